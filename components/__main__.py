@@ -1,0 +1,94 @@
+"""The command line of every step: what DVC runs on a laptop and Kubeflow runs in an image.
+
+    python -m components train --settings .run/NAME/settings.json --dataset DIR --model DIR
+    python -m components train --task '{…}' --backbone '{…}' … --dataset DIR --model DIR --executor-output FILE
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from components._process import die_with_runner, report_failure
+from retrainer.contract import Contract, Step, contract_of
+from retrainer.errors import UserError
+
+STEPS = ("ingest", "preprocess", "train", "evaluate", "register")
+
+
+def step_named(name: str) -> Step:
+    step: Step = getattr(importlib.import_module(f"components.{name}"), name)
+    return step
+
+
+def parser_of(contract: Contract) -> argparse.ArgumentParser:
+    """One option per port, view and section of the step."""
+    parser = argparse.ArgumentParser(prog=f"python -m components {contract.name}", allow_abbrev=False)
+    for name, port in contract.ports.items():
+        required = port.direction != "view"
+        parser.add_argument(f"--{name}", type=Path, required=required, help=f"{port.direction}: {port.artifact}")
+    for name in contract.sections:
+        parser.add_argument(f"--{name}", metavar="JSON", help=f"the section '{name}' of the settings")
+    parser.add_argument("--settings", type=Path, help="resolved settings: every section not given as JSON")
+    parser.add_argument("--executor-output", type=Path, help="where Kubeflow Pipelines reads the metadata")
+    return parser
+
+
+def sections_from(contract: Contract, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Each section from its own JSON, else from the settings file, else its defaults."""
+    filed = _read_json(arguments.settings.read_text(), str(arguments.settings)) if arguments.settings else {}
+    sections = {}
+    for name, section in contract.sections.items():
+        given = getattr(arguments, name)
+        data = filed.get(name, {}) if given is None else _read_json(given, f"--{name}")
+        sections[name] = section.parse(data, name)
+    return sections
+
+
+def _read_json(text: str, where: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not JSON ({error})") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{where}: expected a JSON object")
+    return data
+
+
+def executor_output(contract: Contract, metadata: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Metadata per output, in the form that the Kubeflow Pipelines launcher merges into its artifacts."""
+    return {
+        "artifacts": {
+            name: {"artifacts": [{"name": name, "metadata": values}]}
+            for name, values in metadata.items()
+            if name in contract.ports
+        }
+    }
+
+
+def main(argv: list[str]) -> int:
+    if not argv or argv[0] not in STEPS:
+        print(f"usage: python -m components {{{','.join(STEPS)}}} …", file=sys.stderr)
+        return 2
+    die_with_runner(os.environ.get("RETRAINER_RUNNER_PID"))
+    try:
+        step = step_named(argv[0])
+        contract = contract_of(step)
+        arguments = parser_of(contract).parse_args(argv[1:])
+        ports = {name: getattr(arguments, name) for name in contract.ports}
+        metadata = step(**ports, **sections_from(contract, arguments))
+        if arguments.executor_output:
+            arguments.executor_output.parent.mkdir(parents=True, exist_ok=True)
+            arguments.executor_output.write_text(json.dumps(executor_output(contract, metadata)))
+    except (Exception, KeyboardInterrupt) as error:
+        return report_failure(argv[0], error)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

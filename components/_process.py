@@ -1,0 +1,65 @@
+"""How a step's process ends: with the one that started it, and with one line for a failure."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import sys
+import threading
+import time
+import traceback
+
+from retrainer.errors import UserError
+
+_POLL_SECONDS = 0.5
+
+
+def die_with_runner(pid: str | None) -> None:
+    """Ends this process at once when the process `pid` ends, however it ends.
+
+    DVC starts a step through a shell, so the kernel's parent-death signal would reach the shell alone:
+    killing `make pipeline` would leave the training running while a second one starts.
+    """
+    if not pid:
+        return
+    watch = threading.Thread(target=_exit_after, args=(int(pid),), daemon=True, name="runner-watch")
+    watch.start()
+
+
+def _exit_after(pid: int) -> None:
+    try:
+        if hasattr(os, "pidfd_open"):
+            handle = os.pidfd_open(pid)
+            select.select([handle], [], [])
+        else:
+            while True:
+                os.kill(pid, 0)
+                time.sleep(_POLL_SECONDS)
+    except ProcessLookupError:
+        pass
+    _kill_children()
+    os._exit(143)
+
+
+def _kill_children() -> None:
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+
+
+def report_failure(step: str, error: BaseException) -> int:
+    """Prints what went wrong, in one line unless DEBUG=1, and returns the exit status."""
+    if os.environ.get("DEBUG") == "1":
+        traceback.print_exception(error)
+    if isinstance(error, KeyboardInterrupt):
+        print(f"{step}: interrupted", file=sys.stderr)
+        return 130
+    if isinstance(error, UserError):
+        print(f"{step}: {error}", file=sys.stderr)
+        return 2
+    message = " ".join(str(error).split()) or "no message"
+    print(f"{step}: {type(error).__name__}: {message} (DEBUG=1 shows the traceback)", file=sys.stderr)
+    return 1

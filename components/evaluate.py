@@ -1,0 +1,39 @@
+"""Evaluation: the model, the baselines and the champion on the same test rows, and the gate's verdict."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from retrainer.contract import ClassificationView, HtmlView, InDataset, InModel, Metadata, MetricsView, OutArtifact
+from retrainer.settings import Compute, Evaluation, Gate, Registry
+
+
+def evaluate(
+    dataset: InDataset,
+    model: InModel,
+    report: OutArtifact,
+    html: HtmlView,
+    metrics: MetricsView,
+    confusion: ClassificationView,
+    evaluation: Evaluation,
+    gate: Gate,
+    registry: Registry,
+    compute: Compute,
+) -> Metadata:
+    """Model and test rows → report with a verdict. Worldly: it reads the registry's champion."""
+    from retrainer.evaluation.evaluate import evaluate_model
+    from retrainer.evaluation.views import views
+    from retrainer.registry.champion import fetch_champion
+    from retrainer.training.compute import resolve_compute
+
+    with tempfile.TemporaryDirectory() as scratch:
+        champion = fetch_champion(registry.name, Path(scratch))
+        result = evaluate_model(dataset, model, report, evaluation, gate, resolve_compute(compute), champion)
+    shown = views(report)
+    if html is not None:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        html.write_bytes((report / "report.html").read_bytes())
+    asked = {"html": html, "metrics": metrics, "confusion": confusion}
+    shown = {port: shown.get(port, {}) for port, path in asked.items() if path is not None}
+    return {"report": {"verdict": result["gate"]["verdict"]}, **shown}

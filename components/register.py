@@ -1,0 +1,14 @@
+"""Registration: puts the judged model into the registry, proves that it serves, then moves an alias."""
+
+from __future__ import annotations
+
+from retrainer.contract import InArtifact, InModel, Metadata, OutArtifact
+from retrainer.settings import Registry
+
+
+def register(model: InModel, report: InArtifact, registration: OutArtifact, registry: Registry) -> Metadata:
+    """Model and report → registered version with an alias. Worldly and idempotent by model digest."""
+    from retrainer.registry.register import register_model
+
+    made = register_model(model, report, registration, registry)
+    return {"registration": made}

@@ -1,0 +1,24 @@
+"""Training: fits one model to the dataset. Tracking watches; it never changes the model."""
+
+from __future__ import annotations
+
+from retrainer.contract import InDataset, Metadata, OutModel
+from retrainer.settings import Backbone, Compute, Task, Training
+
+
+def train(
+    dataset: InDataset, model: OutModel, task: Task, backbone: Backbone, training: Training, compute: Compute
+) -> Metadata:
+    """Dataset → model directory. Pure: same inputs, settings, lock and CPU type give the same bytes."""
+    from retrainer.services import weights
+    from retrainer.services.tracking import TrainRun
+    from retrainer.training.compute import resolve_compute
+    from retrainer.training.train import train_model
+
+    compute = resolve_compute(compute)
+    sections = {"task": task, "backbone": backbone, "training": training, "compute": compute}
+    start = None if training.strategy == "scratch" else weights.fetch(backbone)
+    with TrainRun({name: section.plain() for name, section in sections.items()}, dataset) as run:
+        made = train_model(dataset, model, **sections, weights=start, on_epoch=run.epoch)
+        run.finish(made["model_sha256"])
+    return {"model": made}

@@ -1,0 +1,48 @@
+"""The file name is the registry: a built-in file's name or a dotted path names a plug-in."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+from retrainer.errors import UserError, nearest
+
+_ROOT = Path(__file__).parent
+
+
+def builtin_names(package: str) -> list[str]:
+    """Names of the files in `retrainer/<package>/`, for example `data/sources`."""
+    return sorted(p.stem for p in (_ROOT / package).glob("*.py") if not p.stem.startswith("_"))
+
+
+def load(package: str, name: str, setting: str) -> ModuleType:
+    """Imports `retrainer/<package>/<name>.py`, or the module at a dotted path such as `plugins.mine`.
+
+    Raises UserError that names `setting` when there is no such module.
+    """
+    if "." in name:
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name and name.startswith(error.name):
+                raise UserError(f"{setting}: no module {name}; expected the file {name.replace('.', '/')}.py") from None
+            raise
+    if name not in builtin_names(package):
+        raise UserError(f"{setting}: no '{name}' in retrainer/{package}{nearest(name, builtin_names(package))}")
+    return importlib.import_module(f"retrainer.{package.replace('/', '.')}.{name}")
+
+
+def code_digest(name: str) -> str:
+    """Sha256 of a plug-in's code (every file beside it counts), empty for a built-in name."""
+    if "." not in name:
+        return ""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        return ""
+    digest = hashlib.sha256()
+    for path in sorted(Path(spec.origin).parent.rglob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,102 @@
+"""Whole or not at all: directories that appear by one rename, and the sha256 manifest that seals them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from retrainer.errors import UserError
+
+MANIFEST = "manifest.json"
+
+
+def canonical_json(value: Any) -> bytes:
+    """One spelling per value: sorted keys, no spaces, no NaN; what every digest is taken over."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest_of(value: Any) -> str:
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Readable JSON, written aside and renamed."""
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    write_text(path, text)
+
+
+def write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+
+
+@contextmanager
+def whole_directory(path: Path) -> Iterator[Path]:
+    """Yields a directory beside `path`; renames it to `path` when the block ends without an error.
+
+    What stood at `path` stays until the new directory is whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    try:
+        yield aside
+        replaced = path.with_name(f".{path.name}.{os.getpid()}.old")
+        if path.exists():
+            path.rename(replaced)
+        aside.rename(path)
+        shutil.rmtree(replaced, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def hash_files(directory: Path, leave_out: tuple[str, ...] = (MANIFEST,)) -> dict[str, str]:
+    """sha256 per file, by its path inside `directory`."""
+    return {
+        path.relative_to(directory).as_posix(): sha256_file(path)
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and path.relative_to(directory).as_posix() not in leave_out
+    }
+
+
+def read_manifest(directory: Path, kind: str, version: int) -> dict[str, Any]:
+    """The manifest of a sealed directory, after every file's hash was checked.
+
+    Raises UserError when it is absent, of another kind or format version, or a file is altered.
+    """
+    path = directory / MANIFEST
+    if not path.is_file():
+        raise UserError(f"{directory} is not a {kind} directory: {MANIFEST} is missing")
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    if manifest.get("kind") != kind:
+        raise UserError(f"{directory} holds a {manifest.get('kind')!r}, not a {kind!r}")
+    if manifest.get("format_version") != version:
+        raise UserError(
+            f"{directory} has {kind} format {manifest.get('format_version')}, this version reads {version}; "
+            f"it was written by retrainer {manifest.get('retrainer', '?')}"
+        )
+    verify_files(directory, manifest["files"])
+    return manifest
+
+
+def verify_files(directory: Path, expected: dict[str, str]) -> None:
+    found = hash_files(directory)
+    for name in sorted(expected.keys() | found.keys()):
+        if found.get(name) != expected.get(name):
+            state = "is missing" if name not in found else "was altered" if name in expected else "does not belong"
+            raise UserError(f"{directory / name} {state}: its sha256 does not match {MANIFEST}; make the step again")

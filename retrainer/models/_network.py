@@ -1,0 +1,63 @@
+"""What a model family's file returns, and the network that every task trains.
+
+Legend: B batch, D feature width, K outputs. A batch is a dict of tensors, made by the task from the
+body's `preprocessing`: tokens give `input_ids` and `attention_mask` [B, T] (and `token_type_ids` [B, T]
+where the tokenizer knows pairs); pixels give `pixels` [B, C, H, W], normalised float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Batch = dict[str, Tensor]
+
+
+@dataclass
+class Body:
+    """The part of a network below the head.
+
+    `config` is JSON and all that the family's `restore` needs to build `module` again without weights.
+    `preprocessing` is JSON and says how raw input becomes a batch:
+      {"kind": "tokens", "tokenizer": "tokenizer.json", "max_length": int, "pad_id": int, "pairs": bool}
+      {"kind": "pixels", "size": [H, W], "channels": 1 or 3, "mean": [C], "std": [C]}
+    `assets` are files kept beside the weights, by name.
+    """
+
+    module: nn.Module
+    features: Callable[[nn.Module, Batch], Tensor]
+    width: int
+    config: dict[str, Any]
+    preprocessing: dict[str, Any]
+    assets: dict[str, bytes] = field(default_factory=dict)
+
+
+class Network(nn.Module):
+    """A body and a linear head. `forward`: batch → logits [B, K]."""
+
+    def __init__(self, body: Body, outputs: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.description = body
+        self.body = body.module
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(body.width, outputs)
+
+    def features(self, batch: Batch) -> Tensor:
+        """Batch → features [B, D]."""
+        return self.description.features(self.body, batch)
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Features [B, D] → logits [B, K]."""
+        return self.head(self.dropout(features))
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.classify(self.features(batch))
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A generator of its own, so that nothing else's draws move ours."""
+    return torch.Generator().manual_seed(seed)

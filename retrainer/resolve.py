@@ -1,0 +1,181 @@
+"""Before the steps: one canonical settings file per recipe, in which nothing can change any more.
+
+`resolve` merges `params.yaml` ← the recipe ← overrides, validates every section, and turns what may move
+(source bytes, `models:/x@alias`, a hub branch, device, thread count, a plug-in's code) into digests and
+plain values that the stages depend on. It writes only below the git-ignored `.run/`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from retrainer import extend
+from retrainer.errors import UserError, nearest
+from retrainer.formats.files import write_json
+from retrainer.settings import SECTIONS, SHORTHAND, Section
+
+PARAMS = "params.yaml"
+RUN = ".run"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A recipe's name, its directory below `.run/`, and its sections as plain data."""
+
+    recipe: str
+    directory: Path
+    settings: dict[str, dict[str, Any]]
+
+    def section(self, name: str) -> Section:
+        return SECTIONS[name].parse(self.settings[name], name)
+
+
+def resolve(recipe: str | None, overrides: list[str], root: Path = Path(), directory: Path | None = None) -> Resolved:
+    """Settles a recipe's settings and writes `settings.json` into `directory` (`.run/<recipe>`).
+
+    Raises UserError that names the setting, the file and the cure.
+    """
+    base = read_yaml(root / PARAMS)
+    default = registry_name(base)
+    name = recipe or default
+    merged = base if name == default else merge(base, read_yaml(recipe_file(root, name)))
+    for text in overrides:
+        merged = merge(merged, parse_override(text))
+    sections = pin(validate(merged), root)
+    settings = {key: section.plain() for key, section in sections.items()}
+    where = directory or root / RUN / name
+    _write_if_changed(where / "settings.json", settings)
+    _write_if_changed(root / RUN / "recipes.json", {"recipes": known_recipes(root, default)})
+    return Resolved(name, where, settings)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; run in the project's root")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 (a safe loader)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: expected sections ({', '.join(SECTIONS)}), found {type(data).__name__}")
+    return {key: _expand(key, value, path) for key, value in data.items()}
+
+
+def _expand(key: str, value: Any, path: Path) -> dict[str, Any]:
+    """A section as a mapping; a bare word stands for the section's main key."""
+    if key not in SECTIONS:
+        raise UserError(f"{path}: unknown section '{key}'{nearest(key, SECTIONS)}")
+    if isinstance(value, str):
+        if key == "source":
+            return {"kind": value} if _is_kind(value) else {"path": value}
+        if key in SHORTHAND:
+            return {SHORTHAND[key]: value}
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: section '{key}' must hold settings, found {value!r}")
+    return value
+
+
+def _is_kind(word: str) -> bool:
+    return word in extend.builtin_names("data/sources") or word.startswith("plugins.")
+
+
+def recipe_file(root: Path, name: str) -> Path:
+    path = root / "recipes" / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(f"RECIPE={name}: there is no {path}{nearest(name, _recipe_stems(root))}")
+    return path
+
+
+def _recipe_stems(root: Path) -> list[str]:
+    return sorted(path.stem for path in (root / "recipes").glob("*.yaml"))
+
+
+def known_recipes(root: Path, default: str) -> list[str]:
+    return sorted({default, *_recipe_stems(root)})
+
+
+def registry_name(params: Mapping[str, Any]) -> str:
+    return str(params.get("registry", {}).get("name", "model"))
+
+
+def registered_names(root: Path) -> dict[str, str]:
+    """Registered model name → the recipe that makes it."""
+    base = read_yaml(root / PARAMS)
+    names = {registry_name(base): registry_name(base)}
+    for stem in _recipe_stems(root):
+        names.setdefault(registry_name(merge(base, read_yaml(root / "recipes" / f"{stem}.yaml"))), stem)
+    return names
+
+
+def merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` wins key by key. A section that picks another kind or family starts afresh."""
+    merged = dict(base)
+    for section, values in over.items():
+        below = base.get(section, {})
+        merged[section] = dict(values) if _picks_another(below, values) else {**below, **values}
+    return merged
+
+
+def _picks_another(below: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Whether `values` choose another file, or their own data instead of a built-in source."""
+    own_data = bool(values.get("path")) and "kind" in below
+    return own_data or any(key in values and values[key] != below.get(key) for key in ("kind", "family"))
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """`training.epochs=3` → {"training": {"epochs": 3}}."""
+    key, equals, value = text.partition("=")
+    section, dot, name = key.partition(".")
+    if not (equals and dot and name) or section not in SECTIONS:
+        raise UserError(f"SET={text}: expected section.key=value, as in SET=training.epochs=3")
+    return {section: {name: yaml.safe_load(value)}}
+
+
+def validate(merged: Mapping[str, Any]) -> dict[str, Section]:
+    """Every section, with the chosen files' own keys checked."""
+    sections = {name: kind.parse(merged.get(name, {}), name) for name, kind in SECTIONS.items()}
+    for name, package, key in (("task", "tasks", "kind"), ("backbone", "models", "family")):
+        section: Any = sections[name]
+        module = extend.load(package, getattr(section, key), f"{name}.{key}")
+        if hasattr(module, "Options"):
+            module.Options.parse(section.options, name)
+    return sections
+
+
+def pin(sections: dict[str, Section], root: Path) -> dict[str, Section]:
+    """Turns every mutable reference into a digest."""
+    from retrainer.data.ingest import choose_kind, source_digest
+    from retrainer.services import storage, weights
+    from retrainer.training.compute import resolve_compute
+
+    source: Any = sections["source"]
+    task: Any = sections["task"]
+    backbone: Any = sections["backbone"]
+    training: Any = sections["training"]
+    kind = choose_kind(source)
+    source = source.model_copy(update={"kind": kind, "code_digest": extend.code_digest(kind)})
+    cache = root / RUN / "digests.json"
+    digest = storage.digest(source) if storage.is_remote(source.path) else source_digest(source, cache)
+    backbone = backbone.model_copy(update={"code_digest": extend.code_digest(backbone.family)})
+    if training.strategy != "scratch" and not training.command:
+        backbone = weights.pin(backbone, cache, registered_names(root))
+    return sections | {
+        "source": source.model_copy(update={"digest": digest}),
+        "task": task.model_copy(update={"code_digest": extend.code_digest(task.kind)}),
+        "backbone": backbone,
+        "compute": resolve_compute(sections["compute"]),  # type: ignore[arg-type]
+    }
+
+
+def _write_if_changed(path: Path, value: Any) -> None:
+    """Leaves an equal file alone, so that its time does not make anyone look again."""
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) == value:
+        return
+    write_json(path, value)
