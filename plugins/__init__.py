@@ -1,0 +1,1 @@
+"""Your own sources, tasks, model families and trainers: see docs/extending.md."""

@@ -1,0 +1,33 @@
+"""Grey pixels as PNG bytes that are the same on every machine.
+
+An image library's compressor may pack the same pixels differently from one build to the next, which would
+change the dataset's content hash. Here nothing is packed: one stored block (RFC 1951, 3.2.4) in a zlib
+stream (RFC 1950); the dataset's own compression makes the file small.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_LARGEST_STORED_BLOCK = 65_535
+
+
+def grey_png(pixels: np.ndarray) -> bytes:
+    """uint8 [H, W] → PNG bytes; H × (W + 1) is at most 65,535."""
+    height, width = pixels.shape
+    filtered = np.zeros((height, width + 1), np.uint8)  # each row begins with filter type 0
+    filtered[:, 1:] = pixels
+    data = filtered.tobytes()
+    assert len(data) <= _LARGEST_STORED_BLOCK
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    block = struct.pack("<BHH", 1, len(data), len(data) ^ 0xFFFF)
+    stream = b"\x78\x01" + block + data + struct.pack(">I", zlib.adler32(data))
+    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", stream) + _chunk(b"IEND", b"")
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))

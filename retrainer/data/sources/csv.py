@@ -1,0 +1,89 @@
+"""CSV (.csv) and tab-separated (.tsv) files in UTF-8 with a header; newlines inside quotes are text.
+
+Row 1 is the first record below the header. `path` may also be a folder of such files.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from retrainer.data.sources._columns import (
+    IMAGES_PER_CHUNK,
+    ROWS_PER_CHUNK,
+    Chunk,
+    files_with_images,
+    pick_columns,
+    read_tables,
+)
+from retrainer.errors import UserError
+from retrainer.settings import Source
+
+SUFFIXES = (".csv", ".tsv")
+# A quote that is never closed swallows the rest of the file: stop there, not at the end of memory.
+_MAX_FIELD_CHARACTERS = 16 * 2**20
+
+
+def files(source: Source) -> list[Path]:
+    """The CSV files and the images they name. Raises UserError for a column that is missing."""
+    return files_with_images(source, SUFFIXES, _image_names)
+
+
+def read(source: Source) -> Iterator[pa.Table]:
+    """Tables in our columns. Raises UserError naming file and row for what cannot be parsed."""
+    return read_tables(source, SUFFIXES, _chunks)
+
+
+def _image_names(file: Path, source: Source) -> Iterator[str]:
+    for _, values in _chunks(file, source):
+        if "image" not in values:
+            return
+        yield from (name for name in values["image"] if name)
+
+
+def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
+    records = _records(file)
+    header = [name.strip() for name in next(records, [])]
+    if not header:
+        raise UserError(f"{file.name} is empty; its first line must name the columns")
+    chosen = pick_columns(source, header, file.name)
+    places = {ours: header.index(name) for ours, name in chosen.items()}
+    most = IMAGES_PER_CHUNK if "image" in chosen else ROWS_PER_CHUNK
+    numbers: list[int] = []
+    values: dict[str, list[str]] = {ours: [] for ours in chosen}
+    for number, record in enumerate(records, start=1):
+        if len(record) != len(header):
+            raise UserError(
+                f"{file.name}:row {number}: {len(record)} fields where the header names {len(header)}; "
+                "put quotes around a text that holds the separator"
+            )
+        numbers.append(number)
+        for ours, place in places.items():
+            values[ours].append(record[place])
+        if len(numbers) == most:
+            yield numbers, values
+            numbers, values = [], {ours: [] for ours in chosen}
+    if numbers:
+        yield numbers, values
+
+
+def _records(file: Path) -> Iterator[list[str]]:
+    """The header and every record; blank lines are no records."""
+    number = 0
+    limit_before = csv.field_size_limit(_MAX_FIELD_CHARACTERS)
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
+            for record in csv.reader(stream, delimiter=delimiter, strict=True):
+                if record:
+                    yield record
+                    number += 1
+    except csv.Error as error:
+        raise UserError(f"{file.name}:row {number}: {error}; is a quote opened and never closed?") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{file.name}: not UTF-8 text near row {number}; save it as UTF-8") from None
+    finally:
+        csv.field_size_limit(limit_before)

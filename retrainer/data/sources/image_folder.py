@@ -1,0 +1,140 @@
+"""Images sorted into folders by class: a directory, a .zip or a .tar[.gz|.xz].
+
+    <class>/<file>                            the usual layout; deeper folders belong to their class
+    train/<class>/<file> and test/<class>/…   `test/` becomes the user's own test set; `val/`, `valid/` and
+                                              `validation/` join the training rows, which are split by hash
+
+One folder around everything (as archives often have) is looked through. Hidden files are skipped; any other
+file is a row, and one that no class folder holds or that is no image is dropped later, with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import pyarrow as pa
+
+from retrainer.data.sources import _archives
+from retrainer.data.sources._columns import IMAGES_PER_CHUNK, MAX_IMAGE_BYTES, image_array
+from retrainer.errors import UserError
+from retrainer.formats.dataset import SCHEMA
+from retrainer.settings import Source
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+_TRAIN_FOLDERS = {"train", "val", "valid", "validation"}
+_JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
+
+# A file's name inside the root, and where its bytes are: in memory (archive) or on the disk (directory).
+Entry = tuple[PurePosixPath, bytes | Path]
+
+
+def files(source: Source) -> list[Path]:
+    """The archives, or every file of the directories."""
+    found: list[Path] = []
+    for root, _ in _roots(source):
+        found += [path for _, path in _walk(root)] if root.is_dir() else [root]
+    return found
+
+
+def read(source: Source) -> Iterator[pa.Table]:
+    """Tables in our columns. Raises UserError naming the archive's member or the file it refuses."""
+    for root, given_test in _roots(source):
+        entries: list[Entry] = [*_walk(root)] if root.is_dir() else _archived(root)
+        skip, in_splits = layout([name for name, _ in entries])
+        if not given_test and "test" in {part for name, _ in entries[:1] for part in name.parts[:skip]}:
+            raise UserError(f"{root.name} has a test/ folder and no train/ folder beside it; source.path needs both")
+        if in_splits and source.test_path and any(name.parts[skip] == "test" for name, _ in entries):
+            raise UserError(f"source.test_path is set, but {root.name} has its own test/ folder; choose one")
+        for start in range(0, len(entries), IMAGES_PER_CHUNK):
+            yield _table(entries[start : start + IMAGES_PER_CHUNK], root, skip, in_splits, given_test)
+
+
+def layout(names: list[PurePosixPath]) -> tuple[int, bool]:
+    """How many folders stand around everything, and whether `train/` and `test/` stand above the classes."""
+    skip = 0
+    while names and len({name.parts[skip] for name in names}) == 1 and all(len(n.parts) > skip + 2 for n in names):
+        skip += 1
+    folders = {name.parts[skip] for name in names if len(name.parts) > skip + 1}
+    in_splits = "train" in folders and folders <= _TRAIN_FOLDERS | {"test"}
+    return skip, in_splits
+
+
+def _roots(source: Source) -> list[tuple[Path, bool]]:
+    roots = []
+    given = (("source.path", source.path, False), ("source.test_path", source.test_path, True))
+    for setting, path, given_test in given:
+        if not path and given_test:
+            continue
+        root = Path(path)
+        if not root.is_dir() and not (root.is_file() and _archives.is_archive(path)):
+            wanted = ", ".join(_archives.SUFFIXES)
+            state = "is neither a folder nor one of" if root.exists() else "does not exist; it must be a folder or one of"
+            raise UserError(f"{setting}: {path} {state} {wanted}")
+        roots.append((root, given_test))
+    return roots
+
+
+def _archived(root: Path) -> list[Entry]:
+    # All in memory: which folders stand around the classes shows only after the last member.
+    return [(name, data if _is_image(name) else b"") for name, data in _archives.members(root) if not _is_junk(name)]
+
+
+def _walk(root: Path) -> Iterator[tuple[PurePosixPath, Path]]:
+    """Every plain file below `root` in the order of names; links out of it and special files are refused."""
+    inside = root.resolve()
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = sorted(name for name in subfolders if not _is_junk(PurePosixPath(name)))
+        linked = [name for name in subfolders if Path(folder, name).is_symlink()]
+        for name in [*linked, *sorted(name for name in names if not _is_junk(PurePosixPath(name)))]:
+            path = Path(folder, name)
+            if not path.is_file() or (path.is_symlink() and not path.resolve().is_relative_to(inside)):
+                raise UserError(f"{path} is no plain file, or a link out of {root}; copy the files it stands for")
+            yield PurePosixPath(path.relative_to(root).as_posix()), path
+
+
+def _is_junk(name: PurePosixPath) -> bool:
+    return any(part.startswith(".") or part.lower() in _JUNK for part in name.parts)
+
+
+def _is_image(name: PurePosixPath) -> bool:
+    return name.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _table(entries: list[Entry], root: Path, skip: int, in_splits: bool, given_test: bool) -> pa.Table:
+    images, labels, origins, tests = [], [], [], []
+    for name, where in entries:
+        parts = name.parts[skip:]
+        folder = parts[0] if in_splits else ""
+        classes = parts[1:-1] if in_splits else parts[:-1]
+        images.append(_bytes(name, where))
+        labels.append([_utf8(classes[0])] if classes else None)
+        origins.append(f"{root.name}{'/' if root.is_dir() else ':'}{_utf8(str(name))}")
+        tests.append(given_test or folder == "test")
+    return pa.table(
+        {
+            "image": image_array(images),
+            "labels": pa.array(labels, SCHEMA["labels"]),
+            "origin": pa.array(origins, pa.string()),
+            "given_test": pa.array(tests, pa.bool_()),
+        }
+    )
+
+
+def _bytes(name: PurePosixPath, where: bytes | Path) -> bytes | None:
+    if isinstance(where, bytes):
+        return where or None
+    if not _is_image(name):
+        return None
+    if where.stat().st_size > MAX_IMAGE_BYTES:
+        raise UserError(f"{where} is larger than {MAX_IMAGE_BYTES // 2**20} MiB; scale the image down")
+    return where.read_bytes() or None
+
+
+def _utf8(name: str) -> str:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"the file name {name!r} is not UTF-8; rename it") from None
+    return name

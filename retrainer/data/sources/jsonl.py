@@ -1,0 +1,89 @@
+"""JSON Lines (.jsonl, .ndjson): one object a line, in UTF-8. Row 1 is the first line of the file.
+
+A label may be a word, a whole number or a list of them; an image is a path beside the file.
+`path` may also be a folder of such files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from retrainer.data.sources._columns import (
+    IMAGES_PER_CHUNK,
+    ROWS_PER_CHUNK,
+    SETTING,
+    Chunk,
+    files_with_images,
+    pick_columns,
+    read_tables,
+)
+from retrainer.errors import UserError
+from retrainer.settings import Source
+
+SUFFIXES = (".jsonl", ".ndjson")
+
+
+def files(source: Source) -> list[Path]:
+    """The JSONL files and the images they name."""
+    return files_with_images(source, SUFFIXES, _image_names)
+
+
+def read(source: Source) -> Iterator[pa.Table]:
+    """Tables in our columns. Raises UserError naming file and row for what cannot be parsed."""
+    return read_tables(source, SUFFIXES, _chunks)
+
+
+def _image_names(file: Path, source: Source) -> Iterator[str]:
+    # Only lines that can hold the key are parsed: `resolve` asks for this on every run.
+    keys = {json.dumps(source.image, ensure_ascii=ascii_only).encode() for ascii_only in (True, False)}
+    for number, line in _lines(file):
+        if any(key in line for key in keys):
+            name = _parse(line, file, number).get(source.image)
+            if isinstance(name, str) and name:
+                yield name
+
+
+def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
+    """A key counts as a column when any line has it, so all lines are read before the first chunk."""
+    named = {getattr(source, setting) for setting in SETTING.values()}
+    keys: dict[str, None] = {}
+    numbers: list[int] = []
+    values: dict[str, list[Any]] = {name: [] for name in named}
+    for number, line in _lines(file):
+        record = _parse(line, file, number)
+        keys.update(dict.fromkeys(record))
+        numbers.append(number)
+        for name in named:
+            values[name].append(record.get(name))
+    if not numbers:
+        return
+    chosen = pick_columns(source, list(keys), file.name)
+    most = IMAGES_PER_CHUNK if "image" in chosen else ROWS_PER_CHUNK
+    for start in range(0, len(numbers), most):
+        piece = slice(start, start + most)
+        yield numbers[piece], {ours: values[name][piece] for ours, name in chosen.items()}
+
+
+def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    with file.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            if line.strip():
+                yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+
+
+def _parse(line: bytes, file: Path, number: int) -> dict[str, Any]:
+    place = f"{file.name}:row {number}"
+    try:
+        record = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise UserError(f"{place}: not UTF-8 text; save the file as UTF-8") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise UserError(f"{place}: not JSON ({error}); each line must be one whole object") from None
+    if not isinstance(record, dict):
+        raise UserError(f"{place}: a {type(record).__name__}, not an object such as {{\"text\": …, \"label\": …}}")
+    return record

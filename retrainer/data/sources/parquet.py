@@ -1,0 +1,110 @@
+"""Parquet files, with those that Hugging Face `datasets` writes: encoded images, named class labels.
+
+Row 1 is the first row of the file. `path` may also be a folder of such files.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from retrainer.data.sources._columns import (
+    IMAGES_PER_CHUNK,
+    ROWS_PER_CHUNK,
+    Chunk,
+    files_with_images,
+    pick_columns,
+    read_tables,
+)
+from retrainer.errors import UserError
+from retrainer.settings import Source
+
+SUFFIXES = (".parquet",)
+
+
+def files(source: Source) -> list[Path]:
+    """The Parquet files and the images they name. Raises UserError for a column that is missing."""
+    return files_with_images(source, SUFFIXES, _image_names)
+
+
+def read(source: Source) -> Iterator[pa.Table]:
+    """Tables in our columns. Raises UserError naming the file for what cannot be parsed."""
+    return read_tables(source, SUFFIXES, _chunks)
+
+
+def _image_names(file: Path, source: Source) -> Iterator[str]:
+    parquet = _open(file)
+    chosen = pick_columns(source, parquet.schema_arrow.names, file.name)
+    if "image" not in chosen or not _is_text(parquet.schema_arrow.field(chosen["image"]).type):
+        return
+    for batch in _batches(parquet, file, [chosen["image"]], ROWS_PER_CHUNK):
+        yield from (name for name in batch.column(0).to_pylist() if name)
+
+
+def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
+    parquet = _open(file)
+    chosen = pick_columns(source, parquet.schema_arrow.names, file.name)
+    names = _class_names(parquet.schema_arrow, chosen["labels"])
+    most = IMAGES_PER_CHUNK if "image" in chosen else ROWS_PER_CHUNK
+    first = 1
+    for batch in _batches(parquet, file, sorted(set(chosen.values())), most):
+        values = {ours: _plain(batch.column(name)) for ours, name in chosen.items()}
+        if names:
+            values["labels"] = [_named(value, names) for value in values["labels"]]
+        yield range(first, first + len(batch)), values
+        first += len(batch)
+
+
+def _open(file: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(file)
+    except (pa.ArrowException, OSError) as error:
+        raise _broken(file, error) from None
+
+
+def _batches(parquet: pq.ParquetFile, file: Path, columns: list[str], most: int) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from parquet.iter_batches(batch_size=most, columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise _broken(file, error) from None
+
+
+def _broken(file: Path, error: Exception) -> UserError:
+    reason = " ".join(str(error).split())[:200]
+    return UserError(f"{file.name} is not a whole Parquet file ({reason}); write or copy it again")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value)
+
+
+def _plain(column: pa.Array) -> list[Any]:
+    # Times and decimals have one spelling in Arrow; as Python objects, nanoseconds would want pandas.
+    if pa.types.is_temporal(column.type) or pa.types.is_decimal(column.type):
+        column = column.cast(pa.string())
+    return list(column.to_pylist())
+
+
+def _class_names(schema: pa.Schema, label: str) -> list[str]:
+    """Names of a Hugging Face ClassLabel column, which stores places in this list; else empty."""
+    try:
+        feature = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][label]
+        inner = feature.get("feature", feature)
+        return [str(name) for name in inner["names"]]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return []
+
+
+def _named(value: Any, names: list[str]) -> Any:
+    """Places in `names` as the names; -1 is the library's word for 'no label'."""
+    if isinstance(value, list):
+        return [_named(item, names) for item in value]
+    if isinstance(value, int):
+        return names[value] if 0 <= value < len(names) else None
+    return value

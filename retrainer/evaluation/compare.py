@@ -1,0 +1,101 @@
+"""Two classifiers on the same rows: which is right more often, and what could be noticed at all.
+
+Only the rows where exactly one of the two is right say anything about their difference. If both were
+equally good, each such row would favour either with probability 1/2: that is McNemar's test, here
+one-sided (is the candidate better?) and exact (binomial), so that it also holds for few rows.
+Source: McNemar, Psychometrika 12 (1947), 153–157.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+# Beyond so many standard deviations a binomial count is ignored when powers are summed.
+_FAR = 8.0
+_BISECTIONS = 24
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How a candidate did against another on the same rows. `better`: rows that only the candidate had right."""
+
+    rows: int
+    better: int
+    worse: int
+    p_value: float
+
+    @property
+    def difference(self) -> float:
+        """Candidate's accuracy minus the other's."""
+        return (self.better - self.worse) / self.rows
+
+    @property
+    def discordant_share(self) -> float:
+        """Share of rows where exactly one of the two was right."""
+        return (self.better + self.worse) / self.rows
+
+
+def compare(candidate_correct: np.ndarray, other_correct: np.ndarray) -> Comparison:
+    """Pairs two bool [N] arrays row by row. Raises ValueError when they aren't of one length, or empty."""
+    if candidate_correct.shape != other_correct.shape or candidate_correct.ndim != 1 or not len(candidate_correct):
+        raise ValueError(f"cannot pair rows of shapes {candidate_correct.shape} and {other_correct.shape}")
+    better = int(np.sum(candidate_correct & ~other_correct))
+    worse = int(np.sum(other_correct & ~candidate_correct))
+    return Comparison(len(candidate_correct), better, worse, mcnemar_p_value(better, worse))
+
+
+def mcnemar_p_value(better: int, worse: int) -> float:
+    """P(at least `better` of `better + worse` fair coins fall for the candidate): small says it is better.
+
+    1.0 when the two are never differently right.
+    """
+    from scipy.special import bdtrc
+
+    return float(min(1.0, bdtrc(better - 1, better + worse, 0.5))) if better > 0 else 1.0
+
+
+def smallest_difference(rows: int, discordant_share: float, alpha: float, power: float) -> float | None:
+    """The smallest gain in accuracy that the test above finds with probability `power` on so many rows.
+
+    `discordant_share` is the share of rows where exactly one of two such models is right, as observed on a
+    pair; a gain larger than it needs (and gets) more such rows. The power is the exact one, summed over the
+    number of discordant rows. None: these rows are too few to find any gain at level `alpha`.
+    """
+    if _power(rows, discordant_share, 1.0, alpha) < power:
+        return None
+    low, high = 0.0, 1.0
+    for _ in range(_BISECTIONS):
+        middle = (low + high) / 2
+        enough = _power(rows, discordant_share, middle, alpha) >= power
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def _power(rows: int, discordant_share: float, difference: float, alpha: float) -> float:
+    """Probability that the test at level `alpha` sees a gain of `difference` in accuracy."""
+    from scipy.special import bdtr, bdtrc
+
+    share = min(1.0, max(discordant_share, difference))
+    if share == 0.0:
+        return 0.0
+    spread = _FAR * np.sqrt(rows * share * (1 - share)) + 1
+    counts = np.arange(max(0, int(rows * share - spread)), min(rows, int(rows * share + spread)) + 1)
+    chance = np.diff(bdtr(counts, rows, share), prepend=bdtr(counts[0] - 1, rows, share) if counts[0] else 0.0)
+    favour = min(1.0, (1 + difference / share) / 2)
+    return float(np.sum(chance * bdtrc(_critical(counts, alpha) - 1, counts, favour)))
+
+
+def _critical(counts: np.ndarray, alpha: float) -> np.ndarray:
+    """For each number of discordant rows, how many must favour the candidate (more than there are: cannot be)."""
+    from scipy.special import bdtrc
+
+    start = counts / 2 + NormalDist().inv_cdf(1 - alpha) * np.sqrt(counts) / 2
+    needed = np.clip(np.floor(start).astype(np.int64) - 3, 1, counts + 1)
+    while True:
+        short = (needed <= counts) & (bdtrc(needed - 1, counts, 0.5) > alpha)
+        if not short.any():
+            return needed
+        needed = needed + short

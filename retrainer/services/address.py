@@ -1,0 +1,45 @@
+"""Where MLflow is, and how to speak of it without showing a password."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+
+_USERINFO = re.compile(r"(?<=://)[^/\s]*@")
+_SECRET_PARAMETER = re.compile(
+    r"(?i)([?&;][^=&;\s]*(?:password|passwd|pwd|token|secret|signature|credential|sig|key)[^=&;\s]*=)[^&;\s'\"]+"
+)
+
+
+def tracking_uri() -> str:
+    """MLFLOW_TRACKING_URI, or a sqlite file in the current directory; a sqlite path is made absolute."""
+    return absolute(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
+
+
+def registry_uri() -> str:
+    """MLFLOW_REGISTRY_URI where the registry lives apart, else the tracking address."""
+    return absolute(os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri())
+
+
+def is_server(uri: str) -> bool:
+    return uri.startswith(("http://", "https://"))
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of a `sqlite:///…` address; None for any other address."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0])
+
+
+def absolute(uri: str) -> str:
+    path = sqlite_path(uri)
+    return uri if path is None else f"sqlite:///{path.absolute()}"
+
+
+def without_credentials(text: str) -> str:
+    """Any text with user names, passwords and signatures taken out of the addresses in it."""
+    return _SECRET_PARAMETER.sub(r"\1***", _USERINFO.sub("", text))

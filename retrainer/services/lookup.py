@@ -1,0 +1,61 @@
+"""Reading the model registry without importing MLflow, so that looking costs milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from retrainer.services.address import is_server, registry_uri
+from retrainer.services.readers import RegisteredVersion, reader_of
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+
+def by_alias(name: str, alias: str) -> RegisteredVersion | None:
+    """The version that `name@alias` points at; None when there is no such model or alias."""
+    return reader_of(registry_uri()).by_alias(name, alias)
+
+
+def by_version(name: str, version: str) -> RegisteredVersion | None:
+    return reader_of(registry_uri()).by_version(name, version)
+
+
+def versions_of(name: str, model_sha256: str) -> list[RegisteredVersion]:
+    """Every version that carries this model's digest, whatever its state."""
+    return reader_of(registry_uri()).by_sha256(name, model_sha256)
+
+
+def by_sha256(name: str, model_sha256: str) -> RegisteredVersion | None:
+    """The newest usable version of `name` that holds exactly this model."""
+    usable = [version for version in versions_of(name, model_sha256) if version.usable]
+    return max(usable, key=lambda version: int(version.version), default=None)
+
+
+def state(name: str) -> dict[str, str | None]:
+    """Alias → version, for the two aliases that the gate gives."""
+    found = {alias: by_alias(name, alias) for alias in (CHAMPION, CHALLENGER)}
+    return {alias: version.version if version else None for alias, version in found.items()}
+
+
+def champion_is(name: str, recorded: Mapping[str, Any] | None) -> bool:
+    """Whether the champion is still the recorded one (`version` and `model_sha256`; None: there was none)."""
+    champion = by_alias(name, CHAMPION)
+    if champion is None or recorded is None:
+        return champion is None and recorded is None
+    return (champion.version, champion.model_sha256) == (str(recorded["version"]), recorded["model_sha256"])
+
+
+def still_holds(registration: Mapping[str, Any]) -> bool:
+    """Whether the registry is as register left it: that version with that model, and that champion."""
+    version = by_version(registration["name"], str(registration["version"]))
+    if version is None or not version.usable or version.model_sha256 != registration["model_sha256"]:
+        return False
+    return champion_is(registration["name"], registration["champion"])
+
+
+def check_reachable() -> None:
+    """Raises UserError within seconds when the registry is a server that does not answer."""
+    uri = registry_uri()
+    if is_server(uri):
+        reader_of(uri).by_alias("any", CHAMPION)

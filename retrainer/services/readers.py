@@ -1,0 +1,192 @@
+"""The three ways to ask a registry: its sqlite file, its REST interface, MLflow's own client."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from retrainer.errors import UserError
+from retrainer.services.address import is_server, sqlite_path
+
+# Tags of a registered version.
+MODEL_SHA256 = "model_sha256"
+VERIFICATION = "verification"
+
+_BUSY_SECONDS = 10.0
+_PAGE = "200"
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """One version of a registered model. `source` is where its files are; `run_id` may be empty."""
+
+    name: str
+    version: str
+    source: str
+    run_id: str
+    status: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def model_sha256(self) -> str:
+        """Empty for a version that something else than this project registered."""
+        return self.tags.get(MODEL_SHA256, "")
+
+    @property
+    def usable(self) -> bool:
+        """Complete, and proven to serve what was evaluated."""
+        return self.status == "READY" and self.tags.get(VERIFICATION) == "passed"
+
+
+class Reader(Protocol):
+    def by_alias(self, name: str, alias: str) -> RegisteredVersion | None: ...
+
+    def by_version(self, name: str, version: str) -> RegisteredVersion | None: ...
+
+    def by_sha256(self, name: str, model_sha256: str) -> list[RegisteredVersion]: ...
+
+
+def reader_of(uri: str) -> Reader:
+    """The quickest reader that this address has."""
+    path = sqlite_path(uri)
+    if path is not None:
+        return SqliteReader(path)
+    if is_server(uri) and not _needs_client():
+        return RestReader(uri)
+    return ClientReader()
+
+
+def _needs_client() -> bool:
+    """Whether requests must be signed in a way that only MLflow's client knows."""
+    return any(os.environ.get(name) for name in ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4"))
+
+
+class SqliteReader:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def by_alias(self, name: str, alias: str) -> RegisteredVersion | None:
+        where = (
+            "v.version = (SELECT version FROM registered_model_aliases"
+            " WHERE workspace = v.workspace AND name = v.name AND alias = ?)"
+        )
+        return next(iter(self._versions(name, where, alias)), None)
+
+    def by_version(self, name: str, version: str) -> RegisteredVersion | None:
+        return next(iter(self._versions(name, "v.version = CAST(? AS INTEGER)", version)), None)
+
+    def by_sha256(self, name: str, model_sha256: str) -> list[RegisteredVersion]:
+        where = (
+            "EXISTS (SELECT 1 FROM model_version_tags t WHERE t.workspace = v.workspace AND t.name = v.name"
+            f" AND t.version = v.version AND t.key = '{MODEL_SHA256}' AND t.value = ?)"
+        )
+        return self._versions(name, where, model_sha256)
+
+    def _versions(self, name: str, where: str, value: str) -> list[RegisteredVersion]:
+        if not self.path.is_file():
+            return []
+        # Deleting a version keeps its row and marks it so.
+        query = (
+            "SELECT v.version, coalesce(v.storage_location, v.source), coalesce(v.run_id, ''), v.status"
+            " FROM model_versions v WHERE v.workspace = ? AND v.name = ?"
+            f" AND v.current_stage != 'Deleted_Internal' AND {where} ORDER BY v.version"
+        )
+        workspace = os.environ.get("MLFLOW_WORKSPACE") or "default"
+        tags = "SELECT key, value FROM model_version_tags WHERE workspace = ? AND name = ? AND version = ?"
+        address = f"file:{quote(str(self.path.absolute()))}?mode=ro"
+        try:
+            with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS)) as database:
+                rows = database.execute(query, (workspace, name, value)).fetchall()
+                return [
+                    RegisteredVersion(name, str(number), source, run_id, status, dict(database.execute(tags, key)))
+                    for number, source, run_id, status in rows
+                    for key in [(workspace, name, number)]
+                ]
+        except sqlite3.Error as error:
+            if "no such table" in str(error):  # nothing was ever registered in this file
+                return []
+            raise UserError(
+                f"{self.path}: MLflow's database cannot be read ({error}); move it away to start afresh, or"
+                f" run `mlflow db upgrade sqlite:///{self.path}` when an older MLflow wrote it"
+            ) from None
+
+
+class RestReader:
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    def by_alias(self, name: str, alias: str) -> RegisteredVersion | None:
+        return self._one("registered-models/alias", {"name": name, "alias": alias})
+
+    def by_version(self, name: str, version: str) -> RegisteredVersion | None:
+        return self._one("model-versions/get", {"name": name, "version": version})
+
+    def by_sha256(self, name: str, model_sha256: str) -> list[RegisteredVersion]:
+        from retrainer.services import rest
+
+        query = {"filter": _filter(name, model_sha256), "max_results": _PAGE}
+        try:
+            answer = rest.ask(self.uri, "model-versions/search", query) or {}
+        except rest.Refused:
+            return ClientReader().by_sha256(name, model_sha256)
+        return [_from_json(item) for item in answer.get("model_versions", ())]
+
+    def _one(self, path: str, query: dict[str, str]) -> RegisteredVersion | None:
+        from retrainer.services import rest
+
+        try:
+            answer = rest.ask(self.uri, path, query)
+        except rest.Refused:
+            # MLflow's client may know of credentials in a file.
+            client = ClientReader()
+            return client.by_alias(**query) if "alias" in query else client.by_version(**query)
+        return _from_json(answer["model_version"]) if answer else None
+
+
+def _from_json(item: dict[str, Any]) -> RegisteredVersion:
+    tags = {tag["key"]: tag.get("value", "") for tag in item.get("tags", ())}
+    source, run_id = item.get("source", ""), item.get("run_id", "")
+    return RegisteredVersion(item["name"], str(item["version"]), source, run_id, item.get("status", ""), tags)
+
+
+def _filter(name: str, model_sha256: str) -> str:
+    return f"name = '{name}' AND tag.{MODEL_SHA256} = '{model_sha256}'"
+
+
+class ClientReader:
+    def by_alias(self, name: str, alias: str) -> RegisteredVersion | None:
+        return _from_client(lambda client: client.get_model_version_by_alias(name, alias))
+
+    def by_version(self, name: str, version: str) -> RegisteredVersion | None:
+        return _from_client(lambda client: client.get_model_version(name, version))
+
+    def by_sha256(self, name: str, model_sha256: str) -> list[RegisteredVersion]:
+        from retrainer.services.connection import client
+
+        found = client().search_model_versions(_filter(name, model_sha256))
+        return [_from_entity(entity) for entity in found]
+
+
+def _from_client(ask: Any) -> RegisteredVersion | None:
+    from mlflow.exceptions import MlflowException
+
+    from retrainer.services.connection import client
+
+    try:
+        return _from_entity(ask(client()))
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST" or "not found" in str(error):
+            return None
+        raise
+
+
+def _from_entity(entity: Any) -> RegisteredVersion:
+    return RegisteredVersion(
+        entity.name, str(entity.version), entity.source, entity.run_id or "", entity.status, dict(entity.tags)
+    )

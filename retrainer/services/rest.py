@@ -1,0 +1,115 @@
+"""MLflow's REST interface through the standard library: a question takes milliseconds, not an import.
+
+Reads the same environment as MLflow's own client: MLFLOW_TRACKING_USERNAME, _PASSWORD, _TOKEN, _INSECURE_TLS,
+_SERVER_CERT_PATH, _CLIENT_CERT_PATH and MLFLOW_WORKSPACE.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import ssl
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any
+
+from retrainer.errors import UserError
+from retrainer.services.address import without_credentials
+
+TIMEOUT_SECONDS = 5.0
+_PREFIX = "/api/2.0/mlflow/"
+
+
+class Refused(Exception):
+    """The server does not take these credentials, or wants a kind that only MLflow's client speaks."""
+
+
+class _StayHere(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: the next address would receive the credentials."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def ask(uri: str, path: str, query: dict[str, str]) -> dict[str, Any] | None:
+    """GET `path` of the server at `uri`; None when the server does not know the thing asked for.
+
+    Raises UserError when the server cannot be reached or answers nonsense, and Refused when it wants to
+    know who asks.
+    """
+    address, headers = _split_userinfo(uri)
+    target = f"{address.rstrip('/')}{_PREFIX}{path}?{urllib.parse.urlencode(query)}"
+    request = urllib.request.Request(target, headers=headers | _headers())
+    opener = urllib.request.build_opener(_StayHere, urllib.request.HTTPSHandler(context=_tls(address)))
+    try:
+        with opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
+            return dict(json.load(answer))
+    except urllib.error.HTTPError as error:
+        _raise_unless_absent(uri, error)
+        return None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise unreachable(uri, str(reason)) from None
+
+
+def unreachable(uri: str, reason: str) -> UserError:
+    where = without_credentials(f"MLFLOW_TRACKING_URI={uri} does not answer ({reason})")
+    return UserError(f"{where}; start that server, correct the address, or unset it to use mlflow.db here")
+
+
+def _raise_unless_absent(uri: str, error: urllib.error.HTTPError) -> None:
+    """Raises what an error status means, unless that is 'there is no such thing'."""
+    with error:
+        try:
+            body = json.load(error)
+        except ValueError:
+            body = {}
+    code, message = str(body.get("error_code", "")), str(body.get("message", error.reason))
+    if code == "RESOURCE_DOES_NOT_EXIST" or (code == "INVALID_PARAMETER_VALUE" and "not found" in message):
+        return
+    if error.code in (401, 403):
+        raise Refused(f"HTTP {error.code} {message}")
+    if 300 <= error.code < 400:
+        raise unreachable(uri, f"it redirects to {error.headers.get('Location')}; give that address")
+    raise unreachable(uri, f"HTTP {error.code} {message}")
+
+
+def _split_userinfo(uri: str) -> tuple[str, dict[str, str]]:
+    """The address without `user:password@`, and the header that says the same."""
+    parts = urllib.parse.urlsplit(uri)
+    userinfo, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return uri, {}
+    return parts._replace(netloc=host).geturl(), _basic(urllib.parse.unquote(userinfo))
+
+
+def _basic(pair: str) -> dict[str, str]:
+    return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+
+
+def _headers() -> dict[str, str]:
+    environment = os.environ
+    headers = {"Accept": "application/json"}
+    if workspace := environment.get("MLFLOW_WORKSPACE"):
+        headers["X-MLFLOW-WORKSPACE"] = workspace
+    user, password = environment.get("MLFLOW_TRACKING_USERNAME"), environment.get("MLFLOW_TRACKING_PASSWORD")
+    if user and password:
+        headers |= _basic(f"{user}:{password}")
+    elif token := environment.get("MLFLOW_TRACKING_TOKEN"):
+        headers["Authorization"] = f"Bearer {token}"
+    return headers
+
+
+def _tls(address: str) -> ssl.SSLContext | None:
+    if not address.startswith("https:"):
+        return None
+    bundle = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or os.environ.get("REQUESTS_CA_BUNDLE")
+    context = ssl.create_default_context(cafile=bundle or None)
+    if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("1", "true"):
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if client := os.environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH"):
+        context.load_cert_chain(client)
+    return context

@@ -1,0 +1,138 @@
+"""Writing one MLflow run: what every step's run shares, each thing in as few requests as MLflow takes."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from retrainer.formats.files import digest_of
+from retrainer.services.address import without_credentials
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+STEP = "retrainer.step"
+PROCESS = "retrainer.process"
+DATASET_SHA256 = "dataset_sha256"
+SETTINGS_SHA256 = "settings_sha256"
+
+# step, milliseconds, figures
+Epoch = tuple[int, int, Mapping[str, float]]
+
+# MLflow takes no more in one request, or in one field.
+_PARAMS_A_REQUEST = 100
+_METRICS_A_REQUEST = 1000
+_PARAM_CHARACTERS = 6000
+_DIGEST_CHARACTERS = 36
+
+
+def now() -> int:
+    """Milliseconds, as MLflow counts."""
+    return int(time.time() * 1000)
+
+
+def create_run(
+    mlflow: MlflowClient, experiment: str, step: str, began: int, tags: Mapping[str, str], parent: str = ""
+) -> str:
+    """A new run named after its step, below `parent` if there is one; returns its id."""
+    nested = {"mlflow.parentRunId": parent} if parent else {}
+    source = {"mlflow.source.name": f"retrainer {step}", "mlflow.source.type": "PROJECT"}
+    tags = {STEP: step, PROCESS: this_process(), **source, **nested, **tags}
+    run = mlflow.create_run(experiment, start_time=began, tags=tags, run_name=step)
+    return str(run.info.run_id)
+
+
+def find_run(mlflow: MlflowClient, experiment: str, tags: Mapping[str, str]) -> Run | None:
+    """The newest finished run that has all these tags."""
+    conditions = [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
+    query = " AND ".join([*conditions, "attributes.status = 'FINISHED'"])
+    found = mlflow.search_runs([experiment], query, max_results=1, order_by=["attributes.start_time DESC"])
+    return next(iter(found), None)
+
+
+def log_settings(mlflow: MlflowClient, run_id: str, sections: Mapping[str, Mapping[str, Any]]) -> None:
+    """Every setting as the parameter `section.key`, and one digest of them all as a tag."""
+    from mlflow.entities import Param
+
+    params = [
+        Param(f"{section}.{key}", _text(value)[:_PARAM_CHARACTERS])
+        for section, values in sections.items()
+        for key, value in values.items()
+    ]
+    for batch in _batches(params, _PARAMS_A_REQUEST):
+        mlflow.log_batch(run_id, params=batch)
+    log_tags(mlflow, run_id, {SETTINGS_SHA256: digest_of(sections)})
+
+
+def _text(value: Any) -> str:
+    return without_credentials(value if isinstance(value, str) else json.dumps(value, sort_keys=True))
+
+
+def log_tags(mlflow: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:
+    from mlflow.entities import RunTag
+
+    mlflow.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+
+def log_epochs(mlflow: MlflowClient, run_id: str, epochs: Iterable[Epoch]) -> None:
+    from mlflow.entities import Metric
+
+    metrics = [
+        Metric(name, float(value), timestamp, step)
+        for step, timestamp, figures in epochs
+        for name, value in figures.items()
+    ]
+    for batch in _batches(metrics, _METRICS_A_REQUEST):
+        mlflow.log_batch(run_id, metrics=batch)
+
+
+def _batches(items: list[Any], size: int) -> Iterable[list[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def log_dataset(mlflow: MlflowClient, run_id: str, sha256: str, manifest: Mapping[str, Any]) -> None:
+    """Names the dataset by its content: MLflow has room for 36 characters, the tag holds them all."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    dataset = Dataset(
+        name="dataset",
+        digest=sha256[:_DIGEST_CHARACTERS],
+        source_type="retrainer",
+        source=json.dumps({"content_sha256": sha256}),
+        profile=json.dumps({key: manifest[key] for key in ("rows", "columns") if key in manifest}),
+    )
+    mlflow.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+    log_tags(mlflow, run_id, {DATASET_SHA256: sha256})
+
+
+def this_process() -> str:
+    """Host, process id and start time: names a process for good, though ids are used again."""
+    import psutil
+
+    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+
+
+def _is_gone(process: str) -> bool:
+    """Whether a process of this host has ended; False for another host's, of which nothing is known."""
+    import psutil
+
+    host, pid, began = process.rsplit(":", 2)
+    if host != socket.gethostname():
+        return False
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.0f}" != began
+    except psutil.NoSuchProcess:
+        return True
+
+
+def close_orphans(mlflow: MlflowClient, experiment: str) -> None:
+    """Marks as killed what a killed process of this host left running."""
+    running = mlflow.search_runs([experiment], f"attributes.status = 'RUNNING' AND tags.`{PROCESS}` LIKE '%:%:%'")
+    for run in running:
+        if _is_gone(run.data.tags[PROCESS]):
+            mlflow.set_terminated(run.info.run_id, "KILLED")

@@ -1,0 +1,197 @@
+"""MLflow's runs: one for each training, and below it one for each evaluation.
+
+The model never depends on them: a run and a model find each other by the tag `model_sha256`, and a model that
+came from a cache gets its run again from its own history.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from retrainer.formats.files import MANIFEST, digest_of
+from retrainer.services import lineage, runs
+from retrainer.services.address import tracking_uri, without_credentials
+from retrainer.services.connection import client, experiment_id
+from retrainer.services.database import ensure_database
+from retrainer.services.lookup import check_reachable
+from retrainer.services.readers import MODEL_SHA256
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+RESTORED = "restored"
+REPORT_SHA256 = "report_sha256"
+
+# Short enough that a run of ten seconds has some; the mean of two samples is logged.
+_SYSTEM_SAMPLE_SECONDS = 2.0
+_SYSTEM_SAMPLES = 2
+_LEAVE_SECONDS = 60.0
+
+
+class TrainRun:
+    """The run of one training, written by a thread of its own so that training waits for nothing.
+
+    `with TrainRun(sections, dataset) as run:` … `run.epoch(n, figures)` … `run.finish(model_sha256)`.
+
+    Raises UserError at the start when the tracking server does not answer; later failures are one line
+    on the terminal.
+    """
+
+    def __init__(self, sections: Mapping[str, Mapping[str, Any]], dataset: Path) -> None:
+        self.run_id: str | None = None
+        self._sections = sections
+        self._dataset = dataset
+        self._began = runs.now()
+        self._events: queue.Queue[tuple[str, Any]] = queue.Queue()
+        self._worker = threading.Thread(target=self._work, name="tracking", daemon=True)
+        self._error: Exception | None = None
+
+    def __enter__(self) -> Self:
+        check_reachable()
+        ensure_database()
+        self._worker.start()
+        return self
+
+    def epoch(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Figures of one epoch. Returns at once."""
+        self._events.put(("epoch", (step, runs.now(), dict(metrics))))
+
+    def finish(self, model_sha256: str, **tags: str) -> None:
+        """Ties the run to the model that it made."""
+        self._events.put(("tags", {MODEL_SHA256: model_sha256, **tags}))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        status = "FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED"
+        self._events.put(("end", status))
+        self._worker.join(_LEAVE_SECONDS)
+        if self._worker.is_alive():
+            self._error = TimeoutError(f"not written after {_LEAVE_SECONDS:.0f} s")
+        if self._error is not None:
+            reason = without_credentials(" ".join(str(self._error).split()))
+            print(f"train: MLflow's run is incomplete ({reason}); the model is not affected", file=sys.stderr)
+
+    def _work(self) -> None:
+        try:
+            mlflow = client()
+            self.run_id = self._open(mlflow)
+            monitor = _system_monitor(self.run_id)
+            try:
+                status = self._follow(mlflow, self.run_id)
+            finally:
+                if monitor is not None:
+                    monitor.finish()
+            # A run that Kubeflow opened is Kubeflow's to close.
+            if not os.environ.get("MLFLOW_RUN_ID"):
+                mlflow.set_terminated(self.run_id, status)
+        except Exception as error:
+            self._error = error
+
+    def _open(self, mlflow: MlflowClient) -> str:
+        experiment = experiment_id(mlflow)
+        runs.close_orphans(mlflow, experiment)
+        run_id = os.environ.get("MLFLOW_RUN_ID") or runs.create_run(mlflow, experiment, "train", self._began, {})
+        runs.log_tags(mlflow, run_id, {runs.STEP: "train", **lineage.of_process()})
+        runs.log_settings(mlflow, run_id, self._sections)
+        manifest = _read(self._dataset / MANIFEST)
+        runs.log_dataset(mlflow, run_id, manifest["content_sha256"], manifest)
+        return run_id
+
+    def _follow(self, mlflow: MlflowClient, run_id: str) -> str:
+        """Writes events as they come, those that have gathered meanwhile in one request. Returns the status."""
+        while True:
+            events = [self._events.get()]
+            while not self._events.empty():
+                events.append(self._events.get())
+            runs.log_epochs(mlflow, run_id, [value for kind, value in events if kind == "epoch"])
+            for kind, value in events:
+                if kind == "tags":
+                    runs.log_tags(mlflow, run_id, value)
+                if kind == "end":
+                    return str(value)
+
+
+def _system_monitor(run_id: str) -> Any:
+    """MLflow's own sampling of processor, memory, disk, network and GPU, already started."""
+    if os.environ.get("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true").lower() not in ("1", "true"):
+        return None
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    monitor = SystemMetricsMonitor(
+        run_id, _SYSTEM_SAMPLE_SECONDS, _SYSTEM_SAMPLES, tracking_uri=tracking_uri()
+    )
+    monitor.start()
+    return monitor
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def train_run(mlflow: MlflowClient, model: Path) -> str:
+    """The run that made the model directory; when the server has none, one made from the model's history."""
+    experiment = experiment_id(mlflow)
+    manifest = _read(model / MANIFEST)
+    tags = {MODEL_SHA256: manifest["model_sha256"], runs.STEP: "train"}
+    found = runs.find_run(mlflow, experiment, tags)
+    if found is not None:
+        return str(found.info.run_id)
+    began = runs.now()
+    run_id = runs.create_run(mlflow, experiment, "train", began, {**tags, RESTORED: "true"})
+    runs.log_settings(mlflow, run_id, _read(model / "settings.json"))
+    runs.log_dataset(mlflow, run_id, manifest["dataset_sha256"], {})
+    history = json.loads((model / "history.json").read_text(encoding="utf-8"))
+    epochs = [(number, began, _figures(epoch)) for number, epoch in enumerate(history, start=1)]
+    runs.log_epochs(mlflow, run_id, epochs)
+    mlflow.set_terminated(run_id, "FINISHED")
+    return run_id
+
+
+def _figures(epoch: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in epoch.items() if isinstance(value, int | float)}
+
+
+def log_evaluation(report: Path, model: Path) -> str:
+    """The run of this report, below the run that made the model; made when the server has none. Returns its id."""
+    mlflow = client()
+    experiment = experiment_id(mlflow)
+    tags = {
+        MODEL_SHA256: _read(model / MANIFEST)["model_sha256"],
+        REPORT_SHA256: digest_of(_read(report / MANIFEST)["files"]),
+        runs.STEP: "evaluate",
+    }
+    found = runs.find_run(mlflow, experiment, tags)
+    if found is not None:
+        return str(found.info.run_id)
+    parent = train_run(mlflow, model)
+    began = runs.now()
+    run_id = runs.create_run(mlflow, experiment, "evaluate", began, {**tags, **lineage.of_process()}, parent)
+    figures = _read(report / "metrics.json")
+    runs.log_epochs(mlflow, run_id, [(0, began, _estimates(figures))])
+    runs.log_tags(mlflow, run_id, {"verdict": figures["gate"]["verdict"]})
+    for name in ("report.html", "metrics.json"):
+        mlflow.log_artifact(run_id, str(report / name))
+    mlflow.set_terminated(run_id, "FINISHED")
+    return run_id
+
+
+def _estimates(figures: Mapping[str, Any], path: str = "") -> dict[str, float]:
+    """Every {"value": x, "low": …, "high": …} in the report, by its path: `metrics.accuracy`, `….low`, `….high`."""
+    found: dict[str, float] = {}
+    for name, value in figures.items():
+        here = f"{path}.{name}" if path else name
+        if isinstance(value, Mapping) and isinstance(value.get("value"), int | float):
+            bounds = {key: value[key] for key in ("low", "high") if isinstance(value.get(key), int | float)}
+            found |= {here: value["value"], **{f"{here}.{key}": bound for key, bound in bounds.items()}}
+        elif isinstance(value, Mapping):
+            found |= _estimates(value, here)
+    return found

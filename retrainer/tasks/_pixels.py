@@ -1,0 +1,130 @@
+"""Images decoded once, and augmentation drawn per image but computed for the whole batch.
+
+Legend: N images, B images of a batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from retrainer.tasks._answers import row_name
+from retrainer.tasks._decode import decode_images
+
+# Images stay on the accelerator when they take no more than this share of its free memory.
+_RESIDENT_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The largest change of each kind; every image draws its own, evenly between none and that."""
+
+    shift: int = 0  # pixels
+    rotate_degrees: float = 0.0
+    scale: float = 0.0  # 0.1: between 0.9 and 1.1 times the size
+    flip: bool = False
+
+    @property
+    def bends(self) -> bool:
+        """Whether pixels must be interpolated."""
+        return self.rotate_degrees > 0 or self.scale > 0
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """`images` is uint8 [N, C, H, W], in host memory or on the device; `mean`, `std` are of values 0 to 1."""
+
+    images: Tensor
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def nbytes(self) -> int:
+        return self.images.nbytes
+
+    def to(self, device: torch.device) -> Pixels:
+        if device.type == "cuda" and self.nbytes < _RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+            return replace(self, images=self.images.to(device), device=device)
+        return replace(self, device=device)
+
+    def batch(
+        self, rows: np.ndarray, augmentation: Augmentation, generator: torch.Generator | None
+    ) -> dict[str, Tensor]:
+        """`pixels`: normalised float32 [B, C, H, W]; augmented when there is a generator to draw from."""
+        at = torch.from_numpy(rows).to(self.images.device)
+        pixels = self.images[at].to(self.device).float()
+        if generator is not None:
+            pixels = augment(pixels, augmentation, generator)
+        mean, std = (pixels.new_tensor(v).view(1, -1, 1, 1) * 255 for v in (self.mean, self.std))
+        return {"pixels": pixels.sub_(mean).div_(std)}
+
+
+def encode_images(table: pa.Table, preprocessing: dict[str, Any]) -> Pixels:
+    """Column `image` (encoded bytes) → uint8 [N, C, H, W]. Raises UserError where one does not decode."""
+    height, width = (int(side) for side in preprocessing["size"])
+    encoded = [None if image is None else image["bytes"] for image in table["image"].to_pylist()]
+    names = [row_name(table, row) for row in range(len(table))]
+    images = decode_images(encoded, (height, width), int(preprocessing["channels"]), names)
+    mean, std = (tuple(float(v) for v in preprocessing[key]) for key in ("mean", "std"))
+    return Pixels(torch.from_numpy(images), mean, std)
+
+
+def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """Float [B, C, H, W] → the same shape; what moves in from outside repeats the border."""
+    drawn = torch.rand(len(pixels), 5, generator=generator) * 2 - 1
+    draws = drawn.to(pixels.device)
+    if augmentation.bends:
+        return _bend(pixels, augmentation, draws)
+    if augmentation.shift or augmentation.flip:
+        return _move(pixels, augmentation, draws)
+    return pixels
+
+
+def _shift(augmentation: Augmentation, draws: Tensor) -> Tensor:
+    """Whole pixels [B, 2] (down, right), each from -shift to shift with equal chance."""
+    choices = 2 * augmentation.shift + 1
+    return ((draws[:, :2] + 1) / 2 * choices).floor().clamp(max=choices - 1).long() - augmentation.shift
+
+
+def _flips(augmentation: Augmentation, draws: Tensor) -> Tensor:
+    """Bool [B]."""
+    return (draws[:, 2] < 0) & augmentation.flip
+
+
+def _move(pixels: Tensor, augmentation: Augmentation, draws: Tensor) -> Tensor:
+    """Shift and flip by picking rows and columns: exact, nothing is interpolated."""
+    count, channels, height, width = pixels.shape
+    shift = _shift(augmentation, draws)
+    down = torch.arange(height, device=pixels.device) - shift[:, :1]
+    right = torch.arange(width, device=pixels.device) - shift[:, 1:]
+    right = torch.where(_flips(augmentation, draws)[:, None], width - 1 - right, right)
+    down, right = down.clamp(0, height - 1), right.clamp(0, width - 1)
+    pixels = pixels.gather(2, down[:, None, :, None].expand(count, channels, height, width))
+    return pixels.gather(3, right[:, None, None, :].expand(count, channels, height, width))
+
+
+def _bend(pixels: Tensor, augmentation: Augmentation, draws: Tensor) -> Tensor:
+    """All changes as one affine map per image, sampled bilinearly."""
+    height, width = pixels.shape[2:]
+    angle = draws[:, 3] * math.radians(augmentation.rotate_degrees)
+    zoom = 1 / (1 + draws[:, 4] * augmentation.scale)
+    shift = _shift(augmentation, draws) * 2 / torch.tensor([height, width], device=pixels.device)
+    mirror = torch.where(_flips(augmentation, draws), -1.0, 1.0)
+    cosine, sine = angle.cos() * zoom, angle.sin() * zoom
+    # Source coordinates run from -1 to 1 on both axes, so a turn must know how much wider than high they are.
+    across = torch.stack([cosine * mirror, -sine * height / width, -shift[:, 1]], dim=1)
+    along = torch.stack([sine * mirror * width / height, cosine, -shift[:, 0]], dim=1)
+    maps = torch.stack([across, along], dim=1)
+    grid = functional.affine_grid(maps, list(pixels.shape), align_corners=False)
+    return functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -1,0 +1,103 @@
+"""Texts, tokenised once into one flat array. Legend: N rows, B rows of a batch, T padded length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+# Padded lengths are multiples of this: few shapes, so kernels are chosen (and memory is laid out) once each.
+PAD_MULTIPLE = 8
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Ragged rows: row i holds `ids[offsets[i]:offsets[i + 1]]`.
+
+    `types` is 0 for the first and 1 for the second text of a pair, None where the model takes no such input.
+    """
+
+    ids: np.ndarray  # int32 [all tokens]
+    types: np.ndarray | None  # int32 [all tokens]
+    offsets: np.ndarray  # int64 [N + 1]
+    pad_id: int
+    max_length: int
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.ids.nbytes + (0 if self.types is None else self.types.nbytes))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self.offsets)
+
+    def to(self, device: torch.device) -> Tokens:
+        return replace(self, device=device)
+
+    def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """`input_ids`, `attention_mask` and, for pairs, `token_type_ids`: int64 [B, T]."""
+        starts = self.offsets[rows]
+        lengths = self.offsets[rows + 1] - starts
+        columns = np.arange(padded_length(int(lengths.max(initial=1)), self.max_length))
+        mask = columns < lengths[:, None]
+        at = np.where(mask, starts[:, None] + columns, 0)
+        batch = {"input_ids": np.where(mask, self.ids[at], self.pad_id), "attention_mask": mask}
+        if self.types is not None:
+            batch["token_type_ids"] = np.where(mask, self.types[at], 0)
+        return {name: torch.from_numpy(a.astype(np.int64)).to(self.device) for name, a in batch.items()}
+
+
+def padded_length(longest: int, max_length: int) -> int:
+    """The next multiple of PAD_MULTIPLE, but never beyond what the model takes."""
+    return max(longest, min(-(-longest // PAD_MULTIPLE) * PAD_MULTIPLE, max_length))
+
+
+def encode_texts(table: pa.Table, preprocessing: dict[str, Any], assets: dict[str, bytes]) -> Tokens:
+    """Columns `text` and, if there, `text_pair` → tokens, cut to `max_length`.
+
+    Each row alone decides its tokens: without a second text it is a single one. A pair is cut from its
+    longer text first. An empty or missing text keeps the special tokens alone.
+    """
+    tokenizer = Tokenizer.from_buffer(assets[preprocessing["tokenizer"]])
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(int(preprocessing["max_length"]))
+    inputs = _inputs(table)
+    with_types = bool(preprocessing["pairs"]) and "text_pair" in table.column_names
+    ids, types, lengths = [], [], []
+    for start in range(0, len(inputs), _ROWS_AT_ONCE):
+        encodings = tokenizer.encode_batch_fast(inputs[start : start + _ROWS_AT_ONCE])
+        lengths += [len(encoding) for encoding in encodings]
+        ids.append(_flat(encoding.ids for encoding in encodings))
+        if with_types:
+            types.append(_flat(encoding.type_ids for encoding in encodings))
+    spare: np.ndarray = np.zeros(1, np.int32)  # padding reads position 0, even where there are no rows
+    return Tokens(
+        ids=np.concatenate([*ids, spare]),
+        types=np.concatenate([*types, spare]) if with_types else None,
+        offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
+        pad_id=int(preprocessing["pad_id"]),
+        max_length=int(preprocessing["max_length"]),
+    )
+
+
+def _inputs(table: pa.Table) -> list[str | tuple[str, str]]:
+    texts = [text or "" for text in table["text"].to_pylist()]
+    if "text_pair" not in table.column_names:
+        return texts
+    seconds = table["text_pair"].to_pylist()
+    return [text if pair is None else (text, pair) for text, pair in zip(texts, seconds, strict=True)]
+
+
+def _flat(sequences: Any) -> np.ndarray:
+    return np.fromiter(chain.from_iterable(sequences), dtype=np.int32)

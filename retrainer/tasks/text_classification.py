@@ -1,0 +1,61 @@
+"""Text classification: one text or a pair → one class, or several. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from retrainer.settings import Section, Task
+from retrainer.tasks._answers import ClassAnswers
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    import torch
+    from torch import Tensor
+
+    from retrainer.tasks._tokens import Tokens
+
+
+class Options(Section):
+    """Further keys of `task:`. Lower case and accents are the tokenizer's own matter."""
+
+    max_length: int = Field(128, ge=8, description="tokens kept of a text, or of a pair together")
+
+
+def make(task: Task, labels: tuple[str, ...]) -> TextClassification:
+    """The task for these classes. Raises UserError for an unknown key of `task:`."""
+    return TextClassification(Options.parse(task.options, "task"), labels, task.multi_label)
+
+
+class TextClassification(ClassAnswers):
+    """Reads `text` and, where the data has it, `text_pair`."""
+
+    columns: tuple[str, ...] = ("text", "text_pair")
+
+    def __init__(self, options: Options, labels: tuple[str, ...], multi_label: bool) -> None:
+        super().__init__(labels, multi_label)
+        self.options = options
+
+    def wanted(self) -> dict[str, Any]:
+        return {"kind": "tokens", "max_length": self.options.max_length}
+
+    def encode(self, table: pa.Table, preprocessing: dict[str, Any], assets: dict[str, bytes]) -> Tokens:
+        """Tokenises every text once."""
+        from retrainer.tasks._tokens import encode_texts
+
+        return encode_texts(table, preprocessing, assets)
+
+    def batch(
+        self,
+        encoded: Tokens,
+        rows: np.ndarray,
+        generator: torch.Generator | None,  # noqa: ARG002 (texts are not augmented)
+    ) -> dict[str, Tensor]:
+        """`input_ids`, `attention_mask` (and `token_type_ids`): int64 [B, T], padded to a multiple of 8."""
+        return encoded.batch(rows)
+
+    def lengths(self, encoded: Tokens) -> np.ndarray | None:
+        """Tokens per row [N]."""
+        return encoded.lengths

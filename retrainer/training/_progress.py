@@ -1,0 +1,46 @@
+"""What a person sees while a model trains: one bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from tqdm import tqdm
+
+# Away from a terminal, at most so many lines are written for a run, and the last epoch always is.
+_LINES = 10
+
+
+class Progress:
+    """Counts rows over all epochs; writes to stderr, or nowhere when `shown` is false."""
+
+    def __init__(self, epochs: int, rows: int, shown: bool) -> None:
+        self.epochs = epochs
+        self._rows = rows
+        self._lines = shown and not sys.stderr.isatty()
+        self._started = time.perf_counter()
+        hidden = not shown or self._lines
+        self._bar = tqdm(total=epochs * rows, desc="train", unit=" rows", unit_scale=True, disable=hidden)
+
+    def advance(self, epoch: int, rows: int, loss: float) -> None:
+        """`rows` more were trained on, at a mean loss of `loss`."""
+        self._bar.update(rows)
+        self._bar.set_description_str(f"train, epoch {epoch}/{self.epochs}", refresh=False)
+        self._bar.set_postfix_str(f"loss {loss:.4f}")
+
+    def epoch(self, number: int, figures: dict[str, float]) -> None:
+        """One epoch is over."""
+        text = ", ".join(f"{k.replace('_', ' ')} {figures[k]:.4f}" for k in _SHOWN if k in figures)
+        self._bar.set_postfix_str(text)
+        step = -(-self.epochs // _LINES)
+        if self._lines and (number % step == 0 or number == self.epochs):
+            rate = number * self._rows / (time.perf_counter() - self._started)
+            left = (self.epochs - number) * self._rows / rate
+            note = f"{rate:,.0f} rows/s, {left:.0f} s left"
+            print(f"train: epoch {number}/{self.epochs}, {text}, {note}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+_SHOWN = ("train_loss", "validation_loss", "validation_accuracy")

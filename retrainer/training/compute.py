@@ -1,0 +1,141 @@
+"""The machine: which device, number format and threads a run uses. Imports nothing heavy until `prepare`.
+
+All three change numbers, so `resolve_compute` settles them before training and they are recorded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import sys
+import warnings
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retrainer.errors import UserError
+from retrainer.settings import Compute
+
+if TYPE_CHECKING:
+    import torch
+
+# Packages whose version can move a model's numbers.
+_PACKAGES = ("numpy", "pillow", "timm", "tokenizers", "torch", "torchvision", "transformers")
+# Processors without these compute bfloat16 slower than float32.
+_FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
+_CPUINFO = Path("/proc/cpuinfo")
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def resolve_compute(compute: Compute) -> Compute:
+    """Replaces every `auto` and 0 by what this machine offers; settling it twice changes nothing.
+
+    Raises UserError when `compute.device` is cuda and no GPU can be used.
+    """
+    device = compute.device
+    if device != "cpu":
+        found = cuda_devices() > 0
+        if device == "cuda" and not found:
+            raise UserError(
+                "compute.device: cuda was asked for, but the NVIDIA driver shows no GPU here (try "
+                "nvidia-smi; a container needs --gpus all); set compute.device: auto or cpu to run without"
+            )
+        device = "cuda" if found else "cpu"
+    dtype = compute.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if device == "cuda" or _FAST_BFLOAT16 & _cpu_flags() else "float32"
+    threads = compute.threads or physical_cores()
+    return Compute(device=device, dtype=dtype, threads=threads, packages=_versions())
+
+
+def prepare(compute: Compute) -> torch.device:
+    """Sets PyTorch's threads and deterministic kernels for this process; returns the device.
+
+    Takes resolved settings. Raises UserError when PyTorch cannot use the device that the driver shows.
+    """
+    import torch
+
+    assert compute == resolve_compute(compute), "resolve_compute comes first"
+    torch.set_num_threads(compute.threads)
+    torch.use_deterministic_algorithms(True, warn_only=compute.device == "cuda")
+    # Part of deterministic mode by default: writes NaN into all new memory, which only debugging needs.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    if compute.device == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UserError(
+            f"compute.device: the driver shows a GPU, but this PyTorch ({torch.__version__}) cannot use it; "
+            "install the CUDA build or a newer driver, or set compute.device: cpu"
+        )
+    # cuBLAS warns since it repeats itself only within one stream: all of our work is in one.
+    warnings.filterwarnings("ignore", message=".*CUBLAS_WORKSPACE_CONFIG")
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def cuda_devices() -> int:
+    """GPUs that the NVIDIA driver offers to this process; 0 without a driver. Takes well under a second.
+
+    Asks the driver itself, so `CUDA_VISIBLE_DEVICES`, containers and WSL count as they do for PyTorch.
+    """
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return 0
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return 0
+    return count.value
+
+
+def physical_cores() -> int:
+    """Cores this process may use: hardware threads of one core count once, a container's CPU limit holds."""
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    mine = [record for record in _processors() if int(record["processor"]) in usable]
+    cores = {(record.get("physical id"), record["core id"]) for record in mine if "core id" in record}
+    limit = _cgroup_limit()
+    return max(1, min(len(cores) or len(usable), limit or len(usable)))
+
+
+def _processors() -> list[dict[str, str]]:
+    """One record per logical processor; empty where there is no /proc."""
+    if not _CPUINFO.is_file():
+        return []
+    blocks = _CPUINFO.read_text(encoding="utf-8", errors="replace").split("\n\n")
+    records = [dict(_field(line) for line in block.splitlines() if ":" in line) for block in blocks]
+    return [record for record in records if record.get("processor", "").isdigit()]
+
+
+def _field(line: str) -> tuple[str, str]:
+    name, _, value = line.partition(":")
+    return name.strip(), value.strip()
+
+
+def _cpu_flags() -> set[str]:
+    records = _processors()
+    return set(records[0].get("flags", "").split()) if records else set()
+
+
+def _cgroup_limit() -> int | None:
+    """The CPU limit of this container in whole cores, rounded up; None without one."""
+    try:
+        quota, period = (_CGROUP / "cpu.max").read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        try:
+            quota = (_CGROUP / "cpu/cpu.cfs_quota_us").read_text(encoding="utf-8").strip()
+            period = (_CGROUP / "cpu/cpu.cfs_period_us").read_text(encoding="utf-8").strip()
+        except OSError:
+            return None
+    return None if quota in {"max", "-1"} else math.ceil(int(quota) / int(period))
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

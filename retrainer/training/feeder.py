@@ -1,0 +1,108 @@
+"""Order of rows and cutting of batches, the same for the same seed.
+
+Legend: N rows of a split, B rows of a batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Rows are sorted by length within windows of so many batches: little padding, and a fresh mix each epoch.
+_WINDOW_BATCHES = 16
+_LENGTH_STEP = 8
+# Small rows are made for several steps at once: whole-array code costs the same for 30 rows as for 300.
+_BYTES_AT_ONCE = 4 << 20
+_BYTES_ON_DEVICE = 64 << 20
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A split as the loop sees it. `make(rows, generator)` gives the model's input, on the device."""
+
+    make: Callable[[np.ndarray, torch.Generator | None], Batch]
+    targets: Tensor  # [N] or [N, K], on the device
+    lengths: np.ndarray | None  # [N], or None where all rows cost the same
+    row_bytes: int  # of one row's input as float32
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+def stream(seed: int, purpose: str) -> torch.Generator:
+    """A generator of its own per purpose: drawing more for one never moves another."""
+    return torch.Generator().manual_seed(stream_seed(seed, purpose))
+
+
+def stream_seed(seed: int, purpose: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{purpose}/{seed}".encode()).digest()[:7], "big")
+
+
+def batch_count(rows: int, batch_size: int) -> int:
+    """Steps of an epoch: a single row left over joins the batch before it (see `shuffled_batches`)."""
+    full, left = divmod(rows, batch_size)
+    return max(1, full + (left > 1))
+
+
+def shuffled_batches(
+    count: int, batch_size: int, lengths: np.ndarray | None, generator: torch.Generator
+) -> list[np.ndarray]:
+    """One epoch's batches: every row once, in a fresh order, rows of similar length together.
+
+    A last batch of one row joins the one before it: BatchNorm cannot train on a single row, and its
+    gradient would weigh as much as a whole batch's.
+    """
+    order = torch.randperm(count, generator=generator).numpy()
+    if lengths is not None:
+        order = _sort_in_windows(order, -(-lengths // _LENGTH_STEP), batch_size * _WINDOW_BATCHES)
+    steps = batch_count(count, batch_size)
+    ends = [*range(batch_size, batch_size * steps, batch_size), count]
+    batches = [order[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    if lengths is None:
+        return batches
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def _sort_in_windows(order: np.ndarray, lengths: np.ndarray, window: int) -> np.ndarray:
+    parts = [order[start : start + window] for start in range(0, len(order), window)]
+    return np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in parts])
+
+
+def sorted_batches(count: int, batch_size: int, lengths: np.ndarray | None) -> list[np.ndarray]:
+    """Every row once, longest first where lengths differ: little padding, no late lack of memory."""
+    order = np.arange(count) if lengths is None else np.argsort(-lengths, kind="stable")
+    return [order[start : start + batch_size] for start in range(0, count, batch_size)]
+
+
+def feed(
+    rows: Rows, batches: list[np.ndarray], generator: torch.Generator | None
+) -> Iterator[tuple[Batch, Tensor, np.ndarray]]:
+    """(input, targets, row numbers) per batch; the input of several small batches is made at once."""
+    device = rows.targets.device
+    budget = _BYTES_ON_DEVICE if device.type == "cuda" else _BYTES_AT_ONCE
+    largest = max((len(numbers) for numbers in batches), default=1)
+    together = 1 if rows.lengths is not None else max(1, budget // max(1, rows.row_bytes * largest))
+    for first in range(0, len(batches), together):
+        group = batches[first : first + together]
+        joined = np.concatenate(group)
+        made = rows.make(joined, generator)
+        targets = rows.targets[torch.from_numpy(joined).to(device)]
+        start = 0
+        for numbers in group:
+            part = slice(start, start + len(numbers))
+            yield {name: tensor[part] for name, tensor in made.items()}, targets[part], numbers
+            start = part.stop
+
+
+def evaluation_batch_size(rows: Rows) -> int:
+    """Rows of a batch without gradients: few that a CPU's caches can hold, many for an accelerator."""
+    if rows.targets.device.type == "cuda":
+        return int(np.clip((256 << 20) // max(1, rows.row_bytes), 64, 1024))
+    return 64 if rows.lengths is not None else int(np.clip((4 << 20) // max(1, rows.row_bytes), 8, 512))

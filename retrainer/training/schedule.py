@@ -1,0 +1,21 @@
+"""The learning rate over a run, as a share of its peak."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+
+def rate(step: int, steps: int, warmup: float, schedule: Literal["cosine", "linear", "constant"]) -> float:
+    """The share of the peak rate at `step` (from 0) of `steps`.
+
+    It rises in equal parts over the first `warmup` share of the steps, is 1 after it, and then stays
+    (constant) or falls to 0 just beyond the last step, evenly (linear) or along half a cosine.
+    """
+    rising = round(warmup * steps)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    if schedule == "constant":
+        return 1.0
+    done = (step - rising) / max(1, steps - rising)
+    return 1 - done if schedule == "linear" else (1 + math.cos(math.pi * done)) / 2

@@ -1,0 +1,130 @@
+"""From a dataset directory to a model directory. Heavy imports wait until they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retrainer import extend
+from retrainer.errors import UserError
+from retrainer.formats.dataset import Dataset
+from retrainer.settings import Backbone, Compute, Section, Task, Training
+from retrainer.training._command import run_command
+
+if TYPE_CHECKING:
+    from retrainer.models._network import Network
+    from retrainer.tasks._protocol import ClassificationTask
+    from retrainer.training.strategies import Data
+
+
+def train_model(
+    dataset: Path,
+    out: Path,
+    task: Task,
+    backbone: Backbone,
+    training: Training,
+    compute: Compute,
+    weights: Path | str | None,
+    on_epoch: Callable[[int, dict[str, float]], None],
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Fits a model to the splits `train` and `validation` and writes it to `out`, whole or not at all.
+
+    `compute` is resolved; `weights` is what the family starts from (None: random values, which only
+    `scratch` accepts). Returns `model_sha256` and, but for a user's own trainer, the kept epoch's figures.
+    Raises UserError for anything in the settings or the data that makes training impossible.
+    """
+    data = Dataset(dataset)
+    _check(data, task, training, weights)
+    sections = {"task": task, "backbone": backbone, "training": training, "compute": compute}
+    if training.command:
+        return _train_elsewhere(data, out, sections, training.command)
+    return _train_here(data, out, task, backbone, training, compute, weights, on_epoch, progress)
+
+
+def _check(data: Dataset, task: Task, training: Training, weights: Path | str | None) -> None:
+    if not data.manifest["rows"].get("train"):
+        raise UserError(
+            f"{data.path} has no training rows; lower split.test and split.validation, or add data"
+        )
+    if not data.labels or (len(data.labels) == 1 and not task.multi_label):
+        raise UserError(f"{data.path} has classes {list(data.labels)}; a classifier needs two or more")
+    if training.strategy != "scratch" and weights is None and not training.command:
+        raise UserError(
+            f"training.strategy: {training.strategy} starts from weights, and backbone.weights is none; "
+            "set training.strategy: scratch, or give backbone.weights"
+        )
+
+
+def _train_elsewhere(data: Dataset, out: Path, sections: dict[str, Section], command: str) -> dict[str, Any]:
+    """The user's own trainer writes the model directory; sealing checks that it is a whole model."""
+    from retrainer.formats.files import whole_directory
+    from retrainer.formats.model import seal
+
+    plain = {name: section.plain() for name, section in sections.items()}
+    with whole_directory(out) as aside:
+        run_command(command, data.path, aside, plain)
+        digest = seal(aside, sections=plain, dataset_sha256=data.content_sha256)
+    return {"model_sha256": digest}
+
+
+def _train_here(
+    data: Dataset,
+    out: Path,
+    task: Task,
+    backbone: Backbone,
+    training: Training,
+    compute: Compute,
+    weights: Path | str | None,
+    on_epoch: Callable[[int, dict[str, float]], None],
+    progress: bool,
+) -> dict[str, Any]:
+    from retrainer.formats.model import write_model
+    from retrainer.training.loop import fit
+
+    job: ClassificationTask = extend.load("tasks", task.kind, "task.kind").make(task, data.labels)
+    network = build_network(job, backbone, training, weights)
+    train = read_split(data, "train", job, network)
+    assert train is not None
+    validation = read_split(data, "validation", job, network)
+    history = fit(network, job, train, validation, training, compute, on_epoch, progress)
+    sections = {"task": task, "backbone": backbone, "training": training, "compute": compute}
+    digest = write_model(
+        out,
+        network,
+        family=backbone.family,
+        task=task,
+        labels=data.labels,
+        sections={name: section.plain() for name, section in sections.items()},
+        dataset_sha256=data.content_sha256,
+        history=history,
+        card=None,
+    )
+    kept = next(entry for entry in history if entry["kept"])
+    return {"model_sha256": digest, **{name: value for name, value in kept.items() if name != "kept"}}
+
+
+def build_network(
+    task: ClassificationTask, backbone: Backbone, training: Training, weights: Path | str | None
+) -> Network:
+    """The family's body, from `weights` or at random, under a head drawn from `training.seed` alone."""
+    import torch
+
+    from retrainer.models._network import Network
+    from retrainer.training.loop import own_randomness
+
+    family = extend.load("models", backbone.family, "backbone.family")
+    options = family.Options.parse(backbone.options, "backbone")
+    body = family.build(options, task.wanted(), weights, training.seed)
+    with own_randomness(training.seed, torch.device("cpu"), "head"):
+        return Network(body, len(task.labels), training.dropout)
+
+
+def read_split(data: Dataset, name: str, task: ClassificationTask, network: Network) -> Data | None:
+    """A split's rows, encoded for the network's body, and their targets; None where it has no rows."""
+    if not data.manifest["rows"].get(name):
+        return None
+    body = network.description
+    table = data.split(name, [*task.columns, "labels", "origin"])
+    return task.encode(table, body.preprocessing, body.assets), task.targets(table)

@@ -1,0 +1,104 @@
+"""Resolve: one canonical file, nothing left that can move, mistakes named with their cure."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from retrainer.errors import UserError
+from retrainer.resolve import known_recipes, merge, parse_override, resolve
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "data.csv").write_text("text,label\ngood,yes\nbad,no\n")
+    (tmp_path / "params.yaml").write_text(
+        f"registry: {{name: base}}\nsource: {tmp_path / 'data.csv'}\n"
+        "backbone: {family: mlp}\ntraining: {strategy: scratch, learning_rate: 1e-3}\n"
+    )
+    (tmp_path / "recipes" / "other.yaml").write_text("registry: {name: other}\ntraining: {epochs: 9}\n")
+    return tmp_path
+
+
+def test_recipe_overrides_params_and_both_stay_as_they_were(project: Path) -> None:
+    before = {path: path.read_bytes() for path in project.rglob("*.yaml")}
+    settled = resolve("other", ["training.seed=5"], project)
+    assert settled.settings["training"] | {"epochs": 9, "seed": 5, "learning_rate": 1e-3} == settled.settings["training"]
+    assert json.loads((project / ".run/other/settings.json").read_text()) == settled.settings
+    assert {path: path.read_bytes() for path in project.rglob("*.yaml")} == before
+
+
+def test_the_default_recipe_goes_by_its_registered_name(project: Path) -> None:
+    assert resolve(None, [], project).recipe == resolve("base", [], project).recipe == "base"
+    assert known_recipes(project, "base") == ["base", "other"]
+
+
+def test_what_could_move_is_pinned(project: Path) -> None:
+    first = resolve(None, [], project).settings
+    assert len(first["source"]["digest"]) == 64
+    assert first["compute"]["device"] in ("cpu", "cuda")
+    assert first["compute"]["threads"] >= 1
+    assert "torch" in first["compute"]["packages"]
+    (project / "data.csv").write_text("text,label\ngood,yes\nbad,no\nfine,yes\n")
+    assert resolve(None, [], project).settings["source"]["digest"] != first["source"]["digest"]
+
+
+def test_an_unchanged_file_is_left_alone(project: Path) -> None:
+    resolve(None, [], project)
+    before = (project / ".run/base/settings.json").stat().st_mtime_ns
+    resolve(None, [], project)
+    assert (project / ".run/base/settings.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ("traning: {epochs: 1}", "unknown section 'traning'; did you mean 'training'"),
+        ("training: {epochs: many}", r"setting training\.epochs"),
+        ("training: 5", "section 'training' must hold settings"),
+        ("- a list", "expected sections"),
+        ("a: [", "not valid YAML"),
+        ("task: image_clasification", r"task\.kind: no 'image_clasification'.*did you mean 'image_classification'"),
+        ("backbone: {family: mlp, hiden: [3]}", r"unknown setting backbone\.hiden; did you mean 'hidden'"),
+        ("task: plugins.nowhere", r"task\.kind: no module plugins\.nowhere; expected the file plugins/nowhere\.py"),
+        ("source: {path: missing.csv}", r"missing\.csv"),
+        ("source: {kind: nothing}", "nothing"),
+    ],
+)
+def test_mistakes_are_named(project: Path, params: str, message: str) -> None:
+    (project / "recipes" / "wrong.yaml").write_text(params + "\n")
+    with pytest.raises(UserError, match=message):
+        resolve("wrong", [], project)
+
+
+def test_a_missing_recipe_names_the_nearest(project: Path) -> None:
+    with pytest.raises(UserError, match=r"RECIPE=othr: there is no .*recipes/othr.yaml; did you mean 'other'"):
+        resolve("othr", [], project)
+
+
+@pytest.mark.parametrize("text", ["epochs=3", "training.epochs", "nope.epochs=3", "=3", "training.=3"])
+def test_a_malformed_override_shows_the_form(text: str) -> None:
+    with pytest.raises(UserError, match="expected section.key=value"):
+        parse_override(text)
+
+
+def test_another_family_does_not_inherit_the_first_ones_keys() -> None:
+    base = {"backbone": {"family": "transformers", "weights": "package:x"}, "training": {"epochs": 3}}
+    merged = merge(base, {"backbone": {"family": "mlp"}, "training": {"seed": 1}})
+    assert merged == {"backbone": {"family": "mlp"}, "training": {"epochs": 3, "seed": 1}}
+
+
+def test_resolve_is_light() -> None:
+    code = (
+        "import sys; from retrainer.resolve import resolve; from pathlib import Path; import tempfile;"
+        "resolve('digits-mlp', [], Path(), Path(tempfile.mkdtemp()));"
+        "print([m for m in ('torch', 'mlflow', 'transformers', 'pandas', 'sklearn', 'boto3') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,47 @@
+"""Settings: frozen sections, helpful errors, numbers as YAML and Kubeflow spell them."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from retrainer.errors import UserError
+from retrainer.settings import SECTIONS, Backbone, Training
+
+
+def test_an_unknown_key_names_itself_and_the_nearest_known_one() -> None:
+    with pytest.raises(UserError, match=r"unknown setting training\.epoch; did you mean 'epochs'\?"):
+        Training.parse({"epoch": 3}, "training")
+
+
+def test_a_value_out_of_range_names_the_setting_and_the_value() -> None:
+    with pytest.raises(UserError, match=r"setting training\.epochs: .*greater than or equal to 1 \(got 0\)"):
+        Training.parse({"epochs": 0}, "training")
+
+
+def test_numbers_as_yaml_and_kubeflow_spell_them() -> None:
+    assert Training.parse({"learning_rate": "1e-4"}, "training").learning_rate == 1e-4
+    assert Training.parse({"epochs": 7.0}, "training").epochs == 7
+
+
+def test_sections_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Training().epochs = 4
+
+
+@pytest.mark.parametrize("name", sorted(SECTIONS))
+def test_a_section_survives_its_own_json(name: str) -> None:
+    section = SECTIONS[name]()
+    assert SECTIONS[name].parse(section.plain(), name) == section
+
+
+@pytest.mark.parametrize("name", sorted(SECTIONS))
+def test_every_setting_says_what_it_is_for(name: str) -> None:
+    fields = SECTIONS[name].model_fields
+    undescribed = [key for key, field in fields.items() if not field.description and key not in ("device", "seed")]
+    assert not undescribed
+
+
+def test_keys_of_the_chosen_file_are_kept_apart() -> None:
+    backbone = Backbone.parse({"family": "mlp", "hidden": [128, 64]}, "backbone")
+    assert backbone.options == {"hidden": [128, 64]}
