@@ -10,6 +10,7 @@ def train(
     dataset: InDataset, model: OutModel, task: Task, backbone: Backbone, training: Training, compute: Compute
 ) -> Metadata:
     """Dataset → model directory. Pure: same inputs, settings, lock and CPU type give the same bytes."""
+    from retrainer.models import reads_weights
     from retrainer.services import weights
     from retrainer.services.tracking import TrainRun
     from retrainer.training.compute import resolve_compute
@@ -17,7 +18,7 @@ def train(
 
     compute = resolve_compute(compute)
     sections = {"task": task, "backbone": backbone, "training": training, "compute": compute}
-    start = None if training.strategy == "scratch" else weights.fetch(backbone)
+    start = weights.fetch(backbone) if reads_weights(backbone, training) else None
     with TrainRun({name: section.plain() for name, section in sections.items()}, dataset) as run:
         made = train_model(dataset, model, **sections, weights=start, on_epoch=run.epoch)
         run.finish(made["model_sha256"])

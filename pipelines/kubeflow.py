@@ -53,17 +53,17 @@ def pipeline_of(recipe: str, settings: Settings, cluster: Cluster) -> Any:
     gpu = settings["compute"]["device"] == "cuda"
     default = settings
 
-    @dsl.pipeline(name=f"retrainer-{recipe}".lower(), description=f"Retrains and judges the model '{recipe}'.")
+    @dsl.pipeline(name=f"retrainer-{recipe}".lower(), description=f"Retrains and judges '{recipe}'.")
     def retrain(
-        source: dict = default["source"],  # type: ignore[type-arg]
-        split: dict = default["split"],  # type: ignore[type-arg]
-        task: dict = default["task"],  # type: ignore[type-arg]
-        backbone: dict = default["backbone"],  # type: ignore[type-arg]
-        training: dict = default["training"],  # type: ignore[type-arg]
-        compute: dict = default["compute"],  # type: ignore[type-arg]
-        evaluation: dict = default["evaluation"],  # type: ignore[type-arg]
-        gate: dict = default["gate"],  # type: ignore[type-arg]
-        registry: dict = default["registry"],  # type: ignore[type-arg]
+        source: dict = default["source"],
+        split: dict = default["split"],
+        task: dict = default["task"],
+        backbone: dict = default["backbone"],
+        training: dict = default["training"],
+        compute: dict = default["compute"],
+        evaluation: dict = default["evaluation"],
+        gate: dict = default["gate"],
+        registry: dict = default["registry"],
     ) -> None:
         raw = run("ingest", cluster)(source=source).outputs["raw"]
         dataset = run("preprocess", cluster)(raw=raw, split=split, task=task).outputs["dataset"]

@@ -41,18 +41,22 @@ def resolve(recipe: str | None, overrides: list[str], root: Path = Path(), direc
 
     Raises UserError that names the setting, the file and the cure.
     """
+    name, sections = settle(recipe, overrides, root)
+    settings = {key: section.plain() for key, section in pin(sections, root).items()}
+    where = directory or root / RUN / name
+    _write_if_changed(where / "settings.json", settings)
+    return Resolved(name, where, settings)
+
+
+def settle(recipe: str | None, overrides: list[str], root: Path) -> tuple[str, dict[str, Section]]:
+    """The recipe's name and its valid sections, in which nothing is pinned to this machine or moment yet."""
     base = read_yaml(root / PARAMS)
     default = registry_name(base)
     name = recipe or default
     merged = base if name == default else merge(base, read_yaml(recipe_file(root, name)))
     for text in overrides:
         merged = merge(merged, parse_override(text))
-    sections = pin(validate(merged), root)
-    settings = {key: section.plain() for key, section in sections.items()}
-    where = directory or root / RUN / name
-    _write_if_changed(where / "settings.json", settings)
-    _write_if_changed(root / RUN / "recipes.json", {"recipes": known_recipes(root, default)})
-    return Resolved(name, where, settings)
+    return name, validate(merged)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -99,6 +103,10 @@ def _recipe_stems(root: Path) -> list[str]:
 
 def known_recipes(root: Path, default: str) -> list[str]:
     return sorted({default, *_recipe_stems(root)})
+
+
+def default_recipe(root: Path) -> str:
+    return registry_name(read_yaml(root / PARAMS))
 
 
 def registry_name(params: Mapping[str, Any]) -> str:
@@ -152,6 +160,7 @@ def validate(merged: Mapping[str, Any]) -> dict[str, Section]:
 def pin(sections: dict[str, Section], root: Path) -> dict[str, Section]:
     """Turns every mutable reference into a digest."""
     from retrainer.data.ingest import choose_kind, source_digest
+    from retrainer.models import reads_weights
     from retrainer.services import storage, weights
     from retrainer.training.compute import resolve_compute
 
@@ -164,7 +173,7 @@ def pin(sections: dict[str, Section], root: Path) -> dict[str, Section]:
     cache = root / RUN / "digests.json"
     digest = storage.digest(source) if storage.is_remote(source.path) else source_digest(source, cache)
     backbone = backbone.model_copy(update={"code_digest": extend.code_digest(backbone.family)})
-    if training.strategy != "scratch" and not training.command:
+    if reads_weights(backbone, training):
         backbone = weights.pin(backbone, cache, registered_names(root))
     return sections | {
         "source": source.model_copy(update={"digest": digest}),

@@ -6,115 +6,39 @@ first bytes are read before anything heavy could be imported.
 
 from __future__ import annotations
 
-import json
 import os
-import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from types import ModuleType
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from retrainer.data.fingerprint import Listing, choose_kind, listing_of, source_digest, source_module
 from retrainer.errors import UserError, nearest
-from retrainer.extend import builtin_names, load
 from retrainer.formats.dataset import SCHEMA, write_dataset
-from retrainer.formats.files import canonical_json, digest_of, sha256_file, write_text
+from retrainer.formats.files import digest_of
 from retrainer.settings import Source
 
-SOURCES = "data/sources"
-_KIND_BY_SUFFIX = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    **dict.fromkeys((".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz"), "image_folder"),
-}
+__all__ = ["choose_kind", "ingest", "source_digest"]
+
 _CONTENT = ("text", "text_pair", "image")
-# A file changed this recently could change again within one tick of its clock: hash it anew next time.
-_UNSETTLED_SECONDS = 2.0
-# A dataset is held in memory whole; this share of it is left to the rest.
+# A dataset is held in memory whole; this share of it is left to nothing else.
 _MEMORY_SHARE = 0.6
 
 
-def choose_kind(source: Source) -> str:
-    """`source.kind`, or the built-in reader that the path's suffix or folder asks for."""
-    if source.kind:
-        return source.kind
-    if not source.path:
-        known = ", ".join(builtin_names(SOURCES))
-        raise UserError(f"source.path is empty; name a file, folder or archive, or set source.kind (known: {known})")
-    name = PurePosixPath(source.path).name.lower()
-    for suffix, kind in _KIND_BY_SUFFIX.items():
-        if name.endswith(suffix):
-            return kind
-    if "://" in source.path:
-        return "image_folder"
-    folder = Path(source.path)
-    if folder.is_dir():
-        found = {_KIND_BY_SUFFIX[p.suffix.lower()] for p in folder.iterdir() if p.suffix.lower() in _KIND_BY_SUFFIX}
-        tables = sorted(found - {"image_folder"})
-        return tables[0] if len(tables) == 1 else "image_folder"
-    state = "has a suffix that no source reads" if folder.exists() else "does not exist"
-    raise UserError(f"source.path: {source.path} {state}; known: {', '.join(_KIND_BY_SUFFIX)}, or a folder of images")
+@dataclass
+class _Rows:
+    """What came in so far: rows to train and to test on, and the origins of those left out."""
 
-
-def source_module(source: Source) -> ModuleType:
-    """The reader's module. Raises UserError for a plug-in that lacks a function."""
-    kind = choose_kind(source)
-    module = load(SOURCES, kind, "source.kind")
-    for name in ("files", "read"):
-        if not callable(getattr(module, name, None)):
-            raise UserError(f"source.kind: {kind} has no function {name}(source); a source needs files and read")
-    return module
-
-
-def source_digest(source: Source, cache: Path | None = None) -> str:
-    """sha256 over the names and bytes of every file of the source, wherever it lies.
-
-    `cache` is a JSON file of this source alone: a file whose path, size and times are as they were is not
-    read again. Raises UserError when the source is not there.
-    """
-    return digest_of(_listing(source, source_module(source), cache))
-
-
-def _listing(source: Source, module: ModuleType, cache: Path | None) -> list[list[str]]:
-    known = _read_cache(cache)
-    now = time.time()
-    listing, settled = [], {}
-    for path in module.files(source):
-        status = path.stat()
-        key = str(path.absolute())
-        # The time of the last change of state also moves when an edit puts the old modification time back.
-        stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-        entry = known.get(key)
-        sha256 = entry[1] if entry and entry[0] == stamp else sha256_file(path)
-        if now - max(status.st_mtime, status.st_ctime) > _UNSETTLED_SECONDS:
-            settled[key] = [stamp, sha256]
-        listing.append([_name_in(source, path), sha256])
-    if cache is not None and settled != known:
-        write_text(cache, canonical_json(settled).decode())
-    return sorted(listing)
-
-
-def _read_cache(cache: Path | None) -> dict[str, Any]:
-    try:
-        known = json.loads(cache.read_text(encoding="utf-8")) if cache else {}
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
-
-
-def _name_in(source: Source, path: Path) -> str:
-    """The file's name as seen from the source: no folder of this machine is in it."""
-    for role, given in (("test_path", source.test_path), ("path", source.path)):
-        root = Path(given)
-        for base in (root, root.parent) if given else ():
-            if path != base and path.absolute().is_relative_to(base.absolute()):
-                return f"{role}/{path.absolute().relative_to(base.absolute()).as_posix()}"
-    return path.name
+    training: list[pa.Table] = field(default_factory=list)
+    testing: list[pa.Table] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    labels: set[str] = field(default_factory=set)
+    read: Counter[bool] = field(default_factory=Counter)  # by whether the row is of the own test set
+    size_bytes: int = 0
 
 
 def ingest(source: Source, out: Path) -> dict[str, Any]:
@@ -123,114 +47,135 @@ def ingest(source: Source, out: Path) -> dict[str, Any]:
     Rows without any of `source.classes` are dropped as "class not selected". Returns the manifest. Raises
     UserError naming setting, file or row, and when the bytes are no longer those that `resolve` saw.
     """
-    module = source_module(source)
-    listing = _listing(source, module, None)
+    listing = listing_of(source)
     digest = digest_of(listing)
     if source.digest and digest != source.digest:
         raise UserError(f"source.path: {_title(source)} changed since the settings were resolved; run again")
-    rows, dropped = _read(source, module)
-    given = rows["given_test"].to_pylist()
-    splits = {"all": rows.filter(pa.array([not test for test in given]))}
-    if any(given) or source.test_path:
-        splits["given_test"] = rows.filter(pa.array(given))
-    _check_splits(splits, source)
-    described = _describe(source, listing, Counter(given))
-    return write_dataset(out, splits, dropped, extra={"source_digest": digest, "sources": described})
+    rows = _read(source)
+    splits = {"all": rows.training, "given_test": rows.testing} if rows.testing else {"all": rows.training}
+    tables = _whole_splits(splits)
+    _check_splits(tables, rows, source)
+    reasons = ["class not selected"] * len(rows.left_out)
+    dropped = pa.table(
+        {"origin": pa.array(rows.left_out, pa.string()), "reason": pa.array(reasons, pa.string())}
+    )
+    described = {"source_digest": digest, "sources": _describe(source, listing, rows)}
+    return write_dataset(out, tables, dropped, extra=described)
 
 
-def _read(source: Source, module: ModuleType) -> tuple[pa.Table, pa.Table | None]:
-    """Every row in our columns, and those that `source.classes` left out."""
-    most = _MEMORY_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    tables, left_out, size = [], [], 0
-    seen: set[str] = set()
-    for number, table in enumerate(module.read(source)):
-        shaped = _in_our_columns(table, source, number)
-        chosen = _chosen(shaped, set(source.classes), seen)
-        keep = shaped if chosen is None else shaped.filter(chosen)
-        if chosen is not None and len(keep) < len(shaped):
-            left_out += shaped.filter(pa.compute.invert(chosen))["origin"].to_pylist()
-        tables.append(_only_labels(keep, source.classes) if chosen is not None else keep)
-        size += keep.nbytes
-        if size > most:
+def _read(source: Source) -> _Rows:
+    rows = _Rows()
+    most = _memory_bytes() * _MEMORY_SHARE
+    for table in _shaped(source):
+        rows.read.update(table["given_test"].to_pylist())
+        if source.classes:
+            table = _only_classes(table, set(source.classes), rows)
+        test = table["given_test"]
+        for split, wanted in ((rows.training, pa.scalar(False)), (rows.testing, pa.scalar(True))):
+            part = table.filter(pc.equal(test, wanted)).drop_columns(["given_test"])
+            split += [part] if len(part) else []
+            rows.size_bytes += part.nbytes
+        if rows.size_bytes > most:
             raise UserError(f"{_title(source)} does not fit into this machine's memory; give a part of it")
-    if not tables or not any(len(table) for table in [*tables, left_out]):
-        raise UserError(f"{_title(source)} has no rows")
-    if unknown := sorted(set(source.classes) - seen):
-        raise UserError(f"source.classes: no row has the class '{unknown[0]}'{nearest(unknown[0], seen)}")
-    dropped = pa.table({"origin": left_out, "reason": ["class not selected"] * len(left_out)}) if left_out else None
-    rows = pa.concat_tables(tables, promote_options="default")
-    empty = [n for n in rows.column_names if n != "labels" and rows[n].null_count == len(rows)]
-    return rows.drop_columns(empty) if len(rows) else rows, dropped
+    return rows
 
 
-def _in_our_columns(table: pa.Table, source: Source, number: int) -> pa.Table:
-    """What a reader (a plug-in's too) yields, in the types of SCHEMA."""
-    if "labels" not in table.column_names or not set(_CONTENT) & set(table.column_names):
-        raise UserError(f"source.kind {source.kind}: its tables need 'labels' and one of {', '.join(_CONTENT)}")
-    if "given_test" not in table.column_names:
-        table = table.append_column("given_test", pa.array([False] * len(table), pa.bool_()))
-    if "origin" not in table.column_names:
-        origins = [f"{choose_kind(source)}:table {number} row {row}" for row in range(1, len(table) + 1)]
-        table = table.append_column("origin", pa.array(origins, pa.string()))
-    names = [name for name in (*SCHEMA, "given_test") if name in table.column_names]
-    wanted = pa.schema([(name, SCHEMA.get(name, pa.bool_())) for name in names])
-    try:
-        return table.select(names).cast(wanted)
-    except (pa.ArrowException, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"source.kind {source.kind}: a column is not of the dataset's types ({reason})") from None
+def _memory_bytes() -> float:
+    if "SC_PHYS_PAGES" not in os.sysconf_names:
+        return float("inf")
+    return float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _chosen(table: pa.Table, classes: set[str], seen: set[str]) -> pa.Array | None:
-    """Which rows have one of `classes`; None when every class is wanted. Adds the labels to `seen`."""
-    if not classes:
-        return None
-    wanted = []
-    for labels in table["labels"].to_pylist():
-        names = {label.strip() for label in labels or ()}
-        seen |= names
-        wanted.append(bool(names & classes))
-    return pa.array(wanted, pa.bool_())
+def _shaped(source: Source) -> Iterator[pa.Table]:
+    """What the reader (a plug-in's too) yields, in the types of SCHEMA and with `given_test`."""
+    kind = choose_kind(source)
+    before = 0
+    for table in source_module(source).read(source):
+        if "labels" not in table.column_names or not set(_CONTENT) & set(table.column_names):
+            raise UserError(
+                f"source.kind: a table of {kind} has no 'labels', or none of {', '.join(_CONTENT)}"
+            )
+        if "given_test" not in table.column_names:
+            table = table.append_column("given_test", pa.array([False] * len(table), pa.bool_()))
+        if "origin" not in table.column_names:
+            origins = [f"{kind}:row {row}" for row in range(before + 1, before + len(table) + 1)]
+            table = table.append_column("origin", pa.array(origins, pa.string()))
+        before += len(table)
+        names = [name for name in (*SCHEMA, "given_test") if name in table.column_names]
+        try:
+            yield table.select(names).cast(
+                pa.schema([(name, SCHEMA.get(name, pa.bool_())) for name in names])
+            )
+        except (pa.ArrowException, ValueError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(
+                f"source.kind: a table of {kind} is not of the dataset's types ({reason})"
+            ) from None
 
 
-def _only_labels(table: pa.Table, classes: tuple[str, ...]) -> pa.Table:
-    kept = [[label for label in labels if label.strip() in classes] for labels in table["labels"].to_pylist()]
-    return table.set_column(table.column_names.index("labels"), "labels", pa.array(kept, SCHEMA["labels"]))
+def _only_classes(table: pa.Table, classes: set[str], rows: _Rows) -> pa.Table:
+    """Rows that have one of `classes`, and of their labels only those; the others are noted in `rows`."""
+    kept, wanted = [], []
+    for labels, origin in zip(table["labels"].to_pylist(), table["origin"].to_pylist(), strict=True):
+        rows.labels.update(label.strip() for label in labels or ())
+        chosen = [label for label in labels or () if label.strip() in classes]
+        wanted.append(bool(chosen))
+        if chosen:
+            kept.append(chosen)
+        else:
+            rows.left_out.append(origin)
+    place = table.column_names.index("labels")
+    return table.filter(pa.array(wanted, pa.bool_())).set_column(
+        place, "labels", pa.array(kept, SCHEMA["labels"])
+    )
 
 
-def _check_splits(splits: dict[str, pa.Table], source: Source) -> None:
-    test = splits.get("given_test")
-    if test is None:
+def _whole_splits(splits: dict[str, list[pa.Table]]) -> dict[str, pa.Table]:
+    """One table per split; all have the same columns, and none that is empty in every split."""
+    names = [n for n in SCHEMA if any(n in t.column_names for parts in splits.values() for t in parts)]
+    everything = pa.schema([(name, SCHEMA[name]) for name in names])
+    tables = {
+        split: pa.concat_tables([everything.empty_table(), *parts], promote_options="default")
+        for split, parts in splits.items()
+    }
+    empty = [n for n in names if n != "labels" and all(t[n].null_count == len(t) for t in tables.values())]
+    return {split: table.drop_columns(empty) for split, table in tables.items()}
+
+
+def _check_splits(tables: dict[str, pa.Table], rows: _Rows, source: Source) -> None:
+    if unknown := sorted(set(source.classes) - rows.labels):
+        raise UserError(
+            f"source.classes: no row has the class '{unknown[0]}'{nearest(unknown[0], rows.labels)}"
+        )
+    training, testing = tables["all"], tables.get("given_test")
+    if not len(training):
+        raise UserError(f"source.path: {_title(source)} has no rows to train on")
+    if testing is None:
+        if source.test_path:
+            raise UserError(f"source.test_path: {source.test_path} has no rows to test on")
         return
-    if not len(test):
-        raise UserError(f"source.test_path: {source.test_path} has no row to test on; give another file")
     for name in _CONTENT:
-        if name in test.column_names and test[name].null_count == len(test) > splits["all"][name].null_count:
-            setting = f"source.{name}"
-            raise UserError(f"the test set has no '{getattr(source, name)}' ({setting}), which the training rows have")
+        if name in testing.column_names and testing[name].null_count == len(testing):
+            raise UserError(
+                f"source.test_path: the test set has no {name} where the training rows have one; "
+                f"add the column '{getattr(source, name)}' to it, or leave it out of both (source.{name})"
+            )
 
 
 def _title(source: Source) -> str:
     return source.path or choose_kind(source)
 
 
-def _describe(source: Source, listing: list[list[str]], counts: Counter[bool]) -> list[dict[str, Any]]:
-    """What the manifest says of each part of the source: its own name, sha256, files and rows."""
+def _describe(source: Source, listing: Listing, rows: _Rows) -> list[dict[str, Any]]:
+    """What the manifest says of each part of the source: its own name, sha256, files and rows read."""
 
-    def part(title: str, files: list[list[str]], rows: int) -> dict[str, Any]:
+    def part(title: str, files: Listing, count: int) -> dict[str, Any]:
         sha256 = files[0][1] if len(files) == 1 else digest_of(files)
-        return {"file": title, "files": len(files), "sha256": sha256, "rows": rows}
+        return {"file": title, "files": len(files), "sha256": sha256, "rows": count}
 
-    if not source.path:
-        return [part(listing[0][0] if len(listing) == 1 else choose_kind(source), listing, counts.total())]
+    if not source.test_path:
+        return [part(Path(_title(source)).name, listing, rows.read.total())]
     tests = [entry for entry in listing if entry[0].startswith("test_path/")]
     others = [entry for entry in listing if not entry[0].startswith("test_path/")]
-    if not source.test_path:
-        return [part(Path(source.path).name, others, counts.total())]
-    first = part(Path(source.path).name, others, counts[False])
-    return [first, {**part(Path(source.test_path).name, tests, counts[True]), "given_test": True}]
-
-
-def read_source(source: Source) -> Iterator[pa.Table]:
-    """The tables of a source as its reader yields them, for those who want a look before a run."""
-    return iter(source_module(source).read(source))
+    own_test = part(Path(source.test_path).name, tests, rows.read[True])
+    return [part(Path(source.path).name, others, rows.read[False]), {**own_test, "given_test": True}]

@@ -12,7 +12,7 @@ import numpy as np
 
 from retrainer.errors import UserError
 
-# In multi-label tasks a label is given from this probability on.
+# In multi-label tasks a label is given above this probability.
 THRESHOLD = 0.5
 
 
@@ -65,7 +65,7 @@ def answers(
     everything = (*labels, *strangers)
     padded = np.concatenate([probabilities.astype(np.float64), np.zeros((len(rows), len(strangers)))], axis=1)
     targets = _targets(rows, everything, multi_label)
-    decided = padded >= THRESHOLD if multi_label else padded.argmax(axis=1)
+    decided = padded > THRESHOLD if multi_label else padded.argmax(axis=1)
     correct = (decided == targets).all(axis=1) if multi_label else decided == targets
     return Answers(everything, multi_label, targets, decided, padded, correct)
 

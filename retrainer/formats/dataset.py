@@ -28,6 +28,8 @@ from retrainer.formats.files import MANIFEST, canonical_json, hash_files, read_m
 KIND = "dataset"
 FORMAT_VERSION = 1
 ROWS_PER_SHARD = 100_000
+# A reader holds the nested bytes of one row group in one array, which ends at 2 GiB.
+IMAGES_PER_ROW_GROUP = 100
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 SCHEMA: dict[str, pa.DataType] = {
@@ -87,10 +89,12 @@ def write_dataset(
     """
     with whole_directory(path) as directory:
         for split, table in splits.items():
+            group = IMAGES_PER_ROW_GROUP if "image" in table.column_names else ROWS_PER_SHARD
             shaped = table.select([n for n in SCHEMA if n in table.column_names]).cast(_schema(table))
             for number in range(max(1, -(-len(shaped) // ROWS_PER_SHARD))):
                 shard = shaped.slice(number * ROWS_PER_SHARD, ROWS_PER_SHARD)
-                pq.write_table(shard, directory / f"{split}-{number:05d}.parquet", compression="zstd")
+                name = f"{split}-{number:05d}.parquet"
+                pq.write_table(shard, directory / name, compression="zstd", row_group_size=group)
         if dropped is not None and len(dropped):
             pq.write_table(dropped, directory / "dropped.parquet", compression="zstd")
         manifest = {

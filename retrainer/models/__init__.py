@@ -1,0 +1,26 @@
+"""Model families, one file each. What a family's file offers (a plug-in likewise):
+
+    class Options(Section)       the family's own keys of `backbone:`
+    SHAPED_BY_WEIGHTS: bool      whether the architecture is known only from the weights' directory
+    build(options, wanted, weights, seed, fresh) -> Body
+    restore(config) -> Body      the architecture that `Body.config` describes, values to be loaded
+
+`wanted` is what the task asks for: {"kind": "tokens", "max_length": T} or {"kind": "pixels", "size": [H, W] or
+None, "channels": C or None}. `weights` is a directory, a .safetensors file, the word `imagenet`, or None. `fresh`
+asks for random values, drawn from `seed` alone; the weights then only tell the architecture, where that is needed.
+Nothing heavy is imported before `build` or `restore`.
+"""
+
+from __future__ import annotations
+
+from retrainer import extend
+from retrainer.settings import Backbone, Training
+
+
+def reads_weights(backbone: Backbone, training: Training) -> bool:
+    """Whether training has to be given `backbone.weights`."""
+    if training.command:
+        return False
+    if training.strategy != "scratch":
+        return True
+    return bool(extend.load("models", backbone.family, "backbone.family").SHAPED_BY_WEIGHTS)

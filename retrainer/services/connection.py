@@ -80,8 +80,8 @@ def experiment_id(mlflow: MlflowClient) -> str:
             found = mlflow.get_experiment_by_name(name)  # another process was quicker
     if found.lifecycle_stage != "active":
         raise UserError(
-            f"MLflow's experiment '{name}' was deleted; run"
-            f" `mlflow experiments restore -x {found.experiment_id}`, or name another by MLFLOW_EXPERIMENT_NAME"
+            f"MLflow's experiment '{name}' was deleted: name another by MLFLOW_EXPERIMENT_NAME,"
+            f" or run `mlflow experiments restore -x {found.experiment_id}`"
         )
     return str(found.experiment_id)
 

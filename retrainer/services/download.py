@@ -54,8 +54,8 @@ def _fetch(version: RegisteredVersion, into: Path) -> Path:
 def verified(directory: Path, model_sha256: str) -> Path:
     """The directory, when it holds exactly this model. Raises UserError otherwise."""
     if not (directory / MANIFEST).is_file():
-        raise UserError(f"{directory}: the registered model's files are gone; restore them, or train it again")
+        raise UserError(f"{directory}: the registered model's files are gone; restore them, or train again")
     found = str(read_manifest(directory, "model", 1)["model_sha256"])
     if found != model_sha256:
-        raise UserError(f"{directory} holds model {found[:12]}, registered was {model_sha256[:12]}; it was altered")
+        raise UserError(f"{directory} was altered: it holds {found[:12]}, not {model_sha256[:12]}")
     return directory

@@ -45,7 +45,7 @@ def dvc_md5(path: Path, lock: Path = Path("dvc.lock")) -> str:
     """The md5 under which DVC keeps the output `path`; empty when `dvc.lock` does not name it."""
     if not lock.is_file():
         return ""
-    stages = yaml.load(lock.read_text(encoding="utf-8"), Loader=_loader()).get("stages", {})
+    stages = yaml.load(lock.read_text(encoding="utf-8"), Loader=_loader())  # noqa: S506 (a safe loader).get("stages", {})
     outputs = [output for stage in stages.values() for output in stage.get("outs", ())]
     wanted = path.resolve()
     return next((str(o.get("md5", "")) for o in outputs if (lock.parent / o["path"]).resolve() == wanted), "")

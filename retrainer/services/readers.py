@@ -104,8 +104,10 @@ class SqliteReader:
             with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS)) as database:
                 rows = database.execute(query, (workspace, name, value)).fetchall()
                 return [
-                    RegisteredVersion(name, str(number), source, run_id, status, dict(database.execute(tags, key)))
-                    for number, source, run_id, status in rows
+                    RegisteredVersion(
+                        name, str(number), source, run, status, dict(database.execute(tags, key))
+                    )
+                    for number, source, run, status in rows
                     for key in [(workspace, name, number)]
                 ]
         except sqlite3.Error as error:

@@ -132,7 +132,7 @@ def _is_gone(process: str) -> bool:
 
 def close_orphans(mlflow: MlflowClient, experiment: str) -> None:
     """Marks as killed what a killed process of this host left running."""
-    running = mlflow.search_runs([experiment], f"attributes.status = 'RUNNING' AND tags.`{PROCESS}` LIKE '%:%:%'")
-    for run in running:
+    query = f"attributes.status = 'RUNNING' AND tags.`{PROCESS}` LIKE '%:%:%'"
+    for run in mlflow.search_runs([experiment], query):
         if _is_gone(run.data.tags[PROCESS]):
             mlflow.set_terminated(run.info.run_id, "KILLED")

@@ -31,7 +31,7 @@ RESTORED = "restored"
 REPORT_SHA256 = "report_sha256"
 
 # Short enough that a run of ten seconds has some; the mean of two samples is logged.
-_SYSTEM_SAMPLE_SECONDS = 2.0
+_SYSTEM_SAMPLE_SECONDS = 1.0
 _SYSTEM_SAMPLES = 2
 _LEAVE_SECONDS = 60.0
 
@@ -99,7 +99,8 @@ class TrainRun:
     def _open(self, mlflow: MlflowClient) -> str:
         experiment = experiment_id(mlflow)
         runs.close_orphans(mlflow, experiment)
-        run_id = os.environ.get("MLFLOW_RUN_ID") or runs.create_run(mlflow, experiment, "train", self._began, {})
+        run_id = os.environ.get("MLFLOW_RUN_ID")
+        run_id = run_id or runs.create_run(mlflow, experiment, "train", self._began, {})
         runs.log_tags(mlflow, run_id, {runs.STEP: "train", **lineage.of_process()})
         runs.log_settings(mlflow, run_id, self._sections)
         manifest = _read(self._dataset / MANIFEST)
@@ -107,7 +108,7 @@ class TrainRun:
         return run_id
 
     def _follow(self, mlflow: MlflowClient, run_id: str) -> str:
-        """Writes events as they come, those that have gathered meanwhile in one request. Returns the status."""
+        """Writes events as they come, those that gathered meanwhile in one request. Returns the status."""
         while True:
             events = [self._events.get()]
             while not self._events.empty():
@@ -161,7 +162,7 @@ def _figures(epoch: Mapping[str, Any]) -> dict[str, float]:
 
 
 def log_evaluation(report: Path, model: Path) -> str:
-    """The run of this report, below the run that made the model; made when the server has none. Returns its id."""
+    """The id of this report's run, below the run that made the model; made when the server has none."""
     mlflow = client()
     experiment = experiment_id(mlflow)
     tags = {
@@ -185,7 +186,7 @@ def log_evaluation(report: Path, model: Path) -> str:
 
 
 def _estimates(figures: Mapping[str, Any], path: str = "") -> dict[str, float]:
-    """Every {"value": x, "low": …, "high": …} in the report, by its path: `metrics.accuracy`, `….low`, `….high`."""
+    """Every {"value": …, "low": …, "high": …} of the report by its path, as in `metrics.accuracy.low`."""
     found: dict[str, float] = {}
     for name, value in figures.items():
         here = f"{path}.{name}" if path else name

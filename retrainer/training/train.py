@@ -99,7 +99,6 @@ def _train_here(
         sections={name: section.plain() for name, section in sections.items()},
         dataset_sha256=data.content_sha256,
         history=history,
-        card=None,
     )
     kept = next(entry for entry in history if entry["kept"])
     return {"model_sha256": digest, **{name: value for name, value in kept.items() if name != "kept"}}
@@ -116,7 +115,8 @@ def build_network(
 
     family = extend.load("models", backbone.family, "backbone.family")
     options = family.Options.parse(backbone.options, "backbone")
-    body = family.build(options, task.wanted(), weights, training.seed)
+    fresh = training.strategy == "scratch"
+    body = family.build(options, task.wanted(), weights, training.seed, fresh)
     with own_randomness(training.seed, torch.device("cpu"), "head"):
         return Network(body, len(task.labels), training.dropout)
 

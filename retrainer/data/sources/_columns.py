@@ -81,7 +81,9 @@ def pick_columns(source: Source, present: Sequence[str], file: str) -> dict[str,
 
 
 def _absent(file: str, name: str, present: Sequence[str], setting: str, also: str = "") -> UserError:
-    shown = ", ".join(f"'{p}'" for p in present[:_COLUMNS_SHOWN]) + (", …" if len(present) > _COLUMNS_SHOWN else "")
+    shown = ", ".join(f"'{p}'" for p in present[:_COLUMNS_SHOWN]) + (
+        ", …" if len(present) > _COLUMNS_SHOWN else ""
+    )
     hint = "; the columns must be separated by commas" if len(present) == 1 and ";" in present[0] else ""
     return UserError(
         f"{file} has no column '{name}'{also}; its columns: {shown or 'none'}; "
@@ -111,7 +113,9 @@ def files_with_images(
     return list(found)
 
 
-def _shape(rows: Sequence[int], values: dict[str, list[Any]], file: Path, source: Source, test: bool) -> pa.Table:
+def _shape(
+    rows: Sequence[int], values: dict[str, list[Any]], file: Path, source: Source, test: bool
+) -> pa.Table:
     arrays: dict[str, pa.Array] = {}
     for ours, column in values.items():
         name = getattr(source, SETTING[ours])

@@ -44,7 +44,9 @@ def read(source: Source) -> Iterator[pa.Table]:
         entries: list[Entry] = [*_walk(root)] if root.is_dir() else _archived(root)
         skip, in_splits = layout([name for name, _ in entries])
         if not given_test and "test" in {part for name, _ in entries[:1] for part in name.parts[:skip]}:
-            raise UserError(f"{root.name} has a test/ folder and no train/ folder beside it; source.path needs both")
+            raise UserError(
+                f"{root.name} has a test/ folder and no train/ folder beside it; source.path needs both"
+            )
         if in_splits and source.test_path and any(name.parts[skip] == "test" for name, _ in entries):
             raise UserError(f"source.test_path is set, but {root.name} has its own test/ folder; choose one")
         for start in range(0, len(entries), IMAGES_PER_CHUNK):
@@ -54,7 +56,11 @@ def read(source: Source) -> Iterator[pa.Table]:
 def layout(names: list[PurePosixPath]) -> tuple[int, bool]:
     """How many folders stand around everything, and whether `train/` and `test/` stand above the classes."""
     skip = 0
-    while names and len({name.parts[skip] for name in names}) == 1 and all(len(n.parts) > skip + 2 for n in names):
+    while (
+        names
+        and len({name.parts[skip] for name in names}) == 1
+        and all(len(n.parts) > skip + 2 for n in names)
+    ):
         skip += 1
     folders = {name.parts[skip] for name in names if len(name.parts) > skip + 1}
     in_splits = "train" in folders and folders <= _TRAIN_FOLDERS | {"test"}
@@ -70,7 +76,11 @@ def _roots(source: Source) -> list[tuple[Path, bool]]:
         root = Path(path)
         if not root.is_dir() and not (root.is_file() and _archives.is_archive(path)):
             wanted = ", ".join(_archives.SUFFIXES)
-            state = "is neither a folder nor one of" if root.exists() else "does not exist; it must be a folder or one of"
+            state = (
+                "is neither a folder nor one of"
+                if root.exists()
+                else "does not exist; it must be a folder or one of"
+            )
             raise UserError(f"{setting}: {path} {state} {wanted}")
         roots.append((root, given_test))
     return roots
@@ -78,7 +88,11 @@ def _roots(source: Source) -> list[tuple[Path, bool]]:
 
 def _archived(root: Path) -> list[Entry]:
     # All in memory: which folders stand around the classes shows only after the last member.
-    return [(name, data if _is_image(name) else b"") for name, data in _archives.members(root) if not _is_junk(name)]
+    return [
+        (name, data if _is_image(name) else b"")
+        for name, data in _archives.members(root)
+        if not _is_junk(name)
+    ]
 
 
 def _walk(root: Path) -> Iterator[tuple[PurePosixPath, Path]]:
@@ -90,7 +104,9 @@ def _walk(root: Path) -> Iterator[tuple[PurePosixPath, Path]]:
         for name in [*linked, *sorted(name for name in names if not _is_junk(PurePosixPath(name)))]:
             path = Path(folder, name)
             if not path.is_file() or (path.is_symlink() and not path.resolve().is_relative_to(inside)):
-                raise UserError(f"{path} is no plain file, or a link out of {root}; copy the files it stands for")
+                raise UserError(
+                    f"{path} is no plain file, or a link out of {root}; copy the files it stands for"
+                )
             yield PurePosixPath(path.relative_to(root).as_posix()), path
 
 

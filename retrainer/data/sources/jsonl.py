@@ -85,5 +85,7 @@ def _parse(line: bytes, file: Path, number: int) -> dict[str, Any]:
     except (json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{place}: not JSON ({error}); each line must be one whole object") from None
     if not isinstance(record, dict):
-        raise UserError(f"{place}: a {type(record).__name__}, not an object such as {{\"text\": …, \"label\": …}}")
+        raise UserError(
+            f'{place}: a {type(record).__name__}, not an object such as {{"text": …, "label": …}}'
+        )
     return record

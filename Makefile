@@ -1,0 +1,103 @@
+# Every command of the project. `make help` lists them; CI and people call the same ones.
+# Written for GNU make 3.81, which macOS carries, and later.
+
+RECIPE ?=
+SET ?=
+STEP ?= train
+IMAGE ?=
+SECRET ?=
+ALLOW_MUTABLE ?=
+PORT ?= 5000
+WORKERS ?= 2
+
+SHELL := /bin/sh
+VENV := .venv
+PY := $(VENV)/bin/python
+# The environment counts as set up for exactly this lock and no other.
+LOCK_SUM := $(shell cksum < requirements.lock | tr ' ' '-')
+READY := $(VENV)/ready-$(LOCK_SUM)
+# Looked up only when the environment is made.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; \
+	done)
+
+# make's own process id reaches the pipeline, so that ending make, however it ends, ends the running step.
+RUN := RETRAINER_RUNNER_PID=$$PPID $(PY) -m pipelines
+CHOICE = $(if $(RECIPE),--recipe '$(RECIPE)') $(foreach pair,$(SET),--set '$(pair)')
+DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
+
+.DEFAULT_GOAL := help
+.PHONY: help setup pipeline step smoke check-step ui compile push pull doctor test test-slow lint format lock clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  Choose by RECIPE=name (recipes/name.yaml) and SET=\"training.seed=3 compute.threads=1\"; DEBUG=1 shows tracebacks."
+
+$(READY):
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "Python 3.11, 3.12 or 3.13 is needed and none was found: install one, or name it: make setup PYTHON=/path/to/python3.12"; \
+		exit 1; fi
+	@echo "Setting up $(VENV) from requirements.lock: 6 GB, about 2 minutes on a fast line"
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make environments: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip install --no-deps --require-hashes -r requirements.lock \
+		> $(VENV)/install.log 2>&1 || { tail -20 $(VENV)/install.log; \
+		echo "the installation failed: the whole log is $(VENV)/install.log; after the cure, run the same command again"; exit 1; }
+	@$(PY) -m retrainer.services.database
+	@rm -f $(VENV)/ready-*
+	@touch $@
+
+setup: $(READY) ## make .venv from the hash lock (6 GB, about 2 minutes); PYTHON=python3.12 picks one
+
+pipeline: $(READY) ## ingest, preprocess, train, evaluate, register: what has changed since last time
+	@$(RUN) run $(CHOICE)
+
+step: $(READY) ## run one step alone on its inputs as they lie: STEP=train
+	@$(RUN) step '$(STEP)' $(CHOICE)
+
+smoke: $(READY) ## 50 rows through all five steps, apart from everything else
+	@$(RUN) smoke $(CHOICE)
+
+check-step: $(READY) ## is DIR=runs/NAME/model, which your own trainer wrote, a valid model directory?
+	@$(PY) -m retrainer check-step $(if $(DIR),'$(DIR)') $(if $(RECIPE),--recipe '$(RECIPE)')
+
+ui: $(READY) ## MLflow's pages over mlflow.db, at http://127.0.0.1:5000 (PORT=)
+	@$(PY) -m retrainer ui --port $(PORT)
+
+compile: $(READY) ## write build/RECIPE.yaml for Kubeflow: IMAGE=registry/name@sha256:… [SECRET=name]
+	@$(PY) -m pipelines compile $(CHOICE) --image '$(IMAGE)' $(if $(SECRET),--secret '$(SECRET)') \
+		$(if $(filter 1,$(ALLOW_MUTABLE)),--allow-mutable)
+
+push: $(READY) ## data and models of every recipe to DVC's remote
+	@$(DVC) push --run-cache
+
+pull: $(READY) ## data and models of every recipe from DVC's remote
+	@$(DVC) pull --run-cache --allow-missing
+
+doctor: $(READY) ## check Python, disk, GPU, MLflow, DVC, with a cure for each
+	@$(PY) -m retrainer doctor
+
+test: $(READY) ## the test suite: no network, no GPU, under 6 minutes on 2 cores
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) -m 'not slow'
+
+test-slow: $(READY) ## what takes minutes: kills at every step, the recipes' figures
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) -m slow
+
+lint: $(READY) ## ruff, mypy, the arrows between the packages
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+	@$(PY) -m pytest tests/test_arrows.py
+
+format: $(READY) ## let ruff mend what it can
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+lock: ## make requirements.lock again from pyproject.toml (needs uv and a package index)
+	uv pip compile --no-config --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --no-annotate --extra pipeline --extra samples --extra timm --extra dev \
+		--output-file requirements.lock pyproject.toml
+
+clean: ## remove runs/, build/ and tools' caches; the registry, DVC's cache and .venv stay
+	rm -rf runs .run build .mypy_cache .ruff_cache .pytest_cache

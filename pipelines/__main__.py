@@ -1,0 +1,82 @@
+"""The command line behind the Makefile's targets.
+
+python -m pipelines run [--recipe NAME] [--set section.key=value]...
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+from components._process import die_with_runner, report_failure
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from pipelines.local import run
+
+    return run(arguments.recipe, arguments.set)
+
+
+def _step(arguments: argparse.Namespace) -> int:
+    from pipelines.local import run_step
+
+    return run_step(arguments.step, arguments.recipe, arguments.set)
+
+
+def _smoke(arguments: argparse.Namespace) -> int:
+    from pipelines.smoke import smoke
+
+    return smoke(arguments.recipe, arguments.set)
+
+
+def _compile(arguments: argparse.Namespace) -> int:
+    from pipelines.compile import compile_recipe
+
+    written = compile_recipe(
+        arguments.recipe, arguments.set, arguments.image, arguments.allow_mutable, arguments.secret
+    )
+    print(f"written: {written}")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m pipelines", allow_abbrev=False)
+    commands = top.add_subparsers(required=True, dest="command")
+
+    def command(
+        name: str, help_text: str, call: Callable[[argparse.Namespace], int]
+    ) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=help_text, allow_abbrev=False)
+        made.add_argument("--recipe", help="a file of recipes/; without it, params.yaml alone")
+        made.add_argument(
+            "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="for this run only"
+        )
+        made.set_defaults(call=call)
+        return made
+
+    command("run", "bring the recipe's registered model up to date", _run)
+    command("step", "run one step alone", _step).add_argument("step")
+    command("smoke", "50 rows through all five steps, apart from everything else", _smoke)
+    compiler = command("compile", "write the Kubeflow pipeline", _compile)
+    compiler.add_argument("--image", required=True, help="registry/name@sha256:…")
+    compiler.add_argument("--allow-mutable", action="store_true", help="accept a tag that can be moved")
+    compiler.add_argument(
+        "--secret", default="", help="Kubernetes secret with MLFLOW_TRACKING_URI and credentials"
+    )
+    return top
+
+
+def main(argv: list[str]) -> int:
+    arguments = parser().parse_args(argv)
+    # Set by make to its own process id: ending make ends us, and that ends the running step.
+    die_with_runner(os.environ.get("RETRAINER_RUNNER_PID"))
+    try:
+        return int(arguments.call(arguments))
+    except (Exception, KeyboardInterrupt) as error:
+        return report_failure(arguments.command, error)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,135 @@
+"""DVC, called in this process: half a second quicker than its command line, and it speaks our words.
+
+DVC decides what must run, restores what it has seen before, and starts each step's command line.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ["DVC_NO_ANALYTICS"] = "1"
+
+from dvc.exceptions import DvcException
+from dvc.lock import LockError
+from dvc.repo import Repo
+from dvc.repo.reproduce import _reproduce_stage
+from dvc.stage.exceptions import StageCmdFailedError
+
+from retrainer.errors import UserError
+from retrainer.formats.files import write_json
+
+# Names every recipe for `dvc.yaml`. In git, so that DVC can read an older commit, or a fresh clone.
+RECIPES = ".dvc/recipes.json"
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Outcome:
+    """What became of each step, in order: `ran`, `restored` or `unchanged`; and the step that failed."""
+
+    steps: dict[str, str] = field(default_factory=dict)
+    failed: str = ""
+    reason: str = ""
+
+    @property
+    def idle(self) -> bool:
+        return not self.failed and set(self.steps.values()) <= {"unchanged"}
+
+
+class _Watch(logging.Handler):
+    """Turns what DVC logs about a stage into one heading, and passes its warnings on."""
+
+    def __init__(self, outcome: Outcome, say: Say) -> None:
+        super().__init__(logging.INFO)
+        self.outcome = outcome
+        self.say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = str(record.msg)
+        if message.startswith("Running stage"):
+            self._tell(record, "ran", "")
+        elif "is cached - skipping run" in message:
+            self._tell(record, "restored", ": restored, as these inputs and settings were seen before")
+        elif "didn't change, skipping" in message:
+            self.outcome.steps[step_of(str(_first(record)))] = "unchanged"
+        elif record.levelno >= logging.WARNING or os.environ.get("DEBUG") == "1":
+            self.say(f"dvc: {record.getMessage()}")
+
+    def _tell(self, record: logging.LogRecord, state: str, words: str) -> None:
+        step = step_of(str(_first(record)))
+        self.outcome.steps[step] = state
+        self.say(f"── {step}{words}")
+
+
+def _first(record: logging.LogRecord) -> Any:
+    return record.args[0] if isinstance(record.args, tuple) and record.args else ""
+
+
+def step_of(address: str) -> str:
+    """`train@digits-mlp` → `train`."""
+    return address.partition("@")[0]
+
+
+def name_recipes(recipes: list[str], root: Path) -> None:
+    path = root / RECIPES
+    wanted = {"recipes": recipes}
+    if not path.is_file() or json.loads(path.read_text(encoding="utf-8")) != wanted:
+        write_json(path, wanted)
+
+
+def reproduce(
+    target: str, root: Path, say: Say, after_step: Callable[[], None], alone: bool = False
+) -> Outcome:
+    """Brings the stage `target` and all before it up to date; `alone`: runs just that stage, in any case.
+
+    A step that fails has said why by itself. What its stage had before is put back from DVC's cache, since
+    DVC deletes a stage's outputs before it runs.
+    """
+    outcome = Outcome()
+    logger = logging.getLogger("dvc")
+    logger.handlers, logger.propagate = [_Watch(outcome, say)], False
+    logger.setLevel(logging.INFO)
+    current: list[Any] = []
+
+    def one(stage: Any, **options: Any) -> Any:
+        current[:] = [stage]
+        done = _reproduce_stage(stage, **options)
+        if done:
+            after_step()
+        return done
+
+    with Repo(str(root), _wait_for_lock=True) as repo:
+        try:
+            repo.reproduce(target, repro_fn=one, single_item=alone, force=alone)
+        except LockError as error:
+            raise UserError(f"DVC: {' '.join(str(error).split())}") from None
+        except DvcException as error:
+            if not current:
+                raise UserError(f"DVC: {_chain(error)}") from None
+            outcome.failed = step_of(current[0].addressing)
+            outcome.reason = "" if isinstance(error.__cause__, StageCmdFailedError) else _chain(error)
+            _put_back(repo, current[0])
+    return outcome
+
+
+def _chain(error: BaseException) -> str:
+    """The innermost message: DVC's outer ones only repeat the stage's name."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())
+
+
+def _put_back(repo: Repo, stage: Any) -> None:
+    if all(out.hash_info and (out.use_cache and not out.persist) for out in stage.outs):
+        try:
+            repo.checkout(targets=[stage.addressing], force=True)
+        except DvcException as error:
+            print(f"dvc: {_chain(error)}", file=sys.stderr)

@@ -1,0 +1,136 @@
+"""The laptop's door: resolve the settings, let DVC run what they change, and say what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from components.__main__ import STEPS
+from pipelines._dvc import Outcome, name_recipes, reproduce
+from pipelines._recipe_lock import RUNNER, keep_dvc_lock, recipe_lock
+from retrainer.errors import UserError, nearest
+from retrainer.resolve import Resolved, default_recipe, known_recipes, resolve
+from retrainer.services import lookup
+
+RUNS = Path("runs")
+
+
+def run(recipe: str | None, overrides: list[str], root: Path = Path()) -> int:
+    """`make pipeline`: brings the recipe's registered version up to date. Returns the exit status."""
+    began = time.monotonic()
+    name = recipe or default_recipe(root)
+    with recipe_lock(name, root):
+        resolved = _prepare(name, overrides, root)
+        forget_what_the_registry_lost(resolved, root)
+        outcome = _reproduce("register", resolved, root)
+        if outcome.failed == "register" and forget_stale_verdict(resolved, root):
+            _say("── the champion changed while this model was judged: judging it again")
+            outcome = _reproduce("register", resolved, root)
+    if outcome.failed:
+        return _stopped(outcome, resolved)
+    _say(_up_to_date(resolved, root) if outcome.idle else _closing(resolved, root, time.monotonic() - began))
+    return 0
+
+
+def run_step(step: str, recipe: str | None, overrides: list[str], root: Path = Path()) -> int:
+    """`make step`: runs one step now, on its inputs as they lie; `dvc.lock` records what it made."""
+    if step not in STEPS:
+        raise UserError(f"STEP={step}: no such step{nearest(step, STEPS)}")
+    name = recipe or default_recipe(root)
+    with recipe_lock(name, root):
+        resolved = _prepare(name, overrides, root)
+        outcome = _reproduce(step, resolved, root, alone=True)
+    return _stopped(outcome, resolved) if outcome.failed else 0
+
+
+def _prepare(recipe: str, overrides: list[str], root: Path) -> Resolved:
+    resolved = resolve(recipe, overrides, root)
+    name_recipes(known_recipes(root, default_recipe(root)), root)
+    os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", resolved.settings["registry"]["name"])
+    return resolved
+
+
+def _reproduce(step: str, resolved: Resolved, root: Path, alone: bool = False) -> Outcome:
+    """The steps are run by this very Python, and end when this process does."""
+    here = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", os.defpath)])
+    os.environ["SHELL"] = "/bin/sh"
+    os.environ[RUNNER] = str(os.getpid())
+    keep: Callable[[], None] = lambda: keep_dvc_lock(root)  # noqa: E731
+    return reproduce(f"{step}@{resolved.recipe}", root, _say, keep, alone)
+
+
+def outputs(resolved: Resolved, root: Path) -> Path:
+    return root / RUNS / resolved.recipe
+
+
+def forget_what_the_registry_lost(resolved: Resolved, root: Path) -> None:
+    """Removes a registration that the registry no longer holds, so that DVC runs register again.
+
+    DVC cannot see the registry. An alias that a person has moved since is left as it is: an unchanged
+    pipeline must not take back what they did.
+    """
+    folder = outputs(resolved, root) / "registration"
+    made = read_if_there(folder / "registration.json")
+    if made is not None:
+        version = lookup.by_version(made["name"], str(made["version"]))
+        if version is not None and version.usable and version.model_sha256 == made["model_sha256"]:
+            return
+        _say(f"── the registry no longer holds {made['name']} version {made['version']}: registering again")
+        shutil.rmtree(folder)
+    forget_stale_verdict(resolved, root)
+
+
+def forget_stale_verdict(resolved: Resolved, root: Path) -> bool:
+    """Removes a report that judged against another champion than today's; returns whether it did."""
+    folder = outputs(resolved, root) / "report"
+    report = read_if_there(folder / "metrics.json")
+    name = resolved.settings["registry"]["name"]
+    if report is None or lookup.champion_is(name, report["gate"]["champion"]):
+        return False
+    shutil.rmtree(folder)
+    return True
+
+
+def read_if_there(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _up_to_date(resolved: Resolved, root: Path) -> str:
+    made = read_if_there(outputs(resolved, root) / "registration" / "registration.json") or {}
+    name, version = made["name"], str(made["version"])
+    aliases = lookup.state(name)
+    held = [alias for alias, holder in aliases.items() if holder == version]
+    rank = held[0] if held else f"the champion is version {aliases[lookup.CHAMPION] or 'none'}"
+    report = RUNS / resolved.recipe / "report" / "report.html"
+    return f"Nothing to do: {resolved.recipe} is up to date (version {version}, {rank}). Report: {report}"
+
+
+def _closing(resolved: Resolved, root: Path, seconds: float) -> str:
+    from retrainer.evaluation.summary import closing_table
+
+    made = outputs(resolved, root)
+    report = read_if_there(made / "report" / "metrics.json") or {}
+    registration = read_if_there(made / "registration" / "registration.json") or {}
+    table = closing_table(report, registration, RUNS / resolved.recipe / "report" / "report.html")
+    return f"\n{table}\n{resolved.recipe}: finished in {seconds:.0f} s"
+
+
+def _stopped(outcome: Outcome, resolved: Resolved) -> int:
+    step, place = outcome.failed, RUNS / resolved.recipe
+    why = f": {outcome.reason}" if outcome.reason else " (its reason stands above)"
+    print(f"stopped at {step}{why}; what {place} held of it before is still there", file=sys.stderr)
+    return 1
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

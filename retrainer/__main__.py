@@ -1,0 +1,74 @@
+"""Small commands of the library: python -m retrainer doctor | check-step [DIR] | ui."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from retrainer.errors import UserError
+from retrainer.resolve import default_recipe
+
+
+def check_step(arguments: argparse.Namespace) -> int:
+    """Is this a valid model directory: its manifest, its hashes, and does its network load?"""
+    from retrainer.formats.model import check_model
+
+    recipe = arguments.recipe or ("" if arguments.directory else default_recipe(Path()))
+    directory = arguments.directory or Path("runs") / recipe / "model"
+    manifest = check_model(directory)
+    print(f"{directory} is a valid model directory (model_sha256 {manifest['model_sha256']})")
+    return 0
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    from retrainer.doctor import examine
+
+    return examine(arguments.recipe)
+
+
+def ui(arguments: argparse.Namespace) -> int:
+    """Runs MLflow's server over the sqlite file; a server that is there already is only named."""
+    import subprocess
+
+    from retrainer.services import connection, database
+    from retrainer.services.address import sqlite_path, tracking_uri, without_credentials
+
+    uri = tracking_uri()
+    if sqlite_path(uri) is None:
+        print(f"MLFLOW_TRACKING_URI is set: open {without_credentials(uri)}")
+        return 0
+    database.ensure_database()
+    connection.settle_environment()
+    print(f"http://127.0.0.1:{arguments.port} shows {sqlite_path(uri)}; Ctrl-C ends it", flush=True)
+    command = ["server", "--host", "127.0.0.1", "--port", str(arguments.port), "--backend-store-uri", uri]
+    # MLflow starts its helpers by name, and they are beside this Python.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    try:
+        return subprocess.call([sys.executable, "-m", "mlflow", *command], env=os.environ | {"PATH": path})
+    except KeyboardInterrupt:
+        return 0
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m retrainer", allow_abbrev=False)
+    commands = parser.add_subparsers(required=True)
+    for name, call in (("doctor", doctor), ("check-step", check_step), ("ui", ui)):
+        command = commands.add_parser(name, help=(call.__doc__ or "Checks this machine.").split("\n")[0])
+        command.set_defaults(call=call, name=name)
+        command.add_argument("--recipe", default="")
+    commands.choices["check-step"].add_argument("directory", nargs="?", type=Path)
+    commands.choices["ui"].add_argument("--port", type=int, default=5000)
+    arguments = parser.parse_args(argv)
+    try:
+        return int(arguments.call(arguments))
+    except UserError as error:
+        if os.environ.get("DEBUG") == "1":
+            raise
+        print(f"{arguments.name}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

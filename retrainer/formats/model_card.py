@@ -1,0 +1,64 @@
+"""The model card: what is known of a model when it has just been trained, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def model_card(
+    description: dict[str, Any],
+    sections: dict[str, dict[str, Any]],
+    dataset_sha256: str,
+    history: list[dict[str, Any]],
+    parameters: int,
+) -> str:
+    """Markdown from facts alone. How well the model does on test rows stands in the report, not here."""
+    labels, task, training = description["labels"], sections.get("task", {}), sections.get("training", {})
+    backbone = sections.get("backbone", {})
+    kept = next((entry for entry in history if entry.get("kept")), {})
+    facts = {
+        "Task": task.get("kind", "unknown") + (", multi-label" if task.get("multi_label") else ""),
+        "Input": _input(description["preprocessing"]),
+        "Classes": f"{len(labels)}: " + ", ".join(_inline(name) for name in labels[:20]) + (", …" if len(labels) > 20 else ""),
+        "Family": description["family"],
+        "Parameters": f"{parameters:,}",
+        "Started from": _start(backbone, training),
+        "Dataset": f"content sha256 `{dataset_sha256}`",
+        "Trained": _trained(training, kept),
+    }
+    lines = ["# Model card", "", *(f"- **{key}**: {value}" for key, value in facts.items()), ""]
+    figures = {k: v for k, v in kept.items() if isinstance(v, float)}
+    if figures:
+        lines += ["| figure of the kept epoch | |", "|---|---|", *(f"| {k} | {v:.6g} |" for k, v in figures.items()), ""]
+    return "\n".join(lines)
+
+
+def _inline(name: str) -> str:
+    """A label as Markdown code: it is data, whatever is in it."""
+    return "`" + " ".join(name.replace("`", "'").split()) + "`"
+
+
+def _input(preprocessing: dict[str, Any]) -> str:
+    if preprocessing.get("kind") == "pixels":
+        height, width = preprocessing["size"]
+        return f"images, {height} × {width} pixels, {preprocessing['channels']} channel(s)"
+    return f"text, up to {preprocessing.get('max_length')} tokens"
+
+
+def _start(backbone: dict[str, Any], training: dict[str, Any]) -> str:
+    if training.get("command"):
+        return "whatever the trainer of `training.command` starts from"
+    if training.get("strategy") == "scratch" or backbone.get("weights", "none") == "none":
+        return "random values"
+    digest = backbone.get("weights_sha256") or backbone.get("revision") or "no digest"
+    return f"{_inline(str(backbone['weights']))} ({digest})"
+
+
+def _trained(training: dict[str, Any], kept: dict[str, Any]) -> str:
+    if training.get("command"):
+        return f"by {_inline(str(training['command']))}"
+    epoch = f", epoch {kept['epoch']} kept" if "epoch" in kept else ""
+    return (
+        f"strategy {training.get('strategy')}, {training.get('epochs')} epoch(s){epoch}, batches of"
+        f" {training.get('batch_size')}, seed {training.get('seed')}"
+    )

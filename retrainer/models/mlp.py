@@ -1,0 +1,69 @@
+"""Fully connected networks on pixels, such as the 784-128-64-10 one: `hidden: [128, 64]`."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from retrainer.errors import UserError
+from retrainer.settings import Section
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from retrainer.models._network import Batch, Body
+
+SHAPED_BY_WEIGHTS = False
+
+
+class Options(Section):
+    """Further keys of `backbone:` for this family."""
+
+    hidden: tuple[int, ...] = Field((128, 64), min_length=1, description="units of each hidden layer")
+    mean: float = Field(0.5, description="of a pixel's value from 0 to 1")
+    std: float = Field(0.5, gt=0, description="of a pixel's value from 0 to 1")
+
+
+def build(options: Options, wanted: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool) -> Body:
+    """Linear layers and ReLU on the flattened image; the last hidden layer is the features."""
+    from retrainer.models._start import drawn_from, fill, is_ours, our_config, read_tensors
+
+    if wanted["kind"] != "pixels" or not wanted["size"]:
+        raise UserError("backbone.family: mlp takes images of one size; set task.size and an image task")
+    channels = wanted["channels"] or 1
+    config = {"inputs": channels * math.prod(wanted["size"]), "hidden": list(options.hidden)}
+    with drawn_from(seed):
+        body = restore(config)
+    body.preprocessing = {
+        "kind": "pixels",
+        "size": list(wanted["size"]),
+        "channels": channels,
+        "mean": [options.mean] * channels,
+        "std": [options.std] * channels,
+    }
+    if not fresh and weights is not None:
+        if not isinstance(weights, Path):
+            raise UserError(f"backbone.weights: no {weights} weights are published for mlp; set none or a file")
+        if is_ours(weights) and our_config(weights, "mlp") != config:
+            raise UserError(f"backbone.weights: that model is {our_config(weights, 'mlp')}, the settings say {config}")
+        fill(body.module, read_tensors(weights))
+    return body
+
+
+def restore(config: dict[str, Any]) -> Body:
+    """The layers that `config` describes, with random values."""
+    from torch import nn
+
+    from retrainer.models._network import Body
+
+    widths = [int(config["inputs"]), *(int(width) for width in config["hidden"])]
+    layers = [layer for below, above in pairwise(widths) for layer in (nn.Linear(below, above), nn.ReLU())]
+    return Body(nn.Sequential(*layers), _features, widths[-1], config, preprocessing={})
+
+
+def _features(module: nn.Module, batch: Batch) -> Tensor:
+    return module(batch["pixels"].flatten(1))  # type: ignore[no-any-return]

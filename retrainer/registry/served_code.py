@@ -1,0 +1,115 @@
+"""Which code a registered model carries, found by following imports from what serving calls.
+
+Serving must not need this project's checkout: a model of last year is loaded with last year's code.
+"""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.util import find_spec, resolve_name
+from pathlib import Path
+
+LIBRARY = "retrainer"
+# What serving calls by name; the model's family and task are added.
+_ENTRY = "retrainer.predict"
+
+# Where a package's import name says nothing of its distribution's.
+_DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+
+
+def needed(family: str, task: str) -> tuple[dict[str, Path], set[str]]:
+    """Our and the plug-ins' modules that serving imports (name → file), and the other packages it imports.
+
+    `family` and `task` are built-in names or dotted paths of plug-ins.
+    """
+    roots = [_ENTRY, _module("models", family), _module("tasks", task)]
+    own = {root.partition(".")[0] for root in roots if not _is_installed(root)}
+    modules: dict[str, Path] = {}
+    others = {root.partition(".")[0] for root in roots} - own
+    waiting = roots
+    while waiting:
+        name = waiting.pop()
+        if name in modules or name.partition(".")[0] not in own:
+            continue
+        file = _file_of(name)
+        if file is None:  # `from package import function`: no module of that name
+            continue
+        modules[name] = file
+        parents = name.split(".")[:-1]
+        waiting += [".".join(parents[: count + 1]) for count in range(len(parents))]
+        imported = set(_imports(name, file))
+        waiting += imported
+        others |= {top for top in (i.partition(".")[0] for i in imported) if top not in own}
+    return modules, others - set(sys.stdlib_module_names)
+
+
+def copy(modules: dict[str, Path], into: Path) -> list[Path]:
+    """Copies the modules as packages below `into`; returns the packages' directories."""
+    for name, file in modules.items():
+        parts = name.split(".")
+        target = into.joinpath(*parts, "__init__.py") if file.name == "__init__.py" else into.joinpath(*parts)
+        target = target if file.name == "__init__.py" else target.with_name(f"{parts[-1]}.py")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+    return sorted(path for path in into.iterdir())
+
+
+def requirements(packages: set[str]) -> list[str]:
+    """`name==version` of each import's distribution, as installed here; what is not installed is not needed."""
+    pinned = set()
+    for package in packages | {"mlflow"}:
+        for distribution in _distributions(package):
+            # A local build's label, as in 2.13.0+cpu, is known to no index.
+            pinned.add(f"{distribution}=={version(distribution).partition('+')[0]}")
+    return sorted(pinned, key=str.lower)
+
+
+def _distributions(package: str) -> list[str]:
+    name = _DISTRIBUTIONS.get(package, package)
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return packages_distributions().get(package, [])
+    return [name]
+
+
+def _module(package: str, name: str) -> str:
+    return name if "." in name else f"{LIBRARY}.{package}.{name}"
+
+
+def _is_installed(name: str) -> bool:
+    """Whether a plug-in comes from an installed package, which is then required and not copied."""
+    top = name.partition(".")[0]
+    file = _file_of(top)
+    return top != LIBRARY and file is not None and "site-packages" in file.parts
+
+
+def _file_of(name: str) -> Path | None:
+    """The source of a module. A directory without `__init__.py` has none, and needs none."""
+    try:
+        spec = find_spec(name)
+    except ModuleNotFoundError:
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+def _imports(name: str, file: Path) -> Iterator[str]:
+    """Every module that `file` imports, at its top or inside a function, but not for type checking alone."""
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    waiting: list[ast.AST] = [ast.parse(file.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            waiting += node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module
+            yield str(base)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        waiting += ast.iter_child_nodes(node)

@@ -1,0 +1,123 @@
+"""Sources that lie in S3: one object, or everything below a prefix.
+
+Credentials and region come from where boto3 looks for them; AWS_ENDPOINT_URL or MLFLOW_S3_ENDPOINT_URL names
+another server than Amazon's.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from retrainer.errors import UserError
+from retrainer.formats.files import digest_of
+from retrainer.services.address import without_credentials
+from retrainer.settings import Source
+
+_SCHEME = "s3://"
+# Requests are signed for a region; servers other than Amazon's take any.
+_ANY_REGION = "us-east-1"
+
+
+def is_remote(path: str) -> bool:
+    return path.startswith(_SCHEME)
+
+
+def digest(source: Source) -> str:
+    """One sha256 for all objects of the source and its test set, from names, sizes and entity tags.
+
+    Nothing is downloaded. Raises UserError when the server cannot be asked, or there is nothing.
+    """
+    return digest_of([_listing(path) for path in (source.path, source.test_path) if is_remote(path)])
+
+
+@contextmanager
+def local(source: Source) -> Iterator[Source]:
+    """The source with its remote parts brought here for as long as the block runs.
+
+    Raises UserError when they are no longer what `source.digest` says.
+    """
+    if not (is_remote(source.path) or is_remote(source.test_path)):
+        yield source
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        fetched = {
+            role: str(fetch(path, Path(scratch) / role))
+            for role, path in (("path", source.path), ("test_path", source.test_path))
+            if is_remote(path)
+        }
+        if source.digest and digest(source) != source.digest:
+            raise UserError(f"source.path: {source.path} changed since the settings were resolved; run again")
+        yield source.model_copy(update={**fetched, "digest": ""})
+
+
+def fetch(uri: str, into: Path) -> Path:
+    """Downloads an object, or all objects below a prefix, into the directory `into`.
+
+    Returns the file or directory, named as in the address. Raises UserError when there is nothing at `uri`,
+    or the server refuses.
+    """
+    bucket, key = _parse(uri)
+    target = into / (PurePosixPath(key).name or bucket)
+    with _client(uri) as client:
+        for inside, _, _ in _listing(uri):
+            file = target / inside
+            file.parent.mkdir(parents=True, exist_ok=True)
+            client.download_file(bucket, _join(key, inside), str(file))
+    return target
+
+
+def _listing(uri: str) -> list[tuple[str, int, str]]:
+    """Name below the address (empty for the object itself), bytes and entity tag of every object."""
+    bucket, key = _parse(uri)
+    with _client(uri) as client:
+        prefix = f"{key}/" if key else ""
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
+        found = [entry for page in pages for entry in page.get("Contents", ())]
+    exact = [entry for entry in found if entry["Key"] == key]
+    below = [e for e in found if e["Key"].startswith(prefix) and not e["Key"].endswith("/")]
+    listing = [(e["Key"].removeprefix(prefix), e["Size"], e["ETag"]) for e in below]
+    listing = [("", e["Size"], e["ETag"]) for e in exact] or sorted(listing)
+    if not listing:
+        raise UserError(f"source.path: there is nothing at {uri}")
+    if odd := [name for name, _, _ in listing if ".." in PurePosixPath(name).parts or name.startswith("/")]:
+        raise UserError(f"source.path: {uri} has an object named {odd[0]!r}, which would leave its folder")
+    return listing
+
+
+def _parse(uri: str) -> tuple[str, str]:
+    bucket, _, key = uri.removeprefix(_SCHEME).rstrip("/").partition("/")
+    if not bucket:
+        raise UserError(f"source.path: {uri} should read s3://BUCKET/KEY")
+    return bucket, key
+
+
+def _join(key: str, inside: str) -> str:
+    return "/".join(part for part in (key, inside) if part)
+
+
+@contextmanager
+def _client(uri: str) -> Iterator[Any]:
+    """boto3's client; what goes wrong with it inside the block is explained. Gives up after seconds."""
+    import boto3
+    from boto3.exceptions import Boto3Error
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    session = boto3.Session()
+    endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("MLFLOW_S3_ENDPOINT_URL")
+    patience = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 2})
+    try:
+        yield session.client(
+            "s3", endpoint_url=endpoint, region_name=session.region_name or _ANY_REGION, config=patience
+        )
+    except (Boto3Error, BotoCoreError, ClientError) as error:
+        reason = without_credentials(" ".join(str(error).split()))
+        raise UserError(
+            f"source.path: {uri} cannot be read ({reason});"
+            " check the address, AWS_ENDPOINT_URL and the credentials"
+        ) from None

