@@ -76,6 +76,9 @@ def main(argv: list[str]) -> int:
         print(f"usage: python -m components {{{','.join(STEPS)}}} …", file=sys.stderr)
         return 2
     die_with_runner(os.environ.get("RETRAINER_RUNNER_PID"))
+    # Threads that wait must sleep: by default they spin, and beside another busy process a training becomes ten times
+    # slower. Read when torch is imported, which no step does before this.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         step = step_named(argv[0])
         contract = contract_of(step)

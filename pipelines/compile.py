@@ -45,10 +45,12 @@ def compile_recipe(
 def check_image(image: str, allow_mutable: bool) -> None:
     if _DIGEST.search(image) or (allow_mutable and image):
         return
+    if not image:
+        raise UserError("IMAGE= is empty: give registry/name@sha256:…, the image that holds this project")
     raise UserError(
         f"IMAGE={image}: this name can be moved to other code, and Kubeflow's cache goes by the name: "
-        "it would serve results of the old code. Give registry/name@sha256:… (as `podman push --digestfile` or "
-        "`docker inspect` print it), or ALLOW_MUTABLE=1 for a trial"
+        "it would serve results of the old code. Give registry/name@sha256:… (as `podman push --digestfile` "
+        "or `docker inspect` print it), or ALLOW_MUTABLE=1 for a trial"
     )
 
 

@@ -28,8 +28,9 @@ CPU_AND_MEMORY = {
     "register": ("1", "4Gi"),
 }
 # Addresses and credentials reach the steps by these names, out of a Kubernetes secret, never as parameters.
-SECRET_KEYS = (
-    "MLFLOW_TRACKING_URI",
+# Without the first, each pod would register into a database of its own: a secret that lacks it stops the pod.
+NEEDED_KEYS = ("MLFLOW_TRACKING_URI",)
+OTHER_KEYS = (
     "MLFLOW_TRACKING_USERNAME",
     "MLFLOW_TRACKING_PASSWORD",
     "MLFLOW_TRACKING_TOKEN",
@@ -92,9 +93,10 @@ def run(step: str, cluster: Cluster, gpu: bool = False) -> Callable[..., dsl.Pip
             task.set_accelerator_type(GPU).set_accelerator_limit(1)
             kubernetes.add_toleration(task, key=GPU, operator="Exists", effect="NoSchedule")
         if cluster.secret:
-            kubernetes.use_secret_as_env(
-                task, cluster.secret, {key: key for key in SECRET_KEYS}, optional=True
-            )
+            for keys, optional in ((NEEDED_KEYS, False), (OTHER_KEYS, True)):
+                kubernetes.use_secret_as_env(
+                    task, cluster.secret, dict(zip(keys, keys, strict=True)), optional
+                )
         return task
 
     return call

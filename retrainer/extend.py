@@ -23,6 +23,8 @@ def load(package: str, name: str, setting: str) -> ModuleType:
 
     Raises UserError that names `setting` when there is no such module.
     """
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise UserError(f"{setting}: {name!r} is neither a file of retrainer/{package} nor a dotted path")
     if "." in name:
         try:
             return importlib.import_module(name)

@@ -42,8 +42,8 @@ def resolve(recipe: str | None, overrides: list[str], root: Path = Path(), direc
     Raises UserError that names the setting, the file and the cure.
     """
     name, sections = settle(recipe, overrides, root)
-    settings = {key: section.plain() for key, section in pin(sections, root).items()}
     where = directory or root / RUN / name
+    settings = {key: section.plain() for key, section in pin(sections, root, where).items()}
     _write_if_changed(where / "settings.json", settings)
     return Resolved(name, where, settings)
 
@@ -118,7 +118,7 @@ def registered_names(root: Path) -> dict[str, str]:
     base = read_yaml(root / PARAMS)
     names = {registry_name(base): registry_name(base)}
     for stem in _recipe_stems(root):
-        names.setdefault(registry_name(merge(base, read_yaml(root / "recipes" / f"{stem}.yaml"))), stem)
+        names.setdefault(registry_name(merge(base, read_yamlrecipe_file(root, stem)))), stem)
     return names
 
 
@@ -157,8 +157,8 @@ def validate(merged: Mapping[str, Any]) -> dict[str, Section]:
     return sections
 
 
-def pin(sections: dict[str, Section], root: Path) -> dict[str, Section]:
-    """Turns every mutable reference into a digest."""
+def pin(sections: dict[str, Section], root: Path, memory: Path) -> dict[str, Section]:
+    """Turns every mutable reference into a digest; digests of files are remembered in the directory `memory`."""
     from retrainer.data.ingest import choose_kind, source_digest
     from retrainer.models import reads_weights
     from retrainer.services import storage, weights
@@ -170,11 +170,11 @@ def pin(sections: dict[str, Section], root: Path) -> dict[str, Section]:
     training: Any = sections["training"]
     kind = choose_kind(source)
     source = source.model_copy(update={"kind": kind, "code_digest": extend.code_digest(kind)})
-    cache = root / RUN / "digests.json"
-    digest = storage.digest(source) if storage.is_remote(source.path) else source_digest(source, cache)
+    remote = storage.is_remote(source.path) or storage.is_remote(source.test_path)
+    digest = storage.digest(source) if remote else source_digest(source, memory / "source-digest.json")
     backbone = backbone.model_copy(update={"code_digest": extend.code_digest(backbone.family)})
     if reads_weights(backbone, training):
-        backbone = weights.pin(backbone, cache, registered_names(root))
+        backbone = weights.pin(backbone, memory / "weights-digest.json", registered_names(root))
     return sections | {
         "source": source.model_copy(update={"digest": digest}),
         "task": task.model_copy(update={"code_digest": extend.code_digest(task.kind)}),

@@ -71,6 +71,9 @@ class OpenSection(Section):
 
 
 class Source(OpenSection):
+    # Classes are names, also where YAML reads them as numbers.
+    model_config = ConfigDict(frozen=True, extra="allow", coerce_numbers_to_str=True)
+
     kind: str = Field("", description="a file of retrainer/data/sources or plugins.x; empty: by the path's suffix")
     path: str = Field("", description="file, directory, archive or s3:// address")
     test_path: str = Field("", description="your own test set, in the same form as `path`")

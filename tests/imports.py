@@ -1,4 +1,4 @@
-"""What the code imports, read from its source: at any depth, inside functions too, but not for types alone."""
+"""What the code imports, read from its source: inside functions too, but not what is for types alone."""
 
 from __future__ import annotations
 
@@ -69,12 +69,16 @@ def _named(node: ast.AST) -> list[str]:
     if isinstance(node, ast.ImportFrom):
         assert node.level == 0 and node.module, "imports are absolute"
         inner = [f"{node.module}.{alias.name}" for alias in node.names]
-        return [name if file_of(name) else node.module for name in inner] if _is_ours(node.module) else [node.module]
+        return (
+            [name if file_of(name) else node.module for name in inner]
+            if _is_ours(node.module)
+            else [node.module]
+        )
     return _loaded(node)
 
 
 def _loaded(node: ast.AST) -> list[str]:
-    """`extend.load("tasks", …)` may import any file of retrainer/tasks; `extend.load(name, …)` of all three."""
+    """`extend.load("tasks", …)` may import any file of that package; given a variable, of all three."""
     if not (isinstance(node, ast.Call) and ast.unparse(node.func).endswith("extend.load") and node.args):
         return []
     given = node.args[0]

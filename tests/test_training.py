@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
-import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,17 +19,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from retrainer.errors import UserError
 from retrainer.formats.dataset import SCHEMA, write_dataset
+from retrainer.formats.model import check_model, load_network
 from retrainer.models._network import Body, Network
 from retrainer.settings import Backbone, Compute, Task, Training
 from retrainer.tasks import image_classification
-from retrainer.tasks._answers import ClassAnswers
 from retrainer.tasks._pixels import Pixels
 from retrainer.training import compute as compute_module
-from retrainer.training._command import run_command
 from retrainer.training.compute import physical_cores, prepare, resolve_compute
 from retrainer.training.feeder import (
     Rows,
@@ -79,7 +80,12 @@ def dense() -> nn.Module:
 
 def convolution() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d((2, 1)), nn.Flatten(), nn.BatchNorm1d(8)
+        nn.Conv2d(1, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d((2, 1)),
+        nn.Flatten(),
+        nn.BatchNorm1d(8),
     )
 
 
@@ -97,6 +103,10 @@ def settings(**changes: Any) -> Training:
     return Training(**{"strategy": "scratch", "epochs": 3, "batch_size": 16, "learning_rate": 1e-2} | changes)
 
 
+def ignore(epoch: int, figures: dict[str, float]) -> None:
+    """Nobody watches."""
+
+
 def trained(
     model: Network,
     training: Training,
@@ -104,7 +114,7 @@ def trained(
     validation: tuple[Any, np.ndarray] | None = None,
     task: Any = None,
     compute: Compute = PLAIN,
-    on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, figures: None,
+    on_epoch: Callable[[int, dict[str, float]], None] = ignore,
 ) -> list[dict[str, Any]]:
     return fit(model, task or image_task(), rows, validation, training, compute, on_epoch, progress=False)
 
@@ -173,7 +183,9 @@ def test_best_keeps_the_epoch_of_the_lowest_validation_loss() -> None:
     assert [entry["kept"] for entry in history] == [i == best for i in range(6)]
     with torch.no_grad():
         logits = kept(image_task().batch(checks[0], np.arange(40), None))
-        assert nn.functional.cross_entropy(logits, torch.from_numpy(checks[1])).item() == pytest.approx(losses[best])
+        assert nn.functional.cross_entropy(logits, torch.from_numpy(checks[1])).item() == pytest.approx(
+            losses[best]
+        )
     assert trained(last, wild.model_copy(update={"keep": "last"}), squares(64), checks)[-1]["kept"]
     assert not same(weights(kept), weights(last))
 
@@ -205,17 +217,23 @@ def test_a_row_left_over_does_not_break_batch_norm() -> None:
 
 @pytest.mark.parametrize(("rows", "batch_size"), [(1, 16), (5, 1)])
 def test_batch_norm_on_single_rows_is_refused(rows: int, batch_size: int) -> None:
-    with pytest.raises(UserError, match=r"training\.batch_size: BatchNorm cannot train on batches of a single"):
+    with pytest.raises(
+        UserError, match=r"training\.batch_size: BatchNorm cannot train on batches of a single"
+    ):
         trained(convolutional(), settings(batch_size=batch_size), squares(rows))
 
 
 def test_a_loss_that_overflows_stops_the_run() -> None:
-    with pytest.raises(UserError, match=r"in epoch 1, step \d+ of 4: lower training\.learning_rate \(now 1e\+30\)"):
+    with pytest.raises(
+        UserError, match=r"in epoch 1, step \d+ of 4: lower training\.learning_rate \(now 1e\+30\)"
+    ):
         trained(network(), settings(learning_rate=1e30, warmup=0.0), squares(64))
 
 
 def test_a_loss_that_overflows_in_the_last_step_is_seen_by_the_validation() -> None:
-    with pytest.raises(UserError, match=r"in the validation after epoch 1.* and training\.backbone_learning_rate"):
+    with pytest.raises(
+        UserError, match=r"in the validation after epoch 1.* and training\.backbone_learning_rate"
+    ):
         poison = settings(strategy="full", learning_rate=1e38, warmup=0.0, epochs=1, clip_norm=0.0)
         trained(network(), poison, squares(16), squares(16, 1))
 
@@ -287,7 +305,9 @@ def test_frozen_equals_the_ordinary_loop(build: Callable[[], Network], tolerance
     rows, targets = squares(70)
     if build is network:  # a product over one row at a time: no other row can change its rounding
         for model in (cached, plain):
-            model.description.features = lambda inner, batch: torch.cat([inner(p[None]) for p in batch["pixels"]])
+            model.description.features = lambda inner, batch: torch.cat(
+                [inner(p[None]) for p in batch["pixels"]]
+            )
     trained(cached, training, (rows, targets))
     ordinary_frozen_loop(plain, training, rows, torch.from_numpy(targets))
     for name, tensor in weights(plain).items():
@@ -312,7 +332,9 @@ def ordinary_frozen_loop(model: Network, training: Training, rows: Pixels, targe
             for group in optimiser.param_groups:
                 share = rate(step, training.epochs * steps, training.warmup, training.schedule)
                 group["lr"] = training.learning_rate * share
-            losses = task.loss(model.classify(features), targets[torch.from_numpy(numbers)], training.label_smoothing)
+            losses = task.loss(
+                model.classify(features), targets[torch.from_numpy(numbers)], training.label_smoothing
+            )
             optimiser.zero_grad()
             losses.mean().backward()
             nn.utils.clip_grad_norm_(model.head.parameters(), training.clip_norm)
@@ -397,7 +419,9 @@ def test_epochs_differ_and_seeds_repeat() -> None:
     epochs = [np.concatenate(shuffled_batches(50, 8, None, first)).tolist() for _ in range(2)]
     assert epochs[0] != epochs[1]
     assert epochs == [np.concatenate(shuffled_batches(50, 8, None, second)).tolist() for _ in range(2)]
-    assert not torch.equal(torch.rand(4, generator=stream(3, "order")), torch.rand(4, generator=stream(3, "views")))
+    assert not torch.equal(
+        torch.rand(4, generator=stream(3, "order")), torch.rand(4, generator=stream(3, "views"))
+    )
 
 
 def test_sorted_batches_start_with_the_longest() -> None:
@@ -428,8 +452,13 @@ def test_small_rows_are_made_for_several_steps_at_once(row_bytes: int) -> None:
 
 def test_compute_is_settled_once() -> None:
     settled_once = resolve_compute(Compute())
-    assert settled_once.device in {"cpu", "cuda"} and settled_once.dtype != "auto" and settled_once.threads >= 1
-    assert settled_once.packages["torch"] == torch.__version__.split("+")[0] or "+" in settled_once.packages["torch"]
+    assert (
+        settled_once.device in {"cpu", "cuda"} and settled_once.dtype != "auto" and settled_once.threads >= 1
+    )
+    assert (
+        settled_once.packages["torch"] == torch.__version__.split("+")[0]
+        or "+" in settled_once.packages["torch"]
+    )
     assert resolve_compute(settled_once) == settled_once
     assert resolve_compute(Compute(device="cpu", dtype="float32", threads=3)).threads == 3
 
@@ -439,7 +468,8 @@ def test_settling_imports_nothing_heavy_and_takes_no_time() -> None:
         "import sys, time\nstart = time.perf_counter()\n"
         "from retrainer.training.compute import resolve_compute\n"
         "from retrainer.settings import Compute\nresolve_compute(Compute())\n"
-        "print([m for m in ('torch', 'numpy', 'pyarrow') if m in sys.modules], time.perf_counter() - start < 5)"
+        "took = time.perf_counter() - start\n"
+        "print([m for m in ('torch', 'numpy', 'pyarrow') if m in sys.modules], took < 5)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[] True"
@@ -470,20 +500,22 @@ def test_threads_of_one_core_count_once(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "cpuinfo").write_text(cpuinfo((0, 0), (1, 0), (0, 0), (1, 0), (0, 1)))
     monkeypatch.setattr(compute_module, "_CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(compute_module, "_CGROUP", tmp_path)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(5)), raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(5)), raising=False)
     assert physical_cores() == 3
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 2}, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2}, raising=False)
     assert physical_cores() == 1
     assert resolve_compute(Compute(device="cpu")).dtype == "bfloat16"
 
 
 @pytest.mark.parametrize(("limit", "cores"), [("max 100000", 4), ("150000 100000", 2), ("10000 100000", 1)])
-def test_a_containers_limit_holds(limit: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_containers_limit_holds(
+    limit: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "cpuinfo").write_text(cpuinfo((0, 0), (1, 0), (2, 0), (3, 0)))
     (tmp_path / "cpu.max").write_text(limit + "\n")
     monkeypatch.setattr(compute_module, "_CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(compute_module, "_CGROUP", tmp_path)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)), raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
     assert physical_cores() == cores
 
 
@@ -499,13 +531,184 @@ def test_without_proc_the_processors_are_counted(tmp_path: Path, monkeypatch: py
 
 
 def test_away_from_a_terminal_there_are_about_ten_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    fit(network(), image_task(), squares(20), squares(8, 1), settings(epochs=25), PLAIN, lambda e, f: None, True)
+    fit(
+        network(),
+        image_task(),
+        squares(20),
+        squares(8, 1),
+        settings(epochs=25),
+        PLAIN,
+        ignore,
+        True,
+    )
     lines = capsys.readouterr().err.splitlines()
     assert 8 <= len(lines) <= 11
     assert lines[-1].startswith("train: epoch 25/25, train loss 0.") and "validation accuracy" in lines[-1]
     assert "rows/s, 0 s left" in lines[-1]
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_gets_one_bar_for_the_whole_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    fit(network(), image_task(), squares(20), squares(8, 1), settings(epochs=25), PLAIN, ignore, True)
+    text = sys.stderr.getvalue()  # type: ignore[attr-defined]
+    assert text.count("\n") == 1, "the bar is redrawn in its line"
+    last = text.rsplit("\r", 1)[-1]
+    assert last.startswith("train, epoch 25/25: 100%") and "500/500" in last and " rows/s" in last
+    assert "train loss 0." in last and "validation accuracy" in last
+
+
 def test_no_progress_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
     trained(network(), settings(), squares(20))
     assert capfd.readouterr() == ("", "")
+
+
+# --- from a dataset directory to a model directory -----------------------------------------------------
+
+TASK = Task(kind="image_classification", size=8, channels=1)
+MLP = Backbone(family="mlp", hidden=(8,))
+
+
+def image_dataset(path: Path, counts: dict[str, int], classes: tuple[str, ...] = ("top", "bottom")) -> Path:
+    tables = {}
+    for seed, (split, count) in enumerate(counts.items()):
+        rows, targets = squares(count, seed)
+        images = [{"bytes": png(image), "path": None} for image in rows.images[:, 0].numpy()]
+        columns = {
+            "image": pa.array(images, SCHEMA["image"]),
+            "labels": pa.array([[classes[t % len(classes)]] for t in targets], SCHEMA["labels"]),
+            "origin": pa.array([f"{split}:{i}" for i in range(count)]),
+        }
+        tables[split] = pa.table(columns)
+    write_dataset(path, tables)
+    return path
+
+
+def png(pixels: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return image_dataset(
+        tmp_path_factory.mktemp("data") / "dataset", {"train": 40, "validation": 12, "test": 12}
+    )
+
+
+def train_to(
+    out: Path, dataset: Path, training: Training, backbone: Backbone = MLP, **more: Any
+) -> dict[str, Any]:
+    start = {"weights": None, "on_epoch": ignore, "progress": False} | more
+    return train_model(dataset, out, TASK, backbone, training, PLAIN, **start)
+
+
+def test_training_writes_a_valid_model_the_same_twice(dataset: Path, tmp_path: Path) -> None:
+    training = settings(dropout=0.2, seed=3)
+    made = [train_to(tmp_path / str(i), dataset, training) for i in range(2)]
+    assert made[0] == made[1]
+    assert check_model(tmp_path / "0")["model_sha256"] == made[0]["model_sha256"]
+    assert made[0]["epoch"] in {1, 2, 3} and made[0]["validation_loss"] > 0
+    for file in (tmp_path / "0").iterdir():
+        assert file.read_bytes() == (tmp_path / "1" / file.name).read_bytes(), file.name
+    other = train_to(tmp_path / "2", dataset, settings(dropout=0.2, seed=4))
+    assert other["model_sha256"] != made[0]["model_sha256"]
+
+
+def test_a_model_is_a_start_for_the_next(dataset: Path, tmp_path: Path) -> None:
+    train_to(tmp_path / "first", dataset, settings())
+    train_to(tmp_path / "second", dataset, settings(strategy="frozen"), weights=tmp_path / "first")
+    body = [load_network(tmp_path / name).body.state_dict() for name in ("first", "second")]
+    assert same(body[0], body[1])
+
+
+@pytest.mark.parametrize("strategy", ["frozen", "full"])
+def test_weights_are_asked_for(strategy: str, dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=rf"{strategy} starts from weights.*set training\.strategy: scratch, or give"
+    ):
+        train_to(tmp_path / "model", dataset, settings(strategy=strategy))
+    assert not (tmp_path / "model").exists()
+
+
+def test_data_without_training_rows_or_classes(tmp_path: Path) -> None:
+    empty = image_dataset(tmp_path / "empty", {"train": 0, "test": 9})
+    with pytest.raises(UserError, match="has no training rows"):
+        train_to(tmp_path / "model", empty, settings())
+    alike = image_dataset(tmp_path / "alike", {"train": 9}, classes=("top",))
+    with pytest.raises(UserError, match=r"has classes \['top'\]; a classifier needs two"):
+        train_to(tmp_path / "model", alike, settings())
+
+
+# --- a user's own trainer ------------------------------------------------------------------------------
+
+OWN_TRAINER = """
+import argparse, json, pathlib, shutil, sys
+words = argparse.ArgumentParser()
+for name in ("--like", "--dataset", "--model", "--settings"):
+    words.add_argument(name, type=pathlib.Path)
+given = words.parse_args()
+settings = json.loads(given.settings.read_text())
+assert sorted(settings) == ["backbone", "compute", "task", "training"], settings
+assert (given.dataset / "manifest.json").is_file()
+for name in ("model.safetensors", "model.json"):
+    shutil.copy(given.like / name, given.model / name)
+print("trained", settings["training"]["seed"], file=sys.stderr)
+"""
+
+
+def command(script: Path, *words: object) -> str:
+    return shlex.join(["python", str(script), *map(str, words)])
+
+
+def test_an_own_trainer_makes_a_model(
+    dataset: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train_to(tmp_path / "like", dataset, settings())
+    (tmp_path / "my train.py").write_text(OWN_TRAINER)
+    own = settings(
+        strategy="full", seed=9, command=command(tmp_path / "my train.py", "--like", tmp_path / "like")
+    )
+    made = train_to(tmp_path / "model", dataset, own)
+    assert check_model(tmp_path / "model")["model_sha256"] == made["model_sha256"]
+    assert "trained 9" in capfd.readouterr().err
+
+
+def test_an_own_trainer_that_fails_is_quoted(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("print('first')\nraise SystemExit('no good')")
+    with pytest.raises(UserError, match=r"training\.command ended with status 1: first \| no good"):
+        train_to(tmp_path / "model", dataset, settings(command=command(tmp_path / "bad.py")))
+    assert list(tmp_path.iterdir()) == [tmp_path / "bad.py"], "and nothing is left behind"
+
+
+def test_an_own_trainer_that_writes_nothing(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "idle.py").write_text("")
+    with pytest.raises(UserError, match=r"is not a model directory: model\.json is missing"):
+        train_to(tmp_path / "model", dataset, settings(command=command(tmp_path / "idle.py")))
+
+
+def test_an_own_trainer_that_is_not_there(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"training\.command: cannot start 'no-such-program': No such file"):
+        train_to(tmp_path / "model", dataset, settings(command="no-such-program --fast"))
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_an_own_trainer_ends_with_us(how: signal.Signals, tmp_path: Path) -> None:
+    (tmp_path / "long.py").write_text("import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)")
+    code = (
+        "import sys; from pathlib import Path; from retrainer.training._command import run_command\n"
+        f"run_command({command(tmp_path / 'long.py')!r}, Path('d'), Path('m'), {{}})"
+    )
+    runner = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert runner.stderr is not None
+    child = int(runner.stderr.readline())
+    runner.send_signal(how)
+    runner.communicate(timeout=20)
+    assert runner.returncode not in (0, None)
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)

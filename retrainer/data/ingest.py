@@ -6,7 +6,6 @@ first bytes are read before anything heavy could be imported.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from retrainer.data.fingerprint import Listing, choose_kind, listing_of, source_digest, source_module
+from retrainer.data.memory import budget_bytes
 from retrainer.errors import UserError, nearest
 from retrainer.formats.dataset import SCHEMA, write_dataset
 from retrainer.formats.files import digest_of
@@ -25,8 +25,6 @@ from retrainer.settings import Source
 __all__ = ["choose_kind", "ingest", "source_digest"]
 
 _CONTENT = ("text", "text_pair", "image")
-# A dataset is held in memory whole; this share of it is left to nothing else.
-_MEMORY_SHARE = 0.6
 
 
 @dataclass
@@ -65,7 +63,7 @@ def ingest(source: Source, out: Path) -> dict[str, Any]:
 
 def _read(source: Source) -> _Rows:
     rows = _Rows()
-    most = _memory_bytes() * _MEMORY_SHARE
+    most = budget_bytes()
     for table in _shaped(source):
         rows.read.update(table["given_test"].to_pylist())
         if source.classes:
@@ -78,12 +76,6 @@ def _read(source: Source) -> _Rows:
         if rows.size_bytes > most:
             raise UserError(f"{_title(source)} does not fit into this machine's memory; give a part of it")
     return rows
-
-
-def _memory_bytes() -> float:
-    if "SC_PHYS_PAGES" not in os.sysconf_names:
-        return float("inf")
-    return float(os.sysconf("SC_PHYS_PAGES")) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _shaped(source: Source) -> Iterator[pa.Table]:

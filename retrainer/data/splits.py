@@ -137,7 +137,11 @@ def place(rows: Rows, split: Split) -> dict[str, list[int]]:
 
 
 def choose(rows: Rows, placed: dict[str, list[int]], split: Split) -> dict[str, list[int]]:
-    """Applies train_per_class, validation_per_class and limit; the rows left out get the reason."""
+    """Applies train_per_class, validation_per_class and limit; the rows left out get the reason.
+
+    `limit` keeps the splits' and classes' shares as they are, but at least two rows of each split and two of
+    each class in train, so it may keep more than it says.
+    """
     chosen = dict(placed)
     for name, most, setting in (
         (TRAIN, split.train_per_class, "train_per_class"),

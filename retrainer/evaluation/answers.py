@@ -6,6 +6,7 @@ came later): both sets are laid side by side, so that such a row is wrong, and c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,9 +51,16 @@ class Answers:
 
 
 def answers(
-    probabilities: np.ndarray, labels: tuple[str, ...], rows: list[list[str]], multi_label: bool
+    probabilities: np.ndarray,
+    labels: tuple[str, ...],
+    rows: list[list[str]],
+    multi_label: bool,
+    decide: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> Answers:
     """Pairs probabilities [N, len(labels)] with the label names of each row.
+
+    `decide` is the task's own (probabilities → int64 [N] or bool [N, K]); None: the likeliest class, or in
+    multi-label all above THRESHOLD.
 
     Raises UserError for probabilities that are not finite, and for a row without exactly one label when
     the task is not multi-label.
@@ -60,18 +68,30 @@ def answers(
     if probabilities.shape != (len(rows), len(labels)):
         raise ValueError(f"{len(rows)} rows and {len(labels)} labels do not fit {probabilities.shape}")
     if not np.isfinite(probabilities).all():
-        raise UserError("the model's probabilities are not finite; train it again with a lower training.learning_rate")
+        raise UserError("the model's probabilities are not finite: train with a lower training.learning_rate")
     strangers = sorted({name for row in rows for name in row} - set(labels))
     everything = (*labels, *strangers)
-    padded = np.concatenate([probabilities.astype(np.float64), np.zeros((len(rows), len(strangers)))], axis=1)
+    nothing = np.zeros((len(rows), len(strangers)))
+    padded = np.concatenate([probabilities.astype(np.float64), nothing], axis=1)
     targets = _targets(rows, everything, multi_label)
-    decided = padded > THRESHOLD if multi_label else padded.argmax(axis=1)
+    decided = (decide or (_above if multi_label else _likeliest))(probabilities)
+    if multi_label:
+        decided = np.concatenate([decided, nothing.astype(bool)], axis=1)
     correct = (decided == targets).all(axis=1) if multi_label else decided == targets
     return Answers(everything, multi_label, targets, decided, padded, correct)
 
 
+def _above(probabilities: np.ndarray) -> np.ndarray:
+    return probabilities > THRESHOLD
+
+
+def _likeliest(probabilities: np.ndarray) -> np.ndarray:
+    return probabilities.argmax(axis=1)
+
+
 def _targets(rows: list[list[str]], labels: tuple[str, ...], multi_label: bool) -> np.ndarray:
     place = {name: index for index, name in enumerate(labels)}
+    targets: np.ndarray
     if multi_label:
         targets = np.zeros((len(rows), len(labels)), dtype=bool)
         for number, row in enumerate(rows):
@@ -79,5 +99,7 @@ def _targets(rows: list[list[str]], labels: tuple[str, ...], multi_label: bool) 
         return targets
     for number, row in enumerate(rows):
         if len(row) != 1:
-            raise UserError(f"test row {number + 1} has {len(row)} labels, expected one; is task.multi_label meant?")
+            raise UserError(
+                f"test row {number + 1} has {len(row)} labels, not one; is task.multi_label meant?"
+            )
     return np.array([place[row[0]] for row in rows], dtype=np.int64)

@@ -20,7 +20,7 @@ _BISECTIONS = 24
 
 @dataclass(frozen=True)
 class Comparison:
-    """How a candidate did against another on the same rows. `better`: rows that only the candidate had right."""
+    """A candidate against another on the same rows. `better`: rows that only the candidate had right."""
 
     rows: int
     better: int
@@ -40,8 +40,9 @@ class Comparison:
 
 def compare(candidate_correct: np.ndarray, other_correct: np.ndarray) -> Comparison:
     """Pairs two bool [N] arrays row by row. Raises ValueError when they aren't of one length, or empty."""
-    if candidate_correct.shape != other_correct.shape or candidate_correct.ndim != 1 or not len(candidate_correct):
-        raise ValueError(f"cannot pair rows of shapes {candidate_correct.shape} and {other_correct.shape}")
+    shapes = candidate_correct.shape, other_correct.shape
+    if shapes[0] != shapes[1] or len(shapes[0]) != 1 or not shapes[0][0]:
+        raise ValueError(f"cannot pair rows of shapes {shapes[0]} and {shapes[1]}")
     better = int(np.sum(candidate_correct & ~other_correct))
     worse = int(np.sum(other_correct & ~candidate_correct))
     return Comparison(len(candidate_correct), better, worse, mcnemar_p_value(better, worse))
@@ -83,13 +84,14 @@ def _power(rows: int, discordant_share: float, difference: float, alpha: float) 
         return 0.0
     spread = _FAR * np.sqrt(rows * share * (1 - share)) + 1
     counts = np.arange(max(0, int(rows * share - spread)), min(rows, int(rows * share + spread)) + 1)
-    chance = np.diff(bdtr(counts, rows, share), prepend=bdtr(counts[0] - 1, rows, share) if counts[0] else 0.0)
+    below = bdtr(counts[0] - 1, rows, share) if counts[0] else 0.0
+    chance = np.diff(bdtr(counts, rows, share), prepend=below)
     favour = min(1.0, (1 + difference / share) / 2)
     return float(np.sum(chance * bdtrc(_critical(counts, alpha) - 1, counts, favour)))
 
 
 def _critical(counts: np.ndarray, alpha: float) -> np.ndarray:
-    """For each number of discordant rows, how many must favour the candidate (more than there are: cannot be)."""
+    """For each number of discordant rows, how many must favour the candidate; one too many: it cannot be."""
     from scipy.special import bdtrc
 
     start = counts / 2 + NormalDist().inv_cdf(1 - alpha) * np.sqrt(counts) / 2

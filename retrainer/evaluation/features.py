@@ -14,9 +14,12 @@ import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# The largest side of an image, in pixels, and the furthest a standardised pixel may lie from its mean.
-_SIDE = 32
+# The largest side of an image, in pixels: grey, and in colour, where more only lets the regression overfit.
+_SIDES = {1: 32, 3: 16}
+# The furthest a standardised pixel may lie from its mean, and the rows that C = 1 would suit.
 _FURTHEST = 3.0
+_SOFT_ROWS = 40
+_SOFTEST = 0.1
 _MOST_FEATURES = 50_000
 _MOST_COEFFICIENTS = 5_000_000
 _PAIR = " _pair_ "
@@ -45,10 +48,12 @@ def text_features(train: pa.Table, test: pa.Table, classes: int) -> Features:
 
     before, after = _texts(train), _texts(test)
     spaced = sum(len(text.split()) for text in before) * _CHARACTERS_A_WORD >= sum(map(len, before))
-    units = {"analyzer": "word", "ngram_range": (1, 2)} if spaced else {"analyzer": "char", "ngram_range": (1, 3)}
-    most = min(_MOST_FEATURES, _MOST_COEFFICIENTS // classes)
     vectors = TfidfVectorizer(
-        **units, token_pattern=r"(?u)\b\w+\b", sublinear_tf=True, max_features=most, dtype=np.float64
+        analyzer="word" if spaced else "char",
+        ngram_range=(1, 2) if spaced else (1, 3),
+        token_pattern=r"(?u)\b\w+\b",
+        sublinear_tf=True,
+        max_features=min(_MOST_FEATURES, _MOST_COEFFICIENTS // classes),
     )
     try:
         fitted = vectors.fit_transform(before)
@@ -65,13 +70,15 @@ def _texts(table: pa.Table) -> list[str]:
     texts = [text or "" for text in table["text"].to_pylist()]
     if "text_pair" not in table.column_names:
         return texts
-    return [text + _PAIR + (pair or "") for text, pair in zip(texts, table["text_pair"].to_pylist(), strict=True)]
+    pairs = table["text_pair"].to_pylist()
+    return [text + _PAIR + (pair or "") for text, pair in zip(texts, pairs, strict=True)]
 
 
 def pixel_features(train: pa.Table, test: pa.Table, classes: int) -> Features:  # noqa: ARG001
-    """Pixels of images scaled to at most 32×32, grey where all are, standardised by the training rows.
+    """Pixels of images scaled to at most 32×32 (in colour 16×16), standardised by the training rows.
 
-    Standardised values are cut at ±3: a pixel that is lit in one image of thousands would outweigh all others.
+    Standardised values are cut at ±3: a pixel lit in one image of thousands would outweigh all others.
+    C falls with the number of rows, so that the penalty keeps its weight beside the mean loss.
     """
     encoded = [image["bytes"] for image in train["image"].to_pylist()]
     size, channels = _shape(encoded)
@@ -81,11 +88,11 @@ def pixel_features(train: pa.Table, test: pa.Table, classes: int) -> Features:  
     fitted, asked = (((one - mean) / scale).clip(-_FURTHEST, _FURTHEST) for one in (before, after))
     height, width = size
     title = f"logistic regression on {height}×{width} pixels"
-    return Features("pixels_linear", title, fitted, asked, softness=0.1)
+    return Features("pixels_linear", title, fitted, asked, softness=min(_SOFTEST, _SOFT_ROWS / len(fitted)))
 
 
 def _shape(encoded: list[bytes]) -> tuple[tuple[int, int], int]:
-    """One (height, width), and 1 or 3 channels, that fits all images: their own where they share a small one."""
+    """(height, width), and 1 or 3 channels, for all images: their own where they share a small one."""
     from PIL import Image
 
     sizes, modes = set(), set()
@@ -95,8 +102,9 @@ def _shape(encoded: list[bytes]) -> tuple[tuple[int, int], int]:
             modes.add(image.mode)
     channels = 1 if all(mode in ("1", "L", "I", "I;16") for mode in modes) else 3
     width, height = next(iter(sizes))
-    small = len(sizes) == 1 and max(width, height) <= _SIDE
-    return ((height, width) if small else (_SIDE, _SIDE)), channels
+    side = _SIDES[channels]
+    small = len(sizes) == 1 and max(width, height) <= side
+    return ((height, width) if small else (side, side)), channels
 
 
 def _pixels(table: pa.Table, size: tuple[int, int], channels: int) -> np.ndarray:

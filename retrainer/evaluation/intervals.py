@@ -1,4 +1,4 @@
-"""Confidence intervals: Wilson's for a share, the bootstrap for everything that is a function of sums over rows.
+"""Confidence intervals: Wilson's for a share, the bootstrap for all that is a function of sums over rows.
 
 Legend: N rows, D draws, F sums.
 """
@@ -10,6 +10,8 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+
+from retrainer.settings import Evaluation
 
 # More rows than this are drawn in blocks of equal size: sums over rows vary alike, at a bounded cost.
 MOST_BLOCKS = 4096
@@ -60,9 +62,7 @@ def bootstrap(
     sums: np.ndarray,
     statistics: Callable[[np.ndarray], dict[str, np.ndarray]],
     rows: int,
-    confidence: float,
-    draws: int,
-    seed: int,
+    settings: Evaluation,
     unbounded: tuple[str, ...] = (),
 ) -> dict[str, Figure]:
     """Each statistic of the totals with its percentile interval; all but `unbounded` ones lie in 0..1.
@@ -72,8 +72,8 @@ def bootstrap(
     Source: Efron, Annals of Statistics 7 (1979), 1–26.
     """
     exact = statistics(sums.sum(axis=0, keepdims=True, dtype=np.float64))
-    drawn = statistics(draw_totals(sums, draws, seed))
-    tail = (1 - confidence) / 2
+    drawn = statistics(draw_totals(sums, settings.resamples, settings.seed))
+    tail = (1 - settings.confidence) / 2
     figures = {}
     for name, values in exact.items():
         value = float(values[0])

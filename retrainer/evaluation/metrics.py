@@ -1,4 +1,4 @@
-"""The figures of one model on the test rows. This is the schema of `metrics.json`'s figures, and it is stable.
+"""The figures of one model on the test rows: a stable part of the schema of `metrics.json`.
 
     metrics     {name: {"value", "low", "high", "n"}}; low and high bound the confidence interval, n are rows
                 single label:  accuracy, macro_f1, log_loss, calibration_error
@@ -43,21 +43,22 @@ def measure(answers: Answers, settings: Evaluation) -> Figures:
 def headline(answers: Answers, settings: Evaluation) -> dict[str, Figure]:
     """The metrics of the module's docstring. The share of right rows comes first."""
     share = wilson(int(answers.correct.sum()), answers.rows, settings.confidence)
-    labels, draws = len(answers.labels), settings.resamples
+    labels = len(answers.labels)
     blocks = blocks_of(answers.rows, settings.seed)
-    sums = np.concatenate([_counts(answers, blocks), _losses(answers, blocks), _gaps(answers, blocks)], axis=1)
+    parts = [_counts(answers, blocks), _losses(answers, blocks), _gaps(answers, blocks)]
 
     def statistics(totals: np.ndarray) -> dict[str, np.ndarray]:
         right, given, support = (totals[:, labels * i : labels * (i + 1)] for i in range(3))
         rest = totals[:, 3 * labels :]
-        pairs = rest[:, 0] * (labels if answers.multi_label else 1)
+        pairs: np.ndarray = rest[:, 0] * (labels if answers.multi_label else 1)
         figures = {"micro_f1": _ratio(2 * right.sum(axis=1), (given + support).sum(axis=1))}
         figures["macro_f1"] = _mean_where(_ratio(2 * right, given + support), support > 0)
         figures["log_loss"] = rest[:, 1] / pairs
         figures["calibration_error"] = np.abs(rest[:, 2:]).sum(axis=1) / pairs
         return figures
 
-    figures = bootstrap(sums, statistics, answers.rows, settings.confidence, draws, settings.seed, ("log_loss",))
+    sums = np.concatenate(parts, axis=1)
+    figures = bootstrap(sums, statistics, answers.rows, settings, ("log_loss",))
     if answers.multi_label:
         return {"subset_accuracy": share, **figures}
     # With one label a row, micro-F1 is the accuracy again.
@@ -108,9 +109,8 @@ def _counts(answers: Answers, blocks: np.ndarray) -> np.ndarray:
     def tally(chosen: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
         return np.bincount(blocks * labels + chosen, weights, minlength=count * labels).reshape(count, labels)
 
-    return np.concatenate(
-        [tally(answers.targets, answers.correct), tally(answers.decided, None), tally(answers.targets, None)], axis=1
-    )
+    right = tally(answers.targets, answers.correct)
+    return np.concatenate([right, tally(answers.decided, None), tally(answers.targets, None)], axis=1)
 
 
 def _losses(answers: Answers, blocks: np.ndarray) -> np.ndarray:

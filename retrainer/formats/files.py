@@ -82,15 +82,20 @@ def read_manifest(directory: Path, kind: str, version: int) -> dict[str, Any]:
     path = directory / MANIFEST
     if not path.is_file():
         raise UserError(f"{directory} is not a {kind} directory: {MANIFEST} is missing")
-    manifest = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} was altered: it is no JSON ({error}); make the step again") from None
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files", {}), dict):
+        raise UserError(f"{path} was altered: it is no manifest; make the step again")
     if manifest.get("kind") != kind:
         raise UserError(f"{directory} holds a {manifest.get('kind')!r}, not a {kind!r}")
     if manifest.get("format_version") != version:
         raise UserError(
             f"{directory} has {kind} format {manifest.get('format_version')}, this version reads {version}; "
-            f"it was written by retrainer {manifest.get('retrainer', '?')}"
+            f"read it with retrainer {manifest.get('retrainer', '?')}, which wrote it"
         )
-    verify_files(directory, manifest["files"])
+    verify_files(directory, manifest.get("files", {}))
     return manifest
 
 

@@ -13,12 +13,13 @@ No run id, time, host, image or path is in it, so the same training gives the sa
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrainer import __version__, extend
 from retrainer.errors import UserError
+from retrainer.formats._description import DESCRIPTION, REQUIRED, read_description, read_history
+from retrainer.formats._paths import without_paths
 from retrainer.formats.files import (
     MANIFEST,
     digest_of,
@@ -32,16 +33,16 @@ from retrainer.formats.model_card import model_card
 from retrainer.settings import Task
 
 if TYPE_CHECKING:
-    from retrainer.models._network import Network
+    from torch import Tensor
+
+    from retrainer.models._network import Body, Network
 
 KIND = "model"
 FORMAT_VERSION = 1
 WEIGHTS = "model.safetensors"
-DESCRIPTION = "model.json"
 HISTORY = "history.json"
 SETTINGS = "settings.json"
 CARD = "README.md"
-_REQUIRED = ("family", "config", "preprocessing", "labels")
 
 Sections = dict[str, dict[str, Any]]
 
@@ -60,7 +61,7 @@ def write_model(
     """Writes a whole model directory and returns its `model_sha256`.
 
     `sections` are the settings that training was given; of a local path in them only the last part is kept.
-    Raises UserError when a weight is not a number.
+    Raises UserError when a weight is not a number, or the family cannot make the network again.
     """
     with whole_directory(out) as directory:
         write_parts(directory, network, family=family, labels=labels, history=history)
@@ -75,9 +76,7 @@ def write_parts(
 
     body = network.description
     directory.mkdir(parents=True, exist_ok=True)
-    # Copies: tied weights share memory, which the format does not store.
-    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
-    save_file(tensors, directory / WEIGHTS)
+    save_file({name: _plain(value) for name, value in network.state_dict().items()}, directory / WEIGHTS)
     for name, content in body.assets.items():
         (directory / name).write_bytes(content)
     description = {
@@ -91,25 +90,36 @@ def write_parts(
     write_json(directory / HISTORY, history)
 
 
+def _plain(value: Tensor) -> Tensor:
+    """A copy of its own (what tied weights share cannot be stored), float32 if it holds floats."""
+    from torch import contiguous_format
+
+    value = value.detach().cpu()
+    value = value.float() if value.is_floating_point() else value
+    return value.clone(memory_format=contiguous_format)
+
+
 def seal(directory: Path, sections: Sections, dataset_sha256: str) -> str:
     """Turns weights and a description into a valid model directory, and returns its `model_sha256`.
 
-    A trainer of your own has written `model.safetensors`, `model.json` (family, config, preprocessing, labels)
-    and the assets named in it; `history.json` is optional. Raises UserError when they make no whole model.
+    A trainer of your own has written `model.safetensors` (`body.…`, `head.weight`, `head.bias`), `model.json`
+    (family, config, preprocessing, labels, and assets: names of further files) and those files; the file
+    `history.json` is optional. `sections` holds `task` at least. Raises UserError when it is no whole model.
     """
-    description = _read_description(directory)
-    assets = sorted(description.get("assets", ()))
-    task = sections.get("task", {})
-    known = {key: description[key] for key in _REQUIRED}
-    write_json(directory / DESCRIPTION, known | {"assets": assets, "task": task, "dataset_sha256": dataset_sha256})
+    (directory / MANIFEST).unlink(missing_ok=True)  # until all is well again, this is no model
+    description = read_description(directory)
+    assets = sorted(description.get("assets", []))
+    _refuse_strangers(directory, assets)
     if not (directory / HISTORY).is_file():
         write_json(directory / HISTORY, [])
-    write_json(directory / SETTINGS, without_paths(sections))
-    history = json.loads((directory / HISTORY).read_text(encoding="utf-8"))
+    history = read_history(directory / HISTORY)
+    known = {key: description[key] for key in REQUIRED} | {"assets": assets, "task": sections["task"]}
+    write_json(directory / DESCRIPTION, known | {"dataset_sha256": dataset_sha256})
     network = load_network(directory)
-    parameters = sum(p.numel() for p in network.parameters())
-    write_text(directory / CARD, model_card(known, sections, dataset_sha256, history, parameters))
-    _refuse_strangers(directory, assets)
+    settings = without_paths(sections)
+    write_json(directory / SETTINGS, settings)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    write_text(directory / CARD, model_card(known, settings, dataset_sha256, history, parameters))
     files = hash_files(directory)
     digest = digest_of(files)
     manifest = {
@@ -124,81 +134,92 @@ def seal(directory: Path, sections: Sections, dataset_sha256: str) -> str:
 
 
 def _refuse_strangers(directory: Path, assets: list[str]) -> None:
+    """Whatever is in the directory travels with the model: only what is meant to."""
     expected = {WEIGHTS, DESCRIPTION, HISTORY, SETTINGS, CARD, *assets}
-    strangers = sorted(hash_files(directory).keys() - expected)
-    if strangers:
-        raise UserError(f"{DESCRIPTION}: {strangers[0]} is in the model directory but not named in 'assets'")
-
-
-def without_paths(sections: Sections) -> Sections:
-    """The sections with a local path of weights cut to its last part: the digest beside it says which they were."""
-    backbone = dict(sections.get("backbone", {}))
-    weights = str(backbone.get("weights", ""))
-    if weights.startswith(("/", "~", ".")) or Path(weights).exists():
-        backbone["weights"] = Path(weights).name
-    return sections | ({"backbone": backbone} if backbone else {})
+    for path in sorted(directory.rglob("*")):
+        if path.is_symlink():
+            raise UserError(f"{path} is a link; copy what it stands for into the model directory")
+        if path.is_file() and path.relative_to(directory).as_posix() not in expected:
+            raise UserError(f"{path} is not named in 'assets' of {DESCRIPTION}; name it there, or remove it")
 
 
 def read_model(path: Path) -> dict[str, Any]:
-    """The description of a sealed model, with `model_sha256` added, after every file's hash was checked."""
+    """The description of a sealed model, with `model_sha256` added, after every file's hash was checked.
+
+    Raises UserError when a file is missing, altered or added, or the format is another.
+    """
     manifest = read_manifest(path, KIND, FORMAT_VERSION)
-    if manifest["model_sha256"] != digest_of(manifest["files"]):
-        raise UserError(f"{path / MANIFEST} was altered: model_sha256 is not the digest of its files")
-    return _read_description(path) | {"model_sha256": manifest["model_sha256"]}
+    files = manifest.get("files", {})
+    for name in (WEIGHTS, DESCRIPTION, HISTORY, SETTINGS, CARD):
+        if name not in files:
+            raise UserError(f"{path / name} is missing; train again, or seal the directory again")
+    if manifest.get("model_sha256") != digest_of(files):
+        raise UserError(f"{path / MANIFEST} was altered: model_sha256 is not its files' digest; train again")
+    return read_description(path) | {"model_sha256": manifest["model_sha256"]}
 
 
 def check_model(path: Path) -> dict[str, Any]:
-    """Raises UserError unless `path` is a valid model: sealed, rebuilt from its description, filled strictly."""
+    """Raises UserError unless `path` is a valid model: sealed, built as described, filled strictly."""
     description = read_model(path)
     load_network(path)
     return description
 
 
 def load_network(path: Path) -> Network:
-    """The network of a model directory, on the CPU in eval mode. Its files are taken as verified."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    """The network of a model directory, on the CPU in eval mode. Its files are taken as verified.
 
+    Raises UserError when the description and the weights do not make one network.
+    """
     from retrainer.models._network import Network
+    from retrainer.models._start import unfilled
 
-    description = _read_description(path)
-    body = extend.load("models", description["family"], f"{DESCRIPTION} family").restore(description["config"])
+    description = read_description(path)
+    labels = description["labels"]
+    tensors = _read_weights(path / WEIGHTS)
+    outputs = tensors["head.bias"].shape[0] if "head.bias" in tensors else len(labels)
+    if outputs != len(labels):
+        raise UserError(
+            f"{path / DESCRIPTION} names {len(labels)} labels, but {WEIGHTS} has a head of {outputs};"
+            " name each class once, in the order of the outputs"
+        )
+    with unfilled():
+        body = _restore(path / DESCRIPTION, description)
+        network = Network(body, len(labels))
     body.preprocessing = description["preprocessing"]
-    body.assets = {name: _asset(path, name) for name in description.get("assets", ())}
-    network = Network(body, len(description["labels"]))
+    body.assets = {name: (path / name).read_bytes() for name in description.get("assets", [])}
     try:
-        tensors = load_file(path / WEIGHTS)
         network.load_state_dict(tensors, strict=True)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path / WEIGHTS} cannot be read as safetensors: {error}") from None
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{path / WEIGHTS} does not fit {DESCRIPTION} (config and labels): {reason}") from None
-    bad = next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), None)
-    if bad is not None:
-        raise UserError(f"{path / WEIGHTS}: {bad} holds values that are no numbers; lower training.learning_rate")
+        raise UserError(f"{path / WEIGHTS} does not fit 'config' of {DESCRIPTION}: {reason}") from None
     return network.eval()
 
 
-def _asset(path: Path, name: str) -> bytes:
-    file = path / name
-    if Path(name).name != name or not file.is_file():
-        raise UserError(f"{path / DESCRIPTION}: asset {name!r} is no file in the model directory")
-    return file.read_bytes()
+def _read_weights(file: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
+    from retrainer.models._start import first_not_finite
 
-def _read_description(path: Path) -> dict[str, Any]:
-    file = path / DESCRIPTION
     try:
-        description = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is not a model directory: {DESCRIPTION} is missing") from None
-    except ValueError as error:
-        raise UserError(f"{file} is not JSON ({error})") from None
-    missing = [key for key in _REQUIRED if not isinstance(description, dict) or key not in description]
-    if missing:
-        raise UserError(f"{file}: '{missing[0]}' is missing; it needs {', '.join(_REQUIRED)}")
-    labels = description["labels"]
-    if not labels or len(set(labels)) != len(labels) or not all(isinstance(name, str) for name in labels):
-        raise UserError(f"{file}: 'labels' must be different class names")
-    return dict(description)
+        tensors: dict[str, Tensor] = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file} cannot be read as safetensors ({error}); train again") from None
+    bad = first_not_finite(tensors)
+    if bad is not None:
+        raise UserError(f"{file}: {bad} holds values that are no numbers; train with a lower learning rate")
+    return tensors
+
+
+def _restore(file: Path, description: dict[str, Any]) -> Body:
+    """The family's architecture, with values still to be filled."""
+    family = description["family"]
+    module = extend.load("models", family, f"{file}: family")
+    try:
+        body: Body = module.restore(description["config"])
+    except UserError:
+        raise
+    except Exception as error:  # whatever a family meets in a config that is not its own
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(f"{file}: family {family} cannot be built from 'config': {reason}") from None
+    return body

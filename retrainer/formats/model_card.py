@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+# Names of classes that are written out.
+_SHOWN = 20
+
 
 def model_card(
     description: dict[str, Any],
@@ -19,7 +22,7 @@ def model_card(
     facts = {
         "Task": task.get("kind", "unknown") + (", multi-label" if task.get("multi_label") else ""),
         "Input": _input(description["preprocessing"]),
-        "Classes": f"{len(labels)}: " + ", ".join(_inline(name) for name in labels[:20]) + (", …" if len(labels) > 20 else ""),
+        "Classes": _classes(labels),
         "Family": description["family"],
         "Parameters": f"{parameters:,}",
         "Started from": _start(backbone, training),
@@ -29,8 +32,14 @@ def model_card(
     lines = ["# Model card", "", *(f"- **{key}**: {value}" for key, value in facts.items()), ""]
     figures = {k: v for k, v in kept.items() if isinstance(v, float)}
     if figures:
-        lines += ["| figure of the kept epoch | |", "|---|---|", *(f"| {k} | {v:.6g} |" for k, v in figures.items()), ""]
+        rows = (f"| {name} | {value:.6g} |" for name, value in figures.items())
+        lines += ["| figure of the kept epoch | |", "|---|---|", *rows, ""]
     return "\n".join(lines)
+
+
+def _classes(labels: list[str]) -> str:
+    shown = ", ".join(_inline(name) for name in labels[:_SHOWN])
+    return f"{len(labels)}: {shown}" + (", …" if len(labels) > _SHOWN else "")
 
 
 def _inline(name: str) -> str:
@@ -42,7 +51,9 @@ def _input(preprocessing: dict[str, Any]) -> str:
     if preprocessing.get("kind") == "pixels":
         height, width = preprocessing["size"]
         return f"images, {height} × {width} pixels, {preprocessing['channels']} channel(s)"
-    return f"text, up to {preprocessing.get('max_length')} tokens"
+    if preprocessing.get("kind") == "tokens":
+        return f"text, up to {preprocessing['max_length']} tokens"
+    return _inline(str(preprocessing.get("kind")))
 
 
 def _start(backbone: dict[str, Any], training: dict[str, Any]) -> str:

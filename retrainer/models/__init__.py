@@ -5,9 +5,10 @@
     build(options, wanted, weights, seed, fresh) -> Body
     restore(config) -> Body      the architecture that `Body.config` describes, values to be loaded
 
-`wanted` is what the task asks for: {"kind": "tokens", "max_length": T} or {"kind": "pixels", "size": [H, W] or
-None, "channels": C or None}. `weights` is a directory, a .safetensors file, the word `imagenet`, or None. `fresh`
-asks for random values, drawn from `seed` alone; the weights then only tell the architecture, where that is needed.
+`wanted` is what the task asks for: {"kind": "tokens", "max_length": T} or {"kind": "pixels", "size": [H, W]
+or None, "channels": C or None}. `weights` is a directory, a .safetensors file, the word `imagenet`, or None.
+`fresh` asks for random values, drawn from `seed` alone; the weights then only tell the architecture, where
+that is needed.
 Nothing heavy is imported before `build` or `restore`.
 """
 

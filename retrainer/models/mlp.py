@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -23,35 +23,53 @@ SHAPED_BY_WEIGHTS = False
 class Options(Section):
     """Further keys of `backbone:` for this family."""
 
-    hidden: tuple[int, ...] = Field((128, 64), min_length=1, description="units of each hidden layer")
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (128, 64), min_length=1, description="units of each hidden layer"
+    )
     mean: float = Field(0.5, description="of a pixel's value from 0 to 1")
     std: float = Field(0.5, gt=0, description="of a pixel's value from 0 to 1")
 
 
-def build(options: Options, wanted: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool) -> Body:
+def build(
+    options: Options, wanted: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
+) -> Body:
     """Linear layers and ReLU on the flattened image; the last hidden layer is the features."""
-    from retrainer.models._start import drawn_from, fill, is_ours, our_config, read_tensors
+    from retrainer.models._start import drawn_from, pixel_preprocessing, require_pixels
 
-    if wanted["kind"] != "pixels" or not wanted["size"]:
-        raise UserError("backbone.family: mlp takes images of one size; set task.size and an image task")
+    require_pixels("mlp", wanted, (1, 3))
+    if not wanted["size"]:
+        raise UserError("task.size: mlp takes images of one size; set it, as in task.size: 28")
     channels = wanted["channels"] or 1
     config = {"inputs": channels * math.prod(wanted["size"]), "hidden": list(options.hidden)}
     with drawn_from(seed):
         body = restore(config)
-    body.preprocessing = {
-        "kind": "pixels",
-        "size": list(wanted["size"]),
-        "channels": channels,
-        "mean": [options.mean] * channels,
-        "std": [options.std] * channels,
-    }
+    scales = [options.mean] * channels, [options.std] * channels
+    body.preprocessing = pixel_preprocessing(wanted, wanted["size"], channels, *scales)
     if not fresh and weights is not None:
-        if not isinstance(weights, Path):
-            raise UserError(f"backbone.weights: no {weights} weights are published for mlp; set none or a file")
-        if is_ours(weights) and our_config(weights, "mlp") != config:
-            raise UserError(f"backbone.weights: that model is {our_config(weights, 'mlp')}, the settings say {config}")
-        fill(body.module, read_tensors(weights))
+        _load(body, weights)
     return body
+
+
+def _load(body: Body, weights: Path | str) -> None:
+    from retrainer.models._start import fill, is_ours, our_model, read_tensors
+
+    if not isinstance(weights, Path):
+        raise UserError(f"backbone.weights: no {weights} weights are published for mlp; set none or a file")
+    if is_ours(weights):
+        theirs = our_model(weights, "mlp")
+        if theirs["config"] != body.config:
+            found, asked = (_shape(config) for config in (theirs["config"], body.config))
+            raise UserError(
+                f"backbone.weights: {weights.name} is {found}, the settings say {asked};"
+                " set backbone.hidden and task.size to what it is"
+            )
+        body.preprocessing = {**theirs["preprocessing"]}
+    fill(body.module, read_tensors(weights))
+
+
+def _shape(config: dict[str, Any]) -> str:
+    """784-128-64, for people."""
+    return "-".join(str(width) for width in (config["inputs"], *config["hidden"]))
 
 
 def restore(config: dict[str, Any]) -> Body:
@@ -66,4 +84,4 @@ def restore(config: dict[str, Any]) -> Body:
 
 
 def _features(module: nn.Module, batch: Batch) -> Tensor:
-    return module(batch["pixels"].flatten(1))  # type: ignore[no-any-return]
+    return module(batch["pixels"].flatten(1))

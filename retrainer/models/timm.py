@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,64 +22,112 @@ SHAPED_BY_WEIGHTS = False
 class Options(Section):
     """Further keys of `backbone:` for this family."""
 
-    name: str = Field("resnet18", description="timm's name of the architecture, with or without a tag of weights")
+    name: str = Field("resnet18", description="timm's name of the architecture, a tag of weights may follow")
 
 
-def build(options: Options, wanted: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool) -> Body:
-    """The network without its classifier; features are pooled as the architecture does."""
-    from retrainer.models._start import drawn_from, fill, is_ours, our_config, read_tensors
+def build(
+    options: Options, wanted: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
+) -> Body:
+    """The network without its classifier; features are pooled as the architecture does.
 
-    if wanted["kind"] != "pixels":
-        raise UserError("backbone.family: timm takes images; choose an image task or another family")
-    channels = wanted["channels"] or 3
-    config = {"name": options.name, "channels": channels, "size": wanted["size"]}
+    With one channel the first layer takes one; pretrained filters are summed over colours.
+    """
+    from retrainer.models._start import drawn_from, pixel_preprocessing, require_pixels, width_of
+
+    require_pixels("timm", wanted, (3, 1))
+    start = None if fresh else weights
+    preprocessing = pixel_preprocessing(wanted, **_recorded(options.name, start))
+    config = {"name": options.name, "size": preprocessing["size"], "channels": preprocessing["channels"]}
     with drawn_from(seed):
-        body = _body(config, pretrained=weights == "imagenet" and not fresh)
-    published = body.module.pretrained_cfg  # mean, std and size that the weights were made with
-    body.preprocessing = {
-        "kind": "pixels",
-        "size": list(wanted["size"] or published["input_size"][1:]),
-        "channels": channels,
-        "mean": list(published["mean"])[:channels],
-        "std": list(published["std"])[:channels],
-    }
-    if isinstance(weights, Path) and not fresh:
-        if is_ours(weights) and our_config(weights, "timm")["name"] != options.name:
-            theirs = our_config(weights, "timm")["name"]
-            raise UserError(f"backbone.weights: that model is a {theirs}; set backbone.name: {theirs}")
-        head = published.get("classifier") or ()
-        fill(body.module, read_tensors(weights), spare=[head] if isinstance(head, str) else head)
-    return body
+        module = _module(config, pretrained=start == "imagenet")
+    if start is not None and start != "imagenet":
+        _load(module, Path(start))
+    body = _body(module, config | {"width": 0}, preprocessing)
+    width = width_of(body, f"task.size: {options.name} cannot take {preprocessing['size']}")
+    return _body(module, config | {"width": width}, preprocessing)
 
 
 def restore(config: dict[str, Any]) -> Body:
     """The architecture that `config` names, with random values."""
-    return _body(config, pretrained=False)
+    return _body(_module(config, pretrained=False), config, {})
 
 
-def _body(config: dict[str, Any], pretrained: bool) -> Body:
+def _body(module: nn.Module, config: dict[str, Any], preprocessing: dict[str, Any]) -> Body:
+    from retrainer.models._network import Body
+
+    return Body(module, _features, int(config["width"]), config, preprocessing)
+
+
+def _recorded(name: str, weights: Path | str | None) -> dict[str, Any]:
+    """Size, channels, mean and spread: of our own model, else of timm's weights of that name."""
+    from retrainer.models._start import is_ours, our_model
+
+    timm = _timm()
+    if not timm.is_model(name):
+        raise UserError(f"backbone.name: timm has no '{name}'{nearest(name, timm.list_models())}")
+    if weights is not None and weights != "imagenet" and is_ours(Path(weights)):
+        theirs = our_model(Path(weights), "timm")
+        if theirs["config"]["name"] != name:
+            found = theirs["config"]["name"]
+            raise UserError(f"backbone.weights: that model is a {found}; set backbone.name: {found}")
+        return {key: theirs["preprocessing"][key] for key in ("size", "channels", "mean", "std")}
+    try:
+        published = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        raise UserError(f"backbone.name: {error}") from None
+    if weights == "imagenet" and not timm.is_model_pretrained(name):
+        raise UserError(f"backbone.weights: timm has none for {name}; choose another backbone.name")
+    return {"size": published.input_size[1:], "channels": 3, "mean": published.mean, "std": published.std}
+
+
+def _timm() -> Any:
     try:
         import timm
     except ModuleNotFoundError:
         raise UserError("backbone.family: timm is not installed; pip install 'retrainer[timm]'") from None
-    from retrainer.models._network import Body
+    return timm
 
-    name, size = config["name"], config["size"]
-    if not timm.is_model(name):
-        raise UserError(f"backbone.name: timm has no '{name}'{nearest(name, timm.list_models())}")
-    common: dict[str, Any] = {"pretrained": pretrained, "num_classes": 0, "in_chans": config["channels"]}
+
+def _module(config: dict[str, Any], pretrained: bool) -> nn.Module:
+    from retrainer.models._start import brief
+
+    timm = _timm()
+    name = config["name"]
+    extra: dict[str, Any] = {}
+    # Most transformers fix their size when they are made; convolutional networks refuse to be told one.
+    if getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False):
+        extra["img_size"] = tuple(config["size"])
     try:
-        # Transformers fix their size when they are made; convolutional networks refuse to be told one.
-        module = timm.create_model(name, **common, **({"img_size": size} if size else {}))
-    except TypeError:
-        module = timm.create_model(name, **common)
-    except OSError as error:
+        return timm.create_model(
+            name, pretrained=pretrained, num_classes=0, in_chans=config["channels"], **extra
+        )
+    except Exception as error:  # the hub's client lets its HTTP library's own errors through
+        if not pretrained:
+            raise
         raise UserError(
-            f"backbone.weights: imagenet weights of {name} cannot be downloaded ({error}); put a .safetensors file"
-            " of them here and give its path, or use models:/NAME@ALIAS"
+            f"backbone.weights: imagenet weights of {name} cannot be had ({brief(error)}); give the path of a"
+            " .safetensors file of them, or use models:/NAME@ALIAS"
         ) from None
-    return Body(module, _features, int(module.num_features), config, preprocessing={})
+
+
+def _load(module: nn.Module, weights: Path) -> None:
+    """Fills the module from our model directory, or from a file as timm publishes them."""
+    from retrainer.models._start import brief, fill, is_ours, read_tensors
+
+    tensors = read_tensors(weights)
+    # Where timm takes weights in their authors' own layout, the architecture's file translates them.
+    translate = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
+    if translate is not None and not is_ours(weights):
+        try:
+            tensors = dict(translate(tensors, module))
+        except Exception as error:
+            reason = brief(error)
+            raise UserError(
+                f"backbone.weights: {weights.name} is of another architecture: {reason}"
+            ) from None
+    head = module.pretrained_cfg.get("classifier") or ()
+    fill(module, tensors, spare=[head] if isinstance(head, str) else head)
 
 
 def _features(module: nn.Module, batch: Batch) -> Tensor:
-    return module(batch["pixels"])  # type: ignore[no-any-return]
+    return module(batch["pixels"])

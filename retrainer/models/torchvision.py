@@ -1,4 +1,4 @@
-"""torchvision's image classifiers by name (`resnet18`, `vit_b_16`, `convnext_tiny`, …), without their last layer."""
+"""torchvision's image classifiers by name (`resnet18`, `vit_b_16`, …), without their last layer."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from retrainer.models._network import Batch, Body
 
 SHAPED_BY_WEIGHTS = False
-IMAGENET_MEAN = [0.485, 0.456, 0.406]
-IMAGENET_STD = [0.229, 0.224, 0.225]
+# Parts of published weights that only their training needed.
+_AUXILIARY = ("AuxLogits", "aux1", "aux2")
 
 
 class Options(Section):
@@ -26,88 +26,130 @@ class Options(Section):
     name: str = Field("resnet18", description="torchvision's name of the architecture")
 
 
-def build(options: Options, wanted: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool) -> Body:
-    """The network up to its classifier; features are what the classifier would see."""
-    from retrainer.models._start import drawn_from, fill, is_ours, our_config, read_tensors
+def build(
+    options: Options, wanted: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
+) -> Body:
+    """The network up to its classifier; features are what the classifier would see.
 
-    if wanted["kind"] != "pixels":
-        raise UserError("backbone.family: torchvision takes images; choose an image task or another family")
-    if wanted["channels"] == 1:
-        raise UserError("task.channels: torchvision's networks take 3; leave it out, grey images are widened")
-    config = {"name": options.name, "size": list(wanted["size"] or (224, 224))}
+    With one channel the first layer takes one; pretrained filters are summed over colours.
+    """
+    from retrainer.models._start import (
+        drawn_from,
+        fill,
+        pixel_preprocessing,
+        read_tensors,
+        require_pixels,
+        width_of,
+    )
+
+    require_pixels("torchvision", wanted, (3, 1))
+    start = None if fresh else weights
+    preprocessing = pixel_preprocessing(wanted, **_recorded(options.name, start))
+    config = {"name": options.name, "size": preprocessing["size"], "channels": preprocessing["channels"]}
     with drawn_from(seed):
-        body = restore(config)
-    body.preprocessing = {
-        "kind": "pixels",
-        "size": config["size"],
-        "channels": 3,
-        "mean": IMAGENET_MEAN,
-        "std": IMAGENET_STD,
-    }
-    if fresh or weights is None:
-        return body
-    if weights == "imagenet":
-        fill(body.module, _download(options.name), spare=[_last_linear(_whole(config))])
-        return body
-    path = Path(weights)
-    if is_ours(path):
-        theirs = our_config(path, "torchvision")["name"]
-        if theirs != options.name:
-            raise UserError(f"backbone.weights: that model is a {theirs}; set backbone.name: {theirs}")
-    fill(body.module, read_tensors(path), spare=[_last_linear(_whole(config))])
+        body, classifier = _headless(config)
+    body.preprocessing = preprocessing
+    if start is not None:
+        tensors = _download(options.name) if start == "imagenet" else read_tensors(Path(start))
+        fill(body.module, tensors, spare=(classifier, *_AUXILIARY))
+    width_of(body, f"task.size: {options.name} cannot take {preprocessing['size']}")
     return body
 
 
 def restore(config: dict[str, Any]) -> Body:
     """The architecture that `config` names, with random values and no last layer."""
-    from torch import nn
-
-    from retrainer.models._network import Body
-
-    module = _whole(config)
-    last = _last_linear(module)
-    parent, _, leaf = last.rpartition(".")
-    width = module.get_submodule(last).in_features
-    setattr(module.get_submodule(parent), leaf, nn.Identity())
-    return Body(module, _features, int(width), config, preprocessing={})
+    return _headless(config)[0]
 
 
-def _whole(config: dict[str, Any]) -> nn.Module:
+def _recorded(name: str, weights: Path | str | None) -> dict[str, Any]:
+    """Size, channels, mean and spread: of our own model, else of the published weights of that name."""
+    from torchvision import models
+
+    from retrainer.models._start import is_ours, our_model
+
+    _require_known(name)
+    if weights is not None and weights != "imagenet" and is_ours(Path(weights)):
+        theirs = our_model(Path(weights), "torchvision")
+        if theirs["config"]["name"] != name:
+            found = theirs["config"]["name"]
+            raise UserError(f"backbone.weights: that model is a {found}; set backbone.name: {found}")
+        return {key: theirs["preprocessing"][key] for key in ("size", "channels", "mean", "std")}
+    published = models.get_model_weights(name).DEFAULT.transforms()
+    side = published.crop_size[0]
+    return {"size": (side, side), "channels": 3, "mean": published.mean, "std": published.std}
+
+
+def _require_known(name: str) -> None:
     from torchvision import models
 
     known = models.list_models(module=models)
-    name = config["name"]
     if name not in known:
         raise UserError(f"backbone.name: torchvision has no '{name}'{nearest(name, known)}")
+
+
+def _headless(config: dict[str, Any]) -> tuple[Body, str]:
+    """The network with random values and no last layer, and that layer's name."""
+    from torch import nn
+    from torchvision import models
+
+    from retrainer.models._network import Body
+
+    name = config["name"]
+    _require_known(name)
     extra: dict[str, Any] = {"image_size": config["size"][0]} if name.startswith("vit_") else {}
     if name in ("googlenet", "inception_v3"):
-        extra = {"aux_logits": False, "init_weights": True}
-    return models.get_model(name, weights=None, **extra)  # type: ignore[no-any-return]
+        # As the published weights want it: they expect another mean than the other networks.
+        extra = {"aux_logits": False, "init_weights": True, "transform_input": config["channels"] == 3}
+    module = models.get_model(name, weights=None, **extra)
+    layers = [(p, part) for p, part in module.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+    path, last = layers[-1]
+    width = last.in_features if isinstance(last, nn.Linear) else last.in_channels
+    module.set_submodule(path, nn.Identity())
+    if config["channels"] == 1:
+        _take_grey(module, layers)
+    return Body(module, _features, int(width), config, preprocessing={}), path
 
 
-def _last_linear(module: nn.Module) -> str:
-    """The name of the classifier: torchvision's networks end in a linear layer."""
+def _take_grey(module: nn.Module, layers: list[tuple[str, Any]]) -> None:
+    """Gives the first convolution one input channel."""
     from torch import nn
 
-    names = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
-    if not names:
-        raise UserError("backbone.name: this architecture does not end in a linear layer; choose another")
-    return names[-1]
+    path, first = next((path, part) for path, part in layers if isinstance(part, nn.Conv2d))
+    shape = {key: getattr(first, key) for key in ("kernel_size", "stride", "padding", "dilation")}
+    module.set_submodule(path, nn.Conv2d(1, first.out_channels, bias=first.bias is not None, **shape))
 
 
 def _download(name: str) -> dict[str, Tensor]:
-    """torchvision's published ImageNet values, checked against the hash in their file name."""
+    """torchvision's published ImageNet values, checked against the hash in their file's name."""
     from torchvision import models
 
-    entry = models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
+    entry = models.get_model_weights(name).DEFAULT
     try:
-        return dict(entry.get_state_dict(progress=True, check_hash=True, weights_only=True))
-    except OSError as error:
+        return read_published(entry.url)
+    except (OSError, RuntimeError) as error:
         raise UserError(
-            f"backbone.weights: imagenet weights of {name} cannot be downloaded ({error}); put a .safetensors file"
-            " of them here and give its path, or use models:/NAME@ALIAS"
+            f"backbone.weights: imagenet weights of {name} cannot be had ({error}); give the path of a"
+            " .safetensors file of them, or use models:/NAME@ALIAS"
         ) from None
 
 
+def read_published(url: str) -> dict[str, Tensor]:
+    """The state dict at `url`, from torch.hub's cache if it is there, else downloaded into it.
+
+    The file's name ends in the first digits of its sha256. Raises UserError when the file is another, OSError
+    or RuntimeError when it cannot be had. No code in the file is run.
+    """
+    import torch
+
+    from retrainer.formats.files import sha256_file
+
+    state = torch.hub.load_state_dict_from_url(url, map_location="cpu", check_hash=True, weights_only=True)
+    file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+    # torch.hub checks what it downloads, not what it finds.
+    if not sha256_file(file).startswith(file.stem.rpartition("-")[2]):
+        raise UserError(f"{file} is not the published file: its sha256 is not what its name says; delete it")
+    return dict(state)
+
+
 def _features(module: nn.Module, batch: Batch) -> Tensor:
-    return module(batch["pixels"])  # type: ignore[no-any-return]
+    return module(batch["pixels"])

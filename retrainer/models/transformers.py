@@ -1,12 +1,15 @@
 """Hugging Face encoders: text (BERT, MiniLM, RoBERTa, …) and images (ViT, ConvNeXt, DINO, …).
 
-The weights' directory tells the architecture. Only safetensors are read, and no code out of the directory is run.
+The weights' directory tells the architecture. Only safetensors are read, and none of its code is run.
+Legend: B rows, T tokens (of an image: patches), D feature width.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,41 +24,44 @@ if TYPE_CHECKING:
     from retrainer.models._network import Batch, Body
 
 SHAPED_BY_WEIGHTS = True
-TOKENIZER = "tokenizer.json"
-# Keys of a configuration that say where it came from, not what it is.
-_ORIGIN = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "architectures", "_commit_hash")
+# Keys of a configuration that say where it came from, what its old head answered, or how it runs.
+_NOT_SHAPE = {"_name_or_path", "_commit_hash", "transformers_version", "architectures", "auto_map"}
+_NOT_SHAPE |= {"id2label", "label2id", "problem_type", "return_dict", "use_cache", "torch_dtype", "dtype"}
+_NOT_SHAPE |= {"output_attentions", "output_hidden_states", "attn_implementation", "_attn_implementation"}
 
 
 class Options(Section):
     """Further keys of `backbone:` for this family."""
 
     pooling: Literal["auto", "mean", "cls"] = Field(
-        "auto", description="tokens to one vector; auto: mean for sentence encoders, else the first token"
+        "auto", description="tokens to one vector; auto: as a sentence encoder says, else the model's own way"
     )
 
 
-def build(options: Options, wanted: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool) -> Body:
+def build(
+    options: Options, wanted: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
+) -> Body:
     """An encoder and the files that its input needs."""
-    from retrainer.models._start import drawn_from, fill, is_ours, our_config, read_tensors
+    from retrainer.models._start import drawn_from, fill, is_ours, read_tensors, unfilled
 
     if not isinstance(weights, Path) or not weights.is_dir():
         raise UserError(
-            "backbone.weights: the transformers family reads its architecture from them; give a directory with"
-            " config.json (a hub id, a local directory, package:NAME or models:/NAME@ALIAS)"
+            "backbone.weights: the transformers family reads its architecture from them; give a directory"
+            " with config.json (a hub id, a local directory, package:NAME or models:/NAME@ALIAS)"
         )
-    ours = is_ours(weights)
-    config = our_config(weights, "transformers") if ours else _theirs(weights, options)
-    if config["input"] != wanted["kind"]:
-        raise UserError(f"backbone.weights: that model reads {config['input']}, but task.kind gives {wanted['kind']}")
-    with drawn_from(seed):
-        body = restore(config) if fresh or ours else _pretrained(weights, config)
-    if ours and not fresh:
+    config = _config(weights, options, wanted)
+    if fresh:
+        if wanted.get("size") and "image_size" in config["model"]:
+            config["model"]["image_size"] = wanted["size"][0]
+        with drawn_from(seed):
+            body = restore(config)
+    elif is_ours(weights):
+        with unfilled():
+            body = restore(config)
         fill(body.module, read_tensors(weights))
-    if wanted["kind"] == "tokens":
-        body.assets = {TOKENIZER: _tokenizer(weights)}
-        body.preprocessing = _token_preprocessing(config["model"], body.assets[TOKENIZER], wanted["max_length"])
     else:
-        body.preprocessing = _pixel_preprocessing(weights, config["model"], wanted)
+        body = _pretrained(weights, config)
+    _prepare(body, weights, wanted)
     return body
 
 
@@ -63,137 +69,162 @@ def restore(config: dict[str, Any]) -> Body:
     """The architecture that `config` describes, with random values."""
     from transformers import AutoConfig, AutoModel
 
-    model = dict(config["model"])
+    model = {key: value for key, value in config["model"].items() if key not in _NOT_SHAPE}
     described = AutoConfig.for_model(model.pop("model_type"), **model)
     return _body(AutoModel.from_config(described, trust_remote_code=False), config)
 
 
-def _pretrained(weights: Path, config: dict[str, Any]) -> Body:
-    import torch
-    from transformers import AutoModel
-    from transformers.utils import logging
+def _config(weights: Path, options: Options, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Our description of the weights' directory, be it our own or in Hugging Face layout."""
+    from retrainer.models._start import is_ours, our_model
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()  # it warns of the head that is left behind, as it should be
-    try:
-        module = AutoModel.from_pretrained(
-            weights, local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"backbone.weights: {weights.name} cannot be loaded: {reason}") from None
-    return _body(module, config)
-
-
-def _body(module: nn.Module, config: dict[str, Any]) -> Body:
-    from retrainer.models._network import Body
-
-    if config["input"] == "tokens":
-        module.pooler = None  # an untrained or other task's layer: ours pools without one
-        features = _mean_of_tokens if config["pooling"] == "mean" else _first_token
+    if is_ours(weights):
+        config = our_model(weights, "transformers")["config"]
+        if options.pooling != "auto":
+            config["pooling"] = options.pooling
     else:
-        features = _image_features
-        if hasattr(getattr(module, "pooler", None), "dense"):
-            module.pooler = None
-    shape = module.config
-    width = getattr(shape, "hidden_size", None) or shape.hidden_sizes[-1]
-    return Body(module, features, int(width), config, preprocessing={})
+        config = _described(weights, options)
+    if config["input"] != wanted["kind"]:
+        raise UserError(
+            f"backbone.weights: {weights.name} reads {config['input']}, but task.kind gives {wanted['kind']};"
+            " choose another task.kind or other weights"
+        )
+    return config
 
 
-def _theirs(weights: Path, options: Options) -> dict[str, Any]:
-    """Our description of a directory in Hugging Face layout."""
+def _described(weights: Path, options: Options) -> dict[str, Any]:
+    """The description of a directory in Hugging Face layout."""
     from transformers import AutoConfig
+
+    from retrainer.models._start import brief
+    from retrainer.models._text import pooling_of
 
     try:
         found = AutoConfig.from_pretrained(weights, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except Exception as error:
+        reason = brief(error)
         raise UserError(f"backbone.weights: {weights.name}/config.json cannot be read: {reason}") from None
-    model = {"model_type": found.model_type} | found.to_diff_dict()
-    model = {key: value for key, value in model.items() if key not in _ORIGIN}
     reads_pixels = hasattr(found, "num_channels")
+    pooling: str = options.pooling
+    if pooling == "auto":
+        pooling = "own" if reads_pixels else pooling_of(weights, found.architectures or [])
+    model = json.loads(found.to_json_string(use_diff=False))
     return {
         "input": "pixels" if reads_pixels else "tokens",
-        "pooling": _pooling(weights, options),
-        "model": json.loads(json.dumps(model)),
+        "pooling": pooling,
+        "pooler": reads_pixels,
+        "width": 0,
+        "model": {key: value for key, value in model.items() if key not in _NOT_SHAPE},
     }
 
 
-def _pooling(weights: Path, options: Options) -> str:
-    if options.pooling != "auto":
-        return options.pooling
-    # Sentence encoders come with this file, and were trained to be read by the mean of their tokens.
-    note = weights / "1_Pooling" / "config.json"
-    if note.is_file() and json.loads(note.read_text(encoding="utf-8")).get("pooling_mode_mean_tokens"):
-        return "mean"
-    return "cls"
+def _pretrained(weights: Path, config: dict[str, Any]) -> Body:
+    """The encoder with the directory's values. Raises UserError when they are not all there."""
+    import torch
+    from transformers import AutoModel
+
+    from retrainer.models._start import brief
+
+    try:
+        with _quiet(), torch.random.fork_rng(devices=[]):
+            module, report = AutoModel.from_pretrained(
+                weights,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+    except Exception as error:  # many kinds, by architecture and file
+        raise UserError(f"backbone.weights: {weights.name} cannot be loaded: {brief(error)}") from None
+    missing = sorted(report["missing_keys"])
+    if any(name.startswith("pooler.") for name in missing):
+        config["pooler"] = False  # it would be a random layer
+    body = _body(module, config)
+    lost = [name for name in missing if name in body.module.state_dict()]
+    if lost:
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        raise UserError(f"backbone.weights: {weights.name} lacks {lost[0]}{more}; choose other weights")
+    return body
 
 
-def _tokenizer(weights: Path) -> bytes:
-    path = weights / TOKENIZER
-    if not path.is_file():
-        raise UserError(
-            f"backbone.weights: {weights.name} has no {TOKENIZER}; save it there once with"
-            " AutoTokenizer.from_pretrained(…).save_pretrained(…)"
-        )
-    return path.read_bytes()
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """It warns of the head that is left behind, as it should be, and shows a bar for what takes no time."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
 
 
-def _token_preprocessing(model: dict[str, Any], tokenizer: bytes, max_length: int) -> dict[str, Any]:
-    from transformers import AutoConfig
+def _body(module: nn.Module, config: dict[str, Any]) -> Body:
+    from torch import nn
 
-    config = AutoConfig.for_model(**model)
-    # RoBERTa and its kin count positions from behind the padding id.
-    offset = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
-    room = getattr(config, "max_position_embeddings", None) or max_length + offset
-    padding = json.loads(tokenizer).get("padding") or {}
-    pad_id = config.pad_token_id if config.pad_token_id is not None else padding.get("pad_id", 0)
-    return {
-        "kind": "tokens",
-        "tokenizer": TOKENIZER,
-        "max_length": min(max_length, room - offset),
-        "pad_id": int(pad_id),
-        "pairs": getattr(config, "type_vocab_size", 0) > 1,
-    }
+    from retrainer.models._network import Body
+
+    pooler = getattr(module, "pooler", None)
+    # A dense pooler was trained for another answer, or not at all: the first token is taken instead.
+    dense = pooler is not None and any(isinstance(part, nn.Linear) for part in pooler.modules())
+    if pooler is not None and (dense or not config["pooler"]):
+        module.pooler = None
+    by_tokens = {"mean": _mean_of_tokens, "cls": _first_token}
+    pooling = config["pooling"]
+    features = by_tokens[pooling] if config["input"] == "tokens" else _image_features(pooling)
+    return Body(module, features, int(config["width"]), config, preprocessing={})
 
 
-def _pixel_preprocessing(weights: Path, model: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
-    """Size, mean and spread from the directory's own note, the task's size winning."""
-    if wanted["channels"] == 1:
-        raise UserError("task.channels: these models take 3; leave it out, grey images are widened")
-    recorded = weights / "model.json"
-    if recorded.is_file():
-        theirs = dict(json.loads(recorded.read_text(encoding="utf-8"))["preprocessing"])
-        return theirs | ({"size": list(wanted["size"])} if wanted["size"] else {})
-    path = weights / "preprocessor_config.json"
-    note = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    size = note.get("crop_size") or note.get("size") or model.get("image_size") or 224
-    side = next(iter(size.values())) if isinstance(size, dict) else size
-    return {
-        "kind": "pixels",
-        "size": list(wanted["size"] or (int(side), int(side))),
-        "channels": 3,
-        "mean": note.get("image_mean") or [0.5, 0.5, 0.5],
-        "std": note.get("image_std") or [0.5, 0.5, 0.5],
-    }
+def _prepare(body: Body, weights: Path, wanted: dict[str, Any]) -> None:
+    """Fills in preprocessing, assets and width."""
+    import torch
+
+    from retrainer.models._pixels import recorded_pixels
+    from retrainer.models._start import pixel_preprocessing, require_pixels, width_of
+    from retrainer.models._text import TOKENIZER, read_tokenizer, token_preprocessing
+
+    probe = None
+    if wanted["kind"] == "pixels":
+        recorded = recorded_pixels(weights, body.config["model"])
+        require_pixels("transformers", wanted, (recorded["channels"],))
+        body.preprocessing = pixel_preprocessing(wanted, **recorded)
+    else:
+        body.assets = {TOKENIZER: read_tokenizer(weights)}
+        body.preprocessing = token_preprocessing(body.module, body.assets[TOKENIZER], wanted["max_length"])
+        probe = {"input_ids": torch.tensor([[0, 0]]), "attention_mask": torch.tensor([[1, 1]])}
+    body.width = width_of(body, f"backbone.weights: {weights.name} cannot be used as an encoder", probe)
+    body.config["width"] = body.width
 
 
 def _mean_of_tokens(module: nn.Module, batch: Batch) -> Tensor:
-    states = module(**batch).last_hidden_state  # [B, T, D]
+    """Mean over the tokens that are there: [B, T, D] → float32 [B, D]."""
+    states = module(**batch).last_hidden_state.float()
     mask = batch["attention_mask"].unsqueeze(-1).to(states.dtype)
-    return (states * mask).sum(1) / mask.sum(1)  # type: ignore[no-any-return]
+    return (states * mask).sum(1) / mask.sum(1)
 
 
 def _first_token(module: nn.Module, batch: Batch) -> Tensor:
-    return module(**batch).last_hidden_state[:, 0]  # type: ignore[no-any-return]
+    return module(**batch).last_hidden_state[:, 0]
 
 
-def _image_features(module: nn.Module, batch: Batch) -> Tensor:
-    """The class token of a transformer; what a convolutional network pools itself."""
-    pixels = batch["pixels"]
-    # Another size than the one it was made with: some interpolate their positions only when told to.
-    bends = "interpolate_pos_encoding" in inspect.signature(module.forward).parameters
-    made = module(pixel_values=pixels, **({"interpolate_pos_encoding": True} if bends else {}))
-    if made.last_hidden_state.dim() == 3:
-        return made.last_hidden_state[:, 0]  # type: ignore[no-any-return]
-    return made.pooler_output.flatten(1)  # type: ignore[no-any-return]
+def _image_features(pooling: str) -> Any:
+    """Features of images. `own`: what the network pools itself, else its first (class) token."""
+
+    def features(module: nn.Module, batch: Batch) -> Tensor:
+        # At another size than the one it was made with, some interpolate their positions only when told to.
+        bends = "interpolate_pos_encoding" in inspect.signature(module.forward).parameters
+        made = module(pixel_values=batch["pixels"], **({"interpolate_pos_encoding": True} if bends else {}))
+        states = made.last_hidden_state  # [B, T, D], of convolutional networks [B, D, H, W]
+        pooled = getattr(made, "pooler_output", None)
+        if pooling == "own" and pooled is not None:
+            return pooled.flatten(1)
+        if states.dim() == 4:
+            return states.mean((2, 3))
+        return states.mean(1) if pooling == "mean" else states[:, 0]
+
+    return features

@@ -59,7 +59,7 @@ def copy(modules: dict[str, Path], into: Path) -> list[Path]:
 
 
 def requirements(packages: set[str]) -> list[str]:
-    """`name==version` of each import's distribution, as installed here; what is not installed is not needed."""
+    """`name==version` of each import's distribution, as installed; what is not installed is not needed."""
     pinned = set()
     for package in packages | {"mlflow"}:
         for distribution in _distributions(package):
@@ -89,12 +89,15 @@ def _is_installed(name: str) -> bool:
 
 
 def _file_of(name: str) -> Path | None:
-    """The source of a module. A directory without `__init__.py` has none, and needs none."""
-    try:
-        spec = find_spec(name)
-    except ModuleNotFoundError:
-        return None
-    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+    """The source of a module, found without importing any. None: no module, or a directory of modules."""
+    top, *rest = name.split(".")
+    spec = find_spec(top)
+    for place in spec.submodule_search_locations or () if spec else ():
+        path = Path(place, *rest)
+        for file in (path / "__init__.py", path.with_suffix(".py")):
+            if file.is_file():
+                return file
+    return None
 
 
 def _imports(name: str, file: Path) -> Iterator[str]:
@@ -109,7 +112,9 @@ def _imports(name: str, file: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module
+            base = (
+                resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module
+            )
             yield str(base)
             yield from (f"{base}.{alias.name}" for alias in node.names)
         waiting += ast.iter_child_nodes(node)

@@ -8,7 +8,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from retrainer.errors import UserError
-from retrainer.formats.files import MANIFEST, read_manifest, whole_directory
+from retrainer.formats.files import MANIFEST, whole_directory
+from retrainer.formats.model import read_model
 from retrainer.services.address import without_credentials
 from retrainer.services.readers import RegisteredVersion
 
@@ -55,7 +56,7 @@ def verified(directory: Path, model_sha256: str) -> Path:
     """The directory, when it holds exactly this model. Raises UserError otherwise."""
     if not (directory / MANIFEST).is_file():
         raise UserError(f"{directory}: the registered model's files are gone; restore them, or train again")
-    found = str(read_manifest(directory, "model", 1)["model_sha256"])
+    found = str(read_model(directory)["model_sha256"])
     if found != model_sha256:
         raise UserError(f"{directory} was altered: it holds {found[:12]}, not {model_sha256[:12]}")
     return directory

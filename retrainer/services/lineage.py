@@ -19,9 +19,8 @@ _GIT_SECONDS = 10
 
 
 def of_model(model: Path) -> dict[str, str]:
-    """What `of_process` says, and the model directory's `dvc_md5` where DVC keeps it."""
-    md5 = dvc_md5(model)
-    return of_process() | ({"dvc_md5": md5} if md5 else {})
+    """What `of_process` says, and `dvc_model_md5` and `dvc_dataset_md5` where DVC keeps them."""
+    return of_process() | {tag: md5 for tag, md5 in dvc_md5(model).items() if md5}
 
 
 def of_process() -> dict[str, str]:
@@ -41,14 +40,22 @@ def git_commit() -> str:
     return done.stdout.strip()
 
 
-def dvc_md5(path: Path, lock: Path = Path("dvc.lock")) -> str:
-    """The md5 under which DVC keeps the output `path`; empty when `dvc.lock` does not name it."""
+def dvc_md5(model: Path, lock: Path = Path("dvc.lock")) -> dict[str, str]:
+    """The md5 under which DVC keeps the model directory, and the dataset that it was made from.
+
+    Empty when `dvc.lock` has no stage that makes `model`.
+    """
     if not lock.is_file():
-        return ""
-    stages = yaml.load(lock.read_text(encoding="utf-8"), Loader=_loader())  # noqa: S506 (a safe loader).get("stages", {})
-    outputs = [output for stage in stages.values() for output in stage.get("outs", ())]
-    wanted = path.resolve()
-    return next((str(o.get("md5", "")) for o in outputs if (lock.parent / o["path"]).resolve() == wanted), "")
+        return {}
+    stages = yaml.load(lock.read_text(encoding="utf-8"), Loader=_loader()).get("stages", {})  # noqa: S506 (safe)
+    for stage in stages.values():
+        outputs = {
+            (lock.parent / out["path"]).resolve(): str(out.get("md5", "")) for out in stage.get("outs", ())
+        }
+        if found := outputs.get(model.resolve()):
+            inputs = {Path(dep["path"]).name: str(dep.get("md5", "")) for dep in stage.get("deps", ())}
+            return {"dvc_model_md5": found, "dvc_dataset_md5": inputs.get("dataset", "")}
+    return {}
 
 
 def _loader() -> Any:

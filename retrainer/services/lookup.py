@@ -22,14 +22,15 @@ def by_version(name: str, version: str) -> RegisteredVersion | None:
 
 
 def versions_of(name: str, model_sha256: str) -> list[RegisteredVersion]:
-    """Every version that carries this model's digest, whatever its state."""
-    return reader_of(registry_uri()).by_sha256(name, model_sha256)
+    """Every version that carries this model's digest, whatever its state, oldest first."""
+    found = reader_of(registry_uri()).by_sha256(name, model_sha256)
+    return sorted(found, key=lambda version: int(version.version))
 
 
 def by_sha256(name: str, model_sha256: str) -> RegisteredVersion | None:
     """The newest usable version of `name` that holds exactly this model."""
     usable = [version for version in versions_of(name, model_sha256) if version.usable]
-    return max(usable, key=lambda version: int(version.version), default=None)
+    return usable[-1] if usable else None
 
 
 def state(name: str) -> dict[str, str | None]:

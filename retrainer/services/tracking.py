@@ -17,6 +17,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from retrainer.formats.files import MANIFEST, digest_of
+from retrainer.formats.model import DESCRIPTION, HISTORY, SETTINGS
+from retrainer.formats.report import HTML, METRICS
 from retrainer.services import lineage, runs
 from retrainer.services.address import tracking_uri, without_credentials
 from retrainer.services.connection import client, experiment_id
@@ -141,16 +143,15 @@ def _read(path: Path) -> dict[str, Any]:
 def train_run(mlflow: MlflowClient, model: Path) -> str:
     """The run that made the model directory; when the server has none, one made from the model's history."""
     experiment = experiment_id(mlflow)
-    manifest = _read(model / MANIFEST)
-    tags = {MODEL_SHA256: manifest["model_sha256"], runs.STEP: "train"}
+    tags = {MODEL_SHA256: _read(model / MANIFEST)["model_sha256"], runs.STEP: "train"}
     found = runs.find_run(mlflow, experiment, tags)
     if found is not None:
         return str(found.info.run_id)
     began = runs.now()
     run_id = runs.create_run(mlflow, experiment, "train", began, {**tags, RESTORED: "true"})
-    runs.log_settings(mlflow, run_id, _read(model / "settings.json"))
-    runs.log_dataset(mlflow, run_id, manifest["dataset_sha256"], {})
-    history = json.loads((model / "history.json").read_text(encoding="utf-8"))
+    runs.log_settings(mlflow, run_id, _read(model / SETTINGS))
+    runs.log_dataset(mlflow, run_id, _read(model / DESCRIPTION)["dataset_sha256"], {})
+    history = json.loads((model / HISTORY).read_text(encoding="utf-8"))
     epochs = [(number, began, _figures(epoch)) for number, epoch in enumerate(history, start=1)]
     runs.log_epochs(mlflow, run_id, epochs)
     mlflow.set_terminated(run_id, "FINISHED")
@@ -158,7 +159,8 @@ def train_run(mlflow: MlflowClient, model: Path) -> str:
 
 
 def _figures(epoch: Mapping[str, Any]) -> dict[str, float]:
-    return {name: value for name, value in epoch.items() if isinstance(value, int | float)}
+    numbers = {name: value for name, value in epoch.items() if isinstance(value, int | float)}
+    return {name: value for name, value in numbers.items() if not isinstance(value, bool)}
 
 
 def log_evaluation(report: Path, model: Path) -> str:
@@ -176,10 +178,10 @@ def log_evaluation(report: Path, model: Path) -> str:
     parent = train_run(mlflow, model)
     began = runs.now()
     run_id = runs.create_run(mlflow, experiment, "evaluate", began, {**tags, **lineage.of_process()}, parent)
-    figures = _read(report / "metrics.json")
+    figures = _read(report / METRICS)
     runs.log_epochs(mlflow, run_id, [(0, began, _estimates(figures))])
     runs.log_tags(mlflow, run_id, {"verdict": figures["gate"]["verdict"]})
-    for name in ("report.html", "metrics.json"):
+    for name in (HTML, METRICS):
         mlflow.log_artifact(run_id, str(report / name))
     mlflow.set_terminated(run_id, "FINISHED")
     return run_id

@@ -21,7 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from retrainer.errors import UserError
-from retrainer.formats.files import MANIFEST, digest_of, read_manifest, sha256_file, write_text
+from retrainer.formats.files import MANIFEST, digest_of, sha256_file, write_text
+from retrainer.formats.model import read_model
 from retrainer.services import lookup
 from retrainer.services.address import registry_uri, without_credentials
 from retrainer.services.readers import RegisteredVersion
@@ -29,7 +30,7 @@ from retrainer.settings import Backbone
 
 WAYS = (
     "weights can be package:NAME (an installed package), models:/NAME@ALIAS (registered here),"
-    " a local directory or .safetensors file, a hub id where a hub can be reached (HF_ENDPOINT names a mirror),"
+    " a local directory or .safetensors file, a hub id where a hub can be reached (HF_ENDPOINT: a mirror),"
     " imagenet, or none"
 )
 # The published files of the packages that carry them.
@@ -139,7 +140,7 @@ def _identities(path: Path, digests: FileDigests) -> list[str]:
             )
         return [digests.of(path)]
     if (path / MANIFEST).is_file():
-        return [str(read_manifest(path, "model", 1)["model_sha256"])]
+        return [str(read_model(path)["model_sha256"])]
     files = {p.relative_to(path).as_posix(): p for p in _files(path) if p.suffix in _COUNTED}
     weights = [file for name, file in files.items() if name.endswith(".safetensors")]
     if not weights:

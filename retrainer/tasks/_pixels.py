@@ -119,12 +119,14 @@ def _bend(pixels: Tensor, augmentation: Augmentation, draws: Tensor) -> Tensor:
     height, width = pixels.shape[2:]
     angle = draws[:, 3] * math.radians(augmentation.rotate_degrees)
     zoom = 1 / (1 + draws[:, 4] * augmentation.scale)
-    shift = _shift(augmentation, draws) * 2 / torch.tensor([height, width], device=pixels.device)
-    mirror = torch.where(_flips(augmentation, draws), -1.0, 1.0)
-    cosine, sine = angle.cos() * zoom, angle.sin() * zoom
-    # Source coordinates run from -1 to 1 on both axes, so a turn must know how much wider than high they are.
-    across = torch.stack([cosine * mirror, -sine * height / width, -shift[:, 1]], dim=1)
-    along = torch.stack([sine * mirror * width / height, cosine, -shift[:, 0]], dim=1)
-    maps = torch.stack([across, along], dim=1)
-    grid = functional.affine_grid(maps, list(pixels.shape), align_corners=False)
+    cosine, sine = (angle.cos() * zoom)[:, None, None], (angle.sin() * zoom)[:, None, None]
+    mirror = torch.where(_flips(augmentation, draws), -1.0, 1.0)[:, None, None]
+    down, right = _shift(augmentation, draws)[:, :, None, None].unbind(dim=1)
+    # Pixels from the centre: a turn keeps its angle whatever the image's sides. Where each pixel comes from
+    # is a sum of one part per row and one per column, several times faster than a product of matrices.
+    y = (torch.arange(height, device=pixels.device) - (height - 1) / 2)[:, None]
+    x = (torch.arange(width, device=pixels.device) - (width - 1) / 2) * mirror
+    grid = pixels.new_empty(len(pixels), height, width, 2)
+    grid[..., 0] = (cosine * x - right) * (2 / width) - sine * y * (2 / width)
+    grid[..., 1] = (cosine * y - down) * (2 / height) + sine * x * (2 / height)
     return functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)

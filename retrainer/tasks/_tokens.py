@@ -12,8 +12,9 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-# Padded lengths are multiples of this: few shapes, so kernels are chosen (and memory is laid out) once each.
-PAD_MULTIPLE = 8
+# GPUs like padded lengths that are multiples of this, and few of them. A CPU's time is in proportion to the
+# tokens, whatever their number (measured: 30% less on texts of 11 tokens than with multiples of 8).
+_GPU_MULTIPLE = 8
 _ROWS_AT_ONCE = 4096
 
 
@@ -49,7 +50,7 @@ class Tokens:
         """`input_ids`, `attention_mask` and, for pairs, `token_type_ids`: int64 [B, T]."""
         starts = self.offsets[rows]
         lengths = self.offsets[rows + 1] - starts
-        columns = np.arange(padded_length(int(lengths.max(initial=1)), self.max_length))
+        columns = np.arange(self._padded(int(lengths.max(initial=1))))
         mask = columns < lengths[:, None]
         at = np.where(mask, starts[:, None] + columns, 0)
         batch = {"input_ids": np.where(mask, self.ids[at], self.pad_id), "attention_mask": mask}
@@ -57,10 +58,10 @@ class Tokens:
             batch["token_type_ids"] = np.where(mask, self.types[at], 0)
         return {name: torch.from_numpy(a.astype(np.int64)).to(self.device) for name, a in batch.items()}
 
-
-def padded_length(longest: int, max_length: int) -> int:
-    """The next multiple of PAD_MULTIPLE, but never beyond what the model takes."""
-    return max(longest, min(-(-longest // PAD_MULTIPLE) * PAD_MULTIPLE, max_length))
+    def _padded(self, longest: int) -> int:
+        """T for rows of at most `longest` tokens; never beyond what the model takes."""
+        multiple = _GPU_MULTIPLE if self.device.type == "cuda" else 1
+        return max(longest, min(-(-longest // multiple) * multiple, self.max_length))
 
 
 def encode_texts(table: pa.Table, preprocessing: dict[str, Any], assets: dict[str, bytes]) -> Tokens:

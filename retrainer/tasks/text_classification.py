@@ -53,7 +53,7 @@ class TextClassification(ClassAnswers):
         rows: np.ndarray,
         generator: torch.Generator | None,  # noqa: ARG002 (texts are not augmented)
     ) -> dict[str, Tensor]:
-        """`input_ids`, `attention_mask` (and `token_type_ids`): int64 [B, T], padded to a multiple of 8."""
+        """`input_ids`, `attention_mask` (and `token_type_ids`): int64 [B, T], T the batch's longest."""
         return encoded.batch(rows)
 
     def lengths(self, encoded: Tokens) -> np.ndarray | None:

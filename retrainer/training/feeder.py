@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 # Rows are sorted by length within windows of so many batches: little padding, and a fresh mix each epoch.
-_WINDOW_BATCHES = 16
-_LENGTH_STEP = 8
+_WINDOW_BATCHES = 50
 # Small rows are made for several steps at once: whole-array code costs the same for 30 rows as for 300.
 _BYTES_AT_ONCE = 4 << 20
 _BYTES_ON_DEVICE = 64 << 20
@@ -61,7 +60,7 @@ def shuffled_batches(
     """
     order = torch.randperm(count, generator=generator).numpy()
     if lengths is not None:
-        order = _sort_in_windows(order, -(-lengths // _LENGTH_STEP), batch_size * _WINDOW_BATCHES)
+        order = _sort_in_windows(order, lengths, batch_size * _WINDOW_BATCHES)
     steps = batch_count(count, batch_size)
     ends = [*range(batch_size, batch_size * steps, batch_size), count]
     batches = [order[start:end] for start, end in zip([0, *ends], ends, strict=False)]

@@ -51,9 +51,11 @@ def plan(
     if training.strategy == "frozen":
         return _frozen(network, seen, held_out, training, compute)
     _refuse_single_rows(network, seen, training)
-    peak = training.learning_rate
-    body_peak = peak if training.strategy == "scratch" else backbone_rate(training)
-    groups = _groups(network.body, body_peak, training) + _groups(network.head, peak, training)
+    if training.strategy == "scratch":
+        groups = _groups(network, training.learning_rate, training)
+    else:
+        groups = _groups(network.body, backbone_rate(training), training)
+        groups += _groups(network.head, training.learning_rate, training)
     return Plan(network, network, groups, seen, held_out)
 
 

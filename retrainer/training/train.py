@@ -4,18 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retrainer import extend
 from retrainer.errors import UserError
 from retrainer.formats.dataset import Dataset
-from retrainer.settings import Backbone, Compute, Section, Task, Training
+from retrainer.formats.files import whole_directory
+from retrainer.settings import Backbone, Compute, Task, Training
 from retrainer.training._command import run_command
 
 if TYPE_CHECKING:
     from retrainer.models._network import Network
     from retrainer.tasks._protocol import ClassificationTask
     from retrainer.training.strategies import Data
+
+OnEpoch = Callable[[int, dict[str, float]], None]
+
+
+class Settings(NamedTuple):
+    """The sections that training reads."""
+
+    task: Task
+    backbone: Backbone
+    training: Training
+    compute: Compute
+
+    def plain(self) -> dict[str, dict[str, Any]]:
+        return {name: section.plain() for name, section in self._asdict().items()}
 
 
 def train_model(
@@ -26,30 +41,32 @@ def train_model(
     training: Training,
     compute: Compute,
     weights: Path | str | None,
-    on_epoch: Callable[[int, dict[str, float]], None],
+    on_epoch: OnEpoch,
     progress: bool = True,
 ) -> dict[str, Any]:
     """Fits a model to the splits `train` and `validation` and writes it to `out`, whole or not at all.
 
-    `compute` is resolved; `weights` is what the family starts from (None: random values, which only
-    `scratch` accepts). Returns `model_sha256` and, but for a user's own trainer, the kept epoch's figures.
-    Raises UserError for anything in the settings or the data that makes training impossible.
+    `compute` is resolved. `weights` is what the family starts from; `scratch` takes no more of them than
+    their architecture, and needs none where the settings tell that. Returns `model_sha256` and, but for a
+    user's own trainer, the kept epoch's figures. Raises UserError for anything in the settings or the data
+    that makes training impossible.
     """
     data = Dataset(dataset)
-    _check(data, task, training, weights)
-    sections = {"task": task, "backbone": backbone, "training": training, "compute": compute}
+    settings = Settings(task, backbone, training, compute)
+    _check(data, settings, weights)
     if training.command:
-        return _train_elsewhere(data, out, sections, training.command)
-    return _train_here(data, out, task, backbone, training, compute, weights, on_epoch, progress)
+        return _train_elsewhere(data, out, settings)
+    return _train_here(data, out, settings, weights, on_epoch, progress)
 
 
-def _check(data: Dataset, task: Task, training: Training, weights: Path | str | None) -> None:
+def _check(data: Dataset, settings: Settings, weights: Path | str | None) -> None:
     if not data.manifest["rows"].get("train"):
         raise UserError(
             f"{data.path} has no training rows; lower split.test and split.validation, or add data"
         )
-    if not data.labels or (len(data.labels) == 1 and not task.multi_label):
+    if not data.labels or (len(data.labels) == 1 and not settings.task.multi_label):
         raise UserError(f"{data.path} has classes {list(data.labels)}; a classifier needs two or more")
+    training = settings.training
     if training.strategy != "scratch" and weights is None and not training.command:
         raise UserError(
             f"training.strategy: {training.strategy} starts from weights, and backbone.weights is none; "
@@ -57,46 +74,39 @@ def _check(data: Dataset, task: Task, training: Training, weights: Path | str | 
         )
 
 
-def _train_elsewhere(data: Dataset, out: Path, sections: dict[str, Section], command: str) -> dict[str, Any]:
+def _train_elsewhere(data: Dataset, out: Path, settings: Settings) -> dict[str, Any]:
     """The user's own trainer writes the model directory; sealing checks that it is a whole model."""
-    from retrainer.formats.files import whole_directory
     from retrainer.formats.model import seal
 
-    plain = {name: section.plain() for name, section in sections.items()}
     with whole_directory(out) as aside:
-        run_command(command, data.path, aside, plain)
-        digest = seal(aside, sections=plain, dataset_sha256=data.content_sha256)
-    return {"model_sha256": digest}
+        run_command(settings.training.command, data.path, aside, settings.plain())
+        return {"model_sha256": seal(aside, settings.plain(), data.content_sha256)}
 
 
 def _train_here(
     data: Dataset,
     out: Path,
-    task: Task,
-    backbone: Backbone,
-    training: Training,
-    compute: Compute,
+    settings: Settings,
     weights: Path | str | None,
-    on_epoch: Callable[[int, dict[str, float]], None],
+    on_epoch: OnEpoch,
     progress: bool,
 ) -> dict[str, Any]:
     from retrainer.formats.model import write_model
     from retrainer.training.loop import fit
 
+    task, backbone, training, compute = settings
     job: ClassificationTask = extend.load("tasks", task.kind, "task.kind").make(task, data.labels)
     network = build_network(job, backbone, training, weights)
-    train = read_split(data, "train", job, network)
+    train, validation = (read_split(data, name, job, network) for name in ("train", "validation"))
     assert train is not None
-    validation = read_split(data, "validation", job, network)
     history = fit(network, job, train, validation, training, compute, on_epoch, progress)
-    sections = {"task": task, "backbone": backbone, "training": training, "compute": compute}
     digest = write_model(
         out,
         network,
         family=backbone.family,
         task=task,
         labels=data.labels,
-        sections={name: section.plain() for name, section in sections.items()},
+        sections=settings.plain(),
         dataset_sha256=data.content_sha256,
         history=history,
     )

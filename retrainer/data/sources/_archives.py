@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
+from retrainer.data.memory import budget_bytes
 from retrainer.data.sources._columns import MAX_IMAGE_BYTES
 from retrainer.errors import UserError
 
@@ -138,8 +139,9 @@ def _check_size(path: Path, name: str, size: int) -> None:
 
 
 def _check_total(path: Path, total: int) -> None:
-    if total > MAX_BYTES:
-        raise UserError(f"{path.name} holds more than {MAX_BYTES // 2**30} GiB; pack it in parts")
+    most = min(MAX_BYTES, budget_bytes())
+    if total > most:
+        raise UserError(f"{path.name} holds more than {most / 2**30:.0f} GiB, the most for this machine")
     if total > HARMLESS_BYTES and total > MAX_SWELLING * path.stat().st_size:
         raise UserError(
             f"{path.name} swells more than {MAX_SWELLING} times when unpacked, as no set of photos does; "

@@ -189,8 +189,9 @@ def _image_from(folder: Path) -> Callable[[Any], bytes | None]:
         if isinstance(value, bytes):
             return value
         if isinstance(value, dict):
-            inner = value.get("bytes")
-            return inner if isinstance(inner, bytes) else image(value.get("path"))
+            if value.get("bytes") is None and value.get("path"):
+                raise _Unfit("has a path and no bytes; write the bytes, or the path as a plain text")
+            return image(value.get("bytes"))
         if isinstance(value, str):
             return _beside(folder, value).read_bytes()
         raise _Unfit(f"holds a {type(value).__name__}, not image bytes or the path of an image")

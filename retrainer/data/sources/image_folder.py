@@ -23,7 +23,7 @@ from retrainer.formats.dataset import SCHEMA
 from retrainer.settings import Source
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
-_TRAIN_FOLDERS = {"train", "val", "valid", "validation"}
+_SPLIT_FOLDERS = {"train", "val", "valid", "validation", "test"}
 _JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
 
 # A file's name inside the root, and where its bytes are: in memory (archive) or on the disk (directory).
@@ -42,48 +42,48 @@ def read(source: Source) -> Iterator[pa.Table]:
     """Tables in our columns. Raises UserError naming the archive's member or the file it refuses."""
     for root, given_test in _roots(source):
         entries: list[Entry] = [*_walk(root)] if root.is_dir() else _archived(root)
-        skip, in_splits = layout([name for name, _ in entries])
-        if not given_test and "test" in {part for name, _ in entries[:1] for part in name.parts[:skip]}:
-            raise UserError(
-                f"{root.name} has a test/ folder and no train/ folder beside it; source.path needs both"
-            )
-        if in_splits and source.test_path and any(name.parts[skip] == "test" for name, _ in entries):
-            raise UserError(f"source.test_path is set, but {root.name} has its own test/ folder; choose one")
+        skip, in_splits = layout([name for name, _ in entries], root.name)
+        if not given_test and entries and "test" in entries[0][0].parts[:skip]:
+            raise UserError(f"{root.name} has test/ and no train/ beside it; give it as source.test_path")
+        own_test = in_splits and any(name.parts[skip].lower() == "test" for name, _ in entries)
+        if own_test and source.test_path:
+            raise UserError(f"source.test_path is set, but {root.name} has a test/ folder itself; choose one")
         for start in range(0, len(entries), IMAGES_PER_CHUNK):
             yield _table(entries[start : start + IMAGES_PER_CHUNK], root, skip, in_splits, given_test)
 
 
-def layout(names: list[PurePosixPath]) -> tuple[int, bool]:
+def layout(names: list[PurePosixPath], root: str) -> tuple[int, bool]:
     """How many folders stand around everything, and whether `train/` and `test/` stand above the classes."""
     skip = 0
-    while (
-        names
-        and len({name.parts[skip] for name in names}) == 1
-        and all(len(n.parts) > skip + 2 for n in names)
-    ):
+    while _one_folder_around(names, skip):
         skip += 1
-    folders = {name.parts[skip] for name in names if len(name.parts) > skip + 1}
-    in_splits = "train" in folders and folders <= _TRAIN_FOLDERS | {"test"}
-    return skip, in_splits
+    folders = {name.parts[skip].lower() for name in names if len(name.parts) > skip + 1}
+    others = sorted(folders - _SPLIT_FOLDERS)
+    if others and {"train", "test"} <= folders:
+        raise UserError(
+            f"{root} has train/ and test/, and beside them {others[0]}/; keep classes inside the two"
+        )
+    return skip, "train" in folders and not others
+
+
+def _one_folder_around(names: list[PurePosixPath], skip: int) -> bool:
+    deep_enough = bool(names) and all(len(name.parts) > skip + 2 for name in names)
+    return deep_enough and len({name.parts[skip] for name in names}) == 1
 
 
 def _roots(source: Source) -> list[tuple[Path, bool]]:
-    roots = []
-    given = (("source.path", source.path, False), ("source.test_path", source.test_path, True))
-    for setting, path, given_test in given:
-        if not path and given_test:
-            continue
-        root = Path(path)
-        if not root.is_dir() and not (root.is_file() and _archives.is_archive(path)):
-            wanted = ", ".join(_archives.SUFFIXES)
-            state = (
-                "is neither a folder nor one of"
-                if root.exists()
-                else "does not exist; it must be a folder or one of"
-            )
-            raise UserError(f"{setting}: {path} {state} {wanted}")
-        roots.append((root, given_test))
+    roots = [(_root("source.path", source.path), False)]
+    if source.test_path:
+        roots.append((_root("source.test_path", source.test_path), True))
     return roots
+
+
+def _root(setting: str, path: str) -> Path:
+    root = Path(path)
+    if root.is_dir() or (root.is_file() and _archives.is_archive(path)):
+        return root
+    state = "is no folder or archive" if root.exists() else "does not exist"
+    raise UserError(f"{setting}: {path} {state}; give a folder or one of {', '.join(_archives.SUFFIXES)}")
 
 
 def _archived(root: Path) -> list[Entry]:
@@ -122,7 +122,7 @@ def _table(entries: list[Entry], root: Path, skip: int, in_splits: bool, given_t
     images, labels, origins, tests = [], [], [], []
     for name, where in entries:
         parts = name.parts[skip:]
-        folder = parts[0] if in_splits else ""
+        folder = parts[0].lower() if in_splits else ""
         classes = parts[1:-1] if in_splits else parts[:-1]
         images.append(_bytes(name, where))
         labels.append([_utf8(classes[0])] if classes else None)

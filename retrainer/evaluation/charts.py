@@ -1,0 +1,165 @@
+"""Charts as inline SVG: no script, no outside file, colours by CSS class so that light and dark both work.
+
+Every text from outside goes through `escape`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from retrainer.evaluation.page import escape
+
+Points = Sequence[tuple[float, float]]
+
+
+def shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+@dataclass(frozen=True)
+class Range:
+    """A row of `range_chart`: a value with its interval; `own` marks the model that is judged."""
+
+    title: str
+    value: float
+    low: float
+    high: float
+    shown: str
+    own: bool = False
+
+
+def range_chart(rows: list[Range], label: str) -> str:
+    """Values and intervals under each other on one axis of shares."""
+    left, right, line, width = 232, 96, 34, 760
+    # The axis begins a little below the lowest interval, on a tenth.
+    start = max(0.0, math.floor(min(row.low for row in rows) * 10 - 0.3) / 10)
+    height = len(rows) * line + 30
+
+    def x(value: float) -> float:
+        return left + (value - start) / (1 - start) * (width - left - right)
+
+    parts = [_svg(width, height, label)]
+    for tick in _ticks(start, 1.0):
+        parts.append(f'<line class="grid" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="4" y2="{height - 24}"/>')
+        parts.append(
+            f'<text class="tick" text-anchor="middle" x="{x(tick):.1f}" y="{height - 6}">{tick:g}</text>'
+        )
+    for number, row in enumerate(rows):
+        y, kind = number * line + line / 2 + 2, "own" if row.own else "rival"
+        parts.append(
+            f'<text class="name {kind}" x="0" y="{y + 4:.1f}">{escape(shortened(row.title, 34))}</text>'
+        )
+        parts.append(
+            f'<line class="range {kind}" x1="{x(row.low):.1f}" x2="{x(row.high):.1f}" y1="{y}" y2="{y}"/>'
+        )
+        parts.append(f'<circle class="{kind}" cx="{x(row.value):.1f}" cy="{y}" r="5.5"/>')
+        parts.append(
+            f'<text class="value" text-anchor="end" x="{width}" y="{y + 4:.1f}">{escape(row.shown)}</text>'
+        )
+    return "".join([*parts, "</svg>"])
+
+
+def line_chart(series: dict[str, Points], label: str, marked: float | None) -> str:
+    """Lines over epochs, each with its name in the legend; `marked` is the epoch whose weights were kept."""
+    width, height, left, right, top, bottom = 370, 230, 44, 12, 30, 28
+    everything = [point for points in series.values() for point in points]
+    (x_low, x_high), (y_low, y_high) = (
+        _bounds([p[0] for p in everything]),
+        _bounds([p[1] for p in everything]),
+    )
+
+    def x(value: float) -> float:
+        return left + (value - x_low) / (x_high - x_low) * (width - left - right)
+
+    def y(value: float) -> float:
+        return height - bottom - (value - y_low) / (y_high - y_low) * (height - top - bottom)
+
+    parts = [_svg(width, height, label)]
+    for tick in _ticks(y_low, y_high):
+        parts.append(
+            f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
+        )
+        parts.append(
+            f'<text class="tick" text-anchor="end" x="{left - 6}" y="{y(tick) + 4:.1f}">{tick:g}</text>'
+        )
+    for tick in (t for t in _ticks(x_low, x_high) if t == int(t)):
+        parts.append(
+            f'<text class="tick" text-anchor="middle" x="{x(tick):.1f}" y="{height - 8}">{tick:g}</text>'
+        )
+    if marked is not None:
+        at = f"{x(marked):.1f}"
+        parts.append(f'<line class="kept" x1="{at}" x2="{at}" y1="{top - 4}" y2="{height - bottom}"/>')
+    across = float(left)
+    for number, (name, points) in enumerate(series.items()):
+        path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
+        parts.append(f'<polyline class="line s{number}" points="{path}"/>')
+        parts += [_dot(x(a), y(b), number) for a, b in (points if len(points) <= 20 else points[-1:])]
+        parts.append(f'<line class="line s{number}" x1="{across}" x2="{across + 16}" y1="12" y2="12"/>')
+        parts.append(f'<text class="legend" x="{across + 21}" y="16">{escape(name)}</text>')
+        across += 34 + 6.6 * len(name)
+    return "".join([*parts, "</svg>"])
+
+
+def _dot(x: float, y: float, series: int) -> str:
+    return f'<circle class="dot s{series}" cx="{x:.1f}" cy="{y:.1f}" r="2.6"/>'
+
+
+def heat_map(labels: Sequence[str], counts: Sequence[Sequence[int]], label: str) -> str:
+    """Confusion counts: a row per true class, shaded by its share of that class; errors in another colour."""
+    cell = 46 if len(labels) <= 8 else 34 if len(labels) <= 16 else 26
+    name = min(170, 24 + 7 * max(len(shortened(text, 22)) for text in labels))
+    width, top = name + cell * len(labels) + 8, name - 10
+    parts = [_svg(width, top + cell * len(labels) + 6, label, fixed=True)]
+    for number, text in enumerate(labels):
+        short, middle = escape(shortened(text, 22)), number * cell + cell / 2
+        parts.append(
+            f'<text class="tick" text-anchor="end" x="{name - 8}" y="{top + middle + 4}">{short}</text>'
+        )
+        at = f"{name + middle + 4:.1f},{top - 8}"
+        parts.append(f'<text class="tick" transform="translate({at}) rotate(-55)">{short}</text>')
+    for true, row in enumerate(counts):
+        for given, count in enumerate(row):
+            told = f"{labels[true]} answered as {labels[given]}: {count} of {sum(row)}"
+            corner = (name + given * cell, top + true * cell)
+            parts.append(_cell(corner, cell, count, sum(row), true == given, told))
+    return "".join([*parts, "</svg>"])
+
+
+def _cell(corner: tuple[float, float], size: int, count: int, total: int, right: bool, told: str) -> str:
+    x, y = corner
+    box = f'x="{x}" y="{y}" width="{size - 2}" height="{size - 2}" rx="3"'
+    empty = f'<rect class="cell" {box}/>'
+    if not count:
+        return empty
+    # A few errors in a large class must still be seen.
+    strength = 0.15 + 0.85 * (count / total) ** 0.7
+    kind, over = "right" if right else "wrong", " over" if strength > 0.6 else ""
+    place = f'text-anchor="middle" x="{x + size / 2 - 1}" y="{y + size / 2 + 3}"'
+    return (
+        f'{empty}<rect class="{kind}" {box} fill-opacity="{strength:.2f}">'
+        f"<title>{escape(told)}</title></rect>"
+        f'<text class="count{over}" {place}>{count}</text>'
+    )
+
+
+def _svg(width: float, height: float, label: str, fixed: bool = False) -> str:
+    size = f' width="{width}"' if fixed else ""
+    return f'<svg viewBox="0 0 {width} {height}"{size} role="img" aria-label="{escape(label)}">'
+
+
+def _bounds(values: list[float]) -> tuple[float, float]:
+    """Lowest and highest, set apart where they are equal."""
+    low, high = min(values), max(values)
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round numbers between two values, about so many."""
+    raw = (high - low) / about
+    scale = 10.0 ** math.floor(math.log10(raw))
+    step = next(scale * factor for factor in (1, 2, 5, 10) if scale * factor >= raw)
+    return [
+        round(step * n, 10) for n in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
+    ]

@@ -1,0 +1,144 @@
+"""Evaluation: the model, the baselines and the champion on the same test rows, and the gate's verdict."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+
+from retrainer.errors import UserError
+from retrainer.evaluation.answers import Answers
+from retrainer.evaluation.baselines import Baseline
+from retrainer.evaluation.metrics import measure
+from retrainer.evaluation.mistakes import mistakes
+from retrainer.evaluation.report import render
+from retrainer.evaluation.rivals import (
+    Champion,
+    Rescored,
+    ask,
+    baseline_figures,
+    champion_figures,
+    fit_baselines,
+    rescore,
+)
+from retrainer.evaluation.rows import answer_table, sample_table
+from retrainer.formats.dataset import Dataset
+from retrainer.formats.files import whole_directory, write_json, write_text
+from retrainer.formats.model import HISTORY, SETTINGS
+from retrainer.formats.report import HTML, METRICS, PREDICTIONS, SAMPLE, seal_report
+from retrainer.registry.gate import Verdict, judge
+from retrainer.settings import Compute, Evaluation, Gate
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from retrainer.predict import Predictor
+
+__all__ = ["Champion", "evaluate_model"]
+
+
+def evaluate_model(
+    dataset: Path,
+    model: Path,
+    out: Path,
+    evaluation: Evaluation,
+    gate: Gate,
+    compute: Compute,
+    champion: Champion | None,
+    name: str = "",
+) -> dict[str, Any]:
+    """Judges the model directory on the split `test` and writes the report to `out`, whole or not at all.
+
+    `name` is the registered model's, for the title. Returns the content of metrics.json (its schema stands
+    in retrainer/formats/report.py). Raises UserError when there are no test rows, or the model cannot read
+    them.
+    """
+    from retrainer.predict import Predictor
+    from retrainer.training.compute import prepare, resolve_compute
+
+    data = Dataset(dataset)
+    test = _test_rows(data)
+    device = str(prepare(resolve_compute(compute)))
+    predictor = Predictor.load(model, device)
+    told = ask(predictor, test)
+    baselines, missing = fit_baselines(data.split("train"), test, told.multi_label, evaluation)
+    same = champion is not None and champion.model_sha256 == predictor.model_sha256
+    rescored = None
+    if champion is not None and not same:
+        rescored = rescore(champion, test, told.multi_label, device, evaluation)
+    verdict = _judge(gate, told, rescored, baselines, same)
+    report = {
+        "name": name,
+        **_about_model(model, predictor),
+        "dataset_sha256": data.content_sha256,
+        "rows": told.rows,
+        "confidence": evaluation.confidence,
+        **measure(told, evaluation),
+        "baselines": {one.name: baseline_figures(one, told, evaluation) for one in baselines},
+        "no_baseline": missing,
+        "champion": champion_figures(champion, rescored, told),
+        "gate": _gate_figures(verdict, champion),
+    }
+    _write(out, report, model, test, told, predictor)
+    return report
+
+
+def _test_rows(data: Dataset) -> pa.Table:
+    test = data.split("test")
+    if not len(test):
+        raise UserError(
+            f"{data.path} has no test rows to judge by; set split.test above 0, or source.test_path"
+        )
+    print(f"evaluate: {len(test):,} test rows", flush=True)
+    return test
+
+
+def _judge(
+    gate: Gate, told: Answers, rescored: Rescored | None, baselines: list[Baseline], same: bool
+) -> Verdict:
+    """The gate's verdict; challenger when there is a champion that cannot be compared."""
+    correct = {"majority" if one.name == "majority" else "linear": one.answers.correct for one in baselines}
+    champion = rescored.correct if rescored else None
+    verdict = judge(
+        gate, told.correct, champion, correct.get("majority"), correct.get("linear"), is_champion=same
+    )
+    if rescored is None or champion is not None:
+        return verdict
+    # The gate's last reason speaks of the champion, and saw none.
+    reasons = (*verdict.reasons[:-1], f"the champion cannot be compared on these rows: {rescored.note}")
+    return replace(verdict, verdict="challenger", reasons=reasons)
+
+
+def _gate_figures(verdict: Verdict, champion: Champion | None) -> dict[str, Any]:
+    judged = {"version": champion.version, "model_sha256": champion.model_sha256} if champion else None
+    return asdict(verdict) | {"reasons": list(verdict.reasons), "champion": judged}
+
+
+def _about_model(model: Path, predictor: Predictor) -> dict[str, Any]:
+    """Digest, labels and task of the model, and in a few words what it is and started from."""
+    settings = json.loads((model / SETTINGS).read_text(encoding="utf-8"))
+    task, backbone, training = (settings.get(name, {}) for name in ("task", "backbone", "training"))
+    parts = [backbone.get("family", ""), backbone.get("weights", ""), training.get("strategy", "")]
+    return {
+        "model_sha256": predictor.model_sha256,
+        "labels": list(predictor.labels),
+        "task": {"kind": task.get("kind", ""), "multi_label": predictor.task.multi_label},
+        "start": " · ".join(part for part in parts if part and part != "none"),
+    }
+
+
+def _write(
+    out: Path, report: dict[str, Any], model: Path, test: pa.Table, told: Answers, predictor: Predictor
+) -> None:
+    columns = predictor.task.columns
+    history = json.loads((model / HISTORY).read_text(encoding="utf-8"))
+    table = answer_table(test, told, predictor.labels)
+    with whole_directory(out) as aside:
+        write_json(aside / METRICS, report)
+        pq.write_table(table, aside / PREDICTIONS, compression="zstd")
+        pq.write_table(sample_table(test, table, columns), aside / SAMPLE, compression="zstd")
+        write_text(aside / HTML, render(report, history, mistakes(test, told, columns)))
+        seal_report(aside)

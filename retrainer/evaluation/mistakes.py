@@ -1,0 +1,107 @@
+"""The test rows that the model got most confidently wrong: where labels are bad, or the data misleads."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from retrainer.evaluation.answers import Answers
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MOST = 12
+_MOST_CHARACTERS = 400
+_THUMBNAIL_PIXELS = 144
+# Smaller images are shown with their pixels enlarged; PNG keeps them sharp.
+_SMALL_PIXELS = 64
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """`confidence` is the probability of the row's worst decision, `truth_probability` that of the truth.
+
+    `image` is a data URI, or empty. `where` is the row's id or origin, without any folder.
+    """
+
+    where: str
+    wanted: list[str]
+    decided: list[str]
+    confidence: float
+    truth_probability: float
+    texts: list[str]
+    image: str
+    pixelated: bool
+
+
+def mistakes(test: pa.Table, answers: Answers, columns: tuple[str, ...]) -> list[Mistake]:
+    """At most MOST wrong rows, the most confident first; of equally confident ones the first row."""
+    confidence, truth = _confidence(answers)
+    wrong = np.flatnonzero(~answers.correct)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST]
+    shown = test.take(worst)
+    rows = shown.to_pylist()
+    found = []
+    for place, row in enumerate(worst):
+        content = rows[place]
+        texts = [
+            _cut(content[name]) for name in ("text", "text_pair") if name in columns and content.get(name)
+        ]
+        image, pixelated = "", False
+        where = content.get("id") or PurePath(content.get("origin") or f"row {int(row)}").name
+        if "image" in columns and content.get("image"):
+            image, pixelated = thumbnail(content["image"]["bytes"], where)
+        found.append(
+            Mistake(
+                where=_cut(where, 80),
+                wanted=answers.wanted(int(row)),
+                decided=answers.names(int(row)),
+                confidence=float(confidence[row]),
+                truth_probability=float(truth[row]),
+                texts=texts,
+                image=image,
+                pixelated=pixelated,
+            )
+        )
+    return found
+
+
+def _confidence(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
+    """float64 [N] twice: how sure the model was of its (worst) decision, and what it left for the truth."""
+    if not answers.multi_label:
+        everyone = np.arange(answers.rows)
+        return answers.probabilities.max(axis=1), answers.probabilities[everyone, answers.targets]
+    for_truth = np.where(answers.targets, answers.probabilities, 1 - answers.probabilities).min(axis=1)
+    return 1 - for_truth, for_truth
+
+
+def _cut(text: str, most: int = _MOST_CHARACTERS) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def thumbnail(encoded: bytes, name: str) -> tuple[str, bool]:
+    """A small copy as a data URI (nothing but pixels is in it), and whether its pixels are to be enlarged.
+
+    A large image is cut to the square in its centre, as the tasks do.
+    """
+    from PIL import Image
+
+    from retrainer.tasks._decode import decode_image
+
+    with Image.open(io.BytesIO(encoded)) as image:
+        width, height = image.size
+    small = max(width, height) <= _SMALL_PIXELS
+    size = (height, width) if small else (_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS)
+    picture = Image.fromarray(decode_image(encoded, size, 3, name).transpose(1, 2, 0))
+    buffer = io.BytesIO()
+    if small:
+        picture.save(buffer, "PNG", optimize=True)
+    else:
+        picture.save(buffer, "JPEG", quality=80)
+    kind = "png" if small else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}", small

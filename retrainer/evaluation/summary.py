@@ -1,0 +1,99 @@
+"""The closing table of a run, for the terminal: at most 78 columns, and nothing said by colour alone."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from retrainer.evaluation import words
+from retrainer.evaluation.words import Report
+
+WIDTH = 78
+_NAME = 30
+_LABEL = 12
+
+
+def closing_table(report: Report, registration: dict[str, Any], report_path: Path) -> str:
+    """What was measured, against whom, the verdict and why, and where it all is.
+
+    `report` is the content of metrics.json, `registration` that of registration.json.
+    """
+    lines = [
+        *_metric_rows(report),
+        "",
+        *_rival_rows(report),
+        "",
+        *_verdict(report),
+        *_where(registration, report_path),
+    ]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _metric_rows(report: Report) -> list[str]:
+    heading = f"{report['name'] or 'model'}, {report['rows']:,} test rows"
+    percent = f"{100 * report['confidence']:g}% interval"
+    lines = [f"{_cut(heading, 46):<46}{'value':>10}{percent:>22}", "─" * WIDTH]
+    for name in words.ordered(report["metrics"]):
+        figure = report["metrics"][name]
+        value = words.number(figure["value"], figure["n"])
+        lines.append(f"{words.TITLES.get(name, name):<46}{value:>10}{words.interval(figure):>22}")
+    return lines
+
+
+def _rival_rows(report: Report) -> list[str]:
+    main = words.main_metric(report)
+    title = {"subset_accuracy": "exact set"}.get(main, main)
+    lines = [
+        f"{'on the same rows':<{_NAME}}{title:>9}{'interval':>18}{'difference':>13}{'p':>8}",
+        "─" * WIDTH,
+    ]
+    lines.append(_rival_row("this model", report["metrics"][main], "", ""))
+    for name, rival in words.rivals(report):
+        gain = words.points(rival["difference"]).removesuffix(" points") + " pts"
+        lines.append(_rival_row(name, rival["metrics"][main], gain, words.p_value(rival["p_value"])))
+    return lines
+
+
+def _rival_row(name: str, figure: dict[str, Any], gain: str, p: str) -> str:
+    value = words.number(figure["value"], figure["n"])
+    return f"{_cut(name, _NAME - 1):<{_NAME}}{value:>9}{words.interval(figure):>18}{gain:>13}{p:>8}"
+
+
+def _verdict(report: Report) -> list[str]:
+    reasons = "; ".join(report["gate"]["reasons"])
+    lines = _field("verdict", f"{report['gate']['verdict']}: {reasons}")
+    for sentence in words.not_beaten(report):
+        lines += _field("note", sentence)
+    for name, rival in words.rivals(report):
+        lines += _field("note", f"{name}: {rival['note']}") if rival["note"] else []
+    if report["no_baseline"]:
+        lines += _field("note", f"no cheap baseline: {report['no_baseline']}")
+    return lines + _field("detectable", words.detectable(report))
+
+
+def _where(registration: dict[str, Any], report_path: Path) -> list[str]:
+    lines = []
+    if registration:
+        version, alias = registration["version"], registration.get("alias")
+        lines += _field(
+            "model", f"{registration['name']}, version {version}" + (f", {alias}" if alias else "")
+        )
+        lines += _field(
+            "MLflow run", str(registration.get("run_id") or registration.get("evaluation_run_id") or "–")
+        )
+    return [*lines, f"{'report':<{_LABEL}}{report_path}"]
+
+
+def _field(name: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=f"{name:<{_LABEL}}",
+        subsequent_indent=" " * _LABEL,
+        break_on_hyphens=False,
+    )
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,85 @@
+"""How figures are said, in the terminal and in the report alike. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Report = dict[str, Any]
+
+# Metrics in the order people read them, with their names in words.
+TITLES = {
+    "accuracy": "accuracy",
+    "subset_accuracy": "exact set right",
+    "micro_f1": "micro F1",
+    "macro_f1": "macro F1",
+    "log_loss": "log loss",
+    "calibration_error": "calibration error",
+}
+# From so many rows on, the fourth decimal says something.
+_FINE_ROWS = 2000
+
+
+def ordered(metrics: dict[str, Any]) -> list[str]:
+    """The names of the metrics in reading order; those we have no title for come last."""
+    return [n for n in TITLES if n in metrics] + sorted(n for n in metrics if n not in TITLES)
+
+
+def main_metric(report: Report) -> str:
+    """The share of rows that are right: what the paired test and the gate speak of."""
+    return "subset_accuracy" if report["task"]["multi_label"] else "accuracy"
+
+
+def number(value: float, rows: int) -> str:
+    return f"{value:.{4 if rows >= _FINE_ROWS else 3}f}"
+
+
+def interval(figure: dict[str, Any]) -> str:
+    return f"{number(figure['low'], figure['n'])} – {number(figure['high'], figure['n'])}"
+
+
+def p_value(p: float) -> str:
+    return f"{p:.2g}" if p >= 1e-4 else f"{p:.0e}"
+
+
+def points(difference: float) -> str:
+    """A difference of shares, in percentage points."""
+    return f"{100 * difference:+.1f} points"
+
+
+def rivals(report: Report) -> list[tuple[str, dict[str, Any]]]:
+    """(title, figures) of what the model is compared with on the same rows: champion first, then baselines.
+
+    The figures have `metrics`, and `difference` and `p_value` of the model against it.
+    """
+    found = []
+    champion, gate = report["champion"], report["gate"]
+    if champion and champion["compared"]:
+        against = {"difference": champion["difference"], "p_value": gate["p_value"], "note": champion["note"]}
+        found.append((f"champion (version {champion['version']})", champion | against))
+    cheap = [name for name in sorted(report["baselines"]) if name != "majority"]
+    for name in [*cheap, "majority"]:
+        found.append((report["baselines"][name]["title"], report["baselines"][name]))
+    return found
+
+
+def not_beaten(report: Report) -> list[str]:
+    """A sentence for each baseline that the paired test does not show the model to beat."""
+    return [
+        f"The model does not beat {rival['title']} on these rows (p = {p_value(rival['p_value'])})."
+        for rival in report["baselines"].values()
+        if rival["p_value"] > report["gate"]["alpha"]
+    ]
+
+
+def detectable(report: Report) -> str:
+    """The smallest gain that these rows can show, in a sentence."""
+    gate = report["gate"]
+    smallest, rows = gate["smallest_difference"], report["rows"]
+    if smallest is None:
+        return f"{rows:,} test rows are too few to show that any model is better than another"
+    given = "assuming" if gate["discordant_assumed"] else "as"
+    share = f"{100 * gate['discordant_share']:.3g}% of the rows"
+    return (
+        f"{100 * smallest:.1f} points in accuracy is the smallest gain that {rows:,} test rows show with "
+        f"probability {gate['power']:g}, {given} two models differ on {share}"
+    )

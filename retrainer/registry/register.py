@@ -1,0 +1,143 @@
+"""Registration: a judged model becomes a version, proves that it serves, and only then may an alias move.
+
+Whatever is interrupted, the next run finishes: a model is found again by its digest, and there is never a
+second usable version of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+
+from retrainer.errors import UserError
+from retrainer.formats.files import digest_of, whole_directory, write_json
+from retrainer.formats.model import SETTINGS, read_model
+from retrainer.formats.report import SAMPLE, read_report
+from retrainer.registry.versions import verified_version
+from retrainer.services import lineage, lookup, tracking
+from retrainer.services.address import registry_uri, sqlite_path, tracking_uri, without_credentials
+from retrainer.services.connection import client
+from retrainer.services.database import locked
+from retrainer.services.lookup import CHALLENGER, CHAMPION
+from retrainer.services.readers import MODEL_SHA256, RegisteredVersion
+from retrainer.services.runs import DATASET_SHA256, SETTINGS_SHA256
+from retrainer.settings import Registry
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+FORMAT_VERSION = 1
+FILE = "registration.json"
+
+
+def register_model(model: Path, report: Path, out: Path, registry: Registry) -> dict[str, Any]:
+    """Registers the model directory with the alias that the gate gave it; returns `registration.json`.
+
+    `out` becomes a directory with that file. Raises UserError, before any alias moves, when the report is of
+    another model, when the champion is no longer the one that was judged, and when the registered version
+    does not answer as evaluate stored it.
+    """
+    about = read_model(model)
+    figures = read_report(report)
+    gate = figures["gate"]
+    if figures["model_sha256"] != about["model_sha256"]:
+        raise UserError(f"{report} judges another model than {model}; run evaluate again")
+    sample = pq.read_table(report / SAMPLE)
+    mlflow = client()
+    evaluation = tracking.log_evaluation(report, model)
+    training = tracking.train_run(mlflow, model)
+    tags = _tags(model, about, gate) | {"train_run_id": training, "evaluation_run_id": evaluation}
+    with _registry_lock(registry.name):
+        champion = lookup.by_alias(registry.name, CHAMPION)
+        if champion is not None and champion.usable and champion.model_sha256 == about["model_sha256"]:
+            version = champion
+        else:
+            refuse_if_moved(registry.name, gate["champion"])
+            version = verified_version(mlflow, registry.name, model, sample, tags)
+            _move_alias(mlflow, version, gate)
+        registration = _registration(version, gate, tags)
+    with whole_directory(out) as aside:
+        write_json(aside / FILE, registration)
+    return registration
+
+
+def refuse_if_moved(name: str, judged: dict[str, Any] | None) -> None:
+    """Raises UserError unless the champion is still the one that evaluate compared with."""
+    if not lookup.champion_is(name, judged):
+        then = f"version {judged['version']}" if judged else "none"
+        now = lookup.state(name)[CHAMPION]
+        raise UserError(
+            f"the champion of '{name}' changed since evaluate judged (then {then}, now"
+            f" {f'version {now}' if now else 'none'}); run evaluate again"
+        )
+
+
+def _move_alias(mlflow: MlflowClient, version: RegisteredVersion, gate: Mapping[str, Any]) -> None:
+    """Points the alias that the gate gave at the version. An alias keeps no history: the tags do."""
+    name = version.name
+    if gate["verdict"] != CHAMPION:
+        mlflow.set_registered_model_alias(name, CHALLENGER, version.version)
+        return
+    before = lookup.state(name)
+    note = {"champion_since": datetime.now(UTC).isoformat(timespec="seconds")}
+    note["champion_before"] = before[CHAMPION] or "none"
+    for tag, value in note.items():
+        mlflow.set_model_version_tag(name, version.version, tag, value)
+    # The checks took seconds, and the lock holds on this machine only.
+    refuse_if_moved(name, gate["champion"])
+    mlflow.set_registered_model_alias(name, CHAMPION, version.version)
+    if before[CHALLENGER] == version.version:
+        mlflow.delete_registered_model_alias(name, CHALLENGER)
+
+
+def _tags(model: Path, about: Mapping[str, Any], gate: Mapping[str, Any]) -> dict[str, str]:
+    """The version's lineage."""
+    settings = json.loads((model / SETTINGS).read_text(encoding="utf-8"))
+    return {
+        MODEL_SHA256: about["model_sha256"],
+        DATASET_SHA256: about["dataset_sha256"],
+        SETTINGS_SHA256: digest_of(settings),
+        "verdict": gate["verdict"],
+        **lineage.of_model(model),
+    }
+
+
+def _registration(
+    version: RegisteredVersion, gate: Mapping[str, Any], tags: Mapping[str, str]
+) -> dict[str, Any]:
+    champion = lookup.by_alias(version.name, CHAMPION)
+    now = {"version": champion.version, "model_sha256": champion.model_sha256} if champion else None
+    is_champion = champion is not None and champion.version == version.version
+    return {
+        "format_version": FORMAT_VERSION,
+        "name": version.name,
+        "version": version.version,
+        "alias": CHAMPION if is_champion else CHALLENGER,
+        "model_sha256": version.model_sha256,
+        "verdict": gate["verdict"],
+        "champion": now,
+        "train_run_id": tags["train_run_id"],
+        "evaluation_run_id": tags["evaluation_run_id"],
+        "tracking_uri": without_credentials(tracking_uri()),
+    }
+
+
+@contextmanager
+def _registry_lock(name: str) -> Iterator[None]:
+    """One registration at a time under a name, among the processes of this machine."""
+    database = sqlite_path(registry_uri())
+    if database is not None:
+        lock = database.with_name(f"{database.name}.{name}.lock")
+    else:
+        key = digest_of([registry_uri(), name, os.getuid()])[:16]
+        lock = Path(tempfile.gettempdir()) / f"retrainer-{key}.lock"
+    with locked(lock):
+        yield

@@ -1,0 +1,95 @@
+"""A model's version in the registry: found again by its digest, or made; verified before anyone uses it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from retrainer.errors import UserError
+from retrainer.formats.model import read_model
+from retrainer.registry.bundle import save_bundle
+from retrainer.registry.serving_check import check_serving
+from retrainer.services import lookup
+from retrainer.services.connection import experiment_id
+from retrainer.services.readers import MODEL_SHA256, VERIFICATION, RegisteredVersion
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def verified_version(
+    mlflow: MlflowClient, name: str, model: Path, sample: pa.Table, tags: Mapping[str, str]
+) -> RegisteredVersion:
+    """The one usable version of `name` with this model, made if there is none; it carries `tags`.
+
+    Must run under the name's lock. Raises UserError, and tags the version `verification: failed`, when it
+    does not answer as the sample says.
+    """
+    version = _usable_or_unverified(mlflow, name, tags[MODEL_SHA256])
+    if version is None:
+        _forget_unregistered(mlflow, tags[MODEL_SHA256])
+        version = _new_version(mlflow, name, model, sample, tags)
+    if not version.usable:
+        try:
+            check_serving(version, sample, read_model(model)["labels"])
+        except UserError:
+            mlflow.set_model_version_tag(name, version.version, VERIFICATION, "failed")
+            raise
+    for tag, value in {**tags, VERIFICATION: "passed"}.items():
+        if version.tags.get(tag) != value:
+            mlflow.set_model_version_tag(name, version.version, tag, value)
+    found = lookup.by_version(name, version.version)
+    assert found is not None and found.usable
+    return found
+
+
+def _usable_or_unverified(mlflow: MlflowClient, name: str, model_sha256: str) -> RegisteredVersion | None:
+    """What an earlier run left: a usable version, else an unverified one. All others are deleted."""
+    found = lookup.versions_of(name, model_sha256)
+    whole = [v for v in found if v.usable] or [
+        v for v in found if v.status == "READY" and VERIFICATION not in v.tags
+    ]
+    kept = whole[-1] if whole else None
+    for version in found:
+        if version is not kept:
+            mlflow.delete_model_version(name, version.version)
+    return kept
+
+
+def _forget_unregistered(mlflow: MlflowClient, model_sha256: str) -> None:
+    """Removes logged models of this digest that never became a version: a killed run left them."""
+    left = mlflow.search_logged_models([experiment_id(mlflow)], f"tags.{MODEL_SHA256} = '{model_sha256}'")
+    for logged in left:
+        if not mlflow.search_model_versions(f"source_path = '{logged.model_uri}'"):
+            mlflow.delete_logged_model(logged.model_id)
+
+
+def _new_version(
+    mlflow: MlflowClient, name: str, model: Path, sample: pa.Table, tags: Mapping[str, str]
+) -> RegisteredVersion:
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+    run_id = tags["train_run_id"]
+    sha = {MODEL_SHA256: tags[MODEL_SHA256]}
+    logged = mlflow.create_logged_model(
+        experiment_id(mlflow), name=name, source_run_id=run_id, tags=sha, model_type="classifier"
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        bundle = Path(scratch) / "bundle"
+        save_bundle(model, sample, bundle, logged.model_id, run_id)
+        mlflow.log_model_artifacts(logged.model_id, str(bundle))
+    mlflow.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    mlflow.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    if not mlflow.search_registered_models(f"name = '{name}'"):
+        mlflow.create_registered_model(name)
+    # The tags come with the version: whatever happens next, it is found again by its digest.
+    made = mlflow.create_model_version(
+        name, logged.model_uri, run_id=run_id, tags=dict(tags), model_id=logged.model_id
+    )
+    found = lookup.by_version(name, str(made.version))
+    assert found is not None
+    return found

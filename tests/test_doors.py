@@ -1,0 +1,258 @@
+"""One contract, three doors: a step's signature, its stage in dvc.yaml, its task in the Kubeflow pipeline."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kfp import compiler
+
+from components.__main__ import STEPS, executor_output, parser_of, step_named
+from pipelines.compile import check_image, cluster_settings, compile_recipe
+from pipelines.kubeflow import GPU, Cluster, pipeline_of
+from retrainer.contract import contract_of, edges
+from retrainer.errors import UserError
+from retrainer.settings import SECTIONS
+from tests.conftest import ROOT
+
+IMAGE = "registry.example/retrainer@sha256:" + "a" * 64
+CONTRACTS = {step: contract_of(step_named(step)) for step in STEPS}
+
+
+@dataclass(frozen=True)
+class Map:
+    """What all three doors are reduced to: (producer, port, consumer), and each step's sections."""
+
+    edges: frozenset[tuple[str, str, str]]
+    sections: dict[str, frozenset[str]]
+
+
+def from_signatures() -> Map:
+    sections = {step: frozenset(contract.sections) for step, contract in CONTRACTS.items()}
+    return Map(frozenset(edges(list(CONTRACTS.values()))), sections)
+
+
+def stages() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    return found
+
+
+def out_path(entry: Any) -> str:
+    return str(next(iter(entry))) if isinstance(entry, dict) else str(entry)
+
+
+def from_dvc() -> Map:
+    producers = {out_path(out): step for step, stage in stages().items() for out in stage["outs"]}
+    found = {
+        (producers[dep], dep.rpartition("/")[2], step)
+        for step, stage in stages().items()
+        for dep in stage["deps"]
+        if dep in producers
+    }
+    sections = {
+        step: frozenset(key for entry in stage["params"] for keys in entry.values() for key in keys)
+        for step, stage in stages().items()
+    }
+    return Map(frozenset(found), sections)
+
+
+def from_kubeflow(spec: dict[str, Any]) -> Map:
+    tasks = spec["root"]["dag"]["tasks"]
+    found = set()
+    for step, task in tasks.items():
+        for port, source in task["inputs"].get("artifacts", {}).items():
+            output = source["taskOutputArtifact"]
+            assert output["outputArtifactKey"] == port
+            found.add((output["producerTask"], port, step))
+    sections = {}
+    for step, task in tasks.items():
+        given = task["inputs"]["parameters"]
+        assert given == {name: {"componentInputParameter": name} for name in given}
+        sections[step] = frozenset(given)
+    return Map(frozenset(found), sections)
+
+
+def defaults() -> dict[str, dict[str, Any]]:
+    return {name: section().plain() for name, section in SECTIONS.items()}
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The compiled pipeline and its platform part."""
+    return compile_with(tmp_path_factory.mktemp("kfp"), defaults(), Cluster(IMAGE))
+
+
+def compile_with(folder: Path, settings: dict[str, dict[str, Any]], cluster: Cluster) -> list[dict[str, Any]]:
+    path = folder / "pipeline.yaml"
+    compiler.Compiler().compile(pipeline_of("some.Recipe_1", settings, cluster), str(path))
+    return list(yaml.safe_load_all(path.read_text()))
+
+
+def container_of(spec: dict[str, Any], step: str) -> dict[str, Any]:
+    found: dict[str, Any] = spec["deploymentSpec"]["executors"][f"exec-{step}"]["container"]
+    return found
+
+
+def test_dvc_yaml_is_the_signatures() -> None:
+    assert from_dvc() == from_signatures()
+
+
+def test_the_kubeflow_pipeline_is_the_signatures(compiled: list[dict[str, Any]]) -> None:
+    assert from_kubeflow(compiled[0]) == from_signatures()
+
+
+def test_the_steps_are_the_same_everywhere(compiled: list[dict[str, Any]]) -> None:
+    assert tuple(stages()) == STEPS
+    assert set(compiled[0]["root"]["dag"]["tasks"]) == set(STEPS)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_the_laptop_command_is_the_steps_own(step: str) -> None:
+    command = stages()[step]["cmd"].replace("${item.recipe}", "name")
+    words = shlex.split(command)
+    assert words[:4] == ["python", "-m", "components", step]
+    given = parser_of(CONTRACTS[step]).parse_args(words[4:])
+    assert given.settings == Path(".run/name/settings.json")
+    for port in CONTRACTS[step].named("input", "output"):
+        assert getattr(given, port) == Path(f"runs/name/{port}")
+    outs = {out_path(out).rpartition("/")[2] for out in stages()[step]["outs"]}
+    assert outs == set(CONTRACTS[step].named("output"))
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_the_cluster_command_is_the_same_command(step: str, compiled: list[dict[str, Any]]) -> None:
+    container = container_of(compiled[0], step)
+    assert container["command"] == ["python", "-m", "components", step]
+    assert container["image"] == IMAGE
+    given = parser_of(CONTRACTS[step]).parse_args(container["args"])
+    for port, kind in CONTRACTS[step].ports.items():
+        side = "inputs" if kind.direction == "input" else "outputs"
+        assert str(getattr(given, port)) == f"{{{{$.{side}.artifacts['{port}'].path}}}}"
+    for section in CONTRACTS[step].sections:
+        assert getattr(given, section) == f"{{{{$.inputs.parameters['{section}']}}}}"
+    assert str(given.executor_output) == "{{$.outputs.output_file}}"
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_views_are_kubeflow_outputs_with_their_types(step: str, compiled: list[dict[str, Any]]) -> None:
+    definitions = compiled[0]["components"][f"comp-{step}"]["outputDefinitions"]["artifacts"]
+    shown = {name: artifact["artifactType"]["schemaTitle"] for name, artifact in definitions.items()}
+    ports = CONTRACTS[step].ports
+    assert shown == {
+        name: f"system.{port.artifact}" for name, port in ports.items() if port.direction != "input"
+    }
+
+
+def test_only_pure_steps_are_cached(compiled: list[dict[str, Any]]) -> None:
+    tasks = compiled[0]["root"]["dag"]["tasks"]
+    cached = {step for step, task in tasks.items() if task["cachingOptions"].get("enableCache")}
+    assert cached == {"preprocess", "train"}
+    kept = {
+        step: [next(iter(out.values())) for out in s["outs"] if isinstance(out, dict)]
+        for step, s in stages().items()
+    }
+    assert kept["evaluate"] == [{"persist": True}]
+    assert kept["register"] == [{"persist": True, "cache": False}]
+    assert not kept["ingest"] and not kept["preprocess"] and not kept["train"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_every_pod_asks_for_resources_and_none_for_a_gpu(step: str, compiled: list[dict[str, Any]]) -> None:
+    resources = container_of(compiled[0], step)["resources"]
+    assert resources["resourceCpuRequest"] and resources["resourceMemoryRequest"]
+    assert "accelerator" not in resources
+
+
+def test_cuda_gives_train_one_gpu(tmp_path: Path) -> None:
+    settings = defaults() | {"compute": defaults()["compute"] | {"device": "cuda"}}
+    spec, platform = compile_with(tmp_path, settings, Cluster(IMAGE))
+    found = {step: container_of(spec, step)["resources"].get("accelerator") for step in STEPS}
+    assert found.pop("train")["resourceType"] == GPU
+    assert set(found.values()) == {None}
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    assert set(executors) == {"exec-train"}
+    assert executors["exec-train"]["tolerations"][0]["key"] == GPU
+
+
+def test_a_secret_is_named_and_never_spelled_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "do-not-write-me")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:do-not-write-me@mlflow.example")
+    spec, platform = compile_with(tmp_path, defaults(), Cluster(IMAGE, secret="team"))
+    assert "do-not-write-me" not in json.dumps([spec, platform])
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    for step in STEPS:
+        entries = executors[f"exec-{step}"]["secretAsEnv"]
+        assert {entry["secretName"] for entry in entries} == {"team"}
+        needed = [
+            key["envVar"] for entry in entries if not entry.get("optional") for key in entry["keyToEnv"]
+        ]
+        assert needed == ["MLFLOW_TRACKING_URI"]
+
+
+def test_sections_survive_kubeflows_numbers(compiled: list[dict[str, Any]]) -> None:
+    """STRUCT parameters turn 7 into 7.0, and every section must read that as 7."""
+    parameters = compiled[0]["root"]["inputDefinitions"]["parameters"]
+    for name, section in SECTIONS.items():
+        assert parameters[name]["parameterType"] == "STRUCT"
+        assert section.parse(parameters[name]["defaultValue"], name) == section()
+
+
+def test_executor_output_names_only_ports() -> None:
+    written = executor_output(CONTRACTS["train"], {"model": {"model_sha256": "0"}, "nothing": {}})
+    assert written == {
+        "artifacts": {"model": {"artifacts": [{"name": "model", "metadata": {"model_sha256": "0"}}]}}
+    }
+
+
+@pytest.mark.parametrize("image", ["registry/name", "registry/name:latest", "registry/name@sha256:abc"])
+def test_a_mutable_image_is_refused_with_the_reason(image: str) -> None:
+    with pytest.raises(UserError, match=r"can be moved.*ALLOW_MUTABLE=1"):
+        check_image(image, allow_mutable=False)
+
+
+def test_a_mutable_image_may_be_allowed() -> None:
+    check_image("registry/name:trial", allow_mutable=True)
+    with pytest.raises(UserError, match="IMAGE="):
+        check_image("", allow_mutable=True)
+
+
+@pytest.mark.parametrize(
+    "recipe", [None, *sorted(path.stem for path in (ROOT / "recipes").glob("digits-mlp.yaml"))]
+)
+def test_compile_writes_a_recipe_without_torch(recipe: str | None) -> None:
+    argument = ["--recipe", recipe] if recipe else []
+    code = f"""
+import sys
+from pipelines.__main__ import main
+status = main(["compile", "--image", {IMAGE!r}, *{argument!r}])
+assert status == 0, status
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    path = ROOT / done.stdout.strip().removeprefix("written: ")
+    spec, *_ = yaml.safe_load_all(path.read_text())
+    assert from_kubeflow(spec) == from_signatures()
+    parameters = spec["root"]["inputDefinitions"]["parameters"]
+    assert parameters["source"]["defaultValue"]["digest"] == ""
+    assert parameters["compute"]["defaultValue"]["packages"] == {}
+
+
+def test_the_cluster_settles_what_this_machine_cannot_know() -> None:
+    _, settings = cluster_settings("digits-mlp", ["compute.device=cuda"], ROOT)
+    assert settings["compute"] == {"device": "cuda", "dtype": "auto", "threads": 0, "packages": {}}
+
+
+def test_no_address_of_this_machine_is_compiled(tmp_path: Path) -> None:
+    for name in ("params.yaml", "recipes"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    text = compile_recipe("digits-mlp", [], IMAGE, root=tmp_path).read_text()
+    assert not re.search(rf"{re.escape(str(ROOT))}|{re.escape(str(Path.home()))}", text)

@@ -1,0 +1,291 @@
+"""Reading the registry: the same answers from a sqlite file and from a server, without importing MLflow."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from retrainer.errors import UserError
+from retrainer.services import lookup, rest
+from retrainer.services.address import sqlite_path, tracking_uri, without_credentials
+from retrainer.services.connection import client, experiment_id
+from retrainer.services.database import ensure_database
+from tests.conftest import ROOT
+from tests.mlflow_server import running_server
+
+# MLflow's own queries, seen by a newer SQLAlchemy.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow.*")
+
+SHA, OTHER = "a" * 64, "b" * 64
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory as the project's root, and no server named in the environment."""
+    for name in [name for name in os.environ if name.startswith("MLFLOW_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def fill() -> None:
+    """Version 1: usable champion; 2: usable challenger; 3: not verified; 4: deleted; 5: someone else's."""
+    mlflow = client()
+    run = mlflow.create_run(experiment_id(mlflow)).info.run_id
+    mlflow.create_registered_model("net")
+    passed = {"verification": "passed"}
+    for tags in (
+        {"model_sha256": SHA, **passed},
+        {"model_sha256": OTHER, **passed},
+        {"model_sha256": OTHER},
+        {"model_sha256": SHA, **passed},
+        {},
+    ):
+        mlflow.create_model_version("net", f"runs:/{run}/model", run_id=run, tags=tags)
+    mlflow.delete_model_version("net", "4")
+    mlflow.set_registered_model_alias("net", "champion", "1")
+    mlflow.set_registered_model_alias("net", "challenger", "2")
+
+
+def check_answers() -> None:
+    """What any reader must say of the registry that `fill` made."""
+    champion = lookup.by_alias("net", "champion")
+    assert champion is not None
+    assert (champion.name, champion.version, champion.model_sha256) == ("net", "1", SHA)
+    assert champion.usable
+    assert champion.run_id
+    assert lookup.by_version("net", "1") == champion
+    assert lookup.by_sha256("net", SHA) == champion
+    assert lookup.state("net") == {"champion": "1", "challenger": "2"}
+    assert [v.version for v in lookup.versions_of("net", OTHER)] == ["2", "3"]
+    assert [v.usable for v in lookup.versions_of("net", OTHER)] == [True, False]
+    stranger = lookup.by_version("net", "5")
+    assert stranger is not None
+    assert (stranger.model_sha256, stranger.usable) == ("", False)
+    for nothing in (
+        lookup.by_alias("net", "elsewhere"),
+        lookup.by_alias("unknown", "champion"),
+        lookup.by_version("net", "4"),
+        lookup.by_version("net", "99"),
+        lookup.by_sha256("net", "c" * 64),
+        lookup.by_sha256("unknown", SHA),
+    ):
+        assert nothing is None
+    holds = {
+        "name": "net",
+        "version": "1",
+        "model_sha256": SHA,
+        "champion": {"version": "1", "model_sha256": SHA},
+    }
+    assert lookup.still_holds(holds)
+    assert lookup.still_holds(holds | {"version": "2", "model_sha256": OTHER})
+    assert not lookup.still_holds(holds | {"version": "3", "model_sha256": OTHER})
+    assert not lookup.still_holds(holds | {"model_sha256": OTHER})
+    assert not lookup.still_holds(holds | {"champion": {"version": "2", "model_sha256": OTHER}})
+    assert not lookup.still_holds(holds | {"champion": None})
+    assert not lookup.champion_is("net", None)
+    assert lookup.champion_is("unknown", None)
+
+
+def test_a_sqlite_file_answers(project: Path) -> None:  # noqa: ARG001
+    fill()
+    check_answers()
+
+
+@pytest.mark.slow
+def test_a_server_answers_the_same(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_server(project) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        fill()
+        check_answers()
+
+
+def test_an_absent_file_holds_nothing(project: Path) -> None:
+    assert lookup.by_alias("net", "champion") is None
+    assert lookup.state("net") == {"champion": None, "challenger": None}
+    registration = {"name": "net", "version": "1", "model_sha256": SHA, "champion": None}
+    assert not lookup.still_holds(registration)
+    assert list(project.iterdir()) == []
+
+
+def test_a_database_without_models_holds_nothing(project: Path) -> None:
+    ensure_database()
+    assert lookup.state("net") == {"champion": None, "challenger": None}
+    assert (project / "mlflow.db").is_file()
+
+
+def test_a_file_that_is_no_database_is_told(project: Path) -> None:
+    (project / "mlflow.db").write_text("not a database, but long enough to be taken for one" * 20)
+    with pytest.raises(UserError, match=r"mlflow\.db: MLflow's database cannot be read .*move it away"):
+        lookup.by_alias("net", "champion")
+
+
+def test_looking_is_light(project: Path) -> None:
+    """A process finds out whether there is anything to do before it could have imported MLflow."""
+    ensure_database()
+    assert (project / "mlflow.db").is_file()
+    code = (
+        "import sys; from retrainer.services import lookup;"
+        "lookup.still_holds({'name': 'net', 'version': '1', 'model_sha256': '', 'champion': None});"
+        "print([m for m in ('mlflow', 'numpy', 'pandas', 'pydantic', 'ssl') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
+class Answering(BaseHTTPRequestHandler):
+    """Records what was asked, and answers what the test put into the server."""
+
+    def do_GET(self) -> None:
+        server: Any = self.server
+        server.seen.append((self.path, dict(self.headers)))
+        status, headers, body = server.answer
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def http(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:  # noqa: ARG001
+    """An HTTP server on loopback, named as the tracking server."""
+    server: Any = HTTPServer(("127.0.0.1", 0), Answering)
+    server.seen, server.answer = [], (200, {}, b"{}")
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def authorization(server: Any) -> str | None:
+    return server.seen[-1][1].get("Authorization")
+
+
+def basic(pair: str) -> str:
+    return "Basic " + base64.b64encode(pair.encode()).decode()
+
+
+def test_credentials_are_sent(http: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lookup.by_alias("net", "champion")
+    assert authorization(http) is None
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ann:p%40ss@127.0.0.1:{http.server_port}")
+    lookup.by_alias("net", "champion")
+    assert authorization(http) == basic("ann:p@ss")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret-token")
+    lookup.by_alias("net", "champion")
+    assert authorization(http) == "Bearer secret-token"
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "bob")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hidden")
+    monkeypatch.setenv("MLFLOW_WORKSPACE", "team")
+    lookup.by_alias("net", "champion")
+    assert authorization(http) == basic("bob:hidden")
+    assert {k.lower(): v for k, v in http.seen[-1][1].items()}["x-mlflow-workspace"] == "team"
+
+
+def test_a_redirect_does_not_carry_the_credentials_away(http: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret-token")
+    elsewhere = f"http://127.0.0.1:{http.server_port}/elsewhere"
+    http.answer = (302, {"Location": elsewhere}, b"")
+    with pytest.raises(UserError, match=f"redirects to {elsewhere}; give that address"):
+        lookup.by_alias("net", "champion")
+    assert len(http.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message"),
+    [
+        (500, b"oops", "HTTP 500"),
+        (200, b"<html>", "does not answer"),
+        (404, b'{"error_code": "ENDPOINT_NOT_FOUND", "message": "no such"}', "HTTP 404 no such"),
+    ],
+)
+def test_what_is_no_mlflow_server_is_told(http: Any, status: int, body: bytes, message: str) -> None:
+    http.answer = (status, {}, body)
+    with pytest.raises(UserError, match=f"MLFLOW_TRACKING_URI=http.*{message}"):
+        lookup.by_alias("net", "champion")
+
+
+def test_what_the_server_does_not_know_is_none(http: Any) -> None:
+    http.answer = (404, {}, json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "gone"}).encode())
+    assert lookup.by_version("net", "1") is None
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_an_unreachable_server_is_told_within_seconds(
+    project: Path,  # noqa: ARG001
+    monkeypatch: pytest.MonkeyPatch,
+    silent: bool,
+) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        if silent:  # it accepts, and never says a word
+            listener.listen()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ann:hidden@127.0.0.1:{listener.getsockname()[1]}")
+        assert rest.TIMEOUT_SECONDS <= 5
+        monkeypatch.setattr(rest, "TIMEOUT_SECONDS", 0.5)
+        began = time.monotonic()
+        with pytest.raises(UserError, match=r"MLFLOW_TRACKING_URI=http://127\.0\.0\.1") as caught:
+            client()
+    assert time.monotonic() - began < 5
+    assert "hidden" not in str(caught.value)
+    assert "ann" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://ann:pw@db:5432/mlflow", "postgresql://db:5432/mlflow"),
+        ("https://token@host/path", "https://host/path"),
+        ("see http://a:b@c@host now", "see http://host now"),
+        ("postgresql://db/mlflow?user=ann&password=pw", "postgresql://db/mlflow?user=ann&password=***"),
+        ("https://b/k?X-Amz-Signature=abc&x=1", "https://b/k?X-Amz-Signature=***&x=1"),
+        ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
+        ("models:/net@champion", "models:/net@champion"),
+    ],
+)
+def test_no_address_shows_its_credentials(text: str, shown: str) -> None:
+    assert without_credentials(text) == shown
+
+
+def test_a_relative_database_is_made_absolute(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tracking_uri() == f"sqlite:///{project / 'mlflow.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///below/runs.db")
+    assert sqlite_path(tracking_uri()) == project / "below/runs.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////elsewhere/runs.db")
+    assert sqlite_path(tracking_uri()) == Path("/elsewhere/runs.db")
+
+
+@pytest.mark.slow
+def test_many_processes_make_one_database(project: Path) -> None:
+    """Without a template too, when the first to come has to let MLflow fill it while the others wait."""
+    code = "from retrainer.services.database import ensure_database; ensure_database()"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "RETRAINER_MLFLOW_TEMPLATE": str(project / "none")}
+    many = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(8)]
+    assert [process.wait() for process in many] == [0] * len(many)
+    assert sorted(path.name for path in project.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
+    fill()
+    assert lookup.state("net") == {"champion": "1", "challenger": "2"}

@@ -1,0 +1,229 @@
+"""`make pipeline` on a laptop, for real: DVC, MLflow's registry and a tiny model in a project of its own."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import resource
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.project import ORDER, RECIPE, environment, made, make_project, pipeline, run, steps
+
+pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(600)]
+
+ALL = dict.fromkeys(ORDER, "ran")
+JUDGED = {"evaluate": "ran", "register": "ran"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose pipeline has run once."""
+    project = make_project(tmp_path_factory.mktemp("finished") / "project")
+    assert steps(pipeline(project)) == ALL
+    return project
+
+
+@pytest.fixture
+def project(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished project to spoil."""
+    copy = tmp_path / "project"
+    shutil.copytree(finished, copy)
+    return copy
+
+
+def champion(project: Path) -> str:
+    with sqlite3.connect(project / "mlflow.db") as database:
+        query = "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = 'champion'"
+        found = database.execute(query, (RECIPE,)).fetchall()
+    assert len(found) == 1
+    return str(found[0][0])
+
+
+def test_a_life_of_a_recipe(project: Path) -> None:
+    """Unchanged; one section changed; changed back; the source edited; the registry lost."""
+    first = made(project, "registration", "registration.json")
+    assert first["alias"] == "champion" and champion(project) == str(first["version"])
+
+    printed = pipeline(project)
+    assert steps(printed) == {}
+    assert printed.startswith(
+        "Nothing to do: tiny is up to date (version 1, champion). Report: runs/tiny/report"
+    )
+
+    assert steps(pipeline(project, "gate.alpha=0.1")) == JUDGED, "only evaluate reads the gate"
+    assert made(project, "registration", "registration.json")["version"] == first["version"], "the same model"
+
+    printed = pipeline(project, "gate.alpha=0.1", "training.seed=1")
+    assert steps(printed) == {"train": "ran", **JUDGED}
+    second = made(project, "registration", "registration.json")
+    assert second["model_sha256"] != first["model_sha256"] and second["version"] != first["version"]
+
+    printed = pipeline(project)
+    assert steps(printed) == {"train": "restored", **JUDGED}, (
+        "seen before: restored, but judged and registered afresh"
+    )
+    assert made(project, "registration", "registration.json")["model_sha256"] == first["model_sha256"]
+
+    image = project / "data" / "stripes" / "down" / "001.png"
+    image.write_bytes((project / "data" / "stripes" / "down" / "003.png").read_bytes())
+    assert steps(pipeline(project)) == ALL, "an edited source file"
+
+    for file in project.glob("mlflow.db*"):
+        file.unlink()
+    assert steps(pipeline(project)) == JUDGED, (
+        "the registry is gone: judged without a champion, registered again"
+    )
+    assert champion(project) == "1"
+    assert steps(pipeline(project)) == {}
+
+
+def test_doing_nothing_is_quick(project: Path) -> None:
+    """Under 1.5 s, measured as processor time, since tests share the machine. With make and the shell."""
+    pipeline(project)
+    command = ["make", "pipeline", f"RECIPE={RECIPE}", f"VENV={sys.prefix}"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.stdout.startswith("Nothing to do")
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5
+
+
+def test_a_failed_step_names_the_cause_and_gives_back_the_model(project: Path) -> None:
+    model = made(project, "model", "manifest.json")["model_sha256"]
+    printed = pipeline(project, "training.strategy=full", status=1)
+    assert "train: training.strategy" in printed and "stopped at train" in printed
+    assert "Traceback" not in printed and "dvc" not in printed.lower()
+    assert made(project, "model", "manifest.json")["model_sha256"] == model
+    assert steps(pipeline(project)) == {}, "and nothing of the failure stays"
+
+
+def test_other_recipes_outputs_and_locks_stay(project: Path) -> None:
+    (project / "recipes" / "other.yaml").write_text((project / "recipes" / f"{RECIPE}.yaml").read_text())
+    printed = run(
+        project, "run", "--recipe", "other", "--set", "registry.name=other", "--set", "training.seed=5"
+    )
+    assert "train" in steps(printed)
+    assert steps(pipeline(project)) == {}
+    assert json.loads((project / ".dvc" / "recipes.json").read_text())["recipes"].count("other") == 1
+
+
+def test_a_second_run_of_a_recipe_is_refused_by_name(project: Path) -> None:
+    with (project / ".run" / RECIPE / "lock").open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        held.write("4242")
+        held.flush()
+        printed = pipeline(project, status=2)
+    assert "process 4242 is running tiny" in printed
+    assert steps(pipeline(project)) == {}, "a lock falls with its process"
+
+
+def test_what_a_killed_run_leaves_is_put_right(project: Path) -> None:
+    """A cut `dvc.lock`, DVC's lock on a path by a number that lives again, half-written outputs."""
+    (project / ".run" / RECIPE / "lock").write_text(str(os.getpid()))
+    lock = project / "dvc.lock"
+    lock.write_text(lock.read_text()[: len(lock.read_text()) // 2] + "\n  - [")
+    path = str(project / "runs" / RECIPE / "model")
+    info = {"pid": os.getpid(), "cmd": "dvc repro"}
+    (project / ".dvc" / "tmp" / "rwlock").write_text(
+        json.dumps({"write": {path: info}, "read": {path: [info]}})
+    )
+    half = project / "runs" / RECIPE / ".model.4242"
+    half.mkdir()
+    assert steps(pipeline(project, "training.seed=2")) == {"train": "ran", **JUDGED}
+    assert not half.exists()
+
+
+def test_a_torn_lock_file_of_dvc_is_no_obstacle(project: Path) -> None:
+    (project / ".run" / RECIPE / "lock").write_text("4242424")
+    (project / ".dvc" / "tmp" / "rwlock").write_text('{"write": {"/so')
+    assert steps(pipeline(project)) == {}
+
+
+def test_one_step_alone(project: Path) -> None:
+    assert steps(run(project, "step", "train", "--recipe", RECIPE)) == {"train": "ran"}
+    assert steps(pipeline(project)) == {}, "it made the same bytes, and dvc.lock knows"
+    assert "did you mean 'train'" in run(project, "step", "trian", "--recipe", RECIPE, status=2)
+
+
+def test_a_moved_alias_is_not_taken_back(project: Path) -> None:
+    """A person has the last word: an unchanged pipeline leaves the champion that they chose."""
+    pipeline(project, "training.seed=1")
+    with sqlite3.connect(project / "mlflow.db") as database:
+        database.execute("UPDATE registered_model_aliases SET version = 1 WHERE alias = 'champion'")
+        database.execute("DELETE FROM registered_model_aliases WHERE alias = 'challenger'")
+    printed = pipeline(project, "training.seed=1")
+    assert steps(printed) == {} and "the champion is version 1" in printed
+    assert champion(project) == "1"
+
+
+def test_a_verdict_against_an_older_champion_is_given_again(project: Path) -> None:
+    """Killed before register, and meanwhile the champion changed: register must not refuse for ever."""
+    pipeline(project, "training.seed=1")
+    shutil.rmtree(project / "runs" / RECIPE / "registration")
+    report = project / "runs" / RECIPE / "report" / "metrics.json"
+    assert report.is_file()
+    with sqlite3.connect(project / "mlflow.db") as database:
+        database.execute("DELETE FROM registered_model_aliases")
+    assert steps(pipeline(project, "training.seed=1")) == JUDGED
+    assert made(project, "registration", "registration.json")["alias"] == "champion"
+
+
+def test_data_and_models_travel_by_dvc(project: Path, tmp_path: Path) -> None:
+    """push, commit, clone, pull: the clone has the same bytes, without a run."""
+    run_dvc(project, "push", "--run-cache")
+    for command in (("add", "-A"), ("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "model")):
+        subprocess.run(["git", *command], cwd=project, check=True)
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(project), str(clone)], check=True)
+    shutil.copytree(project / ".dvc-remote", clone / ".dvc-remote")
+    run_dvc(clone, "pull", "--run-cache", "--allow-missing")
+    assert made(clone, "model", "manifest.json") == made(project, "model", "manifest.json")
+    printed = pipeline(clone)
+    assert steps(printed) == JUDGED, "data and model are there; this clone's own registry is empty"
+
+
+def run_dvc(project: Path, *words: str) -> None:
+    command = [sys.executable, "-m", "dvc", *words]
+    done = subprocess.run(
+        command, cwd=project, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_older_commits_model_can_be_read(project: Path) -> None:
+    """DVC at a git revision sees the matrix of recipes, which therefore is in git."""
+    for command in (("add", "-A"), ("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "model")):
+        subprocess.run(["git", *command], cwd=project, check=True)
+    code = """
+from dvc.api import DVCFileSystem
+print(DVCFileSystem(".", rev="HEAD").info("runs/tiny/model")["md5"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=project, env=environment(), capture_output=True, text=True
+    )
+    assert done.stdout.strip().endswith(".dir"), done.stderr
+
+
+def test_smoke_touches_nothing_else(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "project")
+    printed = run(project, "smoke", "--recipe", RECIPE)
+    assert "tiny passes all five steps" in printed
+    status = subprocess.run(
+        ["git", "status", "--short", "--ignored"], cwd=project, capture_output=True, text=True
+    )
+    changed = {line[3:] for line in status.stdout.splitlines() if "__pycache__" not in line}
+    assert changed == {".run/"}
+    assert not (project / ".run" / RECIPE).exists()
+
+
+def test_mistakes_are_named_before_anything_runs(project: Path) -> None:
+    assert "did you mean 'digits-mlp'" in run(project, "run", "--recipe", "digits-mpl", status=2)
+    assert "training.epoch" in pipeline(project, "training.epoch=2", status=2)
+    assert "SET=epochs" in pipeline(project, "epochs=2", status=2)
