@@ -57,16 +57,22 @@ class Predictor:
     def probabilities(self, table: pa.Table) -> np.ndarray:
         """Columns of the task (`text`, `text_pair`, `image`) → float32 [N, K], in the table's order.
 
-        A row's answer does not depend on the rows beside it, but for rounding. Raises UserError when the first
-        of the task's columns is missing, or a row cannot be read.
+        A row's answer does not depend on the rows beside it, but for rounding. Raises UserError when the
+        first of the task's columns is missing, or a row cannot be read.
         """
         import numpy as np
+        import pyarrow as pa
 
         needed = self.task.columns[0]
         if needed not in table.column_names:
             found = ", ".join(table.column_names) or "none"
             raise UserError(
                 f"the input has no column '{needed}', which this model reads; its columns: {found}"
+            )
+        if "origin" not in table.column_names:
+            # So that an error names the row's place in the whole table.
+            table = table.append_column(
+                "origin", pa.array([f"row {n}" for n in range(len(table))], pa.string())
             )
         answers: np.ndarray = np.zeros((len(table), len(self.labels)), np.float32)
         for start in range(0, len(table), _ROWS_AT_ONCE):
@@ -117,7 +123,7 @@ def _layout(network: Network) -> torch.memory_format:
 
 
 def _exact(device: torch.device) -> AbstractContextManager[Any]:
-    """Convolutions in float32 proper: by default cuDNN rounds to 10 bits, and a CPU would answer otherwise."""
+    """Convolutions in float32 proper: cuDNN's default rounds to 10 bits, and a CPU would answer otherwise."""
     import torch
 
     if device.type != "cuda":

@@ -118,7 +118,7 @@ def registered_names(root: Path) -> dict[str, str]:
     base = read_yaml(root / PARAMS)
     names = {registry_name(base): registry_name(base)}
     for stem in _recipe_stems(root):
-        names.setdefault(registry_name(merge(base, read_yamlrecipe_file(root, stem)))), stem)
+        names.setdefault(registry_name(merge(base, read_yaml(recipe_file(root, stem)))), stem)
     return names
 
 

@@ -25,7 +25,7 @@ task: {kind: image_classification, size: 12, channels: 1}
 backbone: {family: mlp, hidden: [16]}
 training: {strategy: scratch, epochs: 2, batch_size: 32, learning_rate: 1e-2}
 compute: {device: cpu, dtype: float32, threads: 1}
-evaluation: {resamples: 100}
+evaluation: {resamples: 100, baseline: false}
 """
 
 

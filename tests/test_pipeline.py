@@ -104,6 +104,7 @@ def test_a_failed_step_names_the_cause_and_gives_back_the_model(project: Path) -
     assert steps(pipeline(project)) == {}, "and nothing of the failure stays"
 
 
+@pytest.mark.slow
 def test_other_recipes_outputs_and_locks_stay(project: Path) -> None:
     (project / "recipes" / "other.yaml").write_text((project / "recipes" / f"{RECIPE}.yaml").read_text())
     printed = run(
@@ -124,6 +125,7 @@ def test_a_second_run_of_a_recipe_is_refused_by_name(project: Path) -> None:
     assert steps(pipeline(project)) == {}, "a lock falls with its process"
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_leaves_is_put_right(project: Path) -> None:
     """A cut `dvc.lock`, DVC's lock on a path by a number that lives again, half-written outputs."""
     (project / ".run" / RECIPE / "lock").write_text(str(os.getpid()))
@@ -152,6 +154,7 @@ def test_one_step_alone(project: Path) -> None:
     assert "did you mean 'train'" in run(project, "step", "trian", "--recipe", RECIPE, status=2)
 
 
+@pytest.mark.slow
 def test_a_moved_alias_is_not_taken_back(project: Path) -> None:
     """A person has the last word: an unchanged pipeline leaves the champion that they chose."""
     pipeline(project, "training.seed=1")
@@ -163,6 +166,7 @@ def test_a_moved_alias_is_not_taken_back(project: Path) -> None:
     assert champion(project) == "1"
 
 
+@pytest.mark.slow
 def test_a_verdict_against_an_older_champion_is_given_again(project: Path) -> None:
     """Killed before register, and meanwhile the champion changed: register must not refuse for ever."""
     pipeline(project, "training.seed=1")
@@ -175,6 +179,7 @@ def test_a_verdict_against_an_older_champion_is_given_again(project: Path) -> No
     assert made(project, "registration", "registration.json")["alias"] == "champion"
 
 
+@pytest.mark.slow
 def test_data_and_models_travel_by_dvc(project: Path, tmp_path: Path) -> None:
     """push, commit, clone, pull: the clone has the same bytes, without a run."""
     run_dvc(project, "push", "--run-cache")

@@ -38,7 +38,7 @@ def interval(figure: dict[str, Any]) -> str:
 
 
 def p_value(p: float) -> str:
-    return f"{p:.2g}" if p >= 1e-4 else f"{p:.0e}"
+    return "<1e-9" if p < 1e-9 else f"{p:.0e}" if p < 1e-3 else f"{p:.2g}"
 
 
 def points(difference: float) -> str:

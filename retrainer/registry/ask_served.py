@@ -16,7 +16,7 @@ def main(uri: str, inputs: str, answers: str) -> None:
     import pyarrow.parquet as pq
     from mlflow.pyfunc import load_model
 
-    served = load_model(uri)
+    served = load_model(uri, suppress_warnings=True)
     frame = served.predict(pq.read_table(inputs).to_pandas())
     found = {"answers": frame.to_dict(orient="records"), "strays": strays()}
     Path(answers).write_text(json.dumps(found), encoding="utf-8")

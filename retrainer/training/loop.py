@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from retrainer.models._network import Network
 from retrainer.settings import Compute, Training
 from retrainer.tasks._protocol import ClassificationTask
 from retrainer.training._progress import Progress
+from retrainer.training._vocabulary import words_in_use
 from retrainer.training.compute import prepare
 from retrainer.training.feeder import (
     Batch,
@@ -63,7 +64,10 @@ def fit(
     network.to(device=device, memory_format=memory_format(network))
     bar = Progress(training.epochs, len(train[0]), progress)
     try:
-        with own_randomness(training.seed, device):
+        splits = [train[0]] if validation is None else [train[0], validation[0]]
+        # A frozen table costs nothing.
+        words = nullcontext() if training.strategy == "frozen" else words_in_use(network.body, task, splits)
+        with own_randomness(training.seed, device), words:
             strategy = plan(network, task, train, validation, training, compute, device)
             history = _Run(strategy, task, training, compute, bar).epochs(on_epoch)
     finally:
