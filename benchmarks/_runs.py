@@ -1,4 +1,4 @@
-"""Runs one recipe's steps in a directory of its own and reads the figures: what every accuracy table here is made from."""
+"""Runs one recipe's steps in a directory of its own and reads the figures that accuracy tables are made of."""
 
 from __future__ import annotations
 
@@ -46,7 +46,11 @@ def machine() -> dict[str, Any]:
     from importlib.metadata import version
 
     info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line] if info.exists() else []
+    names = (
+        [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        if info.exists()
+        else []
+    )
     packages = ("torch", "torchvision", "transformers", "tokenizers", "scikit-learn", "mlflow", "dvc")
     return {
         "cpu": names[0] if names else platform.processor(),

@@ -44,7 +44,10 @@ def sentiment(into: Path) -> list[Row]:
     """The default recipe, three seeds on its own split, then on two other splits."""
     rows = [_row("sentiment-minilm", None, [], seed, into) for seed in range(3)]
     for salt in ("a", "b"):
-        rows += [_row(f"sentiment-minilm, split {salt}", None, [f"split.salt={salt}"], seed, into) for seed in range(3)]
+        rows += [
+            _row(f"sentiment-minilm, split {salt}", None, [f"split.salt={salt}"], seed, into)
+            for seed in range(3)
+        ]
     return rows
 
 
@@ -53,7 +56,7 @@ def digits(into: Path) -> list[Row]:
 
 
 def transfer(into: Path) -> list[Row]:
-    """ResNet-18 on 10 examples a class of five unseen digits: from the other five digits' model, and from scratch."""
+    """ResNet-18 on 10 examples a class of five digits: from a model of the other five, and from scratch."""
     backbone = into / "backbone"
     run_recipe("digits-backbone", [], backbone)
     start = [f"backbone.weights={backbone / 'model'}"]
@@ -90,7 +93,7 @@ STUDIES: dict[str, Callable[[Path], list[Row]]] = {
 
 def table(rows: list[Row]) -> str:
     """One line a name: mean accuracy over its seeds, the baseline on the same rows, the gap in points."""
-    lines = [f"{'':32} {'seeds':>5} {'n':>5} {'accuracy':>9} {'± sd':>7} {'baseline':>9} {'points':>7} {'train s':>8}"]
+    lines = [f"{'':32} seeds     n  accuracy    ± sd  baseline  points  train s"]
     for name in dict.fromkeys(row["name"] for row in rows):
         mine = [row for row in rows if row["name"] == name]
         mean = statistics.mean(row["accuracy"] for row in mine)
@@ -111,7 +114,9 @@ def main(names: list[str]) -> None:
             rows = STUDIES[name](Path(into))
         for row in rows:  # no path of this machine in what is kept
             row["overrides"] = [text for text in row["overrides"] if "path" not in text and "/" not in text]
-        (RESULTS / f"{name}.json").write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+        (RESULTS / f"{name}.json").write_text(
+            json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n"
+        )
         print(table(rows), flush=True)
 
 

@@ -1,7 +1,7 @@
 """The command line of every step: what DVC runs on a laptop and Kubeflow runs in an image.
 
-    python -m components train --settings .run/NAME/settings.json --dataset DIR --model DIR
-    python -m components train --task '{…}' --backbone '{…}' … --dataset DIR --model DIR --executor-output FILE
+python -m components train --settings .run/NAME/settings.json --dataset DIR --model DIR
+python -m components train --task '{…}' --backbone '{…}' … --dataset DIR --model DIR --executor-output FILE
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ def parser_of(contract: Contract) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m components {contract.name}", allow_abbrev=False)
     for name, port in contract.ports.items():
         required = port.direction != "view"
-        parser.add_argument(f"--{name}", type=Path, required=required, help=f"{port.direction}: {port.artifact}")
+        parser.add_argument(
+            f"--{name}", type=Path, required=required, help=f"{port.direction}: {port.artifact}"
+        )
     for name in contract.sections:
         parser.add_argument(f"--{name}", metavar="JSON", help=f"the section '{name}' of the settings")
     parser.add_argument("--settings", type=Path, help="resolved settings: every section not given as JSON")
@@ -76,8 +78,8 @@ def main(argv: list[str]) -> int:
         print(f"usage: python -m components {{{','.join(STEPS)}}} …", file=sys.stderr)
         return 2
     die_with_runner(os.environ.get("RETRAINER_RUNNER_PID"))
-    # Threads that wait must sleep: by default they spin, and beside another busy process a training becomes ten times
-    # slower. Read when torch is imported, which no step does before this.
+    # Threads that wait must sleep: by default they spin, and beside another busy process a training becomes
+    # ten times slower. Read when torch is imported, which no step does before this.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         step = step_named(argv[0])

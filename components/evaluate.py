@@ -5,7 +5,15 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from retrainer.contract import ClassificationView, HtmlView, InDataset, InModel, Metadata, MetricsView, OutArtifact
+from retrainer.contract import (
+    ClassificationView,
+    HtmlView,
+    InDataset,
+    InModel,
+    Metadata,
+    MetricsView,
+    OutArtifact,
+)
 from retrainer.settings import Compute, Evaluation, Gate, Registry
 
 

@@ -20,6 +20,6 @@ def train(
     sections = {"task": task, "backbone": backbone, "training": training, "compute": compute}
     start = weights.fetch(backbone) if reads_weights(backbone, training) else None
     with TrainRun({name: section.plain() for name, section in sections.items()}, dataset) as run:
-        made = train_model(dataset, model, **sections, weights=start, on_epoch=run.epoch)
+        made = train_model(dataset, model, task, backbone, training, compute, start, run.epoch)
         run.finish(made["model_sha256"])
     return {"model": made}

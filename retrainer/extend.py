@@ -30,10 +30,14 @@ def load(package: str, name: str, setting: str) -> ModuleType:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name and name.startswith(error.name):
-                raise UserError(f"{setting}: no module {name}; expected the file {name.replace('.', '/')}.py") from None
+                raise UserError(
+                    f"{setting}: no module {name}; expected the file {name.replace('.', '/')}.py"
+                ) from None
             raise
     if name not in builtin_names(package):
-        raise UserError(f"{setting}: no '{name}' in retrainer/{package}{nearest(name, builtin_names(package))}")
+        raise UserError(
+            f"{setting}: no '{name}' in retrainer/{package}{nearest(name, builtin_names(package))}"
+        )
     return importlib.import_module(f"retrainer.{package.replace('/', '.')}.{name}")
 
 

@@ -36,7 +36,9 @@ class Resolved:
         return SECTIONS[name].parse(self.settings[name], name)
 
 
-def resolve(recipe: str | None, overrides: list[str], root: Path = Path(), directory: Path | None = None) -> Resolved:
+def resolve(
+    recipe: str | None, overrides: list[str], root: Path = Path(), directory: Path | None = None
+) -> Resolved:
     """Settles a recipe's settings and writes `settings.json` into `directory` (`.run/<recipe>`).
 
     Raises UserError that names the setting, the file and the cure.
@@ -158,7 +160,7 @@ def validate(merged: Mapping[str, Any]) -> dict[str, Section]:
 
 
 def pin(sections: dict[str, Section], root: Path, memory: Path) -> dict[str, Section]:
-    """Turns every mutable reference into a digest; digests of files are remembered in the directory `memory`."""
+    """Turns every mutable reference into a digest; file digests are remembered in `memory`."""
     from retrainer.data.ingest import choose_kind, source_digest
     from retrainer.models import reads_weights
     from retrainer.services import storage, weights

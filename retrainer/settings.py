@@ -74,7 +74,9 @@ class Source(OpenSection):
     # Classes are names, also where YAML reads them as numbers.
     model_config = ConfigDict(frozen=True, extra="allow", coerce_numbers_to_str=True)
 
-    kind: str = Field("", description="a file of retrainer/data/sources or plugins.x; empty: by the path's suffix")
+    kind: str = Field(
+        "", description="a file of retrainer/data/sources or plugins.x; empty: by the path's suffix"
+    )
     path: str = Field("", description="file, directory, archive or s3:// address")
     test_path: str = Field("", description="your own test set, in the same form as `path`")
     text: str = Field("text", description="column of the text")
@@ -91,7 +93,9 @@ class Source(OpenSection):
 
 
 class Split(Section):
-    test: float = Field(0.2, ge=0, lt=1, description="share of rows for the test, by hash of content or group")
+    test: float = Field(
+        0.2, ge=0, lt=1, description="share of rows for the test, by hash of content or group"
+    )
     validation: float = Field(0.1, ge=0, lt=1, description="share of rows that choose the epoch")
     train_per_class: int = Field(0, ge=0, description="keep so many training rows a class; 0 keeps all")
     validation_per_class: int = Field(0, ge=0, description="the same for the validation rows")
@@ -109,10 +113,12 @@ class Backbone(OpenSection):
     family: str = Field("transformers", description="a file of retrainer/models or plugins.x")
     weights: str = Field(
         "none",
-        description="none, imagenet, package:NAME, models:/NAME@ALIAS, a hub id, a local directory or .safetensors",
+        description="none, imagenet, package:NAME, models:/NAME@ALIAS, a hub id, a directory or .safetensors",
     )
     revision: str = Field("", description="hub revision; resolve turns it into a commit")
-    weights_sha256: str = Field("", description="sha256 (or model_sha256) the weights must have; resolve fills it")
+    weights_sha256: str = Field(
+        "", description="sha256 (or model_sha256) the weights must have; resolve fills it"
+    )
     code_digest: str = Field("", description="written by resolve: sha256 of a plug-in's code")
 
 
@@ -120,8 +126,12 @@ class Training(Section):
     strategy: Literal["scratch", "frozen", "full"] = Field("full", description="what is trained")
     epochs: int = Field(3, ge=1, description="passes over the training rows")
     batch_size: int = Field(32, ge=1, description="rows a step")
-    learning_rate: float = Field(1e-3, gt=0, description="peak rate of the head, or of everything from scratch")
-    backbone_learning_rate: float = Field(0.0, ge=0, description="peak rate of the backbone; 0: a tenth of the head's")
+    learning_rate: float = Field(
+        1e-3, gt=0, description="peak rate of the head, or of everything from scratch"
+    )
+    backbone_learning_rate: float = Field(
+        0.0, ge=0, description="peak rate of the backbone; 0: a tenth of the head's"
+    )
     weight_decay: float = Field(0.01, ge=0, description="AdamW's decay, on matrices only")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="rate after the warm-up")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that raise the rate from 0")
@@ -135,7 +145,9 @@ class Training(Section):
 
 class Compute(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="autocast format of the forward pass")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="autocast format of the forward pass"
+    )
     threads: int = Field(0, ge=0, description="CPU threads; 0: the physical cores")
     packages: dict[str, str] = Field({}, description="written by resolve: versions that change numbers")
 
@@ -156,7 +168,9 @@ class Gate(Section):
 
 
 class Registry(Section):
-    name: str = Field("model", min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", description="registered model")
+    name: str = Field(
+        "model", min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", description="registered model"
+    )
 
 
 SECTIONS: dict[str, type[Section]] = {

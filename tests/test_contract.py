@@ -10,7 +10,7 @@ from retrainer.settings import Training
 
 
 def test_ports_and_sections_are_told_apart() -> None:
-    def step(dataset: InDataset, model: OutModel, training: Training) -> Metadata:
+    def step(dataset: InDataset, model: OutModel, training: Training) -> Metadata:  # noqa: ARG001
         return {}
 
     contract = contract_of(step)
@@ -20,7 +20,7 @@ def test_ports_and_sections_are_told_apart() -> None:
 
 
 def test_a_parameter_that_is_neither_is_refused() -> None:
-    def step(dataset: InDataset, epochs: int) -> Metadata:
+    def step(dataset: InDataset, epochs: int) -> Metadata:  # noqa: ARG001
         return {}
 
     with pytest.raises(TypeError, match=r"step\(epochs=…\) must be a port or a section"):

@@ -315,6 +315,9 @@ def test_a_server_registers_and_serves_the_same(
         assert Predictor.load(champion.directory).model_sha256 == made["model_sha256"]
         check_no_secret(made, tmp_path)
         check_scoring_server(project, address)
+    with pytest.raises(UserError, match=f"MLFLOW_TRACKING_URI={address} does not answer") as caught:
+        register_model(model, report, project.folder / "registration", NET)
+    assert "swordfish" not in str(caught.value)
 
 
 def check_no_secret(made: dict[str, Any], folder: Path) -> None:

@@ -38,7 +38,9 @@ def test_a_section_survives_its_own_json(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(SECTIONS))
 def test_every_setting_says_what_it_is_for(name: str) -> None:
     fields = SECTIONS[name].model_fields
-    undescribed = [key for key, field in fields.items() if not field.description and key not in ("device", "seed")]
+    undescribed = [
+        key for key, field in fields.items() if not field.description and key not in ("device", "seed")
+    ]
     assert not undescribed
 
 

@@ -32,7 +32,7 @@ class Range:
 
 def range_chart(rows: list[Range], label: str) -> str:
     """Values and intervals under each other on one axis of shares."""
-    left, right, line, width = 232, 96, 34, 760
+    left, right, line, width = 268, 76, 34, 880
     # The axis begins a little below the lowest interval, on a tenth.
     start = max(0.0, math.floor(min(row.low for row in rows) * 10 - 0.3) / 10)
     height = len(rows) * line + 30
@@ -49,7 +49,7 @@ def range_chart(rows: list[Range], label: str) -> str:
     for number, row in enumerate(rows):
         y, kind = number * line + line / 2 + 2, "own" if row.own else "rival"
         parts.append(
-            f'<text class="name {kind}" x="0" y="{y + 4:.1f}">{escape(shortened(row.title, 34))}</text>'
+            f'<text class="name {kind}" x="0" y="{y + 4:.1f}">{escape(shortened(row.title, 36))}</text>'
         )
         parts.append(
             f'<line class="range {kind}" x1="{x(row.low):.1f}" x2="{x(row.high):.1f}" y1="{y}" y2="{y}"/>'
@@ -108,7 +108,7 @@ def _dot(x: float, y: float, series: int) -> str:
 
 def heat_map(labels: Sequence[str], counts: Sequence[Sequence[int]], label: str) -> str:
     """Confusion counts: a row per true class, shaded by its share of that class; errors in another colour."""
-    cell = 46 if len(labels) <= 8 else 34 if len(labels) <= 16 else 26
+    cell = max(26, min(52, 640 // len(labels)))
     name = min(170, 24 + 7 * max(len(shortened(text, 22)) for text in labels))
     width, top = name + cell * len(labels) + 8, name - 10
     parts = [_svg(width, top + cell * len(labels) + 6, label, fixed=True)]

@@ -6,6 +6,7 @@ Legend: N rows, F features.
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +17,19 @@ if TYPE_CHECKING:
 
 # The largest side of an image, in pixels: grey, and in colour, where more only lets the regression overfit.
 _SIDES = {1: 32, 3: 16}
-# The furthest a standardised pixel may lie from its mean, and the rows that C = 1 would suit.
+# The furthest a standardised pixel may lie from its mean.
 _FURTHEST = 3.0
+# C is this many over the number of rows, and no more than _SOFTEST.
 _SOFT_ROWS = 40
 _SOFTEST = 0.1
 _MOST_FEATURES = 50_000
 _MOST_COEFFICIENTS = 5_000_000
 _PAIR = " _pair_ "
+_WORD = re.compile(r"\w")
+_WORDS = {"analyzer": "word", "ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"}
+_CHARACTERS = {"analyzer": "char", "ngram_range": (1, 3), "token_pattern": None}
 # Fewer words than one in so many characters: a language that is written without spaces.
-_CHARACTERS_A_WORD = 15
+_CHARACTERS_A_WORD = 12
 
 
 @dataclass(frozen=True)
@@ -48,22 +53,14 @@ def text_features(train: pa.Table, test: pa.Table, classes: int) -> Features:
 
     before, after = _texts(train), _texts(test)
     spaced = sum(len(text.split()) for text in before) * _CHARACTERS_A_WORD >= sum(map(len, before))
-    vectors = TfidfVectorizer(
-        analyzer="word" if spaced else "char",
-        ngram_range=(1, 2) if spaced else (1, 3),
-        token_pattern=r"(?u)\b\w+\b",
-        sublinear_tf=True,
-        max_features=min(_MOST_FEATURES, _MOST_COEFFICIENTS // classes),
-    )
-    try:
-        fitted = vectors.fit_transform(before)
-    except ValueError:
-        # Not one word in all texts (only signs, or nothing): every text looks alike to this baseline.
-        vectors.set_params(analyzer="char", ngram_range=(1, 1))
-        before, after = [f"{text} " for text in before], [f"{text} " for text in after]
-        fitted = vectors.fit_transform(before)
-    title = "TF-IDF + logistic regression"
-    return Features("tfidf_linear", title, fitted, vectors.transform(after), softness=10.0)
+    units = _WORDS if spaced and any(map(_WORD.search, before)) else _CHARACTERS
+    most = min(_MOST_FEATURES, _MOST_COEFFICIENTS // classes)
+    vectors = TfidfVectorizer(**units, sublinear_tf=True, max_features=most)
+    # The space at the end lets a text without a character have a feature.
+    fitted = vectors.fit_transform([f"{text} " for text in before])
+    asked = vectors.transform([f"{text} " for text in after])
+    note = "" if units is _WORDS else "of characters"
+    return Features("tfidf_linear", "TF-IDF + logistic regression", fitted, asked, softness=10.0, note=note)
 
 
 def _texts(table: pa.Table) -> list[str]:
@@ -87,8 +84,9 @@ def pixel_features(train: pa.Table, test: pa.Table, classes: int) -> Features:  
     scale = np.where(std > 0, std, 1.0)
     fitted, asked = (((one - mean) / scale).clip(-_FURTHEST, _FURTHEST) for one in (before, after))
     height, width = size
-    title = f"logistic regression on {height}×{width} pixels"
-    return Features("pixels_linear", title, fitted, asked, softness=min(_SOFTEST, _SOFT_ROWS / len(fitted)))
+    softness = min(_SOFTEST, _SOFT_ROWS / len(fitted))
+    title, note = "pixels + logistic regression", f"{height}×{width} pixels"
+    return Features("pixels_linear", title, fitted, asked, softness, note)
 
 
 def _shape(encoded: list[bytes]) -> tuple[tuple[int, int], int]:

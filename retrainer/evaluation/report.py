@@ -149,7 +149,7 @@ def _mistakes(mistakes: list[Mistake], report: Report) -> str:
     main = report["metrics"][words.main_metric(report)]
     wrong = round((1 - main["value"]) * main["n"])
     which = f"{len(mistakes)} of {wrong:,} wrong answers" if wrong > len(mistakes) else "All wrong answers"
-    about = f"{which}, the surest first. Look here for wrong labels, and for what misleads the model."
+    about = f"{which}, the surest first, with the probabilities that the model gave."
     shown = "".join(map(_mistake, mistakes))
     return section("Most confidently wrong", quiet(about), f'<div class="{kind}">{shown}</div>')
 
@@ -160,9 +160,9 @@ def _mistake(miss: Mistake) -> str:
     texts = "".join(f'<blockquote dir="auto">{escape(text)}</blockquote>' for text in miss.texts)
     return (
         f'<div class="miss">{image}{texts}<p><span class="given">{escape(_names(miss.decided))}</span> '
-        f"answered with {miss.confidence:.3f}</p>"
-        f'<p><span class="true">{escape(_names(miss.wanted))}</span> is true, '
-        f"given {miss.truth_probability:.3f}</p><p>{escape(miss.where)}</p></div>"
+        f"was the answer: {miss.confidence:.3f}</p>"
+        f'<p><span class="true">{escape(_names(miss.wanted))}</span> is true: '
+        f"{miss.truth_probability:.3f}</p><p>{escape(miss.where)}</p></div>"
     )
 
 

@@ -71,8 +71,6 @@ def rescore(
         if predictor.task.multi_label != multi_label:
             kinds = "several labels a row", "one label a row"
             raise UserError(f"it gives {kinds[multi_label]}, this task wants {kinds[not multi_label]}")
-        if not set(predictor.task.columns) & set(test.column_names):
-            raise UserError(f"it reads {' and '.join(predictor.task.columns)}, which the rows do not have")
         told = ask(predictor, test)
     except UserError as error:
         return Rescored(None, {}, str(error))
@@ -93,9 +91,12 @@ def _strangers(told: Answers, known: tuple[str, ...]) -> str:
 def fit_baselines(
     train: pa.Table, test: pa.Table, multi_label: bool, settings: Evaluation
 ) -> tuple[list[Baseline], str]:
-    """The majority class and the cheap linear model; and why there is no linear one, else ""."""
+    """The majority class and the cheap linear model; and why there is no linear one, else "".
+
+    Raises UserError when there are no training rows.
+    """
     if not len(train):
-        return [], "the dataset has no training rows"
+        raise UserError("the dataset has no training rows, so there is no baseline; lower split.test")
     found = [majority(label_rows(train), label_rows(test), multi_label)]
     if not settings.baseline:
         return found, "evaluation.baseline is false"

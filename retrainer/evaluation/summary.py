@@ -75,13 +75,13 @@ def _verdict(report: Report) -> list[str]:
 def _where(registration: dict[str, Any], report_path: Path) -> list[str]:
     lines = []
     if registration:
-        version, alias = registration["version"], registration.get("alias")
-        lines += _field(
-            "model", f"{registration['name']}, version {version}" + (f", {alias}" if alias else "")
-        )
-        lines += _field(
-            "MLflow run", str(registration.get("run_id") or registration.get("evaluation_run_id") or "–")
-        )
+        held = f"version {registration['version']}, {registration['alias']}"
+        champion = registration.get("champion")
+        if champion and champion["version"] != registration["version"]:
+            held += f" (the champion is version {champion['version']})"
+        lines += _field("model", f"{registration['name']}, {held}")
+        lines.append(f"{'MLflow runs':<{_LABEL}}{registration['train_run_id']} (train)")
+        lines.append(f"{'':<{_LABEL}}{registration['evaluation_run_id']} (evaluate)")
     return [*lines, f"{'report':<{_LABEL}}{report_path}"]
 
 

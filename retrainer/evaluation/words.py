@@ -77,9 +77,9 @@ def detectable(report: Report) -> str:
     smallest, rows = gate["smallest_difference"], report["rows"]
     if smallest is None:
         return f"{rows:,} test rows are too few to show that any model is better than another"
-    given = "assuming" if gate["discordant_assumed"] else "as"
-    share = f"{100 * gate['discordant_share']:.3g}% of the rows"
+    share = f"on {100 * gate['discordant_share']:.3g}% of the rows only one of two models is right"
+    given = f"if {share}" if gate["discordant_assumed"] else f"as {share}"
     return (
         f"{100 * smallest:.1f} points in accuracy is the smallest gain that {rows:,} test rows show with "
-        f"probability {gate['power']:g}, {given} two models differ on {share}"
+        f"probability {gate['power']:g}, {given}"
     )

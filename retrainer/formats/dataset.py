@@ -1,6 +1,6 @@
 """The dataset on disk: Parquet shards by split and a manifest that answers for every row.
 
-    <split>-00000.parquet   columns of SCHEMA that the data has; Hugging Face `datasets` opens them as they are
+    <split>-00000.parquet   the data's columns of SCHEMA; Hugging Face `datasets` opens them as they are
     dropped.parquet         origin and reason of every row left out, if any
     manifest.json           format version, schema, counts per split and class, sources, sha256 per file,
                             and `content_sha256`, which depends on no order, sharding, path or machine
@@ -23,7 +23,14 @@ import pyarrow.parquet as pq
 
 from retrainer import __version__
 from retrainer.errors import UserError
-from retrainer.formats.files import MANIFEST, canonical_json, hash_files, read_manifest, whole_directory, write_json
+from retrainer.formats.files import (
+    MANIFEST,
+    canonical_json,
+    hash_files,
+    read_manifest,
+    whole_directory,
+    write_json,
+)
 
 KIND = "dataset"
 FORMAT_VERSION = 1
@@ -63,7 +70,9 @@ def content_hash(splits: dict[str, pa.Table]) -> str:
     """One sha256 for all rows of all splits, whatever their order."""
     total = hashlib.sha256()
     for split in sorted(splits):
-        digests = sorted(row_digest(row) for batch in splits[split].to_batches(1024) for row in batch.to_pylist())
+        digests = sorted(
+            row_digest(row) for batch in splits[split].to_batches(1024) for row in batch.to_pylist()
+        )
         total.update(split.encode() + len(digests).to_bytes(8, "big"))
         for digest in digests:
             total.update(digest)
@@ -74,14 +83,21 @@ def _schema(table: pa.Table) -> pa.Schema:
     """Our columns in a fixed order, with the note by which `datasets` decodes images."""
     names = [name for name in SCHEMA if name in table.column_names]
     features: dict[str, Any] = {n: {"dtype": "string", "_type": "Value"} for n in names}
-    features |= {"labels": {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"}} if "labels" in names else {}
+    features |= (
+        {"labels": {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"}}
+        if "labels" in names
+        else {}
+    )
     features |= {"image": {"_type": "Image"}} if "image" in names else {}
     note = json.dumps({"info": {"features": features}}, sort_keys=True)
     return pa.schema([(name, SCHEMA[name]) for name in names], metadata={"huggingface": note})
 
 
 def write_dataset(
-    path: Path, splits: dict[str, pa.Table], dropped: pa.Table | None = None, extra: dict[str, Any] | None = None
+    path: Path,
+    splits: dict[str, pa.Table],
+    dropped: pa.Table | None = None,
+    extra: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes a whole dataset directory and returns its manifest.
 

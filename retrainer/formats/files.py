@@ -18,7 +18,9 @@ MANIFEST = "manifest.json"
 
 def canonical_json(value: Any) -> bytes:
     """One spelling per value: sorted keys, no spaces, no NaN; what every digest is taken over."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
 
 
 def digest_of(value: Any) -> str:
@@ -103,5 +105,13 @@ def verify_files(directory: Path, expected: dict[str, str]) -> None:
     found = hash_files(directory)
     for name in sorted(expected.keys() | found.keys()):
         if found.get(name) != expected.get(name):
-            state = "is missing" if name not in found else "was altered" if name in expected else "does not belong"
-            raise UserError(f"{directory / name} {state}: its sha256 does not match {MANIFEST}; make the step again")
+            state = (
+                "is missing"
+                if name not in found
+                else "was altered"
+                if name in expected
+                else "does not belong"
+            )
+            raise UserError(
+                f"{directory / name} {state}: its sha256 does not match {MANIFEST}; make the step again"
+            )

@@ -9,15 +9,13 @@ artifacts/model/               the model directory, byte for byte
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrainer.registry import served_code
+from retrainer.services.connection import environment, settle_environment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +39,7 @@ def save_bundle(model: Path, sample: pa.Table, into: Path, model_id: str, run_id
 
     `sample` holds raw inputs: its columns are those that the model is asked with, its first rows the example.
     """
+    settle_environment()
     from mlflow.models import Model
     from mlflow.pyfunc import save_model
 
@@ -48,7 +47,7 @@ def save_bundle(model: Path, sample: pa.Table, into: Path, model_id: str, run_id
     modules, packages = served_code.needed(about["family"], about["task"]["kind"])
     frame = raw_frame(sample)
     written = Model(artifact_path="model", run_id=run_id, model_uuid=model_id, model_id=model_id)
-    with tempfile.TemporaryDirectory() as scratch, _environment(_DURING_SAVE):
+    with tempfile.TemporaryDirectory() as scratch, environment(_DURING_SAVE):
         # A copy under the name that it has inside: MLflow follows no link, as DVC may have made here.
         inside = Path(shutil.copytree(model, Path(scratch) / "model"))
         save_model(
@@ -94,16 +93,3 @@ def _forget_places(written: Model, into: Path) -> None:
     for artifact in flavor["artifacts"].values():
         artifact["uri"] = artifact["path"]
     written.save(str(into / "MLmodel"))
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value

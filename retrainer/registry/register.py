@@ -24,7 +24,7 @@ from retrainer.formats.report import SAMPLE, read_report
 from retrainer.registry.versions import verified_version
 from retrainer.services import lineage, lookup, tracking
 from retrainer.services.address import registry_uri, sqlite_path, tracking_uri, without_credentials
-from retrainer.services.connection import client
+from retrainer.services.connection import client, explained
 from retrainer.services.database import locked
 from retrainer.services.lookup import CHALLENGER, CHAMPION
 from retrainer.services.readers import MODEL_SHA256, RegisteredVersion
@@ -32,6 +32,7 @@ from retrainer.services.runs import DATASET_SHA256, SETTINGS_SHA256
 from retrainer.settings import Registry
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from mlflow import MlflowClient
 
 FORMAT_VERSION = 1
@@ -52,21 +53,34 @@ def register_model(model: Path, report: Path, out: Path, registry: Registry) -> 
         raise UserError(f"{report} judges another model than {model}; run evaluate again")
     sample = pq.read_table(report / SAMPLE)
     mlflow = client()
-    evaluation = tracking.log_evaluation(report, model)
-    training = tracking.train_run(mlflow, model)
-    tags = _tags(model, about, gate) | {"train_run_id": training, "evaluation_run_id": evaluation}
-    with _registry_lock(registry.name):
-        champion = lookup.by_alias(registry.name, CHAMPION)
-        if champion is not None and champion.usable and champion.model_sha256 == about["model_sha256"]:
-            version = champion
-        else:
-            refuse_if_moved(registry.name, gate["champion"])
-            version = verified_version(mlflow, registry.name, model, sample, tags)
-            _move_alias(mlflow, version, gate)
-        registration = _registration(version, gate, tags)
+    with explained():
+        evaluation = tracking.log_evaluation(report, model)
+        training = tracking.train_run(mlflow, model)
+        tags = _tags(model, about, gate) | {"train_run_id": training, "evaluation_run_id": evaluation}
+        with _registry_lock(registry.name):
+            version = _placed(mlflow, registry.name, model, sample, tags, gate)
+            registration = _registration(version, gate, tags)
     with whole_directory(out) as aside:
         write_json(aside / FILE, registration)
     return registration
+
+
+def _placed(
+    mlflow: MlflowClient,
+    name: str,
+    model: Path,
+    sample: pa.Table,
+    tags: Mapping[str, str],
+    gate: Mapping[str, Any],
+) -> RegisteredVersion:
+    """The model's version, its alias where the gate wants it. Must run under the name's lock."""
+    champion = lookup.by_alias(name, CHAMPION)
+    if champion is not None and champion.usable and champion.model_sha256 == tags[MODEL_SHA256]:
+        return champion
+    refuse_if_moved(name, gate["champion"])
+    version = verified_version(mlflow, name, model, sample, tags)
+    _move_alias(mlflow, version, gate)
+    return version
 
 
 def refuse_if_moved(name: str, judged: dict[str, Any] | None) -> None:

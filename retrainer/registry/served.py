@@ -68,7 +68,8 @@ def _is_pixels(value: list[Any]) -> bool:
 def _text_column(values: list[Any]) -> pa.Array:
     for row, value in enumerate(values):
         if not isinstance(value, str):
-            raise ValueError(f"row {row}: expected a string, found {type(value).__name__}")
+            found = "nothing" if value is None or value != value else type(value).__name__
+            raise ValueError(f"row {row}: expected a string, found {found}")
     return pa.array(values, pa.string())
 
 

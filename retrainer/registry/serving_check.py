@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,15 +13,14 @@ import pyarrow.parquet as pq
 
 from retrainer.errors import UserError
 from retrainer.registry.bundle import raw_frame
-from retrainer.services.address import registry_uri, tracking_uri, without_credentials
+from retrainer.services.isolated import Failed, run_isolated
 from retrainer.services.readers import RegisteredVersion
 
 # A probability may differ by this much: another machine, number of threads or device.
 TOLERANCE = 1e-4
 
 _ASK = Path(__file__).with_name("ask_served.py")
-_SECONDS = 600
-_TAIL = 400
+_TIMEOUT_SECONDS = 600.0
 
 # Labels that evaluate gave to a row, and every label's probability.
 Stored = tuple[list[str], dict[str, float]]
@@ -38,7 +34,7 @@ def check_serving(version: RegisteredVersion, sample: pa.Table, labels: list[str
     Raises UserError that says what differed from the stored predictions, or why it does not answer at all.
     """
     uri = f"models:/{version.name}/{version.version}"
-    found = _ask(uri, sample)
+    found = ask(uri, sample)
     if found["strays"]:
         raise UserError(f"{uri} does not serve by itself: it imported {found['strays'][0]}")
     if difference := _difference(found["answers"], _stored(sample, labels)):
@@ -71,29 +67,16 @@ def _undecided(label: str, probabilities: Mapping[str, float]) -> bool:
     return min(abs(own - 0.5), max(probabilities.values()) - own) <= 2 * TOLERANCE
 
 
-def _ask(uri: str, sample: pa.Table) -> dict[str, Any]:
-    """Runs `ask_served.py` where nothing of this project can be found, nor any cache of weights."""
+def ask(uri: str, sample: pa.Table) -> dict[str, Any]:
+    """What `ask_served.py` finds in an isolated process. Raises UserError when it finds nothing."""
     with tempfile.TemporaryDirectory() as scratch:
-        inputs, answers, cwd = (Path(scratch) / name for name in ("inputs.parquet", "answers.json", "empty"))
-        cwd.mkdir()
+        inputs, answers, empty = (
+            Path(scratch) / name for name in ("inputs.parquet", "answers.json", "empty")
+        )
+        empty.mkdir()
         pq.write_table(pa.Table.from_pandas(raw_frame(sample), preserve_index=False), inputs)
-        caches = dict.fromkeys(("HF_HOME", "TORCH_HOME", "XDG_CACHE_HOME"), str(cwd))
-        places = {"MLFLOW_TRACKING_URI": tracking_uri(), "MLFLOW_REGISTRY_URI": registry_uri()}
-        command = [sys.executable, "-I", "-B", str(_ASK), uri, str(inputs), str(answers)]
-        environment = os.environ | caches | places | {"HF_HUB_OFFLINE": "1"}
         try:
-            done = subprocess.run(
-                command,
-                cwd=cwd,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise UserError(f"{uri} does not serve: no answer within {_SECONDS} s") from None
-        if done.returncode != 0:
-            reason = without_credentials(" ".join(done.stderr.split()))[-_TAIL:]
-            raise UserError(f"{uri} does not serve in a process of its own: {reason}")
+            run_isolated(_ASK, [uri, str(inputs), str(answers)], empty, _TIMEOUT_SECONDS)
+        except Failed as error:
+            raise UserError(f"{uri} does not serve in a process of its own: {error}") from None
         return dict(json.loads(answers.read_text(encoding="utf-8")))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_EXPERIMENT = "retrainer"
 ARTIFACTS = "mlartifacts"
+_MESSAGE_CHARACTERS = 500
 
 # What a person has set stays. MLflow's own patience with a dead server is several minutes.
 _ENVIRONMENT = {
@@ -39,20 +42,42 @@ def settle_environment() -> None:
         logging.getLogger(logger).setLevel(logging.WARNING)
 
 
+@contextmanager
+def environment(values: dict[str, str]) -> Iterator[None]:
+    """These variables while the block runs, for what MLflow takes from nowhere else."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
 def client() -> MlflowClient:
     """Raises UserError when a server does not answer, or a sqlite file is not of this MLflow's making."""
     settle_environment()
     check_reachable()
     ensure_database()
     from mlflow import MlflowClient
+
+    with explained():
+        made = MlflowClient(tracking_uri=tracking_uri(), registry_uri=registry_uri())
+        made.search_experiments(max_results=1)  # opens the database
+    return made
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """What MLflow raises inside becomes a UserError: its own words may hold an address with a password."""
     from mlflow.exceptions import MlflowException
 
     try:
-        made = MlflowClient(tracking_uri=tracking_uri(), registry_uri=registry_uri())
-        made.search_experiments(max_results=1)  # opens the database
+        yield
     except MlflowException as error:
         raise UserError(_cure(str(error))) from None
-    return made
 
 
 def _cure(message: str) -> str:
@@ -60,7 +85,7 @@ def _cure(message: str) -> str:
     if "out-of-date database schema" in line:
         path = sqlite_path(tracking_uri())
         return f"{path} was made by an older MLflow: copy it, then run `mlflow db upgrade sqlite:///{path}`"
-    return f"MLFLOW_TRACKING_URI={without_credentials(tracking_uri())}: {line}"
+    return f"MLFLOW_TRACKING_URI={without_credentials(tracking_uri())}: {line[:_MESSAGE_CHARACTERS]}"
 
 
 def experiment_id(mlflow: MlflowClient) -> str:

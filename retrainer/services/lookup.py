@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from retrainer.services.address import is_server, registry_uri
+from retrainer.services.address import is_server, registry_uri, tracking_uri
 from retrainer.services.readers import RegisteredVersion, reader_of
 
 CHAMPION = "champion"
@@ -56,7 +56,7 @@ def still_holds(registration: Mapping[str, Any]) -> bool:
 
 
 def check_reachable() -> None:
-    """Raises UserError within seconds when the registry is a server that does not answer."""
-    uri = registry_uri()
-    if is_server(uri):
-        reader_of(uri).by_alias("any", CHAMPION)
+    """Raises UserError within seconds when a server that MLflow is told to use does not answer."""
+    for uri in {tracking_uri(), registry_uri()}:
+        if is_server(uri):
+            reader_of(uri).by_alias("any", CHAMPION)

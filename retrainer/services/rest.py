@@ -17,7 +17,7 @@ import urllib.request
 from typing import Any
 
 from retrainer.errors import UserError
-from retrainer.services.address import without_credentials
+from retrainer.services.address import tracking_uri, without_credentials
 
 TIMEOUT_SECONDS = 5.0
 _PREFIX = "/api/2.0/mlflow/"
@@ -56,7 +56,8 @@ def ask(uri: str, path: str, query: dict[str, str]) -> dict[str, Any] | None:
 
 
 def unreachable(uri: str, reason: str) -> UserError:
-    where = without_credentials(f"MLFLOW_TRACKING_URI={uri} does not answer ({reason})")
+    name = "MLFLOW_TRACKING_URI" if uri == tracking_uri() else "MLFLOW_REGISTRY_URI"
+    where = without_credentials(f"{name}={uri} does not answer ({reason})")
     return UserError(f"{where}; start that server, correct the address, or unset it to use mlflow.db here")
 
 

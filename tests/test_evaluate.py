@@ -1,0 +1,302 @@
+"""Evaluation from real, tiny models to a sealed report with a verdict."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from retrainer.errors import UserError
+from retrainer.evaluation import rows
+from retrainer.evaluation.evaluate import Champion, evaluate_model
+from retrainer.evaluation.views import views
+from retrainer.formats.dataset import IMAGE, write_dataset
+from retrainer.formats.report import read_report
+from retrainer.predict import Predictor
+from retrainer.settings import Backbone, Compute, Evaluation, Gate, Task, Training
+from retrainer.training.compute import resolve_compute
+from retrainer.training.train import train_model
+
+SIDE = 8
+COMPUTE = resolve_compute(Compute(device="cpu", dtype="float32", threads=1))
+QUICK = Evaluation(resamples=100)
+KINDS = ("across", "down", "plain")
+
+
+def picture(kind: str, draw: np.random.Generator) -> dict[str, Any]:
+    wave = np.tile(np.where(np.arange(SIDE) // 2 % 2, 210.0, 40.0), (SIDE, 1))
+    pixels = {"across": wave.T, "down": wave, "plain": np.full((SIDE, SIDE), 120.0)}[kind]
+    noisy = (pixels + draw.normal(0, 60, pixels.shape)).clip(0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noisy).save(buffer, "PNG")
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def table(kinds: tuple[str, ...], count: int, seed: int, several: bool = False) -> pa.Table:
+    draw = np.random.default_rng(seed)
+    chosen = [kinds[n % len(kinds)] for n in range(count)]
+    labels = [[kind, "striped"] if kind != "plain" else [] for kind in chosen] if several else [[k] for k in chosen]
+    return pa.table(
+        {
+            "image": pa.array([picture(kind, draw) for kind in chosen], IMAGE),
+            "labels": pa.array(labels, pa.list_(pa.string())),
+            "id": [f"row-{seed}-{n}" for n in range(count)],
+            "origin": [f"folder/file.csv:row {n}" for n in range(count)],
+        }
+    )
+
+
+def made(folder: Path, kinds: tuple[str, ...] = KINDS, several: bool = False, epochs: int = 6) -> tuple[Path, Path]:
+    """A dataset and a model trained on it."""
+    data, model = folder / "dataset", folder / "model"
+    splits = {name: table(kinds, count, seed, several) for seed, (name, count) in enumerate(SIZES.items())}
+    write_dataset(data, splits)
+    task = Task(kind="image_classification", multi_label=several, size=SIDE, channels=1)
+    backbone = Backbone(family="mlp", hidden=[16])
+    training = Training(strategy="scratch", epochs=epochs, learning_rate=1e-2, batch_size=16)
+    train_model(data, model, task, backbone, training, COMPUTE, None, lambda *_: None, progress=False)
+    return data, model
+
+
+SIZES = {"train": 90, "validation": 15, "test": 60}
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return made(tmp_path_factory.mktemp("three"))
+
+
+@pytest.fixture(scope="module")
+def weak(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that knows two of the three classes."""
+    return made(tmp_path_factory.mktemp("weak"), ("across", "down"))[1]
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return made(tmp_path_factory.mktemp("several"), several=True, epochs=10)
+
+
+@pytest.fixture(scope="module")
+def report(three: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("report") / "report"
+    evaluate_model(*three, out, QUICK, Gate(), COMPUTE, None, "stripes")
+    return out
+
+
+def judged(
+    pair: tuple[Path, Path], out: Path, champion: Path | None, gate: Gate | None = None
+) -> dict[str, Any]:
+    held = None
+    if champion is not None:
+        digest = json.loads((champion / "manifest.json").read_text())["model_sha256"]
+        held = Champion("7", digest, champion)
+    return evaluate_model(*pair, out, QUICK, gate or Gate(), COMPUTE, held)
+
+
+def test_the_first_good_model_becomes_champion(three: tuple[Path, Path], report: Path) -> None:
+    told = read_report(report)
+    assert told["gate"]["verdict"] == "champion"
+    assert told["gate"]["champion"] is None and told["champion"] is None
+    assert told["gate"]["reasons"] == ["there is no champion yet"]
+    assert told["rows"] == 60 and told["metrics"]["accuracy"]["n"] == 60
+    assert told["metrics"]["accuracy"]["value"] > 0.8
+    assert told["model_sha256"] == json.loads((three[1] / "manifest.json").read_text())["model_sha256"]
+    assert set(told["baselines"]) == {"majority", "pixels_linear"}
+    assert told["baselines"]["majority"]["metrics"]["accuracy"]["value"] == pytest.approx(1 / 3, abs=1e-6)
+    assert told["labels"] == list(KINDS)
+
+
+def test_every_test_row_is_kept_with_its_answer(three: tuple[Path, Path], report: Path) -> None:
+    kept, told = pq.read_table(report / "predictions.parquet"), read_report(report)
+    assert kept.column_names == ["origin", "id", "labels", "decided", "correct", "probabilities"]
+    assert kept["id"].to_pylist() == [f"row-2-{n}" for n in range(60)]
+    assert np.mean(kept["correct"]) == pytest.approx(told["metrics"]["accuracy"]["value"], abs=1e-6)
+    test = pq.read_table(three[0] / "test-00000.parquet")
+    expected = Predictor.load(three[1]).probabilities(test)
+    assert np.array_equal(np.stack(kept["probabilities"].to_numpy()), expected)
+    likeliest = [[told["labels"][n]] for n in expected.argmax(axis=1)]
+    assert kept["decided"].to_pylist() == likeliest
+
+
+def test_the_sample_holds_raw_inputs_of_every_class_beside_their_answers(report: Path) -> None:
+    sample, kept = pq.read_table(report / "sample.parquet"), pq.read_table(report / "predictions.parquet")
+    assert sample.column_names == ["row", "image", "labels", "decided", "correct", "probabilities"]
+    assert len(sample) == 32
+    assert {row[0] for row in sample["labels"].to_pylist()} == set(KINDS)
+    places = sample["row"].to_pylist()
+    assert places == sorted(set(places))
+    for name in ("labels", "decided", "probabilities"):
+        assert sample[name].to_pylist() == kept[name].take(places).to_pylist()
+
+
+def test_large_inputs_make_the_sample_smaller(report: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = pq.read_table(report / "predictions.parquet")
+    test = table(KINDS, 60, 2)
+    monkeypatch.setattr(rows, "SAMPLE_BYTES", 1000)
+    few = rows.sample_table(test, kept, ("image",))
+    assert 2 < len(few) < 32
+    monkeypatch.setattr(rows, "SAMPLE_BYTES", 1)
+    assert len(rows.sample_table(test, kept, ("image",))) == rows.FEWEST_ROWS
+
+
+def test_the_same_inputs_give_the_same_bytes_and_name_no_place(
+    three: tuple[Path, Path], report: Path, tmp_path: Path
+) -> None:
+    again = tmp_path / "again"
+    evaluate_model(*three, again, QUICK, Gate(), COMPUTE, None, "stripes")
+    names = sorted(path.name for path in report.iterdir())
+    assert names == ["manifest.json", "metrics.json", "predictions.parquet", "report.html", "sample.parquet"]
+    for name in names:
+        content = (report / name).read_bytes()
+        assert content == (again / name).read_bytes(), name
+        assert str(three[0].parent).encode() not in content, name
+
+
+def test_an_altered_report_is_refused(report: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(report, copy)
+    path = copy / "metrics.json"
+    path.write_text(path.read_text().replace('"challenger"', '"champion"') + " ")
+    with pytest.raises(UserError, match=r"metrics\.json was altered"):
+        read_report(copy)
+
+
+def test_the_champion_itself_stays_champion_and_is_not_scored_twice(
+    three: tuple[Path, Path], tmp_path: Path
+) -> None:
+    digest = json.loads((three[1] / "manifest.json").read_text())["model_sha256"]
+    # Its directory is not even there: nothing of it is read.
+    told = evaluate_model(
+        *three, tmp_path / "out", QUICK, Gate(), COMPUTE, Champion("3", digest, tmp_path / "nowhere")
+    )
+    assert told["gate"]["verdict"] == "champion"
+    assert told["gate"]["reasons"] == ["it is the champion already"]
+    assert told["champion"]["same"] and not told["champion"]["compared"]
+    assert told["gate"]["champion"] == {"version": "3", "model_sha256": digest}
+
+
+def test_a_better_model_beats_a_champion_that_lacks_a_class(
+    three: tuple[Path, Path], weak: Path, tmp_path: Path
+) -> None:
+    told = judged(three, tmp_path / "out", weak)
+    assert told["gate"]["verdict"] == "champion"
+    champion = told["champion"]
+    assert champion["compared"] and champion["difference"] > 0.2
+    assert champion["note"] == "it does not know 'plain': 20 rows are wrong for it from the start"
+    assert champion["metrics"]["accuracy"]["value"] <= 2 / 3
+    assert champion["better"] - champion["worse"] == pytest.approx(champion["difference"] * 60)
+    assert champion["p_value"] == told["gate"]["p_value"] < 0.05
+    assert "log_loss" not in champion["metrics"]
+
+
+def test_a_worse_model_is_a_challenger(three: tuple[Path, Path], weak: Path, tmp_path: Path) -> None:
+    told = judged((three[0], weak), tmp_path / "out", three[1])
+    assert told["gate"]["verdict"] == "challenger"
+    # The candidate's own report counts the class that it never saw.
+    assert told["labels"] == ["across", "down"]
+    assert [c["label"] for c in told["per_class"]] == ["across", "down", "plain"]
+    assert told["per_class"][2]["recall"] == 0.0
+
+
+def newer(model: Path, folder: Path) -> Path:
+    copy = folder / "newer"
+    shutil.copytree(model, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps(manifest | {"format_version": 99, "model_sha256": "f" * 64}))
+    return copy
+
+
+@pytest.mark.parametrize("case", ["newer format", "several labels", "altered"])
+def test_a_champion_that_cannot_be_compared_stays(
+    case: str, three: tuple[Path, Path], several: tuple[Path, Path], weak: Path, tmp_path: Path
+) -> None:
+    champion = several[1]
+    if case == "newer format":
+        champion = newer(weak, tmp_path)
+    if case == "altered":
+        champion = tmp_path / "altered"
+        shutil.copytree(weak, champion)
+        (champion / "model.safetensors").write_bytes(b"no weights")
+    told = judged(three, tmp_path / "out", champion)
+    assert told["gate"]["verdict"] == "challenger"
+    (reason,) = told["gate"]["reasons"]
+    said = {"newer format": "format 99", "several labels": "several labels a row", "altered": "was altered"}
+    assert reason.startswith("the champion cannot be compared on these rows: ") and said[case] in reason
+    assert not told["champion"]["compared"] and told["gate"]["p_value"] is None
+    assert told["gate"]["champion"]["version"] == "7"
+    assert str(tmp_path) not in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_several_labels_a_row(several: tuple[Path, Path], tmp_path: Path) -> None:
+    told = judged(several, tmp_path / "out", None)
+    assert told["labels"] == ["across", "down", "striped"]
+    assert told["metrics"]["subset_accuracy"]["value"] > 0.5
+    assert set(told["baselines"]["pixels_linear"]["metrics"]) == {"subset_accuracy", "micro_f1", "macro_f1"}
+    assert told["confusion"] is None
+    assert views(tmp_path / "out")["confusion"] == {}
+    kept = pq.read_table(tmp_path / "out" / "predictions.parquet")
+    probabilities = np.stack(kept["probabilities"].to_numpy())
+    chosen = [[told["labels"][n] for n in np.flatnonzero(row > 0.5)] for row in probabilities]
+    assert kept["decided"].to_pylist() == chosen
+
+
+def test_the_views_are_what_kubeflow_itself_would_log(report: Path) -> None:
+    from kfp.dsl import ClassificationMetrics
+
+    shown, told = views(report), read_report(report)
+    counts = [[0] * 3 for _ in range(3)]
+    for true, given, number in told["confusion"]["cells"]:
+        counts[true][given] = number
+    expected = ClassificationMetrics()
+    expected.log_confusion_matrix(list(KINDS), counts)
+    assert shown["confusion"] == {"confusionMatrix": expected.metadata["confusionMatrix"]}
+    assert shown["metrics"]["accuracy"] == told["metrics"]["accuracy"]["value"]
+    assert shown["metrics"]["verdict"] == "champion"
+
+
+def test_two_classes_have_a_roc_curve(weak: Path, tmp_path: Path) -> None:
+    from kfp.dsl import ClassificationMetrics
+
+    judged((weak.parent / "dataset", weak), tmp_path / "out", None)
+    points = views(tmp_path / "out")["confusion"]["confidenceMetrics"]
+    expected = ClassificationMetrics()
+    expected.log_roc_curve([0.1], [0.9], [0.5])
+    assert set(points[0]) == set(expected.metadata["confidenceMetrics"][0])
+    rates = [(p["falsePositiveRate"], p["recall"]) for p in points]
+    assert rates == sorted(rates) and rates[0] == (0.0, 0.0) and rates[-1] == (1.0, 1.0)
+    assert all(np.isfinite(p["confidenceThreshold"]) for p in points)
+    area = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in zip(rates, rates[1:], strict=False))
+    assert area > 0.9
+
+
+def test_without_the_cheap_baseline_the_report_says_why(three: tuple[Path, Path], tmp_path: Path) -> None:
+    told = evaluate_model(
+        *three, tmp_path / "out", Evaluation(resamples=100, baseline=False), Gate(), COMPUTE, None
+    )
+    assert set(told["baselines"]) == {"majority"}
+    assert told["no_baseline"] == "evaluation.baseline is false"
+
+
+def test_a_floor_makes_a_challenger_even_of_the_first(three: tuple[Path, Path], tmp_path: Path) -> None:
+    told = judged(three, tmp_path / "out", None, Gate(min_accuracy=1.0))
+    if told["metrics"]["accuracy"]["value"] < 1.0:
+        assert told["gate"]["verdict"] == "challenger"
+        assert "gate.min_accuracy" in told["gate"]["reasons"][0]
+
+
+@pytest.mark.parametrize(("empty", "said"), [("test", "no test rows"), ("train", "no training rows")])
+def test_rows_are_needed(empty: str, said: str, three: tuple[Path, Path], tmp_path: Path) -> None:
+    splits = {name: table(KINDS, 0 if name == empty else 9, 1) for name in SIZES}
+    write_dataset(tmp_path / "dataset", splits)
+    with pytest.raises(UserError, match=said):
+        evaluate_model(tmp_path / "dataset", three[1], tmp_path / "out", QUICK, Gate(), COMPUTE, None)
+    assert not (tmp_path / "out").exists()
