@@ -1,4 +1,4 @@
-"""Runs one recipe's steps in a directory of its own and reads the figures that accuracy tables are made of."""
+"""Runs a recipe's steps in a directory of its own and reads the figures that accuracy tables are made of."""
 
 from __future__ import annotations
 

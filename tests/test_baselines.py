@@ -22,7 +22,10 @@ BAD = ("an awful grim day", "grim food, awful wine", "such an awful grim film", 
 
 
 def texts(rows: list[tuple[str, list[str]]], pairs: list[str] | None = None) -> pa.Table:
-    columns = {"text": pa.array([text for text, _ in rows], pa.string()), "labels": [names for _, names in rows]}
+    columns = {
+        "text": pa.array([text for text, _ in rows], pa.string()),
+        "labels": [names for _, names in rows],
+    }
     return pa.table(columns | ({"text_pair": pairs} if pairs else {}))
 
 
@@ -86,7 +89,9 @@ def test_both_texts_of_a_pair_are_read() -> None:
 
 
 def test_languages_without_spaces_are_read_by_characters() -> None:
-    train = texts([("这部电影非常好看我们都很喜欢它", ["good"])] * 3 + [("这部电影非常糟糕我们都讨厌它了", ["bad"])] * 3)
+    train = texts(
+        [("这部电影非常好看我们都很喜欢它", ["good"])] * 3 + [("这部电影非常糟糕我们都讨厌它了", ["bad"])] * 3
+    )
     found = linear(train, texts([("好看我们喜欢", ["good"]), ("糟糕讨厌", ["bad"])]), False, seed=0)
     assert found.answers.correct.all()
     assert found.note == "of characters"
@@ -118,8 +123,12 @@ def test_digits_are_read_off_their_pixels() -> None:
 
 def test_large_and_coloured_images_are_made_small() -> None:
     draw = np.random.default_rng(0)
-    red = [draw.integers(0, 90, (60, 80, 3), dtype=np.uint8) + np.array([160, 0, 0], np.uint8) for _ in range(4)]
-    blue = [draw.integers(0, 90, (40, 40, 3), dtype=np.uint8) + np.array([0, 0, 160], np.uint8) for _ in range(4)]
+    red = [
+        draw.integers(0, 90, (60, 80, 3), dtype=np.uint8) + np.array([160, 0, 0], np.uint8) for _ in range(4)
+    ]
+    blue = [
+        draw.integers(0, 90, (40, 40, 3), dtype=np.uint8) + np.array([0, 0, 160], np.uint8) for _ in range(4)
+    ]
     table = images(red + blue, ["red"] * 4 + ["blue"] * 4)
     assert pixel_features(table, table, classes=2).train.shape == (8, 16 * 16 * 3)
     assert linear(table, table, False, seed=0).answers.correct.all()
@@ -146,4 +155,8 @@ def test_one_class_or_no_input_is_no_baseline() -> None:
 
 
 def test_label_rows_takes_missing_labels_as_none() -> None:
-    assert label_rows(pa.table({"labels": pa.array([["a"], None, []], pa.list_(pa.string()))})) == [["a"], [], []]
+    assert label_rows(pa.table({"labels": pa.array([["a"], None, []], pa.list_(pa.string()))})) == [
+        ["a"],
+        [],
+        [],
+    ]

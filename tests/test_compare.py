@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import comb
 
 import numpy as np
@@ -55,7 +56,7 @@ def test_the_smallest_difference_has_the_power_it_claims(rows: int, share: float
 
 def test_more_rows_show_smaller_differences() -> None:
     found = [smallest_difference(rows, 0.1, 0.05, 0.8) for rows in (20, 100, 1000, 10_000, 1_000_000)]
-    assert all(a is not None and b is not None and a > b for a, b in zip(found, found[1:], strict=False))
+    assert all(a is not None and b is not None and a > b for a, b in pairwise(found))
 
 
 def test_too_few_rows_show_nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,11 @@ def picture(kind: str, draw: np.random.Generator) -> dict[str, Any]:
 def table(kinds: tuple[str, ...], count: int, seed: int, several: bool = False) -> pa.Table:
     draw = np.random.default_rng(seed)
     chosen = [kinds[n % len(kinds)] for n in range(count)]
-    labels = [[kind, "striped"] if kind != "plain" else [] for kind in chosen] if several else [[k] for k in chosen]
+    labels = (
+        [[kind, "striped"] if kind != "plain" else [] for kind in chosen]
+        if several
+        else [[k] for k in chosen]
+    )
     return pa.table(
         {
             "image": pa.array([picture(kind, draw) for kind in chosen], IMAGE),
@@ -54,7 +59,9 @@ def table(kinds: tuple[str, ...], count: int, seed: int, several: bool = False) 
     )
 
 
-def made(folder: Path, kinds: tuple[str, ...] = KINDS, several: bool = False, epochs: int = 6) -> tuple[Path, Path]:
+def made(
+    folder: Path, kinds: tuple[str, ...] = KINDS, several: bool = False, epochs: int = 6
+) -> tuple[Path, Path]:
     """A dataset and a model trained on it."""
     data, model = folder / "dataset", folder / "model"
     splits = {name: table(kinds, count, seed, several) for seed, (name, count) in enumerate(SIZES.items())}
@@ -192,7 +199,7 @@ def test_a_better_model_beats_a_champion_that_lacks_a_class(
     champion = told["champion"]
     assert champion["compared"] and champion["difference"] > 0.2
     assert champion["note"] == "it does not know 'plain': 20 rows are wrong for it from the start"
-    assert champion["metrics"]["accuracy"]["value"] <= 2 / 3
+    assert champion["metrics"]["accuracy"]["value"] < 0.67
     assert champion["better"] - champion["worse"] == pytest.approx(champion["difference"] * 60)
     assert champion["p_value"] == told["gate"]["p_value"] < 0.05
     assert "log_loss" not in champion["metrics"]
@@ -211,7 +218,9 @@ def newer(model: Path, folder: Path) -> Path:
     copy = folder / "newer"
     shutil.copytree(model, copy)
     manifest = json.loads((copy / "manifest.json").read_text())
-    (copy / "manifest.json").write_text(json.dumps(manifest | {"format_version": 99, "model_sha256": "f" * 64}))
+    (copy / "manifest.json").write_text(
+        json.dumps(manifest | {"format_version": 99, "model_sha256": "f" * 64})
+    )
     return copy
 
 
@@ -274,7 +283,7 @@ def test_two_classes_have_a_roc_curve(weak: Path, tmp_path: Path) -> None:
     rates = [(p["falsePositiveRate"], p["recall"]) for p in points]
     assert rates == sorted(rates) and rates[0] == (0.0, 0.0) and rates[-1] == (1.0, 1.0)
     assert all(np.isfinite(p["confidenceThreshold"]) for p in points)
-    area = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in zip(rates, rates[1:], strict=False))
+    area = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairwise(rates))
     assert area > 0.9
 
 

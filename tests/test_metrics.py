@@ -39,8 +39,13 @@ def several(rows: int, classes: int, seed: int = 0) -> Answers:
 
 @pytest.mark.parametrize(
     ("hits", "rows", "low", "high"),
-    [(10, 20, 0.299298, 0.700702), (0, 10, 0.0, 0.277533), (10, 10, 0.722467, 1.0), (81, 263, 0.255274, 0.366227)],
-)  # fmt: skip
+    [
+        (10, 20, 0.299298, 0.700702),
+        (0, 10, 0.0, 0.277533),
+        (10, 10, 0.722467, 1.0),
+        (81, 263, 0.255274, 0.366227),
+    ],
+)
 def test_wilson_as_published(hits: int, rows: int, low: float, high: float) -> None:
     found = wilson(hits, rows, 0.95)
     assert found["low"] == pytest.approx(low, abs=1e-4)

@@ -145,8 +145,8 @@ def _cell(corner: tuple[float, float], size: int, count: int, total: int, right:
 
 
 def _svg(width: float, height: float, label: str, fixed: bool = False) -> str:
-    size = f' width="{width}"' if fixed else ""
-    return f'<svg viewBox="0 0 {width} {height}"{size} role="img" aria-label="{escape(label)}">'
+    size = f'width="{width}"' if fixed else 'class="wide"'
+    return f'<svg viewBox="0 0 {width} {height}" {size} role="img" aria-label="{escape(label)}">'
 
 
 def _bounds(values: list[float]) -> tuple[float, float]:

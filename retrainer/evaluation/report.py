@@ -100,7 +100,7 @@ def _rivals(report: Report) -> str:
     )
     return section(
         "Against the others on the same rows",
-        range_chart(ranges, f"{title} with intervals"),
+        f'<div class="scroll">{range_chart(ranges, f"{title} with intervals")}</div>',
         table(["compared with"], [title, "the model is better by", "p"], rows),
         quiet(about),
         *map(quiet, notes),

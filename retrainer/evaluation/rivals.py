@@ -73,7 +73,9 @@ def rescore(
             raise UserError(f"it gives {kinds[multi_label]}, this task wants {kinds[not multi_label]}")
         told = ask(predictor, test)
     except UserError as error:
-        return Rescored(None, {}, str(error))
+        # Where the champion lies on this machine is nobody's matter.
+        place = str(champion.directory)
+        return Rescored(None, {}, str(error).replace(f"{place}/", "its ").replace(place, "it"))
     return Rescored(told.correct, _compared(told, settings), _strangers(told, predictor.labels))
 
 

@@ -44,6 +44,8 @@ th, td { padding: 7px 10px 7px 0; border-bottom: 1px solid var(--rule); vertical
 tr:last-child td { border-bottom: 0; }
 .num { text-align: right; white-space: nowrap; }
 .scroll { overflow-x: auto; }
+.scroll svg { max-width: none; }
+.scroll svg.wide { width: 100%; min-width: 620px; }
 td.label { overflow-wrap: anywhere; min-width: 120px; }
 .bar { display: inline-block; height: 7px; border-radius: 4px; background: var(--own); vertical-align: top; }
 .track { display: inline-block; width: 84px; height: 7px; border-radius: 4px; background: var(--grid);
@@ -76,8 +78,8 @@ figcaption { margin-bottom: 8px; }
 .miss img.enlarged { image-rendering: pixelated; }
 .miss blockquote { margin: 0 0 9px; }
 .miss p { margin: 0; font-size: 13px; color: var(--quiet); }
-.miss .given { color: var(--wrong); font-weight: 600; }
-.miss .true { color: var(--good); font-weight: 600; }
+.miss .given { color: var(--wrong); font-weight: 600; unicode-bidi: isolate; }
+.miss .true { color: var(--good); font-weight: 600; unicode-bidi: isolate; }
 details summary { cursor: pointer; color: var(--own); font-size: 14px; margin-top: 10px; }
 .facts { display: grid; grid-template-columns: max-content 1fr; gap: 4px 18px; margin: 0; font-size: 13.5px; }
 .facts dd { margin: 0; overflow-wrap: anywhere; }

@@ -49,13 +49,12 @@ def points(difference: float) -> str:
 def rivals(report: Report) -> list[tuple[str, dict[str, Any]]]:
     """(title, figures) of what the model is compared with on the same rows: champion first, then baselines.
 
-    The figures have `metrics`, and `difference` and `p_value` of the model against it.
+    The figures have `metrics`, `note`, and `difference` and `p_value` of the model against it.
     """
+    champion = report["champion"]
     found = []
-    champion, gate = report["champion"], report["gate"]
     if champion and champion["compared"]:
-        against = {"difference": champion["difference"], "p_value": gate["p_value"], "note": champion["note"]}
-        found.append((f"champion (version {champion['version']})", champion | against))
+        found.append((f"champion (version {champion['version']})", champion))
     cheap = [name for name in sorted(report["baselines"]) if name != "majority"]
     for name in [*cheap, "majority"]:
         found.append((report["baselines"][name]["title"], report["baselines"][name]))

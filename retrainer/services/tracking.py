@@ -36,6 +36,7 @@ REPORT_SHA256 = "report_sha256"
 _SYSTEM_SAMPLE_SECONDS = 1.0
 _SYSTEM_SAMPLES = 2
 _LEAVE_SECONDS = 60.0
+_REASON_CHARACTERS = 300
 
 
 class TrainRun:
@@ -79,7 +80,7 @@ class TrainRun:
         if self._worker.is_alive():
             self._error = TimeoutError(f"not written after {_LEAVE_SECONDS:.0f} s")
         if self._error is not None:
-            reason = without_credentials(" ".join(str(self._error).split()))
+            reason = without_credentials(" ".join(str(self._error).split()))[:_REASON_CHARACTERS]
             print(f"train: MLflow's run is incomplete ({reason}); the model is not affected", file=sys.stderr)
 
     def _work(self) -> None:
