@@ -37,7 +37,8 @@ def evaluate(
 
     with tempfile.TemporaryDirectory() as scratch:
         champion = fetch_champion(registry.name, Path(scratch))
-        result = evaluate_model(dataset, model, report, evaluation, gate, resolve_compute(compute), champion)
+        machine = resolve_compute(compute)
+        result = evaluate_model(dataset, model, report, evaluation, gate, machine, champion, registry.name)
     shown = views(report)
     if html is not None:
         html.parent.mkdir(parents=True, exist_ok=True)

@@ -271,7 +271,7 @@ def test_our_own_model_also_gives_size_and_channels(family: str, tmp_path: Path)
 
 def test_our_own_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     digits = our_directory(tmp_path / "digits", build("mlp", {"hidden": [12, 8]}, pixels(16)), "mlp")
-    with pytest.raises(UserError, match="digits is of family 'mlp'; set backbone.family to it"):
+    with pytest.raises(UserError, match=r"digits is of family 'mlp'; set backbone.family to it"):
         build("torchvision", {}, pixels(16), digits)
     with pytest.raises(UserError, match=r"digits is 256-12-8, the settings say 256-12; set backbone\.hidden"):
         build("mlp", {"hidden": [12]}, pixels(16), digits)
@@ -448,9 +448,7 @@ def test_imagenet_weights_that_cannot_be_had_end_in_a_cure(
 # --- Hugging Face: text --------------------------------------------------------------------------------
 
 
-def test_text_preprocessing_is_read_from_the_directory(
-    encoder: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_text_preprocessing_is_read_from_the_directory(encoder: Callable[[str], Path]) -> None:
     made = {kind: build("transformers", {}, TOKENS, encoder(kind)) for kind in READS_TEXT}
     assert made["bert"].preprocessing == {
         "kind": "tokens",

@@ -1,10 +1,11 @@
-"""Sources in S3, against a real server on loopback: rclone's, where it is installed."""
+"""Sources in S3, against a real server on loopback: rclone's, which the lock brings."""
 
 from __future__ import annotations
 
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,7 +34,8 @@ def serves_s3(rclone: str) -> bool:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """Address of the server, and the directory whose folders are its buckets."""
-    rclone = shutil.which("rclone")
+    beside_python = str(Path(sys.executable).parent)
+    rclone = shutil.which("rclone", path=beside_python) or shutil.which("rclone")
     if rclone is None or not serves_s3(rclone):
         pytest.skip("no rclone with `serve s3` on the PATH (1.65 or newer)")
     root = tmp_path_factory.mktemp("s3")

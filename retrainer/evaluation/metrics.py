@@ -65,11 +65,6 @@ def headline(answers: Answers, settings: Evaluation) -> dict[str, Figure]:
     return {"accuracy": share, **{name: value for name, value in figures.items() if name != "micro_f1"}}
 
 
-def main_metric(multi_label: bool) -> str:
-    """The share of rows that are right: what the paired test and the gate speak of."""
-    return "subset_accuracy" if multi_label else "accuracy"
-
-
 def per_class(answers: Answers) -> list[dict[str, Any]]:
     right, given, support = np.split(_counts(answers, np.zeros(answers.rows, dtype=np.int64))[0], 3)
     table = []

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -21,8 +22,9 @@ from retrainer.formats.model import DESCRIPTION, WEIGHTS, read_model
 from retrainer.models._network import Batch, Body
 
 BODY = "body."
-_DRAWS = {"normal_", "uniform_", "trunc_normal_", "erfinv_", "orthogonal_"}
-_DRAWS |= {f"{name}_{kind}_" for name in ("kaiming", "xavier") for kind in ("normal", "uniform")}
+# Functions of torch.nn.init (or that stand in for them). The tensors' own methods of these names do draw: what
+# calls them may draw again until all values are in bounds, which undrawn ones may never be.
+_DRAWS = {"normal_", "uniform_", "kaiming_uniform_"}
 
 
 @contextmanager
@@ -35,7 +37,7 @@ def drawn_from(seed: int) -> Iterator[None]:
 
 @contextmanager
 def unfilled() -> Iterator[None]:
-    """Networks made inside hold any values at all: for those that are filled right after.
+    """Networks made inside may hold any values at all: for those that are filled right after.
 
     Drawing values takes most of the time of making a network, and would move the global generator.
     """
@@ -48,9 +50,8 @@ class _NoDraws(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if getattr(func, "__name__", "") in _DRAWS:
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **kwargs)
+        skipped = isinstance(func, FunctionType) and func.__name__ in _DRAWS
+        return kwargs["tensor"] if skipped else func(*args, **kwargs)
 
 
 def is_ours(weights: Path) -> bool:
