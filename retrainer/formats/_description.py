@@ -51,7 +51,7 @@ def read_json(file: Path, kind: type) -> Any:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
         canonical_json(value)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is no JSON ({error}); write it again") from None
     if not isinstance(value, kind):
         raise UserError(f"{file}: expected {'an object' if kind is dict else 'a list'} at the top")

@@ -86,7 +86,7 @@ def read_manifest(directory: Path, kind: str, version: int) -> dict[str, Any]:
         raise UserError(f"{directory} is not a {kind} directory: {MANIFEST} is missing")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} was altered: it is no JSON ({error}); make the step again") from None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files", {}), dict):
         raise UserError(f"{path} was altered: it is no manifest; make the step again")

@@ -87,6 +87,8 @@ def write_parts(
         "assets": sorted(body.assets),
     }
     write_json(directory / DESCRIPTION, description)
+    # safetensors keeps its files from everyone else; a registry or a container may run as another user.
+    (directory / WEIGHTS).chmod((directory / DESCRIPTION).stat().st_mode & 0o777)
     write_json(directory / HISTORY, history)
 
 

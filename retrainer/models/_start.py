@@ -22,8 +22,8 @@ from retrainer.formats.model import DESCRIPTION, WEIGHTS, read_model
 from retrainer.models._network import Batch, Body
 
 BODY = "body."
-# Functions of torch.nn.init (or that stand in for them). The tensors' own methods of these names do draw: what
-# calls them may draw again until all values are in bounds, which undrawn ones may never be.
+# Functions of torch.nn.init, or what stands in for them. Methods of a tensor by these names do draw: some
+# of their callers draw again until all values are in bounds, which undrawn ones may never be.
 _DRAWS = {"normal_", "uniform_", "kaiming_uniform_"}
 
 
