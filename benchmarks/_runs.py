@@ -18,12 +18,8 @@ ROOT = Path(__file__).parent.parent
 
 
 def run_recipe(recipe: str | None, overrides: list[str], into: Path) -> dict[str, Any]:
-    """Ingest … evaluate by the Python door. Returns the report's metrics with `train_seconds`.
-
-    Runs and registry go to a database inside `into`, unless MLFLOW_TRACKING_URI names another.
-    """
+    """Ingest … evaluate by the Python door. Returns the report's metrics with `train_seconds`."""
     into.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{into / 'mlflow.db'}")
     settled = resolve(recipe, overrides, ROOT, into)
     section = settled.section
     raw, dataset, model, report = (into / name for name in ("raw", "dataset", "model", "report"))

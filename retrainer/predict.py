@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from retrainer import extend
 from retrainer.errors import UserError
-from retrainer.formats.model import DESCRIPTION, load_network, read_model
+from retrainer.formats.model import load_network
+from retrainer.formats.model_files import DESCRIPTION, read_model
 from retrainer.settings import Task
 
 if TYPE_CHECKING:

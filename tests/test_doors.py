@@ -247,7 +247,7 @@ assert "torch" not in sys.modules
 
 
 def test_the_cluster_settles_what_this_machine_cannot_know() -> None:
-    _, settings = cluster_settings("digits-mlp", ["compute.device=cuda"], ROOT)
+    _, settings = cluster_settings("digits-mlp", ["compute.device=cuda", "compute.dtype=auto"], ROOT)
     assert settings["compute"] == {"device": "cuda", "dtype": "auto", "threads": 0, "packages": {}}
 
 

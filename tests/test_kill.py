@@ -23,10 +23,10 @@ SETTINGS = ("training.epochs=150",)
 
 def start(project: Path) -> subprocess.Popen[bytes]:
     command = ["make", "pipeline", f"RECIPE={RECIPE}", f"VENV={sys.prefix}", f"SET={' '.join(SETTINGS)}"]
-    log = (project / "log").open("ab")
-    return subprocess.Popen(
-        command, cwd=project, env=environment(), stdout=log, stderr=log, start_new_session=True
-    )
+    with (project / "log").open("ab") as log:
+        return subprocess.Popen(
+            command, cwd=project, env=environment(), stdout=log, stderr=log, start_new_session=True
+        )
 
 
 def processes(project: Path) -> list[psutil.Process]:

@@ -20,7 +20,8 @@ from torch import nn
 from retrainer import extend
 from retrainer.errors import UserError
 from retrainer.formats.files import digest_of, hash_files, write_json
-from retrainer.formats.model import check_model, load_network, read_model, seal, write_model
+from retrainer.formats.model import check_model, load_network, seal, write_model
+from retrainer.formats.model_files import read_model
 from retrainer.models._network import Body, Network
 from retrainer.models._start import drawn_from
 from retrainer.predict import Predictor

@@ -14,7 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from components.__main__ import step_named
+from retrainer.contract import contract_of
+from tests.conftest import ROOT
 from tests.project import ORDER, RECIPE, environment, made, make_project, pipeline, run, steps
+from tests.test_arrows import derived, unit
 
 pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(600)]
 
@@ -191,7 +195,36 @@ def test_data_and_models_travel_by_dvc(project: Path, tmp_path: Path) -> None:
     run_dvc(clone, "pull", "--run-cache", "--allow-missing")
     assert made(clone, "model", "manifest.json") == made(project, "model", "manifest.json")
     printed = pipeline(clone)
-    assert steps(printed) == JUDGED, "data and model are there; this clone's own registry is empty"
+    assert steps(printed) == {"register": "ran"}, "data, model and verdict are there; its registry is empty"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ORDER)
+def test_a_step_imports_no_code_that_its_stage_does_not_depend_on(step: str, project: Path) -> None:
+    """What the source says of imports (test_arrows.py), seen in a running step."""
+    ports = contract_of(step_named(step)).named("input", "output")
+    paths = [word for port in ports for word in (f"--{port}", f"runs/{RECIPE}/{port}")]
+    command = [sys.executable, "-X", "importtime", "-m", "components", step]
+    done = subprocess.run(
+        [*command, "--settings", f".run/{RECIPE}/settings.json", *paths],
+        cwd=project,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [
+        line.rpartition("|")[2].strip()
+        for line in done.stderr.splitlines()
+        if line.startswith("import time:")
+    ]
+    ours = {name for name in lines if name.startswith("retrainer.") and not is_package(name)}
+    assert len(ours) > 5
+    assert {unit(name) for name in ours} <= derived(step)
+
+
+def is_package(name: str) -> bool:
+    return (ROOT / name.replace(".", "/")).is_dir()
 
 
 def run_dvc(project: Path, *words: str) -> None:

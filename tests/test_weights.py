@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 
 from retrainer.errors import UserError
 from retrainer.formats.files import sha256_file
-from retrainer.formats.model import read_model
+from retrainer.formats.model_files import read_model
 from retrainer.services import hub, weights
 from retrainer.services.connection import client
 from retrainer.services.readers import MODEL_SHA256, VERIFICATION

@@ -27,7 +27,7 @@ from retrainer.evaluation.rivals import (
 from retrainer.evaluation.rows import answer_table, sample_table
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.files import whole_directory, write_json, write_text
-from retrainer.formats.model import HISTORY, SETTINGS
+from retrainer.formats.model_files import HISTORY, SETTINGS
 from retrainer.formats.report import HTML, METRICS, PREDICTIONS, SAMPLE, seal_report
 from retrainer.registry.gate import Verdict, judge
 from retrainer.settings import Compute, Evaluation, Gate

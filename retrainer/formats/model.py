@@ -24,25 +24,18 @@ from retrainer.formats.files import (
     MANIFEST,
     digest_of,
     hash_files,
-    read_manifest,
     whole_directory,
     write_json,
     write_text,
 )
 from retrainer.formats.model_card import model_card
+from retrainer.formats.model_files import CARD, FORMAT_VERSION, HISTORY, KIND, SETTINGS, WEIGHTS, read_model
 from retrainer.settings import Task
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from retrainer.models._network import Body, Network
-
-KIND = "model"
-FORMAT_VERSION = 1
-WEIGHTS = "model.safetensors"
-HISTORY = "history.json"
-SETTINGS = "settings.json"
-CARD = "README.md"
 
 Sections = dict[str, dict[str, Any]]
 
@@ -143,21 +136,6 @@ def _refuse_strangers(directory: Path, assets: list[str]) -> None:
             raise UserError(f"{path} is a link; copy what it stands for into the model directory")
         if path.is_file() and path.relative_to(directory).as_posix() not in expected:
             raise UserError(f"{path} is not named in 'assets' of {DESCRIPTION}; name it there, or remove it")
-
-
-def read_model(path: Path) -> dict[str, Any]:
-    """The description of a sealed model, with `model_sha256` added, after every file's hash was checked.
-
-    Raises UserError when a file is missing, altered or added, or the format is another.
-    """
-    manifest = read_manifest(path, KIND, FORMAT_VERSION)
-    files = manifest.get("files", {})
-    for name in (WEIGHTS, DESCRIPTION, HISTORY, SETTINGS, CARD):
-        if name not in files:
-            raise UserError(f"{path / name} is missing; train again, or seal the directory again")
-    if manifest.get("model_sha256") != digest_of(files):
-        raise UserError(f"{path / MANIFEST} was altered: model_sha256 is not its files' digest; train again")
-    return read_description(path) | {"model_sha256": manifest["model_sha256"]}
 
 
 def check_model(path: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from retrainer.errors import UserError
-from retrainer.formats.model import DESCRIPTION, WEIGHTS, read_model
+from retrainer.formats.model_files import DESCRIPTION, WEIGHTS, read_model
 from retrainer.models._network import Batch, Body
 
 BODY = "body."

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from retrainer.errors import UserError
 from retrainer.formats.files import digest_of, whole_directory, write_json
-from retrainer.formats.model import SETTINGS, read_model
+from retrainer.formats.model_files import SETTINGS, read_model
 from retrainer.formats.report import SAMPLE, read_report
 from retrainer.registry.versions import verified_version
 from retrainer.services import lineage, lookup, tracking

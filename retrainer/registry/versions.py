@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from retrainer.errors import UserError
-from retrainer.formats.model import read_model
+from retrainer.formats.model_files import read_model
 from retrainer.registry.bundle import save_bundle
 from retrainer.registry.serving_check import check_serving
 from retrainer.services import lookup

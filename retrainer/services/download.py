@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from retrainer.errors import UserError
 from retrainer.formats.files import MANIFEST, whole_directory
-from retrainer.formats.model import read_model
+from retrainer.formats.model_files import read_model
 from retrainer.services.address import without_credentials
 from retrainer.services.readers import RegisteredVersion
 

@@ -10,6 +10,7 @@ import re
 import urllib.request
 from pathlib import Path
 
+from retrainer import extend
 from retrainer.errors import UserError
 from retrainer.services.weights import WAYS
 from retrainer.settings import Backbone
@@ -89,7 +90,8 @@ def _reason(error: Exception) -> str:
 
 def check_imagenet(backbone: Backbone) -> None:
     """Raises UserError unless ImageNet weights for `backbone.name` lie in the cache or can be downloaded."""
-    name = str(backbone.options.get("name", ""))
+    options = extend.load("models", backbone.family, "backbone.family").Options
+    name = str(getattr(options.parse(backbone.options, "backbone"), "name", ""))
     if backbone.family == "torchvision":
         if not any(_torch_cache().glob(f"{name}-*.pth")):
             _check_torchvision(name)

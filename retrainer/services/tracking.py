@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from retrainer.formats.files import MANIFEST, digest_of
-from retrainer.formats.model import DESCRIPTION, HISTORY, SETTINGS
+from retrainer.formats.model_files import DESCRIPTION, HISTORY, SETTINGS
 from retrainer.formats.report import HTML, METRICS
 from retrainer.services import lineage, runs
 from retrainer.services.address import tracking_uri, without_credentials

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from retrainer.errors import UserError
 from retrainer.formats.files import MANIFEST, digest_of, sha256_file, write_text
-from retrainer.formats.model import read_model
+from retrainer.formats.model_files import read_model
 from retrainer.services import lookup
 from retrainer.services.address import registry_uri, without_credentials
 from retrainer.services.readers import RegisteredVersion

@@ -1,0 +1,32 @@
+"""Reading a model directory without building its network: which files it has, and whether they are whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from retrainer.errors import UserError
+from retrainer.formats._description import DESCRIPTION, read_description
+from retrainer.formats.files import MANIFEST, digest_of, read_manifest
+
+KIND = "model"
+FORMAT_VERSION = 1
+WEIGHTS = "model.safetensors"
+HISTORY = "history.json"
+SETTINGS = "settings.json"
+CARD = "README.md"
+
+
+def read_model(path: Path) -> dict[str, Any]:
+    """The description of a sealed model, with `model_sha256` added, after every file's hash was checked.
+
+    Raises UserError when a file is missing, altered or added, or the format is another.
+    """
+    manifest = read_manifest(path, KIND, FORMAT_VERSION)
+    files = manifest.get("files", {})
+    for name in (WEIGHTS, DESCRIPTION, HISTORY, SETTINGS, CARD):
+        if name not in files:
+            raise UserError(f"{path / name} is missing; train again, or seal the directory again")
+    if manifest.get("model_sha256") != digest_of(files):
+        raise UserError(f"{path / MANIFEST} was altered: model_sha256 is not its files' digest; train again")
+    return read_description(path) | {"model_sha256": manifest["model_sha256"]}
