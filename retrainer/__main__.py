@@ -30,8 +30,6 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 def ui(arguments: argparse.Namespace) -> int:
     """Runs MLflow's server over the sqlite file; a server that is there already is only named."""
-    import subprocess
-
     from retrainer.services import connection, database
     from retrainer.services.address import sqlite_path, tracking_uri, without_credentials
 
@@ -45,10 +43,8 @@ def ui(arguments: argparse.Namespace) -> int:
     command = ["server", "--host", "127.0.0.1", "--port", str(arguments.port), "--backend-store-uri", uri]
     # MLflow starts its helpers by name, and they are beside this Python.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    try:
-        return subprocess.call([sys.executable, "-m", "mlflow", *command], env=os.environ | {"PATH": path})
-    except KeyboardInterrupt:
-        return 0
+    # In our place, so that whatever ends this process ends the server.
+    return os.execve(sys.executable, [sys.executable, "-m", "mlflow", *command], os.environ | {"PATH": path})
 
 
 def main(argv: list[str]) -> int:

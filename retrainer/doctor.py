@@ -62,7 +62,6 @@ def _checks(recipe: str, root: Path) -> dict[str, Callable[[], Finding]]:
         "settings": lambda: settings(recipe, root),
         "MLflow": mlflow,
         "DVC": lambda: dvc(root),
-        "rclone": lambda: optional("rclone", "only for trying S3 on this machine"),
         "docker": lambda: optional("docker", "only for images and local containers", "podman"),
     }
 

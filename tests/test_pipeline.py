@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 from tests.project import ORDER, RECIPE, environment, made, make_project, pipeline, run, steps
 from tests.test_arrows import derived, unit
 
-pytestmark = [pytest.mark.xdist_group("pipeline"), pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 
 ALL = dict.fromkeys(ORDER, "ran")
 JUDGED = {"evaluate": "ran", "register": "ran"}
