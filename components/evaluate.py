@@ -37,7 +37,10 @@ def evaluate(
 
     with tempfile.TemporaryDirectory() as scratch:
         champion = fetch_champion(registry.name, Path(scratch))
-        machine = resolve_compute(compute)
+        # Only train is promised a GPU: where cuda was asked for, take one if there is one.
+        machine = resolve_compute(
+            compute.model_copy(update={"device": "auto"}) if compute.device == "cuda" else compute
+        )
         result = evaluate_model(dataset, model, report, evaluation, gate, machine, champion, registry.name)
     shown = views(report)
     if html is not None:

@@ -8,6 +8,7 @@ plain values that the stages depend on. It writes only below the git-ignored `.r
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import yaml
 
 from retrainer import extend
 from retrainer.errors import UserError, nearest
-from retrainer.formats.files import write_json
+from retrainer.formats.files import digest_of, sha256_file, write_json
 from retrainer.settings import SECTIONS, SHORTHAND, Section
 
 PARAMS = "params.yaml"
@@ -181,8 +182,15 @@ def pin(sections: dict[str, Section], root: Path, memory: Path) -> dict[str, Sec
         "source": source.model_copy(update={"digest": digest}),
         "task": task.model_copy(update={"code_digest": extend.code_digest(task.kind)}),
         "backbone": backbone,
+        "training": training.model_copy(update={"code_digest": command_digest(training.command, root)}),
         "compute": resolve_compute(sections["compute"]),  # type: ignore[arg-type]
     }
+
+
+def command_digest(command: str, root: Path) -> str:
+    """sha256 over the files that a trainer's command names: editing the script trains again."""
+    files = [root / word for word in shlex.split(command) if (root / word).is_file()]
+    return digest_of([sha256_file(path) for path in files]) if files else ""
 
 
 def _write_if_changed(path: Path, value: Any) -> None:

@@ -141,6 +141,7 @@ class Training(Section):
     keep: Literal["best", "last"] = Field("best", description="which epoch's weights, by validation loss")
     seed: int = Field(0, ge=0, description="initial head, order of rows, augmentation, dropout")
     command: str = Field("", description="your own trainer: called with the dataset and model directories")
+    code_digest: str = Field("", description="written by resolve: sha256 of the files that `command` names")
 
 
 class Compute(Section):

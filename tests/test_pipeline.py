@@ -91,7 +91,7 @@ def test_a_life_of_a_recipe(project: Path) -> None:
 def test_doing_nothing_is_quick(project: Path) -> None:
     """Under 1.5 s, measured as processor time, since tests share the machine. With make and the shell."""
     pipeline(project)
-    command = ["make", "pipeline", f"RECIPE={RECIPE}", f"VENV={sys.prefix}"]
+    command = ["make", "--no-print-directory", "pipeline", f"RECIPE={RECIPE}", f"VENV={sys.prefix}"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

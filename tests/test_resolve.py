@@ -52,6 +52,15 @@ def test_what_could_move_is_pinned(project: Path) -> None:
     assert resolve(None, [], project).settings["source"]["digest"] != first["source"]["digest"]
 
 
+def test_editing_your_own_trainer_trains_again(project: Path) -> None:
+    (project / "my_train.py").write_text("first")
+    command = ["training.command=python my_train.py --fast"]
+    before = resolve(None, command, project).settings["training"]["code_digest"]
+    (project / "my_train.py").write_text("second")
+    after = resolve(None, command, project).settings["training"]["code_digest"]
+    assert len(before) == len(after) == 64 and before != after
+
+
 def test_an_unchanged_file_is_left_alone(project: Path) -> None:
     resolve(None, [], project)
     before = (project / ".run/base/settings.json").stat().st_mtime_ns

@@ -90,12 +90,12 @@ def _reason(error: Exception) -> str:
 
 def check_imagenet(backbone: Backbone) -> None:
     """Raises UserError unless ImageNet weights for `backbone.name` lie in the cache or can be downloaded."""
-    options = extend.load("models", backbone.family, "backbone.family").Options
-    name = str(getattr(options.parse(backbone.options, "backbone"), "name", ""))
     if backbone.family == "torchvision":
+        name = _architecture(backbone)
         if not any(_torch_cache().glob(f"{name}-*.pth")):
             _check_torchvision(name)
     elif backbone.family == "timm":
+        name = _architecture(backbone)
         if not any(_hub_cache().glob(f"models--timm--{name}*/snapshots/*/*.safetensors")):
             _check_timm(name)
     elif "." not in backbone.family:
@@ -103,6 +103,12 @@ def check_imagenet(backbone: Backbone) -> None:
             f"backbone.weights: family {backbone.family} has no imagenet weights of its own; name a hub id,"
             " or take family torchvision or timm"
         )
+
+
+def _architecture(backbone: Backbone) -> str:
+    """The family's `name`, its default where the settings leave it out."""
+    options = extend.load("models", backbone.family, "backbone.family").Options
+    return str(options.parse(backbone.options, "backbone").name)
 
 
 def _check_torchvision(name: str) -> None:
