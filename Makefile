@@ -27,7 +27,7 @@ CHOICE = $(if $(RECIPE),--recipe '$(RECIPE)') $(foreach pair,$(SET),--set '$(pai
 DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline step smoke check-step ui compile push pull doctor test test-slow lint format lock clean
+.PHONY: help setup pipeline step resolve smoke check-step ui compile push pull doctor test test-slow lint format lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ pipeline: $(READY) ## ingest, preprocess, train, evaluate, register: what has ch
 
 step: $(READY) ## run one step alone on its inputs as they lie: STEP=train
 	@$(RUN) step '$(STEP)' $(CHOICE)
+
+resolve: $(READY) ## write .run/RECIPE/settings.json, for `dvc repro train@RECIPE` by hand
+	@$(PY) -m pipelines resolve $(CHOICE)
 
 smoke: $(READY) ## 50 rows through all five steps, apart from everything else
 	@$(RUN) smoke $(CHOICE)

@@ -19,6 +19,15 @@ def _run(arguments: argparse.Namespace) -> int:
     return run(arguments.recipe, arguments.set)
 
 
+def _resolve(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from pipelines.local import prepare
+
+    print(f"written: {prepare(arguments.recipe, arguments.set, Path()).directory / 'settings.json'}")
+    return 0
+
+
 def _step(arguments: argparse.Namespace) -> int:
     from pipelines.local import run_step
 
@@ -57,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
         return made
 
     command("run", "bring the recipe's registered model up to date", _run)
+    command("resolve", "write the recipe's settled settings, for `dvc` called by hand", _resolve)
     command("step", "run one step alone", _step).add_argument("step")
     command("smoke", "50 rows through all five steps, apart from everything else", _smoke)
     compiler = command("compile", "write the Kubeflow pipeline", _compile)

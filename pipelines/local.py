@@ -26,7 +26,7 @@ def run(recipe: str | None, overrides: list[str], root: Path = Path()) -> int:
     began = time.monotonic()
     name = recipe or default_recipe(root)
     with recipe_lock(name, root):
-        resolved = _prepare(name, overrides, root)
+        resolved = prepare(name, overrides, root)
         forget_what_the_registry_lost(resolved, root)
         outcome = _reproduce("register", resolved, root)
         if outcome.failed == "register" and forget_stale_verdict(resolved, root):
@@ -44,12 +44,13 @@ def run_step(step: str, recipe: str | None, overrides: list[str], root: Path = P
         raise UserError(f"STEP={step}: no such step{nearest(step, STEPS)}")
     name = recipe or default_recipe(root)
     with recipe_lock(name, root):
-        resolved = _prepare(name, overrides, root)
+        resolved = prepare(name, overrides, root)
         outcome = _reproduce(step, resolved, root, alone=True)
     return _stopped(outcome, resolved) if outcome.failed else 0
 
 
-def _prepare(recipe: str, overrides: list[str], root: Path) -> Resolved:
+def prepare(recipe: str | None, overrides: list[str], root: Path) -> Resolved:
+    """Settles the recipe's settings, makes the recipe known to DVC, and names its experiment."""
     resolved = resolve(recipe, overrides, root)
     name_recipes(known_recipes(root, default_recipe(root)), root)
     os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", resolved.settings["registry"]["name"])
