@@ -56,7 +56,7 @@ def settle(recipe: str | None, overrides: list[str], root: Path) -> tuple[str, d
     base = read_yaml(root / PARAMS)
     default = registry_name(base)
     name = recipe or default
-    merged = base if name == default else merge(base, read_yaml(recipe_file(root, name)))
+    merged = base if name == default else merge(base, read_recipe(root, name))
     for text in overrides:
         merged = merge(merged, parse_override(text))
     return name, validate(merged)
@@ -93,6 +93,12 @@ def _is_kind(word: str) -> bool:
     return word in extend.builtin_names("data/sources") or word.startswith("plugins.")
 
 
+def read_recipe(root: Path, name: str) -> dict[str, Any]:
+    """A recipe's own settings. Its model goes by the recipe's name unless it gives another."""
+    data = read_yaml(recipe_file(root, name))
+    return data | {"registry": {"name": name} | data.get("registry", {})}
+
+
 def recipe_file(root: Path, name: str) -> Path:
     path = root / "recipes" / f"{name}.yaml"
     if not path.is_file():
@@ -121,7 +127,7 @@ def registered_names(root: Path) -> dict[str, str]:
     base = read_yaml(root / PARAMS)
     names = {registry_name(base): registry_name(base)}
     for stem in _recipe_stems(root):
-        names.setdefault(registry_name(merge(base, read_yaml(recipe_file(root, stem)))), stem)
+        names.setdefault(registry_name(read_recipe(root, stem)), stem)
     return names
 
 

@@ -37,6 +37,11 @@ def test_recipe_overrides_params_and_both_stay_as_they_were(project: Path) -> No
     assert {path: path.read_bytes() for path in project.rglob("*.yaml")} == before
 
 
+def test_a_recipes_model_goes_by_its_own_name(project: Path) -> None:
+    (project / "recipes" / "mine.yaml").write_text(f"source: {project / 'data.csv'}\n")
+    assert resolve("mine", [], project).settings["registry"]["name"] == "mine"
+
+
 def test_the_default_recipe_goes_by_its_registered_name(project: Path) -> None:
     assert resolve(None, [], project).recipe == resolve("base", [], project).recipe == "base"
     assert known_recipes(project, "base") == ["base", "other"]
