@@ -13,6 +13,7 @@ from kfp import compiler
 from pipelines.kubeflow import Cluster, Settings, pipeline_of
 from retrainer import extend
 from retrainer.errors import UserError
+from retrainer.models import reads_weights
 from retrainer.resolve import RUN, registered_names, settle
 from retrainer.services import storage, weights
 
@@ -69,7 +70,7 @@ def cluster_settings(recipe: str | None, overrides: list[str], root: Path) -> tu
     sections["source"] = source.model_copy(update={"digest": ""})
     sections["task"] = task.model_copy(update={"code_digest": extend.code_digest(task.kind)})
     backbone = backbone.model_copy(update={"code_digest": extend.code_digest(backbone.family)})
-    if training.strategy != "scratch" and not training.command:
+    if reads_weights(backbone, training):
         backbone = weights.pin(backbone, root / RUN / "digests.json", registered_names(root))
     sections["backbone"] = backbone
     return name, {key: section.plain() for key, section in sections.items()}

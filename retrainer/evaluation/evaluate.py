@@ -27,7 +27,7 @@ from retrainer.evaluation.rivals import (
 from retrainer.evaluation.rows import answer_table, sample_table
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.files import whole_directory, write_json, write_text
-from retrainer.formats.model_files import HISTORY, SETTINGS
+from retrainer.formats.model_files import HISTORY, SETTINGS, read_model
 from retrainer.formats.report import HTML, METRICS, PREDICTIONS, SAMPLE, seal_report
 from retrainer.registry.gate import Verdict, judge
 from retrainer.settings import Compute, Evaluation, Gate
@@ -61,6 +61,7 @@ def evaluate_model(
 
     data = Dataset(dataset)
     test = _test_rows(data)
+    _refuse_another_dataset(model, data)
     device = str(prepare(resolve_compute(compute)))
     predictor = Predictor.load(model, device)
     told = ask(predictor, test)
@@ -84,6 +85,16 @@ def evaluate_model(
     }
     _write(out, report, model, test, told, predictor)
     return report
+
+
+def _refuse_another_dataset(model: Path, data: Dataset) -> None:
+    """Rows that are test rows here may have been training rows there: such figures would be too good."""
+    trained_on = read_model(model)["dataset_sha256"]
+    if trained_on != data.content_sha256:
+        raise UserError(
+            f"{model} was trained on another dataset ({trained_on[:12]}…) than {data.path}"
+            f" ({data.content_sha256[:12]}…); run train again"
+        )
 
 
 def _test_rows(data: Dataset) -> pa.Table:
