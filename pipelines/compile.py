@@ -11,9 +11,9 @@ from typing import Any
 from kfp import compiler
 
 from pipelines.kubeflow import Cluster, Settings, pipeline_of
-from retrainer import extend
 from retrainer.errors import UserError
 from retrainer.models import reads_weights
+from retrainer.own_code import command_digest, plugin_digest
 from retrainer.resolve import RUN, registered_names, settle
 from retrainer.services import storage, weights
 
@@ -68,8 +68,9 @@ def cluster_settings(recipe: str | None, overrides: list[str], root: Path) -> tu
     if source.path and not storage.is_remote(source.path):
         print(f"note: source.path {source.path} must exist inside the image", file=sys.stderr)
     sections["source"] = source.model_copy(update={"digest": ""})
-    sections["task"] = task.model_copy(update={"code_digest": extend.code_digest(task.kind)})
-    backbone = backbone.model_copy(update={"code_digest": extend.code_digest(backbone.family)})
+    sections["task"] = task.model_copy(update={"code_digest": plugin_digest(task.kind)})
+    sections["training"] = training.model_copy(update={"code_digest": command_digest(training.command, root)})
+    backbone = backbone.model_copy(update={"code_digest": plugin_digest(backbone.family)})
     if reads_weights(backbone, training):
         backbone = weights.pin(backbone, root / RUN / "digests.json", registered_names(root))
     sections["backbone"] = backbone

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 from pathlib import Path
@@ -39,16 +38,3 @@ def load(package: str, name: str, setting: str) -> ModuleType:
             f"{setting}: no '{name}' in retrainer/{package}{nearest(name, builtin_names(package))}"
         )
     return importlib.import_module(f"retrainer.{package.replace('/', '.')}.{name}")
-
-
-def code_digest(name: str) -> str:
-    """Sha256 of a plug-in's code (every file beside it counts), empty for a built-in name."""
-    if "." not in name:
-        return ""
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.origin is None:
-        return ""
-    digest = hashlib.sha256()
-    for path in sorted(Path(spec.origin).parent.rglob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()

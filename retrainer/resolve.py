@@ -8,7 +8,6 @@ plain values that the stages depend on. It writes only below the git-ignored `.r
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ import yaml
 
 from retrainer import extend
 from retrainer.errors import UserError, nearest
-from retrainer.formats.files import digest_of, sha256_file, write_json
+from retrainer.formats.files import write_json
+from retrainer.own_code import command_digest, plugin_digest
 from retrainer.settings import SECTIONS, SHORTHAND, Section
 
 PARAMS = "params.yaml"
@@ -152,7 +152,11 @@ def parse_override(text: str) -> dict[str, Any]:
     section, dot, name = key.partition(".")
     if not (equals and dot and name) or section not in SECTIONS:
         raise UserError(f"SET={text}: expected section.key=value, as in SET=training.epochs=3")
-    return {section: {name: yaml.safe_load(value)}}
+    try:
+        return {section: {name: yaml.safe_load(value)}}
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"SET={text}: the value is not valid YAML: {reason}; quote it?") from None
 
 
 def validate(merged: Mapping[str, Any]) -> dict[str, Section]:
@@ -178,25 +182,19 @@ def pin(sections: dict[str, Section], root: Path, memory: Path) -> dict[str, Sec
     backbone: Any = sections["backbone"]
     training: Any = sections["training"]
     kind = choose_kind(source)
-    source = source.model_copy(update={"kind": kind, "code_digest": extend.code_digest(kind)})
+    source = source.model_copy(update={"kind": kind, "code_digest": plugin_digest(kind)})
     remote = storage.is_remote(source.path) or storage.is_remote(source.test_path)
     digest = storage.digest(source) if remote else source_digest(source, memory / "source-digest.json")
-    backbone = backbone.model_copy(update={"code_digest": extend.code_digest(backbone.family)})
+    backbone = backbone.model_copy(update={"code_digest": plugin_digest(backbone.family)})
     if reads_weights(backbone, training):
         backbone = weights.pin(backbone, memory / "weights-digest.json", registered_names(root))
     return sections | {
         "source": source.model_copy(update={"digest": digest}),
-        "task": task.model_copy(update={"code_digest": extend.code_digest(task.kind)}),
+        "task": task.model_copy(update={"code_digest": plugin_digest(task.kind)}),
         "backbone": backbone,
         "training": training.model_copy(update={"code_digest": command_digest(training.command, root)}),
         "compute": resolve_compute(sections["compute"]),  # type: ignore[arg-type]
     }
-
-
-def command_digest(command: str, root: Path) -> str:
-    """sha256 over the files that a trainer's command names: editing the script trains again."""
-    files = [root / word for word in shlex.split(command) if (root / word).is_file()]
-    return digest_of([sha256_file(path) for path in files]) if files else ""
 
 
 def _write_if_changed(path: Path, value: Any) -> None:

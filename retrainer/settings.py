@@ -7,35 +7,21 @@ Sections that carry a `kind` or `family` accept further keys: those belong to th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from retrainer.errors import UserError, nearest
 
-# YAML reads `1e-4` as text: such numbers are parsed here, once, for every section.
-_YAML_FLOAT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
-
-
-def _numbers(value: Any) -> Any:
-    if isinstance(value, str) and _YAML_FLOAT.fullmatch(value):
-        return float(value)
-    if isinstance(value, Mapping):
-        return {key: _numbers(item) for key, item in value.items()}
-    return value
-
 
 class Section(BaseModel):
-    """A frozen group of settings. An unknown key is an error that names the nearest known one."""
+    """A frozen group of settings. An unknown key is an error that names the nearest known one.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Values are read by the fields' types: YAML takes `1e-4` for text, and Kubeflow turns 7 into 7.0.
+    """
 
-    @model_validator(mode="before")
-    @classmethod
-    def _parse_numbers(cls, data: Any) -> Any:
-        return _numbers(data) if isinstance(data, Mapping) else data
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
     def parse(cls, data: Mapping[str, Any], where: str) -> Self:

@@ -131,13 +131,15 @@ def test_a_path_of_this_machine_is_not_told(tmp_path: Path) -> None:
     secret.parent.mkdir(parents=True)
     save_file({"x": torch.ones(1)}, secret)
     backbone = SECTIONS["backbone"] | {"weights": str(secret), "note": ["/data/cache/list.txt"]}
-    training = SECTIONS["training"] | {"command": f"python {tmp_path}/train.py --out /lustre/x --ratio 1/2"}
+    training = SECTIONS["training"] | {
+        "command": f"python {tmp_path}/train.py --out=/lustre/x --ratio 1/2 --up ../../home/someone/y"
+    }
     write(tmp_path / "model", sections={"backbone": backbone, "training": training})
     settings = json.loads((tmp_path / "model" / "settings.json").read_text())
     assert settings["backbone"]["weights"] == "start.safetensors"
     assert len(settings["backbone"]["weights_sha256"]) == 64
     assert settings["backbone"]["note"] == ["list.txt"]
-    assert settings["training"]["command"] == "python train.py --out x --ratio 1/2"
+    assert settings["training"]["command"] == "python train.py --out=x --ratio 1/2 --up y"
     whole = b"".join(path.read_bytes() for path in sorted((tmp_path / "model").iterdir()))
     for part in (str(tmp_path), "someone", "lustre"):
         assert part.encode() not in whole

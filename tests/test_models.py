@@ -439,10 +439,8 @@ def test_imagenet_weights_that_cannot_be_had_end_in_a_cure(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     with pytest.raises(UserError, match=r"imagenet weights of resnet18 cannot be had.*\.safetensors"):
         build("torchvision", {}, pixels(), "imagenet")
-    with pytest.raises(UserError, match=r"imagenet weights of resnet10t cannot be had.*\.safetensors"):
+    with pytest.raises(UserError, match=r"imagenet for resnet10t was not fetched.*\.safetensors"):
         build("timm", {"name": "resnet10t"}, pixels(), "imagenet")
-    with pytest.raises(UserError, match=r"timm has none for resnet10;|timm has none for vit_giant"):
-        build("timm", {"name": "vit_giant_patch14_224"}, pixels(), "imagenet")
     assert not list(hub.glob("*.pth"))
 
 

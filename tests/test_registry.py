@@ -25,7 +25,7 @@ from retrainer.predict import Predictor
 from retrainer.registry.champion import fetch_champion
 from retrainer.registry.register import register_model
 from retrainer.registry.versions import _new_version
-from retrainer.services import lookup, tracking
+from retrainer.services import lookup, runs, tracking
 from retrainer.services.connection import client, experiment_id
 from retrainer.services.readers import MODEL_SHA256
 from retrainer.settings import Registry
@@ -128,6 +128,19 @@ def test_a_model_without_a_run_gets_it_back_from_its_history(project: Base) -> N
     assert evaluation.data.tags["mlflow.parentRunId"] == train.info.run_id
     assert 0 <= evaluation.data.metrics["metrics.accuracy.low"] <= evaluation.data.metrics["metrics.accuracy"]
     assert {file.path for file in mlflow.list_artifacts(evaluation.info.run_id)} == {"report.html", METRICS}
+
+
+def test_a_version_names_the_commit_that_trained_it_not_the_one_that_registers_it(project: Base) -> None:
+    model, report = second_model(project)
+    sha256 = Predictor.load(model).model_sha256
+    mlflow = client()
+    tags = {"model_sha256": sha256, runs.STEP: "train", "git_commit": "the-one-that-trained"}
+    run_id = runs.create_run(mlflow, experiment_id(mlflow), "train", runs.now(), tags)
+    mlflow.set_terminated(run_id, "FINISHED")
+    made = register_model(model, report, project.folder / "registration", NET)
+    assert made["train_run_id"] == run_id
+    version = lookup.by_version("net", str(made["version"]))
+    assert version is not None and version.tags["git_commit"] == "the-one-that-trained"
 
 
 def registered_files(version: str) -> Path:

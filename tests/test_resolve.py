@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from retrainer.errors import UserError
+from retrainer.own_code import command_digest
 from retrainer.resolve import known_recipes, merge, parse_override, resolve
 from tests.conftest import ROOT
 
@@ -57,13 +58,15 @@ def test_what_could_move_is_pinned(project: Path) -> None:
     assert resolve(None, [], project).settings["source"]["digest"] != first["source"]["digest"]
 
 
-def test_editing_your_own_trainer_trains_again(project: Path) -> None:
+def test_a_value_that_is_no_yaml_is_told_in_one_line(project: Path) -> None:
+    with pytest.raises(UserError, match=r"SET=task\.kind=\[a: the value is not valid YAML"):
+        resolve(None, ["task.kind=[a"], project)
+
+
+def test_resolve_writes_the_digests_into_the_settings(project: Path) -> None:
     (project / "my_train.py").write_text("first")
-    command = ["training.command=python my_train.py --fast"]
-    before = resolve(None, command, project).settings["training"]["code_digest"]
-    (project / "my_train.py").write_text("second")
-    after = resolve(None, command, project).settings["training"]["code_digest"]
-    assert len(before) == len(after) == 64 and before != after
+    settings = resolve(None, ["training.command=python my_train.py"], project).settings
+    assert settings["training"]["code_digest"] == command_digest("python my_train.py", project)
 
 
 def test_an_unchanged_file_is_left_alone(project: Path) -> None:

@@ -24,6 +24,13 @@ def test_numbers_as_yaml_and_kubeflow_spell_them() -> None:
     assert Training.parse({"epochs": 7.0}, "training").epochs == 7
 
 
+def test_text_that_looks_like_a_number_stays_text() -> None:
+    backbone = Backbone.parse({"weights": "some/model", "revision": "123e4567"}, "backbone")
+    assert backbone.plain()["revision"] == "123e4567"
+    with pytest.raises(UserError, match=r"setting training\.learning_rate: .*finite"):
+        Training.parse({"learning_rate": "1e999"}, "training")
+
+
 def test_sections_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Training().epochs = 4

@@ -122,6 +122,20 @@ def test_a_source_that_changed_after_resolve_is_refused(bucket: Path) -> None:
         pass
 
 
+def test_an_own_test_set_on_this_machine_counts_too(bucket: Path, tmp_path: Path) -> None:
+    (bucket / "rows.csv").write_text("text,label\ngood,yes\n")
+    own = tmp_path / "own.csv"
+    own.write_text("text,label\nbad,no\n")
+    source = Source(path="s3://bucket/rows.csv", test_path=str(own))
+    pinned = source.model_copy(update={"digest": storage.digest(source)})
+    with storage.local(pinned) as here:
+        assert here.test_path == str(own)
+    own.write_text("text,label\nbad,yes\n")
+    assert storage.digest(source) != pinned.digest
+    with pytest.raises(UserError, match="changed since the settings were resolved"), storage.local(pinned):
+        pass
+
+
 def test_the_address_of_mlflows_store_serves_too(
     bucket: Path, server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

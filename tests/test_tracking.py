@@ -180,6 +180,17 @@ def test_lineage_names_commit_image_and_what_dvc_keeps(
     )
     known = {"git_commit": commit, "dvc_model_md5": "cc.dir", "dvc_dataset_md5": "aa.dir"}
     assert lineage.of_model(model) == known
+    # What runs write is no edit of the code; anything else is.
+    Path("code.py").write_text("first")
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@t"]
+    subprocess.run([*git, "add", "dvc.lock", "code.py"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "more"], check=True)
+    with Path("dvc.lock").open("a") as lock:
+        lock.write("# of this run\n")
+    commit = lineage.git_commit()
+    assert len(commit) == 40
+    Path("code.py").write_text("second")
+    assert lineage.git_commit() == f"{commit}-dirty"
     monkeypatch.setenv("RETRAINER_IMAGE", "registry/image@sha256:12")
     monkeypatch.setenv("RETRAINER_KFP_RUN_ID", "34")
     monkeypatch.setenv("RETRAINER_GIT_COMMIT", "56")

@@ -226,28 +226,78 @@ def test_a_hub_that_does_not_answer_is_told_within_seconds(project: Path) -> Non
     assert time.monotonic() - began < 20
 
 
-def test_a_commit_in_the_cache_needs_no_hub(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def hub_cache(project: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> str:
+    """A hub's local cache in `project` with one model at one commit, which is returned."""
     from huggingface_hub import constants
 
     commit = "0123456789abcdef0123456789abcdef01234567"
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(project))
+    save_weights(project / name / "snapshots" / commit / "model.safetensors")
+    (project / name / "refs").mkdir()
+    (project / name / "refs/main").write_text(commit)
+    return commit
+
+
+def test_a_commit_in_the_cache_needs_no_hub(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = hub_cache(project, monkeypatch, "models--some--model")
     folder = project / "models--some--model"
-    save_weights(folder / "snapshots" / commit / "model.safetensors")
-    (folder / "refs").mkdir()
-    (folder / "refs/main").write_text(commit)
     assert hub.commit_of("some/model", commit) == commit
     assert hub.commit_of("some/model", "main") == commit
     assert hub.snapshot("some/model", commit) == folder / "snapshots" / commit
 
 
+def imagenet(family: str, name: str, **more: str) -> Backbone:
+    return Backbone.parse({"family": family, "name": name, "weights": "imagenet", **more}, "backbone")
+
+
+def test_a_hubs_weights_must_be_those_that_the_user_names(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = hub_cache(project, monkeypatch, "models--some--model")
+    named = sha256_file(project / "models--some--model/snapshots" / commit / "model.safetensors")
+    right = Backbone(weights="some/model", revision=commit, weights_sha256=named)
+    assert weights.fetch(right) == project / "models--some--model/snapshots" / commit
+    with pytest.raises(UserError, match=r"backbone\.weights: some/model has sha256 .* restore the file"):
+        weights.fetch(right.model_copy(update={"weights_sha256": "0" * 64}))
+
+
+def test_timms_imagenet_is_pinned_to_a_commit_and_fetched_at_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    commit = hub_cache(project, monkeypatch, "models--timm--resnet18.a1_in1k")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    pinned = weights.pin(imagenet("timm", "resnet18.a1_in1k"), project / "digests.json")
+    assert pinned.revision == commit
+    found = weights.fetch(pinned)
+    assert found == project / "models--timm--resnet18.a1_in1k/snapshots" / commit / "model.safetensors"
+    with pytest.raises(UserError, match="restore the file"):
+        weights.fetch(pinned.model_copy(update={"weights_sha256": "0" * 64}))
+
+
 def test_imagenet_in_the_cache_needs_no_network(project: Path) -> None:
     (project / "torch/hub/checkpoints").mkdir(parents=True)
     (project / "torch/hub/checkpoints/resnet18-f37072fd.pth").touch()
-    backbone = Backbone.parse(
-        {"family": "torchvision", "name": "resnet18", "weights": "imagenet"}, "backbone"
-    )
+    backbone = imagenet("torchvision", "resnet18")
     assert weights.pin(backbone, project / "digests.json") == backbone
     assert weights.fetch(backbone) == "imagenet"
+
+
+def test_another_file_of_the_architecture_is_not_the_published_one(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torchvision publishes two sets for resnet50: the older one in the cache does not serve."""
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    (project / "torch/hub/checkpoints").mkdir(parents=True)
+    (project / "torch/hub/checkpoints/resnet50-0676ba61.pth").touch()
+    with pytest.raises(UserError, match=r"put the file at .*resnet50-11ad3fa6\.pth"):
+        weights.pin(imagenet("torchvision", "resnet50"), project / "digests.json")
+
+
+def test_what_cannot_be_checked_is_not_promised(project: Path) -> None:
+    with pytest.raises(UserError, match=r"remove backbone\.weights_sha256"):
+        weights.pin(imagenet("torchvision", "resnet18", weights_sha256="0" * 64), project / "digests.json")
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from retrainer.formats.files import sha256_file
+
+# What leads to a place on this machine, also behind `--data=` or a quote: from the root, home, or upwards.
+_LOCAL_PATH = re.compile(r"""(?<![^\s=,'"\[({])(?:file://)?(?:/|~[\w.-]*/|(?:\.\./)+)[^\s,;'"\])}]+""")
 
 Sections = dict[str, dict[str, Any]]
 
@@ -28,9 +32,9 @@ def _cut(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_cut(item) for item in value]
     if isinstance(value, str):
-        return " ".join(_last_part(word) for word in value.split(" "))
+        return _LOCAL_PATH.sub(_last_part, value)
     return value
 
 
-def _last_part(word: str) -> str:
-    return Path(word).name if word.startswith(("/", "~/")) and Path(word).name else word
+def _last_part(found: re.Match[str]) -> str:
+    return Path(found[0].removeprefix("file://")).name

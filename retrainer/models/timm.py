@@ -35,13 +35,17 @@ def build(
     from retrainer.models._start import drawn_from, pixel_preprocessing, require_pixels, width_of
 
     require_pixels("timm", wanted, (3, 1))
-    start = None if fresh else weights
+    if weights == "imagenet":
+        raise UserError(
+            f"backbone.weights: imagenet for {options.name} was not fetched; give its .safetensors file"
+        )
+    start = None if fresh or weights is None else Path(weights)
     preprocessing = pixel_preprocessing(wanted, **_recorded(options.name, start))
     config = {"name": options.name, "size": preprocessing["size"], "channels": preprocessing["channels"]}
     with drawn_from(seed):
-        module = _module(config, pretrained=start == "imagenet")
-    if start is not None and start != "imagenet":
-        _load(module, Path(start))
+        module = _module(config)
+    if start is not None:
+        _load(module, start)
     body = _body(module, config | {"width": 0}, preprocessing)
     width = width_of(body, f"task.size: {options.name} cannot take {preprocessing['size']}")
     return _body(module, config | {"width": width}, preprocessing)
@@ -49,7 +53,7 @@ def build(
 
 def restore(config: dict[str, Any]) -> Body:
     """The architecture that `config` names, with random values."""
-    return _body(_module(config, pretrained=False), config, {})
+    return _body(_module(config), config, {})
 
 
 def _body(module: nn.Module, config: dict[str, Any], preprocessing: dict[str, Any]) -> Body:
@@ -58,15 +62,15 @@ def _body(module: nn.Module, config: dict[str, Any], preprocessing: dict[str, An
     return Body(module, _features, int(config["width"]), config, preprocessing)
 
 
-def _recorded(name: str, weights: Path | str | None) -> dict[str, Any]:
+def _recorded(name: str, weights: Path | None) -> dict[str, Any]:
     """Size, channels, mean and spread: of our own model, else of timm's weights of that name."""
     from retrainer.models._start import is_ours, our_model
 
     timm = _timm()
     if not timm.is_model(name):
         raise UserError(f"backbone.name: timm has no '{name}'{nearest(name, timm.list_models())}")
-    if weights is not None and weights != "imagenet" and is_ours(Path(weights)):
-        theirs = our_model(Path(weights), "timm")
+    if weights is not None and is_ours(weights):
+        theirs = our_model(weights, "timm")
         if theirs["config"]["name"] != name:
             found = theirs["config"]["name"]
             raise UserError(f"backbone.weights: that model is a {found}; set backbone.name: {found}")
@@ -75,8 +79,6 @@ def _recorded(name: str, weights: Path | str | None) -> dict[str, Any]:
         published = timm.get_pretrained_cfg(name)
     except RuntimeError as error:
         raise UserError(f"backbone.name: {error}") from None
-    if weights == "imagenet" and not timm.is_model_pretrained(name):
-        raise UserError(f"backbone.weights: timm has none for {name}; choose another backbone.name")
     return {"size": published.input_size[1:], "channels": 3, "mean": published.mean, "std": published.std}
 
 
@@ -88,26 +90,14 @@ def _timm() -> Any:
     return timm
 
 
-def _module(config: dict[str, Any], pretrained: bool) -> nn.Module:
-    from retrainer.models._start import brief
-
+def _module(config: dict[str, Any]) -> nn.Module:
     timm = _timm()
     name = config["name"]
     extra: dict[str, Any] = {}
     # Most transformers fix their size when they are made; convolutional networks refuse to be told one.
     if getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False):
         extra["img_size"] = tuple(config["size"])
-    try:
-        return timm.create_model(
-            name, pretrained=pretrained, num_classes=0, in_chans=config["channels"], **extra
-        )
-    except Exception as error:  # the hub's client lets its HTTP library's own errors through
-        if not pretrained:
-            raise
-        raise UserError(
-            f"backbone.weights: imagenet weights of {name} cannot be had ({brief(error)}); give the path of a"
-            " .safetensors file of them, or use models:/NAME@ALIAS"
-        ) from None
+    return timm.create_model(name, pretrained=False, num_classes=0, in_chans=config["channels"], **extra)
 
 
 def _load(module: nn.Module, weights: Path) -> None:

@@ -57,6 +57,8 @@ def register_model(model: Path, report: Path, out: Path, registry: Registry) -> 
         evaluation = tracking.log_evaluation(report, model)
         training = tracking.train_run(mlflow, model)
         tags = _tags(model, about, gate) | {"train_run_id": training, "evaluation_run_id": evaluation}
+        # The code that trained it; a model from a cache goes by the code that would train it so again.
+        tags |= tracking.trained_by(mlflow, training)
         with _registry_lock(registry.name):
             version = _placed(mlflow, registry.name, model, sample, tags, gate)
             registration = _registration(version, gate, tags)

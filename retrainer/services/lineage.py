@@ -15,7 +15,11 @@ _FROM_ENVIRONMENT = {
     "image": "RETRAINER_IMAGE",
     "kfp_run_id": "RETRAINER_KFP_RUN_ID",
 }
+# Of these, what names the code.
+CODE = ("git_commit", "image")
+
 _GIT_SECONDS = 10
+_WRITTEN_BY_RUNS = ("dvc.lock", ".dvc/recipes.json")
 
 
 def of_model(model: Path) -> dict[str, str]:
@@ -31,13 +35,24 @@ def of_process() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """The checked-out commit, with `-dirty` behind it when tracked files differ; empty outside git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    """The checked-out commit, with `-dirty` behind it when tracked files differ; empty outside git.
+
+    What every run writes anew (`dvc.lock`, the list of recipes) does not count.
+    """
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_SECONDS, check=True)
+        commit = _git("rev-parse", "--verify", "HEAD")
+        written = [f":(top,exclude){name}" for name in _WRITTEN_BY_RUNS]
+        changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", *written)
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.strip()
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(*words: str) -> str:
+    command = ["git", *words]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=_GIT_SECONDS, check=True
+    ).stdout.strip()
 
 
 def dvc_md5(model: Path, lock: Path = Path("dvc.lock")) -> dict[str, str]:

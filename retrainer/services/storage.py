@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from retrainer.errors import UserError
-from retrainer.formats.files import digest_of
+from retrainer.formats.files import digest_of, sha256_file
 from retrainer.services.address import without_credentials
 from retrainer.settings import Source
 
@@ -28,11 +28,12 @@ def is_remote(path: str) -> bool:
 
 
 def digest(source: Source) -> str:
-    """One sha256 for all objects of the source and its test set, from names, sizes and entity tags.
+    """One sha256 for the source and its test set: of objects by name, size and tag, of files by bytes.
 
     Nothing is downloaded. Raises UserError when the server cannot be asked, or there is nothing.
     """
-    return digest_of([_listing(path) for path in (source.path, source.test_path) if is_remote(path)])
+    paths = [path for path in (source.path, source.test_path) if path]
+    return digest_of([_listing(path) if is_remote(path) else _local_listing(Path(path)) for path in paths])
 
 
 @contextmanager
@@ -87,6 +88,16 @@ def _listing(uri: str) -> list[tuple[str, int, str]]:
     if odd := [name for name, _, _ in listing if ".." in PurePosixPath(name).parts or name.startswith("/")]:
         raise UserError(f"source.path: {uri} has an object named {odd[0]!r}, which would leave its folder")
     return listing
+
+
+def _local_listing(path: Path) -> list[tuple[str, str]]:
+    """Name below the path (empty for a file itself) and sha256 of every file."""
+    if path.is_file():
+        return [("", sha256_file(path))]
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    if not files:
+        raise UserError(f"source.path: there is nothing at {path}")
+    return [(file.relative_to(path).as_posix(), sha256_file(file)) for file in files]
 
 
 def _parse(uri: str) -> tuple[str, str]:

@@ -159,6 +159,12 @@ def train_run(mlflow: MlflowClient, model: Path) -> str:
     return run_id
 
 
+def trained_by(mlflow: MlflowClient, run_id: str) -> dict[str, str]:
+    """The code and the image that made the model, as its training's run says; empty when it says nothing."""
+    tags = mlflow.get_run(run_id).data.tags
+    return {name: tags[name] for name in lineage.CODE if name in tags}
+
+
 def _figures(epoch: Mapping[str, Any]) -> dict[str, float]:
     numbers = {name: value for name, value in epoch.items() if isinstance(value, int | float)}
     return {name: value for name, value in numbers.items() if not isinstance(value, bool)}

@@ -1,14 +1,14 @@
 """Pretrained weights, wherever they are: `pin` settles before the run which ones, `fetch` brings them.
 
     none                         random initial values
-    imagenet                     downloaded by torchvision or timm
+    imagenet                     what torchvision or timm publish for the architecture
     package:NAME                 an installed package that carries a Hugging Face directory
     models:/NAME@ALIAS, /VERSION a model registered here
     a directory, a .safetensors  Hugging Face layout, or one of our own model directories
     NAME or ORGANISATION/NAME    a hub id, at `backbone.revision`
 
 The identity of a file is its sha256, of our models `model_sha256`, of a directory one digest over its files;
-of a hub id it is the commit.
+of a hub id it is the commit, and `weights_sha256` is checked too where the user gives it.
 """
 
 from __future__ import annotations
@@ -53,24 +53,24 @@ def pin(backbone: Backbone, cache: Path, recipes: Mapping[str, str] | None = Non
     if weights == "none":
         return backbone
     if weights == "imagenet":
-        from retrainer.services.hub import check_imagenet
+        from retrainer.services.imagenet import pin_imagenet
 
-        check_imagenet(backbone)
-        return backbone
+        return pin_imagenet(backbone, cache.with_name("imagenet.json"))
     if weights.startswith("models:/"):
         found = _registered(weights, recipes or {})
-        return _settled(backbone, [found.model_sha256])
+        return settled(backbone, [found.model_sha256])
     digests = FileDigests(cache.with_name("weights.json"))
     path = _local(weights, digests)
     if path is not None:
-        return _settled(backbone, _identities(path, digests))
+        return settled(backbone, _identities(path, digests))
     from retrainer.services.hub import commit_of
 
     return backbone.model_copy(update={"revision": commit_of(weights, backbone.revision)})
 
 
 def fetch(backbone: Backbone) -> Path | str | None:
-    """What the family starts from: a directory or file here, `imagenet`, or None for random values.
+    """What the family starts from: a directory or file here, None for random values, or `imagenet` where the
+    family itself downloads the published file and checks it.
 
     Raises UserError when the weights are not those that were pinned.
     """
@@ -78,20 +78,25 @@ def fetch(backbone: Backbone) -> Path | str | None:
     if weights == "none":
         return None
     if weights == "imagenet":
-        return weights
+        from retrainer.services.imagenet import fetch_imagenet
+
+        return fetch_imagenet(backbone)
     if weights.startswith("models:/"):
         return _fetch_registered(backbone)
     digests = FileDigests(None)
     path = _local(weights, digests)
     if path is not None:
-        _settled(backbone, _identities(path, digests))
+        settled(backbone, _identities(path, digests))
         return path
     from retrainer.services.hub import snapshot
 
-    return snapshot(weights, backbone.revision)
+    found = snapshot(weights, backbone.revision)
+    if backbone.weights_sha256:
+        settled(backbone, _identities(found, digests))
+    return found
 
 
-def _settled(backbone: Backbone, identities: list[str]) -> Backbone:
+def settled(backbone: Backbone, identities: list[str]) -> Backbone:
     """The backbone with the first identity written in; one that the user has named must be among them."""
     wanted = backbone.weights_sha256
     if wanted and wanted not in identities:
