@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from components._process import die_with_runner, report_failure
-from retrainer.contract import Contract, Step, contract_of
+from retrainer.contract import Contract, Metadata, Step, contract_of
 from retrainer.errors import UserError
+from retrainer.formats.files import content_digest
+from retrainer.services import lineage
 
 STEPS = ("ingest", "preprocess", "train", "evaluate", "register")
 
@@ -34,11 +36,21 @@ def parser_of(contract: Contract) -> argparse.ArgumentParser:
         parser.add_argument(
             f"--{name}", type=Path, required=required, help=f"{port.direction}: {port.artifact}"
         )
+    for name in contract.sealed("input"):
+        parser.add_argument(_digest_option(name), metavar="HEX", help=f"the digest that {name} must have")
+    for name in contract.sealed("output"):
+        parser.add_argument(_digest_option(name), metavar="FILE", type=Path, help="where to write its digest")
     for name in contract.sections:
         parser.add_argument(f"--{name}", metavar="JSON", help=f"the section '{name}' of the settings")
     parser.add_argument("--settings", type=Path, help="resolved settings: every section not given as JSON")
     parser.add_argument("--executor-output", type=Path, help="where Kubeflow Pipelines reads the metadata")
+    if not contract.named("input"):
+        parser.add_argument("--scheduled-time", default="", help="when a schedule started this run: recorded")
     return parser
+
+
+def _digest_option(port: str) -> str:
+    return f"--{port}-sha256"
 
 
 def sections_from(contract: Contract, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -62,7 +74,39 @@ def _read_json(text: str, where: str) -> dict[str, Any]:
     return data
 
 
-def executor_output(contract: Contract, metadata: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def check_what_arrived(contract: Contract, arguments: argparse.Namespace) -> None:
+    """Raises UserError for an input that is not the one its producer wrote."""
+    for name in contract.sealed("input"):
+        told = getattr(arguments, f"{name}_sha256")
+        if told is not None and content_digest(getattr(arguments, name)) != told:
+            raise UserError(
+                f"--{name}: what arrived is not what the step before wrote (its digest should be {told});"
+                " the artifact store lost or changed it: run the pipeline again"
+            )
+
+
+def hand_over(contract: Contract, arguments: argparse.Namespace, metadata: Metadata) -> None:
+    """Writes what Kubeflow passes on: each output's digest, and metadata for the dashboard."""
+    for name in contract.sealed("output"):
+        if path := getattr(arguments, f"{name}_sha256"):
+            _write(path, content_digest(getattr(arguments, name)))
+    if arguments.executor_output:
+        told = lineage.of_process()
+        if scheduled := getattr(arguments, "scheduled_time", ""):
+            told["scheduled_time"] = scheduled
+        shown = {
+            name: values | told if name in contract.named("output") else values
+            for name, values in metadata.items()
+        }
+        _write(arguments.executor_output, json.dumps(executor_output(contract, shown)))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def executor_output(contract: Contract, metadata: Metadata) -> dict[str, Any]:
     """Metadata per output, in the form that the Kubeflow Pipelines launcher merges into its artifacts."""
     return {
         "artifacts": {
@@ -86,10 +130,9 @@ def main(argv: list[str]) -> int:
         contract = contract_of(step)
         arguments = parser_of(contract).parse_args(argv[1:])
         ports = {name: getattr(arguments, name) for name in contract.ports}
+        check_what_arrived(contract, arguments)
         metadata = step(**ports, **sections_from(contract, arguments))
-        if arguments.executor_output:
-            arguments.executor_output.parent.mkdir(parents=True, exist_ok=True)
-            arguments.executor_output.write_text(json.dumps(executor_output(contract, metadata)))
+        hand_over(contract, arguments, metadata)
     except (Exception, KeyboardInterrupt) as error:
         return report_failure(argv[0], error)
     return 0

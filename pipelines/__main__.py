@@ -9,8 +9,12 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from components._process import die_with_runner, report_failure
+
+if TYPE_CHECKING:
+    from pipelines.kubeflow import Images
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -43,11 +47,30 @@ def _smoke(arguments: argparse.Namespace) -> int:
 def _compile(arguments: argparse.Namespace) -> int:
     from pipelines.compile import compile_recipe
 
-    written = compile_recipe(
-        arguments.recipe, arguments.set, arguments.image, arguments.allow_mutable, arguments.secret
-    )
-    print(f"written: {written}")
+    made = compile_recipe(arguments.recipe, _with_secret(arguments), _images(arguments))
+    print(f"written: {made.path}")
     return 0
+
+
+def _images(arguments: argparse.Namespace) -> Images:
+    """The images that were named, else those that `make images` made last."""
+    from pathlib import Path
+
+    from pipelines.compile import images_named
+
+    full, light = arguments.image, arguments.light_image
+    if not full:
+        from pipelines.images import built
+
+        made = built(Path())
+        full, light = made["full"], made["light"]
+    return images_named(full, light, arguments.allow_mutable)
+
+
+def _with_secret(arguments: argparse.Namespace) -> list[str]:
+    """SECRET=name is short for one secret that holds both MLflow's keys and the storage's."""
+    named = [f"cluster.{kind}_secret={arguments.secret}" for kind in ("mlflow", "storage")]
+    return [*(named if arguments.secret else []), *arguments.set]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -70,12 +93,17 @@ def parser() -> argparse.ArgumentParser:
     command("step", "run one step alone", _step).add_argument("step")
     command("smoke", "50 rows through all five steps, apart from everything else", _smoke)
     compiler = command("compile", "write the Kubeflow pipeline", _compile)
-    compiler.add_argument("--image", required=True, help="registry/name@sha256:…")
-    compiler.add_argument("--allow-mutable", action="store_true", help="accept a tag that can be moved")
-    compiler.add_argument(
+    _takes_images(compiler)
+    return top
+
+
+def _takes_images(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--image", default="", help="registry/name@sha256:…; else what `make images` made")
+    parser.add_argument("--light-image", default="", help="the image of the steps without torch, if another")
+    parser.add_argument("--allow-mutable", action="store_true", help="accept a tag that can be moved")
+    parser.add_argument(
         "--secret", default="", help="Kubernetes secret with MLFLOW_TRACKING_URI and credentials"
     )
-    return top
 
 
 def main(argv: list[str]) -> int:

@@ -1,46 +1,61 @@
-"""A recipe's Kubeflow pipeline as one YAML file."""
+"""A recipe's Kubeflow pipeline as one YAML file, in which nothing is left to the machine that runs it."""
 
 from __future__ import annotations
 
 import re
 import sys
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kfp import compiler
 
-from pipelines.kubeflow import Cluster, Settings, pipeline_of
+from pipelines._pods import cores, resources_of
+from pipelines.kubeflow import Images, Settings, pipeline_of
 from retrainer.errors import UserError
 from retrainer.models import reads_weights
 from retrainer.own_code import command_digest, plugin_digest
 from retrainer.resolve import RUN, registered_names, settle
 from retrainer.services import storage, weights
+from retrainer.settings import Backbone, Cluster, Compute, Registry, Source
 
 BUILD = Path("build")
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 
 
-def compile_recipe(
-    recipe: str | None,
-    overrides: list[str],
-    image: str,
-    allow_mutable: bool = False,
-    secret: str = "",
-    root: Path = Path(),
-) -> Path:
-    """Writes `build/<recipe>.yaml` and returns its path.
+@dataclass(frozen=True)
+class Compiled:
+    """The file, and what of the settings the one who submits it needs."""
 
-    Raises UserError for an image that a tag names, unless `allow_mutable`, and for settings that are wrong.
-    """
-    check_image(image, allow_mutable)
-    name, settings = cluster_settings(recipe, overrides, root)
-    path = root / BUILD / f"{name}.yaml"
+    path: Path
+    recipe: str
+    cluster: Cluster
+    experiment: str
+
+
+def compile_recipe(
+    recipe: str | None, overrides: list[str], images: Images, root: Path = Path(), into: Path = BUILD
+) -> Compiled:
+    """Writes `build/<recipe>.yaml`. Raises UserError for settings that are wrong."""
+    name, settings, cluster = cluster_settings(recipe, overrides, root)
+    path = root / into / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        compiler.Compiler().compile(pipeline_of(name, settings, Cluster(image, secret)), str(path))
-    return path
+        compiler.Compiler().compile(pipeline_of(name, settings, images, cluster), str(path))
+    return Compiled(path, name, cluster, cluster.experiment or settings["registry"]["name"])
+
+
+def images_named(full: str, light: str = "", allow_mutable: bool = False) -> Images:
+    """One image for all steps, or a second, lighter one for those without torch.
+
+    Raises UserError for an image that a tag names, unless `allow_mutable`: then nothing is cached either.
+    """
+    references = (full, light or full)
+    for reference in references:
+        check_image(reference, allow_mutable)
+    return Images(*references, fixed=all(_DIGEST.search(reference) for reference in references))
 
 
 def check_image(image: str, allow_mutable: bool) -> None:
@@ -50,28 +65,57 @@ def check_image(image: str, allow_mutable: bool) -> None:
         raise UserError("IMAGE= is empty: give registry/name@sha256:…, the image that holds this project")
     raise UserError(
         f"IMAGE={image}: this name can be moved to other code, and Kubeflow's cache goes by the name: "
-        "it would serve results of the old code. Give registry/name@sha256:… (as `podman push --digestfile` "
-        "or `docker inspect` print it), or ALLOW_MUTABLE=1 for a trial"
+        "it would serve results of the old code. Give registry/name@sha256:… (as `make images PUSH=…` prints "
+        "it), or ALLOW_MUTABLE=1 for a trial"
     )
 
 
-def cluster_settings(recipe: str | None, overrides: list[str], root: Path) -> tuple[str, Settings]:
-    """The recipe's settings with what this machine alone knows left open: the step settles it where it runs.
+def cluster_settings(recipe: str | None, overrides: list[str], root: Path) -> tuple[str, Settings, Cluster]:
+    """The recipe's name, its settings as the steps get them, and the section that describes the pods.
 
-    Weights are pinned, so that the cluster's cache knows them apart; the source is read as it is on the day.
+    Weights are pinned, and device, number format and threads are written out, so that equal inputs mean equal
+    results; the source is read as it is on the day.
     """
     name, sections = settle(recipe, overrides, root)
-    source: Any = sections["source"]
-    task: Any = sections["task"]
-    backbone: Any = sections["backbone"]
-    training: Any = sections["training"]
+    parts: dict[str, Any] = dict(sections)
+    cluster: Cluster = parts.pop("cluster")
+    source: Source = parts["source"]
     if source.path and not storage.is_remote(source.path):
         print(f"note: source.path {source.path} must exist inside the image", file=sys.stderr)
-    sections["source"] = source.model_copy(update={"digest": ""})
-    sections["task"] = task.model_copy(update={"code_digest": plugin_digest(task.kind)})
-    sections["training"] = training.model_copy(update={"code_digest": command_digest(training.command, root)})
+    code = {"code_digest": plugin_digest(source.kind)}
+    parts["source"] = source.model_copy(update={"digest": "", **code})
+    parts["task"] = parts["task"].model_copy(update={"code_digest": plugin_digest(parts["task"].kind)})
+    training = parts["training"]
+    parts["training"] = training.model_copy(update={"code_digest": command_digest(training.command, root)})
+    backbone: Backbone = parts["backbone"]
     backbone = backbone.model_copy(update={"code_digest": plugin_digest(backbone.family)})
+    backbone = with_prefix(backbone, cluster, root)
     if reads_weights(backbone, training):
         backbone = weights.pin(backbone, root / RUN / "digests.json", registered_names(root))
-    sections["backbone"] = backbone
-    return name, {key: section.plain() for key, section in sections.items()}
+    parts["backbone"] = backbone
+    parts["compute"] = settled_compute(parts["compute"], cluster)
+    registry: Registry = parts["registry"]
+    parts["registry"] = registry.model_copy(update={"name": cluster.model_prefix + registry.name})
+    return name, {key: section.plain() for key, section in parts.items()}, cluster
+
+
+def with_prefix(backbone: Backbone, cluster: Cluster, root: Path) -> Backbone:
+    """Weights that another recipe here registers go by the team's prefix as well."""
+    name = re.match(r"models:/([^@/]+)", backbone.weights)
+    if not (cluster.model_prefix and name and name[1] in registered_names(root)):
+        return backbone
+    prefixed = backbone.weights.replace("models:/", f"models:/{cluster.model_prefix}", 1)
+    return backbone.model_copy(update={"weights": prefixed})
+
+
+def settled_compute(compute: Compute, cluster: Cluster) -> Compute:
+    """What this machine cannot know follows from train's pod; bfloat16 on a CPU must be asked for by name."""
+    if cluster.gpus and compute.device == "cpu":
+        raise UserError(
+            f"cluster.gpus: {cluster.gpus}, but compute.device is cpu and would leave them idle; change one"
+        )
+    device = compute.device if compute.device != "auto" else "cuda" if cluster.gpus else "cpu"
+    dtype = compute.dtype if compute.dtype != "auto" else "bfloat16" if device == "cuda" else "float32"
+    threads = compute.threads or cores(resources_of("train", cluster).cpu_limit)
+    # The versions of the packages are the image's.
+    return compute.model_copy(update={"device": device, "dtype": dtype, "threads": threads, "packages": {}})

@@ -1,7 +1,8 @@
-"""The pipeline as Kubeflow Pipelines runs it: one container per step, all of one image.
+"""The pipeline as Kubeflow Pipelines runs it: one container per step.
 
-The map below is written by hand, as `dvc.yaml` is; a test holds both equal to the steps' signatures.
-Only the two pure steps may be answered from the cluster's cache: the others read the world.
+The map below is written by hand, as `dvc.yaml` is; a test holds both equal to the steps' signatures. Beside
+each dataset and model goes its sha256 as a parameter: the step checks what arrived, and a cache tells data
+apart by content. Only the two pure steps may be answered from a cache: the others read the world.
 """
 
 # No `from __future__ import annotations` here: kfp reads the annotations themselves, not their text.
@@ -10,51 +11,52 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kfp import dsl, kubernetes
+from kfp import dsl
 
 from components.__main__ import step_named
+from pipelines import _pods
 from retrainer.contract import Contract, Port, contract_of
+from retrainer.settings import Cluster
 
 Settings = dict[str, dict[str, Any]]
 
 PURE = frozenset({"preprocess", "train"})
-GPU = "nvidia.com/gpu"
-# What a pod asks for: a namespace with a quota rejects pods that ask for nothing.
-CPU_AND_MEMORY = {
-    "ingest": ("1", "2Gi"),
-    "preprocess": ("1", "2Gi"),
-    "train": ("2", "8Gi"),
-    "evaluate": ("2", "4Gi"),
-    "register": ("1", "4Gi"),
-}
-# Addresses and credentials reach the steps by these names, out of a Kubernetes secret, never as parameters.
-# Without the first, each pod would register into a database of its own: a secret that lacks it stops the pod.
-NEEDED_KEYS = ("MLFLOW_TRACKING_URI",)
-OTHER_KEYS = (
-    "MLFLOW_TRACKING_USERNAME",
-    "MLFLOW_TRACKING_PASSWORD",
-    "MLFLOW_TRACKING_TOKEN",
-    "MLFLOW_S3_ENDPOINT_URL",
-    "AWS_ENDPOINT_URL_S3",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-)
+# These need no torch: their image is a tenth of the size.
+LIGHT = frozenset({"ingest", "preprocess"})
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """Where the steps run: the image, and optionally the name of a secret that every step reads."""
+class Images:
+    """The references of the two images; `fixed` when neither can be moved to other code."""
 
-    image: str
-    secret: str = ""
+    full: str
+    light: str
+    fixed: bool = True
+
+    def of(self, step: str) -> str:
+        return self.light if step in LIGHT else self.full
 
 
-def pipeline_of(recipe: str, settings: Settings, cluster: Cluster) -> Any:
-    """The recipe's pipeline, each section of its settings a parameter with the resolved value as default."""
-    gpu = settings["compute"]["device"] == "cuda"
+def pipeline_of(recipe: str, settings: Settings, images: Images, cluster: Cluster) -> Any:
+    """The recipe's pipeline, each section of its settings a parameter with the resolved value as default.
+
+    `scheduled_time` is when a schedule started the run; it is recorded with the data.
+    """
     default = settings
 
-    @dsl.pipeline(name=f"retrainer-{recipe}".lower(), description=f"Retrains and judges '{recipe}'.")
+    def run(step: str) -> Callable[..., dsl.PipelineTask]:
+        """A call that adds the step to the pipeline under construction, with what its pod needs."""
+        component = container(step, images.of(step))
+
+        def call(**arguments: Any) -> dsl.PipelineTask:
+            added = component(**arguments)
+            added.set_caching_options(step in PURE and images.fixed)
+            _pods.describe(added, step, images.of(step), settings, cluster)
+            return added
+
+        return call
+
+    @dsl.pipeline(name=pipeline_name(recipe), description=f"Retrains and judges '{recipe}'.")
     def retrain(
         source: dict = default["source"],
         split: dict = default["split"],
@@ -65,59 +67,56 @@ def pipeline_of(recipe: str, settings: Settings, cluster: Cluster) -> Any:
         evaluation: dict = default["evaluation"],
         gate: dict = default["gate"],
         registry: dict = default["registry"],
+        scheduled_time: str = "",
     ) -> None:
-        raw = run("ingest", cluster)(source=source).outputs["raw"]
-        dataset = run("preprocess", cluster)(raw=raw, split=split, task=task).outputs["dataset"]
-        trained = run("train", cluster, gpu)(
-            dataset=dataset, task=task, backbone=backbone, training=training, compute=compute
+        ingested = run("ingest")(source=source, scheduled_time=scheduled_time)
+        raw = handed(ingested, "raw")
+        dataset = handed(run("preprocess")(**raw, split=split, task=task), "dataset")
+        trained = run("train")(**dataset, task=task, backbone=backbone, training=training, compute=compute)
+        model = handed(trained, "model")
+        judged = run("evaluate")(
+            **dataset, **model, evaluation=evaluation, gate=gate, registry=registry, compute=compute
         )
-        model = trained.outputs["model"]
-        judged = run("evaluate", cluster)(
-            dataset=dataset, model=model, evaluation=evaluation, gate=gate, registry=registry, compute=compute
-        )
-        run("register", cluster)(model=model, report=judged.outputs["report"], registry=registry)
+        run("register")(**model, report=judged.outputs["report"], registry=registry)
 
     return retrain
 
 
-def run(step: str, cluster: Cluster, gpu: bool = False) -> Callable[..., dsl.PipelineTask]:
-    """A call that adds the step to the pipeline under construction, with its resources."""
-    component = container(step, cluster.image)
+def pipeline_name(recipe: str) -> str:
+    return f"retrainer-{recipe}".lower()
 
-    def call(**arguments: Any) -> dsl.PipelineTask:
-        task = component(**arguments)
-        task.set_caching_options(step in PURE)
-        cpu, memory = CPU_AND_MEMORY[step]
-        task.set_cpu_request(cpu).set_memory_request(memory)
-        if gpu:
-            task.set_accelerator_type(GPU).set_accelerator_limit(1)
-            kubernetes.add_toleration(task, key=GPU, operator="Exists", effect="NoSchedule")
-        if cluster.secret:
-            for keys, optional in ((NEEDED_KEYS, False), (OTHER_KEYS, True)):
-                kubernetes.use_secret_as_env(
-                    task, cluster.secret, dict(zip(keys, keys, strict=True)), optional
-                )
-        return task
 
-    return call
+def handed(task: dsl.PipelineTask, port: str) -> dict[str, Any]:
+    """An output and its digest, as the next step takes them."""
+    return {port: task.outputs[port], digest_name(port): task.outputs[digest_name(port)]}
+
+
+def digest_name(port: str) -> str:
+    return f"{port}_sha256"
 
 
 def container(step: str, image: str) -> Any:
     """The step as a container component whose signature is made from the step's own."""
     contract = contract_of(step_named(step))
-    names = [*contract.ports, *contract.sections]
+    annotations = {name: annotation_of(port) for name, port in contract.ports.items()}
+    for name in contract.sealed("input"):
+        annotations[digest_name(name)] = str
+    for name in contract.sealed("output"):
+        annotations[digest_name(name)] = dsl.OutputPath(str)
+    annotations |= dict.fromkeys(contract.sections, dict)
+    if step == "ingest":
+        annotations["scheduled_time"] = str
 
     def body(*values: Any) -> dsl.ContainerSpec:
         return dsl.ContainerSpec(
             image=image,
             command=["python", "-m", "components", step],
-            args=arguments_of(contract, dict(zip(names, values, strict=True))),
+            args=arguments_of(contract, dict(zip(annotations, values, strict=True))),
         )
 
-    parameters = [parameter(name, annotation_of(port)) for name, port in contract.ports.items()]
-    parameters += [parameter(name, dict) for name in contract.sections]
     body.__name__ = step
     body.__doc__ = inspect.getdoc(step_named(step))
+    parameters = [parameter(name, annotation) for name, annotation in annotations.items()]
     body.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return dsl.container_component(body)
 
@@ -134,8 +133,7 @@ def annotation_of(port: Port) -> Any:
 def arguments_of(contract: Contract, values: dict[str, Any]) -> list[Any]:
     """The same options that DVC passes, with Kubeflow's placeholders for paths and sections as JSON."""
     arguments: list[Any] = []
-    for name in contract.ports:
-        arguments += [f"--{name}", values[name].path]
-    for name in contract.sections:
-        arguments += [f"--{name}", values[name]]
+    for name, value in values.items():
+        option = f"--{name.replace('_', '-')}"
+        arguments += [option, value.path if name in contract.ports else value]
     return [*arguments, "--executor-output", dsl.PIPELINE_TASK_EXECUTOR_OUTPUT_PATH_PLACEHOLDER]

@@ -50,6 +50,10 @@ class Contract:
     def named(self, *directions: Direction) -> list[str]:
         return [name for name, port in self.ports.items() if port.direction in directions]
 
+    def sealed(self, direction: Direction) -> list[str]:
+        """Datasets and models: directories whose manifest carries one digest of their content."""
+        return [name for name in self.named(direction) if self.ports[name].artifact in ("Dataset", "Model")]
+
 
 def contract_of(step: Step) -> Contract:
     """Reads a step's signature. Raises TypeError for a parameter that is neither a port nor a section."""

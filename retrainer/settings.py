@@ -38,9 +38,12 @@ class Section(BaseModel):
 
 def _explain(error: ValidationError, section: type[BaseModel], where: str) -> str:
     first = error.errors(include_url=False)[0]
-    key = ".".join([where, *(str(part) for part in first["loc"])])
+    key = ".".join([where, *(str(part) for part in first["loc"] if part != "[key]")])
     if first["type"] == "extra_forbidden":
-        return f"unknown setting {key}{nearest(str(first['loc'][-1]), section.model_fields)}"
+        nested = len(first["loc"]) > 1
+        return f"unknown setting {key}" + (
+            "" if nested else nearest(str(first["loc"][0]), section.model_fields)
+        )
     if first["type"] == "missing":
         return f"setting {key} is missing"
     return f"setting {key}: {first['msg'].removeprefix('Value error, ')} (got {first['input']!r})"
@@ -160,6 +163,69 @@ class Registry(Section):
     )
 
 
+# As Kubernetes writes amounts: half a core is 500m or 0.5, two gibibytes are 2Gi; empty takes the default.
+_CORES = r"^(\d+(\.\d+)?|\d+m)?$"
+_BYTES = r"^(\d+(Ki|Mi|Gi|Ti|k|M|G|T)?)?$"
+_KUBERNETES_NAME = r"^([a-z0-9]([a-z0-9.\-]*[a-z0-9])?)?$"
+
+StepName = Literal["ingest", "preprocess", "train", "evaluate", "register"]
+
+
+class Resources(Section):
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+
+    cpu: str = Field("", pattern=_CORES, description="cores asked for; empty: the step's default")
+    memory: str = Field("", pattern=_BYTES, description="memory asked for; empty: the step's default")
+    cpu_limit: str = Field("", pattern=_CORES, description="most cores; empty: as many as asked for")
+    memory_limit: str = Field("", pattern=_BYTES, description="most memory; empty: as much as asked for")
+
+
+class Toleration(Section):
+    key: str = Field("", description="the taint's key; empty with Exists tolerates every taint")
+    operator: Literal["Exists", "Equal"] = Field("Exists", description="Equal compares the taint's value")
+    value: str = Field("", description="the taint's value, for Equal")
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = Field("", description="empty: all")
+
+
+class Cluster(Section):
+    """How the steps run as pods. Read when a pipeline is compiled and submitted; no step sees it."""
+
+    experiment: str = Field("", description="of Kubeflow's and MLflow's runs; empty: the model's name")
+    model_prefix: str = Field(
+        "", pattern=r"^[A-Za-z0-9_.\-]*$", description="before the names of registered models, as 'team-'"
+    )
+    mlflow_secret: str = Field(
+        "", pattern=_KUBERNETES_NAME, description="secret with MLFLOW_TRACKING_URI and its credentials"
+    )
+    storage_secret: str = Field(
+        "", pattern=_KUBERNETES_NAME, description="secret with AWS_* and RETRAINER_* addresses of S3"
+    )
+    service_account: str = Field(
+        "", pattern=_KUBERNETES_NAME, description="the pods' account; empty: Kubeflow's own"
+    )
+    image_pull_secrets: tuple[str, ...] = Field((), description="secrets of the image's registry")
+    labels: dict[str, str] = Field({}, description="on every pod, for example cost-centre: vision")
+    node_selector: dict[str, str] = Field({}, description="labels of the nodes that may run the steps")
+    tolerations: tuple[Toleration, ...] = Field((), description="taints that the steps' pods accept")
+    resources: dict[StepName, Resources] = Field({}, description="cores and memory by step")
+    gpus: int = Field(0, ge=0, description="GPUs of train; compute.device cuda takes at least one")
+    gpu_type: str = Field("nvidia.com/gpu", min_length=1, description="the GPU's resource name")
+    gpu_node_selector: dict[str, str] = Field({}, description="labels of the nodes for train with a GPU")
+    gpu_tolerations: tuple[Toleration, ...] = Field(
+        (Toleration(key="nvidia.com/gpu", operator="Exists", value="", effect="NoSchedule"),),
+        description="taints that such a pod accepts",
+    )
+    shared_memory: str = Field(
+        "1Gi", pattern=_BYTES, description="/dev/shm of train; empty: the node's 64 MB"
+    )
+    timeout_seconds: int = Field(86_400, ge=0, description="longest time of a step's pod; 0: no end")
+    retries: int = Field(2, ge=0, description="new tries of a step that failed or was preempted")
+    backoff_seconds: int = Field(60, ge=0, description="wait before the first retry, then twice as long")
+    checkpoint_volume: str = Field(
+        "", pattern=_KUBERNETES_NAME, description="volume claim where train keeps checkpoints between tries"
+    )
+
+
 SECTIONS: dict[str, type[Section]] = {
     "source": Source,
     "split": Split,
@@ -170,6 +236,7 @@ SECTIONS: dict[str, type[Section]] = {
     "evaluation": Evaluation,
     "gate": Gate,
     "registry": Registry,
+    "cluster": Cluster,
 }
 
 # `source: data.csv` in one line: the key that a bare word stands for.

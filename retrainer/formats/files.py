@@ -32,6 +32,15 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def content_digest(directory: Path) -> str:
+    """The digest of a dataset's or a model's content, from its manifest. Raises UserError without one."""
+    try:
+        manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        return str(manifest["model_sha256" if "model_sha256" in manifest else "content_sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{directory}: no {MANIFEST} with a digest of its content; make it again") from None
+
+
 def write_json(path: Path, value: Any) -> None:
     """Readable JSON, written aside and renamed."""
     text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"

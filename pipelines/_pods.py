@@ -1,0 +1,117 @@
+"""What Kubernetes is told about each step's pod, from the settings' section `cluster`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from kfp import kubernetes
+
+from retrainer.settings import Cluster, Resources, Toleration
+
+# A namespace with a quota rejects pods that ask for nothing.
+RESOURCES = {
+    "ingest": {"cpu": "1", "memory": "2Gi"},
+    "preprocess": {"cpu": "1", "memory": "2Gi"},
+    "train": {"cpu": "2", "memory": "8Gi"},
+    "evaluate": {"cpu": "2", "memory": "4Gi"},
+    "register": {"cpu": "1", "memory": "4Gi"},
+}
+# Addresses and credentials reach the steps by these names, out of Kubernetes secrets, never as parameters.
+# Without MLFLOW_TRACKING_URI each pod would register into a database of its own: its lack stops the pod.
+MLFLOW_KEYS = ("MLFLOW_TRACKING_URI",)
+MLFLOW_OTHER_KEYS = (
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+    "MLFLOW_S3_ENDPOINT_URL",
+)
+STORAGE_KEYS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL",
+    "RETRAINER_DVC_REMOTE",
+    "RETRAINER_CHECKPOINTS",
+)
+# Where Kubeflow's own label tells the run; the image cannot know it.
+RUN_ID = "metadata.labels['pipeline/runid']"
+CHECKPOINTS = "/checkpoints"
+_LONGEST_BACKOFF = "3600s"
+
+
+def describe(task: Any, step: str, image: str, settings: dict[str, dict[str, Any]], cluster: Cluster) -> None:
+    """Writes onto the task what its pod asks for, may use, and is told by its environment."""
+    _ask_for_resources(task, step, cluster)
+    if step == "train":
+        _equip_training(task, settings["compute"]["device"] == "cuda", cluster)
+    _place(task, cluster.node_selector, cluster.tolerations)
+    _outlast_failures(task, cluster)
+    _lend_secrets(task, cluster)
+    for key, value in cluster.labels.items():
+        kubernetes.add_pod_label(task, key, value)
+    if cluster.image_pull_secrets:
+        kubernetes.set_image_pull_secrets(task, list(cluster.image_pull_secrets))
+    kubernetes.set_security_context(task, run_as_non_root=True)
+    kubernetes.use_field_path_as_env(task, "RETRAINER_KFP_RUN_ID", RUN_ID)
+    task.set_env_variable("RETRAINER_IMAGE", image)
+    task.set_env_variable("MLFLOW_EXPERIMENT_NAME", cluster.experiment or settings["registry"]["name"])
+
+
+def _ask_for_resources(task: Any, step: str, cluster: Cluster) -> None:
+    wanted = resources_of(step, cluster)
+    task.set_cpu_request(wanted.cpu).set_cpu_limit(wanted.cpu_limit)
+    task.set_memory_request(wanted.memory).set_memory_limit(wanted.memory_limit)
+
+
+def resources_of(step: str, cluster: Cluster) -> Resources:
+    """The step's resources with every default filled in."""
+    given = cluster.plain()["resources"].get(step, {})
+    asked = RESOURCES[step] | {key: amount for key, amount in given.items() if amount}
+    limits = {"cpu_limit": asked["cpu"], "memory_limit": asked["memory"]}
+    return Resources.parse(limits | asked, f"cluster.resources.{step}")
+
+
+def cores(amount: str) -> int:
+    """Whole cores of a Kubernetes amount, at least one: `1500m` are two."""
+    count = float(amount.removesuffix("m")) / (1000 if amount.endswith("m") else 1)
+    return max(1, math.ceil(count))
+
+
+def _equip_training(task: Any, gpu: bool, cluster: Cluster) -> None:
+    if gpu:
+        task.set_accelerator_type(cluster.gpu_type).set_accelerator_limit(max(1, cluster.gpus))
+        _place(task, cluster.gpu_node_selector, cluster.gpu_tolerations)
+    if cluster.shared_memory:
+        kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=cluster.shared_memory)
+    if cluster.checkpoint_volume:
+        kubernetes.mount_pvc(task, cluster.checkpoint_volume, CHECKPOINTS)
+        task.set_env_variable("RETRAINER_CHECKPOINTS", CHECKPOINTS)
+
+
+def _place(task: Any, selector: dict[str, str], tolerations: tuple[Toleration, ...]) -> None:
+    for key, value in selector.items():
+        kubernetes.add_node_selector(task, key, value)
+    for taint in tolerations:
+        kubernetes.add_toleration(
+            task, taint.key or None, taint.operator, taint.value or None, taint.effect or None
+        )
+
+
+def _outlast_failures(task: Any, cluster: Cluster) -> None:
+    if cluster.timeout_seconds:
+        kubernetes.set_timeout(task, cluster.timeout_seconds)
+    if cluster.retries:
+        task.set_retry(cluster.retries, f"{cluster.backoff_seconds}s", 2.0, _LONGEST_BACKOFF)
+
+
+def _lend_secrets(task: Any, cluster: Cluster) -> None:
+    lent = (
+        (cluster.mlflow_secret, MLFLOW_KEYS, False),
+        (cluster.mlflow_secret, MLFLOW_OTHER_KEYS, True),
+        (cluster.storage_secret, STORAGE_KEYS, True),
+    )
+    for secret, keys, optional in lent:
+        if secret:
+            kubernetes.use_secret_as_env(task, secret, dict(zip(keys, keys, strict=True)), optional)

@@ -1,0 +1,268 @@
+"""What the compiled pipeline asks of the cluster, what it leaves open (nothing), and what it never holds."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components.__main__ import STEPS
+from components.__main__ import main as step_main
+from pipelines._pods import cores
+from pipelines.compile import Compiled, cluster_settings, compile_recipe, images_named
+from retrainer.errors import UserError
+from retrainer.formats.files import content_digest
+from retrainer.own_code import command_digest
+from retrainer.services import weights
+from tests.conftest import ROOT
+
+IMAGE = "registry.example/retrainer@sha256:" + "a" * 64
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "recipes/digits-mlp.yaml").write_text((ROOT / "recipes/digits-mlp.yaml").read_text())
+    return tmp_path
+
+
+def compiled(project: Path, *overrides: str, image: str = IMAGE) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The pipeline, and by step what Kubernetes alone reads."""
+    made = compile_made(project, *overrides, image=image)
+    spec, platform = yaml.safe_load_all(made.path.read_text())
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    return spec, {step: executors[f"exec-{step}"] for step in STEPS}
+
+
+def compile_made(project: Path, *overrides: str, image: str = IMAGE) -> Compiled:
+    return compile_recipe("digits-mlp", list(overrides), images_named(image, allow_mutable=True), project)
+
+
+def container_of(spec: dict[str, Any], step: str) -> dict[str, Any]:
+    found: dict[str, Any] = spec["deploymentSpec"]["executors"][f"exec-{step}"]["container"]
+    return found
+
+
+def environment_of(spec: dict[str, Any], step: str) -> dict[str, str]:
+    return {entry["name"]: entry["value"] for entry in container_of(spec, step)["env"]}
+
+
+def default_of(spec: dict[str, Any], section: str) -> dict[str, Any]:
+    found: dict[str, Any] = spec["root"]["inputDefinitions"]["parameters"][section]["defaultValue"]
+    return found
+
+
+# --- pods ----------------------------------------------------------------------------------------------
+
+
+def test_every_pod_has_requests_and_limits_and_none_has_a_gpu(project: Path) -> None:
+    spec, pods = compiled(project, "cluster.resources={train: {cpu: 1500m, memory_limit: 16Gi}}")
+    for step in STEPS:
+        resources = container_of(spec, step)["resources"]
+        for part in (
+            "resourceCpuRequest",
+            "resourceMemoryRequest",
+            "resourceCpuLimit",
+            "resourceMemoryLimit",
+        ):
+            assert resources[part], (step, part)
+        assert "accelerator" not in resources
+        assert pods[step]["securityContext"]["runAsNonRoot"] is True
+        assert pods[step]["activeDeadlineSeconds"] == "86400"
+    train = container_of(spec, "train")["resources"]
+    found = {
+        part: train[f"resource{part}"] for part in ("CpuRequest", "CpuLimit", "MemoryRequest", "MemoryLimit")
+    }
+    assert found == {
+        "CpuRequest": "1500m",
+        "CpuLimit": "1500m",
+        "MemoryRequest": "8Gi",
+        "MemoryLimit": "16Gi",
+    }
+
+
+def test_a_failed_or_preempted_step_is_tried_again_with_longer_waits(project: Path) -> None:
+    spec, _ = compiled(project, "cluster.retries=3", "cluster.backoff_seconds=10")
+    for task in spec["root"]["dag"]["tasks"].values():
+        policy = task["retryPolicy"]
+        assert (policy["maxRetryCount"], policy["backoffDuration"], policy["backoffFactor"]) == (
+            3,
+            "10s",
+            2.0,
+        )
+    spec, _ = compiled(project, "cluster.retries=0")
+    assert all("retryPolicy" not in task for task in spec["root"]["dag"]["tasks"].values())
+
+
+@pytest.mark.parametrize("wish", ["compute.device=cuda", "cluster.gpus=2"])
+def test_train_alone_gets_gpus_and_goes_where_they_are(project: Path, wish: str) -> None:
+    spec, pods = compiled(
+        project, wish, "cluster.gpu_node_selector={pool: a100}", "cluster.node_selector={zone: b}"
+    )
+    found = {step: container_of(spec, step)["resources"].get("accelerator") for step in STEPS}
+    train = found.pop("train")
+    count = "2" if "gpus" in wish else "1"
+    assert (train["resourceType"], train["resourceCount"]) == ("nvidia.com/gpu", count)
+    assert set(found.values()) == {None}
+    assert pods["train"]["nodeSelector"]["labels"] == {"pool": "a100", "zone": "b"}
+    assert pods["evaluate"]["nodeSelector"]["labels"] == {"zone": "b"}
+    assert pods["train"]["tolerations"] == [
+        {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+    ]
+    assert all("tolerations" not in pods[step] for step in STEPS if step != "train")
+
+
+def test_pods_carry_what_the_team_wants_on_them(project: Path) -> None:
+    _, pods = compiled(
+        project,
+        "cluster.labels={cost-centre: vision}",
+        "cluster.image_pull_secrets=[registry-key]",
+        "cluster.tolerations=[{key: dedicated, operator: Equal, value: ml}]",
+        "cluster.checkpoint_volume=scratch",
+    )
+    for step in STEPS:
+        assert pods[step]["podMetadata"]["labels"] == {"cost-centre": "vision"}
+        assert [entry["secretName"] for entry in pods[step]["imagePullSecret"]] == ["registry-key"]
+        assert pods[step]["tolerations"] == [{"key": "dedicated", "operator": "Equal", "value": "ml"}]
+    mounts = {step: pods[step].get("pvcMount", []) for step in STEPS}
+    assert [(mount["constant"], mount["mountPath"]) for mount in mounts.pop("train")] == [
+        ("scratch", "/checkpoints")
+    ]
+    assert not any(mounts.values())
+    assert (
+        pods["train"]["emptyDirMounts"][0] | {"mountPath": "/dev/shm", "medium": "Memory"}
+        == (pods["train"]["emptyDirMounts"][0])
+    )
+
+
+def test_lineage_reaches_the_steps_by_their_environment(project: Path) -> None:
+    spec, pods = compiled(project, "cluster.experiment=vision-team")
+    for step in STEPS:
+        assert environment_of(spec, step)["RETRAINER_IMAGE"] == IMAGE
+        assert environment_of(spec, step)["MLFLOW_EXPERIMENT_NAME"] == "vision-team"
+        assert {"name": "RETRAINER_KFP_RUN_ID", "fieldPath": "metadata.labels['pipeline/runid']"} in (
+            pods[step]["fieldPathAsEnv"]
+        )
+
+
+# --- secrets -------------------------------------------------------------------------------------------
+
+
+def test_a_secret_is_named_and_never_spelled_out(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "KFP_TOKEN", "RETRAINER_DVC_REMOTE"):
+        monkeypatch.setenv(name, "do-not-write-me")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:do-not-write-me@mlflow.example")
+    made = compile_made(project, "cluster.mlflow_secret=team-mlflow", "cluster.storage_secret=team-s3")
+    assert "do-not-write-me" not in made.path.read_text()
+    _, platform = yaml.safe_load_all(made.path.read_text())
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    for step in STEPS:
+        entries = executors[f"exec-{step}"]["secretAsEnv"]
+        assert {entry["secretName"] for entry in entries} == {"team-mlflow", "team-s3"}
+        needed = [
+            key["envVar"] for entry in entries if not entry.get("optional") for key in entry["keyToEnv"]
+        ]
+        assert needed == ["MLFLOW_TRACKING_URI"]
+
+
+def test_no_address_of_this_machine_is_compiled(project: Path) -> None:
+    text = compile_made(project).path.read_text()
+    assert not re.search(rf"{re.escape(str(ROOT))}|{re.escape(str(Path.home()))}|{project}", text)
+
+
+# --- caching: equal inputs mean equal results ----------------------------------------------------------
+
+
+def test_a_movable_image_turns_caching_off(project: Path) -> None:
+    for image, cached in ((IMAGE, {"preprocess", "train"}), ("registry/name:trial", set())):
+        tasks = compiled(project, image=image)[0]["root"]["dag"]["tasks"]
+        assert {step for step, task in tasks.items() if task["cachingOptions"].get("enableCache")} == cached
+
+
+@pytest.mark.parametrize(
+    ("overrides", "settled"),
+    [
+        ([], {"device": "cpu", "dtype": "float32", "threads": 2}),
+        (["cluster.resources={train: {cpu: 2500m}}"], {"device": "cpu", "dtype": "float32", "threads": 3}),
+        (["compute.device=cuda"], {"device": "cuda", "dtype": "bfloat16", "threads": 2}),
+        (["cluster.gpus=1"], {"device": "cuda", "dtype": "bfloat16", "threads": 2}),
+        (
+            ["compute.dtype=bfloat16", "compute.threads=7"],
+            {"device": "cpu", "dtype": "bfloat16", "threads": 7},
+        ),
+    ],
+)
+def test_nothing_that_changes_numbers_is_left_open(
+    project: Path, overrides: list[str], settled: dict[str, Any]
+) -> None:
+    given = [] if any("dtype" in word for word in overrides) else ["compute.dtype=auto"]
+    _, settings, _ = cluster_settings("digits-mlp", [*given, *overrides], project)
+    assert settings["compute"] == {**settled, "packages": {}}
+
+
+def test_gpus_that_nothing_would_use_are_refused(project: Path) -> None:
+    with pytest.raises(UserError, match=r"cluster\.gpus: 1, but compute\.device is cpu"):
+        cluster_settings("digits-mlp", ["cluster.gpus=1", "compute.device=cpu"], project)
+
+
+def test_code_and_weights_are_pinned_as_on_a_laptop(project: Path) -> None:
+    (project / "my_train.py").write_text("first")
+    command = "training.command=python my_train.py"
+    _, settings, _ = cluster_settings("digits-mlp", [command], project)
+    assert settings["training"]["code_digest"] == command_digest("python my_train.py", project)
+    # The default recipe fine-tunes weights of a package, also where only the head is trained.
+    _, settings, _ = cluster_settings(None, ["training.strategy=frozen"], project)
+    assert len(settings["backbone"]["weights_sha256"]) == 64
+
+
+# --- a team's names ------------------------------------------------------------------------------------
+
+
+def test_a_prefix_keeps_teams_apart_in_one_registry(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = compile_made(project, "cluster.model_prefix=vision-")
+    spec, *_ = yaml.safe_load_all(made.path.read_text())
+    assert default_of(spec, "registry")["name"] == "vision-digits-mlp"
+    assert made.experiment == "vision-digits-mlp"
+    monkeypatch.setattr(weights, "pin", lambda backbone, *_: backbone)
+    chained = [
+        "cluster.model_prefix=vision-",
+        "backbone.family=mlp",
+        "backbone.weights=models:/digits-mlp@champion",
+        "training.strategy=full",
+    ]
+    _, settings, _ = cluster_settings(None, chained, project)
+    assert settings["backbone"]["weights"] == "models:/vision-digits-mlp@champion"
+    chained[2] = "backbone.weights=models:/someone-elses@champion"
+    assert cluster_settings(None, chained, project)[1]["backbone"]["weights"] == (
+        "models:/someone-elses@champion"
+    )
+
+
+@pytest.mark.parametrize(("amount", "count"), [("2", 2), ("500m", 1), ("1500m", 2), ("0.5", 1), ("2.5", 3)])
+def test_cores_of_an_amount(amount: str, count: int) -> None:
+    assert cores(amount) == count
+
+
+# --- what a step checks and hands over -----------------------------------------------------------------
+
+
+def test_a_dataset_that_changed_on_its_way_is_refused(tmp_path: Path, capsys: Any) -> None:
+    table = tmp_path / "rows.csv"
+    table.write_text("text,label\n" + "".join(f"row {n},{'ab'[n % 2]}\n" for n in range(40)))
+    raw, digest = tmp_path / "raw", tmp_path / "outputs/raw_sha256"
+    told = tmp_path / "outputs/metadata.json"
+    ingest = ["ingest", "--source", json.dumps({"path": str(table)}), "--raw", str(raw)]
+    handed = ["--raw-sha256", str(digest), "--executor-output", str(told), "--scheduled-time", "2026-11-24"]
+    assert step_main([*ingest, *handed]) == 0
+    assert digest.read_text() == content_digest(raw)
+    metadata = json.loads(told.read_text())["artifacts"]["raw"]["artifacts"][0]["metadata"]
+    assert metadata["scheduled_time"] == "2026-11-24" and metadata["content_sha256"] == content_digest(raw)
+    preprocess = ["preprocess", "--raw", str(raw), "--dataset", str(tmp_path / "dataset")]
+    assert step_main([*preprocess, "--raw-sha256", digest.read_text()]) == 0
+    assert step_main([*preprocess, "--raw-sha256", "0" * 64]) == 2
+    assert "--raw: what arrived is not what the step before wrote" in capsys.readouterr().err
