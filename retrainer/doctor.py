@@ -19,7 +19,7 @@ from retrainer.errors import UserError
 from retrainer.resolve import settle
 from retrainer.services import database
 from retrainer.services.address import is_server, sqlite_path, tracking_uri, without_credentials
-from retrainer.services.lookup import check_reachable
+from retrainer.services.rest import check_reachable
 from retrainer.training.compute import cuda_devices, physical_cores
 
 State = Literal["ok", "warn", "fail"]

@@ -229,6 +229,16 @@ def test_what_is_no_mlflow_server_is_told(http: Any, status: int, body: bytes, m
         lookup.by_alias("net", "champion")
 
 
+def test_wrong_credentials_are_told(http: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "a-wrong-secret")
+    http.answer = (401, {}, b'{"message": "who are you"}')
+    for ask in (client, lambda: lookup.by_alias("net", "champion")):
+        with pytest.raises(UserError, match=r"not take these credentials.*MLFLOW_TRACKING_TOKEN") as caught:
+            ask()
+        assert "a-wrong-secret" not in str(caught.value)
+
+
 def test_what_the_server_does_not_know_is_none(http: Any) -> None:
     http.answer = (404, {}, json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "gone"}).encode())
     assert lookup.by_version("net", "1") is None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from retrainer.errors import UserError
 from retrainer.services.address import is_server, registry_uri, sqlite_path, tracking_uri, without_credentials
 from retrainer.services.database import ensure_database
-from retrainer.services.lookup import check_reachable
+from retrainer.services.rest import check_reachable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

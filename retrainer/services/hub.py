@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from retrainer.errors import UserError
-from retrainer.services.weights import WAYS
+from retrainer.services.weights_identity import WAYS
 
 TIMEOUT_SECONDS = 5.0
 

@@ -18,7 +18,7 @@ from retrainer import extend
 from retrainer.errors import UserError
 from retrainer.formats.files import write_json
 from retrainer.services.hub import TIMEOUT_SECONDS, commit_of, reason, snapshot
-from retrainer.services.weights import WAYS, FileDigests, settled
+from retrainer.services.weights_identity import WAYS, FileDigests, settled
 from retrainer.settings import Backbone
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from retrainer.services.address import is_server, registry_uri, tracking_uri
+from retrainer.services.address import registry_uri
 from retrainer.services.readers import RegisteredVersion, reader_of
 
 CHAMPION = "champion"
@@ -53,10 +53,3 @@ def still_holds(registration: Mapping[str, Any]) -> bool:
     if version is None or not version.usable or version.model_sha256 != registration["model_sha256"]:
         return False
     return champion_is(registration["name"], registration["champion"])
-
-
-def check_reachable() -> None:
-    """Raises UserError within seconds when a server that MLflow is told to use does not answer."""
-    for uri in {tracking_uri(), registry_uri()}:
-        if is_server(uri):
-            reader_of(uri).by_alias("any", CHAMPION)

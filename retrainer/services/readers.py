@@ -57,14 +57,11 @@ def reader_of(uri: str) -> Reader:
     path = sqlite_path(uri)
     if path is not None:
         return SqliteReader(path)
-    if is_server(uri) and not _needs_client():
-        return RestReader(uri)
+    if is_server(uri):
+        from retrainer.services import rest
+
+        return ClientReader() if rest.needs_client() else RestReader(uri)
     return ClientReader()
-
-
-def _needs_client() -> bool:
-    """Whether requests must be signed in a way that only MLflow's client knows."""
-    return any(os.environ.get(name) for name in ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4"))
 
 
 class SqliteReader:

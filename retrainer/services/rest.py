@@ -14,13 +14,16 @@ import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 from retrainer.errors import UserError
-from retrainer.services.address import tracking_uri, without_credentials
+from retrainer.services.address import is_server, registry_uri, tracking_uri, without_credentials
 
 TIMEOUT_SECONDS = 5.0
 _PREFIX = "/api/2.0/mlflow/"
+# Where MLflow's client looks for a name and password too.
+_CREDENTIALS = Path("~/.mlflow/credentials")
 
 
 class Refused(Exception):
@@ -53,6 +56,26 @@ def ask(uri: str, path: str, query: dict[str, str]) -> dict[str, Any] | None:
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise unreachable(uri, str(reason)) from None
+
+
+def check_reachable() -> None:
+    """Raises UserError within seconds when a server that MLflow shall use does not answer, or not to us."""
+    for uri in {tracking_uri(), registry_uri()}:
+        if not is_server(uri):
+            continue
+        try:
+            ask(uri, "registered-models/alias", {"name": "any", "alias": "champion"})
+        except Refused as error:
+            if not needs_client() and not _CREDENTIALS.expanduser().is_file():
+                raise UserError(
+                    f"MLFLOW_TRACKING_URI={without_credentials(uri)} does not take these credentials"
+                    f" ({error}); set MLFLOW_TRACKING_USERNAME and _PASSWORD, or MLFLOW_TRACKING_TOKEN"
+                ) from None
+
+
+def needs_client() -> bool:
+    """Whether requests must be signed in a way that only MLflow's client knows."""
+    return any(os.environ.get(name) for name in ("MLFLOW_TRACKING_AUTH", "MLFLOW_TRACKING_AWS_SIGV4"))
 
 
 def unreachable(uri: str, reason: str) -> UserError:

