@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from retrainer.errors import UserError, nearest
 
@@ -49,10 +49,24 @@ def _explain(error: ValidationError, section: type[BaseModel], where: str) -> st
     return f"setting {key}: {first['msg'].removeprefix('Value error, ')} (got {first['input']!r})"
 
 
+def _whole(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list | tuple):
+        return [_whole(item) for item in value]
+    return {key: _whole(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
 class OpenSection(Section):
     """A section whose further keys belong to the chosen file's `Options`."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_options(cls, data: Any) -> Any:
+        """No field's type reads these keys here: Kubeflow's 7.0 must give the same bytes as 7."""
+        return {key: value if key in cls.model_fields else _whole(value) for key, value in data.items()}
 
     @property
     def options(self) -> dict[str, Any]:

@@ -284,16 +284,22 @@ def test_the_views_are_what_kubeflow_itself_would_log(report: Path) -> None:
         counts[true][given] = number
     expected = ClassificationMetrics()
     expected.log_confusion_matrix(list(KINDS), counts)
-    assert shown["confusion"] == {"confusionMatrix": expected.metadata["confusionMatrix"]}
+    assert shown["confusion"]["confusionMatrix"] == expected.metadata["confusionMatrix"]
     assert shown["metrics"]["accuracy"] == told["metrics"]["accuracy"]["value"]
     assert shown["metrics"]["verdict"] == "champion"
 
 
-def test_two_classes_have_a_roc_curve(weak: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_roc_curve_is_the_one_of_scikit_learn(
+    weak: Path, three: tuple[Path, Path], tmp_path: Path, classes: int
+) -> None:
+    """More than two classes: the micro-average, over every pair of a row and a class."""
     from kfp.dsl import ClassificationMetrics
+    from sklearn.metrics import roc_auc_score
 
-    judged((weak.parent / "dataset", weak), tmp_path / "out", None)
+    judged((weak.parent / "dataset", weak) if classes == 2 else three, tmp_path / "out", None)
     points = views(tmp_path / "out")["confusion"]["confidenceMetrics"]
+    assert len(points) <= 101
     expected = ClassificationMetrics()
     expected.log_roc_curve([0.1], [0.9], [0.5])
     assert set(points[0]) == set(expected.metadata["confidenceMetrics"][0])
@@ -301,7 +307,13 @@ def test_two_classes_have_a_roc_curve(weak: Path, tmp_path: Path) -> None:
     assert rates == sorted(rates) and rates[0] == (0.0, 0.0) and rates[-1] == (1.0, 1.0)
     assert all(np.isfinite(p["confidenceThreshold"]) for p in points)
     area = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairwise(rates))
-    assert area > 0.9
+    kept = pq.read_table(tmp_path / "out" / "predictions.parquet")
+    labels = read_report(tmp_path / "out")["labels"]
+    truth = np.array([[label in row for label in labels] for row in kept["labels"].to_pylist()])
+    scores = np.stack(kept["probabilities"].to_numpy())
+    if classes == 2:
+        truth, scores = truth[:, 1], scores[:, 1]
+    assert area == pytest.approx(roc_auc_score(truth.ravel(), scores.ravel()), abs=0.005)
 
 
 def test_without_the_cheap_baseline_the_report_says_why(three: tuple[Path, Path], tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from pydantic import ValidationError
 
@@ -22,6 +24,11 @@ def test_a_value_out_of_range_names_the_setting_and_the_value() -> None:
 def test_numbers_as_yaml_and_kubeflow_spell_them() -> None:
     assert Training.parse({"learning_rate": "1e-4"}, "training").learning_rate == 1e-4
     assert Training.parse({"epochs": 7.0}, "training").epochs == 7
+    # Also for keys that no field here reads: the model's own bytes hold them.
+    told = Backbone.parse(
+        {"family": "mlp", "hidden": [128.0, 64.0], "more": {"size": 28.0}}, "backbone"
+    ).plain()
+    assert json.dumps([told["hidden"], told["more"]]) == '[[128, 64], {"size": 28}]'
 
 
 def test_text_that_looks_like_a_number_stays_text() -> None:

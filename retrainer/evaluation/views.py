@@ -16,13 +16,16 @@ from retrainer.formats.report import PREDICTIONS, read_report
 
 # Points of a ROC curve; the dashboard keeps metadata in its database.
 _MOST_POINTS = 100
+# "Nothing is positive": stands for infinity, which JSON lacks.
+_ABOVE_ALL = 1.0 + 1e-6
 
 
 def views(report: Path) -> dict[str, dict[str, Any]]:
     """Metadata by port: `metrics`, and `confusion` with what these classes allow.
 
-    Up to MOST_IN_MATRIX classes have a confusion matrix; two classes also a ROC curve, whose positive class
-    is the second by name. Multi-label has neither.
+    Up to MOST_IN_MATRIX classes have a confusion matrix. The ROC curve of two classes takes the second by
+    name as positive; that of more is the micro-average: each row asks of each class whether it is this one.
+    Multi-label has neither.
     """
     content = read_report(report)
     return {"metrics": _metrics(content), "confusion": _matrix(content) | _roc(report, content)}
@@ -47,21 +50,37 @@ def _matrix(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _roc(report: Path, content: dict[str, Any]) -> dict[str, Any]:
-    if content["confusion"] is None or len(content["labels"]) != 2:
+    if content["confusion"] is None:
         return {}
-    table = pq.read_table(report / PREDICTIONS, columns=["labels", "probabilities"])
-    scores = np.stack(table["probabilities"].to_numpy())[:, 1].astype(np.float64)
-    positive = np.array([row == [content["labels"][1]] for row in table["labels"].to_pylist()])
-    if positive.all() or not positive.any():
+    yes, no = _scores(report, content["labels"])
+    if not len(yes) or not len(no):
         return {}
-    # From "nothing is positive" (a threshold above 1 stands for infinity, which JSON lacks) to "everything".
-    inner = np.unique(np.quantile(scores, np.linspace(0, 1, _MOST_POINTS), method="nearest"))[::-1]
+    # Half of the points evenly along each axis, down to "everything is positive".
+    spread = np.linspace(0, 1, _MOST_POINTS // 2)
+    inner = np.unique(np.concatenate([np.quantile(each, spread, method="nearest") for each in (yes, no)]))
     points = [
         {
             "confidenceThreshold": float(threshold),
-            "recall": float((scores[positive] >= threshold).mean()),
-            "falsePositiveRate": float((scores[~positive] >= threshold).mean()),
+            "recall": _share_from(yes, threshold),
+            "falsePositiveRate": _share_from(no, threshold),
         }
-        for threshold in [1.0 + 1e-6, *inner]
+        for threshold in [_ABOVE_ALL, *inner[::-1]]
     ]
     return {"confidenceMetrics": points}
+
+
+def _scores(report: Path, labels: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The probabilities of what is so, and of what is not, each in rising order."""
+    table = pq.read_table(report / PREDICTIONS, columns=["labels", "probabilities"])
+    scores = np.stack(table["probabilities"].to_numpy()).astype(np.float64)  # [rows, classes]
+    place = {label: number for number, label in enumerate(labels)}
+    wanted = np.array([place.get(label, -1) for (label,) in table["labels"].to_pylist()])  # -1: unknown to it
+    is_so = wanted[:, None] == np.arange(len(labels))
+    if len(labels) == 2:
+        scores, is_so = scores[:, 1], is_so[:, 1]
+    return np.sort(scores[is_so]), np.sort(scores[~is_so])
+
+
+def _share_from(rising: np.ndarray, threshold: float) -> float:
+    """The share of the values that are not below the threshold."""
+    return 1.0 - float(np.searchsorted(rising, threshold)) / len(rising)

@@ -1,0 +1,206 @@
+"""`make rehearse`: the compiled pipeline in real containers on this machine, with its own MLflow and S3.
+
+What runs is the YAML that a cluster would get, in the images that it would pull. Where everything is kept,
+and how run.json is laid out: `pipelines/_record.py`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipelines._background import Background
+from pipelines._containers import StepFailed, check_user, engine
+from pipelines._loopback import SOURCE_BUCKET, Services, bucket, serve
+from pipelines._record import PIPELINE, REHEARSALS, Record, rehearsal, remove_old
+from pipelines._steps import Log, Steps
+from pipelines.images import built
+from retrainer.errors import UserError
+from retrainer.resolve import settle
+from retrainer.services import lookup, storage
+from retrainer.services.connection import environment
+from retrainer.settings import Backbone, Compute, Source
+from retrainer.training.compute import resolve_compute
+
+__all__ = ["REHEARSALS", "perform", "rehearsal", "rehearse"]
+
+Serve = Callable[[Background, Path], Services]
+
+
+def rehearse(
+    recipe: str | None, overrides: list[str], root: Path = Path(), images: dict[str, str] | None = None
+) -> int:
+    """Rehearses the recipe's pipeline, in the images of `make images`. Returns the exit status.
+
+    Raises UserError, before anything runs, for settings that cannot be rehearsed and images of other code.
+    """
+    images = images or built(root)
+    name, sections = settle(recipe, overrides, root)
+    source, backbone, compute = (sections[key] for key in ("source", "backbone", "compute"))
+    assert isinstance(source, Source) and isinstance(backbone, Backbone) and isinstance(compute, Compute)
+    if backbone.weights.startswith("models:/"):
+        raise UserError(
+            f"backbone.weights: {backbone.weights} lies in your registry, and a rehearsal has an empty one of"
+            " its own; rehearse with other weights, for example SET=backbone.weights=none"
+        )
+    own = _own_files(source)
+    with tempfile.TemporaryDirectory() as aside:
+        compiled = _compile(name, [*overrides, *_of_this_machine(compute)], images, root, Path(aside))
+        record = Record(root, name)
+        shutil.copyfile(compiled, record.folder / PIPELINE)
+    if own:
+        _lend(own, record)
+    for line in remove_old(root):
+        print(line)
+    return perform(record)
+
+
+def _compile(recipe: str, overrides: list[str], images: dict[str, str], root: Path, into: Path) -> Path:
+    from pipelines.compile import compile_recipe, images_named
+
+    named = images_named(images["full"], images["light"], allow_mutable=True)
+    return compile_recipe(recipe, overrides, named, root, into.absolute()).path
+
+
+def _of_this_machine(compute: Compute) -> list[str]:
+    """Number format and threads as `make pipeline` settles them here, so that both make the same model."""
+    if compute.device == "cuda":
+        raise UserError(
+            "compute.device: cuda, but a rehearsal's containers have no GPU; add SET=compute.device=cpu"
+        )
+    settled = resolve_compute(compute.model_copy(update={"device": "cpu"}))
+    chosen = {name: getattr(settled, name) for name in ("device", "dtype", "threads")}
+    return ["cluster.gpus=0", *(f"compute.{name}={value}" for name, value in chosen.items())]
+
+
+def _own_files(source: Source) -> dict[str, Path]:
+    """What of the source lies on this machine, by setting. Raises UserError for a path with nothing at it."""
+    paths = {key: getattr(source, key) for key in ("path", "test_path")}
+    own = {key: Path(path) for key, path in paths.items() if path and not storage.is_remote(path)}
+    for key, path in own.items():
+        if not path.exists():
+            raise UserError(f"source.{key}: there is nothing at {path}")
+    return own
+
+
+def _lend(own: dict[str, Path], record: Record) -> None:
+    """Puts these files into the rehearsal's S3, where a pod could find them, and has ingest read them."""
+    source = dict(_spec(record)["root"]["inputDefinitions"]["parameters"]["source"]["defaultValue"])
+    for key, path in own.items():
+        into = bucket(record.folder, SOURCE_BUCKET) / key / path.absolute().name
+        into.parent.mkdir(parents=True)
+        shutil.copytree(path, into) if path.is_dir() else shutil.copyfile(path, into)
+        source[key] = f"s3://{SOURCE_BUCKET}/{key}/{into.name}"
+        print(f"source.{key}: {path} is lent to the rehearsal as {source[key]}")
+    record.run["arguments"] = {"source": source}
+
+
+def _spec(record: Record) -> dict[str, Any]:
+    """The compiled pipeline; behind it in the file is a second document, for Kubernetes alone."""
+    text = (record.folder / PIPELINE).read_text(encoding="utf-8")
+    spec: dict[str, Any] = next(yaml.safe_load_all(text))
+    return spec
+
+
+def perform(record: Record, serve: Serve = serve) -> int:
+    """Runs the record's `pipeline.yaml` with servers of its own. Returns the exit status.
+
+    Raises UserError when there is no engine, no image, or a server does not start; then nothing has run.
+    """
+    log = Log(record.folder / "rehearsal.log")
+    try:
+        with _termination_interrupts(), Background() as background:
+            status = _perform(record, log, background, serve)
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        record.finish("interrupted" if interrupted else "failed", str(error))
+        log.say(f"rehearsal: what there is of it lies in {record.folder}")
+        raise
+    return status
+
+
+def _perform(record: Record, log: Log, background: Background, serve: Serve) -> int:
+    spec = _spec(record)
+    images = sorted({each["container"]["image"] for each in spec["deploymentSpec"]["executors"].values()})
+    with engine(background, images, record.run["owner"]) as client:
+        for image in images:
+            check_user(client, image)
+        services = serve(background, record.folder)
+        log.secrets = services.secrets
+        steps = Steps(client, record, log)
+        told = services.environment | {"RETRAINER_KFP_RUN_ID": record.run["id"]}
+        try:
+            steps.run(told, background.scratch / "workspace")
+            with environment(services.environment):
+                registered = _registered(record)
+        except StepFailed as failure:
+            record.finish("failed", str(failure))
+            log.say(_table(record, spec, []))
+            _explain(record, steps, failure)
+            return 1
+    record.finish("succeeded")
+    log.say(_table(record, spec, registered))
+    return 0
+
+
+def _registered(record: Record) -> list[str]:
+    """What register says it did, if the rehearsal's registry agrees. Raises StepFailed if it doesn't."""
+    made = next(
+        (step["outputs"]["registration"] for step in record.steps if step["name"] == "register"), None
+    )
+    if made is None:
+        return []
+    told = made["metadata"]
+    version = str(told["version"]).removesuffix(".0")
+    held = lookup.by_version(told["name"], version)
+    if held is None or not held.usable or held.model_sha256 != told["model_sha256"]:
+        raise StepFailed(
+            f"register made version {version} of {told['name']}, but the registry does not hold it"
+        )
+    return [
+        f"registered    {told['name']} version {version}, {told['alias']}",
+        f"model_sha256  {held.model_sha256}",
+    ]
+
+
+def _table(record: Record, spec: dict[str, Any], closing: list[str]) -> str:
+    """Each step with its state and seconds, also those that were not reached."""
+    ran = {step["name"]: (step["state"], f"{step['seconds']:.1f}") for step in record.steps}
+    names = [*ran, *(name for name in spec["root"]["dag"]["tasks"] if name not in ran)]
+    lines = ["", f"{'step':<14}{'state':<14}{'seconds':>7}", "─" * 35]
+    for name in names:
+        state, seconds = ran.get(name, ("not reached", ""))
+        lines.append(f"{name:<14}{state:<14}{seconds:>7}")
+    closing = [*closing, f"all of it      {record.folder}, {record.run['seconds']:.0f} s"]
+    return "\n".join([*lines, "─" * 35, *closing])
+
+
+def _explain(record: Record, steps: Steps, failure: StepFailed) -> None:
+    """Which step failed, why, and its last lines."""
+    step = record.steps[-1]["name"]
+    if steps.last_lines:
+        steps.log.say(f"the last lines of {step}:")
+        for line in steps.last_lines:
+            steps.log.say(f"    {line}")
+    steps.log.say(f"rehearsal: {step} failed: {failure}")
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """A polite end (SIGTERM) is like Ctrl-C while the block runs: it stops the container and is recorded."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
