@@ -5,8 +5,18 @@ RECIPE ?=
 SET ?=
 STEP ?= train
 IMAGE ?=
+LIGHT_IMAGE ?=
 SECRET ?=
 ALLOW_MUTABLE ?=
+WAIT ?=
+CRON ?=
+RUN ?=
+FORCE ?=
+PDB ?=
+BASE ?=
+PUSH ?=
+CA_BUNDLE ?= $(PIP_CERT)
+NETWORK ?=
 PORT ?= 5000
 WORKERS ?= 2
 
@@ -22,12 +32,18 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	done)
 
 # make's own process id reaches the pipeline, so that ending make, however it ends, ends the running step.
-RUN := RETRAINER_RUNNER_PID=$$PPID $(PY) -m pipelines
+PIPELINES := RETRAINER_RUNNER_PID=$$PPID $(PY) -m pipelines
 CHOICE = $(if $(RECIPE),--recipe '$(RECIPE)') $(foreach pair,$(SET),--set '$(pair)')
+IN_IMAGES = $(if $(IMAGE),--image '$(IMAGE)') $(if $(LIGHT_IMAGE),--light-image '$(LIGHT_IMAGE)') \
+	$(if $(SECRET),--secret '$(SECRET)') $(if $(filter 1,$(ALLOW_MUTABLE)),--allow-mutable)
+FORCED = $(if $(filter 1,$(FORCE)),--force)
+LOCK := uv pip compile --no-config --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-header --no-annotate
 DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline step resolve smoke check-step ui compile push pull doctor test test-slow lint format lock clean
+.PHONY: help setup pipeline step resolve smoke check-step ui images pin-base rehearse compile submit schedule \
+	unschedule runs adopt replay push pull doctor test test-slow lint format lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,16 +67,16 @@ $(READY):
 setup: $(READY) ## make .venv from the hash lock (6 GB, about 2 minutes); PYTHON=python3.12 picks one
 
 pipeline: $(READY) ## ingest, preprocess, train, evaluate, register: what has changed since last time
-	@$(RUN) run $(CHOICE)
+	@$(PIPELINES) run $(CHOICE)
 
 step: $(READY) ## run one step alone on its inputs as they lie: STEP=train
-	@$(RUN) step '$(STEP)' $(CHOICE)
+	@$(PIPELINES) step '$(STEP)' $(CHOICE)
 
 resolve: $(READY) ## write .run/RECIPE/settings.json, for `dvc repro train@RECIPE` by hand
 	@$(PY) -m pipelines resolve $(CHOICE)
 
 smoke: $(READY) ## 50 rows through all five steps, apart from everything else
-	@$(RUN) smoke $(CHOICE)
+	@$(PIPELINES) smoke $(CHOICE)
 
 check-step: $(READY) ## is DIR=runs/NAME/model, which your own trainer wrote, a valid model directory?
 	@$(PY) -m retrainer check-step $(if $(DIR),'$(DIR)') $(if $(RECIPE),--recipe '$(RECIPE)')
@@ -68,9 +84,36 @@ check-step: $(READY) ## is DIR=runs/NAME/model, which your own trainer wrote, a 
 ui: $(READY) ## MLflow's pages over mlflow.db, at http://127.0.0.1:5000 (PORT=)
 	@$(PY) -m retrainer ui --port $(PORT)
 
-compile: $(READY) ## write build/RECIPE.yaml for Kubeflow: IMAGE=registry/name@sha256:… [SECRET=name]
-	@$(PY) -m pipelines compile $(CHOICE) --image '$(IMAGE)' $(if $(SECRET),--secret '$(SECRET)') \
-		$(if $(filter 1,$(ALLOW_MUTABLE)),--allow-mutable)
+images: $(READY) ## build both images: [PUSH=registry/name] [BASE=image] [CA_BUNDLE=file] [NETWORK=host]
+	@$(PY) -m pipelines images $(if $(BASE),--base '$(BASE)') $(if $(PUSH),--push '$(PUSH)') \
+		$(if $(CA_BUNDLE),--ca-bundle '$(CA_BUNDLE)') $(if $(NETWORK),--network '$(NETWORK)')
+
+pin-base: $(READY) ## write down the digest of the base image's tag, asked of its registry
+	@$(PY) -m pipelines pin-base $(if $(CA_BUNDLE),--ca-bundle '$(CA_BUNDLE)')
+
+rehearse: $(READY) ## run the compiled pipeline in real containers here (after make images)
+	@$(PIPELINES) rehearse $(CHOICE)
+
+compile: $(READY) ## write build/RECIPE.yaml for Kubeflow: [IMAGE=registry/name@sha256:…] [SECRET=name]
+	@$(PY) -m pipelines compile $(CHOICE) $(IN_IMAGES)
+
+submit: $(READY) ## run the recipe on the cluster of KFP_ENDPOINT: [WAIT=1] [IMAGE=…] [SECRET=name]
+	@$(PY) -m pipelines submit $(CHOICE) $(IN_IMAGES) $(if $(filter 1,$(WAIT)),--wait)
+
+schedule: $(READY) ## run it there by the clock: CRON="0 0 3 1 * *" (seconds first)
+	@$(PY) -m pipelines schedule $(CHOICE) $(IN_IMAGES) --cron '$(CRON)'
+
+unschedule: $(READY) ## end that schedule
+	@$(PY) -m pipelines unschedule $(CHOICE)
+
+runs: $(READY) ## the recipe's runs and schedule on the cluster
+	@$(PY) -m pipelines runs $(CHOICE)
+
+adopt: $(READY) ## bring the data of a cluster run into git, as datasets/RECIPE.dvc: RUN=id
+	@$(PY) -m pipelines adopt --run '$(RUN)' $(FORCED)
+
+replay: $(READY) ## run one step of a rehearsal or a cluster run again, here: RUN=id STEP=train [PDB=1]
+	@$(PY) -m pipelines replay '$(STEP)' --run '$(RUN)' $(FORCED) $(if $(filter 1,$(PDB)),--debug)
 
 push: $(READY) ## data and models of every recipe to DVC's remote
 	@$(DVC) push --run-cache
@@ -97,10 +140,12 @@ format: $(READY) ## let ruff mend what it can
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
-lock: ## make requirements.lock again from pyproject.toml (needs uv and a package index)
-	uv pip compile --no-config --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-header --no-annotate --extra pipeline --extra samples --extra timm --extra dev \
-		--output-file requirements.lock pyproject.toml
+lock: ## make requirements.lock, and the images' parts of it, again (needs uv and a package index)
+	$(LOCK) --extra pipeline --extra samples --extra timm --extra dev --output-file requirements.lock pyproject.toml
+	$(LOCK) --constraint requirements.lock --extra pipeline --extra samples --extra timm \
+		--output-file docker/full.lock pyproject.toml
+	$(LOCK) --constraint requirements.lock --excludes docker/light.excludes \
+		--output-file docker/light.lock docker/light.in
 
 clean: ## remove runs/, build/ and tools' caches; the registry, DVC's cache and .venv stay
 	rm -rf runs .run build .mypy_cache .ruff_cache .pytest_cache

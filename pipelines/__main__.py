@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components._process import die_with_runner, report_failure
@@ -16,35 +17,63 @@ from components._process import die_with_runner, report_failure
 if TYPE_CHECKING:
     from pipelines.kubeflow import Images
 
+Arguments = argparse.Namespace
+Call = Callable[[Arguments], int]
 
-def _run(arguments: argparse.Namespace) -> int:
+
+# --- this machine --------------------------------------------------------------------------------------
+
+
+def _run(arguments: Arguments) -> int:
     from pipelines.local import run
 
     return run(arguments.recipe, arguments.set)
 
 
-def _resolve(arguments: argparse.Namespace) -> int:
-    from pathlib import Path
-
+def _resolve(arguments: Arguments) -> int:
     from pipelines.local import prepare
 
     print(f"written: {prepare(arguments.recipe, arguments.set, Path()).directory / 'settings.json'}")
     return 0
 
 
-def _step(arguments: argparse.Namespace) -> int:
+def _step(arguments: Arguments) -> int:
     from pipelines.local import run_step
 
     return run_step(arguments.step, arguments.recipe, arguments.set)
 
 
-def _smoke(arguments: argparse.Namespace) -> int:
+def _smoke(arguments: Arguments) -> int:
     from pipelines.smoke import smoke
 
     return smoke(arguments.recipe, arguments.set)
 
 
-def _compile(arguments: argparse.Namespace) -> int:
+# --- containers ----------------------------------------------------------------------------------------
+
+
+def _make_images(arguments: Arguments) -> int:
+    from pipelines.images import Choices, make_images
+
+    return make_images(Choices(arguments.base, arguments.ca_bundle, arguments.push, arguments.network))
+
+
+def _pin_base(arguments: Arguments) -> int:
+    from pipelines.images import pin_base
+
+    return pin_base(ca_bundle=arguments.ca_bundle)
+
+
+def _rehearse(arguments: Arguments) -> int:
+    from pipelines.rehearse import rehearse
+
+    return rehearse(arguments.recipe, arguments.set)
+
+
+# --- the cluster ---------------------------------------------------------------------------------------
+
+
+def _compile(arguments: Arguments) -> int:
     from pipelines.compile import compile_recipe
 
     made = compile_recipe(arguments.recipe, _with_secret(arguments), _images(arguments))
@@ -52,10 +81,44 @@ def _compile(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _images(arguments: argparse.Namespace) -> Images:
-    """The images that were named, else those that `make images` made last."""
-    from pathlib import Path
+def _submit(arguments: Arguments) -> int:
+    from pipelines.submit import submit
 
+    return submit(arguments.recipe, _with_secret(arguments), _images(arguments), arguments.wait)
+
+
+def _schedule(arguments: Arguments) -> int:
+    from pipelines.schedule import schedule
+
+    return schedule(arguments.cron, arguments.recipe, _with_secret(arguments), _images(arguments))
+
+
+def _unschedule(arguments: Arguments) -> int:
+    from pipelines.schedule import unschedule
+
+    return unschedule(arguments.recipe, arguments.set)
+
+
+def _runs(arguments: Arguments) -> int:
+    from pipelines.runs import show_runs
+
+    return show_runs(arguments.recipe, arguments.set)
+
+
+def _adopt(arguments: Arguments) -> int:
+    from pipelines.adopt import adopt
+
+    return adopt(arguments.run, force=arguments.force)
+
+
+def _replay(arguments: Arguments) -> int:
+    from pipelines.replay import replay
+
+    return replay(arguments.run, arguments.step, force=arguments.force, debug=arguments.debug)
+
+
+def _images(arguments: Arguments) -> Images:
+    """The images that were named, else those that `make images` made last."""
     from pipelines.compile import images_named
 
     full, light = arguments.image, arguments.light_image
@@ -67,33 +130,59 @@ def _images(arguments: argparse.Namespace) -> Images:
     return images_named(full, light, arguments.allow_mutable)
 
 
-def _with_secret(arguments: argparse.Namespace) -> list[str]:
+def _with_secret(arguments: Arguments) -> list[str]:
     """SECRET=name is short for one secret that holds both MLflow's keys and the storage's."""
     named = [f"cluster.{kind}_secret={arguments.secret}" for kind in ("mlflow", "storage")]
     return [*(named if arguments.secret else []), *arguments.set]
+
+
+# --- the words -----------------------------------------------------------------------------------------
 
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m pipelines", allow_abbrev=False)
     commands = top.add_subparsers(required=True, dest="command")
 
-    def command(
-        name: str, help_text: str, call: Callable[[argparse.Namespace], int]
-    ) -> argparse.ArgumentParser:
+    def command(name: str, help_text: str, call: Call) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=help_text, allow_abbrev=False)
+        made.set_defaults(call=call)
+        return made
+
+    def of_recipe(name: str, help_text: str, call: Call) -> argparse.ArgumentParser:
+        made = command(name, help_text, call)
         made.add_argument("--recipe", help="a file of recipes/; without it, params.yaml alone")
         made.add_argument(
             "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="for this run only"
         )
-        made.set_defaults(call=call)
         return made
 
-    command("run", "bring the recipe's registered model up to date", _run)
-    command("resolve", "write the recipe's settled settings, for `dvc` called by hand", _resolve)
-    command("step", "run one step alone", _step).add_argument("step")
-    command("smoke", "50 rows through all five steps, apart from everything else", _smoke)
-    compiler = command("compile", "write the Kubeflow pipeline", _compile)
-    _takes_images(compiler)
+    of_recipe("run", "bring the recipe's registered model up to date", _run)
+    of_recipe("resolve", "write the recipe's settled settings, for `dvc` called by hand", _resolve)
+    of_recipe("step", "run one step alone", _step).add_argument("step")
+    of_recipe("smoke", "50 rows through all five steps, apart from everything else", _smoke)
+    builder = command("images", "build the two images and record their digests", _make_images)
+    builder.add_argument("--base", default="", help="the image to build on, instead of the Dockerfile's")
+    builder.add_argument("--push", default="", metavar="REGISTRY/NAME", help="push both images there")
+    builder.add_argument("--network", default="", help="`host` where the build's own network reaches nothing")
+    for made in (builder, command("pin-base", "write down the base image's digest", _pin_base)):
+        made.add_argument("--ca-bundle", type=Path, help="a company's certificates, for this command only")
+    of_recipe("rehearse", "run the compiled pipeline in real containers on this machine", _rehearse)
+    _takes_images(of_recipe("compile", "write the Kubeflow pipeline", _compile))
+    submitter = of_recipe("submit", "run the recipe on the cluster", _submit)
+    submitter.add_argument("--wait", action="store_true", help="follow the run, and fail if it fails")
+    scheduler = of_recipe("schedule", "run the recipe on the cluster by the clock", _schedule)
+    scheduler.add_argument("--cron", required=True, help="six fields, seconds first: '0 0 3 1 * *'")
+    for made in (submitter, scheduler):
+        _takes_images(made)
+    of_recipe("unschedule", "end the recipe's schedule", _unschedule)
+    of_recipe("runs", "list the recipe's runs and schedule on the cluster", _runs)
+    adopter = command("adopt", "write the .dvc pointer of a cluster run's data", _adopt)
+    replayer = command("replay", "run one step of a finished run again, here", _replay)
+    replayer.add_argument("step")
+    replayer.add_argument("--debug", action="store_true", help="open the debugger where it fails")
+    for made, forced in ((adopter, "replace another pointer"), (replayer, "use the real registry")):
+        made.add_argument("--run", required=True, help="the run's id")
+        made.add_argument("--force", action="store_true", help=forced)
     return top
 
 
@@ -101,9 +190,7 @@ def _takes_images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", default="", help="registry/name@sha256:…; else what `make images` made")
     parser.add_argument("--light-image", default="", help="the image of the steps without torch, if another")
     parser.add_argument("--allow-mutable", action="store_true", help="accept a tag that can be moved")
-    parser.add_argument(
-        "--secret", default="", help="Kubernetes secret with MLFLOW_TRACKING_URI and credentials"
-    )
+    parser.add_argument("--secret", default="", help="Kubernetes secret with MLFLOW_TRACKING_URI and more")
 
 
 def main(argv: list[str]) -> int:

@@ -57,11 +57,11 @@ def _folder(source: Source) -> Path:
 
 
 def _download(folder: Path) -> None:
-    from torchvision.datasets import MNIST
-
     try:
+        from torchvision.datasets import MNIST
+
         MNIST(folder, download=True)
-    except (OSError, RuntimeError) as error:
+    except (ImportError, OSError, RuntimeError) as error:
         reason = str(error).strip().rpartition("\n")[2][:120]
         raise UserError(
             f"source.kind mnist: cannot download MNIST ({reason}); put its files into {folder}/MNIST/raw, "
