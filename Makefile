@@ -36,6 +36,8 @@ PIPELINES := RETRAINER_RUNNER_PID=$$PPID $(PY) -m pipelines
 CHOICE = $(if $(RECIPE),--recipe '$(RECIPE)') $(foreach pair,$(SET),--set '$(pair)')
 IN_IMAGES = $(if $(IMAGE),--image '$(IMAGE)') $(if $(LIGHT_IMAGE),--light-image '$(LIGHT_IMAGE)') \
 	$(if $(SECRET),--secret '$(SECRET)') $(if $(filter 1,$(ALLOW_MUTABLE)),--allow-mutable)
+BUILD_WITH = $(if $(BASE),--base '$(BASE)') $(if $(PUSH),--push '$(PUSH)') \
+	$(if $(CA_BUNDLE),--ca-bundle '$(CA_BUNDLE)') $(if $(NETWORK),--network '$(NETWORK)')
 FORCED = $(if $(filter 1,$(FORCE)),--force)
 LOCK := uv pip compile --no-config --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate
@@ -85,14 +87,13 @@ ui: $(READY) ## MLflow's pages over mlflow.db, at http://127.0.0.1:5000 (PORT=)
 	@$(PY) -m retrainer ui --port $(PORT)
 
 images: $(READY) ## build both images: [PUSH=registry/name] [BASE=image] [CA_BUNDLE=file] [NETWORK=host]
-	@$(PY) -m pipelines images $(if $(BASE),--base '$(BASE)') $(if $(PUSH),--push '$(PUSH)') \
-		$(if $(CA_BUNDLE),--ca-bundle '$(CA_BUNDLE)') $(if $(NETWORK),--network '$(NETWORK)')
+	@$(PY) -m pipelines images $(BUILD_WITH)
 
 pin-base: $(READY) ## write down the digest of the base image's tag, asked of its registry
 	@$(PY) -m pipelines pin-base $(if $(CA_BUNDLE),--ca-bundle '$(CA_BUNDLE)')
 
-rehearse: $(READY) ## run the compiled pipeline in real containers here (after make images)
-	@$(PIPELINES) rehearse $(CHOICE)
+rehearse: $(READY) ## build the images if need be, and run the compiled pipeline in real containers here
+	@$(PIPELINES) rehearse $(CHOICE) $(BUILD_WITH)
 
 compile: $(READY) ## write build/RECIPE.yaml for Kubeflow: [IMAGE=registry/name@sha256:…] [SECRET=name]
 	@$(PY) -m pipelines compile $(CHOICE) $(IN_IMAGES)

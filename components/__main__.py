@@ -92,7 +92,9 @@ def hand_over(contract: Contract, arguments: argparse.Namespace, metadata: Metad
             _write(path, content_digest(getattr(arguments, name)))
     if arguments.executor_output:
         told = lineage.of_process()
-        if scheduled := getattr(arguments, "scheduled_time", ""):
+        scheduled = getattr(arguments, "scheduled_time", "")
+        # Not every Kubeflow fills in the macro that a schedule passes.
+        if scheduled and not scheduled.startswith("[["):
             told["scheduled_time"] = scheduled
         shown = {
             name: values | told if name in contract.named("output") else values

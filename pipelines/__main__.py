@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components._process import die_with_runner, report_failure
+from retrainer.errors import UserError
 
 if TYPE_CHECKING:
     from pipelines.kubeflow import Images
@@ -53,21 +54,33 @@ def _smoke(arguments: Arguments) -> int:
 
 
 def _make_images(arguments: Arguments) -> int:
-    from pipelines.images import Choices, make_images
+    from pipelines.containers.images import Choices, make_images
 
     return make_images(Choices(arguments.base, arguments.ca_bundle, arguments.push, arguments.network))
 
 
+def _current_images(arguments: Arguments) -> int:
+    """Builds the images unless they hold the code that is here."""
+    from pipelines.containers.images import built
+
+    try:
+        built(Path())
+    except UserError as error:
+        print(f"── {error}: doing that first", file=sys.stderr, flush=True)
+        return _make_images(arguments)
+    return 0
+
+
 def _pin_base(arguments: Arguments) -> int:
-    from pipelines.images import pin_base
+    from pipelines.containers.images import pin_base
 
     return pin_base(ca_bundle=arguments.ca_bundle)
 
 
 def _rehearse(arguments: Arguments) -> int:
-    from pipelines.rehearse import rehearse
+    from pipelines.containers.rehearse import rehearse
 
-    return rehearse(arguments.recipe, arguments.set)
+    return _current_images(arguments) or rehearse(arguments.recipe, arguments.set)
 
 
 # --- the cluster ---------------------------------------------------------------------------------------
@@ -82,37 +95,37 @@ def _compile(arguments: Arguments) -> int:
 
 
 def _submit(arguments: Arguments) -> int:
-    from pipelines.submit import submit
+    from pipelines.cluster.submit import submit
 
     return submit(arguments.recipe, _with_secret(arguments), _images(arguments), arguments.wait)
 
 
 def _schedule(arguments: Arguments) -> int:
-    from pipelines.schedule import schedule
+    from pipelines.cluster.schedule import schedule
 
     return schedule(arguments.cron, arguments.recipe, _with_secret(arguments), _images(arguments))
 
 
 def _unschedule(arguments: Arguments) -> int:
-    from pipelines.schedule import unschedule
+    from pipelines.cluster.schedule import unschedule
 
     return unschedule(arguments.recipe, arguments.set)
 
 
 def _runs(arguments: Arguments) -> int:
-    from pipelines.runs import show_runs
+    from pipelines.cluster.runs import show_runs
 
     return show_runs(arguments.recipe, arguments.set)
 
 
 def _adopt(arguments: Arguments) -> int:
-    from pipelines.adopt import adopt
+    from pipelines.cluster.adopt import adopt
 
     return adopt(arguments.run, force=arguments.force)
 
 
 def _replay(arguments: Arguments) -> int:
-    from pipelines.replay import replay
+    from pipelines.cluster.replay import replay
 
     return replay(arguments.run, arguments.step, force=arguments.force, debug=arguments.debug)
 
@@ -123,7 +136,7 @@ def _images(arguments: Arguments) -> Images:
 
     full, light = arguments.image, arguments.light_image
     if not full:
-        from pipelines.images import built
+        from pipelines.containers.images import built
 
         made = built(Path())
         full, light = made["full"], made["light"]
@@ -161,12 +174,14 @@ def parser() -> argparse.ArgumentParser:
     of_recipe("step", "run one step alone", _step).add_argument("step")
     of_recipe("smoke", "50 rows through all five steps, apart from everything else", _smoke)
     builder = command("images", "build the two images and record their digests", _make_images)
-    builder.add_argument("--base", default="", help="the image to build on, instead of the Dockerfile's")
-    builder.add_argument("--push", default="", metavar="REGISTRY/NAME", help="push both images there")
-    builder.add_argument("--network", default="", help="`host` where the build's own network reaches nothing")
-    for made in (builder, command("pin-base", "write down the base image's digest", _pin_base)):
+    rehearser = of_recipe("rehearse", "run the compiled pipeline in real containers here", _rehearse)
+    pinner = command("pin-base", "write down the base image's digest", _pin_base)
+    for made in (builder, rehearser):
+        made.add_argument("--base", default="", help="the image to build on, instead of the Dockerfile's")
+        made.add_argument("--push", default="", metavar="REGISTRY/NAME", help="push both images there")
+        made.add_argument("--network", default="", help="`host` where a build's own network reaches nothing")
+    for made in (builder, rehearser, pinner):
         made.add_argument("--ca-bundle", type=Path, help="a company's certificates, for this command only")
-    of_recipe("rehearse", "run the compiled pipeline in real containers on this machine", _rehearse)
     _takes_images(of_recipe("compile", "write the Kubeflow pipeline", _compile))
     submitter = of_recipe("submit", "run the recipe on the cluster", _submit)
     submitter.add_argument("--wait", action="store_true", help="follow the run, and fail if it fails")

@@ -8,7 +8,7 @@ Sections that carry a `kind` or `family` accept further keys: those belong to th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -178,9 +178,9 @@ class Registry(Section):
 
 
 # As Kubernetes writes amounts: half a core is 500m or 0.5, two gibibytes are 2Gi; empty takes the default.
-_CORES = r"^(\d+(\.\d+)?|\d+m)?$"
-_BYTES = r"^(\d+(Ki|Mi|Gi|Ti|k|M|G|T)?)?$"
-_KUBERNETES_NAME = r"^([a-z0-9]([a-z0-9.\-]*[a-z0-9])?)?$"
+Cores = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?|\d+m)?$")]
+Bytes = Annotated[str, Field(pattern=r"^(\d+(Ki|Mi|Gi|Ti|k|M|G|T)?)?$")]
+KubernetesName = Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9.\-]*[a-z0-9])?)?$")]
 
 StepName = Literal["ingest", "preprocess", "train", "evaluate", "register"]
 
@@ -188,10 +188,10 @@ StepName = Literal["ingest", "preprocess", "train", "evaluate", "register"]
 class Resources(Section):
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
-    cpu: str = Field("", pattern=_CORES, description="cores asked for; empty: the step's default")
-    memory: str = Field("", pattern=_BYTES, description="memory asked for; empty: the step's default")
-    cpu_limit: str = Field("", pattern=_CORES, description="most cores; empty: as many as asked for")
-    memory_limit: str = Field("", pattern=_BYTES, description="most memory; empty: as much as asked for")
+    cpu: Cores = Field("", description="cores asked for; empty: the step's default")
+    memory: Bytes = Field("", description="memory asked for; empty: the step's default")
+    cpu_limit: Cores = Field("", description="most cores; empty: as many as asked for")
+    memory_limit: Bytes = Field("", description="most memory; empty: as much as asked for")
 
 
 class Toleration(Section):
@@ -208,15 +208,13 @@ class Cluster(Section):
     model_prefix: str = Field(
         "", pattern=r"^[A-Za-z0-9_.\-]*$", description="before the names of registered models, as 'team-'"
     )
-    mlflow_secret: str = Field(
-        "", pattern=_KUBERNETES_NAME, description="secret with MLFLOW_TRACKING_URI and its credentials"
+    mlflow_secret: KubernetesName = Field(
+        "", description="secret with MLFLOW_TRACKING_URI and its credentials"
     )
-    storage_secret: str = Field(
-        "", pattern=_KUBERNETES_NAME, description="secret with AWS_* and RETRAINER_* addresses of S3"
+    storage_secret: KubernetesName = Field(
+        "", description="secret with AWS_* and RETRAINER_* addresses of S3"
     )
-    service_account: str = Field(
-        "", pattern=_KUBERNETES_NAME, description="the pods' account; empty: Kubeflow's own"
-    )
+    service_account: KubernetesName = Field("", description="the pods' account; empty: Kubeflow's own")
     image_pull_secrets: tuple[str, ...] = Field((), description="secrets of the image's registry")
     labels: dict[str, str] = Field({}, description="on every pod, for example cost-centre: vision")
     node_selector: dict[str, str] = Field({}, description="labels of the nodes that may run the steps")
@@ -229,14 +227,12 @@ class Cluster(Section):
         (Toleration(key="nvidia.com/gpu", operator="Exists", value="", effect="NoSchedule"),),
         description="taints that such a pod accepts",
     )
-    shared_memory: str = Field(
-        "1Gi", pattern=_BYTES, description="/dev/shm of train; empty: the node's 64 MB"
-    )
+    shared_memory: Bytes = Field("1Gi", description="/dev/shm of train; empty: the node's 64 MB")
     timeout_seconds: int = Field(86_400, ge=0, description="longest time of a step's pod; 0: no end")
     retries: int = Field(2, ge=0, description="new tries of a step that failed or was preempted")
     backoff_seconds: int = Field(60, ge=0, description="wait before the first retry, then twice as long")
-    checkpoint_volume: str = Field(
-        "", pattern=_KUBERNETES_NAME, description="volume claim where train keeps checkpoints between tries"
+    checkpoint_volume: KubernetesName = Field(
+        "", description="volume claim where train keeps checkpoints between tries"
     )
 
 

@@ -15,11 +15,11 @@ import pytest
 from kfp import compiler, dsl
 
 from components._process import report_failure
-from pipelines._background import Background
-from pipelines._containers import engine, owner
-from pipelines._loopback import Services, serve
-from pipelines._record import PIPELINE, Record
-from pipelines.rehearse import perform
+from pipelines.containers.background import Background
+from pipelines.containers.docker_api import engine, owner
+from pipelines.containers.loopback import Services, serve
+from pipelines.containers.record import PIPELINE, Record
+from pipelines.containers.rehearse import perform
 from retrainer.errors import UserError
 from tests.conftest import ROOT
 

@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines import images
-from pipelines._engine import ENGINES, Engine, find_engine, without_tag
-from pipelines._image_registry import digest_of_tag
-from pipelines.images import BUILD, PIN, RECORD, Choices
+from pipelines.containers import images
+from pipelines.containers.engine import ENGINES, Engine, find_engine, without_tag
+from pipelines.containers.image_registry import digest_of_tag
+from pipelines.containers.images import BUILD, PIN, RECORD, Choices
 from retrainer.errors import UserError
 from tests.conftest import ROOT
 from tests.image_registry import DIGEST, image_registry

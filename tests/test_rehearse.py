@@ -19,14 +19,15 @@ from typing import Any
 import psutil
 import pytest
 
-from pipelines import _record, rehearse
-from pipelines._background import Background
-from pipelines._containers import OWNER, StepFailed, _lines, engine, is_gone, owner, told
-from pipelines._containers import run as run_container
-from pipelines._loopback import serve
-from pipelines._record import Record, artifact_sha256, rehearsal, remove_old
-from pipelines.images import built
-from pipelines.rehearse import perform
+from pipelines.containers import record as records
+from pipelines.containers import rehearse
+from pipelines.containers.background import Background
+from pipelines.containers.docker_api import OWNER, StepFailed, _lines, engine, is_gone, owner, told
+from pipelines.containers.docker_api import run as run_container
+from pipelines.containers.images import built
+from pipelines.containers.loopback import serve
+from pipelines.containers.record import Record, artifact_sha256, rehearsal, remove_old
+from pipelines.containers.rehearse import perform
 from retrainer.errors import UserError
 from tests.conftest import ROOT
 from tests.project import RECIPE, make_project
@@ -208,7 +209,7 @@ def test_an_ended_rehearsal_leaves_nothing_running(
         for line in process.stdout:
             if "ready" in line:
                 break
-        (name,) = [path.name for path in (folder / _record.REHEARSALS).iterdir()]
+        (name,) = [path.name for path in (folder / records.REHEARSALS).iterdir()]
         of = rehearsal(folder, name)["owner"]
         assert len(containers_of(client, of)) == 1
         assert len(programs_in(folder)) >= (2 if servers == "servers" else 0)
@@ -257,7 +258,7 @@ def test_only_containers_of_the_dead_are_removed(client: Any) -> None:
 def test_secrets_are_nowhere(run: Callable[..., Any], tmp_path: Path) -> None:
     _, told_of, shown = run(f"import os; print(dict(os.environ)); {WRITE}")
     assert "'PASSWORD': '***'" in shown and "'GREETING': 'hello'" in shown
-    folder = tmp_path / _record.REHEARSALS / told_of["id"]
+    folder = tmp_path / records.REHEARSALS / told_of["id"]
     assert [path for path in folder.rglob("*") if path.is_file() and SECRET in path.read_text()] == []
 
 
@@ -449,12 +450,12 @@ def test_the_model_is_the_one_of_make_pipeline(
     """In the project's own images, on data of a package and on files of this machine."""
     project = make_project(tmp_path / "project")
     chosen = ["training.epochs=3", "compute.device=cpu", "compute.dtype=float32"]
-    monkeypatch.setattr("pipelines._loopback.secrets.token_hex", lambda size: CANARY[: 2 * size])
+    monkeypatch.setattr("pipelines.containers.loopback.secrets.token_hex", lambda size: CANARY[: 2 * size])
     monkeypatch.chdir(project)
     status = rehearse.rehearse(recipe, chosen, project, images)
     shown = capsys.readouterr().out
     assert status == 0, shown
-    (folder,) = (project / _record.REHEARSALS).iterdir()
+    (folder,) = (project / records.REHEARSALS).iterdir()
     told_of = rehearsal(project, folder.name)
     steps = {step["name"]: step for step in told_of["steps"]}
     assert list(steps) == ["ingest", "preprocess", "train", "evaluate", "register"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from retrainer.errors import UserError
 from retrainer.extend import builtin_names, load
-from retrainer.formats.files import canonical_json, digest_of, sha256_file, write_text
+from retrainer.formats.files import canonical_json, digest_of, kind_of, sha256_file, write_text
 from retrainer.settings import Source
 
 SOURCES = "data/sources"
@@ -42,6 +42,8 @@ def choose_kind(source: Source) -> str:
         return kind
     folder = Path(source.path)
     if folder.is_dir():
+        if kind_of(folder) == "dataset":
+            return "dataset"
         tables = {_kind_of(path.name) for path in folder.iterdir()} - {"", "image_folder"}
         return tables.pop() if len(tables) == 1 else "image_folder"
     if "://" in source.path:

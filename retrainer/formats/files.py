@@ -32,6 +32,14 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def kind_of(directory: Path) -> str:
+    """What the directory's manifest says it is, `dataset` for example; empty where it says nothing."""
+    try:
+        return str(json.loads((directory / MANIFEST).read_text(encoding="utf-8"))["kind"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def content_digest(directory: Path) -> str:
     """The digest of a dataset's or a model's content, from its manifest. Raises UserError without one."""
     try:

@@ -1,30 +1,23 @@
 """Sources that lie in S3: one object, or everything below a prefix.
 
-Credentials and region come from where boto3 looks for them; AWS_ENDPOINT_URL or MLFLOW_S3_ENDPOINT_URL names
-another server than Amazon's.
+Which server, and with what credentials: see `retrainer/services/s3.py`.
 """
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from retrainer.errors import UserError
 from retrainer.formats.files import digest_of, sha256_file
-from retrainer.services.address import without_credentials
+from retrainer.services.s3 import SCHEME, s3_client, s3_explained, split_address
 from retrainer.settings import Source
-
-_SCHEME = "s3://"
-# Requests are signed for a region; servers other than Amazon's take any.
-_ANY_REGION = "us-east-1"
 
 
 def is_remote(path: str) -> bool:
-    return path.startswith(_SCHEME)
+    return path.startswith(SCHEME)
 
 
 def digest(source: Source) -> str:
@@ -62,9 +55,10 @@ def fetch(uri: str, into: Path) -> Path:
     Returns the file or directory, named as in the address. Raises UserError when there is nothing at `uri`,
     or the server refuses.
     """
-    bucket, key = _parse(uri)
+    bucket, key = split_address(uri, "source.path")
     target = into / (PurePosixPath(key).name or bucket)
-    with _client(uri) as client:
+    with s3_explained(f"source.path: {uri}"):
+        client = s3_client()
         for inside, _, _ in _listing(uri):
             file = target / inside
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -74,8 +68,9 @@ def fetch(uri: str, into: Path) -> Path:
 
 def _listing(uri: str) -> list[tuple[str, int, str]]:
     """Name below the address (empty for the object itself), bytes and entity tag of every object."""
-    bucket, key = _parse(uri)
-    with _client(uri) as client:
+    bucket, key = split_address(uri, "source.path")
+    with s3_explained(f"source.path: {uri}"):
+        client = s3_client()
         prefix = f"{key}/" if key else ""
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
         found = [entry for page in pages for entry in page.get("Contents", ())]
@@ -100,35 +95,5 @@ def _local_listing(path: Path) -> list[tuple[str, str]]:
     return [(file.relative_to(path).as_posix(), sha256_file(file)) for file in files]
 
 
-def _parse(uri: str) -> tuple[str, str]:
-    bucket, _, key = uri.removeprefix(_SCHEME).rstrip("/").partition("/")
-    if not bucket:
-        raise UserError(f"source.path: {uri} should read s3://BUCKET/KEY")
-    return bucket, key
-
-
 def _join(key: str, inside: str) -> str:
     return "/".join(part for part in (key, inside) if part)
-
-
-@contextmanager
-def _client(uri: str) -> Iterator[Any]:
-    """boto3's client; what goes wrong with it inside the block is explained. Gives up after seconds."""
-    import boto3
-    from boto3.exceptions import Boto3Error
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    session = boto3.Session()
-    endpoint = os.environ.get("AWS_ENDPOINT_URL") or os.environ.get("MLFLOW_S3_ENDPOINT_URL")
-    patience = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 2})
-    try:
-        yield session.client(
-            "s3", endpoint_url=endpoint, region_name=session.region_name or _ANY_REGION, config=patience
-        )
-    except (Boto3Error, BotoCoreError, ClientError) as error:
-        reason = without_credentials(" ".join(str(error).split()))
-        raise UserError(
-            f"source.path: {uri} cannot be read ({reason});"
-            " check the address, AWS_ENDPOINT_URL and the credentials"
-        ) from None

@@ -12,7 +12,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
-from pipelines._engine import without_tag
+from pipelines.containers.engine import without_tag
 from retrainer.errors import UserError
 
 _SECONDS = 15

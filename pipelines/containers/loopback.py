@@ -14,7 +14,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines._background import Background, answers
+from pipelines.containers.background import Background, answers
 from retrainer.services.database import make_template, template_path
 
 # Folders that the S3 server shows as buckets.

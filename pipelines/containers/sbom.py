@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pipelines._engine import Engine
+from pipelines.containers.engine import Engine
 from retrainer.errors import UserError
 from retrainer.formats.files import write_json
 

@@ -1,7 +1,7 @@
 """`make rehearse`: the compiled pipeline in real containers on this machine, with its own MLflow and S3.
 
 What runs is the YAML that a cluster would get, in the images that it would pull. Where everything is kept,
-and how run.json is laid out: `pipelines/_record.py`.
+and how run.json is laid out: `pipelines/containers/record.py`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 
 import yaml
 
-from pipelines._background import Background
-from pipelines._containers import StepFailed, check_user, engine
-from pipelines._loopback import SOURCE_BUCKET, Services, bucket, serve
-from pipelines._record import PIPELINE, REHEARSALS, Record, rehearsal, remove_old
-from pipelines._steps import Log, Steps
-from pipelines.images import built
+from pipelines.containers.background import Background
+from pipelines.containers.docker_api import StepFailed, check_user, engine
+from pipelines.containers.images import built
+from pipelines.containers.loopback import SOURCE_BUCKET, Services, bucket, serve
+from pipelines.containers.record import PIPELINE, REHEARSALS, Record, rehearsal, remove_old
+from pipelines.containers.steps import Log, Steps
 from retrainer.errors import UserError
 from retrainer.resolve import settle
 from retrainer.services import lookup, storage

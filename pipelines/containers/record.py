@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipelines._containers import is_gone, owner
+from pipelines.containers.docker_api import is_gone, owner
 from retrainer.errors import UserError, nearest
 from retrainer.formats.files import digest_of, hash_files, sha256_file, write_json
 

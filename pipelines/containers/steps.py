@@ -16,8 +16,8 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from pipelines._containers import HARDENED, OWNER, StepFailed, engine_explained, run, told
-from pipelines._record import Record
+from pipelines.containers.docker_api import HARDENED, OWNER, StepFailed, engine_explained, run, told
+from pipelines.containers.record import Record
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from pipelines._background import Background
+from pipelines.containers.background import Background
 from retrainer.errors import UserError
 from retrainer.services.connection import environment
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines._engine import Engine, find_engine, without_tag
-from pipelines._image_registry import digest_of_tag
-from pipelines._sbom import write_sbom
+from pipelines.containers.engine import Engine, find_engine, without_tag
+from pipelines.containers.image_registry import digest_of_tag
+from pipelines.containers.sbom import write_sbom
 from retrainer import __version__
 from retrainer.errors import UserError
 from retrainer.formats.files import digest_of, sha256_file, write_json, write_text

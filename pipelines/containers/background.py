@@ -1,6 +1,6 @@
 """Programs and containers that end with the run they serve, however it ends: return, Ctrl-C or kill -9.
 
-`python -m pipelines._background` is the guard, adopted by init and in a session of its own, so that no signal
+`python -m pipelines.containers.background` is the guard, adopted by init, in a session of its own: no signal
 meant for the run reaches it. It starts programs on request (one JSON a line), and when the pipe from the run
 closes it removes the run's containers and ends the programs, last started first.
 """
@@ -38,7 +38,7 @@ class Background:
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            cwd=Path(__file__).parent.parent,
+            cwd=Path(__file__).parents[2],
             start_new_session=True,
             text=True,
         )
@@ -133,7 +133,7 @@ class _Guard:
         self.programs.append(started)
 
     def clean_up(self) -> None:
-        from pipelines._containers import remove_labelled
+        from pipelines.containers.docker_api import remove_labelled
 
         for host, label in self.containers:
             try:

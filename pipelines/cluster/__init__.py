@@ -1,0 +1,1 @@
+"""Kubeflow Pipelines as its clients: submit, schedule, look, adopt, replay."""

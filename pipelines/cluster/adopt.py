@@ -1,0 +1,120 @@
+"""The dataset that a cluster's run ingested, as a `.dvc` file of this checkout: to commit, and to train on.
+
+The run's ingest has pushed the rows to DVC's remote and left the pointer among its artifacts; here only the
+pointer is written. `source: datasets/RECIPE`, after `dvc pull`, reads exactly those rows again.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipelines.cluster.artifacts import check_run_id, fetch, specification
+from pipelines.cluster.connection import connect
+from pipelines.cluster.dvc_remotes import remotes_with
+from pipelines.kubeflow import pipeline_name
+from retrainer.errors import UserError
+from retrainer.formats.files import write_text
+from retrainer.resolve import default_recipe, known_recipes
+from retrainer.services import dvc_remote
+
+DATASETS = Path("datasets")
+POINTER = "pointer"
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_MD5_OF_DIRECTORY = re.compile(r"[0-9a-f]{32}\.dir")
+
+
+def adopt(run_id: str, root: Path = Path(), force: bool = False) -> int:
+    """`make adopt`: writes `datasets/RECIPE.dvc`. Raises UserError rather than losing a newer pointer."""
+    check_run_id(run_id)
+    connection = connect()
+    run = connection.runs.run_service_get_run(run_id)
+    pipeline = str(specification(connection, run)["pipelineInfo"]["name"])
+    recipe = _recipe_of(pipeline, root)
+    path = root / DATASETS / f"{recipe}.dvc"
+    pointer, told = _pointer_of(run, pipeline, path.parent)
+    told |= {"kfp_run_id": run_id, "kfp_run_created": run.created_at.isoformat()}
+    print(_write(path, {**pointer, "path": recipe}, told, force))
+    _keep_rows_out_of_git(path.parent, recipe)
+    _tell_what_next(path.relative_to(root), pointer["md5"], told.get("remote", "s3://BUCKET/PREFIX"), root)
+    return 0
+
+
+def _recipe_of(pipeline: str, root: Path) -> str:
+    """The recipe whose pipeline it is; a recipe that is gone gives what is left of the name."""
+    known = {pipeline_name(recipe): recipe for recipe in known_recipes(root, default_recipe(root))}
+    if pipeline in known:
+        return known[pipeline]
+    if not re.fullmatch(r"retrainer-[a-z0-9][a-z0-9._-]*", pipeline):
+        raise UserError(f"the run is of the pipeline '{pipeline}', which this project did not make")
+    return pipeline.removeprefix("retrainer-")
+
+
+def _pointer_of(run: Any, pipeline: str, folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """What ingest wrote as its pointer: the `outs` entry, and its notes."""
+    aside = folder / f".{run.run_id}"
+    try:
+        text = fetch(run, pipeline, "ingest", POINTER, aside).read_text(encoding="utf-8")
+    finally:
+        aside.unlink(missing_ok=True)
+    try:
+        content = yaml.load(text, Loader=_LOADER)  # noqa: S506 (a safe one)
+        outs, told = content["outs"], dict(content.get("meta") or {})
+    except (yaml.YAMLError, TypeError, KeyError, ValueError):
+        raise UserError(f"RUN={run.run_id}: ingest's pointer is not a DVC file") from None
+    if not outs:
+        raise UserError(
+            f"RUN={run.run_id}: its ingest pushed nothing, as its pod had no {dvc_remote.VARIABLE}; put"
+            f" {dvc_remote.VARIABLE}=s3://BUCKET/PREFIX into the secret cluster.storage_secret, and run again"
+        )
+    if not _MD5_OF_DIRECTORY.fullmatch(str(outs[0].get("md5", ""))):
+        raise UserError(f"RUN={run.run_id}: ingest's pointer names no directory that DVC knows")
+    return dict(outs[0]), {str(key): str(value) for key, value in told.items()}
+
+
+def _write(path: Path, pointer: dict[str, Any], told: dict[str, str], force: bool) -> str:
+    """Writes the pointer; says what became of the one that was there."""
+    before = _read(path)
+    if before is not None:
+        if before["outs"][0].get("md5") == pointer["md5"]:
+            return f"{path} has this dataset already ({pointer['md5']}): left as it is"
+        created = str((before.get("meta") or {}).get("kfp_run_created", ""))
+        if not force and not created:
+            raise UserError(f"{path} points to another dataset and is not of a run; FORCE=1 replaces it")
+        if not force and created >= told["kfp_run_created"]:
+            raise UserError(f"{path} is of a newer run (of {created}); FORCE=1 goes back to this one")
+    write_text(path, dvc_remote.pointer_text([pointer], told))
+    return f"written: {path} ({pointer['nfiles']} files, {pointer['size'] / 1e6:.1f} MB, {pointer['md5']})"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        content: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506
+        assert content["outs"][0]
+    except (yaml.YAMLError, OSError, LookupError, TypeError, AssertionError):
+        raise UserError(f"{path} is not a DVC file; move it away first") from None
+    return content
+
+
+def _keep_rows_out_of_git(folder: Path, recipe: str) -> None:
+    """As `dvc add` does: git gets the pointer alone."""
+    path, line = folder / ".gitignore", f"/{recipe}"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    if line not in lines:
+        write_text(path, "\n".join([*lines, line]) + "\n")
+
+
+def _tell_what_next(path: Path, md5: str, remote: str, root: Path) -> None:
+    holders = remotes_with(md5, root)
+    if not holders:
+        print(f"note: no DVC remote of this checkout has it; first: dvc remote add cluster {remote}")
+        print("      (for another server than Amazon's also: dvc remote modify cluster endpointurl ADDRESS)")
+    print(f"next: git add {path} {path.parent / '.gitignore'}")
+    print(f"      dvc pull --remote {holders[0] if holders else 'cluster'} {path}")
+    rows = f"source: {path.with_suffix('')}"
+    print(f"      in a recipe, to train on exactly these rows: {rows}")

@@ -1,0 +1,90 @@
+"""Where Kubeflow keeps what a run's steps wrote, and how to get it.
+
+<root>/<pipeline>/<run>/<step>/<a random id>/<port>   an object, or the objects below it for a directory
+
+The root is the run's own, else KFP_PIPELINE_ROOT, else Kubeflow's default. It lies in S3, also where it reads
+minio://: at AWS_ENDPOINT_URL or MLFLOW_S3_ENDPOINT_URL, with the credentials that boto3 finds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipelines.cluster.connection import Connection
+from retrainer.errors import UserError
+from retrainer.services.s3 import SCHEME, s3_client, s3_explained, split_address
+
+DEFAULT_ROOT = "minio://mlpipeline/v2/artifacts"
+_MINIO = "minio://"
+
+
+def check_run_id(run_id: str) -> None:
+    """It becomes part of addresses and paths. Raises UserError for what cannot be one."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", run_id):
+        raise UserError(f"RUN='{run_id}': expected the id of a run, as make runs and make rehearse print it")
+
+
+def specification(connection: Connection, run: Any) -> dict[str, Any]:
+    """The run's compiled pipeline, also where the run only names a version of an uploaded one."""
+    spec = run.pipeline_spec
+    if not spec and (reference := run.pipeline_version_reference):
+        version = connection.pipelines.pipeline_service_get_pipeline_version(
+            reference.pipeline_id, reference.pipeline_version_id
+        )
+        spec = version.pipeline_spec
+    if not spec:
+        raise UserError(f"RUN={run.run_id}: Kubeflow no longer has this run's pipeline")
+    whole: dict[str, Any] = spec.get("pipeline_spec", spec)
+    return whole
+
+
+def root_of(run: Any) -> str:
+    given = run.runtime_config.pipeline_root if run.runtime_config else ""
+    return str(given or os.environ.get("KFP_PIPELINE_ROOT") or DEFAULT_ROOT).partition("?")[0].rstrip("/")
+
+
+def fetch(run: Any, pipeline: str, step: str, port: str, into: Path) -> Path:
+    """Downloads an output of a step of the run to `into`, a file or a directory.
+
+    Raises UserError when there is none: the step did not end well, or was answered from the cache, and its
+    output lies with an earlier run.
+    """
+    root = root_of(run)
+    address = root.replace(_MINIO, SCHEME, 1)
+    if not address.startswith(SCHEME):
+        raise UserError(f"{root}: artifacts can be fetched from s3:// and minio:// only; copy them by hand")
+    bucket, prefix = split_address(f"{address}/{pipeline}/{run.run_id}/{step}", "KFP_PIPELINE_ROOT")
+    with s3_explained(f"KFP_PIPELINE_ROOT: {root}"):
+        client = s3_client()
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
+        objects = [entry for page in pages for entry in page.get("Contents", ())]
+        newest = _newest(objects, prefix, port)
+        if not newest:
+            raise UserError(
+                f"RUN={run.run_id}: there is no {port} of {step} at {root}/{pipeline}/{run.run_id}: the step"
+                " did not end well, or came from the cache, or artifacts lie elsewhere (KFP_PIPELINE_ROOT)"
+            )
+        for key in newest:
+            inside = key.removeprefix(f"{prefix}/").split("/", 2)[2:]
+            target = into.joinpath(*(PurePosixPath(part) for part in inside))
+            if not target.resolve().is_relative_to(into.resolve()):
+                raise UserError(f"RUN={run.run_id}: the object {key} would leave its folder; not fetched")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            client.download_file(bucket, key, str(target))
+    return into
+
+
+def _newest(objects: list[dict[str, Any]], prefix: str, port: str) -> list[str]:
+    """The keys of the port in the folder that was written last: a run that is retried has several."""
+    folders: dict[str, list[dict[str, Any]]] = {}
+    for entry in objects:
+        folder, _, inside = str(entry["Key"]).removeprefix(f"{prefix}/").partition("/")
+        if inside.split("/", 1)[0] == port and not inside.endswith("/"):
+            folders.setdefault(folder, []).append(entry)
+    if not folders:
+        return []
+    latest = max(folders.values(), key=lambda entries: max(entry["LastModified"] for entry in entries))
+    return [str(entry["Key"]) for entry in latest]

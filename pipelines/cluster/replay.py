@@ -1,0 +1,199 @@
+"""One step of a run, again on this machine: its exact inputs and settings, within a debugger's reach.
+
+The run is one of the cluster or a rehearsal. Inputs are checked by hash; the step runs in this Python, from
+this checkout, under `build/replays/RUN-STEP`, against an MLflow of its own there: what it would register
+stays there as well, unless FORCE=1 lets it use the real one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.__main__ import STEPS, parser_of, sections_from, step_named
+from pipelines.cluster.artifacts import check_run_id, fetch, specification
+from pipelines.cluster.connection import Connection, connect
+from pipelines.containers.loopback import SOURCE_BUCKET, bucket
+from pipelines.containers.record import REHEARSALS, artifact_sha256, rehearsal
+from retrainer.contract import Contract, contract_of
+from retrainer.errors import UserError, nearest
+from retrainer.formats.files import MANIFEST, content_digest, verify_files
+from retrainer.services.address import registry_uri
+
+REPLAYS = Path("build") / "replays"
+CODE = Path(__file__).parents[2]
+# These change the registry, or judge by what it holds.
+WORLDLY = ("evaluate", "register")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a step was given: its parameters by name, and its inputs by port as (path, sha256 or empty)."""
+
+    step: str
+    image: str
+    parameters: dict[str, Any]
+    inputs: dict[str, tuple[Path, str]]
+
+
+def replay(run_id: str, step: str, root: Path = Path(), force: bool = False, debug: bool = False) -> int:
+    """`make replay`: returns the step's exit status. With `debug`, an error opens the debugger on the spot.
+
+    Raises UserError when an input is not to be had, or is not what the step was given.
+    """
+    check_run_id(run_id)
+    if step not in STEPS:
+        raise UserError(f"STEP={step}: no such step{nearest(step, STEPS)}")
+    folder = root / REPLAYS / f"{run_id}-{step}"
+    shutil.rmtree(folder, ignore_errors=True)
+    rehearsed = root / REHEARSALS / run_id
+    if (rehearsed / "run.json").is_file():
+        case = of_rehearsal(rehearsal(root, run_id), step, rehearsed)
+    else:
+        case = of_cluster(connect(), run_id, step, folder)
+    contract = contract_of(step_named(step))
+    for port, (path, sha256) in case.inputs.items():
+        print(f"{port}: {verify(path, sha256)}  {path}")
+    words = command(contract, case, folder)
+    surroundings = _surroundings(case, folder, force)
+    if case.image:
+        print(f"the run's image was {case.image}; this is the code of this checkout")
+    shown = [f"{name}={shlex.quote(value)}" for name, value in surroundings.items()]
+    print(" ".join([*shown, shlex.quote(sys.executable), "-m components", shlex.join(words)]), flush=True)
+    if debug:
+        return _under_the_debugger(contract, words, surroundings)
+    environment = os.environ | surroundings
+    return subprocess.run(
+        [sys.executable, "-m", "components", *words], cwd=CODE, env=environment, check=False
+    ).returncode
+
+
+def of_rehearsal(run: dict[str, Any], step: str, folder: Path) -> Case:
+    """What run.json says of the step. Raises UserError when the rehearsal did not come to it.
+
+    A source that the rehearsal lent over its own S3 server is read from the file behind it.
+    """
+    found = [each for each in run["steps"] if each["name"] == step]
+    if not found:
+        ran = ", ".join(each["name"] for each in run["steps"]) or "no step"
+        raise UserError(f"RUN={run['id']}: the rehearsal did not come to {step}; it ran {ran}")
+    last = found[-1]
+    inputs = {port: (Path(each["path"]), each["sha256"]) for port, each in last["inputs"].items()}
+    parameters = dict(last["arguments"])
+    if source := parameters.get("source"):
+        lent, behind = f"s3://{SOURCE_BUCKET}/", f"{bucket(folder, SOURCE_BUCKET).absolute()}/"
+        paths = {
+            key: source[key].replace(lent, behind, 1) for key in ("path", "test_path") if source.get(key)
+        }
+        parameters["source"] = {**source, **paths}
+    return Case(step, last["image"], parameters, inputs)
+
+
+def of_cluster(connection: Connection, run_id: str, step: str, folder: Path) -> Case:
+    """The step's parameters from the run's pipeline, its inputs from the object store into `folder`."""
+    run = connection.runs.run_service_get_run(run_id)
+    spec = specification(connection, run)
+    task = spec["root"]["dag"]["tasks"].get(step)
+    if task is None:
+        raise UserError(f"RUN={run_id}: its pipeline has no step {step}")
+    pipeline, inputs = spec["pipelineInfo"]["name"], {}
+    for port, entry in task.get("inputs", {}).get("artifacts", {}).items():
+        made = entry["taskOutputArtifact"]
+        into = (folder / "inputs" / port).absolute()
+        inputs[port] = (fetch(run, pipeline, made["producerTask"], made["outputArtifactKey"], into), "")
+    parameters = {
+        name: value
+        for name, entry in task.get("inputs", {}).get("parameters", {}).items()
+        if (value := _parameter(entry, spec, run)) is not None
+    }
+    executor = spec["components"][task["componentRef"]["name"]]["executorLabel"]
+    image = spec["deploymentSpec"]["executors"][executor]["container"]["image"]
+    return Case(step, image, parameters, inputs)
+
+
+def _parameter(entry: dict[str, Any], spec: dict[str, Any], run: Any) -> Any:
+    """A parameter as the run resolved it; None for one that another step handed over: only that one knew."""
+    if "componentInputParameter" in entry:
+        name = entry["componentInputParameter"]
+        given = (run.runtime_config and run.runtime_config.parameters) or {}
+        default = spec["root"]["inputDefinitions"]["parameters"][name].get("defaultValue")
+        return given.get(name, default)
+    return entry.get("runtimeValue", {}).get("constant")
+
+
+def verify(path: Path, sha256: str) -> str:
+    """Checks an input byte by byte; returns the digest that vouches for it.
+
+    Against the run's own record where there is one, and always against the directory's manifest.
+    """
+    if sha256 and artifact_sha256(path) != sha256:
+        raise UserError(f"{path} was altered since the run: its sha256 is no longer {sha256}")
+    if not path.is_dir():
+        return f"sha256 {artifact_sha256(path)}"
+    if not (path / MANIFEST).is_file():
+        raise UserError(f"{path} has no {MANIFEST} to check it by: it was not fetched whole")
+    manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    verify_files(path, manifest["files"])
+    vouches = "model_sha256" in manifest or "content_sha256" in manifest
+    return content_digest(path) if vouches else artifact_sha256(path)
+
+
+def command(contract: Contract, case: Case, folder: Path) -> list[str]:
+    """The step's words after `python -m components`: as in the container, but for the paths."""
+    words = [case.step]
+    for port in contract.named("input"):
+        if port not in case.inputs:
+            raise UserError(f"the run handed no {port} to {case.step}; its pipeline is not of this checkout")
+        words += [f"--{port}", str(case.inputs[port][0])]
+    for port in contract.named("output", "view"):
+        words += [f"--{port}", str((folder / "outputs" / port).absolute())]
+    for name in contract.sections:
+        if name in case.parameters:
+            words += [f"--{name}", json.dumps(case.parameters[name], ensure_ascii=False)]
+    for port in contract.sealed("input"):
+        if told := case.parameters.get(f"{port}_sha256"):
+            words += [f"--{port}-sha256", str(told)]
+    return [*words, "--executor-output", str((folder / "executor_output.json").absolute())]
+
+
+def _surroundings(case: Case, folder: Path, force: bool) -> dict[str, str]:
+    """The environment's changes: an MLflow of the replay's own, but for the weights that it starts from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if force:
+        if case.step in WORLDLY:
+            print(f"FORCE=1: {case.step} uses the registry of MLFLOW_TRACKING_URI, and may change it")
+        return {}
+    if case.step in WORLDLY:
+        print(
+            f"{case.step} runs against an empty registry of its own, without the champion of the real one; "
+            "FORCE=1 uses MLFLOW_TRACKING_URI, where register makes a version and may move an alias"
+        )
+    scratch = {"MLFLOW_TRACKING_URI": f"sqlite:///{(folder / 'mlflow.db').absolute()}"}
+    weights = str(case.parameters.get("backbone", {}).get("weights", ""))
+    if case.step == "train" and weights.startswith("models:/"):
+        return scratch | {"MLFLOW_REGISTRY_URI": registry_uri()}
+    return scratch
+
+
+def _under_the_debugger(contract: Contract, words: list[str], surroundings: dict[str, str]) -> int:
+    """The step in this process; where it raises, the debugger opens."""
+    import pdb
+    import traceback
+
+    os.environ.update(surroundings)
+    arguments = parser_of(contract).parse_args(words[1:])
+    ports = {name: getattr(arguments, name) for name in contract.ports}
+    try:
+        step_named(words[0])(**ports, **sections_from(contract, arguments))
+    except Exception as error:
+        traceback.print_exception(error)
+        pdb.post_mortem(error.__traceback__)
+        return 2 if isinstance(error, UserError) else 1
+    return 0

@@ -1,0 +1,158 @@
+"""The one schedule of a recipe on the cluster.
+
+Kubeflow lets many schedules have one name. Here a name has one: a new one is made and looked at before the
+old is deleted, so a failure in between leaves too many and never none, and the next call clears up. Each
+carries its revision in its description; the highest stays, and of two calls at once the higher id.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import kfp_server_api
+
+from pipelines.cluster.connection import Connection, Refused, Unanswered, connect
+from pipelines.cluster.cron import Schedule, parse_cron
+from pipelines.cluster.runs import experiment_name
+from pipelines.cluster.submit import pipeline_spec, prepare, runtime_config
+from pipelines.compile import Compiled
+from pipelines.kubeflow import Images, pipeline_name
+from retrainer.errors import UserError
+from retrainer.resolve import default_recipe
+
+_REVISION = re.compile(r"\brevision (\d+)\b")
+_NOT_FOUND = 404
+# A scheduled run that is going on belongs to its schedule and would be deleted with it.
+_KEEP_RUNS = "ORPHAN"
+_ROUNDS = 5
+
+
+def schedule(cron: str, recipe: str | None, overrides: list[str], images: Images, root: Path = Path()) -> int:
+    """`make schedule`: the recipe runs by `cron` from now on, instead of by any schedule it had."""
+    when = parse_cron(cron)
+    connection = connect()
+    print(replace(connection, prepare(recipe, overrides, images, root), when))
+    return 0
+
+
+def replace(connection: Connection, compiled: Compiled, when: Schedule) -> str:
+    """Puts the compiled pipeline's schedule in place of any that has its name; returns what came of it."""
+    experiment = connection.experiment_id(compiled.experiment, create=True)
+    name = pipeline_name(compiled.recipe)
+    before = _named(connection, experiment, name)
+    revision = 1 + max((_revision(each) for each in before), default=0)
+    made = _create(connection, _body(compiled, experiment, when, revision))
+    found = _named(connection, experiment, name)
+    stays = max(found, key=_rank) if found else made
+    _check(stays, made, when)
+    _delete(connection, [each for each in found if each.recurring_run_id != stays.recurring_run_id])
+    coming = when.after(datetime.now(UTC))
+    if stays.recurring_run_id != made.recurring_run_id:
+        return f"schedule {name}: another call came at the same moment, and its schedule stays: make runs"
+    replaced = f"; it replaces {len(before)}" if before else ""
+    return (
+        f"schedule {name} ({stays.recurring_run_id}): {when.text}, next {coming:%Y-%m-%d %H:%M:%S} "
+        f"if the cluster's scheduler goes by UTC{replaced}"
+    )
+
+
+def unschedule(recipe: str | None, overrides: list[str], root: Path = Path()) -> int:
+    """`make unschedule`: the recipe no longer runs by itself. Runs that are going on go on."""
+    connection = connect()
+    name = pipeline_name(recipe or default_recipe(root))
+    deleted = remove(connection, experiment_name(recipe, overrides, root), name)
+    print(f"schedule {name}: deleted" if deleted else f"schedule {name}: there was none")
+    return 0
+
+
+def remove(connection: Connection, experiment: str, name: str) -> int:
+    """Deletes every schedule of this name in the experiment; returns how many."""
+    experiment_id = connection.experiment_id(experiment)
+    deleted = 0
+    # Another call may be making one at this moment.
+    for _ in range(_ROUNDS):
+        found = _named(connection, experiment_id, name) if experiment_id else []
+        if not found:
+            break
+        deleted += _delete(connection, found)
+    return deleted
+
+
+def _body(compiled: Compiled, experiment: str, when: Schedule, revision: int) -> Any:
+    trigger = kfp_server_api.V2beta1Trigger(cron_schedule=kfp_server_api.V2beta1CronSchedule(cron=when.text))
+    return kfp_server_api.V2beta1RecurringRun(
+        display_name=pipeline_name(compiled.recipe),
+        description=f"Retrains '{compiled.recipe}'; revision {revision}",
+        experiment_id=experiment,
+        pipeline_spec=pipeline_spec(compiled.path),
+        runtime_config=runtime_config(scheduled_time="[[ScheduledTime]]"),
+        service_account=compiled.cluster.service_account or None,
+        trigger=trigger,
+        mode="ENABLE",
+        max_concurrency="1",
+        no_catchup=True,
+    )
+
+
+def _create(connection: Connection, body: Any) -> Any:
+    """The new schedule; also when the server's answer was lost, and only the list tells."""
+    try:
+        return connection.schedules.recurring_run_service_create_recurring_run(body)
+    except Unanswered as error:
+        found = _named(connection, body.experiment_id, body.display_name)
+        made = [each for each in found if each.description == body.description]
+        if not made:
+            raise UserError(f"{error}; the schedule is as it was") from None
+        return made[-1]
+
+
+def _named(connection: Connection, experiment: str, name: str) -> list[Any]:
+    """The experiment's schedules of this name. Says so when another experiment has one, which stays."""
+    found = connection.find_schedules(display_name=name)
+    if others := [each for each in found if each.experiment_id != experiment]:
+        ids = ", ".join(str(each.recurring_run_id) for each in others)
+        print(f"note: another experiment has a schedule {name} too, left alone: {ids}", file=sys.stderr)
+    return [each for each in found if each.experiment_id == experiment]
+
+
+def _revision(schedule: Any) -> int:
+    """0 for a schedule that was made by hand."""
+    found = _REVISION.search(schedule.description or "")
+    return int(found[1]) if found else 0
+
+
+def _rank(schedule: Any) -> tuple[int, str]:
+    return _revision(schedule), str(schedule.recurring_run_id)
+
+
+def _check(stays: Any, made: Any, when: Schedule) -> None:
+    """Raises UserError, before anything is deleted, when our schedule will not do what was asked."""
+    if stays.recurring_run_id != made.recurring_run_id:
+        return  # another call came at the same moment; its own check answers for it
+    trigger = stays.trigger and stays.trigger.cron_schedule
+    if stays.status == "DISABLED" or trigger is None or trigger.cron != when.text or not stays.no_catchup:
+        raise UserError(
+            f"Kubeflow made the schedule {stays.recurring_run_id} otherwise than asked; "
+            "the one before it is still there: look at both with `make runs`"
+        )
+
+
+def _delete(connection: Connection, schedules: list[Any]) -> int:
+    """Deletes them, lowest first; one that is gone already counts as deleted."""
+    for each in sorted(schedules, key=_rank):
+        try:
+            connection.schedules.recurring_run_service_delete_recurring_run(
+                str(each.recurring_run_id), propagation_policy=_KEEP_RUNS
+            )
+        except Refused as error:
+            if error.status != _NOT_FOUND:
+                raise
+        except Unanswered as error:
+            raise UserError(
+                f"{error}; the schedule {each.recurring_run_id} may still be there: run the command again"
+            ) from None
+    return len(schedules)

@@ -1,0 +1,85 @@
+"""One run of a recipe on the cluster: compile it, hand it to Kubeflow Pipelines, follow it if asked to."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import kfp_server_api
+import yaml
+
+from pipelines.cluster.connection import Connection, Unanswered, connect
+from pipelines.cluster.runs import follow
+from pipelines.compile import Compiled, compile_recipe
+from pipelines.kubeflow import Images
+from retrainer.errors import UserError
+from retrainer.services.address import is_server, tracking_uri
+
+
+def submit(
+    recipe: str | None, overrides: list[str], images: Images, wait: bool = False, root: Path = Path()
+) -> int:
+    """`make submit`: starts one run and prints its id and link. With `wait`, returns 1 when the run fails."""
+    connection = connect()
+    compiled = prepare(recipe, overrides, images, root)
+    run_id = start(connection, compiled)
+    print(f"run {run_id} of {compiled.recipe}: {connection.link(run_id)}", flush=True)
+    return follow(connection, run_id) if wait else 0
+
+
+def prepare(recipe: str | None, overrides: list[str], images: Images, root: Path) -> Compiled:
+    """The compiled pipeline, once it is sure that its steps will find a registry.
+
+    Raises UserError when they would register into a database inside the pod, which is lost with it.
+    """
+    compiled = compile_recipe(recipe, overrides, images, root)
+    if not compiled.cluster.mlflow_secret:
+        if not is_server(tracking_uri()):
+            raise UserError(
+                "cluster.mlflow_secret is empty, and MLFLOW_TRACKING_URI here is a local file: the steps"
+                " would register into a database inside their pods, lost with them. Make a Kubernetes secret"
+                " with MLFLOW_TRACKING_URI=http(s)://… and name it: SECRET=name, or cluster.mlflow_secret"
+            )
+        print(
+            "note: cluster.mlflow_secret is empty: the steps find MLflow only if Kubeflow itself tells them",
+            file=sys.stderr,
+        )
+    return compiled
+
+
+def pipeline_spec(path: Path) -> dict[str, Any]:
+    """The compiled file as the API takes it: the pipeline alone, or with its platform's part beside it."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    parts = list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=loader))
+    return {"pipeline_spec": parts[0], "platform_spec": parts[1]} if len(parts) > 1 else dict(parts[0])
+
+
+def runtime_config(**parameters: str) -> Any:
+    """KFP_PIPELINE_ROOT, where it is set, says where artifacts go; else the cluster's own default."""
+    return kfp_server_api.V2beta1RuntimeConfig(
+        parameters=parameters, pipeline_root=os.environ.get("KFP_PIPELINE_ROOT") or None
+    )
+
+
+def start(connection: Connection, compiled: Compiled) -> str:
+    """Starts a run and returns its id; also when the answer was lost, and only the run itself tells."""
+    experiment = connection.experiment_id(compiled.experiment, create=True)
+    name = f"{compiled.recipe} {datetime.now(UTC):%Y-%m-%d %H:%M:%S} {secrets.token_hex(2)}"
+    body = kfp_server_api.V2beta1Run(
+        display_name=name,
+        experiment_id=experiment,
+        pipeline_spec=pipeline_spec(compiled.path),
+        runtime_config=runtime_config(),
+        service_account=compiled.cluster.service_account or None,
+    )
+    try:
+        return str(connection.runs.run_service_create_run(body).run_id)
+    except Unanswered as error:
+        found = connection.find_runs(experiment, display_name=name)
+        if not found:
+            raise error from None
+        return str(found[0].run_id)

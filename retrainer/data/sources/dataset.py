@@ -1,0 +1,63 @@
+"""A raw dataset that an earlier ingest wrote: exactly its rows again, with the origins they had.
+
+`path` is its directory, for example datasets/NAME after `make adopt` and `dvc pull`. Rows of its own test set
+stay in it; those of `test_path`, another such directory, join them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from retrainer.errors import UserError
+from retrainer.formats.dataset import IMAGES_PER_ROW_GROUP, RAW_SPLITS, Dataset
+from retrainer.formats.files import MANIFEST
+from retrainer.settings import Source
+
+_ROWS_PER_CHUNK = 10_000
+_, _OWN_TEST = RAW_SPLITS
+
+
+def files(source: Source) -> list[Path]:
+    """Every file of the directory. Raises UserError for one that is no raw dataset, or altered."""
+    return [
+        place
+        for dataset, _ in _datasets(source)
+        for place in (dataset.path / MANIFEST, *(dataset.path / name for name in dataset.manifest["files"]))
+    ]
+
+
+def read(source: Source) -> Iterator[pa.Table]:
+    """Tables in our columns. Raises UserError as `files` does."""
+    for dataset, all_test in _datasets(source):
+        for split in dataset.manifest["rows"]:
+            for shard in sorted(dataset.path.glob(f"{split}-*.parquet")):
+                yield from _chunks(shard, all_test or split == _OWN_TEST)
+
+
+def _chunks(shard: Path, given_test: bool) -> Iterator[pa.Table]:
+    parquet = pq.ParquetFile(shard)
+    most = IMAGES_PER_ROW_GROUP if "image" in parquet.schema_arrow.names else _ROWS_PER_CHUNK
+    for batch in parquet.iter_batches(batch_size=most):
+        table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
+        yield table.append_column("given_test", pa.array([given_test] * len(table), pa.bool_()))
+
+
+def _datasets(source: Source) -> Iterator[tuple[Dataset, bool]]:
+    """Each directory, verified, and whether all its rows are to test on."""
+    for setting, path in (("path", source.path), ("test_path", source.test_path)):
+        if not path:
+            continue
+        if not Path(path).is_dir():
+            raise UserError(
+                f"source.{setting}: there is no directory {path}; if it is kept by DVC: dvc pull {path}.dvc"
+            )
+        dataset = Dataset(Path(path))
+        if not set(dataset.manifest["rows"]) <= set(RAW_SPLITS):
+            raise UserError(
+                f"source.{setting}: {path} is split already; name the raw dataset, as ingest wrote it"
+            )
+        yield dataset, setting == "test_path"

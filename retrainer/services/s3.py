@@ -1,0 +1,55 @@
+"""boto3's client for S3, by the environment. Credentials and region come from where boto3 looks for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from retrainer.errors import UserError
+from retrainer.services.address import without_credentials
+
+SCHEME = "s3://"
+# Requests are signed for a region; servers other than Amazon's take any.
+_ANY_REGION = "us-east-1"
+
+
+def s3_client() -> Any:
+    """A client that gives up after seconds, for several threads. Making one takes a tenth of a second.
+
+    AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or MLFLOW_S3_ENDPOINT_URL names another server than Amazon's.
+    """
+    import boto3
+    from botocore.config import Config
+
+    session = boto3.Session()
+    # boto3 itself reads the first two.
+    known = any(os.environ.get(name) for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
+    endpoint = None if known else os.environ.get("MLFLOW_S3_ENDPOINT_URL") or None
+    patience = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 2})
+    region = session.region_name or _ANY_REGION
+    return session.client("s3", endpoint_url=endpoint, region_name=region, config=patience)
+
+
+@contextmanager
+def s3_explained(what: str) -> Iterator[None]:
+    """What goes wrong with S3 inside is a UserError that begins with `what` and holds no credentials."""
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except (Boto3Error, BotoCoreError, ClientError) as error:
+        reason = without_credentials(" ".join(str(error).split()))
+        raise UserError(
+            f"{what} cannot be used ({reason}); check the address, AWS_ENDPOINT_URL and the credentials"
+        ) from None
+
+
+def split_address(uri: str, what: str) -> tuple[str, str]:
+    """Bucket and key (or prefix) of `s3://BUCKET/KEY`. Raises UserError that begins with `what`."""
+    bucket, _, key = uri.removeprefix(SCHEME).rstrip("/").partition("/")
+    if not bucket:
+        raise UserError(f"{what}: {uri} should read {SCHEME}BUCKET/KEY")
+    return bucket, key
