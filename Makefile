@@ -148,5 +148,5 @@ lock: ## make requirements.lock, and the images' parts of it, again (needs uv an
 	$(LOCK) --constraint requirements.lock --excludes docker/light.excludes \
 		--output-file docker/light.lock docker/light.in
 
-clean: ## remove runs/, build/ and tools' caches; the registry, DVC's cache and .venv stay
-	rm -rf runs .run build .mypy_cache .ruff_cache .pytest_cache
+clean: ## remove runs/, build/, checkpoints and tools' caches; the registry, DVC's cache and .venv stay
+	rm -rf runs .run build .checkpoints .mypy_cache .ruff_cache .pytest_cache

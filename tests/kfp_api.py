@@ -269,13 +269,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
 
+class _Server(ThreadingHTTPServer):
+    # Several tests call at once from many threads.
+    request_queue_size = 64
+
+
 @contextmanager
 def running_api() -> Iterator[Api]:
     """The server; at the end, asserts that nothing broke the specification. Skips where that is absent."""
     if not SPECIFICATION.is_file():
         pytest.skip("no ../shared/specs/kfp_v2beta1.swagger.json beside the project")
     api = Api(Specification(SPECIFICATION))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"api": api}))
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"api": api}))
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

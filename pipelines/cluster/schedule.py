@@ -8,6 +8,7 @@ carries its revision in its description; the highest stays, and of two calls at 
 from __future__ import annotations
 
 import re
+import secrets
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,7 +87,8 @@ def _body(compiled: Compiled, experiment: str, when: Schedule, revision: int) ->
     trigger = kfp_server_api.V2beta1Trigger(cron_schedule=kfp_server_api.V2beta1CronSchedule(cron=when.text))
     return kfp_server_api.V2beta1RecurringRun(
         display_name=pipeline_name(compiled.recipe),
-        description=f"Retrains '{compiled.recipe}'; revision {revision}",
+        # The last word tells our own schedule from that of a call at the same moment.
+        description=f"Retrains '{compiled.recipe}'; revision {revision}, call {secrets.token_hex(4)}",
         experiment_id=experiment,
         pipeline_spec=pipeline_spec(compiled.path),
         runtime_config=runtime_config(scheduled_time="[[ScheduledTime]]"),
@@ -106,7 +108,9 @@ def _create(connection: Connection, body: Any) -> Any:
         found = _named(connection, body.experiment_id, body.display_name)
         made = [each for each in found if each.description == body.description]
         if not made:
-            raise UserError(f"{error}; the schedule is as it was") from None
+            raise UserError(
+                f"{error}; the schedule before it is still there, and the new one may yet appear: run it again"
+            ) from None
         return made[-1]
 
 

@@ -12,15 +12,20 @@ _LINES = 10
 
 
 class Progress:
-    """Counts rows over all epochs; writes to stderr, or nowhere when `shown` is false."""
+    """Counts rows over all epochs; writes to stderr, or nowhere when `shown` is false.
 
-    def __init__(self, epochs: int, rows: int, shown: bool) -> None:
+    `done` rows were trained on before this process began.
+    """
+
+    def __init__(self, epochs: int, rows: int, shown: bool, done: int = 0) -> None:
         self.epochs = epochs
-        self._rows = rows
+        self._rows, self._done = rows, done
         self._lines = shown and not sys.stderr.isatty()
         self._started = time.perf_counter()
         hidden = not shown or self._lines
-        self._bar = tqdm(total=epochs * rows, desc="train", unit=" rows", unit_scale=True, disable=hidden)
+        self._bar = tqdm(
+            total=epochs * rows, initial=done, desc="train", unit=" rows", unit_scale=True, disable=hidden
+        )
 
     def advance(self, epoch: int, rows: int, loss: float) -> None:
         """`rows` more were trained on, at a mean loss of `loss`."""
@@ -34,7 +39,8 @@ class Progress:
         self._bar.set_postfix_str(text)
         step = -(-self.epochs // _LINES)
         if self._lines and (number % step == 0 or number == self.epochs):
-            rate = number * self._rows / (time.perf_counter() - self._started)
+            # At least a row: a process may have only the validation of an epoch left to do.
+            rate = max(1, number * self._rows - self._done) / (time.perf_counter() - self._started)
             left = (self.epochs - number) * self._rows / rate
             note = f"{rate:,.0f} rows/s, {left:.0f} s left"
             print(f"train: epoch {number}/{self.epochs}, {text}, {note}", file=sys.stderr, flush=True)

@@ -81,22 +81,32 @@ def sorted_batches(count: int, batch_size: int, lengths: np.ndarray | None) -> l
 
 
 def feed(
-    rows: Rows, batches: list[np.ndarray], generator: torch.Generator | None
+    rows: Rows,
+    batches: list[np.ndarray],
+    generator: torch.Generator | None,
+    done: int = 0,
+    before_draws: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[Batch, Tensor, np.ndarray]]:
-    """(input, targets, row numbers) per batch; the input of several small batches is made at once."""
+    """(input, targets, row numbers) per batch; the input of several small batches is made at once.
+
+    `before_draws` is called each time before the generator moves. With `done` batches behind it, the
+    generator standing where it stood at the last of those calls, the rest come out the same.
+    """
     device = rows.targets.device
     budget = _BYTES_ON_DEVICE if device.type == "cuda" else _BYTES_AT_ONCE
     largest = max((len(numbers) for numbers in batches), default=1)
     together = 1 if rows.lengths is not None else max(1, budget // max(1, rows.row_bytes * largest))
-    for first in range(0, len(batches), together):
+    for first in range(max(0, done - 1) // together * together, len(batches), together):
+        before_draws()
         group = batches[first : first + together]
         joined = np.concatenate(group)
         made = rows.make(joined, generator)
         targets = rows.targets[torch.from_numpy(joined).to(device)]
         start = 0
-        for numbers in group:
+        for place, numbers in enumerate(group, start=first):
             part = slice(start, start + len(numbers))
-            yield {name: tensor[part] for name, tensor in made.items()}, targets[part], numbers
+            if place >= done:
+                yield {name: tensor[part] for name, tensor in made.items()}, targets[part], numbers
             start = part.stop
 
 

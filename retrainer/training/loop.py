@@ -5,7 +5,6 @@ Legend: B rows of a batch, N rows of a split, K outputs.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -22,7 +21,9 @@ from retrainer.models._network import Network
 from retrainer.settings import Compute, Training
 from retrainer.tasks._protocol import ClassificationTask
 from retrainer.training._progress import Progress
+from retrainer.training._state import State
 from retrainer.training._vocabulary import words_in_use
+from retrainer.training.checkpoints import Checkpoints, rows_trained
 from retrainer.training.compute import prepare
 from retrainer.training.feeder import (
     Batch,
@@ -31,7 +32,6 @@ from retrainer.training.feeder import (
     feed,
     shuffled_batches,
     sorted_batches,
-    stream,
     stream_seed,
 )
 from retrainer.training.schedule import rate
@@ -51,27 +51,39 @@ def fit(
     compute: Compute,
     on_epoch: OnEpoch,
     progress: bool,
+    checkpoints: Checkpoints | None = None,
 ) -> list[dict[str, Any]]:
     """Trains `network` in place (left on the CPU, in eval mode) and returns the history, one entry an epoch.
+
+    It goes on from the newest of `checkpoints`, writes further ones, and leaves after a signal.
 
     `train` and `validation` are what the task encoded, and its targets. An entry holds `epoch` (from 1),
     `train_loss`, `learning_rate` (the head's, at the last step), with validation rows `validation_loss` and
     `validation_accuracy`, and `kept`: whether this epoch's weights are those that remain. The history repeats
-    exactly; `on_epoch(epoch, figures)` also gets `seconds` and `rows_per_second`. Raises UserError when the
-    loss is no longer a number.
+    exactly; `on_epoch(epoch, figures)` also gets `seconds` and `rows_per_second` of epochs that this process
+    trained from their first step. Raises UserError when the loss is no longer a number.
     """
+    checkpoints = checkpoints or Checkpoints()
     device = prepare(compute)
     network.to(device=device, memory_format=memory_format(network))
-    bar = Progress(training.epochs, len(train[0]), progress)
+    kept = checkpoints.newest()
+    bar = Progress(training.epochs, len(train[0]), progress, rows_trained(kept, len(train[0])))
     try:
         splits = [train[0]] if validation is None else [train[0], validation[0]]
         # A frozen table costs nothing.
         words = nullcontext() if training.strategy == "frozen" else words_in_use(network.body, task, splits)
         with own_randomness(training.seed, device), words:
             strategy = plan(network, task, train, validation, training, compute, device)
-            history = _Run(strategy, task, training, compute, bar).epochs(on_epoch)
+            optimiser = torch.optim.AdamW(strategy.groups, fused=True)
+            state = State(strategy.trained, optimiser, training.seed)
+            if kept is not None:
+                state.restore(kept)
+                kept = None  # as large as the training itself
+            with checkpoints.stop.held():
+                history = _Run(strategy, state, task, training, compute, bar, checkpoints).epochs(on_epoch)
     finally:
         bar.close()
+        checkpoints.close()
     network.to(device="cpu", memory_format=torch.contiguous_format)
     network.eval().requires_grad_(True)
     return history
@@ -90,61 +102,61 @@ class _Run:
     """One call of `fit`: what stays the same from step to step."""
 
     strategy: Plan
+    state: State
     task: ClassificationTask
     training: Training
     compute: Compute
     bar: Progress
+    checkpoints: Checkpoints
 
     def epochs(self, on_epoch: OnEpoch) -> list[dict[str, Any]]:
-        order, views = stream(self.training.seed, "order"), stream(self.training.seed, "augmentation")
+        state, training = self.state, self.training
         rows, held_out = self.strategy.train, self.strategy.validation
-        optimiser = torch.optim.AdamW(self.strategy.groups, fused=True)
-        history: list[dict[str, Any]] = []
-        lowest, best = math.inf, None
-        for epoch in range(1, self.training.epochs + 1):
+        for entry in state.history:
+            on_epoch(entry["epoch"], {name: entry[name] for name in entry if name not in ("epoch", "kept")})
+        while state.epoch <= training.epochs:
             started = time.perf_counter()
-            batches = shuffled_batches(len(rows), self.training.batch_size, rows.lengths, order)
-            figures = self.train_epoch(optimiser, batches, views, epoch)
+            batches = shuffled_batches(len(rows), training.batch_size, rows.lengths, state.order)
+            whole = state.step == 0
+            figures = self.train_epoch(batches)
             seconds = time.perf_counter() - started
+            speed = {"seconds": seconds, "rows_per_second": len(rows) / seconds} if whole else {}
             if held_out is not None:
-                figures |= self.validate(held_out, epoch)
-            history.append({"epoch": epoch, **figures, "kept": False})
-            on_epoch(epoch, figures | {"seconds": seconds, "rows_per_second": len(rows) / seconds})
-            self.bar.epoch(epoch, figures)
-            if self.training.keep == "best" and figures.get("validation_loss", math.inf) < lowest:
-                lowest, best = figures["validation_loss"], (epoch, self.weights())
-        kept = self.training.epochs
-        if best is not None:
-            kept = best[0]
-            self.strategy.trained.load_state_dict(best[1])
-        history[kept - 1]["kept"] = True
-        return history
+                figures |= self.validate(held_out)
+            on_epoch(state.epoch, figures | speed)
+            self.bar.epoch(state.epoch, figures)
+            state.end_epoch(figures, training.keep == "best")
+            self.checkpoints.pass_by(state.snapshot)
+        return state.finish()
 
-    def weights(self) -> dict[str, Tensor]:
-        """A copy of what is trained (and of its BatchNorm statistics)."""
-        return {name: t.detach().clone() for name, t in self.strategy.trained.state_dict().items()}
-
-    def train_epoch(
-        self, optimiser: torch.optim.Optimizer, batches: list[np.ndarray], views: torch.Generator, epoch: int
-    ) -> dict[str, float]:
-        """One pass over the training rows; returns its mean loss and last learning rate."""
+    def train_epoch(self, batches: list[np.ndarray]) -> dict[str, float]:
+        """A pass over the training rows, or the rest of it; returns its mean loss and last learning rate."""
+        state, training = self.state, self.training
         self.strategy.trained.train()
-        training, share = self.training, 0.0
-        done, steps = (epoch - 1) * len(batches), training.epochs * len(batches)
-        total, seen, waiting = 0.0, 0, []
-        for number, (batch, targets, rows) in enumerate(feed(self.strategy.train, batches, views), start=1):
-            share = rate(done + number - 1, steps, training.warmup, training.schedule)
-            waiting.append((self.step(optimiser, batch, targets, share), len(rows)))
-            if len(waiting) == _STEPS_BETWEEN_LOOKS or number == len(batches):
-                sums = torch.stack([loss for loss, _ in waiting]).double().cpu()
-                self.require_finite(sums, f"epoch {epoch}", number - len(waiting), len(batches))
-                passed = sum(count for _, count in waiting)
-                total, seen, waiting = total + float(sums.sum()), seen + passed, []
-                self.bar.advance(epoch, passed, total / seen)
-        return {"train_loss": total / seen, "learning_rate": training.learning_rate * share}
+        before, steps = (state.epoch - 1) * len(batches), training.epochs * len(batches)
+        fed = feed(self.strategy.train, batches, state.views, state.step, state.mark_views)
+        for batch, targets, rows in fed:
+            share = rate(before + state.step, steps, training.warmup, training.schedule)
+            state.waiting.append((self.step(batch, targets, share), len(rows)))
+            state.step += 1
+            if len(state.waiting) == _STEPS_BETWEEN_LOOKS or state.step == len(batches):
+                self.look(len(batches))
+            self.checkpoints.pass_by(state.snapshot)
+        last = rate(before + len(batches) - 1, steps, training.warmup, training.schedule)
+        return {"train_loss": state.loss / state.rows, "learning_rate": training.learning_rate * last}
 
-    def step(self, optimiser: torch.optim.Optimizer, batch: Batch, targets: Tensor, share: float) -> Tensor:
+    def look(self, steps: int) -> None:
+        """Reads the losses that wait on the device, of an epoch of so many steps."""
+        state = self.state
+        sums = torch.stack([loss for loss, _ in state.waiting]).double().cpu()
+        self.require_finite(sums, f"epoch {state.epoch}", state.step - len(state.waiting), steps)
+        passed = sum(count for _, count in state.waiting)
+        state.loss, state.rows, state.waiting = state.loss + float(sums.sum()), state.rows + passed, []
+        self.bar.advance(state.epoch, passed, state.loss / state.rows)
+
+    def step(self, batch: Batch, targets: Tensor, share: float) -> Tensor:
         """One update at `share` of the peak rates; returns the sum of the rows' losses, on the device."""
+        optimiser = self.state.optimiser
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * share
         with autocast(self.compute):
@@ -158,7 +170,7 @@ class _Run:
         optimiser.step()
         return losses.detach().sum()
 
-    def validate(self, rows: Rows, epoch: int) -> dict[str, float]:
+    def validate(self, rows: Rows) -> dict[str, float]:
         """Mean loss (never smoothed) and share of right answers, in eval mode."""
         self.strategy.trained.eval()
         loss, right = 0.0, 0
@@ -169,7 +181,9 @@ class _Run:
                 loss += float(self.task.loss(logits, targets, 0.0).double().sum())
                 decided = self.task.decide(self.task.probabilities(logits))
                 right += int(self.task.correct(decided, targets.cpu().numpy()).sum())
-        self.require_finite(torch.tensor([loss]), f"the validation after epoch {epoch}", 0, 1)
+                # Nothing moves here: what is kept is the state behind the epoch's last step.
+                self.checkpoints.pass_by(self.state.snapshot)
+        self.require_finite(torch.tensor([loss]), f"the validation after epoch {self.state.epoch}", 0, 1)
         return {"validation_loss": loss / len(rows), "validation_accuracy": right / len(rows)}
 
     def require_finite(self, losses: Tensor, when: str, before: int, steps: int) -> None:

@@ -16,6 +16,8 @@ from retrainer.training._command import run_command
 if TYPE_CHECKING:
     from retrainer.models._network import Network
     from retrainer.tasks._protocol import ClassificationTask
+    from retrainer.training._stop import Stop
+    from retrainer.training.checkpoints import Place
     from retrainer.training.strategies import Data
 
 OnEpoch = Callable[[int, dict[str, float]], None]
@@ -43,8 +45,13 @@ def train_model(
     weights: Path | str | None,
     on_epoch: OnEpoch,
     progress: bool = True,
+    place: Place | None = None,
+    stop: Stop | None = None,
 ) -> dict[str, Any]:
     """Fits a model to the splits `train` and `validation` and writes it to `out`, whole or not at all.
+
+    With a `place` for checkpoints it goes on from where a killed run of the same inputs was, and makes the
+    same bytes. After a signal that `stop` has taken it writes one and leaves.
 
     `compute` is resolved. `weights` is what the family starts from; `scratch` takes no more of them than
     their architecture, and needs none where the settings tell that. Returns `model_sha256` and, but for a
@@ -56,7 +63,7 @@ def train_model(
     _check(data, settings, weights)
     if training.command:
         return _train_elsewhere(data, out, settings)
-    return _train_here(data, out, settings, weights, on_epoch, progress)
+    return _train_here(data, out, settings, weights, on_epoch, progress, place, stop)
 
 
 def _check(data: Dataset, settings: Settings, weights: Path | str | None) -> None:
@@ -90,17 +97,23 @@ def _train_here(
     weights: Path | str | None,
     on_epoch: OnEpoch,
     progress: bool,
+    place: Place | None,
+    stop: Stop | None,
 ) -> dict[str, Any]:
     from retrainer.formats.model import write_model
+    from retrainer.training._inputs import inputs_digest
+    from retrainer.training.checkpoints import Checkpoints
     from retrainer.training.loop import fit
 
+    digest = inputs_digest(data, settings.plain(), weights) if place else ""
+    checkpoints = Checkpoints(place, digest, stop)
     task, backbone, training, compute = settings
     job: ClassificationTask = extend.load("tasks", task.kind, "task.kind").make(task, data.labels)
     network = build_network(job, backbone, training, weights)
     train, validation = (read_split(data, name, job, network) for name in ("train", "validation"))
     assert train is not None
-    history = fit(network, job, train, validation, training, compute, on_epoch, progress)
-    digest = write_model(
+    history = fit(network, job, train, validation, training, compute, on_epoch, progress, checkpoints)
+    model_sha256 = write_model(
         out,
         network,
         family=backbone.family,
@@ -110,8 +123,9 @@ def _train_here(
         dataset_sha256=data.content_sha256,
         history=history,
     )
+    checkpoints.clear()
     kept = next(entry for entry in history if entry["kept"])
-    return {"model_sha256": digest, **{name: value for name, value in kept.items() if name != "kept"}}
+    return {"model_sha256": model_sha256, **{name: value for name, value in kept.items() if name != "kept"}}
 
 
 def build_network(

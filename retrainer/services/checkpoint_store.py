@@ -1,0 +1,178 @@
+"""Where checkpoints lie, by the environment: a directory (this machine's, or a mounted volume) or S3.
+
+RETRAINER_CHECKPOINTS         a directory, or s3://BUCKET/PREFIX; `.checkpoints` when it is not set
+RETRAINER_CHECKPOINT_SECONDS  how often one is written; 0 turns them off; 300 when it is not set
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from retrainer.errors import UserError
+from retrainer.services.s3 import SCHEME, s3_client, s3_explained, split_address
+
+PLACE = "RETRAINER_CHECKPOINTS"
+SECONDS = "RETRAINER_CHECKPOINT_SECONDS"
+DEFAULT_PLACE = ".checkpoints"
+DEFAULT_SECONDS = 300.0
+_ASIDE = ".aside"
+
+
+@dataclass(frozen=True)
+class CheckpointPlace:
+    """`root` holds one directory, or one prefix, a training."""
+
+    root: str
+    seconds: float
+
+    def store(self, digest: str) -> DirectoryStore | S3Store:
+        if self.root.startswith(SCHEME):
+            return S3Store(*split_address(self.root, PLACE), digest)
+        return DirectoryStore(Path(self.root).expanduser(), digest)
+
+
+def checkpoint_place() -> CheckpointPlace | None:
+    """What the environment says; None when checkpoints are turned off, or nothing can be written here.
+
+    Raises UserError for a number that is none, and a named place that cannot be used.
+    """
+    seconds = _seconds()
+    if seconds == 0:
+        return None
+    named = os.environ.get(PLACE, "").strip()
+    if named.startswith(SCHEME):
+        split_address(named, PLACE)
+        return CheckpointPlace(named, seconds)
+    path = Path(named or DEFAULT_PLACE).expanduser()
+    there = next(folder for folder in (path, *path.absolute().parents) if os.access(folder, os.F_OK))
+    if os.access(there, os.W_OK | os.X_OK) and there.is_dir():
+        return CheckpointPlace(str(path), seconds)
+    if named:
+        raise UserError(f"{PLACE}={named}: nothing can be written there; name another place, or unset it")
+    print(
+        f"train: nothing can be written in {Path.cwd()}, so a training that is killed starts over;"
+        f" {PLACE} names a place for checkpoints",
+        file=sys.stderr,
+    )
+    return None
+
+
+def _seconds() -> float:
+    given = os.environ.get(SECONDS, "").strip()
+    try:
+        seconds = float(given) if given else DEFAULT_SECONDS
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise UserError(f"{SECONDS}={given}: needed is a number of seconds, or 0 to turn checkpoints off")
+    return seconds
+
+
+class DirectoryStore:
+    """One training's directory below `root`; made by the first checkpoint."""
+
+    def __init__(self, root: Path, digest: str) -> None:
+        self._folder = root / digest
+
+    def names(self) -> list[str]:
+        with _explained(self._folder):
+            return [path.name for path in self._folder.iterdir()] if self._folder.is_dir() else []
+
+    @contextmanager
+    def local(self, name: str) -> Iterator[Path]:
+        with _explained(self._folder):
+            yield self._folder / name
+
+    @contextmanager
+    def aside(self) -> Iterator[Path]:
+        # Always the same name, so that many kills leave no more than one behind.
+        path = self._folder / _ASIDE
+        with _explained(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            try:
+                yield path
+            finally:
+                path.unlink(missing_ok=True)
+
+    def publish(self, aside: Path, name: str) -> None:
+        aside.rename(self._folder / name)
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def delete(self, name: str) -> None:
+        with _explained(self._folder):
+            (self._folder / name).unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        with _explained(self._folder), suppress(FileNotFoundError):
+            shutil.rmtree(self._folder)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UserError(f"{folder.parent} cannot be used for checkpoints ({reason}); see {PLACE}") from None
+
+
+class S3Store:
+    """One training's prefix. A put, of several parts too, appears whole or not at all."""
+
+    def __init__(self, bucket: str, prefix: str, digest: str) -> None:
+        self._bucket = bucket
+        self._prefix = "/".join(part for part in (prefix, digest) if part) + "/"
+
+    @cached_property
+    def _client(self) -> Any:
+        return s3_client()
+
+    def _explained(self) -> AbstractContextManager[None]:
+        return s3_explained(f"{PLACE}={SCHEME}{self._bucket}/{self._prefix}")
+
+    def names(self) -> list[str]:
+        with self._explained():
+            listing = self._client.get_paginator("list_objects_v2")
+            pages = listing.paginate(Bucket=self._bucket, Prefix=self._prefix)
+            keys = [str(entry["Key"]) for page in pages for entry in page.get("Contents", ())]
+        return [key.removeprefix(self._prefix) for key in keys]
+
+    @contextmanager
+    def local(self, name: str) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            with self._explained():
+                self._client.download_file(self._bucket, self._prefix + name, str(path))
+            yield path
+
+    @contextmanager
+    def aside(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / _ASIDE
+
+    def publish(self, aside: Path, name: str) -> None:
+        with self._explained():
+            self._client.upload_file(str(aside), self._bucket, self._prefix + name)
+
+    def delete(self, name: str) -> None:
+        with self._explained():
+            self._client.delete_object(Bucket=self._bucket, Key=self._prefix + name)
+
+    def clear(self) -> None:
+        for name in self.names():
+            self.delete(name)

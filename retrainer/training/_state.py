@@ -1,0 +1,114 @@
+"""All that a training run changes as it goes: with it, a run that was killed goes on bit for bit.
+
+What follows from the settings and the data alone (rows, schedule, frozen features) is made again instead.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from retrainer.training.feeder import stream
+
+Snapshot = dict[str, Any]
+
+
+class State:
+    """The position in the run, the figures so far, and every tensor and generator that moves.
+
+    `epoch` counts from 1 and is under way; `step` counts its updates that are done. `waiting` holds losses
+    (and numbers of rows) not yet read from the device; `loss` and `rows` sum up those that are.
+    """
+
+    def __init__(self, trained: nn.Module, optimiser: torch.optim.Optimizer, seed: int) -> None:
+        self.trained, self.optimiser = trained, optimiser
+        self.order, self.views = stream(seed, "order"), stream(seed, "augmentation")
+        self.history: list[dict[str, Any]] = []
+        self.best: tuple[int, dict[str, Tensor]] | None = None
+        self._begin_epoch(1)
+
+    def _begin_epoch(self, number: int) -> None:
+        self.epoch, self.step = number, 0
+        self.loss, self.rows = 0.0, 0
+        self.waiting: list[tuple[Tensor, int]] = []
+        self._order_before = self.order.get_state()
+        self.mark_views()
+
+    def mark_views(self) -> None:
+        """The next rows are about to be made: going on from one of them, they must come out the same."""
+        self._views_before = self.views.get_state()
+
+    def end_epoch(self, figures: dict[str, float], keep_best: bool) -> None:
+        """Writes the epoch into the history; its weights are kept when its validation loss is the lowest."""
+        self.history.append({"epoch": self.epoch, **figures, "kept": False})
+        lowest = self.history[self.best[0] - 1]["validation_loss"] if self.best else math.inf
+        if keep_best and figures.get("validation_loss", math.inf) < lowest:
+            # A copy, also of BatchNorm's statistics.
+            weights = {name: t.detach().clone() for name, t in self.trained.state_dict().items()}
+            self.best = (self.epoch, weights)
+        self._begin_epoch(self.epoch + 1)
+
+    def finish(self) -> list[dict[str, Any]]:
+        """Puts the kept epoch's weights back; returns the history."""
+        kept = len(self.history)
+        if self.best is not None:
+            kept = self.best[0]
+            self.trained.load_state_dict(self.best[1])
+        self.history[kept - 1]["kept"] = True
+        return self.history
+
+    def snapshot(self) -> Snapshot:
+        """A copy in host memory, which training leaves alone. Taken between two steps."""
+        losses = [loss for loss, _ in self.waiting]
+        on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
+        return {
+            **{name: getattr(self, name) for name in _PLAIN},
+            "history": [dict(entry) for entry in self.history],
+            "waiting": _copied(torch.stack(losses)) if losses else torch.empty(0),
+            "waiting_rows": [count for _, count in self.waiting],
+            "trained": _copied(self.trained.state_dict()),
+            "optimiser": _copied(self.optimiser.state_dict()),
+            "order": self._order_before,
+            "views": self._views_before,
+            "dropout": torch.get_rng_state(),
+            "dropout_gpu": torch.cuda.get_rng_state() if on_gpu else torch.empty(0),
+            "best_epoch": self.best[0] if self.best else 0,
+            # Never changed once it is there.
+            "best": {name: t.cpu() for name, t in self.best[1].items()} if self.best else {},
+        }
+
+    def restore(self, kept: Snapshot) -> None:
+        """Takes up a snapshot. What is restored draws from PyTorch's global generators at once."""
+        for name in _PLAIN:
+            setattr(self, name, kept[name])
+        self.history = kept["history"]
+        device = next(self.trained.parameters()).device
+        losses = kept["waiting"].to(device).unbind()
+        self.waiting = list(zip(losses, kept["waiting_rows"], strict=True))
+        self.trained.load_state_dict(kept["trained"])
+        self.optimiser.load_state_dict(kept["optimiser"])
+        self._order_before, self._views_before = kept["order"], kept["views"]
+        self.order.set_state(self._order_before)
+        self.views.set_state(self._views_before)
+        torch.set_rng_state(kept["dropout"])
+        if len(kept["dropout_gpu"]):
+            torch.cuda.set_rng_state(kept["dropout_gpu"])
+        if kept["best_epoch"]:
+            self.best = (kept["best_epoch"], kept["best"])
+
+
+_PLAIN = ("epoch", "step", "loss", "rows")
+
+
+def _copied(value: Any) -> Any:
+    """Tensors inside copied to host memory, in their own layout; the optimiser's kernels count on it."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copied(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(inner) for inner in value)
+    return value

@@ -1,0 +1,829 @@
+"""A killed training, started again, makes the same bytes; nothing damaged or foreign is used for that."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from torch import Tensor
+
+from retrainer.errors import UserError
+from retrainer.formats.dataset import SCHEMA, Dataset, write_dataset
+from retrainer.models._network import Network
+from retrainer.services.checkpoint_store import (
+    DEFAULT_SECONDS,
+    CheckpointPlace,
+    checkpoint_place,
+)
+from retrainer.services.s3 import s3_client
+from retrainer.settings import Backbone, Compute, Task, Training
+from retrainer.tasks import text_classification
+from retrainer.training import _inputs
+from retrainer.training._command import run_command
+from retrainer.training._inputs import inputs_digest
+from retrainer.training._stop import Stop
+from retrainer.training.checkpoints import KEPT, Checkpoints
+from retrainer.training.compute import resolve_compute
+from retrainer.training.loop import fit
+from retrainer.training.train import train_model
+from tests.conftest import ROOT
+from tests.project import RECIPE, environment, made, make_project, pipeline
+from tests.test_models import save_encoder, tokenizer_json
+from tests.test_storage import KEY, SECRET, free_port, serves_s3, wait_for
+from tests.test_training import (
+    EVERY_DRAW,
+    PLAIN,
+    Terminal,
+    _machine_as_before,  # noqa: F401 (a fixture)
+    convolutional,
+    ignore,
+    image_dataset,
+    image_task,
+    network,
+    reader,
+    same,
+    sentences,
+    settings,
+    squares,
+    weights,
+)
+from tests.training_process import Runner, SlowPlace, job_of
+
+DIGEST = "d" * 64
+HALF = resolve_compute(Compute(device="cpu", dtype="bfloat16", threads=1))
+RICH = {"epochs": 4, "dropout": 0.3, "label_smoothing": 0.1, "learning_rate": 0.05}
+# Nobody waits so long: what is written is written for a signal.
+NEVER = 1000.0
+
+
+# --- one process: stopped by real signals, after any step -----------------------------------------------
+
+
+class Counted:
+    """A task that does something of the test's before its n-th loss, in training or in validation."""
+
+    def __init__(self, task: Any, at: int, then: Callable[[], None]) -> None:
+        self._task, self._left, self._then = task, at, then
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def loss(self, *inputs: Any) -> Tensor:
+        self._left -= 1
+        if self._left == 0:
+            self._then()
+        return self._task.loss(*inputs)
+
+
+def sigterm() -> None:
+    signal.raise_signal(signal.SIGTERM)
+
+
+def images(batch_size: int = 16, **changes: Any) -> Case:
+    rows = squares(150), squares(140, 1)
+    task = image_task(**EVERY_DRAW)
+    return Case(
+        lambda: network(dropout=0.3), task, settings(**RICH | {"batch_size": batch_size} | changes), rows
+    )
+
+
+def large_images() -> Case:
+    """An epoch's rows are made in two goes, each of which draws its views."""
+    splits = squares(100), squares(20, 1)
+    for rows, _ in splits:
+        object.__setattr__(rows, "images", rows.images.repeat_interleave(16, 2).repeat_interleave(16, 3))
+    return Case(convolutional, image_task(shift=20, flip=True), settings(**RICH | {"epochs": 2}), splits)
+
+
+def texts(**changes: Any) -> Case:
+    task = text_classification.make(Task(), ("a", "b"))
+    plan = settings(**RICH | {"strategy": "full", "batch_size": 4, "backbone_learning_rate": 0.02} | changes)
+    return Case(reader, task, plan, (sentences(150), sentences(150, 1)))
+
+
+class Case:
+    def __init__(self, build: Callable[[], Network], task: Any, plan: Training, rows: Any) -> None:
+        self.build, self.task, self.plan, self.rows = build, task, plan, rows
+        self.compute = PLAIN
+
+    def run(self, checkpoints: Checkpoints | None = None, task: Any = None) -> tuple[dict[str, Tensor], Any]:
+        """Weights and history."""
+        model = self.build()
+        plan = (self.plan, self.compute, ignore, False)
+        history = fit(model, task or self.task, *self.rows, *plan, checkpoints)
+        return weights(model), history
+
+    def stopped(self, place: Any, after_losses: int) -> Any:
+        """None when it was stopped, else what `run` gives."""
+        try:
+            with Stop() as stop:
+                return self.run(Checkpoints(place, DIGEST, stop), Counted(self.task, after_losses, sigterm))
+        except SystemExit as leaving:
+            assert leaving.code == 143
+            return None
+
+
+def half(case: Case) -> Case:
+    case.compute = HALF
+    return case
+
+
+CASES = {
+    "images": images(),
+    "images-bfloat16": half(images()),
+    "images-many-steps": images(batch_size=2, epochs=2),
+    "images-last-without-clip": images(keep="last", clip_norm=0.0, schedule="linear"),
+    "images-large": large_images(),
+    "batch-norm": Case(convolutional, image_task(flip=True), settings(**RICH), (squares(90), squares(40, 1))),
+    "no-validation": Case(network, image_task(shift=1), settings(**RICH), (squares(90), None)),
+    "texts": texts(),
+    "texts-bfloat16": half(texts()),
+    "texts-frozen": texts(strategy="frozen"),
+    "texts-scratch": texts(strategy="scratch"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_stopped_again_and_again_it_makes_the_same(name: str, tmp_path: Path, capfd: Any) -> None:
+    """Each time 1, 3, 2, 5, … losses later: in mid-epoch, between reads of the loss, in validation."""
+    case = CASES[name]
+    undisturbed = case.run()
+    place = CheckpointPlace(str(tmp_path), NEVER)
+    stops, made_at_last = 0, None
+    for after in cycle([1, 3, 2, 5, 8, 13, 21, 34]):
+        made_at_last = case.stopped(place, after)
+        if made_at_last is not None:
+            break
+        stops += 1
+        assert stops < 40, "it does not come on"
+    assert same(undisturbed[0], made_at_last[0])
+    assert undisturbed[1] == made_at_last[1]
+    said = capfd.readouterr().err
+    positions = re.findall(r"going on from epoch (\d+), step (\d+) \(checkpoint of \d\d:\d\d\)", said)
+    assert len(positions) == stops >= 3
+    assert re.findall(r"SIGTERM; the same command goes on from epoch (\d+), step (\d+)\n", said) == positions
+
+
+def test_best_weights_of_before_the_stop_are_kept(tmp_path: Path) -> None:
+    wild = settings(epochs=6, learning_rate=0.5, schedule="constant", warmup=0.0)
+    case = Case(network, image_task(), wild, (squares(64), squares(40, 1)))
+    undisturbed = case.run()
+    best = next(entry["epoch"] for entry in undisturbed[1] if entry["kept"])
+    assert best < 5, "the settings must be wild enough for an early best epoch"
+    place = CheckpointPlace(str(tmp_path), NEVER)
+    assert case.stopped(place, after_losses=5 * 5 + 2) is None
+    resumed = case.run(Checkpoints(place, DIGEST))
+    assert same(undisturbed[0], resumed[0]) and undisturbed[1] == resumed[1]
+
+
+def test_earlier_epochs_are_told_again_once(tmp_path: Path) -> None:
+    case, place = CASES["images"], CheckpointPlace(str(tmp_path), NEVER)
+    assert case.stopped(place, after_losses=2 * (10 + 1) + 3) is None
+    told: list[tuple[int, dict[str, float]]] = []
+    plan = (case.plan, case.compute, lambda e, f: told.append((e, f)), False)
+    history = fit(case.build(), case.task, *case.rows, *plan, Checkpoints(place, DIGEST))
+    assert [epoch for epoch, _ in told] == [1, 2, 3, 4]
+    for (_, figures), entry in zip(told, history, strict=True):
+        assert figures.items() >= {n: v for n, v in entry.items() if n not in ("epoch", "kept")}.items()
+    assert ["seconds" in figures for _, figures in told] == [False, False, False, True]
+    assert "seconds" not in json.dumps(history)
+
+
+def test_the_bar_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case, place = CASES["images"], CheckpointPlace(str(tmp_path), NEVER)
+    assert case.stopped(place, after_losses=2 * (10 + 1) + 3) is None
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    plan = (case.plan, case.compute, ignore, True)
+    fit(case.build(), case.task, *case.rows, *plan, Checkpoints(place, DIGEST))
+    said = sys.stderr.getvalue()  # type: ignore[attr-defined]
+    shares = [int(share) for share in re.findall(r"(\d+)%\|", said)]
+    assert shares == sorted(shares) and shares[0] == 50 and shares[-1] == 100, shares
+
+
+def test_lines_go_on_where_they_were(tmp_path: Path, capfd: Any) -> None:
+    case, place = CASES["images"], CheckpointPlace(str(tmp_path), NEVER)
+    assert case.stopped(place, after_losses=2 * (10 + 1) + 3) is None
+    plan = (case.plan, case.compute, ignore, True)
+    fit(case.build(), case.task, *case.rows, *plan, Checkpoints(place, DIGEST))
+    assert re.findall(r"train: epoch (\d)/4", capfd.readouterr().err) == ["3", "4"]
+
+
+# --- what is used, and what is not ---------------------------------------------------------------------
+
+
+def written(place: Path) -> list[Path]:
+    return sorted((place / DIGEST).glob("*.pt"))
+
+
+@pytest.fixture
+def two_checkpoints(tmp_path: Path) -> CheckpointPlace:
+    place = CheckpointPlace(str(tmp_path), NEVER)
+    for _ in range(2):
+        assert CASES["images"].stopped(place, after_losses=8) is None
+    assert len(written(tmp_path)) == 2
+    return place
+
+
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(content)
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "bit": flip_a_bit,
+    "truncated": lambda file: file.write_bytes(file.read_bytes()[:-100]),
+    "empty": lambda file: file.write_bytes(b""),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_one_is_skipped_for_the_one_before(
+    damage: str, two_checkpoints: CheckpointPlace, capfd: Any
+) -> None:
+    older, newer = written(Path(two_checkpoints.root))
+    capfd.readouterr()
+    DAMAGES[damage](newer)
+    resumed = CASES["images"].run(Checkpoints(two_checkpoints, DIGEST))
+    said = capfd.readouterr().err.splitlines()
+    assert said[0] == f"train: checkpoint {newer.name} is damaged and removed" and not newer.exists()
+    epoch, step = (int(part) for part in older.name.split("-")[:2])
+    assert said[1].startswith(f"train: going on from epoch {epoch}, step {step} (")
+    assert same(CASES["images"].run()[0], resumed[0])
+
+
+def test_when_all_are_damaged_it_starts_over(two_checkpoints: CheckpointPlace, capfd: Any) -> None:
+    for file in written(Path(two_checkpoints.root)):
+        flip_a_bit(file)
+    capfd.readouterr()
+    assert same(CASES["images"].run()[0], CASES["images"].run(Checkpoints(two_checkpoints, DIGEST))[0])
+    assert "going on" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["digest", "format_version"])
+def test_another_trainings_or_formats_checkpoint_is_left_alone(
+    key: str, two_checkpoints: CheckpointPlace, capfd: Any
+) -> None:
+    """Also where someone has put it into the directory of this training."""
+    from retrainer.training.checkpoints import _save
+
+    for file in written(Path(two_checkpoints.root)):
+        state = torch.load(file, weights_only=True) | {key: "another" if key == "digest" else 99}
+        sha256 = _save(state, file)
+        file.rename(file.with_name(f"{file.name[:17]}{sha256}.pt"))
+    files = written(Path(two_checkpoints.root))
+    capfd.readouterr()
+    assert Checkpoints(two_checkpoints, DIGEST).newest() is None
+    assert capfd.readouterr().err.count("left alone") == 2 and written(Path(two_checkpoints.root)) == files
+
+
+def test_what_is_pickled_is_never_loaded(
+    two_checkpoints: CheckpointPlace, capfd: Any, tmp_path: Path
+) -> None:
+    from retrainer.formats.files import sha256_file
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (os.mkdir, (str(tmp_path / "was-here"),))
+
+    aside = tmp_path / "evil"
+    torch.save({"format_version": 1, "digest": DIGEST, "evil": Evil()}, aside)
+    aside.rename(tmp_path / DIGEST / f"000009-000000001-{sha256_file(aside)}.pt")
+    kept = Checkpoints(two_checkpoints, DIGEST).newest()
+    assert kept is not None and kept["epoch"] < 9 and not (tmp_path / "was-here").exists()
+    assert "cannot be read" in capfd.readouterr().err
+
+
+def test_files_that_are_no_checkpoints_are_none(two_checkpoints: CheckpointPlace) -> None:
+    folder = Path(two_checkpoints.root) / DIGEST
+    for name in (".aside", "zzz.pt", "999999-000000001-abc.pt"):
+        (folder / name).write_bytes(b"x")
+    kept = Checkpoints(two_checkpoints, DIGEST).newest()
+    assert kept is not None and kept["epoch"] < 5
+
+
+# --- writing -------------------------------------------------------------------------------------------
+
+
+def test_training_does_not_wait_for_the_disk_and_one_write_is_in_flight(tmp_path: Path) -> None:
+    case, place = CASES["images"], SlowPlace(tmp_path, 1e-9)
+    seen: list[int] = []
+
+    def let_go(epoch: int, figures: dict[str, float]) -> None:  # noqa: ARG001
+        seen.append(place.asked)
+        if epoch == case.plan.epochs:
+            place.go.set()
+
+    model = case.build()
+    fit(model, case.task, *case.rows, case.plan, case.compute, let_go, False, Checkpoints(place, DIGEST))
+    assert seen == [1, 1, 1, 1], "all epochs passed while the first checkpoint was still being written"
+    assert same(case.run()[0], weights(model)), "and what was written did not move with the training"
+    kept = torch.load(written(tmp_path)[0], weights_only=True)
+    assert (kept["epoch"], kept["step"]) == (1, 1)
+    assert case.stopped(CheckpointPlace(str(tmp_path / "plain"), NEVER), after_losses=1) is None
+    wanted = torch.load(written(tmp_path / "plain")[0], weights_only=True)
+    assert same(wanted["trained"], kept["trained"])
+    assert same(wanted["optimiser"]["state"][0], kept["optimiser"]["state"][0])
+
+
+def test_the_newest_two_stay(tmp_path: Path) -> None:
+    case, place = CASES["images"], CheckpointPlace(str(tmp_path), 1e-9)
+    kept: set[int] = set()
+    checkpoints = Checkpoints(place, DIGEST)
+
+    def look(epoch: int, figures: dict[str, float]) -> None:  # noqa: ARG001
+        checkpoints.close()
+        kept.add(len(written(tmp_path)))
+
+    fit(case.build(), case.task, *case.rows, case.plan, case.compute, look, False, checkpoints)
+    assert max(kept) == KEPT and len(written(tmp_path)) == KEPT
+    assert written(tmp_path)[-1].name > "000003", "and they are the newest"
+    assert not (tmp_path / DIGEST / ".aside").exists()
+
+
+def test_a_short_training_writes_none(tmp_path: Path) -> None:
+    CASES["images"].run(Checkpoints(CheckpointPlace(str(tmp_path / "new"), DEFAULT_SECONDS), DIGEST))
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_disk_that_refuses_ends_no_training(tmp_path: Path, capfd: Any) -> None:
+    (tmp_path / "file").touch()
+    place = CheckpointPlace(str(tmp_path / "file"), 1e-9)
+    assert same(CASES["images"].run()[0], CASES["images"].run(Checkpoints(place, DIGEST))[0])
+    said = capfd.readouterr().err
+    wanted = (
+        r"no checkpoint could be written \(.*Not a directory.*RETRAINER_CHECKPOINTS\); the training goes on"
+    )
+    assert re.search(wanted, said)
+
+
+def test_stopped_without_a_place_it_says_that_it_starts_over(capfd: Any) -> None:
+    assert CASES["images"].stopped(None, after_losses=8) is None
+    assert capfd.readouterr().err == (
+        "train: stopped by SIGTERM; the same command starts over, as there is no checkpoint\n"
+    )
+
+
+# --- from a dataset directory to a model directory -----------------------------------------------------
+
+TASK = Task(kind="image_classification", size=8, channels=1, **EVERY_DRAW)
+MLP = Backbone(family="mlp", hidden=(8,))
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("digits") / "dataset"
+    return image_dataset(folder, {"train": 300, "validation": 60, "test": 12})
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reviews") / "dataset"
+    write_dataset(
+        folder, {name: _reviews(count, name) for name, count in (("train", 200), ("validation", 60))}
+    )
+    return folder
+
+
+def _reviews(count: int, name: str) -> pa.Table:
+    """Sentences of words below 30; a class has its own first word."""
+    draw = np.random.default_rng(count)
+    classes = draw.integers(0, 2, count)
+    rows = [[c, *draw.integers(2, 30, draw.integers(2, 10))] for c in classes]
+    return pa.table(
+        {
+            "text": pa.array([" ".join(f"w{word}" for word in row) for row in rows], SCHEMA["text"]),
+            "labels": pa.array([["no" if c else "yes"] for c in classes], SCHEMA["labels"]),
+            "origin": pa.array([f"{name}:{row}" for row in range(count)]),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny encoder of 100 words, of which the reviews hold a third."""
+    folder = save_encoder(tmp_path_factory.mktemp("bert"), "bert", vocab_size=100)
+    (folder / "tokenizer.json").write_text(tokenizer_json(100))
+    return folder
+
+
+def digest_with(dataset: Path, weights: Path | str | None = None, **sections: Any) -> str:
+    plain = {"task": TASK, "backbone": MLP, "training": settings(), "compute": PLAIN} | sections
+    return inputs_digest(Dataset(dataset), {name: s.plain() for name, s in plain.items()}, weights)
+
+
+def test_the_digest_follows_all_that_changes_a_result(digits: Path, reviews: Path, tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(b"one")
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"one")
+    ours = digest_with(digits)
+    assert ours == digest_with(digits)
+    others = [
+        digest_with(reviews),
+        digest_with(digits, training=settings(seed=1)),
+        digest_with(digits, training=settings(learning_rate=1e-4)),
+        digest_with(digits, compute=HALF),
+        digest_with(digits, compute=PLAIN.model_copy(update={"packages": {"torch": "1.0"}})),
+        digest_with(digits, task=Task(kind="image_classification", size=8)),
+        digest_with(digits, backbone=Backbone(family="mlp", hidden=(9,))),
+        digest_with(digits, file),
+        digest_with(digits, folder),
+        digest_with(digits, "imagenet"),
+    ]
+    file.write_bytes(b"two")
+    (folder / "model.safetensors").write_bytes(b"two")
+    others += [digest_with(digits, file), digest_with(digits, folder)]
+    assert len({ours, *others}) == 1 + len(others)
+
+
+def test_an_edit_of_the_library_is_another_training(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = digest_with(digits)
+    shutil.copytree(ROOT / "retrainer", tmp_path / "retrainer", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(_inputs, "__file__", str(tmp_path / "retrainer" / "training" / "_inputs.py"))
+    assert digest_with(digits) == before
+    with (tmp_path / "retrainer" / "training" / "schedule.py").open("a") as file:
+        file.write("# another schedule")
+    assert digest_with(digits) != before
+
+
+def test_rows_in_another_order_are_another_training(tmp_path: Path) -> None:
+    """The content hash does not see it, and the batches do."""
+    table = _reviews(20, "train")
+    write_dataset(tmp_path / "a", {"train": table})
+    write_dataset(tmp_path / "b", {"train": table.take(list(range(20))[::-1])})
+    assert Dataset(tmp_path / "a").content_sha256 == Dataset(tmp_path / "b").content_sha256
+    assert digest_with(tmp_path / "a") != digest_with(tmp_path / "b")
+
+
+def train_here(out: Path, dataset: Path, plan: Training, place: Any, **more: Any) -> str:
+    start = {"progress": False, "place": place} | more
+    return str(train_model(dataset, out, TASK, MLP, plan, PLAIN, None, ignore, **start)["model_sha256"])
+
+
+def test_after_success_they_are_gone(digits: Path, tmp_path: Path) -> None:
+    place = CheckpointPlace(str(tmp_path / "kept"), 1e-9)
+    seen: set[int] = set()
+
+    def look(epoch: int, figures: dict[str, float]) -> None:  # noqa: ARG001
+        seen.add(len(list((tmp_path / "kept").glob("*/*.pt"))))
+
+    train_model(digits, tmp_path / "model", TASK, MLP, settings(), PLAIN, None, look, False, place)
+    assert max(seen) > 0 and list((tmp_path / "kept").iterdir()) == []
+
+
+# --- real processes, killed ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    made_once = Runner(tmp_path_factory.mktemp("runner") / "log")
+    yield made_once
+    made_once.end()
+
+
+def digits_job(out: Path, digits: Path, plan: Training, compute: Compute = PLAIN) -> dict[str, Any]:
+    sections = {"task": TASK, "backbone": MLP, "training": plan, "compute": compute}
+    return job_of(out, digits, None, {name: section.plain() for name, section in sections.items()})
+
+
+def reviews_job(
+    out: Path, reviews: Path, bert: Path, plan: Training, compute: Compute = PLAIN
+) -> dict[str, Any]:
+    sections = {"task": Task(max_length=16), "backbone": Backbone(), "training": plan, "compute": compute}
+    return job_of(out, reviews, bert, {name: section.plain() for name, section in sections.items()})
+
+
+def sha256_of(model: Path) -> str:
+    return str(json.loads((model / "manifest.json").read_text())["model_sha256"])
+
+
+KILLS, MORE_KILLS = 3, 12
+DIGITS, REVIEWS = ("digits",), ("reviews", "bert")
+PLANS = {
+    "images": (DIGITS, settings(**RICH | {"epochs": 6}), PLAIN),
+    "encoder": (REVIEWS, settings(**RICH | {"strategy": "full", "epochs": 6}), PLAIN),
+}
+LONG = ((DIGITS, "scratch"), (REVIEWS, "scratch"), (REVIEWS, "frozen"), (REVIEWS, "full"))
+LONG_PLANS = {
+    f"{data[0]}-{kind}-{compute.dtype}": (data, settings(**RICH | {"strategy": kind, "epochs": 8}), compute)
+    for compute in (PLAIN, HALF)
+    for data, kind in LONG
+}
+
+
+@pytest.mark.parametrize(
+    "name", [*PLANS, *(pytest.param(name, marks=pytest.mark.slow) for name in LONG_PLANS)]
+)
+def test_killed_again_and_again_it_makes_the_same_model(
+    name: str, request: pytest.FixtureRequest, runner: Runner, tmp_path: Path
+) -> None:
+    data, plan, compute = {**PLANS, **LONG_PLANS}[name]
+    runner.log = tmp_path / "log"
+    inputs = [request.getfixturevalue(fixture) for fixture in data]
+    job = (digits_job if "digits" in data else reviews_job)(tmp_path / "plain", *inputs, plan, compute)
+    assert runner.run(job) == 0, runner.said()
+    job |= {"out": str(tmp_path / "model")}
+    job["environment"] = {
+        "RETRAINER_CHECKPOINTS": str(tmp_path / "kept"), "RETRAINER_CHECKPOINT_SECONDS": "0.001"
+    }  # fmt: skip
+    draw, kills, status = np.random.default_rng(7), 0, -signal.SIGKILL
+    while kills < (KILLS if name in PLANS else MORE_KILLS) and status:
+        moment = {"kill_at": int(draw.integers(5, 25)), "after_seconds": float(draw.uniform(0, 0.004))}
+        status = runner.run(job | moment)
+        assert status in (-signal.SIGKILL, 0), runner.said()
+        kills += status != 0
+        assert (tmp_path / "model").exists() == (status == 0)
+    assert kills >= 3
+    assert status == 0 or runner.run(job) == 0, runner.said()
+    assert sha256_of(tmp_path / "model") == sha256_of(tmp_path / "plain")
+    assert (tmp_path / "model/history.json").read_bytes() == (tmp_path / "plain/history.json").read_bytes()
+    assert runner.said().count("train: going on from epoch") >= kills - 1, runner.said()
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_writes_one_and_leaves(
+    number: signal.Signals, runner: Runner, digits: Path, tmp_path: Path
+) -> None:
+    runner.log = tmp_path / "log"
+    job = digits_job(tmp_path / "plain", digits, settings(**RICH))
+    assert runner.run(job) == 0
+    job |= {"out": str(tmp_path / "model")}
+    job["environment"] = {"RETRAINER_CHECKPOINTS": str(tmp_path / "kept")}
+    with caught(runner, job, tmp_path) as pid:
+        os.kill(pid, number)
+    assert runner.wait() == 128 + number
+    last = runner.said().splitlines()[-1]
+    assert last == f"train: stopped by {number.name}; the same command goes on from epoch 2, step 6"
+    assert runner.run(job) == 0 and "train: going on from epoch 2, step 6 (" in runner.said()
+    assert sha256_of(tmp_path / "model") == sha256_of(tmp_path / "plain")
+
+
+@contextmanager
+def caught(runner: Runner, job: dict[str, Any], folder: Path) -> Iterator[int]:
+    """The process id of a training that is in the 6th step of its second epoch."""
+    in_an_epoch = 19 + 1
+    pid = runner.start(job | {"tell": str(folder / "here"), "tell_at": in_an_epoch + 6})
+    deadline = time.monotonic() + 60
+    while not (folder / "here").exists():
+        assert time.monotonic() < deadline, runner.said()
+        time.sleep(0.005)
+    yield pid
+
+
+def test_a_store_that_hangs_cannot_hold_it_up(runner: Runner, digits: Path, tmp_path: Path) -> None:
+    runner.log = tmp_path / "log"
+    job = digits_job(tmp_path / "model", digits, settings(**RICH)) | {"slow": True, "leave_seconds": 0.5}
+    began = time.monotonic()
+    with caught(runner, job, tmp_path) as pid:
+        os.kill(pid, signal.SIGTERM)
+    assert runner.wait() == 143 and time.monotonic() - began < 15
+    assert "goes on from the last checkpoint, if any" in runner.said().splitlines()[-1]
+
+
+def test_a_second_ctrl_c_does_not_wait(runner: Runner, digits: Path, tmp_path: Path) -> None:
+    runner.log = tmp_path / "log"
+    job = digits_job(tmp_path / "model", digits, settings(**RICH)) | {"slow": True, "leave_seconds": 60}
+    with caught(runner, job, tmp_path) as pid:
+        os.kill(pid, signal.SIGINT)
+        time.sleep(1)
+        os.kill(pid, signal.SIGINT)
+        began = time.monotonic()
+    assert runner.wait() == 130 and time.monotonic() - began < 5
+
+
+def test_outside_the_loop_a_signal_ends_it_at_once(interruptible: None, capfd: Any) -> None:  # noqa: ARG001
+    with pytest.raises(SystemExit) as leaving, Stop():
+        sigterm()
+    assert leaving.value.code == 143
+    assert capfd.readouterr().err == (
+        "train: stopped by SIGTERM; the same command goes on from the last checkpoint, if any\n"
+    )
+    with pytest.raises(KeyboardInterrupt), Stop():
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_signal_that_was_ignored_stays_so(interruptible: None) -> None:  # noqa: ARG001
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Stop() as stop:
+        signal.raise_signal(signal.SIGINT)
+    assert stop.asked is None and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Signals as a terminal's program has them: this may run in the background."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+# --- where they lie, by the environment ----------------------------------------------------------------
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A working directory of its own, and nothing said in the environment."""
+    for name in ("RETRAINER_CHECKPOINTS", "RETRAINER_CHECKPOINT_SECONDS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_by_default_they_lie_here_and_git_does_not_see_them(bare: Path) -> None:
+    place = checkpoint_place()
+    assert place == CheckpointPlace(".checkpoints", 300.0) and list(bare.iterdir()) == []
+    assert ".checkpoints/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_the_environment_names_another_place_and_pace(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETRAINER_CHECKPOINTS", str(bare / "a" / "b"))
+    monkeypatch.setenv("RETRAINER_CHECKPOINT_SECONDS", "1.5")
+    assert checkpoint_place() == CheckpointPlace(str(bare / "a" / "b"), 1.5)
+    monkeypatch.setenv("RETRAINER_CHECKPOINTS", "s3://bucket/some/prefix/")
+    assert checkpoint_place() == CheckpointPlace("s3://bucket/some/prefix/", 1.5)
+    monkeypatch.setenv("RETRAINER_CHECKPOINT_SECONDS", "0")
+    assert checkpoint_place() is None
+
+
+@pytest.mark.parametrize("seconds", ["soon", "-1", "nan", "inf"])
+def test_a_pace_that_is_none_is_named(seconds: str, bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+    monkeypatch.setenv("RETRAINER_CHECKPOINT_SECONDS", seconds)
+    with pytest.raises(UserError, match=f"RETRAINER_CHECKPOINT_SECONDS={seconds}: .*or 0 to turn"):
+        checkpoint_place()
+
+
+@pytest.mark.parametrize(
+    ("place", "told"), [("file/below", "nothing can be written there"), ("s3://", "s3://BUCKET")]
+)
+def test_a_place_that_cannot_be_is_named(
+    place: str, told: str, bare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bare / "file").touch()
+    monkeypatch.setenv("RETRAINER_CHECKPOINTS", place)
+    with pytest.raises(UserError, match=f"RETRAINER_CHECKPOINTS.*{told}"):
+        checkpoint_place()
+
+
+def test_where_nothing_can_be_written_it_says_what_that_means(tmp_path: Path) -> None:
+    """As in a container with a read-only root; nobody stands in for it where the tests run as root."""
+    tmp_path.chmod(0o555)
+    code = (
+        "import os; from retrainer.services.checkpoint_store import checkpoint_place\n"
+        "if os.geteuid() == 0: os.setuid(65534)\n"
+        "print(checkpoint_place())"
+    )
+    where = environment() | {"PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=tmp_path, env=where, capture_output=True, text=True, check=True)
+    assert done.stdout == "None\n"
+    assert done.stderr == (
+        f"train: nothing can be written in {tmp_path}, so a training that is killed starts over;"
+        " RETRAINER_CHECKPOINTS names a place for checkpoints\n"
+    )
+
+
+def test_an_own_trainer_is_told_the_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETRAINER_CHECKPOINTS", "/a/volume")
+    script = tmp_path / "own.py"
+    script.write_text("import os; open('told', 'w').write(os.environ['RETRAINER_CHECKPOINTS'])")
+    monkeypatch.chdir(tmp_path)
+    run_command(f"python {script}", tmp_path, tmp_path, {})
+    assert (tmp_path / "told").read_text() == "/a/volume"
+
+
+# --- S3, on a real server ------------------------------------------------------------------------------
+
+
+class S3:
+    """rclone's server; its one bucket is asked through the client that training uses."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "data" / "bucket").mkdir(parents=True)
+        (folder / "rclone.conf").touch()
+        port = free_port()
+        options = ["--auth-key", f"{KEY},{SECRET}", "--addr", f"127.0.0.1:{port}", "--vfs-cache-mode", "full"]
+        options += ["--config", str(folder / "rclone.conf"), "--cache-dir", str(folder / "cache")]
+        words = [rclone(), "serve", "s3", *options, "--vfs-write-back", "0", str(folder / "data")]
+        self.process = subprocess.Popen(words, stderr=subprocess.PIPE)
+        wait_for(port, self.process)
+        self.address = f"http://127.0.0.1:{port}"
+
+    def keys(self) -> list[str]:
+        return [str(e["Key"]) for e in s3_client().list_objects_v2(Bucket="bucket").get("Contents", ())]
+
+    def damage(self, key: str, folder: Path) -> None:
+        client = s3_client()
+        client.download_file("bucket", key, str(folder / "damaged"))
+        flip_a_bit(folder / "damaged")
+        client.upload_file(str(folder / "damaged"), "bucket", key)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+def rclone() -> str:
+    found = shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil.which("rclone")
+    if found is None or not serves_s3(found):
+        pytest.skip("no rclone with `serve s3` on the PATH (1.65 or newer)")
+    return found
+
+
+@pytest.fixture
+def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
+    server = S3(tmp_path / "s3")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    yield server
+    server.end()
+
+
+IN_S3 = CheckpointPlace("s3://bucket/kept", NEVER)
+
+
+def test_in_s3_too_it_goes_on_and_clears_up(s3: S3, tmp_path: Path, capfd: Any) -> None:
+    case = CASES["images"]
+    for _ in range(3):
+        assert case.stopped(IN_S3, after_losses=8) is None
+    older, newer = s3.keys()
+    assert older.startswith(f"kept/{DIGEST}/000002-000000005-")
+    s3.damage(newer, tmp_path)
+    capfd.readouterr()
+    checkpoints = Checkpoints(IN_S3, DIGEST)
+    assert same(case.run()[0], case.run(checkpoints)[0])
+    said = capfd.readouterr().err
+    assert "is damaged and removed" in said and "going on from epoch 2, step 5" in said
+    checkpoints.clear()
+    assert s3.keys() == []
+
+
+def test_a_server_that_is_not_there_is_named_before_training(s3: S3) -> None:
+    s3.end()
+    with pytest.raises(UserError, match=r"RETRAINER_CHECKPOINTS=s3://bucket/kept/.*AWS_ENDPOINT_URL"):
+        CASES["images"].run(Checkpoints(IN_S3, DIGEST))
+
+
+def test_a_server_that_goes_away_ends_no_training(s3: S3, capfd: Any) -> None:
+    case, checkpoints = CASES["images"], Checkpoints(CheckpointPlace(IN_S3.root, 1e-9), DIGEST)
+    assert same(case.run()[0], case.run(checkpoints, Counted(case.task, 12, s3.end))[0])
+    assert "no checkpoint could be written (RETRAINER_CHECKPOINTS=s3://bucket/kept/" in capfd.readouterr().err
+
+
+# --- the whole pipeline --------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_make_killed_in_training_goes_on(tmp_path: Path) -> None:
+    """The runner is killed, its step with it; the same command goes on, and MLflow has every epoch once."""
+    project = make_project(tmp_path / "project")
+    long = ("training.epochs=400",)
+    words = [sys.executable, "-m", "pipelines", "run", "--recipe", RECIPE, "--set", *long]
+    often = environment() | {"RETRAINER_CHECKPOINT_SECONDS": "0.2"}
+    with (project / "log").open("wb") as log:
+        process = subprocess.Popen(words, cwd=project, env=often, stdout=log, stderr=log)
+    deadline = time.monotonic() + 120
+    while not any(int(file.name[:6]) > 9 for file in project.glob(".checkpoints/*/0*.pt")):
+        assert time.monotonic() < deadline and process.poll() is None, (project / "log").read_text()
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert "train: going on from epoch" in pipeline(project, *long)
+    resumed = made(project, "model", "manifest.json")["model_sha256"]
+    assert not list(project.glob(".checkpoints/*"))
+    with sqlite3.connect(project / "mlflow.db") as database:
+        query = "SELECT count(*), count(DISTINCT step), max(step) FROM metrics JOIN runs USING (run_uuid)"
+        query += " WHERE key = 'train_loss' AND runs.status = 'FINISHED'"
+        assert database.execute(query).fetchone() == (400, 400, 400)
+    again = make_project(tmp_path / "again")
+    pipeline(again, *long)
+    assert made(again, "model", "manifest.json")["model_sha256"] == resumed
