@@ -109,7 +109,7 @@ def _create(connection: Connection, body: Any) -> Any:
         made = [each for each in found if each.description == body.description]
         if not made:
             raise UserError(
-                f"{error}; the schedule before it is still there, and the new one may yet appear: run it again"
+                f"{error}; the one before it is still there, and the new one may yet appear: run it again"
             ) from None
         return made[-1]
 
