@@ -266,3 +266,12 @@ def test_a_dataset_that_changed_on_its_way_is_refused(tmp_path: Path, capsys: An
     assert step_main([*preprocess, "--raw-sha256", digest.read_text()]) == 0
     assert step_main([*preprocess, "--raw-sha256", "0" * 64]) == 2
     assert "--raw: what arrived is not what the step before wrote" in capsys.readouterr().err
+
+
+def test_the_manuals_example_compiles(project: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(cluster:.*?)```", (ROOT / "docs/operating.md").read_text(), re.DOTALL)
+    with (project / "recipes/digits-mlp.yaml").open("a") as recipe:
+        recipe.write(f"\n{example}")
+    spec, _ = compiled(project, "compute.device=auto")
+    assert default_of(spec, "compute")["device"] == "cuda"
+    assert container_of(spec, "train")["resources"]["resourceCpuRequest"] == "8"
