@@ -114,7 +114,7 @@ adopt: $(READY) ## bring the data of a cluster run into git, as datasets/RECIPE.
 	@$(PY) -m pipelines adopt --run '$(RUN)' $(FORCED)
 
 replay: $(READY) ## run one step of a rehearsal or a cluster run again, here: RUN=id STEP=train [PDB=1]
-	@$(PY) -m pipelines replay '$(STEP)' --run '$(RUN)' $(FORCED) $(if $(filter 1,$(PDB)),--debug)
+	@$(PIPELINES) replay '$(STEP)' --run '$(RUN)' $(FORCED) $(if $(filter 1,$(PDB)),--debug)
 
 push: $(READY) ## data and models of every recipe to DVC's remote
 	@$(DVC) push --run-cache

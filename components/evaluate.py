@@ -33,14 +33,11 @@ def evaluate(
     from retrainer.evaluation.evaluate import evaluate_model
     from retrainer.evaluation.views import views
     from retrainer.registry.champion import fetch_champion
-    from retrainer.training.compute import resolve_compute
+    from retrainer.training.compute import for_scoring
 
     with tempfile.TemporaryDirectory() as scratch:
         champion = fetch_champion(registry.name, Path(scratch))
-        # Only train is promised a GPU: where cuda was asked for, take one if there is one.
-        machine = resolve_compute(
-            compute.model_copy(update={"device": "auto"}) if compute.device == "cuda" else compute
-        )
+        machine = for_scoring(compute)
         result = evaluate_model(dataset, model, report, evaluation, gate, machine, champion, registry.name)
     shown = views(report)
     if html is not None:

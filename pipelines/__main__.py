@@ -131,16 +131,15 @@ def _replay(arguments: Arguments) -> int:
 
 
 def _images(arguments: Arguments) -> Images:
-    """The images that were named, else those that `make images` made last."""
+    """The images that were named, else those that `make images` pushed last."""
     from pipelines.compile import images_named
 
-    full, light = arguments.image, arguments.light_image
-    if not full:
-        from pipelines.containers.images import built
+    if arguments.image:
+        return images_named(arguments.image, arguments.light_image, arguments.allow_mutable)
+    from pipelines.containers.images import pushed
 
-        made = built(Path())
-        full, light = made["full"], made["light"]
-    return images_named(full, light, arguments.allow_mutable)
+    made = pushed(Path())
+    return images_named(made["full"], made["light"], ours=True)
 
 
 def _with_secret(arguments: Arguments) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,11 @@ from typing import Any
 from kfp import compiler
 
 from pipelines._pods import cores, resources_of
+from pipelines.containers.images import CODE
 from pipelines.kubeflow import Images, Settings, pipeline_of
 from retrainer.errors import UserError
 from retrainer.models import reads_weights
-from retrainer.own_code import command_digest, plugin_digest
+from retrainer.own_code import command_digest, command_files, plugin_digest
 from retrainer.resolve import RUN, registered_names, settle
 from retrainer.services import storage, weights
 from retrainer.settings import Backbone, Cluster, Compute, Registry, Source
@@ -35,10 +35,21 @@ class Compiled:
 
 
 def compile_recipe(
-    recipe: str | None, overrides: list[str], images: Images, root: Path = Path(), into: Path = BUILD
+    recipe: str | None,
+    overrides: list[str],
+    images: Images,
+    root: Path = Path(),
+    into: Path = BUILD,
+    lends_source: bool = False,
 ) -> Compiled:
-    """Writes `build/<recipe>.yaml`. Raises UserError for settings that are wrong."""
+    """Writes `build/<recipe>.yaml`.
+
+    Raises UserError for settings that are wrong, and for files that our own images cannot hold; with
+    `lends_source` those of the source are provided otherwise.
+    """
     name, settings, cluster = cluster_settings(recipe, overrides, root)
+    if images.ours:
+        refuse_files_of_this_machine(settings, root, lends_source)
     path = root / into / f"{name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
@@ -47,7 +58,33 @@ def compile_recipe(
     return Compiled(path, name, cluster, cluster.experiment or settings["registry"]["name"])
 
 
-def images_named(full: str, light: str = "", allow_mutable: bool = False) -> Images:
+def refuse_files_of_this_machine(settings: Settings, root: Path, lends_source: bool) -> None:
+    """Raises UserError for a source, or a trainer, that no image of `make images` holds."""
+    for key in ("path", "test_path"):
+        path = settings["source"][key]
+        if path and not storage.is_remote(path) and not lends_source:
+            raise UserError(
+                f"source.{key}: {path} is on this machine, and no pod finds it there: put it into S3 and name"
+                f" s3://…, or give an image of your own that holds it by IMAGE="
+            )
+    command = settings["training"]["command"]
+    for file in command_files(command, root) if command else ():
+        if (place := _own_place(file, root)) and place.parts[0] not in CODE:
+            raise UserError(
+                f"training.command: {place} is not in the images of make images, which hold of your folders"
+                " only plugins/: move it there, or give an image of your own by IMAGE="
+            )
+
+
+def _own_place(file: Path, root: Path) -> Path | None:
+    """Where in the checkout the file lies; None for one elsewhere, or in the environment."""
+    if not file.resolve().is_relative_to(root.resolve()):
+        return None
+    place = file.resolve().relative_to(root.resolve())
+    return None if place.parts[0].startswith(".") else place
+
+
+def images_named(full: str, light: str = "", allow_mutable: bool = False, ours: bool = False) -> Images:
     """One image for all steps, or a second, lighter one for those without torch.
 
     Raises UserError for an image that a tag names, unless `allow_mutable`: then nothing is cached either.
@@ -55,7 +92,8 @@ def images_named(full: str, light: str = "", allow_mutable: bool = False) -> Ima
     references = (full, light or full)
     for reference in references:
         check_image(reference, allow_mutable)
-    return Images(*references, fixed=all(_DIGEST.search(reference) for reference in references))
+    fixed = all(_DIGEST.search(reference) for reference in references)
+    return Images(*references, fixed=fixed, ours=ours)
 
 
 def check_image(image: str, allow_mutable: bool) -> None:
@@ -80,8 +118,6 @@ def cluster_settings(recipe: str | None, overrides: list[str], root: Path) -> tu
     parts: dict[str, Any] = dict(sections)
     cluster: Cluster = parts.pop("cluster")
     source: Source = parts["source"]
-    if source.path and not storage.is_remote(source.path):
-        print(f"note: source.path {source.path} must exist inside the image", file=sys.stderr)
     code = {"code_digest": plugin_digest(source.kind)}
     parts["source"] = source.model_copy(update={"digest": "", **code})
     parts["task"] = parts["task"].model_copy(update={"code_digest": plugin_digest(parts["task"].kind)})

@@ -27,11 +27,15 @@ LIGHT = frozenset({"ingest", "preprocess"})
 
 @dataclass(frozen=True)
 class Images:
-    """The references of the two images; `fixed` when neither can be moved to other code."""
+    """The references of the two images.
+
+    fixed: neither can be moved to other code. ours: they hold what docker/Dockerfile copies, and no more.
+    """
 
     full: str
     light: str
     fixed: bool = True
+    ours: bool = False
 
     def of(self, step: str) -> str:
         return self.light if step in LIGHT else self.full

@@ -28,13 +28,15 @@ def plugin_digest(name: str) -> str:
 
 
 def command_digest(command: str, root: Path) -> str:
-    """Sha256 of the code that a trainer's command runs, empty for no command.
+    """Sha256 of the code that a trainer's command runs (`command_files`), empty for no command."""
+    return _digest(command_files(command, root)) if command else ""
 
-    Counted are the files that the command names, every Python file beside or below a named script or module,
-    and `plugins/`. Raises UserError for a command that names no code, as an edit of it could not be noticed.
+
+def command_files(command: str, root: Path) -> list[Path]:
+    """The files that the command names, all Python files beside or below a named script or module, `plugins/`.
+
+    Raises UserError for a command that names no code, as an edit of it could not be noticed.
     """
-    if not command:
-        return ""
     words = _split(command)
     named = [path for word in words for path in _named(word, root)]
     code = [path for before, word in pairwise(words) if before == "-m" for path in _module(word, root)]
@@ -44,7 +46,7 @@ def command_digest(command: str, root: Path) -> str:
             f"training.command: {command!r} names no file here and no module, so that an edit of your trainer"
             " could not be noticed; write it as `python path/to/script.py` or `python -m package.module`"
         )
-    return _digest([*named, *code, *_below(root / PLUGINS)])
+    return [*named, *code, *_below(root / PLUGINS)]
 
 
 def _split(command: str) -> list[str]:

@@ -190,7 +190,7 @@ def test_what_is_slow_or_dead_is_told_within_15_seconds(
     commands: list[Callable[[Connection], object]] = [
         lambda connection: start(connection, compiled),
         lambda connection: replace(connection, compiled, nightly),
-        lambda connection: remove(connection, compiled.experiment, "retrainer-digits-mlp"),
+        lambda connection: remove(connection, "retrainer-digits-mlp"),
         lambda connection: connection.find_schedules("1"),
     ]
     said: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import threading
 import time
@@ -89,22 +90,36 @@ def test_the_same_name_replaces_also_one_made_by_hand(
 def test_running_runs_survive_their_schedule(api: Api, connection: Connection, compiled: Compiled) -> None:
     """Kubernetes would delete a schedule's running workflows with it, were they not orphaned."""
     replace(connection, compiled, NIGHTLY)
-    remove(connection, compiled.experiment, NAME)
+    remove(connection, NAME)
     assert [q for method, _, q in api.queries if method == "DELETE"] == [{"propagation_policy": "ORPHAN"}]
 
 
-def test_another_experiments_schedule_is_left_alone_and_named(
-    api: Api, connection: Connection, compiled: Compiled, capsys: pytest.CaptureFixture[str]
+def test_a_schedule_of_another_experiment_is_replaced_too(
+    api: Api, connection: Connection, compiled: Compiled
+) -> None:
+    """The experiment follows from the settings: a changed one must not leave the old schedule running."""
+    replace(connection, compiled, NIGHTLY)
+    replace(connection, dataclasses.replace(compiled, experiment="another"), parse_cron("0 0 4 * * *"))
+    assert crons(api) == ["0 0 4 * * *"]
+    assert remove(connection, NAME) == 1 and not api.recurring
+
+
+def test_a_teams_prefix_keeps_its_schedules_apart(
+    api: Api, connection: Connection, compiled: Compiled
 ) -> None:
     replace(connection, compiled, NIGHTLY)
-    (made,) = api.recurring.values()
-    theirs = made | {"recurring_run_id": "theirs", "experiment_id": "another"}
-    api.recurring["theirs"] = theirs
+    cluster = compiled.cluster.model_copy(update={"model_prefix": "vision-"})
+    replace(connection, dataclasses.replace(compiled, cluster=cluster), NIGHTLY)
+    assert sorted(each["display_name"] for each in api.recurring.values()) == [NAME, f"vision-{NAME}"]
+
+
+def test_the_schedule_of_a_recipe_that_is_gone_ends(
+    api: Api, connection: Connection, compiled: Compiled, tmp_path: Path
+) -> None:
     replace(connection, compiled, NIGHTLY)
-    assert api.recurring["theirs"] == theirs and len(api.recurring) == 2
-    assert "another experiment has a schedule" in capsys.readouterr().err
-    assert remove(connection, compiled.experiment, NAME) == 1
-    assert list(api.recurring) == ["theirs"]
+    (tmp_path / "params.yaml").write_text("registry: other\n")
+    assert unschedule(RECIPE, [], tmp_path) == 0
+    assert not api.recurring
 
 
 def test_what_kubeflow_made_otherwise_deletes_nothing(
@@ -162,7 +177,7 @@ def test_a_hundred_calls_with_failures_leave_no_duplicate(
                 replace(connection, compiled, parse_cron(cron))
                 assert crons(api) == [cron], number
             else:
-                remove(connection, compiled.experiment, NAME)
+                remove(connection, NAME)
                 assert crons(api) == [], number
         except UserError:
             failed += 1

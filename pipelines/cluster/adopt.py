@@ -7,12 +7,14 @@ pointer is written. `source: datasets/RECIPE`, after `dvc pull`, reads exactly t
 from __future__ import annotations
 
 import re
+import shlex
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pipelines.cluster.artifacts import check_run_id, fetch, specification
+from pipelines.cluster.artifacts import fetch, run_of, specification
 from pipelines.cluster.connection import connect
 from pipelines.cluster.dvc_remotes import remotes_with
 from pipelines.kubeflow import pipeline_name
@@ -24,22 +26,24 @@ from retrainer.services import dvc_remote
 DATASETS = Path("datasets")
 POINTER = "pointer"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# An object store is not trusted: nothing else of what lies there reaches the checkout, or a printed command.
+_POINTER_BYTES = 65_536
+_REMOTE = re.compile(r"(\w+://|/)[\w./@:+=-]*")
 _MD5_OF_DIRECTORY = re.compile(r"[0-9a-f]{32}\.dir")
 
 
 def adopt(run_id: str, root: Path = Path(), force: bool = False) -> int:
     """`make adopt`: writes `datasets/RECIPE.dvc`. Raises UserError rather than losing a newer pointer."""
-    check_run_id(run_id)
     connection = connect()
-    run = connection.runs.run_service_get_run(run_id)
+    run = run_of(connection, run_id)
     pipeline = str(specification(connection, run)["pipelineInfo"]["name"])
     recipe = _recipe_of(pipeline, root)
     path = root / DATASETS / f"{recipe}.dvc"
-    pointer, told = _pointer_of(run, pipeline, path.parent)
-    told |= {"kfp_run_id": run_id, "kfp_run_created": run.created_at.isoformat()}
+    pointer, remote = _pointer_of(run, pipeline)
+    told = {"remote": remote, "kfp_run_id": run_id, "kfp_run_created": run.created_at.isoformat()}
     print(_write(path, {**pointer, "path": recipe}, told, force))
     _keep_rows_out_of_git(path.parent, recipe)
-    _tell_what_next(path.relative_to(root), pointer["md5"], told.get("remote", "s3://BUCKET/PREFIX"), root)
+    _tell_what_next(path.relative_to(root), pointer["md5"], remote or "s3://BUCKET/PREFIX", root)
     return 0
 
 
@@ -53,26 +57,36 @@ def _recipe_of(pipeline: str, root: Path) -> str:
     return pipeline.removeprefix("retrainer-")
 
 
-def _pointer_of(run: Any, pipeline: str, folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """What ingest wrote as its pointer: the `outs` entry, and its notes."""
-    aside = folder / f".{run.run_id}"
+def _pointer_of(run: Any, pipeline: str) -> tuple[dict[str, Any], str]:
+    """What ingest wrote as its pointer: the known keys of its `outs`, each checked, and the remote."""
+    with tempfile.TemporaryDirectory() as aside:
+        file = fetch(run, pipeline, "ingest", POINTER, Path(aside) / POINTER)
+        text = file.read_bytes()[: _POINTER_BYTES + 1] if file.is_file() else b""
     try:
-        text = fetch(run, pipeline, "ingest", POINTER, aside).read_text(encoding="utf-8")
-    finally:
-        aside.unlink(missing_ok=True)
-    try:
-        content = yaml.load(text, Loader=_LOADER)  # noqa: S506 (a safe one)
-        outs, told = content["outs"], dict(content.get("meta") or {})
-    except (yaml.YAMLError, TypeError, KeyError, ValueError):
-        raise UserError(f"RUN={run.run_id}: ingest's pointer is not a DVC file") from None
+        content = yaml.load(text.decode(), Loader=_LOADER)  # noqa: S506 (a safe one)
+        outs, meta = content["outs"], content.get("meta") or {}
+        remote = meta.get("remote") or ""
+        if outs:
+            (out,) = outs
+            pointer = {
+                "md5": out["md5"],
+                "size": int(out["size"]),
+                "nfiles": int(out["nfiles"]),
+                "hash": "md5",
+            }
+            sound = _MD5_OF_DIRECTORY.fullmatch(out["md5"]) and _REMOTE.fullmatch(remote)
+            if not sound or len(text) > _POINTER_BYTES:
+                raise ValueError
+    except (yaml.YAMLError, AttributeError, TypeError, LookupError, ValueError):
+        raise UserError(
+            f"RUN={run.run_id}: what ingest left as its pointer is not one that it writes"
+        ) from None
     if not outs:
         raise UserError(
             f"RUN={run.run_id}: its ingest pushed nothing, as its pod had no {dvc_remote.VARIABLE}; put"
             f" {dvc_remote.VARIABLE}=s3://BUCKET/PREFIX into the secret cluster.storage_secret, and run again"
         )
-    if not _MD5_OF_DIRECTORY.fullmatch(str(outs[0].get("md5", ""))):
-        raise UserError(f"RUN={run.run_id}: ingest's pointer names no directory that DVC knows")
-    return dict(outs[0]), {str(key): str(value) for key, value in told.items()}
+    return pointer, remote
 
 
 def _write(path: Path, pointer: dict[str, Any], told: dict[str, str], force: bool) -> str:
@@ -112,7 +126,8 @@ def _keep_rows_out_of_git(folder: Path, recipe: str) -> None:
 def _tell_what_next(path: Path, md5: str, remote: str, root: Path) -> None:
     holders = remotes_with(md5, root)
     if not holders:
-        print(f"note: no DVC remote of this checkout has it; first: dvc remote add cluster {remote}")
+        print("note: no DVC remote of this checkout has it; first:")
+        print(f"      dvc remote add cluster {shlex.quote(remote)}")
         print("      (for another server than Amazon's also: dvc remote modify cluster endpointurl ADDRESS)")
     print(f"next: git add {path} {path.parent / '.gitignore'}")
     print(f"      dvc pull --remote {holders[0] if holders else 'cluster'} {path}")

@@ -27,6 +27,15 @@ def check_run_id(run_id: str) -> None:
         raise UserError(f"RUN='{run_id}': expected the id of a run, as make runs and make rehearse print it")
 
 
+def run_of(connection: Connection, run_id: str) -> Any:
+    """The run as the API tells it. Raises UserError for another one: its id becomes part of paths."""
+    check_run_id(run_id)
+    run = connection.runs.run_service_get_run(run_id)
+    if run.run_id != run_id:
+        raise UserError(f"RUN={run_id}: the server answers with another run; check KFP_ENDPOINT")
+    return run
+
+
 def specification(connection: Connection, run: Any) -> dict[str, Any]:
     """The run's compiled pipeline, also where the run only names a version of an uploaded one."""
     spec = run.pipeline_spec

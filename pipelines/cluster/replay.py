@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from components.__main__ import STEPS, parser_of, sections_from, step_named
-from pipelines.cluster.artifacts import check_run_id, fetch, specification
+from pipelines.cluster.artifacts import check_run_id, fetch, run_of, specification
 from pipelines.cluster.connection import Connection, connect
 from pipelines.containers.loopback import SOURCE_BUCKET, bucket
 from pipelines.containers.record import REHEARSALS, artifact_sha256, rehearsal
 from retrainer.contract import Contract, contract_of
 from retrainer.errors import UserError, nearest
 from retrainer.formats.files import MANIFEST, content_digest, verify_files
-from retrainer.services.address import registry_uri
+from retrainer.own_code import command_digest
+from retrainer.services.address import registry_uri, without_credentials
 
 REPLAYS = Path("build") / "replays"
 CODE = Path(__file__).parents[2]
@@ -58,6 +59,7 @@ def replay(run_id: str, step: str, root: Path = Path(), force: bool = False, deb
         case = of_rehearsal(rehearsal(root, run_id), step, rehearsed)
     else:
         case = of_cluster(connect(), run_id, step, folder)
+        check_trainer(case, root, force)
     contract = contract_of(step_named(step))
     for port, (path, sha256) in case.inputs.items():
         print(f"{port}: {verify(path, sha256)}  {path}")
@@ -65,7 +67,7 @@ def replay(run_id: str, step: str, root: Path = Path(), force: bool = False, deb
     surroundings = _surroundings(case, folder, force)
     if case.image:
         print(f"the run's image was {case.image}; this is the code of this checkout")
-    shown = [f"{name}={shlex.quote(value)}" for name, value in surroundings.items()]
+    shown = [f"{name}={shlex.quote(without_credentials(value))}" for name, value in surroundings.items()]
     print(" ".join([*shown, shlex.quote(sys.executable), "-m components", shlex.join(words)]), flush=True)
     if debug:
         return _under_the_debugger(contract, words, surroundings)
@@ -98,14 +100,18 @@ def of_rehearsal(run: dict[str, Any], step: str, folder: Path) -> Case:
 
 def of_cluster(connection: Connection, run_id: str, step: str, folder: Path) -> Case:
     """The step's parameters from the run's pipeline, its inputs from the object store into `folder`."""
-    run = connection.runs.run_service_get_run(run_id)
+    run = run_of(connection, run_id)
     spec = specification(connection, run)
     task = spec["root"]["dag"]["tasks"].get(step)
     if task is None:
         raise UserError(f"RUN={run_id}: its pipeline has no step {step}")
     pipeline, inputs = spec["pipelineInfo"]["name"], {}
-    for port, entry in task.get("inputs", {}).get("artifacts", {}).items():
-        made = entry["taskOutputArtifact"]
+    handed = task.get("inputs", {}).get("artifacts", {})
+    # The step's own ports, not what the server says they are: they become folders here.
+    for port in contract_of(step_named(step)).named("input"):
+        if port not in handed:
+            raise UserError(f"the run handed no {port} to {step}; its pipeline is not of this checkout")
+        made = handed[port]["taskOutputArtifact"]
         into = (folder / "inputs" / port).absolute()
         inputs[port] = (fetch(run, pipeline, made["producerTask"], made["outputArtifactKey"], into), "")
     parameters = {
@@ -116,6 +122,30 @@ def of_cluster(connection: Connection, run_id: str, step: str, folder: Path) -> 
     executor = spec["components"][task["componentRef"]["name"]]["executorLabel"]
     image = spec["deploymentSpec"]["executors"][executor]["container"]["image"]
     return Case(step, image, parameters, inputs)
+
+
+def check_trainer(case: Case, root: Path, force: bool) -> None:
+    """Raises UserError for a command that is no script of this checkout as the run had it, unless `force`."""
+    training = case.parameters.get("training") or {}
+    trainer = str(training.get("command", "")) if case.step == "train" else ""
+    if not trainer or _is_own(trainer, str(training.get("code_digest", "")), root):
+        return
+    if not force:
+        raise UserError(
+            f"the run's trainer was `{trainer}`, which is not code of this checkout as the run had it: check"
+            " out the run's commit, or let it run here with FORCE=1"
+        )
+    print(f"FORCE=1: running `{trainer}` here")
+
+
+def _is_own(trainer: str, digest: str, root: Path) -> bool:
+    words = shlex.split(trainer)
+    if len(words) < 2 or words[0] not in ("python", "python3"):
+        return False
+    top = words[2].partition(".")[0] if words[1] == "-m" and len(words) > 2 else ""
+    scripts = [root / f"{top}.py", root / top] if top else [root / words[1]]
+    inside = any(path.exists() and path.resolve().is_relative_to(root.resolve()) for path in scripts)
+    return inside and command_digest(trainer, root) == digest
 
 
 def _parameter(entry: dict[str, Any], spec: dict[str, Any], run: Any) -> Any:
@@ -175,7 +205,11 @@ def _surroundings(case: Case, folder: Path, force: bool) -> dict[str, str]:
             f"{case.step} runs against an empty registry of its own, without the champion of the real one; "
             "FORCE=1 uses MLFLOW_TRACKING_URI, where register makes a version and may move an alias"
         )
-    scratch = {"MLFLOW_TRACKING_URI": f"sqlite:///{(folder / 'mlflow.db').absolute()}"}
+    scratch = {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{(folder / 'mlflow.db').absolute()}",
+        "RETRAINER_DVC_REMOTE": "",
+        "RETRAINER_CHECKPOINT_SECONDS": "0",
+    }
     weights = str(case.parameters.get("backbone", {}).get("weights", ""))
     if case.step == "train" and weights.startswith("models:/"):
         return scratch | {"MLFLOW_REGISTRY_URI": registry_uri()}

@@ -1,4 +1,4 @@
-"""The one schedule of a recipe on the cluster.
+"""The one schedule of a recipe on the cluster, by its name in the namespace, whatever experiment it is in.
 
 Kubeflow lets many schedules have one name. Here a name has one: a new one is made and looked at before the
 old is deleted, so a failure in between leaves too many and never none, and the next call clears up. Each
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,12 @@ import kfp_server_api
 
 from pipelines.cluster.connection import Connection, Refused, Unanswered, connect
 from pipelines.cluster.cron import Schedule, parse_cron
-from pipelines.cluster.runs import experiment_name
 from pipelines.cluster.submit import pipeline_spec, prepare, runtime_config
 from pipelines.compile import Compiled
 from pipelines.kubeflow import Images, pipeline_name
 from retrainer.errors import UserError
-from retrainer.resolve import default_recipe
+from retrainer.resolve import default_recipe, settle
+from retrainer.settings import Cluster
 
 _REVISION = re.compile(r"\brevision (\d+)\b")
 _NOT_FOUND = 404
@@ -43,14 +42,11 @@ def schedule(cron: str, recipe: str | None, overrides: list[str], images: Images
 def replace(connection: Connection, compiled: Compiled, when: Schedule) -> str:
     """Puts the compiled pipeline's schedule in place of any that has its name; returns what came of it."""
     experiment = connection.experiment_id(compiled.experiment, create=True)
-    name = pipeline_name(compiled.recipe)
-    before = _named(connection, experiment, name)
+    name = schedule_name(compiled.recipe, compiled.cluster)
+    before = _named(connection, name)
     revision = 1 + max((_revision(each) for each in before), default=0)
     made = _create(connection, _body(compiled, experiment, when, revision))
-    found = _named(connection, experiment, name)
-    stays = max(found, key=_rank) if found else made
-    _check(stays, made, when)
-    _delete(connection, [each for each in found if each.recurring_run_id != stays.recurring_run_id])
+    stays = _settle_on_one(connection, name, made, when)
     coming = when.after(datetime.now(UTC))
     if stays.recurring_run_id != made.recurring_run_id:
         return f"schedule {name}: another call came at the same moment, and its schedule stays: make runs"
@@ -61,22 +57,50 @@ def replace(connection: Connection, compiled: Compiled, when: Schedule) -> str:
     )
 
 
+def _settle_on_one(connection: Connection, name: str, made: Any, when: Schedule) -> Any:
+    """Deletes all of the name but the highest, which is returned.
+
+    Looks again until it sees one alone: a list that comes in pages misses what moves up when others delete.
+    """
+    stays = made
+    for _ in range(_ROUNDS):
+        found = _named(connection, name)
+        stays = max(found, key=_rank) if found else made
+        _check(stays, made, when)
+        others = [each for each in found if each.recurring_run_id != stays.recurring_run_id]
+        if not others:
+            break
+        _delete(connection, others)
+    return stays
+
+
 def unschedule(recipe: str | None, overrides: list[str], root: Path = Path()) -> int:
     """`make unschedule`: the recipe no longer runs by itself. Runs that are going on go on."""
     connection = connect()
-    name = pipeline_name(recipe or default_recipe(root))
-    deleted = remove(connection, experiment_name(recipe, overrides, root), name)
+    try:
+        _, sections = settle(recipe, overrides, root)
+    except UserError:
+        # The recipe may be gone, or broken by now: its schedule must not go on because of that.
+        _, sections = settle(None, [], root)
+    cluster = sections["cluster"]
+    assert isinstance(cluster, Cluster)
+    name = schedule_name(recipe or default_recipe(root), cluster)
+    deleted = remove(connection, name)
     print(f"schedule {name}: deleted" if deleted else f"schedule {name}: there was none")
     return 0
 
 
-def remove(connection: Connection, experiment: str, name: str) -> int:
-    """Deletes every schedule of this name in the experiment; returns how many."""
-    experiment_id = connection.experiment_id(experiment)
+def schedule_name(recipe: str, cluster: Cluster) -> str:
+    """The recipe's pipeline, behind the team's prefix where several share a namespace."""
+    return cluster.model_prefix.lower() + pipeline_name(recipe)
+
+
+def remove(connection: Connection, name: str) -> int:
+    """Deletes every schedule of this name; returns how many."""
     deleted = 0
     # Another call may be making one at this moment.
     for _ in range(_ROUNDS):
-        found = _named(connection, experiment_id, name) if experiment_id else []
+        found = _named(connection, name)
         if not found:
             break
         deleted += _delete(connection, found)
@@ -86,7 +110,7 @@ def remove(connection: Connection, experiment: str, name: str) -> int:
 def _body(compiled: Compiled, experiment: str, when: Schedule, revision: int) -> Any:
     trigger = kfp_server_api.V2beta1Trigger(cron_schedule=kfp_server_api.V2beta1CronSchedule(cron=when.text))
     return kfp_server_api.V2beta1RecurringRun(
-        display_name=pipeline_name(compiled.recipe),
+        display_name=schedule_name(compiled.recipe, compiled.cluster),
         # The last word tells our own schedule from that of a call at the same moment.
         description=f"Retrains '{compiled.recipe}'; revision {revision}, call {secrets.token_hex(4)}",
         experiment_id=experiment,
@@ -105,7 +129,7 @@ def _create(connection: Connection, body: Any) -> Any:
     try:
         return connection.schedules.recurring_run_service_create_recurring_run(body)
     except Unanswered as error:
-        found = _named(connection, body.experiment_id, body.display_name)
+        found = _named(connection, body.display_name)
         made = [each for each in found if each.description == body.description]
         if not made:
             raise UserError(
@@ -114,13 +138,8 @@ def _create(connection: Connection, body: Any) -> Any:
         return made[-1]
 
 
-def _named(connection: Connection, experiment: str, name: str) -> list[Any]:
-    """The experiment's schedules of this name. Says so when another experiment has one, which stays."""
-    found = connection.find_schedules(display_name=name)
-    if others := [each for each in found if each.experiment_id != experiment]:
-        ids = ", ".join(str(each.recurring_run_id) for each in others)
-        print(f"note: another experiment has a schedule {name} too, left alone: {ids}", file=sys.stderr)
-    return [each for each in found if each.experiment_id == experiment]
+def _named(connection: Connection, name: str) -> list[Any]:
+    return connection.find_schedules(display_name=name)
 
 
 def _revision(schedule: Any) -> int:

@@ -24,7 +24,7 @@ PIN = Path("docker/base.digest")
 FORMAT_VERSION = 1
 
 # All that an image is made from.
-_CODE = ("retrainer", "components", "plugins")
+CODE = ("retrainer", "components", "plugins")
 _RECIPE = ("Dockerfile", "Dockerfile.dockerignore", "install", "light.lock", "full.lock")
 _COMMIT_LETTERS = 12
 
@@ -64,7 +64,7 @@ def make_images(choices: Choices, root: Path = Path()) -> int:
         made[target] = _published(engine, name, target, choices.push)
         bill = root / BUILD / f"sbom-{target}.json"
         listed = write_sbom(engine, name, made[target]["digest"], f"retrainer-{target}", bill)
-        print(f"{target}: {made[target]['reference']}")
+        print(f"{target}: {made[target].get('pushed', made[target]['reference'])}")
         print(f"  {made[target]['bytes'] / 1e9:.2f} GB unpacked; {listed} components in {bill}")
     record = {"format_version": FORMAT_VERSION, "git_commit": commit, "code_sha256": code, "images": made}
     write_json(root / RECORD, record)
@@ -73,15 +73,16 @@ def make_images(choices: Choices, root: Path = Path()) -> int:
 
 
 def _published(engine: Engine, name: str, target: str, push: str) -> dict[str, Any]:
-    """The image's place in the record: here, or in the registry where it was pushed to."""
+    """The image's entry in the record: what it is called here, and in the registry where it was pushed to."""
     image = engine.describe(name)
-    reference, digest = f"{without_tag(name)}@{image.digest}" if image.named else name, image.digest
+    reference = f"{without_tag(name)}@{image.digest}" if image.named else name
+    entry = {"reference": reference, "digest": image.digest, "bytes": image.size_bytes}
     if push:
         there = f"{push}:{target}-{name.rpartition(':')[2]}"
         engine.tag(name, there)
-        digest = engine.push(there)
-        reference = f"{push}@{digest}"
-    return {"reference": reference, "digest": digest, "bytes": image.size_bytes}
+        # The registry's digest is another than the one here: layers are compressed on their way.
+        entry["pushed"] = f"{push}@{engine.push(there)}"
+    return entry
 
 
 def build_options(choices: Choices, base: str, commit: str) -> list[str]:
@@ -147,7 +148,7 @@ def pin_base(root: Path = Path(), ca_bundle: Path | None = None) -> int:
 def code_digest(root: Path) -> str:
     """One digest for all that an image is made from, whether committed or not."""
     files = [root / DOCKERFILE.parent / name for name in _RECIPE]
-    for folder in _CODE:
+    for folder in CODE:
         files += (file for file in (root / folder).rglob("*") if file.is_file() and _is_copied(file))
     return digest_of(sorted((file.relative_to(root).as_posix(), sha256_file(file)) for file in files))
 
@@ -157,18 +158,34 @@ def _is_copied(file: Path) -> bool:
 
 
 def built(root: Path = Path()) -> dict[str, str]:
-    """The references of the images that `make images` made last: {"full": …, "light": …}.
+    """What the images that `make images` made last are called on this machine: {"full": …, "light": …}.
 
     Raises UserError when there are none, or they hold other code than is here now.
     """
+    return {target: str(entry["reference"]) for target, entry in _recorded(root).items()}
+
+
+def pushed(root: Path = Path()) -> dict[str, str]:
+    """What they are called in the registry. Raises UserError also when they were not pushed."""
+    entries = _recorded(root)
+    if not all("pushed" in entry for entry in entries.values()):
+        raise UserError(
+            "the images are on this machine only, where no cluster finds them: make images"
+            " PUSH=registry/name, or name others by IMAGE=registry/name@sha256:…"
+        )
+    return {target: str(entry["pushed"]) for target, entry in entries.items()}
+
+
+def _recorded(root: Path) -> dict[str, dict[str, Any]]:
     path = root / RECORD
     if not path.is_file():
         raise UserError("there are no images yet: run make images")
     try:
         record = json.loads(path.read_bytes())
         version, commit, code = record["format_version"], record["git_commit"], record["code_sha256"]
-        references = {target: str(record["images"][target]["reference"]) for target in TARGETS}
-    except (ValueError, KeyError, TypeError):
+        entries = {target: dict(record["images"][target]) for target in TARGETS}
+        assert all(entry["reference"] for entry in entries.values())
+    except (ValueError, KeyError, TypeError, AssertionError):
         raise UserError(f"{RECORD} is not what make images writes: run make images again") from None
     if version != FORMAT_VERSION:
         raise UserError(
@@ -178,4 +195,4 @@ def built(root: Path = Path()) -> dict[str, str]:
         raise UserError(
             f"{RECORD}: the images were made from other code (commit {commit}) than is here: run make images"
         )
-    return references
+    return entries

@@ -50,13 +50,13 @@ def rehearse(
             f"backbone.weights: {backbone.weights} lies in your registry, and a rehearsal has an empty one of"
             " its own; rehearse with other weights, for example SET=backbone.weights=none"
         )
-    own = _own_files(source)
     with tempfile.TemporaryDirectory() as aside:
+        own = _own_files(source, Path(aside))
         compiled = _compile(name, [*overrides, *_of_this_machine(compute)], images, root, Path(aside))
         record = Record(root, name)
         shutil.copyfile(compiled, record.folder / PIPELINE)
-    if own:
-        _lend(own, record)
+        if own:
+            _lend(own, record)
     for line in remove_old(root):
         print(line)
     return perform(record)
@@ -65,8 +65,8 @@ def rehearse(
 def _compile(recipe: str, overrides: list[str], images: dict[str, str], root: Path, into: Path) -> Path:
     from pipelines.compile import compile_recipe, images_named
 
-    named = images_named(images["full"], images["light"], allow_mutable=True)
-    return compile_recipe(recipe, overrides, named, root, into.absolute()).path
+    named = images_named(images["full"], images["light"], allow_mutable=True, ours=True)
+    return compile_recipe(recipe, overrides, named, root, into.absolute(), lends_source=True).path
 
 
 def _of_this_machine(compute: Compute) -> list[str]:
@@ -80,10 +80,16 @@ def _of_this_machine(compute: Compute) -> list[str]:
     return ["cluster.gpus=0", *(f"compute.{name}={value}" for name, value in chosen.items())]
 
 
-def _own_files(source: Source) -> dict[str, Path]:
-    """What of the source lies on this machine, by setting. Raises UserError for a path with nothing at it."""
-    paths = {key: getattr(source, key) for key in ("path", "test_path")}
-    own = {key: Path(path) for key, path in paths.items() if path and not storage.is_remote(path)}
+def _own_files(source: Source, aside: Path) -> dict[str, Path]:
+    """The source's files by setting; those in S3 are fetched, as the rehearsal's own S3 does not have them.
+
+    Raises UserError for a path with nothing at it.
+    """
+    paths = {key: path for key in ("path", "test_path") if (path := getattr(source, key))}
+    own = {
+        key: storage.fetch(path, aside / key) if storage.is_remote(path) else Path(path)
+        for key, path in paths.items()
+    }
     for key, path in own.items():
         if not path.exists():
             raise UserError(f"source.{key}: there is nothing at {path}")

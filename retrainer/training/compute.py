@@ -49,6 +49,16 @@ def resolve_compute(compute: Compute) -> Compute:
     return Compute(device=device, dtype=dtype, threads=threads, packages=_versions())
 
 
+def for_scoring(compute: Compute) -> Compute:
+    """The settled machine of a step other than train, in a pod that may be smaller and have no GPU."""
+    wanted = compute.model_copy(update={"device": "auto"}) if compute.device == "cuda" else compute
+    here = resolve_compute(wanted)
+    smaller: dict[str, object] = {"threads": min(here.threads, physical_cores())}
+    if compute.device == "cuda" and here.device == "cpu":
+        smaller["dtype"] = "float32"
+    return here.model_copy(update=smaller)
+
+
 def prepare(compute: Compute) -> torch.device:
     """Sets PyTorch's threads and deterministic kernels for this process; returns the device.
 
