@@ -165,3 +165,61 @@ def test_a_remote_that_is_not_known_here_is_spelled_out(
 def test_an_unknown_run_is_refused_in_the_apis_words(run: ClusterRun) -> None:
     with pytest.raises(UserError, match="Kubeflow Pipelines refuses: HTTP 404: runs nowhere not found"):
         adopt("nowhere", run.project)
+
+
+# --- what a server, or whoever can write into the object store, may try --------------------------------
+
+
+BOMB = "a: &a [x, x]\n" + "".join(
+    f"{chr(98 + n)}: &{chr(98 + n)} [*{chr(97 + n)}, *{chr(97 + n)}]\n" for n in range(24)
+)
+SOUND = (
+    "outs:\n- {md5: "
+    + "0" * 32
+    + ".dir, size: 1, nfiles: 1, hash: md5, path: raw}\nmeta: {remote: 's3://dvc/team'}\n"
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "outs: xx",
+        "- not a mapping",
+        "outs: [{md5: ../../x, size: 1, nfiles: 1}]",
+        SOUND.replace("size: 1", "size: big"),
+        SOUND.replace("nfiles: 1, ", ""),
+        SOUND.replace("s3://dvc/team", "s3://b; rm -rf ~ #"),
+        SOUND.replace("meta: {", "meta: {remote: *x, ") + "x: &x [1]\n",
+        BOMB + "outs: *y\n",
+        SOUND + "#" * 70_000,
+    ],
+)
+def test_a_pointer_that_ingest_does_not_write_leaves_no_trace(
+    run: ClusterRun, tmp_path: Path, text: str
+) -> None:
+    run.submit()
+    (tmp_path / "pointer").write_text(text)
+    run.put("ingest", "pointer", tmp_path / "pointer")
+    before = files_below(run.project)
+    with pytest.raises(UserError, match="what ingest left as its pointer is not one that it writes"):
+        adopt(run.run_id, run.project)
+    assert files_below(run.project) == before
+
+
+def test_only_the_known_keys_of_a_pointer_reach_the_checkout(run: ClusterRun, tmp_path: Path) -> None:
+    run.submit()
+    (tmp_path / "pointer").write_text(SOUND.replace("hash: md5", "hash: md5, remote: evil, cache: false"))
+    run.put("ingest", "pointer", tmp_path / "pointer")
+    adopt(run.run_id, run.project)
+    (out,) = read_yaml(run.project / "datasets" / f"{RECIPE}.dvc")["outs"]  # type: ignore[misc]
+    assert sorted(out) == ["hash", "md5", "nfiles", "path", "size"]
+
+
+def test_a_server_that_answers_with_another_run_is_refused(run: ClusterRun) -> None:
+    run.submit()
+    victim = run.project / "victim"
+    victim.write_text("mine")
+    run.api.runs[run.run_id]["run_id"] = "x/../../victim"
+    with pytest.raises(UserError, match="the server answers with another run"):
+        adopt(run.run_id, run.project)
+    assert victim.read_text() == "mine"

@@ -229,3 +229,45 @@ def test_register_stays_in_a_registry_of_its_own_unless_forced(
     assert not real.exists()
     assert replay(run.run_id, "register", run.project, force=True) == 2
     assert "may change it" in capfd.readouterr().out
+
+
+# --- what a server may try -----------------------------------------------------------------------------
+
+
+def spec_of(run: ClusterRun) -> dict[str, Any]:
+    whole: dict[str, Any] = run.api.runs[run.run_id]["pipeline_spec"]
+    return whole.get("pipeline_spec", whole)
+
+
+def test_a_port_that_would_leave_its_folder_is_none_of_the_steps(run: ClusterRun) -> None:
+    handed = spec_of(run)["root"]["dag"]["tasks"]["train"]["inputs"]["artifacts"]
+    handed["../../../../victim"] = handed.pop("dataset")
+    with pytest.raises(UserError, match="the run handed no dataset to train"):
+        replay(run.run_id, "train", run.project)
+    assert not list(run.project.parent.rglob("victim"))
+
+
+@pytest.mark.parametrize(
+    "command", ["sh -c 'touch PWNED'", "/bin/sh run.sh", 'python -c \'open("PWNED", "w")\'']
+)
+def test_a_trainer_of_the_servers_is_not_run_here(
+    run: ClusterRun, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.project)
+    (run.project / "run.sh").write_text("touch PWNED")
+    parameters = spec_of(run)["root"]["inputDefinitions"]["parameters"]
+    parameters["training"]["defaultValue"] |= {"command": command, "code_digest": "0" * 64}
+    with pytest.raises(UserError, match="not code of this checkout as the run had it"):
+        replay(run.run_id, "train", run.project)
+    assert not list(run.project.rglob("PWNED"))
+
+
+def test_the_address_that_is_shown_holds_no_password(
+    run: ClusterRun, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:canary-9f@127.0.0.1:9")
+    parameters = spec_of(run)["root"]["inputDefinitions"]["parameters"]
+    parameters["backbone"]["defaultValue"]["weights"] = "models:/net@champion"
+    replay(run.run_id, "train", run.project)
+    printed = capfd.readouterr()
+    assert "MLFLOW_REGISTRY_URI=" in printed.out and "canary-9f" not in printed.out + printed.err

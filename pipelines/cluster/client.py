@@ -10,6 +10,7 @@ import json
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +26,8 @@ from retrainer.services.address import without_credentials
 
 # For the token, connecting, the answer and its last byte together.
 ANSWER_SECONDS = 6.0
+# For all answers of one command: a server that is merely slow must not keep a person waiting either.
+COMMAND_SECONDS = 14.0
 _CONNECT_SECONDS = 4.0
 _SHOWN_CHARACTERS = 300
 
@@ -57,12 +60,16 @@ def configuration(address: str) -> Any:
 
 
 class Client(kfp_server_api.ApiClient):
-    """Every answer within ANSWER_SECONDS, and JSON; every failure as Unanswered or Refused."""
+    """Every answer within ANSWER_SECONDS, and JSON; every failure as Unanswered or Refused.
+
+    until: when the command's time is up; counted from the first request, `math.inf` for one that waits.
+    """
 
     def __init__(self, address: str, token: Token | None) -> None:
         super().__init__(configuration(address))
         self._token = token
         self._here = f"KFP_ENDPOINT={address}"
+        self.until = 0.0
 
     def request(self, method: str, url: str, **options: Any) -> Any:
         """One request, as the generated operations make it."""
@@ -91,6 +98,10 @@ class Client(kfp_server_api.ApiClient):
 
     def _in_time(self, call: Callable[[], Any]) -> Any:
         """The call's result. A name that does not resolve, or a byte a second, has no other limit."""
+        self.until = self.until or time.monotonic() + COMMAND_SECONDS
+        left = min(ANSWER_SECONDS, self.until - time.monotonic())
+        if left <= 0:
+            raise self._no_answer(f"not done within {COMMAND_SECONDS:.0f} s, it is too slow")
         done: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue()
 
         def work() -> None:
@@ -101,9 +112,9 @@ class Client(kfp_server_api.ApiClient):
 
         threading.Thread(target=work, daemon=True, name="kfp-request").start()
         try:
-            result, error = done.get(timeout=ANSWER_SECONDS)
+            result, error = done.get(timeout=left)
         except queue.Empty:
-            raise self._no_answer(f"no whole answer within {ANSWER_SECONDS:.0f} s") from None
+            raise self._no_answer(f"no whole answer within {left:.0f} s") from None
         if error is not None:
             raise error
         return result

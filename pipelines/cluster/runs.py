@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,8 @@ def follow(connection: Connection, run_id: str, poll_seconds: float | None = Non
     longer accepts us.
     """
     states: dict[str, str] = {}
+    # Every answer has its limit, the following has none.
+    connection.runs.api_client.until = math.inf
     try:
         while True:
             run = _patiently(connection, run_id)
