@@ -18,7 +18,6 @@ from components._process import die_with_runner, report_failure
 from retrainer.contract import Contract, Metadata, Step, contract_of
 from retrainer.errors import UserError
 from retrainer.formats.files import content_digest
-from retrainer.services import lineage
 
 STEPS = ("ingest", "preprocess", "train", "evaluate", "register")
 
@@ -91,6 +90,8 @@ def hand_over(contract: Contract, arguments: argparse.Namespace, metadata: Metad
         if path := getattr(arguments, f"{name}_sha256"):
             _write(path, content_digest(getattr(arguments, name)))
     if arguments.executor_output:
+        from retrainer.services import lineage
+
         told = lineage.of_process()
         scheduled = getattr(arguments, "scheduled_time", "")
         # Not every Kubeflow fills in the macro that a schedule passes.

@@ -33,7 +33,7 @@ def command_digest(command: str, root: Path) -> str:
 
 
 def command_files(command: str, root: Path) -> list[Path]:
-    """The files that the command names, all Python files beside or below a named script or module, `plugins/`.
+    """The files that the command names, Python files beside or below a named script or module, `plugins/`.
 
     Raises UserError for a command that names no code, as an edit of it could not be noticed.
     """

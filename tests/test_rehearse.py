@@ -59,7 +59,7 @@ def run(client: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Call
 
 
 def containers_of(client: Any, of: str) -> list[Any]:
-    return list(client.containers.list(all=True, filters={"label": f"{OWNER}={of}"}, ignore_removed=True))
+    return list(client.containers.list(all=True, filters={"label": f"{OWNER}={of}"}, sparse=True))
 
 
 def test_what_a_green_rehearsal_leaves(run: Callable[..., Any]) -> None:
@@ -247,10 +247,10 @@ def test_only_containers_of_the_dead_are_removed(client: Any) -> None:
         made[name] = client.containers.create(IMAGE, ["sleep", "60"], labels={OWNER: label})
     try:
         with Background() as background, engine(background, [IMAGE], "nobody:1:1"):
-            left = {c.id for c in client.containers.list(all=True, filters={"label": OWNER})}
+            left = {c.id for c in client.containers.list(all=True, filters={"label": OWNER}, sparse=True)}
         assert [name for name in made if made[name].id in left] == ["mine", "of another machine"]
     finally:
-        for container in client.containers.list(all=True, filters={"label": OWNER}):
+        for container in client.containers.list(all=True, filters={"label": OWNER}, sparse=True):
             if container.id in {each.id for each in made.values()}:
                 container.remove(force=True)
 

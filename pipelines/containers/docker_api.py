@@ -217,9 +217,10 @@ def _where() -> str:
 
 def remove_leftovers(client: DockerClient) -> None:
     """Removes the containers of rehearsals that were killed together with their guard, and of no others."""
-    left = client.containers.list(all=True, filters={"label": OWNER}, ignore_removed=True)
+    # Sparse: asking about each one fails for those that are just being removed.
+    left = client.containers.list(all=True, filters={"label": OWNER}, sparse=True)
     for container in left:
-        if is_gone(container.labels[OWNER]):
+        if is_gone(container.attrs["Labels"][OWNER]):
             _remove(container)
 
 
@@ -230,6 +231,6 @@ def remove_labelled(host: str, label: str) -> None:
     with contextlib.closing(docker.DockerClient(base_url=host)) as client:
         for pause in (0.5, 0.0):
             mine = {"label": f"{OWNER}={label}"}
-            for container in client.containers.list(all=True, filters=mine, ignore_removed=True):
+            for container in client.containers.list(all=True, filters=mine, sparse=True):
                 _remove(container)
             time.sleep(pause)
