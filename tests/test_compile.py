@@ -275,3 +275,23 @@ def test_the_manuals_example_compiles(project: Path) -> None:
     spec, _ = compiled(project, "compute.device=auto")
     assert default_of(spec, "compute")["device"] == "cuda"
     assert container_of(spec, "train")["resources"]["resourceCpuRequest"] == "8"
+
+
+# --- what our own images hold --------------------------------------------------------------------------
+
+
+def test_files_of_this_machine_are_refused_before_anything_runs(project: Path) -> None:
+    ours = images_named(IMAGE, ours=True)
+    (project / "rows.csv").write_text("text,label\n")
+    (project / "my_train.py").write_text("")
+    (project / "plugins").mkdir()
+    (project / "plugins/my_train.py").write_text("")
+    with pytest.raises(UserError, match=r"source\.path: rows\.csv is on this machine.*s3://"):
+        compile_recipe(None, ["source.kind=csv", "source.path=rows.csv"], ours, project)
+    compile_recipe(None, ["source.kind=csv", "source.path=rows.csv"], ours, project, lends_source=True)
+    compile_recipe(None, ["source.kind=csv", "source.path=s3://bucket/rows.csv"], ours, project)
+    with pytest.raises(UserError, match=r"training\.command: my_train\.py is not in the images.*plugins/"):
+        compile_recipe("digits-mlp", ["training.command=python my_train.py"], ours, project)
+    compile_recipe("digits-mlp", ["training.command=python plugins/my_train.py"], ours, project)
+    # An image of one's own may hold anything.
+    compile_recipe("digits-mlp", ["training.command=python my_train.py"], images_named(IMAGE), project)
