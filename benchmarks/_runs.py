@@ -23,7 +23,7 @@ def run_recipe(recipe: str | None, overrides: list[str], into: Path) -> dict[str
     settled = resolve(recipe, overrides, ROOT, into)
     section = settled.section
     raw, dataset, model, report = (into / name for name in ("raw", "dataset", "model", "report"))
-    ingest(raw, section("source"))
+    ingest(raw, None, section("source"))
     preprocess(raw, dataset, section("split"), section("task"))
     began = time.perf_counter()
     train(dataset, model, *(section(name) for name in ("task", "backbone", "training", "compute")))
