@@ -12,7 +12,8 @@ from components.evaluate import evaluate
 from components.ingest import ingest
 from components.preprocess import preprocess
 from components.train import train
-from retrainer.resolve import resolve
+from retrainer.contract import Step, contract_of
+from retrainer.resolve import Resolved, resolve
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,19 +22,19 @@ def run_recipe(recipe: str | None, overrides: list[str], into: Path) -> dict[str
     """Ingest … evaluate by the Python door. Returns the report's metrics with `train_seconds`."""
     into.mkdir(parents=True, exist_ok=True)
     settled = resolve(recipe, overrides, ROOT, into)
-    section = settled.section
-    raw, dataset, model, report = (into / name for name in ("raw", "dataset", "model", "report"))
-    ingest(raw, None, section("source"))
-    preprocess(raw, dataset, section("split"), section("task"))
+    seconds = {step.__name__: _run(step, settled, into) for step in (ingest, preprocess, train, evaluate)}
+    figures: dict[str, Any] = json.loads((into / "report" / "metrics.json").read_text())
+    return figures | {"train_seconds": seconds["train"]}
+
+
+def _run(step: Step, settled: Resolved, into: Path) -> float:
+    """The step on its inputs in `into`, without views; returns its seconds."""
+    contract = contract_of(step)
+    ports = {name: None if port.direction == "view" else into / name for name, port in contract.ports.items()}
+    sections = {name: settled.section(name) for name in contract.sections}
     began = time.perf_counter()
-    train(dataset, model, *(section(name) for name in ("task", "backbone", "training", "compute")))
-    seconds = time.perf_counter() - began
-    evaluate(
-        dataset, model, report, None, None, None,
-        *(section(name) for name in ("evaluation", "gate", "registry", "compute")),
-    )  # fmt: skip
-    figures: dict[str, Any] = json.loads((report / "metrics.json").read_text())
-    return figures | {"train_seconds": seconds}
+    step(**ports, **sections)
+    return time.perf_counter() - began
 
 
 def machine() -> dict[str, Any]:

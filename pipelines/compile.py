@@ -14,11 +14,10 @@ from pipelines._pods import cores, resources_of
 from pipelines.containers.images import CODE
 from pipelines.kubeflow import Images, Settings, pipeline_of
 from retrainer.errors import UserError
-from retrainer.models import reads_weights
-from retrainer.own_code import command_digest, command_files, plugin_digest
-from retrainer.resolve import RUN, registered_names, settle
-from retrainer.services import storage, weights
-from retrainer.settings import Backbone, Cluster, Compute, Registry, Source
+from retrainer.own_code import command_files
+from retrainer.resolve import RUN, pin_code_and_weights, registered_names, settle
+from retrainer.services import storage
+from retrainer.settings import Backbone, Cluster, Compute, Registry
 
 BUILD = Path("build")
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
@@ -117,22 +116,13 @@ def cluster_settings(recipe: str | None, overrides: list[str], root: Path) -> tu
     name, sections = settle(recipe, overrides, root)
     parts: dict[str, Any] = dict(sections)
     cluster: Cluster = parts.pop("cluster")
-    source: Source = parts["source"]
-    code = {"code_digest": plugin_digest(source.kind)}
-    parts["source"] = source.model_copy(update={"digest": "", **code})
-    parts["task"] = parts["task"].model_copy(update={"code_digest": plugin_digest(parts["task"].kind)})
-    training = parts["training"]
-    parts["training"] = training.model_copy(update={"code_digest": command_digest(training.command, root)})
-    backbone: Backbone = parts["backbone"]
-    backbone = backbone.model_copy(update={"code_digest": plugin_digest(backbone.family)})
-    backbone = with_prefix(backbone, cluster, root)
-    if reads_weights(backbone, training):
-        backbone = weights.pin(backbone, root / RUN / "digests.json", registered_names(root))
-    parts["backbone"] = backbone
-    parts["compute"] = settled_compute(parts["compute"], cluster)
     registry: Registry = parts["registry"]
+    parts["source"] = parts["source"].model_copy(update={"digest": ""})
+    parts["backbone"] = with_prefix(parts["backbone"], cluster, root)
+    parts["compute"] = settled_compute(parts["compute"], cluster)
     parts["registry"] = registry.model_copy(update={"name": cluster.model_prefix + registry.name})
-    return name, {key: section.plain() for key, section in parts.items()}, cluster
+    pinned = pin_code_and_weights(parts, root, root / RUN)
+    return name, {key: section.plain() for key, section in pinned.items()}, cluster
 
 
 def with_prefix(backbone: Backbone, cluster: Cluster, root: Path) -> Backbone:

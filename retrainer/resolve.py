@@ -173,28 +173,38 @@ def validate(merged: Mapping[str, Any]) -> dict[str, Section]:
 def pin(sections: dict[str, Section], root: Path, memory: Path) -> dict[str, Section]:
     """Turns every mutable reference into a digest; file digests are remembered in `memory`."""
     from retrainer.data.ingest import choose_kind, source_digest
-    from retrainer.models import reads_weights
-    from retrainer.services import storage, weights
+    from retrainer.services import storage
     from retrainer.training.compute import resolve_compute
 
     source: Any = sections["source"]
-    task: Any = sections["task"]
-    backbone: Any = sections["backbone"]
-    training: Any = sections["training"]
-    kind = choose_kind(source)
-    source = source.model_copy(update={"kind": kind, "code_digest": plugin_digest(kind)})
+    source = source.model_copy(update={"kind": choose_kind(source)})
+    pinned = pin_code_and_weights(sections | {"source": source}, root, memory)
+    source = pinned["source"]
     remote = storage.is_remote(source.path) or storage.is_remote(source.test_path)
     digest = storage.digest(source) if remote else source_digest(source, memory / "source-digest.json")
-    backbone = backbone.model_copy(update={"code_digest": plugin_digest(backbone.family)})
-    if reads_weights(backbone, training):
-        backbone = weights.pin(backbone, memory / "weights-digest.json", registered_names(root))
-    return sections | {
+    return pinned | {
         "source": source.model_copy(update={"digest": digest}),
-        "task": task.model_copy(update={"code_digest": plugin_digest(task.kind)}),
-        "backbone": backbone,
-        "training": training.model_copy(update={"code_digest": command_digest(training.command, root)}),
         "compute": resolve_compute(sections["compute"]),  # type: ignore[arg-type]
     }
+
+
+def pin_code_and_weights(sections: dict[str, Section], root: Path, memory: Path) -> dict[str, Section]:
+    """What is the same on every machine: the digests of plug-ins, of a trainer's code and of the weights."""
+    from retrainer.models import reads_weights
+    from retrainer.services import weights
+
+    parts: dict[str, Any] = dict(sections)
+    code = {
+        "source": plugin_digest(parts["source"].kind),
+        "task": plugin_digest(parts["task"].kind),
+        "backbone": plugin_digest(parts["backbone"].family),
+        "training": command_digest(parts["training"].command, root),
+    }
+    for name, digest in code.items():
+        parts[name] = parts[name].model_copy(update={"code_digest": digest})
+    if reads_weights(parts["backbone"], parts["training"]):
+        parts["backbone"] = weights.pin(parts["backbone"], memory / "weights.json", registered_names(root))
+    return parts
 
 
 def _write_if_changed(path: Path, value: Any) -> None:

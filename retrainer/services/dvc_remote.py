@@ -18,6 +18,7 @@ import yaml
 
 from retrainer.errors import UserError
 from retrainer.services.address import without_credentials
+from retrainer.services.s3 import SCHEME, endpoint
 
 VARIABLE = "RETRAINER_DVC_REMOTE"
 _REMOTE = "store"
@@ -81,11 +82,10 @@ def _config(url: str) -> str:
     """The repository's settings: one remote, and no credentials."""
     lines = ["[core]", "    no_scm = true", f"    remote = {_REMOTE}", "    check_update = false"]
     lines += [f"['remote \"{_REMOTE}\"']", f"    url = {url}"]
-    if url.startswith("s3://"):
+    if url.startswith(SCHEME):
         lines += [f"    connect_timeout = {_CONNECT_SECONDS}"]
-        known = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "MLFLOW_S3_ENDPOINT_URL")
-        if endpoint := next((os.environ[name] for name in known if os.environ.get(name)), ""):
-            lines += [f"    endpointurl = {endpoint}"]
+        if server := endpoint():
+            lines += [f"    endpointurl = {server}"]
     return "\n".join(lines) + "\n"
 
 

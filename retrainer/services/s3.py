@@ -11,25 +11,29 @@ from retrainer.errors import UserError
 from retrainer.services.address import without_credentials
 
 SCHEME = "s3://"
+# The first that is set counts; boto3 itself knows the first two.
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "MLFLOW_S3_ENDPOINT_URL")
 # Requests are signed for a region; servers other than Amazon's take any.
 _ANY_REGION = "us-east-1"
+
+
+def endpoint() -> str:
+    """Another server than Amazon's, as the environment names it; empty for none."""
+    return next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), "")
 
 
 def s3_client() -> Any:
     """A client that gives up after seconds, for several threads. Making one takes a tenth of a second.
 
-    AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL or MLFLOW_S3_ENDPOINT_URL names another server than Amazon's.
+    Its server: see `endpoint`.
     """
     import boto3
     from botocore.config import Config
 
     session = boto3.Session()
-    # boto3 itself reads the first two.
-    known = any(os.environ.get(name) for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"))
-    endpoint = None if known else os.environ.get("MLFLOW_S3_ENDPOINT_URL") or None
     patience = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 2})
     region = session.region_name or _ANY_REGION
-    return session.client("s3", endpoint_url=endpoint, region_name=region, config=patience)
+    return session.client("s3", endpoint_url=endpoint() or None, region_name=region, config=patience)
 
 
 @contextmanager
