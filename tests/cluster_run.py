@@ -32,6 +32,13 @@ PIPELINE = f"retrainer-{RECIPE}"
 TOKEN = "canary-kfp-token-11bb"
 
 
+def with_our_settings(folder: Path) -> Path:
+    """A directory with this project's own settings, into which pipelines are compiled."""
+    for name in ("params.yaml", "recipes"):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
 class ClusterRun:
     """`api` and the directory `s3` behind the buckets; `project` is a checkout with the tiny recipe."""
 

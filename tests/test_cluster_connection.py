@@ -23,7 +23,7 @@ from pipelines.cluster.schedule import remove, replace
 from pipelines.cluster.submit import prepare, start
 from pipelines.compile import images_named
 from retrainer.errors import UserError
-from tests.conftest import ROOT
+from tests.cluster_run import with_our_settings
 from tests.kfp_api import Api, running_api
 
 CANARY = "canary-5f1c-never-print-me"
@@ -183,9 +183,8 @@ def test_what_is_slow_or_dead_is_told_within_15_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every command against every such address, all at once, with the real time limits."""
-    for name in ("params.yaml", "recipes"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    compiled = prepare("digits-mlp", ["cluster.mlflow_secret=mlflow"], IMAGES, tmp_path)
+    project = with_our_settings(tmp_path)
+    compiled = prepare("digits-mlp", ["cluster.mlflow_secret=mlflow"], IMAGES, project)
     nightly = parse_cron("0 0 3 * * *")
     commands: list[Callable[[Connection], object]] = [
         lambda connection: start(connection, compiled),

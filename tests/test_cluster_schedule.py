@@ -19,7 +19,7 @@ from pipelines.cluster.schedule import remove, replace, schedule, unschedule
 from pipelines.cluster.submit import prepare, start
 from pipelines.compile import Compiled, images_named
 from retrainer.errors import UserError
-from tests.conftest import ROOT
+from tests.cluster_run import with_our_settings
 from tests.kfp_api import CUT, CUT_AFTER, FAIL_500, Api, running_api
 
 IMAGES = images_named("registry.example/retrainer@sha256:" + "a" * 64)
@@ -45,10 +45,7 @@ def connection(api: Api) -> Connection:  # noqa: ARG001 (its address is in the e
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("project")
-    for name in ("params.yaml", "recipes"):
-        (folder / name).symlink_to(ROOT / name)
-    return folder
+    return with_our_settings(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="module")

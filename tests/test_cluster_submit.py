@@ -20,6 +20,7 @@ from pipelines.cluster.connection import connect
 from pipelines.cluster.submit import prepare, start, submit
 from pipelines.compile import Compiled, images_named
 from retrainer.errors import UserError
+from tests.cluster_run import with_our_settings
 from tests.conftest import ROOT
 from tests.kfp_api import CUT, CUT_AFTER, FAIL_503, Api, running_api
 
@@ -41,11 +42,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with our settings, into which the pipeline is compiled."""
-    folder = tmp_path_factory.mktemp("project")
-    for name in ("params.yaml", "recipes"):
-        (folder / name).symlink_to(ROOT / name)
-    return folder
+    return with_our_settings(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture(scope="module")
