@@ -76,3 +76,14 @@ def test_check_step_says_what_is_wrong_in_one_line(words: list[str], told: str) 
     )
     assert done.returncode == 2
     assert told in done.stderr and "Traceback" not in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("status", "said"), [(0, "docker works"), (1, "neither docker nor podman works")])
+def test_a_command_without_its_engine_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, said: str
+) -> None:
+    program = tmp_path / "docker"
+    program.write_text(f"#!/bin/sh\nexit {status}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert said in doctor.containers().text
