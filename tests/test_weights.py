@@ -306,6 +306,7 @@ def test_what_cannot_be_checked_is_not_promised(project: Path) -> None:
         ("mlp", "", "family mlp has no imagenet weights"),
         ("transformers", "", "family transformers has no imagenet weights"),
         ("torchvision", "resnet19", "torchvision has no ImageNet weights for 'resnet19'"),
+        ("timm", "vit_giant_patch14_224", "timm has no pretrained weights for 'vit_giant_patch14_224'"),
     ],
 )
 def test_imagenet_that_nobody_publishes_is_told(project: Path, family: str, name: str, message: str) -> None:
