@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
+from pipelines.cluster.replay import replay
 from pipelines.containers import record as records
 from pipelines.containers import rehearse
 from pipelines.containers.background import Background
@@ -489,3 +490,22 @@ def check_dashboard(steps: dict[str, dict[str, Any]]) -> None:
     assert all(math.isfinite(value) for point in points for value in point.values())
     page = Path(shown["html"]["path"]).read_text()
     assert "<html" in page and not re.search(r"""(src|href|url)\s*[=(]\s*["']?(https?:)?//""", page)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_what_fails_in_its_container_fails_the_same_way_in_a_replay(
+    images: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project = make_project(tmp_path / "project")
+    monkeypatch.chdir(project)
+    wrong = ["training.epochs=2", "training.learning_rate=1e30", "training.clip_norm=0"]
+    assert rehearse.rehearse("digits-mlp", wrong, project, images) == 1
+    (folder,) = (project / records.REHEARSALS).iterdir()
+    failed = rehearsal(project, folder.name)["steps"][-1]
+    assert (failed["name"], failed["exit_code"]) == ("train", 2)
+    assert "the loss is no longer a number" in capfd.readouterr().out
+    began = time.monotonic()
+    assert replay(folder.name, "train", project) == 2
+    assert time.monotonic() - began < 60
+    assert "the loss is no longer a number" in capfd.readouterr().err
