@@ -14,7 +14,7 @@ from retrainer.contract import (
     MetricsView,
     OutArtifact,
 )
-from retrainer.settings import Compute, Evaluation, Gate, Registry
+from retrainer.settings import Checks, Compute, Evaluation, Gate, Registry
 
 
 def evaluate(
@@ -24,6 +24,7 @@ def evaluate(
     html: HtmlView,
     metrics: MetricsView,
     confusion: ClassificationView,
+    checks: Checks,  # noqa: ARG001
     evaluation: Evaluation,
     gate: Gate,
     registry: Registry,

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from retrainer.contract import InDataset, Metadata, OutDataset
-from retrainer.settings import Split, Task
+from retrainer.contract import HtmlView, InDataset, Metadata, OutDataset
+from retrainer.settings import Checks, Split, Task
 
 
-def preprocess(raw: InDataset, dataset: OutDataset, split: Split, task: Task) -> Metadata:
-    """Raw dataset → train, validation and test. Pure."""
+def preprocess(
+    raw: InDataset,
+    dataset: OutDataset,
+    html: HtmlView,
+    split: Split,
+    checks: Checks,  # noqa: ARG001
+    task: Task,
+) -> Metadata:
+    """Raw dataset → train, validation and test, with a report on every check. Pure."""
     from retrainer.data.preprocess import preprocess as check_and_split
 
     manifest = check_and_split(raw, dataset, split, task)
+    if html is not None:
+        html.parent.mkdir(parents=True, exist_ok=True)
+        html.write_bytes((dataset / "report.html").read_bytes())
     kept = ("rows", "dropped", "content_sha256")
-    return {"dataset": {key: manifest[key] for key in kept}}
+    told = {"dataset": {key: manifest[key] for key in kept}}
+    return told | ({"html": {}} if html is not None else {})

@@ -64,6 +64,7 @@ def pipeline_of(recipe: str, settings: Settings, images: Images, cluster: Cluste
     def retrain(
         source: dict = default["source"],
         split: dict = default["split"],
+        checks: dict = default["checks"],
         task: dict = default["task"],
         backbone: dict = default["backbone"],
         training: dict = default["training"],
@@ -75,11 +76,17 @@ def pipeline_of(recipe: str, settings: Settings, images: Images, cluster: Cluste
     ) -> None:
         ingested = run("ingest")(source=source, scheduled_time=scheduled_time)
         raw = handed(ingested, "raw")
-        dataset = handed(run("preprocess")(**raw, split=split, task=task), "dataset")
+        dataset = handed(run("preprocess")(**raw, split=split, checks=checks, task=task), "dataset")
         trained = run("train")(**dataset, task=task, backbone=backbone, training=training, compute=compute)
         model = handed(trained, "model")
         judged = run("evaluate")(
-            **dataset, **model, evaluation=evaluation, gate=gate, registry=registry, compute=compute
+            **dataset,
+            **model,
+            checks=checks,
+            evaluation=evaluation,
+            gate=gate,
+            registry=registry,
+            compute=compute,
         )
         run("register")(**model, report=judged.outputs["report"], registry=registry)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from retrainer.evaluation.charts import heat_map
-from retrainer.evaluation.page import bar_cell, label_cell, number_cell, quiet, section, share_cell, table
 from retrainer.evaluation.words import Report
+from retrainer.pages.charts import heat_map
+from retrainer.pages.page import bar_cell, label_cell, number_cell, quiet, section, share_cell, table
 
 # More classes than this make a matrix nobody can read: the most confused pairs are listed instead.
 MOST_IN_MATRIX = 30

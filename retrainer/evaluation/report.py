@@ -10,12 +10,12 @@ import math
 from typing import Any
 
 from retrainer.evaluation import words
-from retrainer.evaluation.charts import Points, Range, line_chart, range_chart
 from retrainer.evaluation.classes import confusion_section, per_class_section
 from retrainer.evaluation.mistakes import Mistake
-from retrainer.evaluation.page import escape, label_cell, number_cell, quiet, section, table
-from retrainer.evaluation.style import CSS
 from retrainer.evaluation.words import Report
+from retrainer.pages.charts import Points, Range, line_chart, range_chart
+from retrainer.pages.page import escape, label_cell, number_cell, quiet, section, table
+from retrainer.pages.style import CSS
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
 

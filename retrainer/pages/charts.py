@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from retrainer.evaluation.page import escape
+from retrainer.pages.page import escape
 
 Points = Sequence[tuple[float, float]]
 

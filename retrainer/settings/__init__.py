@@ -1,0 +1,53 @@
+"""The settings: one frozen section per concern. A default lives here, once.
+
+`params.yaml` and a recipe are read by `retrainer.resolve` alone; a step gets its sections.
+Sections that carry a `kind` or `family` accept further keys: those belong to the chosen file
+(`retrainer/tasks/<kind>.py`, `retrainer/models/<family>.py`) and are checked by its `Options`.
+"""
+
+from __future__ import annotations
+
+from retrainer.settings.cluster import Cluster, Resources, StepName, Toleration
+from retrainer.settings.data import Checks, Level, Source, Split
+from retrainer.settings.judging import Evaluation, Gate, Registry
+from retrainer.settings.section import OpenSection, Section
+from retrainer.settings.training import Backbone, Compute, Task, Training
+
+__all__ = [
+    "SECTIONS",
+    "SHORTHAND",
+    "Backbone",
+    "Checks",
+    "Cluster",
+    "Compute",
+    "Evaluation",
+    "Gate",
+    "Level",
+    "OpenSection",
+    "Registry",
+    "Resources",
+    "Section",
+    "Source",
+    "Split",
+    "StepName",
+    "Task",
+    "Toleration",
+    "Training",
+]
+
+SECTIONS: dict[str, type[Section]] = {
+    "source": Source,
+    "split": Split,
+    "checks": Checks,
+    "task": Task,
+    "backbone": Backbone,
+    "training": Training,
+    "compute": Compute,
+    "evaluation": Evaluation,
+    "gate": Gate,
+    "registry": Registry,
+    "cluster": Cluster,
+}
+
+# `source: data.csv` in one line: the key that a bare word stands for.
+SHORTHAND = {"task": "kind", "backbone": "family", "registry": "name"}

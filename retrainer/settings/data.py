@@ -1,0 +1,78 @@
+"""Where rows come from, what is checked of them, and which of them are held out."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from retrainer.settings.section import OpenSection, Section
+
+
+class Source(OpenSection):
+    # Classes are names, also where YAML reads them as numbers.
+    model_config = ConfigDict(frozen=True, extra="allow", coerce_numbers_to_str=True)
+
+    kind: str = Field(
+        "", description="a file of retrainer/data/sources or plugins.x; empty: by the path's suffix"
+    )
+    path: str = Field("", description="file, directory, archive or s3:// address")
+    test_path: str = Field("", description="your own test set, in the same form as `path`")
+    text: str = Field("text", description="column of the text")
+    text_pair: str = Field("text_pair", description="column of the second text, if there is one")
+    image: str = Field("image", description="column with encoded image bytes, or paths beside the file")
+    label: str = Field("label", description="column of the label (a list of them for multi-label)")
+    label_separator: str = Field("", description="splits the label column into several labels, as in 'a|b'")
+    group: str = Field("group", description="rows of one group stay in one split")
+    time: str = Field("time", description="when the row arose")
+    id: str = Field("id", description="your own key of the row")
+    metadata: tuple[str, ...] = Field((), description="further columns to keep, for slices of the evaluation")
+    classes: tuple[str, ...] = Field((), description="keep only these classes; empty keeps all")
+    digest: str = Field("", description="written by resolve: sha256 of the source's bytes")
+    code_digest: str = Field("", description="written by resolve: sha256 of a plug-in's code")
+
+
+class Split(Section):
+    test: float = Field(
+        0.2, ge=0, lt=1, description="share of rows for the test, by hash of content or group"
+    )
+    validation: float = Field(0.1, ge=0, lt=1, description="share of rows that choose the epoch")
+    train_per_class: int = Field(0, ge=0, description="keep so many training rows a class; 0 keeps all")
+    validation_per_class: int = Field(0, ge=0, description="the same for the validation rows")
+    limit: int = Field(0, ge=0, description="keep so many rows in all, lowest hash first; 0 keeps all")
+    salt: str = Field("", description="another word draws another split")
+    by: Literal["hash", "time"] = Field(
+        "hash", description="held out by hash, or the newest by `source.time`"
+    )
+    test_from: str = Field("", description="by time: first day of the test; empty: the newest share")
+
+
+Level = Literal["error", "warn", "off"]
+
+
+class Checks(Section):
+    """What may be wrong with the rows. `error` stops the run, `warn` counts and reports, `off` does not look.
+
+    Rows that cannot be used are left out under `warn`, each with its reason; the others are kept as they are.
+    """
+
+    empty: Level = Field("warn", description="no text, no image, no label; such rows are left out")
+    broken: Level = Field("warn", description="undecodable, truncated or huge images; left out")
+    encoding: Level = Field("warn", description="text once decoded wrongly, or with control characters")
+    too_long: Level = Field("warn", description="texts that are certainly cut at task.max_length")
+    unusual_images: Level = Field("warn", description="animated, CMYK, 16-bit, alpha, rotated: normalised")
+    label_spelling: Level = Field("warn", description="classes that differ in case, space, punctuation")
+    single_class: Level = Field("error", description="rows to train on of fewer than two classes")
+    rare_class: Level = Field("warn", description="classes of fewer than `rare_class_rows` training rows")
+    rare_class_rows: int = Field(10, ge=1, description="see rare_class")
+    duplicates: Level = Field("warn", description="equal content and labels twice; one row stays")
+    near_duplicates: Level = Field("warn", description="nearly equal content; such rows share one split")
+    text_similarity: float = Field(
+        0.8, gt=0.5, le=1, description="near duplicates: least Jaccard similarity of the texts' shingles"
+    )
+    image_distance: int = Field(
+        4, ge=0, le=12, description="near duplicates: most differing bits of the images' 64-bit hashes"
+    )
+    conflicting_labels: Level = Field("warn", description="equal content with other labels; none stays")
+    test_overlap: Level = Field("warn", description="training rows that your own test set has too; left out")
+    label_errors: Level = Field("warn", description="labels that the model has good reason to doubt")

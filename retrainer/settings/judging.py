@@ -1,0 +1,46 @@
+"""How a model is measured, when it is promoted, and under which name it is kept."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from retrainer.settings.section import Section
+
+
+class Evaluation(Section):
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of every interval")
+    resamples: int = Field(1000, ge=100, description="bootstrap draws for figures without a closed form")
+    baseline: bool = Field(True, description="fit the cheap baseline on the training rows")
+    slices: tuple[str, ...] = Field(
+        (), description="also by these: text_length, brightness, time, group or a column of source.metadata"
+    )
+    seed: int = Field(0, ge=0)
+
+
+class Gate(Section):
+    policy: Literal["better", "not-worse"] = Field("better", description="than the champion, by paired test")
+    metric: Literal["accuracy", "macro_f1", "micro_f1", "log_loss"] = Field(
+        "accuracy", description="what is compared; accuracy of multi-label is the exact set"
+    )
+    margin: float = Field(0.01, gt=0, lt=1, description="not-worse: a loss of the metric that does not count")
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="chance to promote an equal (or margin worse) model")
+    power: float = Field(0.8, gt=0.5, lt=1, description="of the smallest difference the report names")
+    min_accuracy: float = Field(0.0, ge=0, le=1, description="floor: below it nothing is promoted")
+    beat_majority: bool = Field(True, description="must beat always answering the commonest class")
+    beat_baseline: bool = Field(False, description="must beat the cheap baseline by the paired test")
+    slice_floors: dict[str, float] = Field(
+        {}, description="least accuracy in every value of a slice, as {text_length: 0.8, region: 0.75}"
+    )
+    slice_rows: int = Field(30, ge=1, description="values of a slice with fewer rows are shown, not judged")
+    max_calibration_error: float = Field(0.0, ge=0, le=1, description="ceiling; 0: none")
+    max_latency_ms: float = Field(0.0, ge=0, description="ceiling of one row's median time on a CPU; 0: none")
+    max_model_mb: float = Field(0.0, ge=0, description="ceiling of the model's files in megabytes; 0: none")
+
+
+class Registry(Section):
+    name: str = Field(
+        "model", min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", description="registered model"
+    )
+    sign: bool = Field(False, description="sign what is registered, by the key of RETRAINER_SIGNING_KEY")

@@ -1,0 +1,60 @@
+"""What is trained, from what, how, and on which machine."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from retrainer.settings.section import OpenSection, Section
+
+
+class Task(OpenSection):
+    kind: str = Field("text_classification", description="a file of retrainer/tasks or plugins.x")
+    multi_label: bool = Field(False, description="a row may have several labels, or none")
+    code_digest: str = Field("", description="written by resolve: sha256 of a plug-in's code")
+
+
+class Backbone(OpenSection):
+    family: str = Field("transformers", description="a file of retrainer/models or plugins.x")
+    weights: str = Field(
+        "none",
+        description="none, imagenet, package:NAME, models:/NAME@ALIAS, a hub id, a directory or .safetensors",
+    )
+    revision: str = Field("", description="hub revision; resolve turns it into a commit")
+    weights_sha256: str = Field(
+        "", description="sha256 (or model_sha256) the weights must have; resolve fills it"
+    )
+    code_digest: str = Field("", description="written by resolve: sha256 of a plug-in's code")
+
+
+class Training(Section):
+    strategy: Literal["scratch", "frozen", "full"] = Field("full", description="what is trained")
+    epochs: int = Field(3, ge=1, description="passes over the training rows")
+    batch_size: int = Field(32, ge=1, description="rows a step")
+    learning_rate: float = Field(
+        1e-3, gt=0, description="peak rate of the head, or of everything from scratch"
+    )
+    backbone_learning_rate: float = Field(
+        0.0, ge=0, description="peak rate of the backbone; 0: a tenth of the head's"
+    )
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's decay, on matrices only")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="rate after the warm-up")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that raise the rate from 0")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="probability spread over the other classes")
+    dropout: float = Field(0.0, ge=0, lt=1, description="before the head")
+    clip_norm: float = Field(1.0, ge=0, description="largest gradient norm; 0: no clipping")
+    keep: Literal["best", "last"] = Field("best", description="which epoch's weights, by validation loss")
+    seed: int = Field(0, ge=0, description="initial head, order of rows, augmentation, dropout")
+    calibrate: bool = Field(True, description="fit a temperature to the validation rows, kept with the model")
+    command: str = Field("", description="your own trainer: called with the dataset and model directories")
+    code_digest: str = Field("", description="written by resolve: sha256 of the files that `command` names")
+
+
+class Compute(Section):
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="autocast format of the forward pass"
+    )
+    threads: int = Field(0, ge=0, description="CPU threads; 0: the physical cores")
+    packages: dict[str, str] = Field({}, description="written by resolve: versions that change numbers")
