@@ -142,8 +142,8 @@ format: $(READY) ## let ruff mend what it can
 	@$(PY) -m ruff format .
 
 lock: ## make requirements.lock, and the images' parts of it, again (needs uv and a package index)
-	$(LOCK) --extra pipeline --extra samples --extra timm --extra dev --output-file requirements.lock pyproject.toml
-	$(LOCK) --constraint requirements.lock --extra pipeline --extra samples --extra timm \
+	$(LOCK) --extra pipeline --extra samples --extra timm --extra lora --extra dev --output-file requirements.lock pyproject.toml
+	$(LOCK) --constraint requirements.lock --extra pipeline --extra samples --extra timm --extra lora \
 		--output-file docker/full.lock pyproject.toml
 	$(LOCK) --constraint requirements.lock --excludes docker/light.excludes \
 		--output-file docker/light.lock docker/light.in
