@@ -87,7 +87,7 @@ ui: $(READY) ## MLflow's pages over mlflow.db, at http://127.0.0.1:5000 (PORT=)
 	@$(PY) -m retrainer ui --port $(PORT)
 
 images: $(READY) ## build both images: [PUSH=registry/name] [BASE=image] [CA_BUNDLE=file] [NETWORK=host]
-	@$(PY) -m pipelines images $(BUILD_WITH)
+	@$(PIPELINES) images $(BUILD_WITH)
 
 pin-base: $(READY) ## write down the digest of the base image's tag, asked of its registry
 	@$(PY) -m pipelines pin-base $(if $(CA_BUNDLE),--ca-bundle '$(CA_BUNDLE)')

@@ -477,6 +477,23 @@ def test_an_edit_of_code_installs_nothing_again(small: Small, engine: Engine) ->
 
 
 @pytest.mark.slow
+def test_a_commit_that_changes_no_code_is_named_all_the_same(small: Small, engine: Engine) -> None:
+    needs_images_of(engine)
+    small.make()
+    words = ("commit", "-q", "--allow-empty", "-m", "words only")
+    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], cwd=small.folder, check=True)
+    record = small.make()
+    assert record["git_commit"] != small.commit
+    for target in images.TARGETS:
+        reference = record["images"][target]["reference"]
+        (described,) = json.loads(ask(engine, "image", "inspect", reference))
+        assert described["Config"]["Labels"]["org.opencontainers.image.revision"] == record["git_commit"]
+        told = inside(engine, reference, "sh", "-c", "echo $RETRAINER_GIT_COMMIT").strip()
+        assert told == record["git_commit"]
+        remove(engine, f"localhost/retrainer-{target}:{images.tag_of(record['git_commit'])}")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ENGINES)
 def test_every_engine_makes_and_describes_the_images(
     small: Small, kind: str, monkeypatch: pytest.MonkeyPatch

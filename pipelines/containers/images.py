@@ -13,6 +13,7 @@ from pipelines.containers.sbom import write_sbom
 from retrainer import __version__
 from retrainer.errors import UserError
 from retrainer.formats.files import digest_of, sha256_file, write_json, write_text
+from retrainer.services.database import locked
 from retrainer.services.lineage import git_commit
 
 TARGETS = ("full", "light")
@@ -45,12 +46,18 @@ class Choices:
 
 
 def make_images(choices: Choices, root: Path = Path()) -> int:
-    """Builds what has changed, and records both images. Returns the exit status.
+    """Builds what has changed, and records both images, one call at a time. Returns the exit status.
 
     Raises UserError, with the record as it was, when there is no engine, no base, or a build fails.
     """
     if choices.ca_bundle and not choices.ca_bundle.is_file():
         raise UserError(f"CA_BUNDLE={choices.ca_bundle}: there is no such file")
+    (root / BUILD).mkdir(exist_ok=True)
+    with locked(root / BUILD / "images.lock"):
+        return _make(choices, root)
+
+
+def _make(choices: Choices, root: Path) -> int:
     engine = find_engine()
     base = choices.base or pinned_base(root)
     ensure_base(engine, base)
