@@ -22,12 +22,12 @@ def run_recipe(recipe: str | None, overrides: list[str], into: Path) -> dict[str
     """Ingest … evaluate by the Python door. Returns the report's metrics with `train_seconds`."""
     into.mkdir(parents=True, exist_ok=True)
     settled = resolve(recipe, overrides, ROOT, into)
-    seconds = {step.__name__: _run(step, settled, into) for step in (ingest, preprocess, train, evaluate)}
+    seconds = {step.__name__: run_step(step, settled, into) for step in (ingest, preprocess, train, evaluate)}
     figures: dict[str, Any] = json.loads((into / "report" / "metrics.json").read_text())
     return figures | {"train_seconds": seconds["train"]}
 
 
-def _run(step: Step, settled: Resolved, into: Path) -> float:
+def run_step(step: Step, settled: Resolved, into: Path) -> float:
     """The step on its inputs in `into`, without views; returns its seconds."""
     contract = contract_of(step)
     ports = {name: None if port.direction == "view" else into / name for name, port in contract.ports.items()}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,34 +13,79 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from retrainer.errors import UserError
+from retrainer.evaluation.answers import Answers, answers
 from retrainer.evaluation.compare import compare
-from retrainer.registry.gate import ASSUMED_DISCORDANT_SHARE, judge
+from retrainer.evaluation.evidence import Evidence, SliceFigure
+from retrainer.evaluation.noninferiority import noninferiority_p_value
+from retrainer.evaluation.paired_bootstrap import FEWEST_TELLING, bootstrap_test
+from retrainer.registry.contest import ASSUMED_DISCORDANT_SHARE
+from retrainer.registry.gate import Verdict, judge
+from retrainer.registry.rules import Rule
 from retrainer.settings import Gate
 
 OPEN = Gate(beat_majority=False)
+NOT_WORSE = Gate(beat_majority=False, policy="not-worse", margin=0.05)
+LABELS = ("no", "yes")
 
 
-def answers(right: int, rows: int) -> np.ndarray:
-    """The first `right` of `rows` answers are right."""
-    return np.arange(rows) < right
+def told(correct: np.ndarray) -> Answers:
+    """Answers to rows that are all `yes`, sure of what they say."""
+    sure = np.where(correct[:, None], [0.1, 0.9], [0.9, 0.1])
+    return answers(sure, LABELS, [["yes"]] * len(correct), False)
 
 
-def pair(better: int, worse: int, both: int) -> tuple[np.ndarray, np.ndarray]:
+def right(count: int, rows: int) -> np.ndarray:
+    """The first `count` of `rows` answers are right."""
+    return np.arange(rows) < count
+
+
+def pair(better: int, worse: int, both: int, **more: Any) -> Evidence:
     """Candidate and champion that differ on `better + worse` rows."""
     candidate = np.array([True] * better + [False] * worse + [True] * both)
     champion = np.array([False] * better + [True] * worse + [True] * both)
-    return candidate, champion
+    return Evidence(told(candidate), told(champion), **more)
+
+
+def rule(verdict: Verdict, name: str) -> Rule:
+    (found,) = [one for one in verdict.rules if one.name == name]
+    return found
 
 
 @settings(deadline=None)
 @given(better=st.integers(0, 300), worse=st.integers(0, 300))
 def test_the_p_value_is_the_exact_binomial_one(better: int, worse: int) -> None:
-    verdict = judge(OPEN, *pair(better, worse, both=5))
+    verdict = judge(OPEN, pair(better, worse, both=5))
     discordant = better + worse
     exact = binomtest(better, discordant, 0.5, alternative="greater").pvalue if discordant else 1.0
     assert verdict.p_value == pytest.approx(exact, rel=1e-9, abs=1e-300)
     assert (verdict.better, verdict.worse) == (better, worse)
     assert verdict.verdict == ("champion" if exact <= OPEN.alpha else "challenger")
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    better=st.integers(0, 60),
+    worse=st.integers(0, 60),
+    both=st.integers(1, 200),
+    gate=st.sampled_from([OPEN, NOT_WORSE, NOT_WORSE.model_copy(update={"margin": 0.2})]),
+)
+def test_one_more_row_that_is_better_never_turns_a_promotion_into_a_refusal(
+    better: int, worse: int, both: int, gate: Gate
+) -> None:
+    before = judge(gate, pair(better, worse, both))
+    assert 0 <= (before.p_value or 0) <= 1
+    if before.verdict == "champion":
+        assert judge(gate, pair(better + 1, worse, both - 1)).verdict == "champion"
+        assert judge(gate, pair(better + 1, worse, both)).verdict == "champion"
+        assert judge(gate, pair(better, max(0, worse - 1), both + 1)).verdict == "champion"
+
+
+@settings(deadline=None)
+@given(better=st.integers(0, 200), worse=st.integers(0, 200))
+def test_of_two_models_at_most_one_is_better(better: int, worse: int) -> None:
+    forth, back = judge(OPEN, pair(better, worse, 5)), judge(OPEN, pair(worse, better, 5))
+    assert "challenger" in (forth.verdict, back.verdict)
+    assert forth.difference == pytest.approx(-(back.difference or 0))
 
 
 @pytest.mark.parametrize(("rows", "discordant"), [(60, 0.3), (500, 0.1), (500, 0.5)])
@@ -57,73 +104,305 @@ def test_an_equal_model_is_rarely_promoted(rows: int, discordant: float, alpha: 
     assert promoted / trials <= alpha + 3 * np.sqrt(alpha * (1 - alpha) / trials)
 
 
-def test_a_gain_of_the_smallest_difference_is_found_as_often_as_promised() -> None:
-    rows, discordant = 400, 0.2
-    gate = Gate(alpha=0.05, power=0.8, beat_majority=False)
+@pytest.mark.parametrize(("gate", "share"), [(OPEN, 0.2), (NOT_WORSE, 0.1)])
+def test_the_smallest_difference_is_found_as_often_as_promised(gate: Gate, share: float) -> None:
+    rows, half = 400, round(400 * share / 2)
+    difference = judge(gate, pair(half, half, rows - 2 * half)).smallest_difference
+    assert difference is not None and (difference > 0 or gate is NOT_WORSE)
+    favour = (1 + difference / share) / 2
     draw = np.random.default_rng(1)
-    difference = judge(gate, *pair(40, 40, both=320)).smallest_difference
-    assert difference is not None
-    favour = (1 + difference / discordant) / 2
-    found = 0
-    for _ in range(1000):
-        differ, wins = draw.random(rows) < discordant, draw.random(rows) < favour
-        found += compare(np.where(differ, wins, True), np.where(differ, ~wins, True)).p_value <= gate.alpha
-    assert found / 1000 == pytest.approx(gate.power, abs=0.05)
+    found, trials = 0, 600
+    for _ in range(trials):
+        discordant = draw.binomial(rows, share)
+        better = draw.binomial(discordant, favour)
+        worse = discordant - better
+        if gate is OPEN:
+            p_value = compare(right(better, rows), ~right(rows - worse, rows)).p_value
+        else:
+            p_value = noninferiority_p_value(rows, better, worse, gate.margin)
+        found += p_value <= gate.alpha
+    assert found / trials == pytest.approx(gate.power, abs=0.06)
 
 
 def test_the_first_model_is_champion_when_the_floors_hold() -> None:
-    verdict = judge(Gate(), answers(90, 100), majority=answers(50, 100))
+    verdict = judge(Gate(), Evidence(told(right(90, 100)), majority=right(50, 100)))
     assert verdict.verdict == "champion"
     assert verdict.reasons == ("there is no champion yet",)
-    assert (verdict.p_value, verdict.better, verdict.worse) == (None, None, None)
+    assert (verdict.p_value, verdict.better, verdict.worse, verdict.difference) == (None,) * 4
+    assert (verdict.rows, verdict.compared_rows, verdict.left_out) == (100, 0, 0)
     assert verdict.discordant_assumed
     assert verdict.discordant_share == ASSUMED_DISCORDANT_SHARE
+    assert [(one.name, one.passed) for one in verdict.rules] == [
+        ("comparison", True),
+        ("beats the commonest class", True),
+    ]
 
 
 def test_a_better_model_replaces_the_champion() -> None:
-    verdict = judge(OPEN, *pair(20, 4, both=76))
+    verdict = judge(OPEN, pair(20, 4, both=76))
     assert verdict.verdict == "champion"
     assert verdict.reasons[0].startswith("better than the champion: of 100 rows it alone has 20 right")
     assert "≤ 0.05" in verdict.reasons[0]
     assert not verdict.discordant_assumed
     assert verdict.discordant_share == 0.24
+    (only,) = verdict.rules
+    assert only == Rule("comparison", "gate.policy", verdict.p_value, 0.05, True, verdict.reasons[0])
 
 
 def test_a_model_that_may_be_better_by_luck_does_not() -> None:
-    verdict = judge(OPEN, *pair(8, 4, both=88))
+    verdict = judge(OPEN, pair(8, 4, both=88))
     assert verdict.accuracy > 0.95
     assert verdict.verdict == "challenger"
     assert verdict.reasons[0].startswith("not shown to be better than the champion")
     assert "> 0.05" in verdict.reasons[0]
 
 
+def test_rows_without_any_difference_show_nothing_better() -> None:
+    verdict = judge(OPEN, pair(0, 0, both=100))
+    assert (verdict.verdict, verdict.p_value) == ("challenger", 1.0)
+
+
+def test_not_worse_lets_an_equal_model_pass_where_better_does_not() -> None:
+    evidence = pair(10, 11, both=979)
+    assert judge(OPEN, evidence).verdict == "challenger"
+    verdict = judge(NOT_WORSE, evidence)
+    assert (verdict.verdict, verdict.policy, verdict.margin) == ("champion", "not-worse", 0.05)
+    assert verdict.reasons[0].startswith(
+        "worse than the champion by less than 0.05, if at all: of 1,000 rows"
+    )
+    assert verdict.p_value == noninferiority_p_value(1000, 10, 11, 0.05)
+
+
+def test_not_worse_refuses_what_may_be_worse() -> None:
+    verdict = judge(NOT_WORSE, pair(4, 8, both=88))
+    assert verdict.verdict == "challenger"
+    assert verdict.reasons[0].startswith("may be worse than the champion by 0.05 or more: of 100 rows")
+
+
+@pytest.mark.parametrize("policy", ["better", "not-worse"])
+def test_few_rows_promote_nothing(policy: str) -> None:
+    gate = Gate(beat_majority=False, policy=policy)  # type: ignore[arg-type]
+    for better in range(5):
+        assert judge(gate, pair(better, 0, both=4 - better)).verdict == "challenger"
+
+
+def models(rows: int, skill: tuple[float, float], seed: int = 0, several: bool = False) -> Evidence:
+    """Two models of three classes, noisy in their own ways."""
+    draw = np.random.default_rng(seed)
+    names = ("a", "b", "c")
+    truth = draw.integers(0, 3, rows)
+    logits = draw.normal(size=(2, rows, 3))
+    logits[:, np.arange(rows), truth] += np.array(skill)[:, None]
+    shares = 1 / (1 + np.exp(-logits)) if several else np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    first, second = (answers(one, names, [[names[n]] for n in truth], several) for one in shares)
+    return Evidence(first, second)
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["single", "multi"])
+@pytest.mark.parametrize("metric", ["macro_f1", "micro_f1", "log_loss"])
+@pytest.mark.parametrize("policy", ["better", "not-worse"])
+def test_other_metrics_are_compared_by_the_bootstrap(metric: str, several: bool, policy: str) -> None:
+    gate = Gate(beat_majority=False, metric=metric, policy=policy, margin=0.05)  # type: ignore[arg-type]
+    good, bad = (judge(gate, models(400, skill, several=several)) for skill in ((3, 1), (1, 3)))
+    assert (good.verdict, bad.verdict) == ("champion", "challenger")
+    assert (good.difference or 0) > 0.05 > -0.05 > (bad.difference or 0)
+    title = metric.replace("_", " ").replace("f1", "F1")
+    assert f"champion in {title}" in good.reasons[0] and "on 400 rows (p = 0.00025 ≤ 0.05)" in good.reasons[0]
+    assert good.smallest_difference is not None
+    assert good == judge(gate, models(400, (3, 1), several=several))
+
+
+def test_multi_label_accuracy_is_the_exact_set() -> None:
+    evidence = models(400, (3, 1), several=True)
+    verdict = judge(OPEN, evidence)
+    assert evidence.champion is not None
+    better = int((evidence.candidate.correct & ~evidence.champion.correct).sum())
+    assert verdict.better == better > 0
+    assert verdict.accuracy == evidence.candidate.correct.mean()
+
+
+@pytest.mark.parametrize("policy", ["better", "not-worse"])
+def test_the_bootstrap_needs_rows_that_tell_the_two_apart(policy: str) -> None:
+    gate = Gate(beat_majority=False, metric="macro_f1", policy=policy)  # type: ignore[arg-type]
+    few = judge(gate, pair(FEWEST_TELLING - 1, 0, both=2000))
+    assert (few.verdict, few.p_value, few.smallest_difference) == ("challenger", 1.0, None)
+    assert f"of which 9 tell the two apart; {FEWEST_TELLING} are needed to judge" in few.reasons[0]
+    assert judge(gate, pair(FEWEST_TELLING, 0, both=2000)).verdict == "champion"
+
+
+def test_rows_that_the_champion_was_trained_on_are_left_out() -> None:
+    fair = np.array([True] * 24 + [True] * 36 + [False] * 40)
+    verdict = judge(OPEN, pair(20, 4, both=76, fair=fair))
+    assert (verdict.rows, verdict.compared_rows, verdict.left_out) == (100, 60, 40)
+    assert verdict.reasons[1] == "40 of 100 test rows are not compared: the champion was trained on them"
+    # Its memory of the rows where it is right must not save it, nor those where it is wrong bring it down.
+    remembered = judge(OPEN, pair(8, 30, both=62, fair=np.arange(100) < 8))
+    assert (remembered.verdict, remembered.better, remembered.worse) == ("champion", 8, 0)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
+@pytest.mark.parametrize("policy", ["better", "not-worse"])
+def test_when_all_rows_are_left_out_nothing_is_promoted(policy: str, metric: str) -> None:
+    gate = Gate(beat_majority=False, policy=policy, metric=metric)  # type: ignore[arg-type]
+    verdict = judge(gate, pair(50, 0, both=50, fair=np.zeros(100, bool)))
+    assert (verdict.verdict, verdict.compared_rows, verdict.left_out) == ("challenger", 0, 100)
+    assert verdict.reasons == ("the champion was trained on all 100 test rows, so nothing can be compared",)
+    assert not rule(verdict, "comparison").passed
+
+
+@pytest.mark.parametrize("policy", ["better", "not-worse"])
+def test_a_champion_that_cannot_be_asked_stays(policy: str) -> None:
+    gate = Gate(beat_majority=False, policy=policy)  # type: ignore[arg-type]
+    verdict = judge(gate, Evidence(told(right(90, 100)), incomparable="it reads images"))
+    assert verdict.verdict == "challenger"
+    assert verdict.reasons == ("the champion cannot be compared on these rows: it reads images",)
+
+
+def test_new_rows_are_compared_for_information() -> None:
+    new = np.arange(100) < 22
+    verdict = judge(OPEN, pair(20, 4, both=76, new=new))
+    assert verdict.new_rows is not None
+    assert (verdict.new_rows.rows, verdict.new_rows.better, verdict.new_rows.worse) == (22, 20, 2)
+    assert verdict.reasons[1].startswith(
+        "the test set changed: 22 of 100 rows are new since the champion was judged; on these it alone has "
+        "20 right, the champion alone 2 (p = "
+    )
+    fair = judge(OPEN, pair(20, 4, both=76, new=new, fair=np.arange(100) >= 10))
+    assert fair.new_rows is not None and fair.new_rows.rows == 12
+    assert "on 12 of these, where it was not trained, it alone has 10 right" in fair.reasons[2]
+    unfair = judge(OPEN, pair(20, 4, both=76, new=new, fair=~new))
+    assert unfair.new_rows is None and unfair.reasons[2].endswith("since the champion was judged")
+    assert judge(OPEN, pair(20, 4, both=76, new=np.zeros(100, bool))).new_rows is None
+
+
+def test_the_uses_of_the_test_set_are_counted() -> None:
+    verdict = judge(OPEN, pair(20, 4, both=76, test_uses=12))
+    assert verdict.test_uses == 12
+    assert verdict.false_promotion == pytest.approx(1 - 0.95**12)
+    assert verdict.reasons[1].startswith("these test rows have judged 12 models: ")
+    assert "an equal one was promoted with a chance of up to 46%" in verdict.reasons[1]
+    not_worse = judge(NOT_WORSE, pair(20, 4, both=76, test_uses=12))
+    assert "one worse by 0.05 was promoted with a chance of up to 46%" in not_worse.reasons[1]
+
+
 def test_the_champion_stays_champion_whatever_the_floors_say() -> None:
-    gate = Gate(min_accuracy=0.99)
-    same = answers(90, 100)
-    verdict = judge(gate, same, same, majority=answers(50, 100), is_champion=True)
+    evidence = Evidence(told(right(90, 100)), majority=right(50, 100), is_champion=True)
+    verdict = judge(Gate(min_accuracy=0.99), evidence)
     assert verdict.verdict == "champion"
     assert verdict.reasons[-1] == "it is the champion already"
+    assert not rule(verdict, "accuracy").passed
+
+
+REGIONS = (
+    SliceFigure("region", "north", 60, 0.95, 0.9, 1.0),
+    SliceFigure("region", "south", 30, 0.80, 0.6, 0.9),
+    SliceFigure("region", "east", 29, 0.10, 0.0, 0.3),
+)
+# A bound that the evidence below meets, one that it does not, the rule's name, the reason of its refusal.
+RULES = [
+    ("min_accuracy", 0.9, 0.95, "accuracy", r"accuracy 0\.9000 is below gate\.min_accuracy = 0\.95"),
+    (
+        "slice_floors", {"region": 0.8}, {"region": 0.81}, "region = south",
+        r"accuracy on the 30 rows with region = south 0\.8000 is below gate\.slice_floors\.region = 0\.81",
+    ),
+    (
+        "max_calibration_error", 0.05, 0.04, "calibration error",
+        r"calibration error 0\.0500 is above gate\.max_calibration_error = 0\.04",
+    ),
+    ("max_latency_ms", 20, 19, "latency", r"latency 20 ms a row is above gate\.max_latency_ms = 19"),
+    ("max_model_mb", 7.5, 7.4, "model size", r"model size 7\.5 MB is above gate\.max_model_mb = 7\.4"),
+]  # fmt: skip
+MEASURED = Evidence(
+    told(right(90, 100)), slices=REGIONS, calibration_error=0.05, latency_ms=20.0, model_mb=7.5
+)
+
+
+@pytest.mark.parametrize(("setting", "met", "unmet", "name", "reason"), RULES)
+def test_every_rule_passes_at_its_bound_and_refuses_beyond(
+    setting: str, met: Any, unmet: Any, name: str, reason: str
+) -> None:
+    passing = judge(Gate(beat_majority=False, **{setting: met}), MEASURED)
+    assert passing.verdict == "champion" and passing.reasons == ("there is no champion yet",)
+    assert rule(passing, name).passed
+    refused = judge(Gate(beat_majority=False, **{setting: unmet}), MEASURED)
+    assert refused.verdict == "challenger"
+    found = rule(refused, name)
+    assert (
+        not found.passed and re.fullmatch(reason, found.note) and found.setting.startswith(f"gate.{setting}")
+    )
+    assert refused.reasons == (found.note, "there is no champion yet")
+    assert found.bound == (unmet if isinstance(unmet, float | int) else unmet["region"])
+
+
+def test_a_better_model_that_misses_a_floor_is_refused() -> None:
+    verdict = judge(Gate(beat_majority=False, min_accuracy=0.97), pair(20, 4, both=76))
+    assert verdict.verdict == "challenger" and rule(verdict, "comparison").passed
+
+
+def test_a_rule_that_is_off_leaves_no_entry() -> None:
+    assert [one.name for one in judge(OPEN, MEASURED).rules] == ["comparison"]
+
+
+def test_every_large_value_of_a_slice_is_judged_and_a_small_one_is_not() -> None:
+    verdict = judge(Gate(beat_majority=False, slice_floors={"region": 0.5}), MEASURED)
+    judged = [one for one in verdict.rules if one.setting == "gate.slice_floors.region"]
+    assert [(one.name, one.value) for one in judged] == [("region = north", 0.95), ("region = south", 0.8)]
+    small = judge(Gate(beat_majority=False, slice_floors={"region": 0.99}, slice_rows=61), MEASURED)
+    assert small.verdict == "champion"
+    assert rule(small, "region").note == "no value of region has gate.slice_rows = 61 rows, so none is judged"
 
 
 @pytest.mark.parametrize(
-    ("gate", "reason"),
+    ("name", "setting"), [("beats the commonest class", "majority"), ("beats the baseline", "baseline")]
+)
+def test_a_model_must_beat_what_costs_nothing(name: str, setting: str) -> None:
+    gate = Gate(**{"beat_majority": False, f"beat_{setting}": True})  # type: ignore[arg-type]
+    for rights, passed in ((70, True), (90, False)):
+        verdict = judge(gate, replace(MEASURED, **{setting: right(rights, 100)}))
+        found = rule(verdict, name)
+        assert (found.passed, verdict.verdict == "champion") == (passed, passed)
+        assert found.value == compare(right(90, 100), right(rights, 100)).p_value
+    assert re.search(rf"not shown to beat .*p = 1 > 0\.05; gate\.beat_{setting}\)", verdict.reasons[0])
+
+
+@pytest.mark.parametrize(
+    ("gate", "message"),
     [
-        (Gate(min_accuracy=0.95), r"accuracy 0\.9000 is below gate\.min_accuracy = 0\.95"),
-        (Gate(), r"not shown to beat always answering the commonest class .*gate\.beat_majority"),
-        (Gate(beat_baseline=True), r"not shown to beat the cheap baseline .*gate\.beat_baseline"),
+        ({"beat_baseline": True}, r"gate\.beat_baseline needs .* set evaluation\.baseline: true"),
+        ({"max_latency_ms": 5}, r"gate\.max_latency_ms needs the latency, which was not measured"),
+        ({"slice_floors": {"size": 0.5}}, r"gate\.slice_floors names 'size', .*the slices are region;"),
     ],
 )
-def test_below_a_floor_nothing_is_promoted(gate: Gate, reason: str) -> None:
-    same = answers(90, 100)
-    verdict = judge(gate, same, majority=same, baseline=same)
-    assert verdict.verdict == "challenger"
-    assert any(re.search(reason, said) for said in verdict.reasons)
+def test_a_rule_without_its_figures_says_what_to_set(gate: dict[str, Any], message: str) -> None:
+    evidence = replace(MEASURED, latency_ms=None)
+    with pytest.raises(UserError, match=message):
+        judge(Gate(**{"beat_majority": False, **gate}), evidence)
 
 
-def test_a_floor_without_its_figures_says_what_to_set() -> None:
-    with pytest.raises(UserError, match=r"gate\.beat_baseline needs .* set evaluation\.baseline: true"):
-        judge(Gate(beat_baseline=True), answers(9, 10), majority=answers(5, 10))
+def test_a_floor_of_a_slice_where_there_are_none_says_so() -> None:
+    with pytest.raises(
+        UserError, match=r"names 'size', which is no slice, there are none; see evaluation\.s"
+    ):
+        judge(Gate(slice_floors={"size": 0.5}, beat_majority=False), Evidence(told(right(9, 10))))
 
 
 def test_too_few_rows_are_told() -> None:
-    assert judge(OPEN, answers(3, 3)).smallest_difference is None
+    assert judge(OPEN, Evidence(told(right(3, 3)))).smallest_difference is None
+    assert judge(Gate(beat_majority=False, metric="log_loss"), MEASURED).smallest_difference is None
+
+
+def test_a_verdict_is_plain_data() -> None:
+    import json
+
+    gate = Gate(beat_majority=False, min_accuracy=0.5, slice_floors={"region": 0.5})
+    verdict = judge(gate, replace(pair(20, 4, both=76, new=np.arange(100) < 22), slices=REGIONS))
+    assert json.loads(json.dumps(asdict(verdict)))["rules"][1]["name"] == "accuracy"
+
+
+def test_the_bootstrap_is_seeded_and_both_models_are_drawn_together() -> None:
+    evidence = models(300, (2, 2), seed=4)
+    assert evidence.champion is not None
+    found = bootstrap_test("macro_f1", evidence.candidate, evidence.champion)
+    assert found == bootstrap_test("macro_f1", evidence.candidate, evidence.champion)
+    same = bootstrap_test("log_loss", evidence.candidate, evidence.candidate, margin=0.1)
+    assert (same.gain, same.standard_error, same.p_value) == (0, 0, 1)

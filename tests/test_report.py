@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ from PIL import Image
 from retrainer.evaluation.answers import Answers, answers
 from retrainer.evaluation.baselines import Baseline, majority
 from retrainer.evaluation.classes import MOST_IN_MATRIX, matrix
-from retrainer.evaluation.evaluate import _gate_figures, _judge
+from retrainer.evaluation.evaluate import _evidence, _gate_figures
 from retrainer.evaluation.metrics import measure
 from retrainer.evaluation.mistakes import MOST, mistakes
 from retrainer.evaluation.report import render
 from retrainer.evaluation.rivals import Champion, Rescored, baseline_figures, champion_figures
 from retrainer.evaluation.summary import WIDTH, closing_table
 from retrainer.formats.dataset import IMAGE
+from retrainer.registry.gate import judge
 from retrainer.settings import Evaluation, Gate
 
 QUICK = Evaluation(resamples=100)
@@ -65,7 +67,8 @@ def report_of(told: Answers, champion: Rescored | None = None, name: str = "a mo
     )
     baselines = [first, equal]
     held = None if champion is None else Champion("3", "c" * 64, Path("nowhere"))
-    verdict = _judge(Gate(), told, champion, baselines, same=False)
+    measured = measure(told, QUICK)
+    verdict = judge(Gate(), _evidence(told, champion, baselines, False, measured))
     return {
         "name": name,
         "start": "mlp · scratch",
@@ -75,7 +78,7 @@ def report_of(told: Answers, champion: Rescored | None = None, name: str = "a mo
         "labels": list(told.labels),
         "rows": told.rows,
         "confidence": 0.95,
-        **measure(told, QUICK),
+        **measured,
         "baselines": {one.name: baseline_figures(one, told, QUICK) for one in baselines},
         "no_baseline": "",
         "champion": champion_figures(held, champion, told),
@@ -149,7 +152,11 @@ def test_the_page_needs_nothing_from_outside() -> None:
 
 def test_it_says_everything() -> None:
     told = told_of(("cat", "dog", "emu"))
-    worse = Rescored(~told.correct, report_of(told)["metrics"], "it does not know 'emu': 9 rows are wrong")
+    worse = Rescored(
+        replace(told, correct=~told.correct),
+        report_of(told)["metrics"],
+        "it does not know 'emu': 9 rows are wrong",
+    )
     report = report_of(told, champion=worse)
     page = Page(render(report, HISTORY, mistakes(texts_of(told), told, ("text",))))
     wanted = [
@@ -274,7 +281,9 @@ def test_the_closing_table_fits_a_terminal_and_says_it_in_words(several: bool) -
         ("a", "a very long label that is much longer than any column can be, and on"), several=several
     )
     worse = Rescored(
-        ~told.correct, report_of(told)["metrics"], "it does not know 'x': 5 rows are wrong for it"
+        replace(told, correct=~told.correct),
+        report_of(told)["metrics"],
+        "it does not know 'x': 5 rows are wrong for it",
     )
     report = report_of(told, champion=worse)
     table = closing_table(report, REGISTRATION, Path("runs/sentiment-minilm/report/report.html"))
@@ -297,7 +306,7 @@ def test_the_closing_table_fits_a_terminal_and_says_it_in_words(several: bool) -
 
 def test_a_challenger_is_told_beside_the_champion_that_stays() -> None:
     told = told_of(("a", "b"))
-    report = report_of(told, champion=Rescored(told.correct, report_of(told)["metrics"], ""))
+    report = report_of(told, champion=Rescored(told, report_of(told)["metrics"], ""))
     registration = REGISTRATION | {
         "alias": "challenger",
         "champion": {"version": "3", "model_sha256": "c" * 64},

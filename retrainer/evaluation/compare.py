@@ -8,6 +8,7 @@ Source: McNemar, Psychometrika 12 (1947), 153–157.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -16,6 +17,9 @@ import numpy as np
 # Beyond so many standard deviations a binomial count is ignored when powers are summed.
 _FAR = 8.0
 _BISECTIONS = 24
+
+# Numbers of discordant rows [C] → how many of them must favour the candidate; one too many: it cannot be.
+Critical = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -62,32 +66,48 @@ def smallest_difference(rows: int, discordant_share: float, alpha: float, power:
     """The smallest gain in accuracy that the test above finds with probability `power` on so many rows.
 
     `discordant_share` is the share of rows where exactly one of two such models is right, as observed on a
-    pair; a gain larger than it needs (and gets) more such rows. The power is the exact one, summed over the
-    number of discordant rows. None: these rows are too few to find any gain at level `alpha`.
+    pair; a gain larger than it needs (and gets) more such rows. None: these rows are too few to find any gain
+    at level `alpha`.
     """
-    if _power(rows, discordant_share, 1.0, alpha) < power:
+    return detectable(rows, discordant_share, power, lambda counts: _critical(counts, alpha), 0.0)
+
+
+def detectable(
+    rows: int, discordant_share: float, power: float, critical: Critical, least: float
+) -> float | None:
+    """The smallest difference in accuracy from `least` on that a paired test finds with probability `power`.
+
+    `critical` is the test: numbers of discordant rows [C] → how many of them must favour the candidate. The
+    power is the exact one, summed over the number of discordant rows. None: not even the largest is found.
+    """
+    if _power(rows, discordant_share, 1.0, critical) < power:
         return None
-    low, high = 0.0, 1.0
+    low, high = least, 1.0
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        enough = _power(rows, discordant_share, middle, alpha) >= power
+        enough = _power(rows, discordant_share, middle, critical) >= power
         low, high = (low, middle) if enough else (middle, high)
     return high
 
 
-def _power(rows: int, discordant_share: float, difference: float, alpha: float) -> float:
-    """Probability that the test at level `alpha` sees a gain of `difference` in accuracy."""
+def plausible_counts(rows: int, low: float, high: float) -> np.ndarray:
+    """All numbers of rows that can be met, but for a vanishing chance, where a share low..high is drawn."""
+    down, up = (_FAR * np.sqrt(rows * share * (1 - share)) + 1 for share in (low, high))
+    return np.arange(max(0, int(rows * low - down)), min(rows, int(rows * high + up)) + 1)
+
+
+def _power(rows: int, discordant_share: float, difference: float, critical: Critical) -> float:
+    """Probability that the test sees a true `difference` in accuracy."""
     from scipy.special import bdtr, bdtrc
 
-    share = min(1.0, max(discordant_share, difference))
+    share = min(1.0, max(discordant_share, abs(difference)))
     if share == 0.0:
-        return 0.0
-    spread = _FAR * np.sqrt(rows * share * (1 - share)) + 1
-    counts = np.arange(max(0, int(rows * share - spread)), min(rows, int(rows * share + spread)) + 1)
+        return float(critical(np.zeros(1, dtype=np.int64))[0] == 0)
+    counts = plausible_counts(rows, share, share)
     below = bdtr(counts[0] - 1, rows, share) if counts[0] else 0.0
     chance = np.diff(bdtr(counts, rows, share), prepend=below)
     favour = min(1.0, (1 + difference / share) / 2)
-    return float(np.sum(chance * bdtrc(_critical(counts, alpha) - 1, counts, favour)))
+    return float(np.sum(chance * bdtrc(critical(counts) - 1, counts, favour)))
 
 
 def _critical(counts: np.ndarray, alpha: float) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from retrainer.errors import UserError
 from retrainer.evaluation.answers import Answers
 from retrainer.evaluation.baselines import Baseline
+from retrainer.evaluation.evidence import Evidence
 from retrainer.evaluation.metrics import measure
 from retrainer.evaluation.mistakes import mistakes
 from retrainer.evaluation.report import render
@@ -70,14 +71,15 @@ def evaluate_model(
     rescored = None
     if champion is not None and not same:
         rescored = rescore(champion, test, told.multi_label, device, evaluation)
-    verdict = _judge(gate, told, rescored, baselines, same)
+    measured = measure(told, evaluation)
+    verdict = judge(gate, _evidence(told, rescored, baselines, same, measured))
     report = {
         "name": name,
         **_about_model(model, predictor),
         "dataset_sha256": data.content_sha256,
         "rows": told.rows,
         "confidence": evaluation.confidence,
-        **measure(told, evaluation),
+        **measured,
         "baselines": {one.name: baseline_figures(one, told, evaluation) for one in baselines},
         "no_baseline": missing,
         "champion": champion_figures(champion, rescored, told),
@@ -107,25 +109,27 @@ def _test_rows(data: Dataset) -> pa.Table:
     return test
 
 
-def _judge(
-    gate: Gate, told: Answers, rescored: Rescored | None, baselines: list[Baseline], same: bool
-) -> Verdict:
-    """The gate's verdict; challenger when there is a champion that cannot be compared."""
+def _evidence(
+    told: Answers, rescored: Rescored | None, baselines: list[Baseline], same: bool, measured: dict[str, Any]
+) -> Evidence:
     correct = {"majority" if one.name == "majority" else "linear": one.answers.correct for one in baselines}
-    champion = rescored.correct if rescored else None
-    verdict = judge(
-        gate, told.correct, champion, correct.get("majority"), correct.get("linear"), is_champion=same
+    return Evidence(
+        candidate=told,
+        champion=rescored.answers if rescored else None,
+        incomparable=rescored.note if rescored and rescored.answers is None else "",
+        majority=correct.get("majority"),
+        baseline=correct.get("linear"),
+        is_champion=same,
+        calibration_error=measured["metrics"]["calibration_error"]["value"],
     )
-    if rescored is None or champion is not None:
-        return verdict
-    # The gate's last reason speaks of the champion, and saw none.
-    reasons = (*verdict.reasons[:-1], f"the champion cannot be compared on these rows: {rescored.note}")
-    return replace(verdict, verdict="challenger", reasons=reasons)
 
 
 def _gate_figures(verdict: Verdict, champion: Champion | None) -> dict[str, Any]:
     judged = {"version": champion.version, "model_sha256": champion.model_sha256} if champion else None
-    return asdict(verdict) | {"reasons": list(verdict.reasons), "champion": judged}
+    figures = {
+        name: list(value) if isinstance(value, tuple) else value for name, value in asdict(verdict).items()
+    }
+    return figures | {"champion": judged}
 
 
 def _about_model(model: Path, predictor: Predictor) -> dict[str, Any]:

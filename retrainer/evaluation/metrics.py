@@ -45,7 +45,7 @@ def headline(answers: Answers, settings: Evaluation) -> dict[str, Figure]:
     share = wilson(int(answers.correct.sum()), answers.rows, settings.confidence)
     labels = len(answers.labels)
     blocks = blocks_of(answers.rows, settings.seed)
-    parts = [_counts(answers, blocks), _losses(answers, blocks), _gaps(answers, blocks)]
+    parts = [class_counts(answers, blocks), log_losses(answers, blocks), _gaps(answers, blocks)]
 
     def statistics(totals: np.ndarray) -> dict[str, np.ndarray]:
         right, given, support = (totals[:, labels * i : labels * (i + 1)] for i in range(3))
@@ -66,7 +66,7 @@ def headline(answers: Answers, settings: Evaluation) -> dict[str, Figure]:
 
 
 def per_class(answers: Answers) -> list[dict[str, Any]]:
-    right, given, support = np.split(_counts(answers, np.zeros(answers.rows, dtype=np.int64))[0], 3)
+    right, given, support = np.split(class_counts(answers, np.zeros(answers.rows, dtype=np.int64))[0], 3)
     table = []
     for index, label in enumerate(answers.labels):
         hits, predicted, rows = int(right[index]), int(given[index]), int(support[index])
@@ -93,7 +93,7 @@ def _cells(answers: Answers) -> list[list[int]]:
     return [[int(p) // labels, int(p) % labels, int(n)] for p, n in zip(pairs, counts, strict=True)]
 
 
-def _counts(answers: Answers, blocks: np.ndarray) -> np.ndarray:
+def class_counts(answers: Answers, blocks: np.ndarray) -> np.ndarray:
     """Rows right, given and having each label, per block: [B, 3K]."""
     labels = len(answers.labels)
     if answers.multi_label:
@@ -108,7 +108,7 @@ def _counts(answers: Answers, blocks: np.ndarray) -> np.ndarray:
     return np.concatenate([right, tally(answers.decided, None), tally(answers.targets, None)], axis=1)
 
 
-def _losses(answers: Answers, blocks: np.ndarray) -> np.ndarray:
+def log_losses(answers: Answers, blocks: np.ndarray) -> np.ndarray:
     """Rows and their summed -ln(probability of the truth), per block: [B, 2]."""
     if answers.multi_label:
         truth = np.where(answers.targets, answers.probabilities, 1 - answers.probabilities)

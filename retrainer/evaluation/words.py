@@ -71,14 +71,29 @@ def not_beaten(report: Report) -> list[str]:
 
 
 def detectable(report: Report) -> str:
-    """The smallest gain that these rows can show, in a sentence."""
+    """The smallest difference that these rows can show, in a sentence."""
     gate = report["gate"]
-    smallest, rows = gate["smallest_difference"], report["rows"]
+    smallest, rows = gate["smallest_difference"], gate["compared_rows"] or report["rows"]
+    metric = TITLES[gate["metric"]]
+    if smallest is None and gate["metric"] != "accuracy":
+        return (
+            f"what difference in {metric} these rows show is not known before two models answer differently"
+        )
     if smallest is None:
         return f"{rows:,} test rows are too few to show that any model is better than another"
+    if gate["metric"] == "log_loss":
+        gain = f"{smallest:.4f} in log loss"
+    else:
+        gain = f"{100 * smallest:.1f} points in {metric}"
+    what = f"the smallest gain that {rows:,} test rows show"
+    if gate["policy"] == "not-worse":
+        what = f"the least true gain at which {rows:,} test rows show a model to be not worse"
+    return f"{gain} is {what} with probability {gate['power']:g}, {_given(gate)}"
+
+
+def _given(gate: dict[str, Any]) -> str:
+    """The spread between two models that a smallest difference supposes."""
+    if gate["metric"] != "accuracy":
+        return "as far as these two differ"
     share = f"on {100 * gate['discordant_share']:.3g}% of the rows only one of two models is right"
-    given = f"if {share}" if gate["discordant_assumed"] else f"as {share}"
-    return (
-        f"{100 * smallest:.1f} points in accuracy is the smallest gain that {rows:,} test rows show with "
-        f"probability {gate['power']:g}, {given}"
-    )
+    return f"if {share}" if gate["discordant_assumed"] else f"as {share}"

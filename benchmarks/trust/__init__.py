@@ -1,0 +1,1 @@
+"""What the promises of trust come to: the gate, duplicates, labels."""
