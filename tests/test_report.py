@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,11 @@ def report_of(told: Answers, champion: Rescored | None = None, name: str = "a mo
     }
 
 
+def opposite(told: Answers) -> Answers:
+    """Answers that are right where the others are wrong."""
+    return replace(told, correct=~told.correct)
+
+
 def texts_of(told: Answers, text: str = "some words") -> pa.Table:
     return pa.table(
         {
@@ -149,7 +155,7 @@ def test_the_page_needs_nothing_from_outside() -> None:
 
 def test_it_says_everything() -> None:
     told = told_of(("cat", "dog", "emu"))
-    worse = Rescored(~told.correct, report_of(told)["metrics"], "it does not know 'emu': 9 rows are wrong")
+    worse = Rescored(opposite(told), report_of(told)["metrics"], "it does not know 'emu': 9 rows are wrong")
     report = report_of(told, champion=worse)
     page = Page(render(report, HISTORY, mistakes(texts_of(told), told, ("text",))))
     wanted = [
@@ -297,7 +303,7 @@ def test_the_closing_table_fits_a_terminal_and_says_it_in_words(several: bool) -
 
 def test_a_challenger_is_told_beside_the_champion_that_stays() -> None:
     told = told_of(("a", "b"))
-    report = report_of(told, champion=Rescored(told.correct, report_of(told)["metrics"], ""))
+    report = report_of(told, champion=Rescored(told, report_of(told)["metrics"], ""))
     registration = REGISTRATION | {
         "alias": "challenger",
         "champion": {"version": "3", "model_sha256": "c" * 64},

@@ -112,7 +112,7 @@ def _judge(
 ) -> Verdict:
     """The gate's verdict; challenger when there is a champion that cannot be compared."""
     correct = {"majority" if one.name == "majority" else "linear": one.answers.correct for one in baselines}
-    champion = rescored.correct if rescored else None
+    champion = rescored.answers.correct if rescored and rescored.answers else None
     verdict = judge(
         gate, told.correct, champion, correct.get("majority"), correct.get("linear"), is_champion=same
     )

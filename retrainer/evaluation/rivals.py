@@ -46,9 +46,9 @@ class Champion:
 
 @dataclass(frozen=True)
 class Rescored:
-    """The champion on today's rows. `correct`: bool [N]; None when it can't be compared, `note` says why."""
+    """The champion on today's rows. `answers` is None when it cannot be compared; `note` says why."""
 
-    correct: np.ndarray | None
+    answers: Answers | None
     metrics: dict[str, Figure]
     note: str
 
@@ -76,7 +76,7 @@ def rescore(
         # Where the champion lies on this machine is nobody's matter.
         place = str(champion.directory)
         return Rescored(None, {}, str(error).replace(f"{place}/", "its ").replace(place, "it"))
-    return Rescored(told.correct, _compared(told, settings), _strangers(told, predictor.labels))
+    return Rescored(told, _compared(told, settings), _strangers(told, predictor.labels))
 
 
 def _strangers(told: Answers, known: tuple[str, ...]) -> str:
@@ -130,9 +130,9 @@ def champion_figures(
     if rescored is None:
         return known | {"same": True, "compared": False, "note": "it is this very model", "metrics": {}}
     about = known | {"same": False, "note": rescored.note, "metrics": rescored.metrics}
-    if rescored.correct is None:
+    if rescored.answers is None:
         return about | {"compared": False}
-    return about | {"compared": True} | _paired(compare(told.correct, rescored.correct))
+    return about | {"compared": True} | _paired(compare(told.correct, rescored.answers.correct))
 
 
 def _compared(told: Answers, settings: Evaluation) -> dict[str, Figure]:
