@@ -173,7 +173,8 @@ def test_the_same_inputs_give_the_same_bytes_and_name_no_place(
     again = tmp_path / "again"
     evaluate_model(*three, again, QUICK, Gate(), COMPUTE, None, "stripes")
     names = sorted(path.name for path in report.iterdir())
-    assert names == ["manifest.json", "metrics.json", "predictions.parquet", "report.html", "sample.parquet"]
+    files = ["manifest.json", "metrics.json", "model_card.md", "predictions.parquet", "report.html"]
+    assert names == [*files, "sample.parquet"]
     for name in names:
         content = (report / name).read_bytes()
         assert content == (again / name).read_bytes(), name

@@ -17,8 +17,10 @@ from PIL import Image
 
 from retrainer.evaluation.answers import Answers, answers
 from retrainer.evaluation.baselines import Baseline, majority
+from retrainer.evaluation.calibration import calibration_figures
 from retrainer.evaluation.classes import MOST_IN_MATRIX, matrix
 from retrainer.evaluation.evaluate import _gate_figures, _judge
+from retrainer.evaluation.evidence import Evidence
 from retrainer.evaluation.metrics import measure
 from retrainer.evaluation.mistakes import MOST, mistakes
 from retrainer.evaluation.report import render
@@ -66,7 +68,8 @@ def report_of(told: Answers, champion: Rescored | None = None, name: str = "a mo
     )
     baselines = [first, equal]
     held = None if champion is None else Champion("3", "c" * 64, Path("nowhere"))
-    verdict = _judge(Gate(), told, champion, baselines, same=False)
+    evidence = Evidence(told, champion and champion.answers, majority=first.answers.correct)
+    verdict = _judge(Gate(), evidence)
     return {
         "name": name,
         "start": "mlp · scratch",
@@ -80,6 +83,17 @@ def report_of(told: Answers, champion: Rescored | None = None, name: str = "a mo
         "baselines": {one.name: baseline_figures(one, told, QUICK) for one in baselines},
         "no_baseline": "",
         "champion": champion_figures(held, champion, told),
+        "data": {
+            "rows": {"test": told.rows},
+            "dropped": {},
+            "checks": [],
+            "max_length": None,
+            "cut_rows": None,
+        },
+        "slices": [],
+        "calibration": calibration_figures(told, 1.5),
+        "test_set": {"sha256": "f" * 64, "uses": 1, "champion": None},
+        "cost": {"latency_ms": None, "model_mb": 0.5},
         "gate": _gate_figures(verdict, held),
     }
 
@@ -280,7 +294,7 @@ def test_the_closing_table_fits_a_terminal_and_says_it_in_words(several: bool) -
         ("a", "a very long label that is much longer than any column can be, and on"), several=several
     )
     worse = Rescored(
-        ~told.correct, report_of(told)["metrics"], "it does not know 'x': 5 rows are wrong for it"
+        opposite(told), report_of(told)["metrics"], "it does not know 'x': 5 rows are wrong for it"
     )
     report = report_of(told, champion=worse)
     table = closing_table(report, REGISTRATION, Path("runs/sentiment-minilm/report/report.html"))

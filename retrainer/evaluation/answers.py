@@ -7,7 +7,7 @@ came later): both sets are laid side by side, so that such a row is wrong, and c
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,6 +35,11 @@ class Answers:
     @property
     def rows(self) -> int:
         return len(self.correct)
+
+    def only(self, chosen: np.ndarray) -> Answers:
+        """The answers to the chosen rows, bool [N]."""
+        parts = ("targets", "decided", "probabilities", "correct")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in parts})
 
     def names(self, row: int) -> list[str]:
         """The labels that the model gave to a row."""

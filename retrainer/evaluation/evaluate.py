@@ -11,24 +11,28 @@ import pyarrow.parquet as pq
 
 from retrainer.errors import UserError
 from retrainer.evaluation.answers import Answers
-from retrainer.evaluation.baselines import Baseline
+from retrainer.evaluation.data_facts import data_facts
+from retrainer.evaluation.evidence import Evidence
+from retrainer.evaluation.gather import gather
 from retrainer.evaluation.metrics import measure
 from retrainer.evaluation.mistakes import mistakes
+from retrainer.evaluation.model_card import model_card
+from retrainer.evaluation.overlap import JudgedOn, held_out
 from retrainer.evaluation.report import render
 from retrainer.evaluation.rivals import (
     Champion,
-    Rescored,
     ask,
     baseline_figures,
     champion_figures,
     fit_baselines,
     rescore,
+    without_known_rows,
 )
 from retrainer.evaluation.rows import answer_table, sample_table
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.files import whole_directory, write_json, write_text
 from retrainer.formats.model_files import HISTORY, SETTINGS, read_model
-from retrainer.formats.report import HTML, METRICS, PREDICTIONS, SAMPLE, seal_report
+from retrainer.formats.report import CARD, HTML, METRICS, PREDICTIONS, SAMPLE, seal_report
 from retrainer.registry.gate import Verdict, judge
 from retrainer.settings import Compute, Evaluation, Gate
 
@@ -49,12 +53,13 @@ def evaluate_model(
     compute: Compute,
     champion: Champion | None,
     name: str = "",
+    judged_on: JudgedOn = lambda _: (),
 ) -> dict[str, Any]:
     """Judges the model directory on the split `test` and writes the report to `out`, whole or not at all.
 
-    `name` is the registered model's, for the title. Returns the content of metrics.json (its schema stands
-    in retrainer/formats/report.py). Raises UserError when there are no test rows, or the model cannot read
-    them.
+    `name` is the registered model's, for the title; `judged_on` tells which of its models a test set has
+    judged. Returns the content of metrics.json (its schema stands in retrainer/formats/report.py). Raises
+    UserError when there are no test rows, the model cannot read them, or a slice that is asked for is none.
     """
     from retrainer.predict import Predictor
     from retrainer.training.compute import prepare, resolve_compute
@@ -67,21 +72,29 @@ def evaluate_model(
     told = ask(predictor, test)
     baselines, missing = fit_baselines(data.split("train"), test, told.multi_label, evaluation)
     same = champion is not None and champion.model_sha256 == predictor.model_sha256
-    rescored = None
+    rescored, answered = None, None
     if champion is not None and not same:
         rescored = rescore(champion, test, told.multi_label, device, evaluation)
-    verdict = _judge(gate, told, rescored, baselines, same)
+        answered = champion.directory if rescored.answers else None
+    rows = held_out(dataset, test, predictor.model_sha256, answered, judged_on)
+    fair = rows.met.fair if rows.met else None
+    rescored = rescored and without_known_rows(rescored, fair, evaluation)
+    gathered = gather(
+        model, test, told, predictor.temperature, rescored, baselines, same, rows, evaluation, gate
+    )
     report = {
         "name": name,
         **_about_model(model, predictor),
         "dataset_sha256": data.content_sha256,
+        "data": data_facts(data, predictor, test),
         "rows": told.rows,
         "confidence": evaluation.confidence,
         **measure(told, evaluation),
         "baselines": {one.name: baseline_figures(one, told, evaluation) for one in baselines},
         "no_baseline": missing,
-        "champion": champion_figures(champion, rescored, told),
-        "gate": _gate_figures(verdict, champion),
+        "champion": champion_figures(champion, rescored, told, fair),
+        **gathered.figures,
+        "gate": _gate_figures(_judge(gate, gathered.evidence), champion),
     }
     _write(out, report, model, test, told, predictor)
     return report
@@ -107,19 +120,24 @@ def _test_rows(data: Dataset) -> pa.Table:
     return test
 
 
-def _judge(
-    gate: Gate, told: Answers, rescored: Rescored | None, baselines: list[Baseline], same: bool
-) -> Verdict:
+def _judge(gate: Gate, evidence: Evidence) -> Verdict:
     """The gate's verdict; challenger when there is a champion that cannot be compared."""
-    correct = {"majority" if one.name == "majority" else "linear": one.answers.correct for one in baselines}
-    champion = rescored.answers.correct if rescored and rescored.answers else None
+    champion = evidence.champion.correct if evidence.champion else None
     verdict = judge(
-        gate, told.correct, champion, correct.get("majority"), correct.get("linear"), is_champion=same
+        gate,
+        evidence.candidate.correct,
+        champion,
+        evidence.majority,
+        evidence.baseline,
+        evidence.is_champion,
     )
-    if rescored is None or champion is not None:
+    if not evidence.incomparable:
         return verdict
     # The gate's last reason speaks of the champion, and saw none.
-    reasons = (*verdict.reasons[:-1], f"the champion cannot be compared on these rows: {rescored.note}")
+    reasons = (
+        *verdict.reasons[:-1],
+        f"the champion cannot be compared on these rows: {evidence.incomparable}",
+    )
     return replace(verdict, verdict="challenger", reasons=reasons)
 
 
@@ -152,4 +170,5 @@ def _write(
         pq.write_table(table, aside / PREDICTIONS, compression="zstd")
         pq.write_table(sample_table(test, table, columns), aside / SAMPLE, compression="zstd")
         write_text(aside / HTML, render(report, history, mistakes(test, told, columns)))
+        write_text(aside / CARD, model_card(report))
         seal_report(aside)

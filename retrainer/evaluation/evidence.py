@@ -26,6 +26,7 @@ class Evidence:
     """What was measured on the test rows.
 
     champion      the champion's answers on the same rows; None without one, or when it cannot be asked
+    incomparable  why the champion that there is cannot be asked; empty when it was, or there is none
     fair          bool [N]: rows that the champion was never trained on; None: it is not known, or all are
     new           bool [N]: rows that the champion was not tested on when it was judged; None: not known
     majority, baseline    bool [N]: what these had right
@@ -36,6 +37,7 @@ class Evidence:
 
     candidate: Answers
     champion: Answers | None = None
+    incomparable: str = ""
     fair: np.ndarray | None = None
     new: np.ndarray | None = None
     majority: np.ndarray | None = None

@@ -96,7 +96,7 @@ def hash_files(directory: Path, leave_out: tuple[str, ...] = (MANIFEST,)) -> dic
 def read_manifest(directory: Path, kind: str, *versions: int) -> dict[str, Any]:
     """The manifest of a sealed directory, after every file's hash was checked.
 
-    Raises UserError when it is absent, of another kind or none of these format versions, or a file is altered.
+    Raises UserError when it is absent, of another kind or format version, or a file is altered.
     """
     path = directory / MANIFEST
     if not path.is_file():

@@ -129,7 +129,8 @@ def seal(directory: Path, sections: Sections, dataset_sha256: str) -> str:
 
     A trainer of your own has written `model.safetensors` (`body.…`, `head.weight`, `head.bias`), `model.json`
     (family, config, preprocessing, labels, and assets: names of further files) and those files; the files
-    `history.json` and `row_keys.parquet`, and the description's `temperature`, are optional. `sections` holds `task` at least. Raises UserError when it is no whole model.
+    `history.json` and `row_keys.parquet`, and the description's `temperature`, are optional. `sections` holds
+    `task` at least. Raises UserError when it is no whole model.
     """
     (directory / MANIFEST).unlink(missing_ok=True)  # until all is well again, this is no model
     description = read_description(directory)
