@@ -79,7 +79,7 @@ def calibration_section(report: Report) -> str:
     return section("Calibration", f"<p>{escape(words.calibration(report))}</p>", chart, quiet(about))
 
 
-def test_section(report: Report) -> str:
+def rows_section(report: Report) -> str:
     """Which rows judged, how often they did, and what the champion knew of them."""
-    said = [words.test_uses(report), *words.test_changes(report), words.cost(report)]
+    said = [words.uses(report), *words.changes(report), words.cost(report)]
     return section("The test set, and the model's cost", *(f"<p>{escape(one)}</p>" for one in said))

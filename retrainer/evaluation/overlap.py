@@ -47,7 +47,7 @@ class Overlap:
         }
 
 
-def test_keys(dataset: Path, rows: int) -> np.ndarray | None:
+def keys_of_test(dataset: Path, rows: int) -> np.ndarray | None:
     """uint64 [N] of the dataset directory's test rows; None where an older version left no row keys.
 
     Raises UserError when there are not as many as `rows`.
@@ -60,7 +60,7 @@ def test_keys(dataset: Path, rows: int) -> np.ndarray | None:
     return keys
 
 
-def test_digest(keys: np.ndarray | None, test: pa.Table) -> str:
+def digest_of_test(keys: np.ndarray | None, test: pa.Table) -> str:
     """The sha256 of the test rows, whatever their order: of their keys, or else of their content."""
     if keys is not None:
         return hashlib.sha256(np.sort(keys).astype("<u8").tobytes()).hexdigest()
@@ -99,7 +99,7 @@ def held_out(
     dataset: Path, test: pa.Table, model_sha256: str, champion: Path | None, judged_on: JudgedOn
 ) -> HeldOut:
     """`champion`: the directory of the champion that answered these rows; None when none did."""
-    keys = test_keys(dataset, len(test))
-    digest = test_digest(keys, test)
+    keys = keys_of_test(dataset, len(test))
+    digest = digest_of_test(keys, test)
     uses = len({*judged_on(digest), model_sha256})
     return HeldOut(digest, uses, None if champion is None else overlap(keys, champion))

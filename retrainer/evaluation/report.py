@@ -14,9 +14,9 @@ from retrainer.evaluation import words
 from retrainer.evaluation.classes import confusion_section, per_class_section
 from retrainer.evaluation.judgement import (
     calibration_section,
+    rows_section,
     rules_section,
     slices_section,
-    test_section,
 )
 from retrainer.evaluation.mistakes import Mistake
 from retrainer.evaluation.words import Report
@@ -42,7 +42,7 @@ def render(
         _rivals(report),
         slices_section(report),
         calibration_section(report),
-        test_section(report),
+        rows_section(report),
         _curves(history),
         confusion_section(report),
         _mistakes(mistakes, report),

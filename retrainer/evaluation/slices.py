@@ -114,7 +114,8 @@ def _brightness(test: pa.Table) -> list[str]:
     greys = []
     for row, image in enumerate(test["image"].to_pylist()):
         size = (_SIDE_PIXELS, _SIDE_PIXELS)
-        greys.append(decode_image(image and image["bytes"], size, 1, row_name(test, row)).mean())
+        pixels = decode_image(image and image["bytes"], size, 1, row_name(test, row))
+        greys.append(float(pixels.mean()))
     return _parts(greys, _GREYS, ("dark", "medium", "bright"), "grey")
 
 
@@ -122,7 +123,7 @@ def _parts(
     numbers: Sequence[float], bounds: tuple[int, int], names: tuple[str, str, str], unit: str
 ) -> list[str]:
     low, high = bounds
-    said = (f"below {low}", f"{low} to {high - 1}", f"{high} and more")
+    said = (f"below {low}", f"{low} to below {high}", f"{high} and more")
     titles = [f"{name} ({where} {unit})" for name, where in zip(names, said, strict=True)]
     return [titles[(number >= low) + (number >= high)] for number in numbers]
 

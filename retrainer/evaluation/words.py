@@ -66,12 +66,12 @@ def floor_of(report: Report, by: str) -> float | None:
     )
 
 
-def test_uses(report: Report) -> str:
-    uses = report["test_set"]["uses"]
-    return f"This test set has judged {plural(uses, 'model')} of this name, this one included."
+def uses(report: Report) -> str:
+    count = report["test_set"]["uses"]
+    return f"This test set has judged {plural(count, 'model')} of this name, this one included."
 
 
-def test_changes(report: Report) -> list[str]:
+def changes(report: Report) -> list[str]:
     """Today's test rows beside those of the champion, in sentences; none where no champion answered them."""
     champion, met = report["champion"], report["test_set"]["champion"]
     if not champion or champion["same"]:
