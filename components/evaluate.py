@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from retrainer.contract import (
@@ -34,12 +35,23 @@ def evaluate(
     from retrainer.evaluation.evaluate import evaluate_model
     from retrainer.evaluation.views import views
     from retrainer.registry.champion import fetch_champion
+    from retrainer.services.lookup import judged_on
     from retrainer.training.compute import for_scoring
 
     with tempfile.TemporaryDirectory() as scratch:
         champion = fetch_champion(registry.name, Path(scratch))
         machine = for_scoring(compute)
-        result = evaluate_model(dataset, model, report, evaluation, gate, machine, champion, registry.name)
+        result = evaluate_model(
+            dataset,
+            model,
+            report,
+            evaluation,
+            gate,
+            machine,
+            champion,
+            registry.name,
+            partial(judged_on, registry.name),
+        )
     shown = views(report)
     if html is not None:
         html.parent.mkdir(parents=True, exist_ok=True)

@@ -34,13 +34,21 @@ _ROWS_AT_ONCE = 2048
 class Predictor:
     """A loaded model. Computes in float32: the figures of a report are those of what is served."""
 
-    def __init__(self, network: Network, task: ClassificationTask, device: str, model_sha256: str) -> None:
+    def __init__(
+        self,
+        network: Network,
+        task: ClassificationTask,
+        device: str,
+        model_sha256: str,
+        temperature: float = 1.0,
+    ) -> None:
         import torch
 
         self.device = torch.device(device)
         self.network = network.to(device=self.device, memory_format=_layout(network))
         self.task = task
         self.model_sha256 = model_sha256
+        self.temperature = temperature
 
     @classmethod
     def load(cls, model: Path, device: str = "cpu") -> Self:
@@ -49,7 +57,8 @@ class Predictor:
         section = Task.parse(description.get("task", {}), f"{model / DESCRIPTION}: task")
         labels = tuple(description["labels"])
         task = extend.load("tasks", section.kind, "task.kind").make(section, labels)
-        return cls(load_network(model), task, device, description["model_sha256"])
+        digest, temperature = description["model_sha256"], float(description["temperature"])
+        return cls(load_network(model), task, device, digest, temperature)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -92,7 +101,8 @@ class Predictor:
             for numbers in self._batches(rows):
                 batch = self.task.batch(rows, numbers, None)
                 on_device = {name: tensor.to(self.device) for name, tensor in batch.items()}
-                answers[numbers] = self.task.probabilities(self.network(on_device))
+                logits = self.network(on_device) / self.temperature
+                answers[numbers] = self.task.probabilities(logits)
         return answers
 
     def _batches(self, rows: Encoded) -> Iterator[np.ndarray]:

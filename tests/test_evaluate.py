@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
@@ -13,15 +14,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from retrainer.errors import UserError
 from retrainer.evaluation import rows
 from retrainer.evaluation.evaluate import Champion, evaluate_model
+from retrainer.evaluation.overlap import digest_of_test, held_out, keys_of_test
 from retrainer.evaluation.views import views
 from retrainer.formats.dataset import IMAGE, write_dataset
+from retrainer.formats.files import hash_files, write_json
 from retrainer.formats.model import seal
 from retrainer.formats.report import read_report
+from retrainer.formats.row_keys import FILE as ROW_KEYS
+from retrainer.formats.row_keys import write_row_keys
 from retrainer.predict import Predictor
 from retrainer.settings import Backbone, Compute, Evaluation, Gate, Task, Training
 from retrainer.training.compute import resolve_compute
@@ -173,7 +179,8 @@ def test_the_same_inputs_give_the_same_bytes_and_name_no_place(
     again = tmp_path / "again"
     evaluate_model(*three, again, QUICK, Gate(), COMPUTE, None, "stripes")
     names = sorted(path.name for path in report.iterdir())
-    assert names == ["manifest.json", "metrics.json", "predictions.parquet", "report.html", "sample.parquet"]
+    files = ["manifest.json", "metrics.json", "model_card.md", "predictions.parquet", "report.html"]
+    assert names == [*files, "sample.parquet"]
     for name in names:
         content = (report / name).read_bytes()
         assert content == (again / name).read_bytes(), name
@@ -340,3 +347,183 @@ def test_rows_are_needed(empty: str, said: str, three: tuple[Path, Path], tmp_pa
     with pytest.raises(UserError, match=said):
         evaluate_model(tmp_path / "dataset", model, tmp_path / "out", QUICK, Gate(), COMPUTE, None)
     assert not (tmp_path / "out").exists()
+
+
+# --- what the gate judges by ---------------------------------------------------------------------------
+
+
+def keyed(folder: Path, splits: dict[str, pa.Table]) -> Path:
+    """A dataset whose row keys are its rows' ids, as preprocess writes them beside the rows."""
+    data = folder / "dataset"
+    write_dataset(data, splits)
+    write_row_keys(data, {name: list(map(key_of, rows["id"].to_pylist())) for name, rows in splits.items()})
+    manifest = json.loads((data / "manifest.json").read_text())
+    write_json(data / "manifest.json", manifest | {"files": hash_files(data)})
+    return data
+
+
+def key_of(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def trained_on(data: Path, epochs: int = 6) -> Path:
+    model = data.parent / "model"
+    task = Task(kind="image_classification", size=SIDE, channels=1)
+    backbone = Backbone(family="mlp", hidden=[16])
+    training = Training(strategy="scratch", epochs=epochs, learning_rate=1e-2, batch_size=16)
+    train_model(data, model, task, backbone, training, COMPUTE, None, lambda *_: None, progress=False)
+    return model
+
+
+@pytest.fixture(scope="module")
+def months(tmp_path_factory: pytest.TempPathFactory) -> tuple[tuple[Path, Path], Path]:
+    """This month's dataset and model; and last month's model, which was trained on half of today's test rows,
+    and tested on a third of them and on ten rows that are gone."""
+    today = {name: table(KINDS, count, seed) for seed, (name, count) in enumerate(SIZES.items())}
+    test = today["test"]
+    before = {
+        "train": pa.concat_tables([table(KINDS, 30, 10), test.slice(0, 20)]),
+        "validation": test.slice(20, 10),
+        "test": pa.concat_tables([test.slice(30, 20), table(KINDS, 10, 11)]),
+    }
+    data = keyed(tmp_path_factory.mktemp("today"), today)
+    return (data, trained_on(data)), trained_on(keyed(tmp_path_factory.mktemp("before"), before))
+
+
+def test_a_model_carries_the_row_keys_of_its_dataset(
+    months: tuple[tuple[Path, Path], Path], three: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (data, model), _ = months
+    assert (model / ROW_KEYS).read_bytes() == (data / ROW_KEYS).read_bytes()
+    assert ROW_KEYS in json.loads((model / "manifest.json").read_text())["files"]
+    assert not (three[1] / ROW_KEYS).exists()  # a dataset of an older version has none
+    altered = shutil.copytree(model, tmp_path / "altered")
+    write_row_keys(altered, {"train": [key_of("another")]})
+    with pytest.raises(UserError, match=r"row_keys\.parquet was altered"):
+        Predictor.load(altered)
+
+
+def test_rows_that_the_champion_learned_from_are_left_out(
+    months: tuple[tuple[Path, Path], Path], tmp_path: Path
+) -> None:
+    pair, before = months
+    told = judged(pair, tmp_path / "out", before)
+    assert told["test_set"]["champion"] == {"same": 20, "new": 40, "gone": 10, "left_out": 30}
+    champion = told["champion"]
+    assert champion["metrics"]["accuracy"]["n"] == 30
+    assert champion["note"] == "30 rows that it was trained on are left out of the comparison"
+    test = pq.read_table(pair[0] / "test-00000.parquet")
+    truth = np.array([row[0] for row in test["labels"].to_pylist()])
+    right = [
+        np.array(KINDS)[Predictor.load(one).probabilities(test).argmax(axis=1)] == truth
+        for one in (pair[1], before)
+    ]
+    assert champion["difference"] == pytest.approx((right[0][30:].mean() - right[1][30:].mean()), abs=1e-6)
+    page = " ".join((tmp_path / "out" / "report.html").read_text().split())
+    assert "20 are the same as when the champion was judged, 40 are new, and 10 are gone since" in page
+    assert "30 rows are left out of the comparison, because the champion was trained on them" in page
+
+
+def test_the_evidence_marks_fair_and_new_rows(months: tuple[tuple[Path, Path], Path]) -> None:
+    (data, model), before = months
+    test = pq.read_table(data / "test-00000.parquet")
+    rows = held_out(data, test, "a" * 64, before, lambda _: ())
+    assert rows.met is not None
+    assert rows.met.fair.tolist() == [False] * 30 + [True] * 30
+    assert rows.met.new.tolist() == [True] * 30 + [False] * 20 + [True] * 10
+    itself = held_out(data, test, "a" * 64, model, lambda _: ())
+    assert itself.met is not None and itself.met.fair.all() and not itself.met.new.any()
+
+
+def test_a_champion_that_learned_from_every_test_row_cannot_be_compared(
+    months: tuple[tuple[Path, Path], Path], tmp_path: Path
+) -> None:
+    (data, model), _ = months
+    test = pq.read_table(data / "test-00000.parquet")
+    champion = trained_on(keyed(tmp_path, {"train": test, "test": table(KINDS, 10, 12)}), epochs=1)
+    told = judged((data, model), tmp_path / "out", champion)
+    (reason,) = told["gate"]["reasons"]
+    assert reason.endswith("cannot be compared on these rows: it was trained on every one of these rows")
+    assert told["gate"]["verdict"] == "challenger"
+
+
+def test_without_row_keys_it_says_that_nothing_is_known(
+    three: tuple[Path, Path], hasty: Path, tmp_path: Path
+) -> None:
+    told = judged(three, tmp_path / "out", hasty)
+    assert told["test_set"]["champion"] is None and told["champion"]["metrics"]["accuracy"]["n"] == 60
+    assert "trained or tested on some of these rows is not known" in (
+        (tmp_path / "out" / "report.html").read_text()
+    )
+
+
+def test_row_keys_of_other_rows_are_refused(months: tuple[tuple[Path, Path], Path], tmp_path: Path) -> None:
+    (data, _), _ = months
+    short = shutil.copytree(data, tmp_path / "short")
+    write_row_keys(short, {"test": [key_of("one")]})
+    with pytest.raises(UserError, match=r"has 1 row keys for 60 test rows; run preprocess again"):
+        held_out(short, pq.read_table(short / "test-00000.parquet"), "a" * 64, None, lambda _: ())
+
+
+def test_a_test_set_is_known_by_its_rows_whatever_their_order(
+    months: tuple[tuple[Path, Path], Path], three: tuple[Path, Path]
+) -> None:
+    """By row keys, and by content where there are none."""
+    (data, _), _ = months
+    test = pq.read_table(data / "test-00000.parquet")
+    keys = keys_of_test(data, len(test))
+    assert keys is not None
+    assert digest_of_test(keys, test) == digest_of_test(keys[::-1], test) != digest_of_test(keys[1:], test)
+    turned = test.take(list(range(len(test)))[::-1])
+    assert digest_of_test(None, test) == digest_of_test(None, turned) != digest_of_test(None, test.slice(1))
+    assert keys_of_test(three[0], 60) is None
+
+
+def test_models_that_the_same_rows_have_judged_are_counted(three: tuple[Path, Path], tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def judged_on(digest: str) -> set[str]:
+        asked.append(digest)
+        return {"a" * 64, "b" * 64, own}
+
+    own = json.loads((three[1] / "manifest.json").read_text())["model_sha256"]
+    told = evaluate_model(*three, tmp_path / "out", QUICK, Gate(), COMPUTE, None, judged_on=judged_on)
+    assert asked == [told["test_set"]["sha256"]] and told["test_set"]["uses"] == 3
+    first = evaluate_model(*three, tmp_path / "first", QUICK, Gate(), COMPUTE, None)
+    assert first["test_set"] == {"sha256": asked[0], "uses": 1, "champion": None}
+
+
+def test_slices_of_both_sections_are_measured(three: tuple[Path, Path], tmp_path: Path) -> None:
+    gate = Gate(slice_floors={"brightness": 0.5})
+    evaluation = Evaluation(resamples=100, slices=("class",))
+    told = evaluate_model(*three, tmp_path / "out", evaluation, gate, COMPUTE, None)
+    by = [one["by"] for one in told["slices"]]
+    assert by[:3] == ["class"] * 3 and set(by[3:]) == {"brightness"}
+    recall = {one["label"]: one["recall"] for one in told["per_class"]}
+    assert {one["value"]: one["accuracy"] for one in told["slices"][:3]} == recall
+    with pytest.raises(UserError, match=r"evaluation\.slices: the test rows have no slice 'regoin'"):
+        evaluate_model(
+            *three, tmp_path / "no", Evaluation(resamples=100, slices=("regoin",)), gate, COMPUTE, None
+        )
+    assert not (tmp_path / "no").exists()
+
+
+def test_the_time_of_an_answer_is_measured_where_the_gate_asks(
+    three: tuple[Path, Path], report: Path, tmp_path: Path
+) -> None:
+    threads = torch.get_num_threads()
+    told = judged(three, tmp_path / "out", None, Gate(max_latency_ms=1000))
+    assert 0 < told["cost"]["latency_ms"] < 1000
+    assert torch.get_num_threads() == threads
+    size = sum(file.stat().st_size for file in three[1].iterdir()) / 1e6
+    assert told["cost"]["model_mb"] == pytest.approx(size, abs=1e-3)
+    # Nobody asked: the report is the same to the byte every time.
+    assert read_report(report)["cost"]["latency_ms"] is None
+
+
+def test_the_views_have_the_new_numbers(report: Path) -> None:
+    shown, told = views(report)["metrics"], read_report(report)
+    assert shown["temperature"] == told["calibration"]["temperature"]
+    assert shown["uncalibrated_error"] == told["calibration"]["uncalibrated_error"]
+    assert (shown["test_uses"], shown["model_mb"]) == (1, told["cost"]["model_mb"])
+    assert "latency_ms" not in shown and "p_value" not in shown

@@ -28,7 +28,7 @@ from tests.mlflow_server import running_server
 # MLflow's own queries, seen by a newer SQLAlchemy.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow.*")
 
-SHA, OTHER = "a" * 64, "b" * 64
+SHA, OTHER, TEST = "a" * 64, "b" * 64, "c" * 64
 
 
 @pytest.fixture
@@ -47,11 +47,11 @@ def fill() -> None:
     mlflow.create_registered_model("net")
     passed = {"verification": "passed"}
     for tags in (
+        {"model_sha256": SHA, "test_sha256": TEST, **passed},
+        {"model_sha256": OTHER, "test_sha256": TEST, **passed},
+        {"model_sha256": OTHER, "test_sha256": TEST},
         {"model_sha256": SHA, **passed},
-        {"model_sha256": OTHER, **passed},
-        {"model_sha256": OTHER},
-        {"model_sha256": SHA, **passed},
-        {},
+        {"test_sha256": TEST},
     ):
         mlflow.create_model_version("net", f"runs:/{run}/model", run_id=run, tags=tags)
     mlflow.delete_model_version("net", "4")
@@ -71,6 +71,8 @@ def check_answers() -> None:
     assert lookup.state("net") == {"champion": "1", "challenger": "2"}
     assert [v.version for v in lookup.versions_of("net", OTHER)] == ["2", "3"]
     assert [v.usable for v in lookup.versions_of("net", OTHER)] == [True, False]
+    assert lookup.judged_on("net", TEST) == {SHA, OTHER}
+    assert lookup.judged_on("net", SHA) == lookup.judged_on("unknown", TEST) == set()
     stranger = lookup.by_version("net", "5")
     assert stranger is not None
     assert (stranger.model_sha256, stranger.usable) == ("", False)

@@ -18,17 +18,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from components.evaluate import evaluate
 from retrainer.errors import UserError
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.report import METRICS, SAMPLE, seal_report
 from retrainer.predict import Predictor
 from retrainer.registry.champion import fetch_champion
 from retrainer.registry.register import register_model
+from retrainer.registry.told import description
 from retrainer.registry.versions import _new_version
 from retrainer.services import lookup, runs, tracking
 from retrainer.services.connection import client, experiment_id
 from retrainer.services.readers import MODEL_SHA256
-from retrainer.settings import Registry
+from retrainer.settings import Checks, Compute, Evaluation, Gate, Registry
 from tests.conftest import ROOT
 from tests.mlflow_server import free_port, running_server, wait_for
 from tests.registered import image_dataset, judged, untrained_model
@@ -127,7 +129,11 @@ def test_a_model_without_a_run_gets_it_back_from_its_history(project: Base) -> N
     evaluation = mlflow.get_run(project.registration["evaluation_run_id"])
     assert evaluation.data.tags["mlflow.parentRunId"] == train.info.run_id
     assert 0 <= evaluation.data.metrics["metrics.accuracy.low"] <= evaluation.data.metrics["metrics.accuracy"]
-    assert {file.path for file in mlflow.list_artifacts(evaluation.info.run_id)} == {"report.html", METRICS}
+    assert {file.path for file in mlflow.list_artifacts(evaluation.info.run_id)} == {
+        "report.html",
+        "model_card.md",
+        METRICS,
+    }
 
 
 def test_a_version_names_the_commit_that_trained_it_not_the_one_that_registers_it(project: Base) -> None:
@@ -400,3 +406,50 @@ def test_two_processes_register_one_version(project: Base) -> None:
     assert versions() == {"1": "passed", "2": "passed"}
     outs = [json.loads(Path(f"out{n}/registration.json").read_text()) for n in range(2)]
     assert outs[0]["version"] == outs[1]["version"] == "2"
+
+
+def test_a_version_tells_its_judgement_in_tags_and_in_its_description(project: Base) -> None:
+    figures = json.loads((project.report / METRICS).read_text())
+    champion = lookup.by_alias("net", "champion")
+    assert champion is not None
+    tags = champion.tags
+    assert tags["test_sha256"] == figures["test_set"]["sha256"] and tags["test_uses"] == "1"
+    assert tags["gate.alpha"] == "0.05" and tags["gate.rows"] == str(figures["rows"])
+    assert tags["calibration.temperature"] == "1"
+    card = (project.report / "model_card.md").read_text()
+    told = client().get_model_version("net", champion.version).description
+    assert told == description(card) and told.startswith("# ")
+
+
+def test_the_next_model_on_the_same_rows_is_the_second_that_they_judge(project: Base) -> None:
+    model = untrained_model(project.folder / "second", project.dataset, seed=1)
+    sections = (
+        Checks(),
+        Evaluation(resamples=100, baseline=False),
+        Gate(beat_majority=False),
+        NET,
+        Compute(device="cpu", dtype="float32", threads=1),
+    )
+    report = project.folder / "second-report"
+    views = (None, None, None)
+    for _ in range(2):  # registered once or twice, it is one model
+        evaluate(project.dataset, model, report, *views, *sections)
+        assert json.loads((report / METRICS).read_text())["test_set"]["uses"] == 2
+        register_model(model, report, project.folder / "registration", NET)
+    digest = json.loads((report / METRICS).read_text())["test_set"]["sha256"]
+    assert len(lookup.judged_on("net", digest)) == 2
+    found = lookup.versions_of("net", Predictor.load(model).model_sha256)
+    assert [version.tags["test_uses"] for version in found] == ["2"]
+
+
+def test_a_report_of_an_older_version_registers_all_the_same(project: Base) -> None:
+    model, report = second_model(project, "challenger")
+    figures = json.loads((report / METRICS).read_text())
+    for name in ("test_set", "calibration", "cost", "slices", "data"):
+        del figures[name]
+    (report / METRICS).write_text(json.dumps(figures))
+    (report / "model_card.md").unlink()
+    seal_report(report)
+    made = register_model(model, report, project.folder / "registration", NET)
+    assert made["alias"] == "challenger"
+    assert not client().get_model_version("net", made["version"]).description

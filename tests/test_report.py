@@ -17,8 +17,10 @@ from PIL import Image
 
 from retrainer.evaluation.answers import Answers, answers
 from retrainer.evaluation.baselines import Baseline, majority
+from retrainer.evaluation.calibration import calibration_figures
 from retrainer.evaluation.classes import MOST_IN_MATRIX, matrix
-from retrainer.evaluation.evaluate import _evidence, _gate_figures
+from retrainer.evaluation.evaluate import _gate_figures
+from retrainer.evaluation.evidence import Evidence
 from retrainer.evaluation.metrics import measure
 from retrainer.evaluation.mistakes import MOST, mistakes
 from retrainer.evaluation.report import render
@@ -67,8 +69,8 @@ def report_of(told: Answers, champion: Rescored | None = None, name: str = "a mo
     )
     baselines = [first, equal]
     held = None if champion is None else Champion("3", "c" * 64, Path("nowhere"))
-    measured = measure(told, QUICK)
-    verdict = judge(Gate(), _evidence(told, champion, baselines, False, measured))
+    evidence = Evidence(told, champion and champion.answers, majority=first.answers.correct)
+    verdict = judge(Gate(), evidence)
     return {
         "name": name,
         "start": "mlp · scratch",
@@ -78,12 +80,28 @@ def report_of(told: Answers, champion: Rescored | None = None, name: str = "a mo
         "labels": list(told.labels),
         "rows": told.rows,
         "confidence": 0.95,
-        **measured,
+        **measure(told, QUICK),
         "baselines": {one.name: baseline_figures(one, told, QUICK) for one in baselines},
         "no_baseline": "",
         "champion": champion_figures(held, champion, told),
+        "data": {
+            "rows": {"test": told.rows},
+            "dropped": {},
+            "checks": [],
+            "max_length": None,
+            "cut_rows": None,
+        },
+        "slices": [],
+        "calibration": calibration_figures(told, 1.5),
+        "test_set": {"sha256": "f" * 64, "uses": 1, "champion": None},
+        "cost": {"latency_ms": None, "model_mb": 0.5},
         "gate": _gate_figures(verdict, held),
     }
+
+
+def opposite(told: Answers) -> Answers:
+    """Answers that are right where the others are wrong."""
+    return replace(told, correct=~told.correct)
 
 
 def texts_of(told: Answers, text: str = "some words") -> pa.Table:
@@ -152,11 +170,7 @@ def test_the_page_needs_nothing_from_outside() -> None:
 
 def test_it_says_everything() -> None:
     told = told_of(("cat", "dog", "emu"))
-    worse = Rescored(
-        replace(told, correct=~told.correct),
-        report_of(told)["metrics"],
-        "it does not know 'emu': 9 rows are wrong",
-    )
+    worse = Rescored(opposite(told), report_of(told)["metrics"], "it does not know 'emu': 9 rows are wrong")
     report = report_of(told, champion=worse)
     page = Page(render(report, HISTORY, mistakes(texts_of(told), told, ("text",))))
     wanted = [
@@ -281,9 +295,7 @@ def test_the_closing_table_fits_a_terminal_and_says_it_in_words(several: bool) -
         ("a", "a very long label that is much longer than any column can be, and on"), several=several
     )
     worse = Rescored(
-        replace(told, correct=~told.correct),
-        report_of(told)["metrics"],
-        "it does not know 'x': 5 rows are wrong for it",
+        opposite(told), report_of(told)["metrics"], "it does not know 'x': 5 rows are wrong for it"
     )
     report = report_of(told, champion=worse)
     table = closing_table(report, REGISTRATION, Path("runs/sentiment-minilm/report/report.html"))

@@ -11,25 +11,27 @@ import pyarrow.parquet as pq
 
 from retrainer.errors import UserError
 from retrainer.evaluation.answers import Answers
-from retrainer.evaluation.baselines import Baseline
-from retrainer.evaluation.evidence import Evidence
+from retrainer.evaluation.data_facts import data_facts
+from retrainer.evaluation.gather import gather
 from retrainer.evaluation.metrics import measure
 from retrainer.evaluation.mistakes import mistakes
+from retrainer.evaluation.model_card import model_card
+from retrainer.evaluation.overlap import JudgedOn, held_out
 from retrainer.evaluation.report import render
 from retrainer.evaluation.rivals import (
     Champion,
-    Rescored,
     ask,
     baseline_figures,
     champion_figures,
     fit_baselines,
     rescore,
+    without_known_rows,
 )
 from retrainer.evaluation.rows import answer_table, sample_table
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.files import whole_directory, write_json, write_text
 from retrainer.formats.model_files import HISTORY, SETTINGS, read_model
-from retrainer.formats.report import HTML, METRICS, PREDICTIONS, SAMPLE, seal_report
+from retrainer.formats.report import CARD, HTML, METRICS, PREDICTIONS, SAMPLE, seal_report
 from retrainer.registry.gate import Verdict, judge
 from retrainer.settings import Compute, Evaluation, Gate
 
@@ -50,12 +52,13 @@ def evaluate_model(
     compute: Compute,
     champion: Champion | None,
     name: str = "",
+    judged_on: JudgedOn = lambda _: (),
 ) -> dict[str, Any]:
     """Judges the model directory on the split `test` and writes the report to `out`, whole or not at all.
 
-    `name` is the registered model's, for the title. Returns the content of metrics.json (its schema stands
-    in retrainer/formats/report.py). Raises UserError when there are no test rows, or the model cannot read
-    them.
+    `name` is the registered model's, for the title; `judged_on` tells which of its models a test set has
+    judged. Returns the content of metrics.json (its schema stands in retrainer/formats/report.py). Raises
+    UserError when there are no test rows, the model cannot read them, or a slice that is asked for is none.
     """
     from retrainer.predict import Predictor
     from retrainer.training.compute import prepare, resolve_compute
@@ -68,22 +71,29 @@ def evaluate_model(
     told = ask(predictor, test)
     baselines, missing = fit_baselines(data.split("train"), test, told.multi_label, evaluation)
     same = champion is not None and champion.model_sha256 == predictor.model_sha256
-    rescored = None
+    rescored, answered = None, None
     if champion is not None and not same:
         rescored = rescore(champion, test, told.multi_label, device, evaluation)
-    measured = measure(told, evaluation)
-    verdict = judge(gate, _evidence(told, rescored, baselines, same, measured))
+        answered = champion.directory if rescored.answers else None
+    rows = held_out(dataset, test, predictor.model_sha256, answered, judged_on)
+    fair = rows.met.fair if rows.met else None
+    rescored = rescored and without_known_rows(rescored, fair, evaluation)
+    gathered = gather(
+        model, test, told, predictor.temperature, rescored, baselines, same, rows, evaluation, gate
+    )
     report = {
         "name": name,
         **_about_model(model, predictor),
         "dataset_sha256": data.content_sha256,
+        "data": data_facts(data, predictor, test),
         "rows": told.rows,
         "confidence": evaluation.confidence,
-        **measured,
+        **measure(told, evaluation),
         "baselines": {one.name: baseline_figures(one, told, evaluation) for one in baselines},
         "no_baseline": missing,
-        "champion": champion_figures(champion, rescored, told),
-        "gate": _gate_figures(verdict, champion),
+        "champion": champion_figures(champion, rescored, told, fair),
+        **gathered.figures,
+        "gate": _gate_figures(judge(gate, gathered.evidence), champion),
     }
     _write(out, report, model, test, told, predictor)
     return report
@@ -107,21 +117,6 @@ def _test_rows(data: Dataset) -> pa.Table:
         )
     print(f"evaluate: {len(test):,} test rows", flush=True)
     return test
-
-
-def _evidence(
-    told: Answers, rescored: Rescored | None, baselines: list[Baseline], same: bool, measured: dict[str, Any]
-) -> Evidence:
-    correct = {"majority" if one.name == "majority" else "linear": one.answers.correct for one in baselines}
-    return Evidence(
-        candidate=told,
-        champion=rescored.answers if rescored else None,
-        incomparable=rescored.note if rescored and rescored.answers is None else "",
-        majority=correct.get("majority"),
-        baseline=correct.get("linear"),
-        is_champion=same,
-        calibration_error=measured["metrics"]["calibration_error"]["value"],
-    )
 
 
 def _gate_figures(verdict: Verdict, champion: Champion | None) -> dict[str, Any]:
@@ -156,4 +151,5 @@ def _write(
         pq.write_table(table, aside / PREDICTIONS, compression="zstd")
         pq.write_table(sample_table(test, table, columns), aside / SAMPLE, compression="zstd")
         write_text(aside / HTML, render(report, history, mistakes(test, told, columns)))
+        write_text(aside / CARD, model_card(report))
         seal_report(aside)

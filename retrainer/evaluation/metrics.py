@@ -120,14 +120,23 @@ def log_losses(answers: Answers, blocks: np.ndarray) -> np.ndarray:
 
 def _gaps(answers: Answers, blocks: np.ndarray) -> np.ndarray:
     """Confidence minus being right, summed by block and bin of confidence: [B, BINS]."""
+    confidence, right = confidences(answers.probabilities, answers)
     if answers.multi_label:
-        confidence, right = answers.probabilities.ravel(), answers.targets.ravel()
         blocks = np.repeat(blocks, len(answers.labels))
-    else:
-        confidence, right = answers.probabilities.max(axis=1), answers.correct
-    bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    places = blocks * BINS + bins_of(confidence)
     count = int(blocks.max()) + 1
-    return np.bincount(blocks * BINS + bins, confidence - right, minlength=count * BINS).reshape(count, BINS)
+    return np.bincount(places, confidence - right, minlength=count * BINS).reshape(count, BINS)
+
+
+def confidences(probabilities: np.ndarray, answers: Answers) -> tuple[np.ndarray, np.ndarray]:
+    """float64 and bool [N], in multi-label [N * K]: how sure each answer was, and whether it was right."""
+    if answers.multi_label:
+        return probabilities.ravel(), answers.targets.ravel()
+    return probabilities.max(axis=1), answers.correct
+
+
+def bins_of(confidence: np.ndarray) -> np.ndarray:
+    return np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 
 def _per_block(values: np.ndarray, blocks: np.ndarray) -> np.ndarray:

@@ -41,13 +41,19 @@ class Mistake:
 
 def mistakes(test: pa.Table, answers: Answers, columns: tuple[str, ...]) -> list[Mistake]:
     """At most MOST wrong rows, the most confident first; of equally confident ones the first row."""
-    confidence, truth = _confidence(answers)
+    confidence, _ = _confidence(answers)
     wrong = np.flatnonzero(~answers.correct)
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST]
-    shown = test.take(worst)
-    rows = shown.to_pylist()
+    return shown_rows(test, answers, columns, wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST])
+
+
+def shown_rows(
+    test: pa.Table, answers: Answers, columns: tuple[str, ...], numbers: np.ndarray
+) -> list[Mistake]:
+    """The rows of these numbers, in their order, as the report shows them."""
+    confidence, truth = _confidence(answers)
+    rows = test.take(numbers).to_pylist()
     found = []
-    for place, row in enumerate(worst):
+    for place, row in enumerate(numbers):
         content = rows[place]
         texts = [
             _cut(content[name]) for name in ("text", "text_pair") if name in columns and content.get(name)

@@ -7,10 +7,17 @@ forbids scripts and anything from outside besides.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from retrainer.evaluation import words
 from retrainer.evaluation.classes import confusion_section, per_class_section
+from retrainer.evaluation.judgement import (
+    calibration_section,
+    rows_section,
+    rules_section,
+    slices_section,
+)
 from retrainer.evaluation.mistakes import Mistake
 from retrainer.evaluation.words import Report
 from retrainer.pages.charts import Points, Range, line_chart, range_chart
@@ -20,18 +27,26 @@ from retrainer.pages.style import CSS
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
 
 
-def render(report: Report, history: list[dict[str, Any]], mistakes: list[Mistake]) -> str:
-    """The page. `report` is the content of metrics.json, `history` the model's figures per epoch.
+def render(
+    report: Report, history: list[dict[str, Any]], mistakes: list[Mistake], doubted: Sequence[Mistake] = ()
+) -> str:
+    """The page. `report` is the content of metrics.json, `history` the model's figures per epoch,
+    `doubted` the rows whose labels there is reason to doubt.
 
     The same arguments give the same text.
     """
     sections = [
         _verdict(report),
+        rules_section(report),
         _metrics(report),
         _rivals(report),
+        slices_section(report),
+        calibration_section(report),
+        rows_section(report),
         _curves(history),
         confusion_section(report),
         _mistakes(mistakes, report),
+        _doubted(doubted),
         per_class_section(report),
         _facts(report),
     ]
@@ -145,13 +160,23 @@ def _series(history: list[dict[str, Any]], names: dict[str, str]) -> dict[str, P
 def _mistakes(mistakes: list[Mistake], report: Report) -> str:
     if not mistakes:
         return section("Wrong answers", "<p>None on these rows.</p>")
-    kind = "misses images" if all(miss.image and not miss.texts for miss in mistakes) else "misses"
     main = report["metrics"][words.main_metric(report)]
     wrong = round((1 - main["value"]) * main["n"])
     which = f"{len(mistakes)} of {wrong:,} wrong answers" if wrong > len(mistakes) else "All wrong answers"
     about = f"{which}, the surest first, with the probabilities that the model gave."
-    shown = "".join(map(_mistake, mistakes))
-    return section("Most confidently wrong", quiet(about), f'<div class="{kind}">{shown}</div>')
+    return section("Most confidently wrong", quiet(about), _shown(mistakes))
+
+
+def _doubted(rows: Sequence[Mistake]) -> str:
+    if not rows:
+        return ""
+    about = "The model has good reason to doubt these labels: either they are wrong, or it has much to learn."
+    return section("Rows to look at again", quiet(about), _shown(rows))
+
+
+def _shown(rows: Sequence[Mistake]) -> str:
+    kind = "misses images" if all(miss.image and not miss.texts for miss in rows) else "misses"
+    return f'<div class="{kind}">{"".join(map(_mistake, rows))}</div>'
 
 
 def _mistake(miss: Mistake) -> str:
@@ -175,6 +200,7 @@ def _facts(report: Report) -> str:
     facts = {
         "model_sha256": report["model_sha256"],
         "dataset content sha256": report["dataset_sha256"],
+        "test rows sha256": report["test_set"]["sha256"],
         "task": report["task"]["kind"] + (", multi-label" if report["task"]["multi_label"] else ""),
         "champion then": f"version {champion['version']}, {champion['model_sha256']}" if champion else "none",
     }

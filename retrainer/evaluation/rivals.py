@@ -25,6 +25,7 @@ from retrainer.evaluation.metrics import headline
 from retrainer.settings import Evaluation
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
     from retrainer.predict import Predictor
@@ -44,7 +45,7 @@ class Champion:
 
 @dataclass(frozen=True)
 class Rescored:
-    """The champion on today's rows. `answers`: None when it can't be compared, `note` says why."""
+    """The champion on today's rows. `answers` is None when it cannot be compared; `note` says why."""
 
     answers: Answers | None
     metrics: dict[str, Figure]
@@ -118,10 +119,27 @@ def baseline_figures(baseline: Baseline, told: Answers, settings: Evaluation) ->
     }
 
 
+def without_known_rows(rescored: Rescored, fair: np.ndarray | None, settings: Evaluation) -> Rescored:
+    """The champion's figures on the rows that it never learned from (bool [N]; None: it is not known).
+
+    `answers` stay those of all rows; None when it learned from every one.
+    """
+    if rescored.answers is None or fair is None or fair.all():
+        return rescored
+    if not fair.any():
+        return Rescored(None, {}, "it was trained on every one of these rows")
+    left_out = f"{int((~fair).sum()):,} rows that it was trained on are left out of the comparison"
+    note = f"{rescored.note}; {left_out}" if rescored.note else left_out
+    return Rescored(rescored.answers, _compared(rescored.answers.only(fair), settings), note)
+
+
 def champion_figures(
-    champion: Champion | None, rescored: Rescored | None, told: Answers
+    champion: Champion | None, rescored: Rescored | None, told: Answers, fair: np.ndarray | None = None
 ) -> dict[str, Any] | None:
-    """The champion as it stands in metrics.json. `rescored`: None when the champion is the judged model."""
+    """The champion as it stands in metrics.json. `rescored`: None when the champion is the judged model.
+
+    `fair`: bool [N], the rows that the two are compared on; None: all.
+    """
     if champion is None:
         return None
     known = {"version": champion.version, "model_sha256": champion.model_sha256}
@@ -130,7 +148,9 @@ def champion_figures(
     about = known | {"same": False, "note": rescored.note, "metrics": rescored.metrics}
     if rescored.answers is None:
         return about | {"compared": False}
-    return about | {"compared": True} | _paired(compare(told.correct, rescored.answers.correct))
+    rows: Any = slice(None) if fair is None else fair
+    paired = _paired(compare(told.correct[rows], rescored.answers.correct[rows]))
+    return about | {"compared": True} | paired
 
 
 def _compared(told: Answers, settings: Evaluation) -> dict[str, Figure]:

@@ -12,6 +12,7 @@ from retrainer.evaluation.words import Report
 WIDTH = 78
 _NAME = 30
 _LABEL = 12
+_ROWS_THAT_TELL = 30
 
 
 def closing_table(report: Report, registration: dict[str, Any], report_path: Path) -> str:
@@ -63,6 +64,7 @@ def _rival_row(name: str, figure: dict[str, Any], gain: str, p: str) -> str:
 def _verdict(report: Report) -> list[str]:
     reasons = "; ".join(report["gate"]["reasons"])
     lines = _field("verdict", f"{report['gate']['verdict']}: {reasons}")
+    lines += _worst_slice(report)
     for sentence in words.not_beaten(report):
         lines += _field("note", sentence)
     for name, rival in words.rivals(report):
@@ -70,6 +72,16 @@ def _verdict(report: Report) -> list[str]:
     if report["no_baseline"]:
         lines += _field("note", f"no cheap baseline: {report['no_baseline']}")
     return lines + _field("detectable", words.detectable(report))
+
+
+def _worst_slice(report: Report) -> list[str]:
+    """The value with the lowest accuracy, of those that have rows enough to say something."""
+    told = [one for one in report["slices"] if one["rows"] >= _ROWS_THAT_TELL]
+    if not told:
+        return []
+    worst = min(told, key=lambda one: one["accuracy"])
+    value = words.number(worst["accuracy"], worst["rows"])
+    return _field("worst slice", f"{worst['by']} = {worst['value']}: {value} of {worst['rows']:,} rows")
 
 
 def _where(registration: dict[str, Any], report_path: Path) -> list[str]:

@@ -37,7 +37,16 @@ def _metrics(content: dict[str, Any]) -> dict[str, Any]:
         told |= {name: figure["value"], f"{name}_low": figure["low"], f"{name}_high": figure["high"]}
     for name, baseline in content["baselines"].items():
         told |= {f"{name}_{metric}": figure["value"] for metric, figure in baseline["metrics"].items()}
-    return told | {"test_rows": content["rows"], "verdict": content["gate"]["verdict"]}
+    calibration, gate = content["calibration"], content["gate"]
+    told |= {name: value for name, value in content["cost"].items() if value is not None}
+    told |= {"p_value": gate["p_value"]} if gate["p_value"] is not None else {}
+    return told | {
+        "temperature": calibration["temperature"],
+        "uncalibrated_error": calibration["uncalibrated_error"],
+        "test_uses": content["test_set"]["uses"],
+        "test_rows": content["rows"],
+        "verdict": gate["verdict"],
+    }
 
 
 def _matrix(content: dict[str, Any]) -> dict[str, Any]:

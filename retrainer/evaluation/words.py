@@ -46,6 +46,69 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.1f} points"
 
 
+def plural(count: int, one: str, many: str = "") -> str:
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def rules(report: Report) -> list[dict[str, Any]]:
+    """The gate's rules: name, setting, value (None: nothing to measure), bound, passed, note."""
+    return list(report["gate"].get("rules", ()))
+
+
+def measured(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def floor_of(report: Report, by: str) -> float | None:
+    """The gate's floor for every value of a slice."""
+    return next(
+        (rule["bound"] for rule in rules(report) if rule["setting"] == f"gate.slice_floors.{by}"), None
+    )
+
+
+def uses(report: Report) -> str:
+    count = report["test_set"]["uses"]
+    return f"This test set has judged {plural(count, 'model')} of this name, this one included."
+
+
+def changes(report: Report) -> list[str]:
+    """Today's test rows beside those of the champion, in sentences; none where no champion answered them."""
+    champion, met = report["champion"], report["test_set"]["champion"]
+    if not champion or champion["same"]:
+        return []
+    if met is None:
+        return ["Whether the champion was trained or tested on some of these rows is not known."]
+    said = (
+        f"Of {report['rows']:,} test rows {met['same']:,} are the same as when the champion was judged,"
+        f" {met['new']:,} are new, and {met['gone']:,} are gone since."
+    )
+    left_out = "The champion was trained on none of them."
+    if met["left_out"]:
+        rows = plural(met["left_out"], "row is", "rows are")
+        left_out = f"{rows} left out of the comparison, because the champion was trained on them."
+    return [said, left_out]
+
+
+def calibration(report: Report) -> str:
+    found = report["calibration"]
+    error = f"Calibration error {found['error']:.4f}"
+    if found["temperature"] == 1.0:
+        return f"{error}, at temperature 1: none was fitted."
+    return (
+        f"{error} at temperature {found['temperature']:.4g}, which was fitted to the validation rows;"
+        f" {found['uncalibrated_error']:.4f} without it."
+    )
+
+
+def cost(report: Report) -> str:
+    """Size and time of an answer, in a sentence."""
+    latency, size = report["cost"]["latency_ms"], report["cost"]["model_mb"]
+    time = "the time of an answer was not measured (gate.max_latency_ms is 0)"
+    if latency is not None:
+        time = f"one row takes {latency:.4g} ms, in the median, on one core of the machine that evaluated"
+    return f"The model has {size:.4g} MB; {time}."
+
+
 def rivals(report: Report) -> list[tuple[str, dict[str, Any]]]:
     """(title, figures) of what the model is compared with on the same rows: champion first, then baselines.
 

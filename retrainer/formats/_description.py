@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from retrainer.formats.files import canonical_json
 
 DESCRIPTION = "model.json"
 REQUIRED = ("family", "config", "preprocessing", "labels")
+# Logits are divided by it; 1.0 where the description has none.
+TEMPERATURE = "temperature"
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -33,6 +36,7 @@ def read_description(path: Path) -> dict[str, Any]:
         if key in description and not isinstance(description[key], kind):
             raise UserError(f"{file}: '{key}' must be {what}, found {description[key]!r}")
     _check_labels(file, description["labels"])
+    _check_temperature(file, description.setdefault(TEMPERATURE, 1.0))
     _check_assets(path, description.get("assets", []))
     _check_preprocessing(file, description["preprocessing"], description.get("assets", []))
     return description
@@ -64,6 +68,12 @@ def _check_labels(file: Path, labels: list[Any]) -> None:
     if len(set(labels)) != len(labels):
         twice = next(name for name in labels if labels.count(name) > 1)
         raise UserError(f"{file}: 'labels' has {twice!r} more than once; each class has one name")
+
+
+def _check_temperature(file: Path, temperature: Any) -> None:
+    number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+    if not number or not 0 < temperature < math.inf:
+        raise UserError(f"{file}: '{TEMPERATURE}' must be a number above 0, found {temperature!r}")
 
 
 def _check_assets(path: Path, assets: list[Any]) -> None:

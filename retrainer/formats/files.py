@@ -93,7 +93,7 @@ def hash_files(directory: Path, leave_out: tuple[str, ...] = (MANIFEST,)) -> dic
     }
 
 
-def read_manifest(directory: Path, kind: str, version: int) -> dict[str, Any]:
+def read_manifest(directory: Path, kind: str, *versions: int) -> dict[str, Any]:
     """The manifest of a sealed directory, after every file's hash was checked.
 
     Raises UserError when it is absent, of another kind or format version, or a file is altered.
@@ -109,9 +109,10 @@ def read_manifest(directory: Path, kind: str, version: int) -> dict[str, Any]:
         raise UserError(f"{path} was altered: it is no manifest; make the step again")
     if manifest.get("kind") != kind:
         raise UserError(f"{directory} holds a {manifest.get('kind')!r}, not a {kind!r}")
-    if manifest.get("format_version") != version:
+    if manifest.get("format_version") not in versions:
         raise UserError(
-            f"{directory} has {kind} format {manifest.get('format_version')}, this version reads {version}; "
+            f"{directory} has {kind} format {manifest.get('format_version')}, this version reads"
+            f" {' and '.join(map(str, versions))}; "
             f"read it with retrainer {manifest.get('retrainer', '?')}, which wrote it"
         )
     verify_files(directory, manifest.get("files", {}))

@@ -1,10 +1,12 @@
 """The model on disk: a self-describing directory in which nothing is pickled.
 
     model.safetensors   every value of the body (`body.…`) and the head (`head.…`), float32
-    model.json          family, architecture, preprocessing, task, class names, the dataset's content hash
+    model.json          family, architecture, preprocessing, task, class names, the dataset's content hash,
+                        and `temperature`, by which logits are divided (absent: 1)
     tokenizer.json, …   what the preprocessing needs
     history.json        figures per epoch, none of them a time
     settings.json       the settings that training was given
+    row_keys.parquet    which rows it was trained, chosen and tested on (formats/row_keys.py), if it is known
     README.md           the model card
     manifest.json       format version, sha256 per file, and `model_sha256` over them: the model's identity
 
@@ -18,7 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 from retrainer import __version__, extend
 from retrainer.errors import UserError
-from retrainer.formats._description import DESCRIPTION, REQUIRED, read_description, read_history
+from retrainer.formats._description import (
+    DESCRIPTION,
+    REQUIRED,
+    TEMPERATURE,
+    read_description,
+    read_history,
+)
 from retrainer.formats._paths import without_paths
 from retrainer.formats.files import (
     MANIFEST,
@@ -30,6 +38,7 @@ from retrainer.formats.files import (
 )
 from retrainer.formats.model_card import model_card
 from retrainer.formats.model_files import CARD, FORMAT_VERSION, HISTORY, KIND, SETTINGS, WEIGHTS, read_model
+from retrainer.formats.row_keys import FILE as ROW_KEYS
 from retrainer.settings import Task
 
 if TYPE_CHECKING:
@@ -50,19 +59,32 @@ def write_model(
     sections: Sections,
     dataset_sha256: str,
     history: list[dict[str, Any]],
+    temperature: float = 1.0,
+    dataset: Path | None = None,
 ) -> str:
     """Writes a whole model directory and returns its `model_sha256`.
 
     `sections` are the settings that training was given; of a local path in them only the last part is kept.
-    Raises UserError when a weight is not a number, or the family cannot make the network again.
+    The row keys of `dataset`, the directory, are copied. Raises UserError when a weight is not a number, or
+    the family cannot make the network again.
     """
     with whole_directory(out) as directory:
-        write_parts(directory, network, family=family, labels=labels, history=history)
+        write_parts(
+            directory, network, family=family, labels=labels, history=history, temperature=temperature
+        )
+        if dataset is not None:
+            copy_row_keys(dataset, directory)
         return seal(directory, sections | {"task": task.plain()}, dataset_sha256)
 
 
 def write_parts(
-    directory: Path, network: Network, *, family: str, labels: tuple[str, ...], history: list[dict[str, Any]]
+    directory: Path,
+    network: Network,
+    *,
+    family: str,
+    labels: tuple[str, ...],
+    history: list[dict[str, Any]],
+    temperature: float = 1.0,
 ) -> None:
     """What a trainer leaves for `seal`: weights, assets, description and history."""
     from safetensors.torch import save_file
@@ -78,11 +100,19 @@ def write_parts(
         "preprocessing": body.preprocessing,
         "labels": list(labels),
         "assets": sorted(body.assets),
+        TEMPERATURE: temperature,
     }
     write_json(directory / DESCRIPTION, description)
     # safetensors keeps its files from everyone else; a registry or a container may run as another user.
     (directory / WEIGHTS).chmod((directory / DESCRIPTION).stat().st_mode & 0o777)
     write_json(directory / HISTORY, history)
+
+
+def copy_row_keys(dataset: Path, model: Path) -> None:
+    """Makes the model's row keys those of the dataset directory; none where that has none."""
+    (model / ROW_KEYS).unlink(missing_ok=True)
+    if (dataset / ROW_KEYS).is_file():
+        (model / ROW_KEYS).write_bytes((dataset / ROW_KEYS).read_bytes())
 
 
 def _plain(value: Tensor) -> Tensor:
@@ -98,8 +128,9 @@ def seal(directory: Path, sections: Sections, dataset_sha256: str) -> str:
     """Turns weights and a description into a valid model directory, and returns its `model_sha256`.
 
     A trainer of your own has written `model.safetensors` (`body.…`, `head.weight`, `head.bias`), `model.json`
-    (family, config, preprocessing, labels, and assets: names of further files) and those files; the file
-    `history.json` is optional. `sections` holds `task` at least. Raises UserError when it is no whole model.
+    (family, config, preprocessing, labels, and assets: names of further files) and those files; the files
+    `history.json` and `row_keys.parquet`, and the description's `temperature`, are optional. `sections` holds
+    `task` at least. Raises UserError when it is no whole model.
     """
     (directory / MANIFEST).unlink(missing_ok=True)  # until all is well again, this is no model
     description = read_description(directory)
@@ -108,7 +139,10 @@ def seal(directory: Path, sections: Sections, dataset_sha256: str) -> str:
     if not (directory / HISTORY).is_file():
         write_json(directory / HISTORY, [])
     history = read_history(directory / HISTORY)
-    known = {key: description[key] for key in REQUIRED} | {"assets": assets, "task": sections["task"]}
+    known = {key: description[key] for key in (*REQUIRED, TEMPERATURE)} | {
+        "assets": assets,
+        "task": sections["task"],
+    }
     write_json(directory / DESCRIPTION, known | {"dataset_sha256": dataset_sha256})
     network = load_network(directory)
     settings = without_paths(sections)
@@ -130,7 +164,7 @@ def seal(directory: Path, sections: Sections, dataset_sha256: str) -> str:
 
 def _refuse_strangers(directory: Path, assets: list[str]) -> None:
     """Whatever is in the directory travels with the model: only what is meant to."""
-    expected = {WEIGHTS, DESCRIPTION, HISTORY, SETTINGS, CARD, *assets}
+    expected = {WEIGHTS, DESCRIPTION, HISTORY, SETTINGS, CARD, ROW_KEYS, *assets}
     for path in sorted(directory.rglob("*")):
         if path.is_symlink():
             raise UserError(f"{path} is a link; copy what it stands for into the model directory")

@@ -28,6 +28,7 @@ def model_card(
         "Started from": _start(backbone, training),
         "Dataset": f"content sha256 `{dataset_sha256}`",
         "Trained": _trained(training, kept),
+        "Calibration": _calibration(description["temperature"]),
     }
     lines = ["# Model card", "", *(f"- **{key}**: {value}" for key, value in facts.items()), ""]
     figures = {k: v for k, v in kept.items() if isinstance(v, float)}
@@ -63,6 +64,12 @@ def _start(backbone: dict[str, Any], training: dict[str, Any]) -> str:
         return "random values"
     digest = backbone.get("weights_sha256") or backbone.get("revision") or "no digest"
     return f"{_inline(str(backbone['weights']))} ({digest})"
+
+
+def _calibration(temperature: float) -> str:
+    if temperature == 1.0:
+        return "none, temperature 1"
+    return f"temperature {temperature:.6g}, fitted to the validation rows; logits are divided by it"
 
 
 def _trained(training: dict[str, Any], kept: dict[str, Any]) -> str:

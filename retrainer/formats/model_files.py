@@ -10,7 +10,9 @@ from retrainer.formats._description import DESCRIPTION, read_description
 from retrainer.formats.files import MANIFEST, digest_of, read_manifest
 
 KIND = "model"
-FORMAT_VERSION = 1
+# 2: logits are divided by the description's `temperature`; an older reader would give other probabilities.
+FORMAT_VERSION = 2
+READABLE = (1, FORMAT_VERSION)
 WEIGHTS = "model.safetensors"
 HISTORY = "history.json"
 SETTINGS = "settings.json"
@@ -22,7 +24,7 @@ def read_model(path: Path) -> dict[str, Any]:
 
     Raises UserError when a file is missing, altered or added, or the format is another.
     """
-    manifest = read_manifest(path, KIND, FORMAT_VERSION)
+    manifest = read_manifest(path, KIND, *READABLE)
     files = manifest.get("files", {})
     for name in (WEIGHTS, DESCRIPTION, HISTORY, SETTINGS, CARD):
         if name not in files:

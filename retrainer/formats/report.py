@@ -6,6 +6,7 @@
     sample.parquet        up to 32 test rows of several classes with their raw inputs, for the serving check:
                           `row` (its place in predictions.parquet), the task's columns, and the same answers
     report.html           the same for people: self-contained, without a script
+    model_card.md         the same in short, with the limits: the registered version's description
     manifest.json         kind, format version, sha256 per file
 
 metrics.json:
@@ -15,6 +16,15 @@ metrics.json:
                 "difference", "better", "worse", "p_value"}}: the model against it, on the same rows
     no_baseline why there is no cheap baseline, else ""
     champion    null, or {"version", "model_sha256", "same", "compared", "note", "metrics"}
+    data        {"rows": {split: n}, "dropped": {reason: n}, "checks": [what the checks found], "max_length",
+                "cut_rows"}: test rows of more tokens than max_length; both null where there are no tokens
+    slices      [{"by", "value", "rows", "accuracy", "low", "high"}]
+    calibration {"temperature", "error", "uncalibrated_error": at temperature 1,
+                "bins": [{"rows", "confidence", "accuracy"}]}, those of the error, without empty ones
+    test_set    {"sha256", "uses": models of this name that it has judged, with this one,
+                "champion": null or {"same", "new", "gone", "left_out"}: rows beside those it was tested on,
+                and those it was trained on}
+    cost        {"latency_ms": null unless the gate limits it, "model_mb"}
     gate        {"verdict", "reasons", "champion": null | {"version", "model_sha256"}, …}: the fields of
                 retrainer/registry/gate.py's Verdict
 """
@@ -34,6 +44,7 @@ METRICS = "metrics.json"
 PREDICTIONS = "predictions.parquet"
 SAMPLE = "sample.parquet"
 HTML = "report.html"
+CARD = "model_card.md"
 
 
 def seal_report(directory: Path) -> None:

@@ -20,7 +20,10 @@ def shortened(text: str, most: int) -> str:
 
 @dataclass(frozen=True)
 class Range:
-    """A row of `range_chart`: a value with its interval; `own` marks the model that is judged."""
+    """A row of `range_chart`: a value with its interval; `own` marks the model that is judged.
+
+    `floor` is drawn where it must not lie below it.
+    """
 
     title: str
     value: float
@@ -28,13 +31,15 @@ class Range:
     high: float
     shown: str
     own: bool = False
+    floor: float | None = None
 
 
 def range_chart(rows: list[Range], label: str) -> str:
     """Values and intervals under each other on one axis of shares."""
     left, right, line, width = 268, 76, 34, 880
     # The axis begins a little below the lowest interval, on a tenth.
-    start = max(0.0, math.floor(min(row.low for row in rows) * 10 - 0.3) / 10)
+    lowest = min(row.low if row.floor is None else min(row.low, row.floor) for row in rows)
+    start = max(0.0, math.floor(lowest * 10 - 0.3) / 10)
     height = len(rows) * line + 30
 
     def x(value: float) -> float:
@@ -55,6 +60,9 @@ def range_chart(rows: list[Range], label: str) -> str:
             f'<line class="range {kind}" x1="{x(row.low):.1f}" x2="{x(row.high):.1f}" y1="{y}" y2="{y}"/>'
         )
         parts.append(f'<circle class="{kind}" cx="{x(row.value):.1f}" cy="{y}" r="5.5"/>')
+        if row.floor is not None:
+            at = f"{x(row.floor):.1f}"
+            parts.append(f'<line class="floor" x1="{at}" x2="{at}" y1="{y - 12}" y2="{y + 12}"/>')
         parts.append(
             f'<text class="value" text-anchor="end" x="{width}" y="{y + 4:.1f}">{escape(row.shown)}</text>'
         )

@@ -42,6 +42,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th { text-align: left; font-weight: 550; color: var(--quiet); font-size: 12.5px; }
 th, td { padding: 7px 10px 7px 0; border-bottom: 1px solid var(--rule); vertical-align: top; }
 tr:last-child td { border-bottom: 0; }
+td.fails { color: var(--wrong); font-weight: 600; } td.holds { color: var(--good); }
 .num { text-align: right; white-space: nowrap; }
 .scroll { overflow-x: auto; }
 .scroll svg { max-width: none; }
@@ -59,6 +60,7 @@ svg .range { stroke-width: 3; stroke-linecap: round; }
 svg line.own { stroke: var(--own); } svg circle.own { fill: var(--own); }
 svg line.rival { stroke: var(--rival); } svg circle.rival { fill: var(--rival); }
 svg text.own { font-weight: 650; }
+svg .floor { stroke: var(--wrong); stroke-width: 2; }
 svg .line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
 svg .line.s0 { stroke: var(--own); } svg .dot.s0 { fill: var(--own); }
 svg .line.s1 { stroke: var(--wrong); } svg .dot.s1 { fill: var(--wrong); }

@@ -21,6 +21,7 @@ from retrainer.errors import UserError
 from retrainer.formats.files import digest_of, whole_directory, write_json
 from retrainer.formats.model_files import SETTINGS, read_model
 from retrainer.formats.report import SAMPLE, read_report
+from retrainer.registry.told import describe, judgement_tags
 from retrainer.registry.versions import verified_version
 from retrainer.services import lineage, lookup, tracking
 from retrainer.services.address import registry_uri, sqlite_path, tracking_uri, without_credentials
@@ -58,9 +59,10 @@ def register_model(model: Path, report: Path, out: Path, registry: Registry) -> 
         training = tracking.train_run(mlflow, model)
         tags = _tags(model, about, gate) | {"train_run_id": training, "evaluation_run_id": evaluation}
         # The code that trained it; a model from a cache goes by the code that would train it so again.
-        tags |= tracking.trained_by(mlflow, training)
+        tags |= tracking.trained_by(mlflow, training) | judgement_tags(figures)
         with _registry_lock(registry.name):
             version = _placed(mlflow, registry.name, model, sample, tags, gate)
+            describe(mlflow, version, report)
             registration = _registration(version, gate, tags)
     with whole_directory(out) as aside:
         write_json(aside / FILE, registration)

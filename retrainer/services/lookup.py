@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from retrainer.services.address import registry_uri
-from retrainer.services.readers import RegisteredVersion, reader_of
+from retrainer.services.readers import MODEL_SHA256, TEST_SHA256, RegisteredVersion, reader_of
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -23,7 +23,7 @@ def by_version(name: str, version: str) -> RegisteredVersion | None:
 
 def versions_of(name: str, model_sha256: str) -> list[RegisteredVersion]:
     """Every version that carries this model's digest, whatever its state, oldest first."""
-    found = reader_of(registry_uri()).by_sha256(name, model_sha256)
+    found = reader_of(registry_uri()).by_tag(name, MODEL_SHA256, model_sha256)
     return sorted(found, key=lambda version: int(version.version))
 
 
@@ -31,6 +31,12 @@ def by_sha256(name: str, model_sha256: str) -> RegisteredVersion | None:
     """The newest usable version of `name` that holds exactly this model."""
     usable = [version for version in versions_of(name, model_sha256) if version.usable]
     return usable[-1] if usable else None
+
+
+def judged_on(name: str, test_sha256: str) -> set[str]:
+    """The digests of the registered models of this name that exactly these test rows have judged."""
+    found = reader_of(registry_uri()).by_tag(name, TEST_SHA256, test_sha256)
+    return {version.model_sha256 for version in found if version.model_sha256}
 
 
 def state(name: str) -> dict[str, str | None]:

@@ -17,9 +17,10 @@ from retrainer.services.address import is_server, sqlite_path
 # Tags of a registered version.
 MODEL_SHA256 = "model_sha256"
 VERIFICATION = "verification"
+TEST_SHA256 = "test_sha256"
 
 _BUSY_SECONDS = 10.0
-_PAGE = "200"
+_PAGE = "1000"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Reader(Protocol):
 
     def by_version(self, name: str, version: str) -> RegisteredVersion | None: ...
 
-    def by_sha256(self, name: str, model_sha256: str) -> list[RegisteredVersion]: ...
+    def by_tag(self, name: str, tag: str, value: str) -> list[RegisteredVersion]:
+        """The versions of `name` whose `tag` has exactly this value."""
 
 
 def reader_of(uri: str) -> Reader:
@@ -78,14 +80,14 @@ class SqliteReader:
     def by_version(self, name: str, version: str) -> RegisteredVersion | None:
         return next(iter(self._versions(name, "v.version = CAST(? AS INTEGER)", version)), None)
 
-    def by_sha256(self, name: str, model_sha256: str) -> list[RegisteredVersion]:
+    def by_tag(self, name: str, tag: str, value: str) -> list[RegisteredVersion]:
         where = (
             "EXISTS (SELECT 1 FROM model_version_tags t WHERE t.workspace = v.workspace AND t.name = v.name"
-            f" AND t.version = v.version AND t.key = '{MODEL_SHA256}' AND t.value = ?)"
+            " AND t.version = v.version AND t.key = ? AND t.value = ?)"
         )
-        return self._versions(name, where, model_sha256)
+        return self._versions(name, where, tag, value)
 
-    def _versions(self, name: str, where: str, value: str) -> list[RegisteredVersion]:
+    def _versions(self, name: str, where: str, *values: str) -> list[RegisteredVersion]:
         if not self.path.is_file():
             return []
         # Deleting a version keeps its row and marks it so.
@@ -99,7 +101,7 @@ class SqliteReader:
         address = f"file:{quote(str(self.path.absolute()))}?mode=ro"
         try:
             with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS)) as database:
-                rows = database.execute(query, (workspace, name, value)).fetchall()
+                rows = database.execute(query, (workspace, name, *values)).fetchall()
                 return [
                     RegisteredVersion(
                         name, str(number), source, run, status, dict(database.execute(tags, key))
@@ -126,14 +128,14 @@ class RestReader:
     def by_version(self, name: str, version: str) -> RegisteredVersion | None:
         return self._one("model-versions/get", {"name": name, "version": version})
 
-    def by_sha256(self, name: str, model_sha256: str) -> list[RegisteredVersion]:
+    def by_tag(self, name: str, tag: str, value: str) -> list[RegisteredVersion]:
         from retrainer.services import rest
 
-        query = {"filter": _filter(name, model_sha256), "max_results": _PAGE}
+        query = {"filter": _filter(name, tag, value), "max_results": _PAGE}
         try:
             answer = rest.ask(self.uri, "model-versions/search", query) or {}
         except rest.Refused:
-            return ClientReader().by_sha256(name, model_sha256)
+            return ClientReader().by_tag(name, tag, value)
         return [_from_json(item) for item in answer.get("model_versions", ())]
 
     def _one(self, path: str, query: dict[str, str]) -> RegisteredVersion | None:
@@ -154,8 +156,8 @@ def _from_json(item: dict[str, Any]) -> RegisteredVersion:
     return RegisteredVersion(item["name"], str(item["version"]), source, run_id, item.get("status", ""), tags)
 
 
-def _filter(name: str, model_sha256: str) -> str:
-    return f"name = '{name}' AND tag.{MODEL_SHA256} = '{model_sha256}'"
+def _filter(name: str, tag: str, value: str) -> str:
+    return f"name = '{name}' AND tag.{tag} = '{value}'"
 
 
 class ClientReader:
@@ -165,10 +167,10 @@ class ClientReader:
     def by_version(self, name: str, version: str) -> RegisteredVersion | None:
         return _from_client(lambda client: client.get_model_version(name, version))
 
-    def by_sha256(self, name: str, model_sha256: str) -> list[RegisteredVersion]:
+    def by_tag(self, name: str, tag: str, value: str) -> list[RegisteredVersion]:
         from retrainer.services.connection import client
 
-        found = client().search_model_versions(_filter(name, model_sha256))
+        found = client().search_model_versions(_filter(name, tag, value))
         return [_from_entity(entity) for entity in found]
 
 

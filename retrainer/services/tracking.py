@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from retrainer.formats.files import MANIFEST, digest_of
 from retrainer.formats.model_files import DESCRIPTION, HISTORY, SETTINGS
-from retrainer.formats.report import HTML, METRICS
+from retrainer.formats.report import CARD, HTML, METRICS
 from retrainer.services import lineage, runs
 from retrainer.services.address import tracking_uri, without_credentials
 from retrainer.services.connection import client, experiment_id
@@ -188,8 +188,9 @@ def log_evaluation(report: Path, model: Path) -> str:
     figures = _read(report / METRICS)
     runs.log_epochs(mlflow, run_id, [(0, began, _estimates(figures))])
     runs.log_tags(mlflow, run_id, {"verdict": figures["gate"]["verdict"]})
-    for name in (HTML, METRICS):
-        mlflow.log_artifact(run_id, str(report / name))
+    for name in (HTML, METRICS, CARD):
+        if (report / name).is_file():  # a report of an older version has no card
+            mlflow.log_artifact(run_id, str(report / name))
     mlflow.set_terminated(run_id, "FINISHED")
     return run_id
 

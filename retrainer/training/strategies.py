@@ -46,8 +46,8 @@ def plan(
     device: torch.device,
 ) -> Plan:
     """The strategy's parameters and rows. The network is on `device` already."""
-    seen = _rows(task, train, network, device)
-    held_out = None if validation is None else _rows(task, validation, network, device)
+    seen = placed_rows(task, train, network, device)
+    held_out = None if validation is None else placed_rows(task, validation, network, device)
     if training.strategy == "frozen":
         return _frozen(network, seen, held_out, training, compute)
     _refuse_single_rows(network, seen, training)
@@ -76,7 +76,7 @@ def memory_format(network: nn.Module) -> torch.memory_format:
     return torch.channels_last if has_convolution else torch.contiguous_format
 
 
-def _rows(task: ClassificationTask, data: Data, network: Network, device: torch.device) -> Rows:
+def placed_rows(task: ClassificationTask, data: Data, network: Network, device: torch.device) -> Rows:
     encoded, targets = data
     placed = encoded.to(device)
     layout = memory_format(network)

@@ -83,10 +83,11 @@ def _check(data: Dataset, settings: Settings, weights: Path | str | None) -> Non
 
 def _train_elsewhere(data: Dataset, out: Path, settings: Settings) -> dict[str, Any]:
     """The user's own trainer writes the model directory; sealing checks that it is a whole model."""
-    from retrainer.formats.model import seal
+    from retrainer.formats.model import copy_row_keys, seal
 
     with whole_directory(out) as aside:
         run_command(settings.training.command, data.path, aside, settings.plain())
+        copy_row_keys(data.path, aside)
         return {"model_sha256": seal(aside, settings.plain(), data.content_sha256)}
 
 
@@ -102,6 +103,7 @@ def _train_here(
 ) -> dict[str, Any]:
     from retrainer.formats.model import write_model
     from retrainer.training._inputs import inputs_digest
+    from retrainer.training.calibration import calibrate
     from retrainer.training.checkpoints import Checkpoints
     from retrainer.training.loop import fit
 
@@ -113,6 +115,7 @@ def _train_here(
     train, validation = (read_split(data, name, job, network) for name in ("train", "validation"))
     assert train is not None
     history = fit(network, job, train, validation, training, compute, on_epoch, progress, checkpoints)
+    temperature = calibrate(network, job, validation, compute) if training.calibrate else 1.0
     model_sha256 = write_model(
         out,
         network,
@@ -122,10 +125,13 @@ def _train_here(
         sections=settings.plain(),
         dataset_sha256=data.content_sha256,
         history=history,
+        temperature=temperature,
+        dataset=data.path,
     )
     checkpoints.clear()
     kept = next(entry for entry in history if entry["kept"])
-    return {"model_sha256": model_sha256, **{name: value for name, value in kept.items() if name != "kept"}}
+    figures = {name: value for name, value in kept.items() if name != "kept"}
+    return {"model_sha256": model_sha256, "temperature": temperature, **figures}
 
 
 def build_network(

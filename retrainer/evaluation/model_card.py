@@ -1,0 +1,155 @@
+"""model_card.md: what is known of a judged model, from facts alone, for whoever decides to use it.
+
+Every text from outside (labels, notes, names) passes through `plain`: the registry's page draws Markdown.
+The order is that of importance: a registry that takes only so much text shows the beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from retrainer.evaluation import words
+from retrainer.evaluation.words import Report
+from retrainer.pages.markdown import bullets, heading, plain, table
+
+# Classes with fewer test rows than this are named among the limits.
+FEW_ROWS = 10
+_MOST_NAMED = 10
+
+
+def model_card(report: Report) -> str:
+    """Markdown. `report` is the content of metrics.json; the same gives the same text."""
+    parts = [
+        _head(report),
+        _gate(report),
+        _figures(report),
+        _limits(report),
+        _data(report),
+        _checks(report),
+        _slices(report),
+        _identity(report),
+    ]
+    return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
+
+
+def _head(report: Report) -> list[str]:
+    gate, task = report["gate"], report["task"]
+    several = ", several labels a row" if task["multi_label"] else ""
+    about = f"{plain(task['kind'])}{several}, {words.plural(len(report['labels']), 'class', 'classes')}"
+    return [
+        f"# {plain(report['name'] or report['start'] or 'Model')}",
+        "",
+        f"{about}; {plain(report['start'])}.",
+        "",
+        f"**{gate['verdict'].capitalize()}**, judged on {words.plural(report['rows'], 'test row')}:",
+        "",
+        *bullets(plain(reason) for reason in gate["reasons"]),
+    ]
+
+
+def _gate(report: Report) -> list[str]:
+    rows = [
+        (
+            plain(rule["name"]),
+            words.measured(rule["value"]),
+            words.measured(rule["bound"]),
+            "holds" if rule["passed"] else "**fails**",
+            plain(rule["note"]),
+        )
+        for rule in words.rules(report)
+    ]
+    heads = ("rule", "measured", "bound", "", "in words")
+    return [heading("The gate's rules"), "", *table(heads, rows)] if rows else []
+
+
+def _figures(report: Report) -> list[str]:
+    percent = f"{100 * report['confidence']:g}% interval"
+    rows = [
+        ("this model", words.TITLES.get(name, plain(name)), *_figure(report["metrics"][name]))
+        for name in words.ordered(report["metrics"])
+    ]
+    main = words.main_metric(report)
+    for title, rival in words.rivals(report):
+        rows.append((plain(title), words.TITLES[main], *_figure(rival["metrics"][main])))
+    return [
+        heading("Figures"),
+        "",
+        *table(("on the same rows", "figure", "value", percent), rows),
+        "",
+        words.calibration(report),
+        plain(words.cost(report)),
+    ]
+
+
+def _figure(figure: dict[str, Any]) -> tuple[str, str]:
+    return words.number(figure["value"], figure["n"]), words.interval(figure)
+
+
+def _limits(report: Report) -> list[str]:
+    data, champion = report["data"], report["champion"]
+    said = [f"{words.detectable(report)}.", words.uses(report), *words.changes(report)]
+    said += words.not_beaten(report)
+    if report["no_baseline"]:
+        said.append(f"There is no cheap baseline: {report['no_baseline']}.")
+    if champion and not champion["compared"] and not champion["same"]:
+        said.append(f"It was not compared with the champion: {champion['note']}.")
+    if data["cut_rows"]:
+        cut = words.plural(data["cut_rows"], "test row was", "test rows were")
+        said.append(f"{cut} cut to {data['max_length']} tokens: the model did not see the rest.")
+    if few := [one["label"] for one in report["per_class"] if one["support"] < FEW_ROWS]:
+        what = words.plural(len(few), "class has", "classes have")
+        said.append(f"{what} fewer than {FEW_ROWS} test rows: {_named(few)}.")
+    if not report["slices"]:
+        said.append("No parts of the test rows were looked at on their own (evaluation.slices is empty).")
+    said.append("Rows from elsewhere than this dataset were not tested.")
+    return [heading("Limits"), "", *bullets(plain(one) for one in said)]
+
+
+def _named(names: list[str]) -> str:
+    return ", ".join(names[:_MOST_NAMED]) + (", …" if len(names) > _MOST_NAMED else "")
+
+
+def _data(report: Report) -> list[str]:
+    data = report["data"]
+    counts = ", ".join(f"{words.plural(rows, 'row')} {plain(split)}" for split, rows in data["rows"].items())
+    lines = [f"{counts}; content sha256 `{report['dataset_sha256']}`."]
+    if dropped := data["dropped"]:
+        reasons = (f"{rows:,} {plain(reason)}" for reason, rows in dropped.items())
+        lines.append(f"Left out: {', '.join(reasons)}.")
+    return [heading("Data"), "", *lines]
+
+
+def _checks(report: Report) -> list[str]:
+    found = report["data"]["checks"]
+    if not found:
+        return []
+    rows = ((plain(c["name"]), f"{c['count']:,}", plain(c.get("note", ""))) for c in found)
+    return [heading("Checks that warned"), "", *table(("check", "found", "in words"), rows)]
+
+
+def _slices(report: Report) -> list[str]:
+    if not report["slices"]:
+        return []
+    rows: Iterable[tuple[str, ...]] = (
+        (
+            plain(one["by"]),
+            plain(one["value"]),
+            f"{one['rows']:,}",
+            words.number(one["accuracy"], one["rows"]),
+            f"{words.number(one['low'], one['rows'])} – {words.number(one['high'], one['rows'])}",
+        )
+        for one in report["slices"]
+    )
+    return [heading("Slices"), "", *table(("slice", "value", "rows", "accuracy", "interval"), rows)]
+
+
+def _identity(report: Report) -> list[str]:
+    champion = report["champion"]
+    then = f"version {plain(champion['version'])}, `{champion['model_sha256']}`" if champion else "none"
+    facts = {
+        "model": f"`{report['model_sha256']}`",
+        "test rows": f"`{report['test_set']['sha256']}`",
+        "champion then": then,
+    }
+    return [heading("Identity"), "", *bullets(f"{name}: {value}" for name, value in facts.items())]

@@ -1,0 +1,105 @@
+"""Which of today's test rows a model has met before, by the row keys that travel with datasets and models.
+
+A model that was trained on a test row may know its answer by heart: such rows are left out of a comparison.
+Legend: N test rows of today.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from retrainer.errors import UserError
+from retrainer.formats.dataset import row_digest
+from retrainer.formats.row_keys import read_row_keys
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_LEARNED_FROM = ("train", "validation")
+
+# Test set's digest → digests of the registered models that it has judged.
+JudgedOn = Callable[[str], Collection[str]]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """`fair`: bool [N], rows that the other model never learned from. `new`: bool [N], rows that its own test
+    did not have; `gone`: how many its test had, and today's has not."""
+
+    fair: np.ndarray
+    new: np.ndarray
+    gone: int
+
+    def plain(self) -> dict[str, int]:
+        """The counts, as they stand in metrics.json."""
+        new = int(self.new.sum())
+        return {
+            "same": len(self.new) - new,
+            "new": new,
+            "gone": self.gone,
+            "left_out": int((~self.fair).sum()),
+        }
+
+
+def keys_of_test(dataset: Path, rows: int) -> np.ndarray | None:
+    """uint64 [N] of the dataset directory's test rows; None where an older version left no row keys.
+
+    Raises UserError when there are not as many as `rows`.
+    """
+    keys = read_row_keys(dataset).get("test")
+    if keys is None:
+        return None
+    if len(keys) != rows:
+        raise UserError(f"{dataset} has {len(keys)} row keys for {rows} test rows; run preprocess again")
+    return keys
+
+
+def digest_of_test(keys: np.ndarray | None, test: pa.Table) -> str:
+    """The sha256 of the test rows, whatever their order: of their keys, or else of their content."""
+    if keys is not None:
+        return hashlib.sha256(np.sort(keys).astype("<u8").tobytes()).hexdigest()
+    digests = sorted(row_digest(row) for batch in test.to_batches(1024) for row in batch.to_pylist())
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def overlap(keys: np.ndarray | None, model: Path) -> Overlap | None:
+    """Today's test rows beside those of the model directory; None when either has no row keys."""
+    known = read_row_keys(model)
+    if keys is None or not known:
+        return None
+    nothing: np.ndarray = np.zeros(0, np.uint64)
+    learned = np.concatenate([nothing, *(known[split] for split in _LEARNED_FROM if split in known)])
+    tested = known.get("test", nothing)
+    gone = int((~np.isin(np.unique(tested), keys)).sum())
+    return Overlap(fair=~np.isin(keys, learned), new=~np.isin(keys, tested), gone=gone)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Today's test rows: their digest, how many models they have judged (this one included), and what the
+    champion has met of them (None: it is not known, or no champion answered them)."""
+
+    sha256: str
+    uses: int
+    met: Overlap | None
+
+    def plain(self) -> dict[str, Any]:
+        """As it stands in metrics.json."""
+        met = None if self.met is None else self.met.plain()
+        return {"sha256": self.sha256, "uses": self.uses, "champion": met}
+
+
+def held_out(
+    dataset: Path, test: pa.Table, model_sha256: str, champion: Path | None, judged_on: JudgedOn
+) -> HeldOut:
+    """`champion`: the directory of the champion that answered these rows; None when none did."""
+    keys = keys_of_test(dataset, len(test))
+    digest = digest_of_test(keys, test)
+    uses = len({*judged_on(digest), model_sha256})
+    return HeldOut(digest, uses, None if champion is None else overlap(keys, champion))

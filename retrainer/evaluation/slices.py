@@ -1,0 +1,146 @@
+"""Accuracy by parts of the test rows: where a good mean hides a bad part.
+
+A slice is one of SLICES, or a name inside the rows' `metadata` (a column of JSON objects). Its bounds are
+fixed and stand in the values' names, so that a floor means the same thing every month.
+Legend: N rows.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from retrainer.errors import UserError, nearest
+from retrainer.evaluation.answers import Answers
+from retrainer.evaluation.evidence import SliceFigure
+from retrainer.evaluation.intervals import wilson
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MOST_VALUES = 50
+OTHERS, NOTHING = "(others)", "(none)"
+# Characters of a text (of a pair together), and grey levels of 0 to 255: below the first, below the second.
+_LENGTHS = (50, 200)
+_GREYS = (85, 170)
+# Of the copy that grey levels are read from.
+_SIDE_PIXELS = 32
+_MONTH = re.compile(r"\d{4}-\d{2}")
+
+# The values that each row has: one, but of `class` as many as it has labels.
+Values = Sequence[Sequence[str]]
+
+
+def slice_figures(
+    test: pa.Table, told: Answers, names: Iterable[str], settings: Iterable[str], confidence: float
+) -> tuple[SliceFigure, ...]:
+    """Every value of the slices `names` and `settings` (keys of gate.slice_floors), the largest first.
+
+    Values beyond the MOST_VALUES most frequent are one, OTHERS, which comes last. Raises UserError for a
+    slice that these rows do not have.
+    """
+    asked = [(name, "evaluation.slices") for name in names]
+    asked += [(name, "gate.slice_floors") for name in settings]
+    found: dict[str, tuple[SliceFigure, ...]] = {}
+    for name, setting in asked:
+        if name not in found:
+            found[name] = _figures(name, _values(name, setting, test, told), told.correct, confidence)
+    return tuple(figure for figures in found.values() for figure in figures)
+
+
+def _figures(by: str, values: Values, correct: np.ndarray, confidence: float) -> tuple[SliceFigure, ...]:
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, own in enumerate(values):
+        for value in own:
+            rows[value].append(row)
+    order = sorted(rows, key=lambda value: (-len(rows[value]), value))
+    shown = {value: rows[value] for value in order[:MOST_VALUES]}
+    if others := [row for value in order[MOST_VALUES:] for row in rows[value]]:
+        shown[OTHERS] = others
+    return tuple(_figure(by, value, correct[places], confidence) for value, places in shown.items())
+
+
+def _figure(by: str, value: str, correct: np.ndarray, confidence: float) -> SliceFigure:
+    share = wilson(int(correct.sum()), len(correct), confidence)
+    return SliceFigure(by, value, len(correct), share["value"], share["low"], share["high"])
+
+
+def _values(name: str, setting: str, test: pa.Table, told: Answers) -> Values:
+    """Raises UserError that names the setting and the slices there are."""
+    if name == "class":
+        return [told.wanted(row) or [NOTHING] for row in range(told.rows)]
+    column, make = SLICES.get(name, ("", None))
+    if make is not None and column in test.column_names:
+        return [[value] for value in make(test)]
+    metadata = [json.loads(text or "{}") for text in _column(test, "metadata")]
+    known = {key for row in metadata for key in row}
+    if name in known:
+        return [[_said(row.get(name))] for row in metadata]
+    there = ["class", *(key for key, (needed, _) in SLICES.items() if needed in test.column_names)]
+    options = [*there, *sorted(known)]
+    raise UserError(
+        f"{setting}: the test rows have no slice {name!r}{nearest(name, options)}; they have"
+        f" {', '.join(options)} (name further columns in source.metadata)"
+    )
+
+
+def _column(test: pa.Table, name: str) -> list[str | None]:
+    return list(test[name].to_pylist()) if name in test.column_names else []
+
+
+def _said(value: object) -> str:
+    if value is None or value == "":
+        return NOTHING
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+def _lengths(test: pa.Table) -> list[str]:
+    texts = _column(test, "text")
+    pairs = _column(test, "text_pair") or [None] * len(texts)
+    counts = [len(text or "") + len(pair or "") for text, pair in zip(texts, pairs, strict=True)]
+    return _parts(counts, _LENGTHS, ("short", "medium", "long"), "characters")
+
+
+def _brightness(test: pa.Table) -> list[str]:
+    """By the mean grey level of what a task sees: the square in the middle, upright."""
+    from retrainer.tasks._answers import row_name
+    from retrainer.tasks._decode import decode_image
+
+    greys = []
+    for row, image in enumerate(test["image"].to_pylist()):
+        size = (_SIDE_PIXELS, _SIDE_PIXELS)
+        pixels = decode_image(image and image["bytes"], size, 1, row_name(test, row))
+        greys.append(float(pixels.mean()))
+    return _parts(greys, _GREYS, ("dark", "medium", "bright"), "grey")
+
+
+def _parts(
+    numbers: Sequence[float], bounds: tuple[int, int], names: tuple[str, str, str], unit: str
+) -> list[str]:
+    low, high = bounds
+    said = (f"below {low}", f"{low} to below {high}", f"{high} and more")
+    titles = [f"{name} ({where} {unit})" for name, where in zip(names, said, strict=True)]
+    return [titles[(number >= low) + (number >= high)] for number in numbers]
+
+
+def _months(test: pa.Table) -> list[str]:
+    found = [_MONTH.match(text or "") for text in _column(test, "time")]
+    return [month.group() if month else NOTHING for month in found]
+
+
+def _groups(test: pa.Table) -> list[str]:
+    return [_said(group) for group in _column(test, "group")]
+
+
+# Name → the column it needs, and what makes each row's value of it. `class` needs none: it is in the answers.
+SLICES: dict[str, tuple[str, Callable[[pa.Table], list[str]]]] = {
+    "text_length": ("text", _lengths),
+    "brightness": ("image", _brightness),
+    "time": ("time", _months),
+    "group": ("group", _groups),
+}

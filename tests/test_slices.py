@@ -1,0 +1,127 @@
+"""Accuracy by parts of the test rows: which there are, their values, and what is asked wrongly."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from retrainer.errors import UserError
+from retrainer.evaluation.answers import Answers, answers
+from retrainer.evaluation.intervals import wilson
+from retrainer.evaluation.slices import MOST_VALUES, NOTHING, OTHERS, slice_figures
+from retrainer.formats.dataset import IMAGE
+
+
+def told_of(correct: list[bool]) -> Answers:
+    """Two classes in turn; the answers are right where `correct` says so."""
+    truth = [row % 2 for row in range(len(correct))]
+    given = [one if right else 1 - one for one, right in zip(truth, correct, strict=True)]
+    return answers(np.eye(2)[given], ("a", "b"), [["ab"[one]] for one in truth], False)
+
+
+def counted(test: pa.Table, told: Answers, name: str) -> dict[str, tuple[int, float]]:
+    return {one.value: (one.rows, one.accuracy) for one in slice_figures(test, told, [name], [], 0.95)}
+
+
+def test_the_length_of_a_text_and_its_pair_together() -> None:
+    lengths = [0, 49, 50, 199, 200, 1000]
+    test = pa.table({"text": ["x" * n for n in lengths]})
+    told = told_of([True, False, True, True, False, False])
+    assert counted(test, told, "text_length") == {
+        "long (200 and more characters)": (2, 0.0),
+        "medium (50 to below 200 characters)": (2, 1.0),
+        "short (below 50 characters)": (2, 0.5),
+    }
+    pairs = test.append_column("text_pair", pa.array(["y" * 200] * 5 + [None], pa.string()))
+    assert counted(pairs, told, "text_length") == {"long (200 and more characters)": (6, 0.5)}
+    nothing = pa.table({"text": pa.array([None], pa.string())})
+    assert counted(nothing, told_of([True]), "text_length") == {"short (below 50 characters)": (1, 1.0)}
+
+
+def grey(level: int) -> dict[str, Any]:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((20, 30), level, np.uint8)).save(buffer, "PNG")
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def test_the_brightness_of_an_image() -> None:
+    test = pa.table({"image": pa.array([grey(n) for n in (0, 84, 85, 169, 170, 255)], IMAGE)})
+    assert counted(test, told_of([True] * 3 + [False] * 3), "brightness") == {
+        "bright (170 and more grey)": (2, 0.0),
+        "dark (below 85 grey)": (2, 1.0),
+        "medium (85 to below 170 grey)": (2, 0.5),
+    }
+
+
+def test_class_month_group_and_any_column_of_the_metadata() -> None:
+    metadata = [{"region": "north", "size": 3}, {"region": "south"}, {"region": "north"}, {}, None]
+    test = pa.table(
+        {
+            "text": list("vwxyz"),
+            "time": ["2026-03-01", "2026-03-31T10:00:00", "2026-04-01", "someday", None],
+            "group": ["g1", "g1", None, "g2", "g2"],
+            "metadata": [None if row is None else json.dumps(row) for row in metadata],
+        }
+    )
+    told = told_of([True, False, True, True, False])
+    assert counted(test, told, "class") == {"a": (3, pytest.approx(2 / 3, abs=1e-6)), "b": (2, 0.5)}
+    assert counted(test, told, "time") == {"2026-03": (2, 0.5), NOTHING: (2, 0.5), "2026-04": (1, 1.0)}
+    assert counted(test, told, "group") == {"g1": (2, 0.5), "g2": (2, 0.5), NOTHING: (1, 1.0)}
+    assert counted(test, told, "region") == {NOTHING: (2, 0.5), "north": (2, 1.0), "south": (1, 0.0)}
+    assert counted(test, told, "size") == {NOTHING: (4, 0.5), "3": (1, 1.0)}
+
+
+def test_a_row_of_several_labels_counts_for_each() -> None:
+    told = answers(np.array([[0.9, 0.8], [0.1, 0.2]]), ("a", "b"), [["a", "b"], ["b"]], True)
+    assert counted(pa.table({"text": ["x", "y"]}), told, "class") == {"b": (2, 0.5), "a": (1, 1.0)}
+
+
+def test_intervals_are_wilsons_and_the_largest_value_comes_first() -> None:
+    test = pa.table({"text": ["x"] * 40, "group": ["few"] * 10 + ["many"] * 30})
+    many, few = slice_figures(test, told_of([True] * 37 + [False] * 3), ["group"], [], 0.9)
+    assert (many.by, many.value, many.rows) == ("group", "many", 30)
+    expected = wilson(27, 30, 0.9)
+    assert (many.accuracy, many.low, many.high) == (expected["value"], expected["low"], expected["high"])
+    assert (few.value, few.rows, few.accuracy) == ("few", 10, 1.0)
+
+
+def test_rare_values_are_summed_and_no_row_is_lost() -> None:
+    groups = [f"g{n:03}" for n in range(70) for _ in range(2)] + ["largest"] * 5
+    test = pa.table({"text": ["x"] * len(groups), "group": groups})
+    figures = slice_figures(test, told_of([True] * len(groups)), ["group"], [], 0.95)
+    assert len(figures) == MOST_VALUES + 1
+    assert (figures[0].value, figures[0].rows) == ("largest", 5)
+    assert (figures[-1].value, figures[-1].rows) == (OTHERS, 2 * 21)
+    assert sum(one.rows for one in figures) == len(groups)
+
+
+def test_a_slice_of_both_settings_is_measured_once() -> None:
+    test = pa.table({"text": ["x", "y"]})
+    figures = slice_figures(test, told_of([True, True]), ["class"], ["class", "text_length"], 0.95)
+    assert [one.by for one in figures] == ["class", "class", "text_length"]
+
+
+@pytest.mark.parametrize(
+    ("names", "settings", "said"),
+    [
+        (
+            ["text_lenght"],
+            [],
+            r"evaluation\.slices: .*'text_lenght'.*'text_length'.*they have class, text_length",
+        ),
+        ([], ["brightness"], r"gate\.slice_floors: the test rows have no slice 'brightness'"),
+        (["region"], [], r"class, text_length, colour \(name further columns in source\.metadata\)"),
+    ],
+)
+def test_an_unknown_slice_is_told_with_the_known_ones(
+    names: list[str], settings: list[str], said: str
+) -> None:
+    test = pa.table({"text": ["x"], "metadata": ['{"colour": "red"}']})
+    with pytest.raises(UserError, match=said):
+        slice_figures(test, told_of([True]), names, settings, 0.95)
