@@ -103,8 +103,10 @@ def _check_encoding(table: pa.Table, names: Sequence[str], findings: Findings) -
             rows = np.flatnonzero(wrong)
             counts[kind] += len(rows)
             examples += [f"{table['origin'][row]}: {table[name][row]}" for row in rows[:MOST_EXAMPLES]]
-    told = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
-    findings.add("encoding", counts.total(), f"texts: {told}" if told else "texts", examples)
+    told = _listed(counts)
+    findings.add(
+        "encoding", counts.total(), "texts once decoded wrongly, or with control characters" + told, examples
+    )
 
 
 def check_images(looks: Sequence[Look], origins: Sequence[str], findings: Findings) -> None:
@@ -112,8 +114,12 @@ def check_images(looks: Sequence[Look], origins: Sequence[str], findings: Findin
     if not findings.looks("unusual_images"):
         return
     counts = Counter(kind for look in looks for kind in look.unusual)
-    told = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
     rows = [row for row, look in enumerate(looks) if look.unusual]
     examples = (f"{origins[row]}: {', '.join(looks[row].unusual)}" for row in rows)
-    note = "images, made upright grey or RGB of 8 bits" + (f" ({told})" if told else "")
+    note = "unusual images, made upright grey or RGB of 8 bits" + _listed(counts)
     findings.add("unusual_images", len(rows), note, examples)
+
+
+def _listed(counts: Counter[str]) -> str:
+    parts = [f"{count} {kind}" for kind, count in sorted(counts.items()) if count]
+    return f" ({', '.join(parts)})" if parts else ""

@@ -47,7 +47,7 @@ def check_classes(counts: Counts, multi_label: bool, lost: str, findings: Findin
         alone = not multi_label and len(known) < 2
         note = f"class only ('{next(iter(known))}') among the training rows{lost}"
         cure = "check source.label and source.classes, or add rows"
-        findings.add("single_class", int(alone), note if alone else "class only", (), cure)
+        findings.add("single_class", int(alone), note if alone else "class for all rows", (), cure)
     if findings.looks("rare_class"):
         least = findings.checks.rare_class_rows
         rare = sorted(

@@ -90,14 +90,12 @@ def _checks(manifest: Manifest) -> str:
             + f'<td class="label">{escape(check["note"])}{shown}</td>'
             + number_cell(f"{check['count']:,}" if check["level"] != "off" else "–")
         )
-    about = (
-        "A check at `error` would have stopped the run. Its level is a setting of the same name in `checks`."
-    )
+    about = "A check at error would have stopped the run. The levels are settings of the section checks."
     return section("Checks", table(["check", "level", "what it counts"], ["found"], rows), quiet(about))
 
 
 def _rows(manifest: Manifest, kept: int, left_out: int) -> str:
-    cards = [("rows in", kept + left_out), ("rows out", kept), ("dropped", left_out)]
+    cards = [("rows in", kept + left_out), ("dropped", left_out)]
     cards += [(name, manifest["rows"][name]) for name in SPLITS]
     shown = "".join(
         f'<div class="card"><span>{name}</span><b>{count:,}</b>'

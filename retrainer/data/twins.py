@@ -32,7 +32,7 @@ def drop_tested(rows: Rows, linked: Sequence[bytes], findings: Findings) -> None
         if not rows.given_test[row] and rows.components[row] in near
     }
     exact = sum(reason == IN_TEST for reason in found.values())
-    note = f"training rows left out: {exact} in the test set by content or group, {len(found) - exact} nearly"
+    note = f"training rows left out: {exact} tested by content or group, {len(found) - exact} by likeness"
     findings.add("test_overlap", len(found), note, (rows.origins[row] for row in found))
     for row, reason in found.items():
         rows.reasons[row] = reason

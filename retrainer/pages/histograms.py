@@ -50,7 +50,9 @@ def histogram(values: Sequence[int] | np.ndarray, unit: str, label: str) -> str:
     bins = binned(values)
     most, step = max(bins.counts), (_WIDTH - _LEFT - _RIGHT) / len(bins.counts)
     base, tall = _HEIGHT - _BOTTOM, _HEIGHT - _BOTTOM - _TOP
-    parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" class="wide" role="img" aria-label="{escape(label)}">']
+    parts = [
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" role="img" aria-label="{escape(label)}">'
+    ]
     for number, count in enumerate(bins.counts):
         low, high = bins.edges[number], bins.edges[number + 1] - 1
         last = number == len(bins.counts) - 1 and bins.open_ended
