@@ -1,4 +1,4 @@
-"""Splits without leaks: what is alike or of one group is in one split, by hash and by time, next month too."""
+"""Splits without leaks: what is alike or of one group is in one split, by hash and by time, later too."""
 
 from __future__ import annotations
 
