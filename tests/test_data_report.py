@@ -15,6 +15,7 @@ from PIL import Image
 
 from components.preprocess import preprocess as step
 from retrainer.data.ingest import ingest
+from retrainer.data.near import drawn
 from retrainer.errors import UserError
 from retrainer.formats.dataset import Dataset
 from retrainer.pages.histograms import binned, histogram
@@ -48,15 +49,14 @@ def test_the_page_tells_rows_checks_classes_and_pairs(tmp_path):
     assert manifest["content_sha256"][:12] in page.text
 
 
-def test_at_most_twelve_pairs_are_drawn_of_different_clusters_first(tmp_path):
-    rows = [
-        {
-            "text": f"{chr(97 + n)}{chr(98 + n)}{chr(99 + n)} {QUESTION[n:]} {QUESTION[:n]}{ending}",
-            "labels": ["odd"],
-        }
-        for n in range(0, 20, 1)
-        for ending in ("", " so")
-    ]
+def test_of_the_pairs_those_of_different_clusters_are_drawn_first():
+    large = [(b"a0", f"a{n}".encode()) for n in range(1, 30)]
+    small = [(f"{letter}0".encode(), f"{letter}1".encode()) for letter in "bcd"]
+    assert drawn([*large, *small]) == [large[0], *small, *large[1:9]]
+
+
+def test_at_most_twelve_pairs_are_drawn(tmp_path):
+    rows = [{"text": f"{QUESTION} {n}", "labels": ["odd"]} for n in range(30)]
     manifest = run(tmp_path, [*words(60), *rows])
     assert told(manifest)["near_duplicates"][0] > 12
     assert page_of(tmp_path).attributes.count(("class", "pair twin")) == 12
