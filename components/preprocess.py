@@ -11,13 +11,13 @@ def preprocess(
     dataset: OutDataset,
     html: HtmlView,
     split: Split,
-    checks: Checks,  # noqa: ARG001
+    checks: Checks,
     task: Task,
 ) -> Metadata:
     """Raw dataset → train, validation and test, with a report on every check. Pure."""
     from retrainer.data.preprocess import preprocess as check_and_split
 
-    manifest = check_and_split(raw, dataset, split, task)
+    manifest = check_and_split(raw, dataset, split, checks, task)
     if html is not None:
         html.parent.mkdir(parents=True, exist_ok=True)
         html.write_bytes((dataset / "report.html").read_bytes())

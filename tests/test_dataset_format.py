@@ -30,6 +30,7 @@ def sample(**columns: list) -> pa.Table:
         "group": ["g", "g", None, "h"],
         "time": ["2024", None, None, None],
         "id": ["1", "2", "3", "4"],
+        "metadata": ['{"region":"north"}', '{"region":null}', None, None],
         "origin": ["f:row 1", "f:row 2", "f:row 3", "f:row 4"],
     } | columns
     image = image_array([grey_png(np.full((3, 2), shade, np.uint8)) for shade in SHADES])
@@ -62,7 +63,10 @@ def test_shards_and_row_groups_change_no_content(tmp_path, monkeypatch):
 
 
 @settings(deadline=None)
-@given(st.permutations(range(4)), st.sampled_from(["text", "text_pair", "labels", "group", "time", "id"]))
+@given(
+    st.permutations(range(4)),
+    st.sampled_from(["text", "text_pair", "labels", "group", "time", "id", "metadata"]),
+)
 def test_the_content_hash_knows_what_rows_say_not_where_they_stood(order, column):
     table = sample()
     before = content_hash({"train": table})

@@ -11,7 +11,7 @@ from retrainer.data.ingest import ingest, source_digest
 from retrainer.data.preprocess import preprocess
 from retrainer.errors import UserError
 from retrainer.formats.dataset import Dataset
-from retrainer.settings import Source, Split, Task
+from retrainer.settings import Checks, Source, Split, Task
 from tests.project import draw_stripes
 
 
@@ -79,7 +79,7 @@ def test_what_is_no_raw_dataset_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is not a dataset directory: manifest.json is missing"):
         again(tmp_path / "empty", tmp_path / "again")
     raw = ingested(tmp_path, "text,label\n" + "".join(f"text {n},{'ab'[n % 2]}\n" for n in range(200)))
-    preprocess(raw, tmp_path / "split", Split(), Task())
+    preprocess(raw, tmp_path / "split", Split(), Checks(), Task())
     with pytest.raises(UserError, match=r"is split already; name the raw dataset"):
         again(tmp_path / "split", tmp_path / "again")
     shard = raw / "all-00000.parquet"

@@ -3,78 +3,27 @@
 from __future__ import annotations
 
 import io
-import shutil
-import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from retrainer.data import checks
-from retrainer.data.checks import image_reasons
+from retrainer.data import images
+from retrainer.data.images import look_at
 from retrainer.data.ingest import ingest
-from retrainer.data.preprocess import preprocess, take_rows
+from retrainer.data.preprocess import preprocess
 from retrainer.data.sources._columns import image_array
 from retrainer.data.splits import components, normalised, position
+from retrainer.data.tables import take_rows
 from retrainer.errors import UserError
-from retrainer.formats.dataset import SCHEMA, SPLITS, Dataset, write_dataset
+from retrainer.formats.dataset import SPLITS, Dataset
 from retrainer.settings import Source, Split, Task
-
-TEXT = Task(kind="text_classification")
-Row = dict
-
-
-def raw_of(folder: Path, rows: list[Row], test: list[Row] | None = None) -> Path:
-    """A raw dataset as ingest would write it."""
-
-    def table(part: list[Row], name: str) -> pa.Table:
-        columns = [n for n in SCHEMA if n != "origin" and any(n in row for row in [*rows, *(test or [])])]
-        made = {n: pa.array([row.get(n) for row in part], SCHEMA[n]) for n in columns}
-        origins = [row.get("origin", f"{name}:row {n}") for n, row in enumerate(part, start=1)]
-        return pa.table({**made, "origin": pa.array(origins, pa.string())})
-
-    splits = {"all": table(rows, "a.csv")} | ({"given_test": table(test, "t.csv")} if test else {})
-    write_dataset(folder / "raw", splits)
-    return folder / "raw"
-
-
-def words(count: int, **more) -> list[Row]:
-    return [{"text": f"text {n}", "labels": ["odd" if n % 2 else "even"], **more} for n in range(count)]
-
-
-def run(folder: Path, rows: list[Row], own_test: list[Row] | None = None, task: Task = TEXT, **split) -> dict:
-    return preprocess(raw_of(folder, rows, own_test), folder / "out", Split(**split), task)
-
-
-def where(folder: Path) -> dict[str, str]:
-    """Origin → split, or the reason why it is in none."""
-    dataset = Dataset(folder / "out")
-    found = {origin: split for split in SPLITS for origin in dataset.split(split)["origin"].to_pylist()}
-    if (folder / "out/dropped.parquet").is_file():
-        found |= {
-            row["origin"]: row["reason"] for row in pq.read_table(folder / "out/dropped.parquet").to_pylist()
-        }
-    return found
-
-
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """A folder for one example of a property test, which has no fixture of its own."""
-    folder = Path(tempfile.mkdtemp())
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
-
+from tests.raw_rows import TEXT, WARN, Row, raw_of, run, scratch, told, where, words
 
 # --- properties -------------------------------------------------------------------------------------------
 
@@ -255,14 +204,14 @@ IMAGES = {
 
 def test_images_are_judged_one_by_one():
     column = pa.chunked_array([image_array([data for data, _ in IMAGES.values()])])
-    assert dict(zip(IMAGES, image_reasons(column), strict=True)) == {
-        n: reason for n, (_, reason) in IMAGES.items()
-    }
+    found = {name: look.reason for name, look in zip(IMAGES, look_at(column), strict=True)}
+    assert found == {name: reason for name, (_, reason) in IMAGES.items()}
 
 
 def test_an_image_of_too_many_pixels(monkeypatch):
-    monkeypatch.setattr(checks, "MAX_PIXELS", 10)
-    assert image_reasons(pa.chunked_array([image_array([encoded()])])) == ["image too large"]
+    monkeypatch.setattr(images, "MAX_PIXELS", 10)
+    (look,) = look_at(pa.chunked_array([image_array([encoded()])]))
+    assert look.reason == "image too large"
 
 
 @settings(max_examples=80, deadline=None)
@@ -275,8 +224,8 @@ def test_damaged_images_are_judged_not_fatal(name, flips, cut):
     data = bytearray(IMAGES[name][0])
     for place, flip in flips:
         data[place % len(data)] ^= flip
-    (reason,) = image_reasons(pa.chunked_array([image_array([bytes(data[: len(data) - cut % len(data)])])]))
-    assert reason in (None, "not an image", "broken image", "image too large")
+    (look,) = look_at(pa.chunked_array([image_array([bytes(data[: len(data) - cut % len(data)])])]))
+    assert look.reason in (None, "not an image", "broken image", "image too large")
 
 
 def test_rows_that_cannot_be_used_are_dropped_with_the_reason(tmp_path):
@@ -373,7 +322,7 @@ BAD_SPLITS = {
         [{"text": f"t {n}", "labels": ["x"]} for n in range(30)],
         None,
         {},
-        "have only the class 'x'.*source.label",
+        r"checks\.single_class: 1 class only \('x'\).*source.label",
     ),
     "no row": (
         [{"text": "", "labels": ["x"]}],
@@ -396,18 +345,20 @@ def test_a_split_without_what_training_needs_is_an_error(tmp_path, name):
 def test_what_is_allowed_but_hardly_meant_is_a_warning(tmp_path):
     test = [{"text": "t", "labels": ["unseen"]}]
     rows = [*words(40), *({"text": f"c {n}", "labels": ["Odd"], "group": "one"} for n in range(40))]
-    warned = run(tmp_path, rows, test, validation=0)["warnings"]
-    assert warned[0] == "test has classes that train never sees: unseen"
-    assert warned[1].startswith("no row is left for the validation")
-    assert warned[2] == "classes that differ only in case: Odd, odd"
-    assert warned[3] == "40 of 81 rows are linked by groups or equal content and share one split"
-    assert run(tmp_path, words(100))["warnings"] == []
+    found = told(run(tmp_path, rows, test, validation=0))
+    assert found["unseen_class"] == (1, "classes of test that train never sees")
+    assert found["no_validation"][1].startswith("empty validation")
+    assert found["label_spelling"] == (1, "names that differ only in case, space or punctuation")
+    assert found["large_component"][0] == 40 and found["large_component"][1].startswith(
+        "of 81 rows are linked"
+    )
+    assert told(run(tmp_path, words(100))) == {}
 
 
 def test_what_ingest_dropped_is_carried_on(tmp_path):
     (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"t {n},{'xyz'[n % 3]}\n" for n in range(60)))
     ingest(Source(path=str(tmp_path / "a.csv"), classes=("x", "y")), tmp_path / "raw")
-    manifest = preprocess(tmp_path / "raw", tmp_path / "out", Split(), TEXT)
+    manifest = preprocess(tmp_path / "raw", tmp_path / "out", Split(), WARN, TEXT)
     assert manifest["dropped"] == {"class not selected": 20} and sum(manifest["rows"].values()) == 40
     assert manifest["sources"][0]["file"] == "a.csv"
 
@@ -415,7 +366,7 @@ def test_what_ingest_dropped_is_carried_on(tmp_path):
 def test_the_same_input_gives_the_same_bytes(tmp_path):
     raw = raw_of(tmp_path, words(100))
     for name in ("one", "two"):
-        preprocess(raw, tmp_path / name, Split(), TEXT)
+        preprocess(raw, tmp_path / name, Split(), WARN, TEXT)
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
@@ -436,6 +387,7 @@ def test_banking77_goes_through(tmp_path, shared_data):
     folder = shared_data / "banking77"
     source = Source(path=str(folder / "train.csv"), test_path=str(folder / "test.csv"), label="category")
     ingest(source, tmp_path / "raw")
-    manifest = preprocess(tmp_path / "raw", tmp_path / "out", Split(), TEXT)
-    assert manifest["dropped"] == {"also in the test set": 7, "duplicate": 4}
+    manifest = preprocess(tmp_path / "raw", tmp_path / "out", Split(), WARN, TEXT)
+    near = manifest["dropped"].pop("near-duplicate of a test row")
+    assert manifest["dropped"] == {"also in the test set": 7, "duplicate": 4} and 100 < near < 300
     assert manifest["rows"]["test"] == 3_080 and len(manifest["classes"]["train"]) == 77

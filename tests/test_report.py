@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from retrainer.evaluation.summary import WIDTH, closing_table
 from retrainer.formats.dataset import IMAGE
 from retrainer.registry.gate import judge
 from retrainer.settings import Evaluation, Gate
+from tests.html_page import Page
 
 QUICK = Evaluation(resamples=100)
 EVIL = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</style></title><iframe>", "a & b'")
@@ -111,39 +110,6 @@ def texts_of(told: Answers, text: str = "some words") -> pa.Table:
             "origin": [f"/home/me/x.csv:row {n}" for n in range(told.rows)],
         }
     )
-
-
-class Page(HTMLParser):
-    """Tags, attributes and shown text of a page, read as a browser would."""
-
-    def __init__(self, content: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
-        self.open: list[str] = []
-        self.said: list[str] = []
-        self.feed(content)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.said.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.said)
 
 
 def page_of(told: Answers, **more: Any) -> Page:

@@ -1,25 +1,22 @@
-"""Which rows a task can use, and for each other row the reason why not."""
+"""Which rows a task can use, for each other row the reason why not, and what is odd about the usable ones."""
 
 from __future__ import annotations
 
-import os
 import unicodedata
-import warnings
+from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
 
+import numpy as np
 import pyarrow as pa
 
+from retrainer.data.findings import MOST_EXAMPLES, Findings
+from retrainer.data.images import Look
+from retrainer.data.texts import longest_read, word_counts, wrongly_encoded
 from retrainer.errors import UserError
+from retrainer.settings import Task
 
-# Decoded, three bytes a pixel: 268 MB. Beyond this Pillow itself suspects a bomb.
-MAX_PIXELS = 89_478_485
-# Only formats whose decoders are plain: an EPS file, say, would start another program.
-IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
-_IMAGES_PER_JOB = 64
-# JPEG decodes at an eighth of its side twice as fast, and still reads every byte.
-_DRAFT = 8
+# Reasons of the check `broken`; every other reason of `unusable` is of the check `empty`.
+_BROKEN = {"not an image", "broken image", "image too large", "no grey or RGB image"}
 
 Labels = list[list[str] | None]
 
@@ -43,10 +40,13 @@ def check_one_label(labels: Labels, origins: Sequence[str]) -> None:
             )
 
 
-def unusable(table: pa.Table, columns: Sequence[str], labels: Labels, multi_label: bool) -> list[str | None]:
+def unusable(
+    table: pa.Table, columns: Sequence[str], multi_label: bool, looks: Sequence[Look]
+) -> list[str | None]:
     """Per row the reason why the task that reads `columns` cannot use it; None for a sound row.
 
-    A row of a multi-label task may have no label ([]), but must say so: an absent one is missing.
+    `looks` has one entry per image where the task reads images. A row of a multi-label task may have no label
+    ([]), but must say so: an absent one is missing.
     """
     reasons: list[str | None] = [None] * len(table)
 
@@ -56,46 +56,70 @@ def unusable(table: pa.Table, columns: Sequence[str], labels: Labels, multi_labe
 
     for column in columns:
         if column == "image":
-            note(image_reasons(table["image"]))
+            note([look.reason for look in looks])
         else:
             what = f"empty {column.replace('_', ' ')}"
             note([None if text and not text.isspace() else what for text in table[column].to_pylist()])
+    labels = table["labels"].to_pylist()
     note(["missing label" if row is None or not (row or multi_label) else None for row in labels])
     return reasons
 
 
-def image_reasons(images: pa.ChunkedArray) -> list[str | None]:
-    """Per image the reason why it cannot be used; the pixels are counted in the header before decoding."""
-    encoded = [chunk.flatten()[0] for chunk in images.chunks]
-    jobs = [
-        chunk.slice(start, _IMAGES_PER_JOB)
-        for chunk in encoded
-        for start in range(0, len(chunk), _IMAGES_PER_JOB)
-    ]
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        # A decoder's remark (odd metadata, say) is no reason to leave out an image that it could read.
-        warnings.simplefilter("ignore")
-        return [reason for reasons in pool.map(_reasons_of, jobs) for reason in reasons]
+def check_reasons(
+    reasons: Sequence[str | None], columns: Sequence[str], origins: Sequence[str], findings: Findings
+) -> None:
+    """The checks `empty` and `broken`: rows that are left out whatever the level says."""
+    broken = {row for row, reason in enumerate(reasons) if reason in _BROKEN}
+    empty = [row for row, reason in enumerate(reasons) if reason and row not in broken]
+
+    def note(name: str, rows: Sequence[int], what: str) -> None:
+        if findings.looks(name):
+            findings.add(name, len(rows), what, (f"{origins[row]}: {reasons[row]}" for row in rows))
+
+    note("empty", empty, "rows without a label or what the task reads; left out")
+    if "image" in columns:
+        note("broken", sorted(broken), "images that cannot be decoded, or are too large; left out")
 
 
-def _reasons_of(encoded: pa.BinaryArray) -> list[str | None]:
-    return [_image_reason(one.as_buffer()) if one.is_valid else "no image" for one in encoded]
+def check_texts(table: pa.Table, columns: Sequence[str], task: Task, findings: Findings) -> np.ndarray:
+    """The checks `encoding` and `too_long`, on sound rows. Returns the words per row, int64 [N]."""
+    names = [name for name in columns if name != "image"]
+    if names and findings.looks("encoding"):
+        _check_encoding(table, names, findings)
+    words, most = word_counts(table, names), longest_read(task)
+    if names and most is not None and findings.looks("too_long"):
+        cut = np.flatnonzero(words > most)
+        note = f"or more texts of over {most} words, cut at task.max_length tokens"
+        examples = (f"{table['origin'][row]}: {words[row]} words" for row in cut)
+        findings.add("too_long", len(cut), note, examples, "shorten them, raise task.max_length")
+    return words
 
 
-def _image_reason(encoded: pa.Buffer) -> str | None:
-    from PIL import Image
+def _check_encoding(table: pa.Table, names: Sequence[str], findings: Findings) -> None:
+    counts: Counter[str] = Counter()
+    examples: list[str] = []
+    for name in names:
+        for kind, wrong in wrongly_encoded(table[name]).items():
+            rows = np.flatnonzero(wrong)
+            counts[kind] += len(rows)
+            examples += [f"{table['origin'][row]}: {table[name][row]}" for row in rows[:MOST_EXAMPLES]]
+    told = _listed(counts)
+    findings.add(
+        "encoding", counts.total(), "texts once decoded wrongly, or with control characters" + told, examples
+    )
 
-    try:
-        image = Image.open(BytesIO(encoded), formats=IMAGE_FORMATS)
-    except Image.DecompressionBombError:
-        return "image too large"
-    except Exception:  # whatever a decoder raises on strange bytes, they are no image of ours
-        return "not an image"
-    if image.width * image.height > MAX_PIXELS:
-        return "image too large"
-    try:
-        image.draft(image.mode, (max(1, image.width // _DRAFT), max(1, image.height // _DRAFT)))
-        image.load()
-    except Exception:
-        return "broken image"
-    return None
+
+def check_images(looks: Sequence[Look], origins: Sequence[str], findings: Findings) -> None:
+    """The check `unusual_images`, on sound rows: they are normalised wherever images are decoded."""
+    if not findings.looks("unusual_images"):
+        return
+    counts = Counter(kind for look in looks for kind in look.unusual)
+    rows = [row for row, look in enumerate(looks) if look.unusual]
+    examples = (f"{origins[row]}: {', '.join(looks[row].unusual)}" for row in rows)
+    note = "unusual images, made upright grey or RGB of 8 bits" + _listed(counts)
+    findings.add("unusual_images", len(rows), note, examples)
+
+
+def _listed(counts: Counter[str]) -> str:
+    parts = [f"{count} {kind}" for kind, count in sorted(counts.items()) if count]
+    return f" ({', '.join(parts)})" if parts else ""

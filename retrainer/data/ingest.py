@@ -92,6 +92,8 @@ def _shaped(source: Source) -> Iterator[pa.Table]:
         if "origin" not in table.column_names:
             origins = [f"{kind}:row {row}" for row in range(before + 1, before + len(table) + 1)]
             table = table.append_column("origin", pa.array(origins, pa.string()))
+        if source.metadata and "metadata" not in table.column_names:
+            raise UserError(f"source.metadata: {kind} has no further columns to keep; leave it empty")
         before += len(table)
         names = [name for name in (*SCHEMA, "given_test") if name in table.column_names]
         try:

@@ -2,8 +2,10 @@
 
 A row comes out in train, validation or test, or stands in `dropped.parquet` with its origin and one reason:
     class not selected          (by ingest) none of `source.classes`
-    empty text, empty text pair, no image, not an image, broken image, image too large, missing label
+    empty text, empty text pair, no image, not an image, broken image, image too large,
+    no grey or RGB image, missing label
     also in the test set        the same content or group as a row of the user's own test set
+    near-duplicate of a test row    of the user's own, or linked to one
     duplicate                   the same content and labels as another row, which stays
     conflicting labels          the same content as another row with other labels; none of them stays
     over split.train_per_class, over split.validation_per_class, over split.limit
@@ -17,61 +19,86 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from retrainer.data.checks import check_one_label, clean_labels, unusable
-from retrainer.data.splits import (
-    TEST,
-    TRAIN,
-    VALIDATION,
-    Rows,
-    choose,
-    components,
-    content_keys,
-    drop_twins,
-    place,
+from retrainer.data import report
+from retrainer.data.checks import (
+    check_images,
+    check_one_label,
+    check_reasons,
+    check_texts,
+    clean_labels,
+    unusable,
 )
+from retrainer.data.classes import check_classes, check_division, counts_of, shares
+from retrainer.data.findings import Findings
+from retrainer.data.images import look_at
+from retrainer.data.near import near_duplicates
+from retrainer.data.quotas import choose
+from retrainer.data.splits import TEST, TRAIN, VALIDATION, Rows, components, content_keys, place
+from retrainer.data.tables import all_rows, dropped_by_ingest, dropped_rows, schema_of, take_rows
+from retrainer.data.times import instant, needed_instants
+from retrainer.data.twins import drop_tested, drop_twins
 from retrainer.errors import UserError
-from retrainer.formats.dataset import IMAGE, RAW_SPLITS, SCHEMA, SPLITS, Dataset, row_digest, write_dataset
-from retrainer.settings import Split, Task
+from retrainer.formats.dataset import SCHEMA, SPLITS, Dataset, row_digest, write_dataset
+from retrainer.formats.row_keys import write_row_keys
+from retrainer.settings import Checks, Split, Task
 
 _CONTENT = ("text", "text_pair", "image")
 # What a built-in task reads; a plug-in's task reads all that the data has.
 _COLUMNS = {"text_classification": ("text", "text_pair"), "image_classification": ("image",)}
-_OTHER = ("labels", "group", "time", "id", "origin")
-_IMAGES_PER_PIECE = 100
+_OTHER = ("labels", "group", "time", "id", "metadata", "origin")
 # One component with more than this share of the rows makes the shares of the splits a matter of luck.
 _LARGE_COMPONENT = 0.2
-_DROPPED = pa.schema([("origin", pa.string()), ("reason", pa.string())])
 
 
-def preprocess(raw: Path, out: Path, split: Split, task: Task) -> dict[str, Any]:
+def preprocess(raw: Path, out: Path, split: Split, checks: Checks, task: Task) -> dict[str, Any]:
     """Checks and splits a raw dataset and returns the manifest of the new one.
 
     Rows are ordered by hash, so neither the order of the source nor of its files matters. The manifest's
-    `warnings` name what is allowed but hardly meant. Raises UserError naming the row or the setting.
+    `checks` name what is allowed but hardly meant. Raises UserError naming the row or the setting.
     """
-    source = Dataset(raw)
-    table, given_test = _all_rows(source)
-    columns = content_columns(task, table.column_names)
+    source, findings = Dataset(raw), Findings(checks)
+    table, given_test = all_rows(source)
+    schema, columns = schema_of(table), content_columns(task, table.column_names)
     table = _with_clean_labels(table, columns, task.multi_label)
-    reasons = unusable(table, columns, table["labels"].to_pylist(), task.multi_label)
-    before, bad = _dropped_by_ingest(source), _dropped(table, reasons)
+    looks = look_at(table["image"]) if "image" in columns else []
+    reasons = unusable(table, columns, task.multi_label, looks)
+    check_reasons(reasons, columns, table["origin"].to_pylist(), findings)
+    before, bad = dropped_by_ingest(source), dropped_rows(table, reasons)
     sound = [row for row, reason in enumerate(reasons) if reason is None]
     table = take_rows(table, sound)
 
-    rows = _rows_of(table, columns, [given_test[row] for row in sound])
-    drop_twins(rows, lambda row: row_digest(table.slice(row, 1).to_pylist()[0]))
-    placed = choose(rows, place(rows, split), split)
-    dropped = pa.concat_tables([before, bad, _dropped(table, rows.reasons)])
+    rows = _rows_of(table, columns, [given_test[row] for row in sound], split)
+    words = check_texts(table, columns, task, findings)
+    if looks:
+        looks = [looks[row] for row in sound]
+        check_images(looks, rows.origins, findings)
+    near = near_duplicates(table, columns, rows.keys, findings)
+    _link_and_drop(table, rows, near, findings)
+    divided = place(rows, split)
+    placed = choose(rows, divided, split)
+    dropped = pa.concat_tables([before, bad, dropped_rows(table, rows.reasons)])
     assert len(reasons) + len(before) == sum(map(len, placed.values())) + len(dropped), "a row was lost"
-    _check_splits(rows, placed, dropped, task)
+    classes = counts_of(rows, divided)
+    _check_splits(rows, placed, split, dropped, findings)
+    check_classes(counts_of(rows, placed), task.multi_label, _lost(dropped), findings)
+    check_division(classes, split.by == "hash" and not any(rows.given_test), findings)
     extra = {
         "raw_content_sha256": source.content_sha256,
         "sources": source.manifest.get("sources", []),
-        "warnings": _warnings(rows, placed),
+        "schema": schema,
+        "checks": findings.plain(),
+        "class_shares": shares(classes),
     }
-    return write_dataset(out, {name: take_rows(table, placed[name]) for name in SPLITS}, dropped, extra)
+    found = report.Found(near, rows.keys, words, [look.size for look in looks])
+
+    def beside(directory: Path, manifest: dict[str, Any]) -> None:
+        write_row_keys(directory, {name: [rows.keys[row] for row in placed[name]] for name in SPLITS})
+        page = report.render(manifest, table, columns, found)
+        (directory / report.FILE).write_text(page, encoding="utf-8")
+
+    tables = {name: take_rows(table, placed[name]) for name in SPLITS}
+    return write_dataset(out, tables, dropped, extra, beside)
 
 
 def content_columns(task: Task, present: Sequence[str]) -> tuple[str, ...]:
@@ -88,13 +115,6 @@ def content_columns(task: Task, present: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in wanted if name in there)
 
 
-def _all_rows(source: Dataset) -> tuple[pa.Table, list[bool]]:
-    parts = {name: source.split(name) for name in RAW_SPLITS if name in source.manifest["rows"]}
-    return pa.concat_tables(parts.values()), [
-        n == "given_test" for n, part in parts.items() for _ in range(len(part))
-    ]
-
-
 def _with_clean_labels(table: pa.Table, columns: Sequence[str], multi_label: bool) -> pa.Table:
     labels = clean_labels(table["labels"].to_pylist())
     if not multi_label:
@@ -103,77 +123,51 @@ def _with_clean_labels(table: pa.Table, columns: Sequence[str], multi_label: boo
     return table.set_column(table.column_names.index("labels"), "labels", pa.array(labels, SCHEMA["labels"]))
 
 
-def _rows_of(table: pa.Table, columns: Sequence[str], given_test: list[bool]) -> Rows:
-    keys = content_keys(table, columns)
-    groups = table["group"].to_pylist() if "group" in table.column_names else [None] * len(table)
+def _rows_of(table: pa.Table, columns: Sequence[str], given_test: list[bool], split: Split) -> Rows:
+    """The sound rows, not yet linked. Raises UserError where `split.by: time` meets a row without a time."""
+    keys, origins = content_keys(table, columns), table["origin"].to_pylist()
+    times: list[int | None] = [instant(text) for text in _column(table, "time")]
+    if split.by == "time":
+        if "time" not in table.column_names:
+            raise UserError("split.by: time, and the rows have none; set source.time to the column of times")
+        own = [row for row, given in enumerate(given_test) if not given]
+        needed_instants([_column(table, "time")[row] for row in own], [origins[row] for row in own])
     labels = [tuple(row or ()) for row in table["labels"].to_pylist()]
-    return Rows(keys, components(keys, groups), labels, given_test, [None] * len(table))
+    return Rows(keys, keys, labels, times, origins, given_test, [None] * len(table))
 
 
-def take_rows(table: pa.Table, rows: Sequence[int]) -> pa.Table:
-    """The rows at these places, in this order."""
-    places = pa.array(rows, pa.int64())
-    if "image" not in table.column_names:
-        return table.take(places)
-    # `take` joins all chunks, and an array of bytes ends at 2 GiB: join as large_binary, cast in pieces.
-    wide = pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])
-    images = table["image"].cast(wide).combine_chunks()
-    starts = range(0, len(rows), _IMAGES_PER_PIECE)
-    pieces = [images.take(places.slice(start, _IMAGES_PER_PIECE)).cast(IMAGE) for start in starts]
-    others = table.drop_columns(["image"]).take(places)
-    return others.append_column("image", pa.chunked_array(pieces, IMAGE))
+def _column(table: pa.Table, name: str) -> list[str | None]:
+    """The column's values; as many absent ones where there is no such column."""
+    return list(table[name].to_pylist()) if name in table.column_names else [None] * len(table)
 
 
-def _dropped(table: pa.Table, reasons: Sequence[str | None]) -> pa.Table:
-    left_out = [row for row, reason in enumerate(reasons) if reason is not None]
-    origins = table["origin"].take(pa.array(left_out, pa.int64()))
-    return pa.table([origins, pa.array([reasons[row] for row in left_out], pa.string())], schema=_DROPPED)
+def _link_and_drop(table: pa.Table, rows: Rows, near: list[tuple[bytes, bytes]], findings: Findings) -> None:
+    """Links the rows to components, then leaves out what is tested already or said twice."""
+    groups = _column(table, "group")
+    times = rows.times if "time" in table.column_names else None
+    rows.components = components(rows.keys, groups, near, times)
+    drop_tested(rows, components(rows.keys, groups), findings)
+    drop_twins(rows, lambda row: row_digest(table.slice(row, 1).to_pylist()[0]), findings)
 
 
-def _dropped_by_ingest(source: Dataset) -> pa.Table:
-    path = source.path / "dropped.parquet"
-    return pq.read_table(path).cast(_DROPPED) if path.is_file() else _DROPPED.empty_table()
-
-
-def _check_splits(rows: Rows, placed: dict[str, list[int]], dropped: pa.Table, task: Task) -> None:
+def _lost(dropped: pa.Table) -> str:
     reasons = Counter(dropped["reason"].to_pylist()).most_common()
-    lost = "; dropped: " + ", ".join(f"{count} {reason}" for reason, count in reasons) if reasons else ""
-    total = len(rows.keys)
+    return "; dropped: " + ", ".join(f"{count} {reason}" for reason, count in reasons) if reasons else ""
+
+
+def _check_splits(
+    rows: Rows, placed: dict[str, list[int]], split: Split, dropped: pa.Table, findings: Findings
+) -> None:
+    total, lost = len(rows.keys), _lost(dropped)
     if not placed[TEST]:
-        raise UserError(
-            f"no row of {total} is left to test on{lost}; raise split.test or give source.test_path"
-        )
+        cure = "set split.test_from to an earlier day" if split.test_from else "raise split.test"
+        raise UserError(f"no row of {total} is left to test on{lost}; {cure} or give source.test_path")
     if not placed[TRAIN]:
         raise UserError(f"no row of {total} is left to train on{lost}; lower split.test or split.validation")
-    classes = _classes(rows, placed[TRAIN])
-    if len(classes) < (1 if task.multi_label else 2):
-        named = f"only the class '{classes.pop()}'" if classes else "no class"
-        raise UserError(
-            f"the training rows have {named}{lost}; check source.label and source.classes, or add rows"
-        )
-
-
-def _classes(rows: Rows, members: Sequence[int]) -> set[str]:
-    return {name for row in members for name in rows.labels[row]}
-
-
-def _warnings(rows: Rows, placed: dict[str, list[int]]) -> list[str]:
-    said = []
-    known = _classes(rows, placed[TRAIN])
-    for name in (VALIDATION, TEST):
-        unseen = sorted(_classes(rows, placed[name]) - known)
-        if unseen:
-            said.append(f"{name} has classes that train never sees: {', '.join(unseen)}")
     if not placed[VALIDATION]:
-        said.append("no row is left for the validation: no epoch can be chosen by it (split.validation)")
-    by_spelling = Counter(name.casefold() for name in known)
-    alike = sorted(name for name in known if by_spelling[name.casefold()] > 1)
-    if alike:
-        said.append(f"classes that differ only in case: {', '.join(alike)}")
+        findings.add("no_validation", 1, "empty validation: no epoch can be chosen by it (split.validation)")
     kept = [row for members in placed.values() for row in members]
     largest = Counter(rows.components[row] for row in kept).most_common(1)[0][1]
     if largest > max(1, _LARGE_COMPONENT * len(kept)):
-        said.append(
-            f"{largest} of {len(kept)} rows are linked by groups or equal content and share one split"
-        )
-    return said
+        note = f"of {len(kept)} rows are linked by groups or (nearly) equal content and share one split"
+        findings.add("large_component", largest, note)

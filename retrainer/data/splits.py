@@ -1,37 +1,55 @@
-"""Where each row goes, by hash: new rows never move old ones, and no twin or group stands in two splits.
+"""Where each row goes: by a hash of its content or by its time, and linked rows always together.
 
-A row's key is the hash of what the task reads, normalised (case and white space of text do not count).
-Rows that share a key or a group form a component, and a component is in one split. Its key is the smallest
-key of its groups, or the row's own where there is no group, so a new row leaves every old one in place; the
-one exception is a row that links components, which must move together from then on.
+A row's key is the hash of what the task reads, normalised (case and white space of text do not count). Rows
+that share a key or a group, or are near-duplicates, form a component, and a component is in one split.
+
+**By hash** a component's place follows from one key alone. That is the smallest key of its groups, or of its
+rows where none has a group. So a new row that is linked to no old one leaves every old one in place. A new
+near-duplicate may have a smaller key than the rows it is like: then those move with it, and no others do.
+Where the data has times, the oldest row of a component leads instead, so what arrives later never moves what
+was there. In every case a row that links two components makes them one, and one of the two takes the place
+of the other: with times, the younger of them moves.
+
+**By time** the newest rows are the test, and the newest before them the validation. A component goes by its
+newest row, so nothing that resembles the future is trained on. With `split.test_from` that border stands
+still: an old row moves into the test only when its component gets a row beyond it. A border by share follows
+the data: what was the test last month is trained on this month, and the test is new. Rows of one instant are
+never parted but by their components, so a share is met as nearly as the times allow.
 """
 
 from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from retrainer.data.times import first_of_test
 from retrainer.errors import UserError
 from retrainer.formats.dataset import SPLITS
 from retrainer.formats.files import canonical_json
 from retrainer.settings import Split
 
 TRAIN, VALIDATION, TEST = SPLITS
-_LEAST_PER_CLASS = 2
+# A row without a time leads no component and is older than none.
+_NEVER = 2**63
 
 
 @dataclass
 class Rows:
-    """The sound rows, as parallel lists. `reasons` says why a row is left out, None while it is kept."""
+    """The sound rows, as parallel lists. `reasons` says why a row is left out, None while it is kept.
+
+    `times` are instants (`retrainer.data.times`); None where the row has none.
+    """
 
     keys: list[bytes]
     components: list[bytes]
     labels: list[tuple[str, ...]]
+    times: list[int | None]
+    origins: list[str]
     given_test: list[bool]
     reasons: list[str | None]
 
@@ -56,26 +74,36 @@ def normalised(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", text.casefold()).split())
 
 
-def components(keys: Sequence[bytes], groups: Sequence[str | None]) -> list[bytes]:
-    """Per row the key of its component. A blank group is none."""
+def components(
+    keys: Sequence[bytes],
+    groups: Sequence[str | None],
+    near: Iterable[tuple[bytes, bytes]] = (),
+    times: Sequence[int | None] | None = None,
+) -> list[bytes]:
+    """Per row the key of its component. A blank group is none; `near` are keys of near-duplicates.
+
+    With `times` the oldest row leads, by its group if it has one; without them the smallest key does.
+    """
     parent: dict[bytes, bytes] = {}
 
     def root(node: bytes) -> bytes:
+        parent.setdefault(node, node)
         while parent[node] != node:
             parent[node] = parent[parent[node]]
             node = parent[node]
         return node
 
     group_keys = [_digest("group", group.encode()) if group and group.strip() else None for group in groups]
-    group_of: dict[bytes, bytes] = {}
-    for key, group in zip(keys, group_keys, strict=True):
-        if group is None:
-            continue
-        parent.setdefault(group, group)
-        one, other = sorted((root(group), root(group_of.setdefault(key, group))))
-        parent[other] = one  # the smallest stays the root: a component's key depends on no order
-    linked = [group or group_of.get(key) for key, group in zip(keys, group_keys, strict=True)]
-    return [key if group is None else root(group) for key, group in zip(keys, linked, strict=True)]
+    links = [(key, group) for key, group in zip(keys, group_keys, strict=True) if group]
+    for one, other in (*links, *near):
+        parent[root(one)] = root(other)
+    leaders: dict[bytes, tuple[int, bool, bytes]] = {}
+    for row, (key, group) in enumerate(zip(keys, group_keys, strict=True)):
+        at = times[row] if times else 0
+        candidate = (_NEVER if at is None else at, group is None, group or key)
+        home = root(key)
+        leaders[home] = min(leaders.get(home, candidate), candidate)
+    return [leaders[root(key)][-1] for key in keys]
 
 
 def _digest(purpose: str, *parts: bytes) -> bytes:
@@ -92,90 +120,65 @@ def ranks(keys: Sequence[bytes], salt: str) -> list[bytes]:
     return [_digest("rank", salt.encode(), key) for key in keys]
 
 
-def drop_twins(rows: Rows, digest: Callable[[int], bytes]) -> None:
-    """Leaves out training rows linked to the user's own test rows, and rows that say the same thing twice.
-
-    Of twins with the same labels the one with the lowest `digest` stays; of twins with different labels none
-    does, since nothing tells which is right. The user's own test rows stay as they are.
-    """
-    tested = {rows.components[row] for row in rows.kept() if rows.given_test[row]}
-    twins: dict[bytes, list[int]] = defaultdict(list)
-    for row in rows.kept():
-        if rows.given_test[row]:
-            continue
-        if rows.components[row] in tested:
-            rows.reasons[row] = "also in the test set"
-        else:
-            twins[rows.keys[row]].append(row)
-    for same in twins.values():
-        if len(same) == 1:
-            continue
-        if len({rows.labels[row] for row in same}) > 1:
-            leave_out, reason = same, "conflicting labels"
-        else:
-            leave_out, reason = sorted(same, key=digest)[1:], "duplicate"
-        for row in leave_out:
-            rows.reasons[row] = reason
-
-
 def place(rows: Rows, split: Split) -> dict[str, list[int]]:
     """The kept rows of each split, lowest rank first. With own test rows, `split.test` is not used."""
+    own_test = any(rows.given_test)
+    _check_settings(split, own_test)
+    order = ranks(rows.keys, split.salt)
+    kept = sorted(rows.kept(), key=lambda row: order[row])
+    homes = (_by_time if split.by == "time" else _by_hash)(rows, kept, split, own_test)
+    return {name: [row for row in kept if homes[row] == name] for name in SPLITS}
+
+
+def _check_settings(split: Split, own_test: bool) -> None:
     if split.test + split.validation >= 1:
         raise UserError(
             f"split.test + split.validation is {split.test + split.validation:g}: nothing is left to train"
         )
-    own_test = any(rows.given_test)
-    order = ranks(rows.keys, split.salt)
-    placed: dict[str, list[int]] = {name: [] for name in SPLITS}
-    for row in sorted(rows.kept(), key=lambda row: order[row]):
+    if split.test_from and split.by != "time":
+        raise UserError("split.test_from divides by time; set split.by: time, or leave it empty")
+    if split.test_from and own_test:
+        raise UserError(
+            "split.test_from and a test set of your own (source.test_path) both choose the test; give one"
+        )
+
+
+def _by_hash(rows: Rows, kept: list[int], split: Split, own_test: bool) -> dict[int, str]:
+    homes = {}
+    for row in kept:
         where = position(rows.components[row], split.salt)
         in_test = rows.given_test[row] if own_test else where < split.test
         # The same stretch for validation either way: a test file given later moves no row into it.
         in_validation = split.test <= where < split.test + split.validation
-        placed[TEST if in_test else VALIDATION if in_validation else TRAIN].append(row)
-    return placed
+        homes[row] = TEST if in_test else VALIDATION if in_validation else TRAIN
+    return homes
 
 
-def choose(rows: Rows, placed: dict[str, list[int]], split: Split) -> dict[str, list[int]]:
-    """Applies train_per_class, validation_per_class and limit; the rows left out get the reason.
-
-    `limit` keeps the splits' and classes' shares as they are, but at least two rows of each split and two of
-    each class in train, so it may keep more than it says.
-    """
-    chosen = dict(placed)
-    for name, most, setting in (
-        (TRAIN, split.train_per_class, "train_per_class"),
-        (VALIDATION, split.validation_per_class, "validation_per_class"),
-    ):
-        if most:
-            wanted = _lowest_per_class(rows, placed[name], most)
-            chosen[name] = _only(rows, placed[name], wanted, setting)
-    total = sum(len(members) for members in chosen.values())
-    if split.limit and total > split.limit:
-        for name, members in chosen.items():
-            share = max(_LEAST_PER_CLASS, round(split.limit * len(members) / total))
-            wanted = set(members[:share])
-            if name == TRAIN:  # what cannot be learnt cannot be tested
-                wanted |= _lowest_per_class(rows, members, _LEAST_PER_CLASS)
-            chosen[name] = _only(rows, members, wanted, "limit")
-    return chosen
+def _by_time(rows: Rows, kept: list[int], split: Split, own_test: bool) -> dict[int, str]:
+    newest: dict[bytes, int] = {}
+    for row, component in enumerate(rows.components):
+        newest[component] = max(newest.get(component, -_NEVER), rows.times[row] or 0)
+    by_own = {row for row in kept if own_test and rows.given_test[row]}
+    ages = {row: newest[rows.components[row]] for row in kept if row not in by_own}
+    count = len(ages)
+    if split.test_from:
+        test_from = first_of_test(split.test_from)
+    else:
+        test_from = _border(ages.values(), 0 if own_test else split.test * count)
+    before = [at for at in ages.values() if at < test_from]
+    validation_from = _border(before, split.validation * count)
+    homes = dict.fromkeys(by_own, TEST)
+    for row, at in ages.items():
+        homes[row] = TEST if at >= test_from else VALIDATION if at >= validation_from else TRAIN
+    return homes
 
 
-def _lowest_per_class(rows: Rows, members: list[int], most: int) -> set[int]:
-    """The first `most` rows of each class; a row of several labels is wanted if any of them wants it."""
-    counts: dict[str, int] = defaultdict(int)
-    wanted = set()
-    for row in members:
-        names = rows.labels[row] or ("",)  # rows without a label count as a class of their own
-        if any(counts[name] < most for name in names):
-            wanted.add(row)
-            for name in names:
-                counts[name] += 1
-    return wanted
-
-
-def _only(rows: Rows, members: list[int], wanted: set[int], setting: str) -> list[int]:
-    for row in members:
-        if row not in wanted:
-            rows.reasons[row] = f"over split.{setting}"
-    return [row for row in members if row in wanted]
+def _border(instants: Iterable[int], wanted: float) -> int:
+    """The instant from which on there are about `wanted` rows; of two as near, the one with fewer."""
+    best, border, newer = wanted, _NEVER, 0
+    for at, count in sorted(Counter(instants).items(), reverse=True):
+        newer += count
+        if abs(newer - wanted) >= best:
+            break
+        best, border = abs(newer - wanted), at
+    return border

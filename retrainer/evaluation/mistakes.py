@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -11,15 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retrainer.evaluation.answers import Answers
+from retrainer.pages.thumbnails import thumbnail
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 MOST = 12
 _MOST_CHARACTERS = 400
-_THUMBNAIL_PIXELS = 144
-# Smaller images are shown with their pixels enlarged; PNG keeps them sharp.
-_SMALL_PIXELS = 64
 
 
 @dataclass(frozen=True)
@@ -88,26 +84,3 @@ def _confidence(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
 
 def _cut(text: str, most: int = _MOST_CHARACTERS) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def thumbnail(encoded: bytes, name: str) -> tuple[str, bool]:
-    """A small copy as a data URI (nothing but pixels is in it), and whether its pixels are to be enlarged.
-
-    A large image is cut to the square in its centre, as the tasks do.
-    """
-    from PIL import Image
-
-    from retrainer.tasks._decode import decode_image
-
-    with Image.open(io.BytesIO(encoded)) as image:
-        width, height = image.size
-    small = max(width, height) <= _SMALL_PIXELS
-    size = (height, width) if small else (_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS)
-    picture = Image.fromarray(decode_image(encoded, size, 3, name).transpose(1, 2, 0))
-    buffer = io.BytesIO()
-    if small:
-        picture.save(buffer, "PNG", optimize=True)
-    else:
-        picture.save(buffer, "JPEG", quality=80)
-    kind = "png" if small else "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}", small

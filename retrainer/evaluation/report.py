@@ -1,8 +1,4 @@
-"""report.html: everything evaluate found, in one file that needs no other, no network and no script.
-
-It works inside a sandboxed frame. Labels and texts are data: every one is escaped, and the page's own policy
-forbids scripts and anything from outside besides.
-"""
+"""report.html: everything evaluate found. Labels and texts are data: every one is escaped."""
 
 from __future__ import annotations
 
@@ -21,10 +17,7 @@ from retrainer.evaluation.judgement import (
 from retrainer.evaluation.mistakes import Mistake
 from retrainer.evaluation.words import Report
 from retrainer.pages.charts import Points, Range, line_chart, range_chart
-from retrainer.pages.page import escape, label_cell, number_cell, quiet, section, table
-from retrainer.pages.style import CSS
-
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
+from retrainer.pages.page import document, escape, label_cell, number_cell, quiet, section, table
 
 
 def render(
@@ -50,15 +43,7 @@ def render(
         per_class_section(report),
         _facts(report),
     ]
-    title = escape(_title(report))
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(section for section in sections if section)
-        + "\n</main>\n</body>\n</html>\n"
-    )
+    return document(_title(report), sections)
 
 
 def _title(report: Report) -> str:

@@ -2,11 +2,14 @@
 
     <split>-00000.parquet   the data's columns of SCHEMA; Hugging Face `datasets` opens them as they are
     dropped.parquet         origin and reason of every row left out, if any
+    row_keys.parquet        64 bits of each row's content key (preprocess; see `row_keys`)
+    report.html             what the checks found, for people (preprocess)
     manifest.json           format version, schema, counts per split and class, sources, sha256 per file,
                             and `content_sha256`, which depends on no order, sharding, path or machine
 
 Columns: `text`, `text_pair` (strings), `image` (encoded bytes), `labels` (list of class names; one of them
-for single-label), `group`, `time`, `id` (strings), `origin` (file and row, never part of the content hash).
+for single-label), `group`, `time`, `id` (strings), `metadata` (JSON of the further columns that
+`source.metadata` names, each value as a string), `origin` (file and row, never part of the content hash).
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +50,13 @@ SCHEMA: dict[str, pa.DataType] = {
     "group": pa.string(),
     "time": pa.string(),
     "id": pa.string(),
+    "metadata": pa.string(),
     "origin": pa.string(),
 }
 # A raw dataset (what ingest writes) has these splits; preprocess turns them into the others.
 RAW_SPLITS = ("all", "given_test")
 SPLITS = ("train", "validation", "test")
-_CONTENT = ("text", "text_pair", "image", "labels", "group", "time", "id")
+_CONTENT = ("text", "text_pair", "image", "labels", "group", "time", "id", "metadata")
 
 
 def row_digest(row: dict[str, Any]) -> bytes:
@@ -98,10 +102,12 @@ def write_dataset(
     splits: dict[str, pa.Table],
     dropped: pa.Table | None = None,
     extra: dict[str, Any] | None = None,
+    beside: Callable[[Path, dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Writes a whole dataset directory and returns its manifest.
 
-    `dropped` has columns `origin` and `reason`; `extra` is kept in the manifest as it is.
+    `dropped` has columns `origin` and `reason`; `extra` is kept in the manifest as it is. `beside` writes
+    further files: it gets the directory and the manifest, which lacks only the files' hashes.
     """
     with whole_directory(path) as directory:
         for split, table in splits.items():
@@ -122,9 +128,11 @@ def write_dataset(
             "classes": {split: class_counts(table) for split, table in splits.items()},
             "dropped": _reasons(dropped),
             "content_sha256": content_hash(splits),
-            "files": hash_files(directory),
             **(extra or {}),
         }
+        if beside is not None:
+            beside(directory, manifest)
+        manifest["files"] = hash_files(directory)
         write_json(directory / MANIFEST, manifest)
     return manifest
 

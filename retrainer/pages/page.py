@@ -1,16 +1,35 @@
-"""The bricks of report.html. What comes from outside (labels, texts, names) passes through `escape`."""
+"""The frame and the bricks of report.html: one file that needs no other, no network and no script.
+
+What comes from outside (labels, texts, names) passes through `escape`, and the page's own policy forbids
+scripts and anything from elsewhere besides. It works inside a sandboxed frame.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape as _escape
 
+from retrainer.pages.style import CSS
+
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
 _TRACK_PIXELS = 84
 
 
 def escape(text: object) -> str:
     """Text as HTML or as an attribute's value, whatever is in it."""
     return _escape(str(text), quote=True)
+
+
+def document(title: str, sections: Iterable[str]) -> str:
+    """The whole page; empty sections are left out."""
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(section for section in sections if section)
+        + "\n</main>\n</body>\n</html>\n"
+    )
 
 
 def section(title: str, *parts: str) -> str:

@@ -69,6 +69,7 @@ svg .cell { fill: var(--grid); fill-opacity: .55; } svg rect.right { fill: var(-
 svg rect.wrong { fill: var(--wrong); }
 svg .count { font-size: 11.5px; font-variant-numeric: tabular-nums; } svg .count.over { fill: var(--over); }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 18px 28px; }
+.pair.twin { grid-template-columns: 1fr 1fr; gap: 10px 18px; }
 figure { margin: 0; }
 figcaption { margin-bottom: 8px; }
 .misses { display: grid; grid-template-columns: repeat(auto-fill, minmax(270px, 1fr)); gap: 12px; }

@@ -13,8 +13,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from retrainer.errors import UserError
+from retrainer.errors import UserError, nearest
 from retrainer.formats.dataset import IMAGE, SCHEMA
+from retrainer.formats.files import canonical_json
 from retrainer.settings import Source
 
 Chunk = tuple[Sequence[int], dict[str, list[Any]]]
@@ -30,6 +31,8 @@ SETTING = {
     "time": "time",
     "id": "id",
 }
+# Before the name of a column of `source.metadata`, among our columns.
+METADATA = "metadata:"
 ROWS_PER_CHUNK = 10_000
 # An Arrow array of bytes ends at 2 GiB: few rows at a time where a row may be a large photo.
 IMAGES_PER_CHUNK = 100
@@ -62,7 +65,8 @@ def pick_columns(source: Source, present: Sequence[str], file: str) -> dict[str,
     """Our column → the file's, for those that are there.
 
     The label and a text or an image must be; so must every column that the settings name in another word
-    than the default. Raises UserError with the columns of the file and the setting to change.
+    than the default, and those of `source.metadata`, which stand here as `metadata:NAME`. Raises UserError
+    with the columns of the file and the setting to change.
     """
     chosen = {}
     for ours, setting in SETTING.items():
@@ -77,6 +81,12 @@ def pick_columns(source: Source, present: Sequence[str], file: str) -> dict[str,
         raise _absent(file, source.label, present, "label")
     if "text" not in chosen and "image" not in chosen:
         raise _absent(file, source.text, present, "text", f", nor '{source.image}' (source.image)")
+    for name in source.metadata:
+        if name not in present:
+            raise UserError(f"source.metadata: {file} has no column '{name}'{nearest(name, present)}")
+        if present.count(name) > 1:
+            raise UserError(f"{file}: two columns are named '{name}'; rename one of them")
+        chosen[METADATA + name] = name
     return chosen
 
 
@@ -117,13 +127,21 @@ def _shape(
     rows: Sequence[int], values: dict[str, list[Any]], file: Path, source: Source, test: bool
 ) -> pa.Table:
     arrays: dict[str, pa.Array] = {}
+    further: dict[str, list[str | None]] = {}
     for ours, column in values.items():
+        if ours.startswith(METADATA):
+            name = ours.removeprefix(METADATA)
+            further[name] = _convert(column, as_text, rows, file, name)
+            continue
         name = getattr(source, SETTING[ours])
         if ours == "image":
             arrays[ours] = image_array(_convert(column, _image_from(file.parent), rows, file, name))
             continue
         convert = _labels_by(source.label_separator) if ours == "labels" else as_text
         arrays[ours] = pa.array(_convert(column, convert, rows, file, name), SCHEMA[ours])
+    if further:
+        told = [dict(zip(further, row, strict=True)) for row in zip(*further.values(), strict=True)]
+        arrays["metadata"] = pa.array([canonical_json(row).decode() for row in told], SCHEMA["metadata"])
     arrays["origin"] = pa.array([f"{file.name}:row {row}" for row in rows], pa.string())
     arrays["given_test"] = pa.array([test] * len(rows), pa.bool_())
     return pa.table(arrays)

@@ -50,7 +50,7 @@ def _image_names(file: Path, source: Source) -> Iterator[str]:
 
 def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
     """A key counts as a column when any line has it, so all lines are read before the first chunk."""
-    named = {getattr(source, setting) for setting in SETTING.values()}
+    named = {getattr(source, setting) for setting in SETTING.values()} | set(source.metadata)
     keys: dict[str, None] = {}
     numbers: list[int] = []
     values: dict[str, list[Any]] = {name: [] for name in named}

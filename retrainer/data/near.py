@@ -1,0 +1,76 @@
+"""Near-duplicates among the rows: which contents are nearly equal, and the pairs that the report draws."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from retrainer.data.findings import Findings
+from retrainer.data.splits import components
+from retrainer.data.tables import take_images
+
+Pairs = list[tuple[bytes, bytes]]
+MOST_DRAWN = 12
+
+
+class Contents:
+    """The distinct contents of the rows, each by the first row that has it, in the order of their keys."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self.first: dict[bytes, int] = {}
+        for row, key in enumerate(keys):
+            self.first.setdefault(key, row)
+        self.keys = sorted(self.first)
+        self.rows = [self.first[key] for key in self.keys]
+
+
+def near_duplicates(
+    table: pa.Table, columns: Sequence[str], keys: Sequence[bytes], findings: Findings
+) -> Pairs:
+    """Pairs of content keys that are nearly equal; none when the check is off.
+
+    Where the task reads an image that decides alone, whatever is said of it: so an image never stands in two
+    splits. Else it is the texts, of a pair both together.
+    """
+    if not findings.looks("near_duplicates"):
+        return []
+    from retrainer.data.similar import similar_images, similar_texts
+
+    contents = Contents(keys)
+    if "image" in columns:
+        images = take_images(table["image"], contents.rows)
+        found = similar_images(images, findings.checks.image_distance)
+    else:
+        texts = [table[name].take(pa.array(contents.rows, pa.int64())).to_pylist() for name in columns]
+        joined = ["\n".join(parts) for parts in zip(*texts, strict=True)]
+        found = similar_texts(joined, findings.checks.text_similarity)
+    pairs = [(contents.keys[one], contents.keys[other]) for one, other in found.tolist()]
+    _note(table, keys, contents, pairs, findings)
+    return pairs
+
+
+def _note(
+    table: pa.Table, keys: Sequence[bytes], contents: Contents, pairs: Pairs, findings: Findings
+) -> None:
+    alike = {key for pair in pairs for key in pair}
+    clusters = len(set(components(sorted(alike), [None] * len(alike), pairs)))
+    rows = sum(key in alike for key in keys)
+    origins = table["origin"]
+    named = (
+        f"{origins[contents.first[one]]} ~ {origins[contents.first[other]]}" for one, other in drawn(pairs)
+    )
+    note = f"pairs of near-duplicates ({rows} rows in {clusters} clusters); each cluster is in one split"
+    findings.add("near_duplicates", len(pairs), note, named, "leave out all but one of each cluster")
+
+
+def drawn(pairs: Pairs) -> Pairs:
+    """At most MOST_DRAWN of the pairs, of as many clusters as there are."""
+    nodes = sorted({key for pair in pairs for key in pair})
+    cluster = dict(zip(nodes, components(nodes, [None] * len(nodes), pairs), strict=True))
+    first: dict[bytes, tuple[bytes, bytes]] = {}
+    for pair in pairs:
+        first.setdefault(cluster[pair[0]], pair)
+    chosen = list(first.values())[:MOST_DRAWN]
+    further = [pair for pair in pairs if pair not in set(chosen)]
+    return chosen + further[: MOST_DRAWN - len(chosen)]

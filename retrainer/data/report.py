@@ -1,0 +1,188 @@
+"""report.html of a dataset: what came in and went out, every check, the splits, and near-duplicates drawn.
+
+The same rows and settings give the same page.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from retrainer.data.near import MOST_DRAWN, Pairs, drawn
+from retrainer.formats.dataset import SPLITS
+from retrainer.pages.charts import shortened
+from retrainer.pages.histograms import histogram
+from retrainer.pages.page import (
+    bar_cell,
+    document,
+    escape,
+    label_cell,
+    number_cell,
+    quiet,
+    section,
+    share_cell,
+    table,
+)
+from retrainer.pages.thumbnails import thumbnail
+
+FILE = "report.html"
+Manifest = dict[str, Any]
+# Longer tables are folded away.
+_MOST_OPEN = 40
+_MOST_CHARACTERS = 300
+_TEST = SPLITS[-1]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the page shows besides the manifest: pairs of near contents, the key of each sound row, words per
+    row (int64 [N]), and (width, height) of each image, none where the task reads texts."""
+
+    near: Pairs
+    keys: list[bytes]
+    words: np.ndarray
+    sizes: list[tuple[int, int]]
+
+
+def render(manifest: Manifest, rows: pa.Table, columns: Sequence[str], found: Found) -> str:
+    """The page. `rows` are the sound rows, `columns` what the task reads of them."""
+    kept, left_out = sum(manifest["rows"].values()), sum(manifest["dropped"].values())
+    title = f"Data: {kept:,} of {kept + left_out:,} rows"
+    sections = [
+        _top(title, manifest),
+        _checks(manifest),
+        _rows(manifest, kept, left_out),
+        _classes(manifest),
+        _near(rows, columns, found),
+        _sizes(columns, found),
+        _columns(manifest),
+    ]
+    return document(title, sections)
+
+
+def _top(title: str, manifest: Manifest) -> str:
+    warned = sum(1 for check in manifest["checks"] if check["count"])
+    kind, said = ("challenger", f"{warned} to look at") if warned else ("champion", "nothing found")
+    about = " · ".join(str(part.get("file", "")) for part in manifest["sources"])
+    digest = escape(manifest["content_sha256"][:12])
+    return (
+        f'<div class="top"><div><h1>{escape(title)}</h1>'
+        f'<p class="quiet">{escape(about)} · content <code>{digest}</code></p></div>'
+        f'<span class="verdict {kind}">{said}</span></div>'
+    )
+
+
+def _checks(manifest: Manifest) -> str:
+    checks = sorted(manifest["checks"], key=lambda check: not check["count"])
+    rows = []
+    for check in checks:
+        items = "".join(f'<li dir="auto">{escape(example)}</li>' for example in check["examples"])
+        shown = f"<details><summary>the first ones</summary><ul>{items}</ul></details>" if items else ""
+        rows.append(
+            label_cell(check["name"].replace("_", " "))
+            + label_cell(check["level"])
+            + f'<td class="label">{escape(check["note"])}{shown}</td>'
+            + number_cell(f"{check['count']:,}" if check["level"] != "off" else "–")
+        )
+    about = "A check at error would have stopped the run. The levels are settings of the section checks."
+    return section("Checks", table(["check", "level", "what it counts"], ["found"], rows), quiet(about))
+
+
+def _rows(manifest: Manifest, kept: int, left_out: int) -> str:
+    cards = [("rows in", kept + left_out), ("dropped", left_out)]
+    cards += [(name, manifest["rows"][name]) for name in SPLITS]
+    shown = "".join(
+        f'<div class="card"><span>{name}</span><b>{count:,}</b>'
+        f"<span>{_percent(count, kept) if name in SPLITS else '&nbsp;'}</span></div>"
+        for name, count in cards
+    )
+    reasons = sorted(manifest["dropped"].items(), key=lambda item: (-item[1], item[0]))
+    lines = [
+        label_cell(reason) + number_cell(f"{count:,}") + bar_cell(count / (kept + left_out))
+        for reason, count in reasons
+    ]
+    dropped = table(["dropped because"], ["rows", "share of rows in"], lines) if lines else ""
+    note = quiet("Each dropped row stands in dropped.parquet with its origin.") if lines else ""
+    return section("Rows", f'<div class="cards">{shown}</div>', dropped, note)
+
+
+def _percent(count: int, total: int) -> str:
+    return f"{100 * count / total:.1f}%"
+
+
+def _classes(manifest: Manifest) -> str:
+    counts = manifest["classes"]
+    totals: Counter[str] = Counter()
+    for of_split in counts.values():
+        totals.update(of_split)
+    lines = [
+        label_cell(label or "(empty)")
+        + "".join(number_cell(f"{counts[name].get(label, 0):,}") for name in SPLITS)
+        + bar_cell(total / totals.total())
+        + share_cell(manifest["class_shares"].get(label, {}).get(_TEST))
+        for label, total in sorted(totals.items(), key=lambda item: (-item[1], item[0]))
+    ]
+    shown = table(["class"], [*SPLITS, "share of labels", "in test"], lines)
+    if len(lines) > _MOST_OPEN:
+        shown = f"<details><summary>Show all {len(lines):,} classes</summary>{shown}</details>"
+    about = "The most frequent first. In test: the share of the class that was placed there."
+    return section("Classes", quiet(about), shown)
+
+
+def _near(rows: pa.Table, columns: Sequence[str], found: Found) -> str:
+    pairs = drawn(found.near)
+    if not pairs:
+        return ""
+    first = {key: row for row, key in reversed(list(enumerate(found.keys)))}
+    shown = "".join(
+        f'<div class="miss"><div class="pair twin">{_side(rows, first[one], columns)}'
+        f"{_side(rows, first[other], columns)}</div></div>"
+        for one, other in pairs
+    )
+    which = f"{len(pairs)} of {len(found.near):,} pairs" if len(found.near) > MOST_DRAWN else "All pairs"
+    about = f"{which}, from different clusters first. A cluster is in one split."
+    return section("Near-duplicates", quiet(about), f'<div class="pair">{shown}</div>')
+
+
+def _side(rows: pa.Table, row: int, columns: Sequence[str]) -> str:
+    origin = rows["origin"][row].as_py() or f"row {row}"
+    where = PurePath(origin).name
+    parts = []
+    for name in columns:
+        if name == "image":
+            source, small = thumbnail(rows["image"][row].as_py()["bytes"], where)
+            size = ' class="enlarged"' if small else ""
+            parts.append(f'<img{size} src="{escape(source)}" alt="{escape(where)}">')
+        else:
+            text = shortened(rows[name][row].as_py(), _MOST_CHARACTERS)
+            parts.append(f'<blockquote dir="auto">{escape(text)}</blockquote>')
+    labels = ", ".join(rows["labels"][row].as_py() or ()) or "no label"
+    return f"<div>{''.join(parts)}<p>{escape(labels)}</p><p>{escape(where)}</p></div>"
+
+
+def _sizes(columns: Sequence[str], found: Found) -> str:
+    charts = []
+    if set(columns) - {"image"} and len(found.words):
+        charts.append(("Words per text", found.words.tolist(), "words"))
+    if found.sizes:
+        charts.append(("Width", [width for width, _ in found.sizes], "pixels"))
+        charts.append(("Height", [height for _, height in found.sizes], "pixels"))
+    figures = "".join(
+        f"<figure><figcaption>{title}</figcaption>{histogram(values, unit, title)}</figure>"
+        for title, values, unit in charts
+    )
+    return section("Lengths and sizes", f'<div class="pair">{figures}</div>') if figures else ""
+
+
+def _columns(manifest: Manifest) -> str:
+    lines = [
+        label_cell(name) + label_cell(facts["type"]) + share_cell(facts["absent"])
+        for name, facts in manifest["schema"].items()
+    ]
+    return section("Columns as they came", table(["column", "type"], ["without a value"], lines))

@@ -1,0 +1,64 @@
+"""Tables of rows in memory: taken apart, put together, described."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from retrainer.formats.dataset import IMAGE, RAW_SPLITS, Dataset
+
+_IMAGES_PER_PIECE = 100
+_DROPPED = pa.schema([("origin", pa.string()), ("reason", pa.string())])
+_TYPES = {"labels": "list of words", "image": "encoded image"}
+
+
+def all_rows(source: Dataset) -> tuple[pa.Table, list[bool]]:
+    """Every row of a raw dataset, and whether it is of the user's own test set."""
+    parts = {name: source.split(name) for name in RAW_SPLITS if name in source.manifest["rows"]}
+    return pa.concat_tables(parts.values()), [
+        n == "given_test" for n, part in parts.items() for _ in range(len(part))
+    ]
+
+
+def schema_of(table: pa.Table) -> dict[str, dict[str, Any]]:
+    """Column → its type in a word and the share of rows without a value."""
+    rows = max(1, len(table))
+    return {
+        name: {"type": _TYPES.get(name, "text"), "absent": round(table[name].null_count / rows, 6)}
+        for name in table.column_names
+    }
+
+
+def take_rows(table: pa.Table, rows: Sequence[int]) -> pa.Table:
+    """The rows at these places, in this order."""
+    places = pa.array(rows, pa.int64())
+    if "image" not in table.column_names:
+        return table.take(places)
+    others = table.drop_columns(["image"]).take(places)
+    return others.append_column("image", take_images(table["image"], rows))
+
+
+def take_images(images: pa.ChunkedArray, rows: Sequence[int]) -> pa.ChunkedArray:
+    """The images at these places, in this order."""
+    # `take` joins all chunks, and an array of bytes ends at 2 GiB: join as large_binary, cast in pieces.
+    whole = images.cast(pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])).combine_chunks()
+    places = pa.array(rows, pa.int64())
+    starts = range(0, len(rows), _IMAGES_PER_PIECE)
+    return pa.chunked_array(
+        [whole.take(places.slice(start, _IMAGES_PER_PIECE)).cast(IMAGE) for start in starts], IMAGE
+    )
+
+
+def dropped_rows(table: pa.Table, reasons: Sequence[str | None]) -> pa.Table:
+    """Origin and reason of every row that has a reason."""
+    left_out = [row for row, reason in enumerate(reasons) if reason is not None]
+    origins = table["origin"].take(pa.array(left_out, pa.int64()))
+    return pa.table([origins, pa.array([reasons[row] for row in left_out], pa.string())], schema=_DROPPED)
+
+
+def dropped_by_ingest(source: Dataset) -> pa.Table:
+    path = source.path / "dropped.parquet"
+    return pq.read_table(path).cast(_DROPPED) if path.is_file() else _DROPPED.empty_table()

@@ -1,0 +1,71 @@
+"""Texts that were once decoded wrongly, hold control characters, or are longer than the model reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from retrainer.settings import Task
+
+_REPLACED = "\ufffd"
+_CONTROL = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
+# What the bytes 0x80 to 0xbf become when they are read as Latin-1 or as Windows-1252.
+_TAIL = "[\x80-\xbfŒœŠšŸŽžƒˆ˜–—‘’‚“”„†‡•…‰‹›€™]"
+# Accents, punctuation and emoji show in one character; Greek and Cyrillic are whole words of such pairs.
+_MISREAD = f"[ÂÃ]{_TAIL}|[â-é]{_TAIL}{_TAIL}|ð{_TAIL}{_TAIL}{_TAIL}|(?:[ÎÏÐÑ]{_TAIL}){{2}}"
+
+
+def wrongly_encoded(texts: pa.ChunkedArray) -> dict[str, np.ndarray]:
+    """What may be wrong → bool [N]; a text counts for the first that it shows."""
+    found: dict[str, np.ndarray] = {}
+    seen: np.ndarray = np.zeros(len(texts), bool)
+    for kind, pattern in (
+        ("with the mark of lost characters (U+FFFD)", _REPLACED),
+        ("of UTF-8 read as Latin-1", _MISREAD),
+        ("with control characters", _CONTROL),
+    ):
+        matches = pc.fill_null(pc.match_substring_regex(texts, pattern), False)
+        new = np.asarray(matches, bool) & ~seen
+        if pattern == _MISREAD:
+            new[[row for row in np.flatnonzero(new) if not _was_utf8(texts[int(row)].as_py())]] = False
+        found[kind] = new
+        seen |= new
+    return found
+
+
+def _was_utf8(text: str) -> bool:
+    """Whether a suspicious piece of the text, written back as it was misread, is valid UTF-8."""
+    return any(_decodes(piece) for piece in re.findall(_MISREAD, text))
+
+
+def _decodes(piece: str) -> bool:
+    for codec in ("latin-1", "cp1252"):
+        try:
+            piece.encode(codec).decode("utf-8")
+        except UnicodeError:
+            continue
+        return True
+    return False
+
+
+def word_counts(table: pa.Table, columns: Sequence[str]) -> np.ndarray:
+    """int64 [N]: words between white space, of a pair both texts'."""
+    counts: np.ndarray = np.zeros(len(table), np.int64)
+    for column in columns:
+        if column != "image":
+            counts += np.array([len(text.split()) for text in table[column].to_pylist()], np.int64)
+    return counts
+
+
+def longest_read(task: Task) -> int | None:
+    """Tokens that the task keeps of a text; None where the task does not say."""
+    if task.kind == "text_classification":
+        from retrainer.tasks.text_classification import Options
+
+        return Options.parse(task.options, "task").max_length
+    given = task.options.get("max_length")
+    return given if isinstance(given, int) else None

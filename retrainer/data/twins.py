@@ -1,0 +1,81 @@
+"""Rows that say the same as another, or stand in the user's own test set too."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+from retrainer.data.findings import Findings
+from retrainer.data.splits import Rows
+
+IN_TEST = "also in the test set"
+NEAR_TEST = "near-duplicate of a test row"
+DUPLICATE = "duplicate"
+CONFLICT = "conflicting labels"
+
+
+def drop_tested(rows: Rows, linked: Sequence[bytes], findings: Findings) -> None:
+    """Leaves out training rows that the user's own test rows know.
+
+    `linked` are components by equal content and groups alone: they tell a row that is in the test set from
+    one that is only like a row of it. A near-duplicate is left out with all that is linked to it.
+    """
+    if not any(rows.given_test):
+        return
+    if not findings.looks("test_overlap"):
+        return
+    tested = {linked[row] for row in rows.kept() if rows.given_test[row]}
+    near = {rows.components[row] for row in rows.kept() if rows.given_test[row]}
+    found = {
+        row: IN_TEST if linked[row] in tested else NEAR_TEST
+        for row in rows.kept()
+        if not rows.given_test[row] and rows.components[row] in near
+    }
+    exact = sum(reason == IN_TEST for reason in found.values())
+    note = f"training rows left out: {exact} tested by content or group, {len(found) - exact} by likeness"
+    findings.add("test_overlap", len(found), note, (rows.origins[row] for row in found))
+    for row, reason in found.items():
+        rows.reasons[row] = reason
+
+
+def drop_twins(rows: Rows, digest: Callable[[int], bytes], findings: Findings) -> None:
+    """Leaves out rows that say the same thing twice; the user's own test rows stay as they are.
+
+    Of twins with the same labels the oldest stays, of equally old ones the one with the lowest `digest`; of
+    twins with different labels none does, since nothing tells which is right.
+    """
+    twins: dict[bytes, list[int]] = defaultdict(list)
+    for row in rows.kept():
+        if not rows.given_test[row]:
+            twins[rows.keys[row]].append(row)
+    several = [same for same in twins.values() if len(same) > 1]
+    if findings.looks("conflicting_labels"):
+        at_odds = [row for same in several if len({rows.labels[row] for row in same}) > 1 for row in same]
+        note = "rows of equal content with different labels; none is kept"
+        _leave_out(rows, at_odds, CONFLICT, "conflicting_labels", note, findings)
+    if findings.looks("duplicates"):
+        again = [row for same in several for row in _all_but_first(rows, same, digest)]
+        note = "rows with the content and labels of another, which is kept"
+        _leave_out(rows, again, DUPLICATE, "duplicates", note, findings)
+
+
+def _all_but_first(rows: Rows, same: list[int], digest: Callable[[int], bytes]) -> list[int]:
+    by_labels: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for row in same:
+        if rows.reasons[row] is None:
+            by_labels[rows.labels[row]].append(row)
+
+    def age(row: int) -> tuple[bool, int, bytes]:
+        at = rows.times[row]
+        return at is None, at or 0, digest(row)
+
+    return [row for alike in by_labels.values() if len(alike) > 1 for row in sorted(alike, key=age)[1:]]
+
+
+def _leave_out(
+    rows: Rows, members: list[int], reason: str, check: str, note: str, findings: Findings
+) -> None:
+    members = sorted(members)
+    findings.add(check, len(members), note, (rows.origins[row] for row in members))
+    for row in members:
+        rows.reasons[row] = reason
