@@ -33,6 +33,11 @@ def by_sha256(name: str, model_sha256: str) -> RegisteredVersion | None:
     return usable[-1] if usable else None
 
 
+def tags_of(name: str) -> dict[str, str]:
+    """The tags of the registered model itself; none when there is no such model."""
+    return reader_of(registry_uri()).tags_of(name)
+
+
 def state(name: str) -> dict[str, str | None]:
     """Alias → version, for the two aliases that the gate gives."""
     found = {alias: by_alias(name, alias) for alias in (CHAMPION, CHALLENGER)}
