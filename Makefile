@@ -19,6 +19,8 @@ CA_BUNDLE ?= $(PIP_CERT)
 NETWORK ?=
 PORT ?= 5000
 WORKERS ?= 2
+VERSION ?=
+WHY ?=
 
 SHELL := /bin/sh
 VENV := .venv
@@ -38,13 +40,17 @@ IN_IMAGES = $(if $(IMAGE),--image '$(IMAGE)') $(if $(LIGHT_IMAGE),--light-image 
 	$(if $(SECRET),--secret '$(SECRET)') $(if $(filter 1,$(ALLOW_MUTABLE)),--allow-mutable)
 BUILD_WITH = $(if $(BASE),--base '$(BASE)') $(if $(PUSH),--push '$(PUSH)') \
 	$(if $(CA_BUNDLE),--ca-bundle '$(CA_BUNDLE)') $(if $(NETWORK),--network '$(NETWORK)')
+REGISTRY := $(PY) -m retrainer
+OF = $(if $(RECIPE),--recipe '$(RECIPE)')
+# A reason is free text, and may hold an apostrophe.
+QUOTED = $(subst ','\'',$(1))
 FORCED = $(if $(filter 1,$(FORCE)),--force)
 LOCK := uv pip compile --no-config --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate
 DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline step resolve smoke check-step ui images pin-base rehearse compile submit schedule \
+.PHONY: help setup pipeline step resolve smoke check-step history promote rollback ui images pin-base rehearse compile submit schedule \
 	unschedule runs adopt replay push pull doctor test test-slow lint format lock clean
 
 help: ## list these targets
@@ -82,6 +88,15 @@ smoke: $(READY) ## 50 rows through all five steps, apart from everything else
 
 check-step: $(READY) ## is DIR=runs/NAME/model, which your own trainer wrote, a valid model directory?
 	@$(PY) -m retrainer check-step $(if $(DIR),'$(DIR)') $(if $(RECIPE),--recipe '$(RECIPE)')
+
+history: $(READY) ## who made which version champion, when and why
+	@$(REGISTRY) history $(OF)
+
+promote: $(READY) ## make a version champion by your own decision: VERSION=3 [WHY="…"]
+	@$(REGISTRY) promote $(OF) --why='$(call QUOTED,$(WHY))' -- '$(VERSION)'
+
+rollback: $(READY) ## make the version champion that was it before: [WHY="…"]
+	@$(REGISTRY) rollback $(OF) --why='$(call QUOTED,$(WHY))'
 
 ui: $(READY) ## MLflow's pages over mlflow.db, at http://127.0.0.1:5000 (PORT=)
 	@$(PY) -m retrainer ui --port $(PORT)

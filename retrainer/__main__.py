@@ -1,10 +1,14 @@
-"""Small commands of the library: python -m retrainer doctor | check-step [DIR] | ui."""
+"""Small commands of the library, behind the Makefile's targets of the same names.
+
+python -m retrainer doctor | check-step [DIR] | ui | history | promote VERSION | rollback
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from retrainer.errors import UserError
@@ -47,16 +51,57 @@ def ui(arguments: argparse.Namespace) -> int:
     return os.execve(sys.executable, [sys.executable, "-m", "mlflow", *command], os.environ | {"PATH": path})
 
 
-def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m retrainer", allow_abbrev=False)
-    commands = parser.add_subparsers(required=True)
-    for name, call in (("doctor", doctor), ("check-step", check_step), ("ui", ui)):
+def history(arguments: argparse.Namespace) -> int:
+    """Who made which version champion, when and why."""
+    from retrainer.registry import commands
+
+    commands.show_history(arguments.recipe)
+    return 0
+
+
+def promote(arguments: argparse.Namespace) -> int:
+    """Makes a version champion, by a person's decision."""
+    from retrainer.registry import commands
+
+    commands.promote(arguments.recipe, arguments.version, arguments.why)
+    return 0
+
+
+def rollback(arguments: argparse.Namespace) -> int:
+    """Makes the version champion that was it before."""
+    from retrainer.registry import commands
+
+    commands.rollback(arguments.recipe, arguments.why)
+    return 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "doctor": doctor,
+    "check-step": check_step,
+    "ui": ui,
+    "history": history,
+    "promote": promote,
+    "rollback": rollback,
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="python -m retrainer", allow_abbrev=False)
+    commands = top.add_subparsers(required=True)
+    for name, call in COMMANDS.items():
         command = commands.add_parser(name, help=(call.__doc__ or "Checks this machine.").split("\n")[0])
         command.set_defaults(call=call, name=name)
         command.add_argument("--recipe", default="")
     commands.choices["check-step"].add_argument("directory", nargs="?", type=Path)
     commands.choices["ui"].add_argument("--port", type=int, default=5000)
-    arguments = parser.parse_args(argv)
+    commands.choices["promote"].add_argument("version")
+    for name in ("promote", "rollback"):
+        commands.choices[name].add_argument("--why", default="", help="kept in the history")
+    return top
+
+
+def main(argv: list[str]) -> int:
+    arguments = parser().parse_args(argv)
     try:
         return int(arguments.call(arguments))
     except UserError as error:

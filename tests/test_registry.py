@@ -23,10 +23,11 @@ from retrainer.errors import UserError
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.report import METRICS, SAMPLE, seal_report
 from retrainer.predict import Predictor
+from retrainer.registry import history
 from retrainer.registry.champion import fetch_champion
 from retrainer.registry.register import register_model
 from retrainer.registry.told import description
-from retrainer.registry.versions import _new_version
+from retrainer.registry.versions import Source, _new_version
 from retrainer.services import lookup, runs, tracking
 from retrainer.services.connection import client, experiment_id
 from retrainer.services.readers import MODEL_SHA256
@@ -113,7 +114,9 @@ def test_the_first_model_is_champion_and_says_where_it_came_from(project: Base) 
     assert champion.run_id == made["train_run_id"]
     assert champion.tags["dataset_sha256"] == Dataset(project.dataset).content_sha256
     assert champion.tags["evaluation_run_id"] == made["evaluation_run_id"]
-    assert champion.tags["champion_before"] == "none"
+    (entry,) = history.moves("net")
+    assert (entry.how, entry.before, entry.to, entry.state) == ("register", "", "1", "done")
+    assert (entry.verdict, entry.why) == ("champion", "there is no champion yet")
     assert len(champion.tags["settings_sha256"]) == 64
     assert lookup.still_holds(made)
 
@@ -283,16 +286,14 @@ def test_what_a_killed_run_left_is_finished(project: Base) -> None:
     mlflow = client()
     sha256 = Predictor.load(model).model_sha256
     tags = {MODEL_SHA256: sha256, "train_run_id": tracking.train_run(mlflow, model)}
-    half = _new_version(mlflow, "net", model, pq.read_table(report / SAMPLE), tags)
+    half = _new_version(mlflow, "net", Source(model, pq.read_table(report / SAMPLE), tags))
     assert not half.usable
     mlflow.set_registered_model_alias("net", "challenger", half.version)
     made = register_model(model, report, project.folder / "registration", NET)
     assert (made["version"], made["alias"]) == (half.version, "champion")
     assert versions() == {"1": "passed", "2": "passed"}
     assert lookup.state("net") == {"champion": "2", "challenger": None}
-    champion = lookup.by_alias("net", "champion")
-    assert champion is not None
-    assert champion.tags["champion_before"] == "1"
+    assert [(entry.before, entry.to) for entry in history.moves("net")] == [("", "1"), ("1", "2")]
     old = fetch_champion("net", project.folder / "scratch")
     assert old is not None
     assert old.model_sha256 == sha256

@@ -4,6 +4,7 @@ MLmodel, requirements.txt, …   MLflow's own
 served.py                      what MLflow runs (see there for what it accepts and answers)
 code/retrainer/…               the library code that serving imports, and a plug-in's
 artifacts/model/               the model directory, byte for byte
+model.sig                      where it is signed: over everything above (see signing.py)
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retrainer.registry import served_code
+from retrainer.registry import served_code, signing
 from retrainer.services.connection import environment, settle_environment
 
 if TYPE_CHECKING:
@@ -34,8 +35,10 @@ _DURING_SAVE = {
 }
 
 
-def save_bundle(model: Path, sample: pa.Table, into: Path, model_id: str, run_id: str) -> None:
-    """Writes the registered form of the model directory to the new directory `into`.
+def save_bundle(
+    model: Path, sample: pa.Table, into: Path, model_id: str, run_id: str, key: bytes | None = None
+) -> None:
+    """Writes the registered form of the model directory to the new directory `into`; signed with `key`.
 
     `sample` holds raw inputs: its columns are those that the model is asked with, its first rows the example.
     """
@@ -44,7 +47,9 @@ def save_bundle(model: Path, sample: pa.Table, into: Path, model_id: str, run_id
     from mlflow.pyfunc import save_model
 
     about = json.loads((model / "model.json").read_text(encoding="utf-8"))
-    modules, packages = served_code.needed(about["family"], about["task"]["kind"])
+    # What is signed carries the means to check it where it is served.
+    signing_code = (signing.__name__,) if key else ()
+    modules, packages = served_code.needed(about["family"], about["task"]["kind"], signing_code)
     frame = raw_frame(sample)
     written = Model(artifact_path="model", run_id=run_id, model_uuid=model_id, model_id=model_id)
     with tempfile.TemporaryDirectory() as scratch, environment(_DURING_SAVE):
@@ -62,6 +67,8 @@ def save_bundle(model: Path, sample: pa.Table, into: Path, model_id: str, run_id
             pip_requirements=served_code.requirements(packages),
         )
     _forget_places(written, into)
+    if key is not None:
+        signing.sign(into, key)
 
 
 def raw_frame(sample: pa.Table) -> pd.DataFrame:

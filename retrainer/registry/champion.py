@@ -6,8 +6,8 @@ from pathlib import Path
 
 from retrainer.errors import UserError
 from retrainer.evaluation.rivals import Champion
-from retrainer.services import lookup
-from retrainer.services.download import model_directory
+from retrainer.registry.unaltered import unaltered_model
+from retrainer.services import keys, lookup
 
 
 def fetch_champion(name: str, into: Path) -> Champion | None:
@@ -24,4 +24,5 @@ def fetch_champion(name: str, into: Path) -> Champion | None:
             f"models:/{name}@{lookup.CHAMPION} (version {found.version}) was not registered by retrainer;"
             " remove that alias, or set registry.name to another name"
         )
-    return Champion(found.version, found.model_sha256, model_directory(found, into / "champion"))
+    directory = unaltered_model(found, into / "champion", public_key=keys.verify_key())
+    return Champion(found.version, found.model_sha256, directory)

@@ -7,11 +7,8 @@ second usable version of it.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,19 +18,20 @@ from retrainer.errors import UserError
 from retrainer.formats.files import digest_of, whole_directory, write_json
 from retrainer.formats.model_files import SETTINGS, read_model
 from retrainer.formats.report import SAMPLE, read_report
+from retrainer.registry import signing
+from retrainer.registry.history import move_champion, moves, new_move, removed_by_person, settle
+from retrainer.registry.lock import registry_lock
 from retrainer.registry.told import describe, judgement_tags
-from retrainer.registry.versions import verified_version
-from retrainer.services import lineage, lookup, tracking
-from retrainer.services.address import registry_uri, sqlite_path, tracking_uri, without_credentials
+from retrainer.registry.versions import Source, verified_version
+from retrainer.services import keys, lineage, lookup, tracking
+from retrainer.services.address import tracking_uri, without_credentials
 from retrainer.services.connection import client, explained
-from retrainer.services.database import locked
 from retrainer.services.lookup import CHALLENGER, CHAMPION
 from retrainer.services.readers import MODEL_SHA256, RegisteredVersion
 from retrainer.services.runs import DATASET_SHA256, SETTINGS_SHA256
 from retrainer.settings import Registry
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from mlflow import MlflowClient
 
 FORMAT_VERSION = 1
@@ -52,37 +50,42 @@ def register_model(model: Path, report: Path, out: Path, registry: Registry) -> 
     gate = figures["gate"]
     if figures["model_sha256"] != about["model_sha256"]:
         raise UserError(f"{report} judges another model than {model}; run evaluate again")
+    key = _signing_key(registry)
     sample = pq.read_table(report / SAMPLE)
     mlflow = client()
-    with explained():
+    with explained(), registry_lock(registry.name):
         evaluation = tracking.log_evaluation(report, model)
         training = tracking.train_run(mlflow, model)
         tags = _tags(model, about, gate) | {"train_run_id": training, "evaluation_run_id": evaluation}
         # The code that trained it; a model from a cache goes by the code that would train it so again.
         tags |= tracking.trained_by(mlflow, training) | judgement_tags(figures)
-        with _registry_lock(registry.name):
-            version = _placed(mlflow, registry.name, model, sample, tags, gate)
-            describe(mlflow, version, report)
-            registration = _registration(version, gate, tags)
+        version = _placed(mlflow, registry.name, Source(model, sample, tags, key), gate)
+        describe(mlflow, version, report)
+        registration = _registration(version, gate, tags)
     with whole_directory(out) as aside:
         write_json(aside / FILE, registration)
     return registration
 
 
-def _placed(
-    mlflow: MlflowClient,
-    name: str,
-    model: Path,
-    sample: pa.Table,
-    tags: Mapping[str, str],
-    gate: Mapping[str, Any],
-) -> RegisteredVersion:
+def _signing_key(registry: Registry) -> bytes | None:
+    """The private key when models are to be signed. Raises UserError when there is none that can sign."""
+    if not registry.sign:
+        return None
+    key = keys.signing_key()
+    if key is None:
+        raise UserError(f"registry.sign is true and {keys.SIGNING} is not set: name a PEM private key by it")
+    signing.public_of(key)
+    return key
+
+
+def _placed(mlflow: MlflowClient, name: str, source: Source, gate: Mapping[str, Any]) -> RegisteredVersion:
     """The model's version, its alias where the gate wants it. Must run under the name's lock."""
+    settle(mlflow, name)
     champion = lookup.by_alias(name, CHAMPION)
-    if champion is not None and champion.usable and champion.model_sha256 == tags[MODEL_SHA256]:
+    if champion is not None and champion.usable and champion.model_sha256 == source.tags[MODEL_SHA256]:
         return champion
     refuse_if_moved(name, gate["champion"])
-    version = verified_version(mlflow, name, model, sample, tags)
+    version = verified_version(mlflow, name, source)
     _move_alias(mlflow, version, gate)
     return version
 
@@ -99,19 +102,24 @@ def refuse_if_moved(name: str, judged: dict[str, Any] | None) -> None:
 
 
 def _move_alias(mlflow: MlflowClient, version: RegisteredVersion, gate: Mapping[str, Any]) -> None:
-    """Points the alias that the gate gave at the version. An alias keeps no history: the tags do."""
-    name = version.name
-    if gate["verdict"] != CHAMPION:
+    """Points the alias that the gate gave at the version; what a person decided about it goes before."""
+    name, verdict = version.name, gate["verdict"]
+    decided = removed_by_person(moves(name), version.version)
+    if decided is not None and verdict == CHAMPION:
+        print(
+            f"register: version {version.version} becomes challenger: on {decided.when} {decided.who} took"
+            f" the championship from it ({decided.why or decided.how});"
+            f" `make promote VERSION={version.version}` gives it back",
+            file=sys.stderr,
+        )
+    if decided is not None or verdict != CHAMPION:
         mlflow.set_registered_model_alias(name, CHALLENGER, version.version)
         return
-    before = lookup.state(name)
-    note = {"champion_since": datetime.now(UTC).isoformat(timespec="seconds")}
-    note["champion_before"] = before[CHAMPION] or "none"
-    for tag, value in note.items():
-        mlflow.set_model_version_tag(name, version.version, tag, value)
     # The checks took seconds, and the lock holds on this machine only.
     refuse_if_moved(name, gate["champion"])
-    mlflow.set_registered_model_alias(name, CHAMPION, version.version)
+    before = lookup.state(name)
+    move = new_move("register", before[CHAMPION], version.version, "; ".join(gate["reasons"]), verdict)
+    move_champion(mlflow, name, move)
     if before[CHALLENGER] == version.version:
         mlflow.delete_registered_model_alias(name, CHALLENGER)
 
@@ -146,16 +154,3 @@ def _registration(
         "evaluation_run_id": tags["evaluation_run_id"],
         "tracking_uri": without_credentials(tracking_uri()),
     }
-
-
-@contextmanager
-def _registry_lock(name: str) -> Iterator[None]:
-    """One registration at a time under a name, among the processes of this machine."""
-    database = sqlite_path(registry_uri())
-    if database is not None:
-        lock = database.with_name(f"{database.name}.{name}.lock")
-    else:
-        key = digest_of([registry_uri(), name, os.getuid()])[:16]
-        lock = Path(tempfile.gettempdir()) / f"retrainer-{key}.lock"
-    with locked(lock):
-        yield

@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,25 @@ class Served(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         from retrainer.predict import Predictor
 
+        verify_signature(Path(context.artifacts["model"]).parents[1])
         self.columns = tuple(context.model_config["columns"])
         self.predictor = Predictor.load(Path(context.artifacts["model"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:  # noqa: ARG002
         table = table_of(model_input, self.columns)
         return frame_of(self.predictor, self.predictor.probabilities(table))
+
+
+def verify_signature(bundle: Path) -> None:
+    """Where RETRAINER_VERIFY_KEY names a public key (a PEM file, or its text), its signature is demanded."""
+    given = os.environ.get("RETRAINER_VERIFY_KEY", "").strip()
+    if not given:
+        return
+    if not (bundle / "model.sig").is_file():
+        raise ValueError("this model is not signed, and RETRAINER_VERIFY_KEY asks for a signature")
+    from retrainer.registry.signing import verify
+
+    verify(bundle, given.encode() if "-----BEGIN" in given else Path(given).expanduser().read_bytes())
 
 
 def table_of(given: Any, columns: tuple[str, ...]) -> pa.Table:

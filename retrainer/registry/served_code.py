@@ -21,12 +21,12 @@ _ENTRY = "retrainer.predict"
 _DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 
 
-def needed(family: str, task: str) -> tuple[dict[str, Path], set[str]]:
+def needed(family: str, task: str, more: tuple[str, ...] = ()) -> tuple[dict[str, Path], set[str]]:
     """Our and the plug-ins' modules that serving imports (name → file), and the other packages it imports.
 
-    `family` and `task` are built-in names or dotted paths of plug-ins.
+    `family` and `task` are built-in names or dotted paths of plug-ins, `more` further modules.
     """
-    roots = [_ENTRY, _module("models", family), _module("tasks", task)]
+    roots = [_ENTRY, _module("models", family), _module("tasks", task), *more]
     own = {root.partition(".")[0] for root in roots if not _is_installed(root)}
     modules: dict[str, Path] = {}
     others = {root.partition(".")[0] for root in roots} - own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from retrainer.errors import UserError
 from retrainer.formats.model_files import read_model
 from retrainer.registry.bundle import save_bundle
 from retrainer.registry.serving_check import check_serving
+from retrainer.registry.unaltered import BUNDLE_SHA256, SIGNED, bundle_digest
 from retrainer.services import lookup
 from retrainer.services.connection import experiment_id
 from retrainer.services.readers import MODEL_SHA256, VERIFICATION, RegisteredVersion
@@ -21,25 +23,37 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
-def verified_version(
-    mlflow: MlflowClient, name: str, model: Path, sample: pa.Table, tags: Mapping[str, str]
-) -> RegisteredVersion:
-    """The one usable version of `name` with this model, made if there is none; it carries `tags`.
+@dataclass(frozen=True)
+class Source:
+    """What a version is made from: the model directory, evaluate's sample, the version's tags.
+
+    `key` is the private key to sign with, as PEM; None when versions are not signed. It is kept out of repr.
+    """
+
+    model: Path
+    sample: pa.Table = field(repr=False)
+    tags: Mapping[str, str]
+    key: bytes | None = field(repr=False, default=None)
+
+
+def verified_version(mlflow: MlflowClient, name: str, source: Source) -> RegisteredVersion:
+    """The one usable version of `name` with this model, made if there is none; it carries the source's tags.
 
     Must run under the name's lock. Raises UserError, and tags the version `verification: failed`, when it
     does not answer as the sample says.
     """
-    version = _usable_or_unverified(mlflow, name, tags[MODEL_SHA256])
+    sha256 = source.tags[MODEL_SHA256]
+    version = _usable_or_unverified(mlflow, name, sha256)
     if version is None:
-        _forget_unregistered(mlflow, tags[MODEL_SHA256])
-        version = _new_version(mlflow, name, model, sample, tags)
+        _forget_unregistered(mlflow, sha256)
+        version = _new_version(mlflow, name, source)
     if not version.usable:
         try:
-            check_serving(version, sample, read_model(model)["labels"])
+            check_serving(version, source.sample, read_model(source.model)["labels"])
         except UserError:
             mlflow.set_model_version_tag(name, version.version, VERIFICATION, "failed")
             raise
-    for tag, value in {**tags, VERIFICATION: "passed"}.items():
+    for tag, value in {**source.tags, VERIFICATION: "passed"}.items():
         if version.tags.get(tag) != value:
             mlflow.set_model_version_tag(name, version.version, tag, value)
     found = lookup.by_version(name, version.version)
@@ -68,28 +82,38 @@ def _forget_unregistered(mlflow: MlflowClient, model_sha256: str) -> None:
             mlflow.delete_logged_model(logged.model_id)
 
 
-def _new_version(
-    mlflow: MlflowClient, name: str, model: Path, sample: pa.Table, tags: Mapping[str, str]
-) -> RegisteredVersion:
+def _new_version(mlflow: MlflowClient, name: str, source: Source) -> RegisteredVersion:
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-    run_id = tags["train_run_id"]
-    sha = {MODEL_SHA256: tags[MODEL_SHA256]}
+    run_id = source.tags["train_run_id"]
+    sha = {MODEL_SHA256: source.tags[MODEL_SHA256]}
     logged = mlflow.create_logged_model(
         experiment_id(mlflow), name=name, source_run_id=run_id, tags=sha, model_type="classifier"
     )
     with tempfile.TemporaryDirectory() as scratch:
         bundle = Path(scratch) / "bundle"
-        save_bundle(model, sample, bundle, logged.model_id, run_id)
+        save_bundle(source.model, source.sample, bundle, logged.model_id, run_id, source.key)
+        sealed = {BUNDLE_SHA256: bundle_digest(bundle)} | ({SIGNED: "true"} if source.key else {})
         mlflow.log_model_artifacts(logged.model_id, str(bundle))
     mlflow.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     mlflow.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-    if not mlflow.search_registered_models(f"name = '{name}'"):
-        mlflow.create_registered_model(name)
+    _ensure_registered_model(mlflow, name)
     # The tags come with the version: whatever happens next, it is found again by its digest.
     made = mlflow.create_model_version(
-        name, logged.model_uri, run_id=run_id, tags=dict(tags), model_id=logged.model_id
+        name, logged.model_uri, run_id=run_id, tags={**source.tags, **sealed}, model_id=logged.model_id
     )
     found = lookup.by_version(name, str(made.version))
     assert found is not None
     return found
+
+
+def _ensure_registered_model(mlflow: MlflowClient, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    if mlflow.search_registered_models(f"name = '{name}'"):
+        return
+    try:
+        mlflow.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another machine was quicker
+            raise

@@ -1,4 +1,4 @@
-"""A registered version's model directory, on this machine and verified."""
+"""A registered version's files, on this machine."""
 
 from __future__ import annotations
 
@@ -22,11 +22,24 @@ def model_directory(version: RegisteredVersion, into: Path) -> Path:
 
     Raises UserError when it is not this project's, cannot be had, or is not the model that was registered.
     """
+    _refuse_strangers(version)
+    here = _local(version.source)
+    directory = here / MODEL_INSIDE if here else _fetch(version, MODEL_INSIDE, into)
+    return verified(directory, version.model_sha256)
+
+
+def registered_files(version: RegisteredVersion, into: Path) -> Path:
+    """All that is registered of the version, not verified: where it lies on this machine, else in `into`.
+
+    Raises UserError when it is not this project's, or cannot be had.
+    """
+    _refuse_strangers(version)
+    return _local(version.source) or _fetch(version, "", into)
+
+
+def _refuse_strangers(version: RegisteredVersion) -> None:
     if not version.model_sha256:
         raise UserError(f"models:/{version.name}/{version.version} was not registered by retrainer")
-    here = _local(version.source)
-    directory = here / MODEL_INSIDE if here else _fetch(version, into)
-    return verified(directory, version.model_sha256)
 
 
 def _local(source: str) -> Path | None:
@@ -34,7 +47,7 @@ def _local(source: str) -> Path | None:
     return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
 
 
-def _fetch(version: RegisteredVersion, into: Path) -> Path:
+def _fetch(version: RegisteredVersion, inside: str, into: Path) -> Path:
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
@@ -44,7 +57,7 @@ def _fetch(version: RegisteredVersion, into: Path) -> Path:
     uri = f"models:/{version.name}/{version.version}"
     with whole_directory(into) as aside, tempfile.TemporaryDirectory(dir=into.parent) as scratch:
         try:
-            found = Path(download_artifacts(artifact_uri=f"{uri}/{MODEL_INSIDE}", dst_path=scratch))
+            found = Path(download_artifacts(artifact_uri=f"{uri}/{inside}".rstrip("/"), dst_path=scratch))
         except (MlflowException, OSError) as error:
             reason = without_credentials(" ".join(str(error).split()))
             raise UserError(f"{uri}: its files cannot be fetched ({reason})") from None

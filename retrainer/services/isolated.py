@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from retrainer.services.address import registry_uri, tracking_uri, without_credentials
+from retrainer.services.keys import SIGNING
 
 _TAIL_CHARACTERS = 400
 _CACHES = ("HF_HOME", "TORCH_HOME", "XDG_CACHE_HOME")
@@ -21,10 +22,11 @@ def run_isolated(script: Path, arguments: list[str], empty: Path, timeout_second
     """Runs a Python file in the directory `empty`, which also stands for every cache of weights.
 
     It reaches the same tracking server and registry as this process, and no hub. Raises Failed when it
-    does not end well, or not in time.
+    does not end well, or not in time. The signing key is not its business.
     """
     known = {"MLFLOW_TRACKING_URI": tracking_uri(), "MLFLOW_REGISTRY_URI": registry_uri()}
-    environment = os.environ | dict.fromkeys(_CACHES, str(empty)) | known | {"HF_HUB_OFFLINE": "1"}
+    inherited = {name: value for name, value in os.environ.items() if name != SIGNING}
+    environment = inherited | dict.fromkeys(_CACHES, str(empty)) | known | {"HF_HUB_OFFLINE": "1"}
     # -I: no PYTHONPATH, no user site, no current directory. -B: nothing is written beside registered code.
     command = [sys.executable, "-I", "-B", str(script), *arguments]
     try:

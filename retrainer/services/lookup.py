@@ -39,6 +39,11 @@ def judged_on(name: str, test_sha256: str) -> set[str]:
     return {version.model_sha256 for version in found if version.model_sha256}
 
 
+def tags_of(name: str) -> dict[str, str]:
+    """The tags of the registered model itself; none when there is no such model."""
+    return reader_of(registry_uri()).tags_of(name)
+
+
 def state(name: str) -> dict[str, str | None]:
     """Alias → version, for the two aliases that the gate gives."""
     found = {alias: by_alias(name, alias) for alias in (CHAMPION, CHALLENGER)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +53,8 @@ class Reader(Protocol):
     def by_tag(self, name: str, tag: str, value: str) -> list[RegisteredVersion]:
         """The versions of `name` whose `tag` has exactly this value."""
 
+    def tags_of(self, name: str) -> dict[str, str]: ...
+
 
 def reader_of(uri: str) -> Reader:
     """The quickest reader that this address has."""
@@ -87,35 +89,49 @@ class SqliteReader:
         )
         return self._versions(name, where, tag, value)
 
+    def tags_of(self, name: str) -> dict[str, str]:
+        query = "SELECT key, value FROM registered_model_tags WHERE workspace = ? AND name = ?"
+        return dict(self._ask(lambda database: database.execute(query, (_workspace(), name)).fetchall()))
+
     def _versions(self, name: str, where: str, *values: str) -> list[RegisteredVersion]:
-        if not self.path.is_file():
-            return []
         # Deleting a version keeps its row and marks it so.
         query = (
             "SELECT v.version, coalesce(v.storage_location, v.source), coalesce(v.run_id, ''), v.status"
             " FROM model_versions v WHERE v.workspace = ? AND v.name = ?"
             f" AND v.current_stage != 'Deleted_Internal' AND {where} ORDER BY v.version"
         )
-        workspace = os.environ.get("MLFLOW_WORKSPACE") or "default"
         tags = "SELECT key, value FROM model_version_tags WHERE workspace = ? AND name = ? AND version = ?"
+        workspace = _workspace()
+
+        def found(database: sqlite3.Connection) -> list[RegisteredVersion]:
+            rows = database.execute(query, (workspace, name, *values)).fetchall()
+            return [
+                RegisteredVersion(name, str(number), source, run, status, dict(database.execute(tags, key)))
+                for number, source, run, status in rows
+                for key in [(workspace, name, number)]
+            ]
+
+        return self._ask(found)
+
+    def _ask(self, question: Callable[[sqlite3.Connection], list[Any]]) -> list[Any]:
+        """The answer of the file; empty while nothing was ever registered in it."""
+        if not self.path.is_file():
+            return []
         address = f"file:{quote(str(self.path.absolute()))}?mode=ro"
         try:
             with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS)) as database:
-                rows = database.execute(query, (workspace, name, *values)).fetchall()
-                return [
-                    RegisteredVersion(
-                        name, str(number), source, run, status, dict(database.execute(tags, key))
-                    )
-                    for number, source, run, status in rows
-                    for key in [(workspace, name, number)]
-                ]
+                return question(database)
         except sqlite3.Error as error:
-            if "no such table" in str(error):  # nothing was ever registered in this file
+            if "no such table" in str(error):
                 return []
             raise UserError(
                 f"{self.path}: MLflow's database cannot be read ({error}); move it away to start afresh, or"
                 f" run `mlflow db upgrade sqlite:///{self.path}` when an older MLflow wrote it"
             ) from None
+
+
+def _workspace() -> str:
+    return os.environ.get("MLFLOW_WORKSPACE") or "default"
 
 
 class RestReader:
@@ -137,6 +153,16 @@ class RestReader:
         except rest.Refused:
             return ClientReader().by_tag(name, tag, value)
         return [_from_json(item) for item in answer.get("model_versions", ())]
+
+    def tags_of(self, name: str) -> dict[str, str]:
+        from retrainer.services import rest
+
+        try:
+            answer = rest.ask(self.uri, "registered-models/get", {"name": name})
+        except rest.Refused:
+            return ClientReader().tags_of(name)
+        model = (answer or {}).get("registered_model", {})
+        return {tag["key"]: tag.get("value", "") for tag in model.get("tags", ())}
 
     def _one(self, path: str, query: dict[str, str]) -> RegisteredVersion | None:
         from retrainer.services import rest
@@ -172,6 +198,11 @@ class ClientReader:
 
         found = client().search_model_versions(_filter(name, tag, value))
         return [_from_entity(entity) for entity in found]
+
+    def tags_of(self, name: str) -> dict[str, str]:
+        from retrainer.services.connection import client
+
+        return next((dict(model.tags) for model in client().search_registered_models(f"name = '{name}'")), {})
 
 
 def _from_client(ask: Any) -> RegisteredVersion | None:

@@ -117,7 +117,7 @@ def this_process() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
 
 
-def _is_gone(process: str) -> bool:
+def is_gone(process: str) -> bool:
     """Whether a process of this host has ended; False for another host's, of which nothing is known."""
     import psutil
 
@@ -134,5 +134,5 @@ def close_orphans(mlflow: MlflowClient, experiment: str) -> None:
     """Marks as killed what a killed process of this host left running."""
     query = f"attributes.status = 'RUNNING' AND tags.`{PROCESS}` LIKE '%:%:%'"
     for run in mlflow.search_runs([experiment], query):
-        if _is_gone(run.data.tags[PROCESS]):
+        if is_gone(run.data.tags[PROCESS]):
             mlflow.set_terminated(run.info.run_id, "KILLED")

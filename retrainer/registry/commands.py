@@ -1,0 +1,74 @@
+"""What a person asks of the registry: history, promote, rollback, compare, reap. Heavy parts come late."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from retrainer.errors import UserError
+from retrainer.registry.history import DONE, Move, moves
+from retrainer.resolve import settle
+from retrainer.services import lookup
+from retrainer.services.lookup import CHALLENGER, CHAMPION
+from retrainer.settings import Registry
+
+_WHY_CHARACTERS = 60
+
+
+def registered_name(recipe: str, root: Path = Path()) -> str:
+    """The registered model of a recipe; of `params.yaml` alone when `recipe` is empty."""
+    section = settle(recipe or None, [], root)[1]["registry"]
+    assert isinstance(section, Registry)
+    return section.name
+
+
+def show_history(recipe: str) -> None:
+    name = registered_name(recipe)
+    entries, state = moves(name), lookup.state(name)
+    if not entries:
+        print(f"'{name}': its champion was never moved by retrainer")
+    for line in _table(entries):
+        print(line)
+    print(f"now: champion {state[CHAMPION] or 'none'}, challenger {state[CHALLENGER] or 'none'}")
+    done = [move for move in entries if move.state == DONE]
+    if done and done[-1].to != (state[CHAMPION] or ""):
+        print(f"the last move that retrainer made was to version {done[-1].to}: another tool moved it since")
+
+
+def _table(entries: Sequence[Move]) -> list[str]:
+    if not entries:
+        return []
+    head = ("when (UTC)", "how", "from", "to", "verdict", "who", "why")
+    rows = [head, *(_row(move) for move in entries)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def _row(move: Move) -> tuple[str, ...]:
+    why = move.why if len(move.why) <= _WHY_CHARACTERS else f"{move.why[: _WHY_CHARACTERS - 1]}…"
+    how = move.how if move.state == DONE else f"{move.how} ({move.state})"
+    when = move.when.removesuffix("+00:00").replace("T", " ")
+    return (when, how, move.before or "none", move.to, move.verdict, move.who, why)
+
+
+def promote(recipe: str, version: str, why: str) -> None:
+    from retrainer.registry.promote import promote
+
+    print(promote(registered_name(recipe), _number(version, "VERSION"), why))
+
+
+def rollback(recipe: str, why: str) -> None:
+    from retrainer.registry.promote import rollback
+
+    print(rollback(registered_name(recipe), why))
+
+
+def _number(given: str, variable: str) -> str:
+    """A version's number. Raises UserError that names the variable of make."""
+    if not (given.isascii() and given.isdigit()):
+        raise UserError(
+            f"{variable}={given}: needed is the number of a version, as `make history` shows them"
+        )
+    return str(int(given))

@@ -1,0 +1,80 @@
+"""A person's word on who is champion: `make promote`, `make rollback`. Both are remembered with a reason."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retrainer.errors import UserError
+from retrainer.registry.history import How, in_office, move_champion, moves, new_move, settle
+from retrainer.registry.lock import registry_lock
+from retrainer.registry.unaltered import demanded_key, unaltered_model
+from retrainer.services import lookup
+from retrainer.services.connection import client, explained
+from retrainer.services.lookup import CHALLENGER, CHAMPION
+from retrainer.services.readers import RegisteredVersion
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+VERDICT = "verdict"
+
+
+def promote(name: str, version: str, why: str) -> str:
+    """Makes the version champion; returns what was done, in words.
+
+    Raises UserError for a version that is unknown, was never evaluated or proven to serve, or was altered.
+    """
+    mlflow = client()
+    with explained(), registry_lock(name):
+        settle(mlflow, name)
+        found = proven(name, version)
+        if lookup.state(name)[CHAMPION] == version:
+            return f"version {version} is champion of '{name}' already"
+        if found.tags[VERDICT] != CHAMPION:
+            against = "the gate was against it"
+            why = f"{why} ({against})" if why else against
+        return _move(mlflow, found, "promote", why)
+
+
+def rollback(name: str, why: str) -> str:
+    """Makes the version champion that was it before; returns what was done, in words.
+
+    Raises UserError when history knows of none, and when that version is gone or was altered.
+    """
+    mlflow = client()
+    with explained(), registry_lock(name):
+        settle(mlflow, name)
+        champion = lookup.state(name)[CHAMPION]
+        before = in_office(moves(name), champion)[:-1]
+        if champion is None or not before:
+            raise UserError(f"'{name}' had no champion before this one; `make history` shows what there was")
+        return _move(mlflow, proven(name, before[-1]), "rollback", why)
+
+
+def proven(name: str, version: str) -> RegisteredVersion:
+    """The version, when it may be champion. Raises UserError that says why not, and the cure."""
+    uri = f"models:/{name}/{version}"
+    found = lookup.by_version(name, version)
+    if found is None:
+        raise UserError(f"{uri}: there is no such version; `make history` and `make ui` show those there are")
+    if not found.model_sha256:
+        raise UserError(f"{uri} was not registered by retrainer; nothing is known of what it serves")
+    if VERDICT not in found.tags or "evaluation_run_id" not in found.tags:
+        raise UserError(f"{uri} was never evaluated; run `make pipeline` for that model")
+    if not found.usable:
+        raise UserError(f"{uri} was never proven to serve; run `make pipeline` for that model")
+    with tempfile.TemporaryDirectory() as scratch:
+        unaltered_model(found, Path(scratch) / "files", demanded_key(found))
+    return found
+
+
+def _move(mlflow: MlflowClient, version: RegisteredVersion, how: How, why: str) -> str:
+    name, verdict = version.name, version.tags[VERDICT]
+    aliases = lookup.state(name)
+    move_champion(mlflow, name, new_move(how, aliases[CHAMPION], version.version, why, verdict))
+    if aliases[CHALLENGER] == version.version:
+        mlflow.delete_registered_model_alias(name, CHALLENGER)
+    was = f"version {aliases[CHAMPION]} was" if aliases[CHAMPION] else "there was none before"
+    return f"version {version.version} is champion of '{name}' ({was}; the gate's verdict on it: {verdict})"
