@@ -46,7 +46,7 @@ def parse_yaml(text: str, where: str) -> Any:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         reason = " ".join(f"{error.context or ''} {error.problem or ''}".split())
         raise UserError(f"{where}: not valid YAML{line}: {reason}; mend or quote it") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeEncodeError) as error:  # the second: half a character, of a command line
         raise UserError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
