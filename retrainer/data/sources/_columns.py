@@ -49,7 +49,8 @@ def table_parts(path: str, setting: str, suffixes: tuple[str, ...]) -> list[Path
     parts = sorted(p for p in place.glob("*") if p.suffix.lower() in suffixes and p.is_file())
     if not parts:
         wanted = " or ".join(suffixes)
-        state = f"no {wanted} file in the folder {path}" if place.is_dir() else f"there is no file {path}"
+        state = f"{path} is no plain file" if place.exists() else f"there is no file {path}"
+        state = f"no {wanted} file in the folder {path}" if place.is_dir() else state
         raise UserError(f"{setting}: {state}; set {setting} to a {wanted} file or a folder of them")
     return parts
 
