@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from retrainer import extend
 from retrainer.errors import UserError, nearest
 from retrainer.formats.files import write_json
 from retrainer.own_code import command_digest, plugin_digest
 from retrainer.settings import SECTIONS, SHORTHAND, Section
+from retrainer.strict_yaml import parse_yaml
 
 PARAMS = "params.yaml"
 RUN = ".run"
@@ -65,14 +64,14 @@ def settle(recipe: str | None, overrides: list[str], root: Path) -> tuple[str, d
 def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path} does not exist; run in the project's root")
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506 (a safe loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8 text; save it as UTF-8") from None
+    data = parse_yaml(text, str(path))
     if not isinstance(data, dict):
-        raise UserError(f"{path}: expected sections ({', '.join(SECTIONS)}), found {type(data).__name__}")
-    return {key: _expand(key, value, path) for key, value in data.items()}
+        raise UserError(f"{path}: expected sections ({', '.join(SECTIONS)}), found {data!r:.60}")
+    return {str(key): _expand(str(key), value, path) for key, value in data.items()}
 
 
 def _expand(key: str, value: Any, path: Path) -> dict[str, Any]:
@@ -85,7 +84,7 @@ def _expand(key: str, value: Any, path: Path) -> dict[str, Any]:
         if key in SHORTHAND:
             return {SHORTHAND[key]: value}
     if not isinstance(value, dict):
-        raise UserError(f"{path}: section '{key}' must hold settings, found {value!r}")
+        raise UserError(f"{path}: section '{key}' must hold settings, found {value!r:.60}")
     return value
 
 
@@ -152,11 +151,7 @@ def parse_override(text: str) -> dict[str, Any]:
     section, dot, name = key.partition(".")
     if not (equals and dot and name) or section not in SECTIONS:
         raise UserError(f"SET={text}: expected section.key=value, as in SET=training.epochs=3")
-    try:
-        return {section: {name: yaml.safe_load(value)}}
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"SET={text}: the value is not valid YAML: {reason}; quote it?") from None
+    return {section: {name: parse_yaml(value, f"SET={text}")}}
 
 
 def validate(merged: Mapping[str, Any]) -> dict[str, Section]:

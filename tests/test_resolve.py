@@ -59,7 +59,7 @@ def test_what_could_move_is_pinned(project: Path) -> None:
 
 
 def test_a_value_that_is_no_yaml_is_told_in_one_line(project: Path) -> None:
-    with pytest.raises(UserError, match=r"SET=task\.kind=\[a: the value is not valid YAML"):
+    with pytest.raises(UserError, match=r"SET=task\.kind=\[a: not valid YAML"):
         resolve(None, ["task.kind=[a"], project)
 
 

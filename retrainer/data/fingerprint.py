@@ -31,6 +31,14 @@ Listing = list[list[str]]
 
 def choose_kind(source: Source) -> str:
     """`source.kind`, or the built-in reader that the path's suffix or folder asks for."""
+    if "." in source.kind:
+        return source.kind  # a plug-in knows for itself what its path means
+    for setting, path in (("path", source.path), ("test_path", source.test_path)):
+        if "://" in path and not path.startswith("s3://"):
+            scheme = path.partition("://")[0]
+            raise UserError(
+                f"source.{setting}: {scheme}:// addresses are not read; download it, or put it in s3://"
+            )
     if source.kind:
         return source.kind
     if not source.path:
@@ -81,7 +89,20 @@ def source_digest(source: Source, cache: Path | None = None) -> str:
 
 
 def listing_of(source: Source, cache: Path | None = None) -> Listing:
-    """Name and sha256 of every file, sorted; names as the source sees them, so no machine's path is in it."""
+    """Name and sha256 of every file, sorted; names as the source sees them, so no machine's path is in it.
+
+    Raises UserError for a file that is not there, or cannot be read.
+    """
+    try:
+        return _listing_of(source, cache)
+    except OSError as error:
+        raise UserError(
+            f"source.path: {error.filename or source.path} cannot be read ({error.strerror or error}); "
+            "check its rights and the disk"
+        ) from None
+
+
+def _listing_of(source: Source, cache: Path | None) -> Listing:
     known = _read_cache(cache)
     now = time.time()
     listing: Listing = []

@@ -28,6 +28,22 @@ def settled(backbone: Backbone, identities: list[str]) -> Backbone:
     return backbone.model_copy(update={"weights_sha256": identities[0]})
 
 
+def check_header(path: Path) -> None:
+    """Raises UserError unless a .safetensors file has all the bytes that its header promises.
+
+    No weight is read: what is cut short, or is no such file at all, is told before a run and not after hours.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np"):
+            pass
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"backbone.weights: {path} is no whole .safetensors file ({error}); copy or download it again"
+        ) from None
+
+
 class FileDigests:
     """sha256 per file, remembered in a JSON file until the file's size or times change."""
 

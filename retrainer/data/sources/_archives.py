@@ -1,7 +1,8 @@
 """The files inside a .zip or .tar[.gz|.xz], read in memory: nothing is ever unpacked onto the disk.
 
-Refused, with the member's name: names that lead out of the archive, links, devices, encrypted members.
-Capped: number of members, size of one, size of all, and how far the whole may swell when unpacked.
+Refused, with the member's name: names that lead out of the archive, are no UTF-8 or stand twice; links,
+devices, encrypted members. Capped: number of members (folders too), size of one, size of all, and how far the
+whole may swell when unpacked.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, cast
+from typing import BinaryIO, Self, cast
 
 from retrainer.data.memory import budget_bytes
 from retrainer.data.sources._columns import MAX_IMAGE_BYTES
@@ -29,6 +30,9 @@ MAX_SWELLING = 100
 HARMLESS_BYTES = 256 * 2**20
 
 Member = tuple[PurePosixPath, bytes]
+# Python's readers of the others unpack as much as there is, whatever size the archive declares.
+_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ZIP_NAME_IS_UTF8 = 0x800
 # What the standard library's readers raise on damaged bytes.
 _BROKEN = (
     tarfile.TarError,
@@ -51,11 +55,13 @@ def is_archive(path: str) -> bool:
 def members(path: Path) -> Iterator[Member]:
     """Name and bytes of every plain file. Raises UserError for what is refused, capped or broken."""
     read = _zip_members if path.name.lower().endswith(".zip") else _tar_members
+    seen = set()
     try:
-        for count, member in enumerate(read(path), start=1):
-            if count > MAX_MEMBERS:
-                raise UserError(f"{path.name} holds more than {MAX_MEMBERS:,} files; pack it in parts")
-            yield member
+        for name, content in read(path):
+            if name in seen:
+                raise _refused(path, str(name), "stands twice in it")
+            seen.add(name)
+            yield name, content
     except UserError:
         raise
     except _BROKEN as error:
@@ -66,8 +72,9 @@ def members(path: Path) -> Iterator[Member]:
 def _zip_members(path: Path) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
         total = 0
-        for info in archive.infolist():
-            name = _safe_name(path, info.filename)
+        for count, info in enumerate(archive.infolist(), start=1):
+            _check_count(path, count)
+            name = _safe_name(path, _zip_name(path, info))
             if info.is_dir():
                 continue
             kind = stat.S_IFMT(info.external_attr >> 16)
@@ -75,18 +82,33 @@ def _zip_members(path: Path) -> Iterator[Member]:
                 raise _refused(path, info.filename, "is a link or a device")
             if info.flag_bits & 1:
                 raise _refused(path, info.filename, "is encrypted")
+            if info.compress_type not in _ZIP_METHODS:
+                raise _refused(path, info.filename, "is not packed by the usual method, deflate")
             total += info.file_size
             _check_size(path, info.filename, info.file_size)
             _check_total(path, total)
-            yield name, archive.read(info)
+            with archive.open(info) as member:
+                # One byte more than declared: never all that a lying header hides, and the checksum is read.
+                yield name, member.read(info.file_size + 1)
+
+
+def _zip_name(path: Path, info: zipfile.ZipInfo) -> str:
+    """The name, if it is UTF-8: macOS writes that without the flag which says so."""
+    if info.flag_bits & _ZIP_NAME_IS_UTF8:
+        return info.filename
+    try:
+        return info.filename.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        raise _refused(path, info.filename, "has a name that is not UTF-8") from None
 
 
 def _tar_members(path: Path) -> Iterator[Member]:
     with path.open("rb") as packed, _unpacked(packed) as plain:
         stream = _Capped(plain, path)
         # `r|` reads strictly forward, through the capped stream alone.
-        with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|") as archive:
-            for info in archive:
+        with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|", tarinfo=_Strict) as archive:
+            for count, info in enumerate(archive, start=1):
+                _check_count(path, count)
                 name = _safe_name(path, info.name)
                 if info.isdir():
                     continue
@@ -96,6 +118,19 @@ def _tar_members(path: Path) -> Iterator[Member]:
                 content = archive.extractfile(info)
                 assert content is not None
                 yield name, content.read()
+
+
+class _Strict(tarfile.TarInfo):
+    """The standard library takes a damaged or missing header for the end of the archive, without a word."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"the header of a member is no header: {error}") from None
 
 
 def _unpacked(packed: BinaryIO) -> BinaryIO:
@@ -131,6 +166,11 @@ def _safe_name(path: Path, name: str) -> PurePosixPath:
 
 def _refused(path: Path, name: str, why: str) -> UserError:
     return UserError(f"{path.name}: member {name[:100]!r} {why}; pack plain files only (tar: --dereference)")
+
+
+def _check_count(path: Path, count: int) -> None:
+    if count > MAX_MEMBERS:
+        raise UserError(f"{path.name} holds more than {MAX_MEMBERS:,} files; pack it in parts")
 
 
 def _check_size(path: Path, name: str, size: int) -> None:

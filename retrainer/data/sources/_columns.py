@@ -7,7 +7,9 @@ Everything here is shaping; whether a row is usable is decided later, by `retrai
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,8 @@ ROWS_PER_CHUNK = 10_000
 # An Arrow array of bytes ends at 2 GiB: few rows at a time where a row may be a large photo.
 IMAGES_PER_CHUNK = 100
 MAX_IMAGE_BYTES = 256 * 2**20
+# A text of the data has a few kilobytes. What is longer is another kind of file, or a quote never closed.
+MAX_TEXT_CHARACTERS = 16 * 2**20
 _COLUMNS_SHOWN = 20
 
 
@@ -48,7 +52,8 @@ def table_parts(path: str, setting: str, suffixes: tuple[str, ...]) -> list[Path
     parts = sorted(p for p in place.glob("*") if p.suffix.lower() in suffixes and p.is_file())
     if not parts:
         wanted = " or ".join(suffixes)
-        state = f"no {wanted} file in the folder {path}" if place.is_dir() else f"there is no file {path}"
+        state = f"{path} is no plain file" if place.exists() else f"there is no file {path}"
+        state = f"no {wanted} file in the folder {path}" if place.is_dir() else state
         raise UserError(f"{setting}: {state}; set {setting} to a {wanted} file or a folder of them")
     return parts
 
@@ -94,10 +99,13 @@ def _absent(file: str, name: str, present: Sequence[str], setting: str, also: st
     shown = ", ".join(f"'{p}'" for p in present[:_COLUMNS_SHOWN]) + (
         ", …" if len(present) > _COLUMNS_SHOWN else ""
     )
-    hint = "; the columns must be separated by commas" if len(present) == 1 and ";" in present[0] else ""
+    close = get_close_matches(name.casefold(), [p.casefold() for p in present], n=1)
+    like = next((f"'{p}', if that is it" for p in present if [p.casefold()] == close), "the right one")
+    joined = len(present) == 1 and any(mark in present[0] for mark in ";\t|")
+    hint = "; the columns must be separated by commas (in a .tsv by tabs)" if joined else ""
     return UserError(
         f"{file} has no column '{name}'{also}; its columns: {shown or 'none'}; "
-        f"set source.{setting} to the right one{hint}"
+        f"set source.{setting} to {like}{hint}"
     )
 
 
@@ -165,13 +173,17 @@ def _convert(
 
 def as_text(value: Any) -> str | None:
     """A plain value as text: 7, 7.0 and '7' are all '7'; absent values and NaN are None."""
-    if value is None or isinstance(value, str):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return _whole_text(value)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
         if value != value:
             return None
+        if math.isinf(value):
+            raise _Unfit("holds an infinite number; write a text, or leave it empty")
         return str(int(value)) if value.is_integer() else repr(value)
     if isinstance(value, int):
         return str(value)
@@ -180,11 +192,20 @@ def as_text(value: Any) -> str | None:
     raise _Unfit(f"holds a {type(value).__name__}, not a text or a number")
 
 
+def _whole_text(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise _Unfit("holds half a character (a lone surrogate); write the text out as UTF-8") from None
+    return value
+
+
 def _labels_by(separator: str) -> Callable[[Any], list[str] | None]:
     """One label or several as a list; None where the row says nothing, [] where it says 'no label'."""
 
     def labels(value: Any) -> list[str] | None:
         if isinstance(value, str):
+            _whole_text(value)
             parts = value.split(separator) if separator else [value]
             return [part for part in parts if part.strip()]
         if isinstance(value, list | tuple):
@@ -223,7 +244,7 @@ def _beside(folder: Path, name: str) -> Path:
         path = (folder / name).resolve()
         inside = path.is_relative_to(folder.resolve())
         size = path.stat().st_size if inside and path.is_file() else -1
-    except (OSError, ValueError):
+    except (OSError, ValueError, RuntimeError):  # the last: links that lead to each other
         raise _Unfit(f"holds {name[:100]!r}, which is no path of an image") from None
     if not inside:
         raise _Unfit(f"names '{name}', outside the folder of the file; copy the images beside it")

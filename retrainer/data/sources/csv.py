@@ -8,11 +8,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pyarrow as pa
 
 from retrainer.data.sources._columns import (
     IMAGES_PER_CHUNK,
+    MAX_TEXT_CHARACTERS,
     ROWS_PER_CHUNK,
     Chunk,
     files_with_images,
@@ -23,8 +25,6 @@ from retrainer.errors import UserError
 from retrainer.settings import Source
 
 SUFFIXES = (".csv", ".tsv")
-# A quote that is never closed swallows the rest of the file: stop there, not at the end of memory.
-_MAX_FIELD_CHARACTERS = 16 * 2**20
 
 
 def files(source: Source) -> list[Path]:
@@ -49,6 +49,8 @@ def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
     header = [name.strip() for name in next(records, [])]
     if not header:
         raise UserError(f"{file.name} is empty; its first line must name the columns")
+    if twice := [name for place, name in enumerate(header) if name and name in header[:place]]:
+        raise UserError(f"{file.name}: two columns are named '{twice[0]}'; rename one of them")
     chosen = pick_columns(source, header, file.name)
     places = {ours: header.index(name) for ours, name in chosen.items()}
     most = IMAGES_PER_CHUNK if "image" in chosen else ROWS_PER_CHUNK
@@ -73,17 +75,42 @@ def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
 def _records(file: Path) -> Iterator[list[str]]:
     """The header and every record; blank lines are no records."""
     number = 0
-    limit_before = csv.field_size_limit(_MAX_FIELD_CHARACTERS)
+    limit_before = csv.field_size_limit(MAX_TEXT_CHARACTERS)
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
-            for record in csv.reader(stream, delimiter=delimiter, strict=True):
+            for record in csv.reader(_lines(stream, file), delimiter=delimiter, strict=True):
                 if record:
                     yield record
                     number += 1
     except csv.Error as error:
         raise UserError(f"{file.name}:row {number}: {error}; is a quote opened and never closed?") from None
     except UnicodeDecodeError:
-        raise UserError(f"{file.name}: not UTF-8 text near row {number}; save it as UTF-8") from None
+        line = _undecodable_line(file)
+        raise UserError(f"{file.name}: not UTF-8 text in line {line}; save it as UTF-8") from None
     finally:
         csv.field_size_limit(limit_before)
+
+
+def _lines(stream: TextIO, file: Path) -> Iterator[str]:
+    """Raises UserError for a line that no text has: one may be as long as the file."""
+    for number, line in enumerate(iter(lambda: stream.readline(MAX_TEXT_CHARACTERS), ""), start=1):
+        if "\0" in line:
+            raise UserError(f"{file.name}: line {number} has a NUL character; save the file as UTF-8 text")
+        if len(line) == MAX_TEXT_CHARACTERS:
+            raise UserError(
+                f"{file.name}: line {number} has more than {MAX_TEXT_CHARACTERS:,} characters; no text is so "
+                "long: is a quote opened and never closed?"
+            )
+        yield line
+
+
+def _undecodable_line(file: Path) -> int:
+    """Text is decoded in large pieces, so only a second look finds the line."""
+    with file.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    raise AssertionError("the whole file decodes")

@@ -42,6 +42,7 @@ def read(source: Source) -> Iterator[pa.Table]:
     """Tables in our columns. Raises UserError naming the archive's member or the file it refuses."""
     for root, given_test in _roots(source):
         entries: list[Entry] = [*_walk(root)] if root.is_dir() else _archived(root)
+        _check_images([name for name, _ in entries], root)
         skip, in_splits = layout([name for name, _ in entries], root.name)
         if not given_test and entries and "test" in entries[0][0].parts[:skip]:
             raise UserError(f"{root.name} has test/ and no train/ beside it; give it as source.test_path")
@@ -50,6 +51,14 @@ def read(source: Source) -> Iterator[pa.Table]:
             raise UserError(f"source.test_path is set, but {root.name} has a test/ folder itself; choose one")
         for start in range(0, len(entries), IMAGES_PER_CHUNK):
             yield _table(entries[start : start + IMAGES_PER_CHUNK], root, skip, in_splits, given_test)
+
+
+def _check_images(names: list[PurePosixPath], root: Path) -> None:
+    if names and not any(_is_image(name) for name in names):
+        raise UserError(
+            f"{root.name} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}); its first file: {names[0]}; "
+            "archives and tables inside are not opened: unpack it and name what is meant"
+        )
 
 
 def layout(names: list[PurePosixPath], root: str) -> tuple[int, bool]:
@@ -98,7 +107,7 @@ def _archived(root: Path) -> list[Entry]:
 def _walk(root: Path) -> Iterator[tuple[PurePosixPath, Path]]:
     """Every plain file below `root` in the order of names; links out of it and special files are refused."""
     inside = root.resolve()
-    for folder, subfolders, names in os.walk(root):
+    for folder, subfolders, names in os.walk(root, onerror=_raise):
         subfolders[:] = sorted(name for name in subfolders if not _is_junk(PurePosixPath(name)))
         linked = [name for name in subfolders if Path(folder, name).is_symlink()]
         for name in [*linked, *sorted(name for name in names if not _is_junk(PurePosixPath(name)))]:
@@ -108,6 +117,10 @@ def _walk(root: Path) -> Iterator[tuple[PurePosixPath, Path]]:
                     f"{path} is no plain file, or a link out of {root}; copy the files it stands for"
                 )
             yield PurePosixPath(path.relative_to(root).as_posix()), path
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _is_junk(name: PurePosixPath) -> bool:

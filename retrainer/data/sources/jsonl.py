@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from retrainer.data.sources._columns import (
     IMAGES_PER_CHUNK,
+    MAX_TEXT_CHARACTERS,
     ROWS_PER_CHUNK,
     SETTING,
     Chunk,
@@ -26,6 +27,23 @@ from retrainer.errors import UserError
 from retrainer.settings import Source
 
 SUFFIXES = (".jsonl", ".ndjson")
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} stands twice in it")
+    return record
+
+
+def _no_number(word: str) -> Any:
+    raise ValueError(f"{word} is no number; write null where there is none")
+
+
+# Stricter than Python's: JSON has no NaN and no infinity, and of two equal keys none is the right one.
+_DECODER = json.JSONDecoder(object_pairs_hook=_each_once, parse_constant=_no_number)
 
 
 def files(source: Source) -> list[Path]:
@@ -71,7 +89,12 @@ def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
 
 def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
     with file.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
+        for number, line in enumerate(iter(lambda: stream.readline(MAX_TEXT_CHARACTERS), b""), start=1):
+            if len(line) == MAX_TEXT_CHARACTERS:
+                raise UserError(
+                    f"{file.name}:row {number}: more than {MAX_TEXT_CHARACTERS:,} bytes; "
+                    "each line must be one whole object"
+                )
             if line.strip():
                 yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
 
@@ -79,10 +102,10 @@ def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
 def _parse(line: bytes, file: Path, number: int) -> dict[str, Any]:
     place = f"{file.name}:row {number}"
     try:
-        record = json.loads(line.decode("utf-8"))
+        record = _DECODER.decode(line.decode("utf-8"))
     except UnicodeDecodeError:
         raise UserError(f"{place}: not UTF-8 text; save the file as UTF-8") from None
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError
         raise UserError(f"{place}: not JSON ({error}); each line must be one whole object") from None
     if not isinstance(record, dict):
         raise UserError(

@@ -53,7 +53,7 @@ def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
     most = IMAGES_PER_CHUNK if "image" in chosen else ROWS_PER_CHUNK
     first = 1
     for batch in _batches(parquet, file, sorted(set(chosen.values())), most):
-        values = {ours: _plain(batch.column(name)) for ours, name in chosen.items()}
+        values = {ours: _plain(batch.column(name), file, name) for ours, name in chosen.items()}
         if names:
             values["labels"] = [_named(value, names) for value in values["labels"]]
         yield range(first, first + len(batch)), values
@@ -84,11 +84,14 @@ def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value)
 
 
-def _plain(column: pa.Array) -> list[Any]:
-    # Times and decimals have one spelling in Arrow; as Python objects, nanoseconds would want pandas.
-    if pa.types.is_temporal(column.type) or pa.types.is_decimal(column.type):
-        column = column.cast(pa.string())
-    return list(column.to_pylist())
+def _plain(column: pa.Array, file: Path, name: str) -> list[Any]:
+    try:
+        # Times and decimals have one spelling in Arrow; as Python objects, nanoseconds would want pandas.
+        if pa.types.is_temporal(column.type) or pa.types.is_decimal(column.type):
+            column = column.cast(pa.string())
+        return list(column.to_pylist())
+    except (pa.ArrowException, ValueError, OverflowError) as error:  # text that is no UTF-8 is a ValueError
+        raise UserError(f"{file.name}: column '{name}' cannot be read ({error}); write it again") from None
 
 
 def _class_names(schema: pa.Schema, label: str) -> list[str]:

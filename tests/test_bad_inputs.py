@@ -1,0 +1,204 @@
+"""Every bad input ends in one line that names it and the cure, and leaves what was there as it was.
+
+The table stands in tests/bad_inputs.py.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from components.__main__ import main as step
+from pipelines.__main__ import main as pipelines
+from retrainer.__main__ import main as command
+from retrainer.data.sources import _archives
+from retrainer.formats.dataset import Dataset
+from retrainer.tasks._decode import decode_image
+from tests import bad_inputs
+from tests.bad_inputs import Case
+from tests.registered import image_dataset, untrained_model
+
+CASES: dict[str, Case] = (
+    bad_inputs.ARCHIVES
+    | bad_inputs.IMAGES
+    | bad_inputs.TABLES
+    | bad_inputs.PATHS
+    | bad_inputs.SETTINGS
+    | bad_inputs.WEIGHTS
+)
+TEXTS = {"kind": "text_classification"}
+IMAGES = {"kind": "image_classification", "size": 8, "channels": 1}
+COMPUTE = {"device": "cpu", "dtype": "float32", "threads": 1}
+MOST_SECONDS = 15
+
+
+def everything_below(folder: Path) -> dict[str, bytes | None]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@pytest.fixture(scope="module")
+def good_month(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Outputs of steps that went well."""
+    runs = tmp_path_factory.mktemp("good") / "runs"
+    good = bad_inputs.file("good.csv", bad_inputs.CSV)(runs.parent)
+    assert ingest(good, runs / "raw") == 0
+    assert preprocess(TEXTS, runs / "raw", runs / "dataset") == 0
+    untrained_model(runs / "model", image_dataset(runs / "images"))
+    return runs
+
+
+@pytest.fixture
+def project(tmp_path: Path, good_month: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project's directory with the outputs of a good month, and nothing of this machine's environment."""
+    shutil.copytree(good_month, tmp_path / "runs")
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "params.yaml").write_text(
+        f"registry: {{name: base}}\nsource: {good_month.parent / 'good.csv'}\nbackbone: {{family: mlp}}\n"
+        f"training: {{strategy: scratch}}\ncompute: {json.dumps(COMPUTE)}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("AWS_", "MLFLOW_TRACKING"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    return tmp_path
+
+
+def ingest(source: dict[str, object], raw: Path) -> int:
+    return step(["ingest", "--source", json.dumps(source), "--raw", str(raw)])
+
+
+def preprocess(task: dict[str, object], raw: Path, dataset: Path) -> int:
+    words = ["preprocess", "--raw", str(raw), "--dataset", str(dataset), "--task", json.dumps(task)]
+    return step(words)
+
+
+def train(settings: dict[str, object], project: Path) -> int:
+    words = ["train", "--dataset", str(project / "runs/images"), "--model", str(project / "runs/model")]
+    for section, values in (settings | {"compute": COMPUTE}).items():
+        words += [f"--{section}", json.dumps(values)]
+    return step(words)
+
+
+def run(case: Case, folder: Path, project: Path) -> int:
+    """The case's command, on an input that is made in `folder`."""
+    made = case.make(folder)
+    if case.door == "resolve":
+        (project / "recipes/bad.yaml").write_bytes(made if isinstance(made, bytes) else made.encode())
+        return pipelines(["resolve", "--recipe", "bad"])
+    if case.door == "train":
+        return train(json.loads(made), project)
+    if case.door == "ingest":
+        return ingest(made, project / "runs/raw")
+    assert ingest(made, folder / "raw") == 0
+    images = "image" in Dataset(folder / "raw").manifest["columns"]
+    return preprocess(IMAGES if images else TEXTS, folder / "raw", project / "runs/dataset")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow.*")
+@pytest.mark.parametrize("name", CASES)
+def test_a_bad_input_is_told_in_one_line_and_changes_nothing(
+    name: str,
+    project: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    case = CASES[name]
+    if name == "a folder that may not be read" and os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    for cap, most in case.caps.items():
+        monkeypatch.setattr(_archives, cap, most)
+    before = everything_below(project / "runs")
+    began = time.monotonic()
+    status = run(case, tmp_path_factory.mktemp("input"), project)
+    said = capfd.readouterr().err
+    assert status == 2, said
+    assert said.count("\n") == 1 and re.search(case.says, said), said
+    assert everything_below(project / "runs") == before
+    assert time.monotonic() - began < MOST_SECONDS
+
+
+@pytest.mark.parametrize("name", bad_inputs.MODELS)
+def test_a_spoiled_model_is_told_in_one_line(
+    name: str, project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spoil, says = bad_inputs.MODELS[name]
+    spoil(project / "runs/model")
+    before = everything_below(project / "runs")
+    assert command(["check-step", str(project / "runs/model")]) == 2
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1 and re.search(says, said), said
+    assert everything_below(project / "runs") == before
+
+
+@pytest.mark.parametrize("name", bad_inputs.FINE)
+def test_what_looks_odd_and_is_fine_comes_in(name: str, tmp_path: Path) -> None:
+    make, rows = bad_inputs.FINE[name]
+    assert ingest(make(tmp_path), tmp_path / "raw") == 0
+    raw = Dataset(tmp_path / "raw")
+    assert raw.manifest["rows"] == {"all": rows}
+    assert len(set(raw.split("all")["origin"].to_pylist())) == rows
+
+
+def test_names_that_are_utf8_without_saying_so_are_read_as_meant(tmp_path: Path) -> None:
+    make, _ = bad_inputs.FINE["zip: UTF-8 names without the mark"]
+    assert ingest(make(tmp_path), tmp_path / "raw") == 0
+    assert Dataset(tmp_path / "raw").labels == ("café",)
+
+
+def test_images_that_cannot_be_used_are_left_out_by_name_and_odd_ones_are_used(tmp_path: Path) -> None:
+    bad = {f"cat/{name}": content for name, (content, _) in bad_inputs.LEFT_OUT.items()}
+    odd = {f"dog/{name}": content for name, content in bad_inputs.USED.items()}
+    source = bad_inputs.image_folder(tmp_path, bad_inputs.photos() | bad | odd)
+    began = time.monotonic()
+    assert ingest(source, tmp_path / "raw") == 0
+    assert preprocess(IMAGES, tmp_path / "raw", tmp_path / "dataset") == 0
+    assert time.monotonic() - began < MOST_SECONDS
+    dropped = pq.read_table(tmp_path / "dataset/dropped.parquet").to_pylist()
+    reasons = {row["origin"].removeprefix("photos/cat/"): row["reason"] for row in dropped}
+    assert reasons.keys() == bad_inputs.LEFT_OUT.keys()
+    for name, (_, reason) in bad_inputs.LEFT_OUT.items():
+        assert re.fullmatch(reason, reasons[name]), name
+    for name, content in bad_inputs.USED.items():
+        assert decode_image(content, (8, 8), 3, name).shape == (3, 8, 8)
+
+
+def test_a_photo_is_turned_as_its_note_says() -> None:
+    turned = decode_image(bad_inputs.USED["turned.jpg"], (30, 20), 3, "turned")
+    assert turned.shape == (3, 30, 20)
+    upright = np.rot90(bad_inputs.SLOPE, -1).transpose(2, 0, 1)
+    assert np.abs(turned.astype(int) - upright).max() < 10
+
+
+def test_labels_that_differ_in_case_only_are_warned_of(tmp_path: Path) -> None:
+    rows = [row | {"label": ["Yes", "yes"][number % 2]} for number, row in enumerate(bad_inputs.table())]
+    source = bad_inputs.file("a.csv", bad_inputs.csv(rows))(tmp_path)
+    assert ingest(source, tmp_path / "raw") == 0
+    assert preprocess(TEXTS, tmp_path / "raw", tmp_path / "dataset") == 0
+    assert "Yes, yes" in " ".join(map(str, Dataset(tmp_path / "dataset").manifest["warnings"]))
+
+
+def test_a_lying_archive_costs_no_memory(tmp_path: Path) -> None:
+    """It claims 4 bytes for a member of 200 MB, which must never be unpacked."""
+    path = bad_inputs.written(tmp_path / "a.zip", bad_inputs.lying_zip())
+    code = (
+        "import resource, sys; from pathlib import Path; from retrainer.data.sources import _archives\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try: list(_archives.members(Path(sys.argv[1])))\n"
+        "except ValueError: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 50_000  # kilobytes
