@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +14,8 @@ _REPLACED = "\ufffd"
 _CONTROL = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
 # What the bytes 0x80 to 0xbf become when they are read as Latin-1 or as Windows-1252.
 _TAIL = "[\x80-\xbfŒœŠšŸŽžƒˆ˜–—‘’‚“”„†‡•…‰‹›€™]"
-# Accents, punctuation and emoji show in one character; Greek and Cyrillic are whole words of such pairs.
+# The first bytes of accented letters, of punctuation and most scripts, of emoji; and two Greek or Cyrillic
+# letters, whose first bytes are letters of words too.
 _MISREAD = f"[ÂÃ]{_TAIL}|[â-é]{_TAIL}{_TAIL}|ð{_TAIL}{_TAIL}{_TAIL}|(?:[ÎÏÐÑ]{_TAIL}){{2}}"
 
 
@@ -30,26 +30,9 @@ def wrongly_encoded(texts: pa.ChunkedArray) -> dict[str, np.ndarray]:
     ):
         matches = pc.fill_null(pc.match_substring_regex(texts, pattern), False)
         new = np.asarray(matches, bool) & ~seen
-        if pattern == _MISREAD:
-            new[[row for row in np.flatnonzero(new) if not _was_utf8(texts[int(row)].as_py())]] = False
         found[kind] = new
         seen |= new
     return found
-
-
-def _was_utf8(text: str) -> bool:
-    """Whether a suspicious piece of the text, written back as it was misread, is valid UTF-8."""
-    return any(_decodes(piece) for piece in re.findall(_MISREAD, text))
-
-
-def _decodes(piece: str) -> bool:
-    for codec in ("latin-1", "cp1252"):
-        try:
-            piece.encode(codec).decode("utf-8")
-        except UnicodeError:
-            continue
-        return True
-    return False
 
 
 def word_counts(table: pa.Table, columns: Sequence[str]) -> np.ndarray:
