@@ -215,7 +215,7 @@ def test_other_metrics_are_compared_by_the_bootstrap(metric: str, several: bool,
 @pytest.mark.parametrize("metric", ["macro_f1", "log_loss"])
 def test_the_bootstrap_takes_the_margin_under_not_worse_alone(metric: str) -> None:
     better, loose, tight = (
-        judge(Gate(beat_majority=False, metric=metric, policy=policy, margin=margin), models(400, (2, 2)))  # type: ignore[arg-type]
+        judge(Gate(beat_majority=False, metric=metric, policy=policy, margin=margin), models(400, (2, 2), 1))  # type: ignore[arg-type]
         for policy, margin in (("better", 0.4), ("not-worse", 0.4), ("not-worse", 1e-6))
     )
     assert [one.verdict for one in (better, loose, tight)] == ["challenger", "champion", "challenger"]
