@@ -13,7 +13,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from retrainer.evaluation.compare import mcnemar_p_value
+from retrainer.evaluation.compare import mcnemar_p_value, plausible_counts
 from retrainer.evaluation.noninferiority import critical, noninferiority_p_value
 
 ALPHA = 0.05
@@ -37,6 +37,18 @@ def promoted(
     least = {"better": _least_better, "not-worse": _least_not_worse}[policy]
     needed = np.array([least(rows, int(count)) for count in counts])
     return np.asarray(better >= needed[place.reshape(better.shape)])
+
+
+def exact_rate(policy: str, rows: int, share: float, gain: float) -> float:
+    """How often `better` or `not-worse` promotes, summed over all counts instead of drawn."""
+    from scipy.stats import binom
+
+    counts = plausible_counts(rows, share, share)
+    chance = binom.pmf(counts, rows, share)
+    counts, chance = counts[chance > 1e-9], chance[chance > 1e-9]
+    least = {"better": _least_better, "not-worse": _least_not_worse}[policy]
+    needed = np.array([least(rows, int(count)) for count in counts])
+    return float((chance * binom.sf(needed - 1, counts, (1 + gain / share) / 2)).sum())
 
 
 def _unpaired(rows: int, better: np.ndarray, worse: np.ndarray, accuracy: np.ndarray | float) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.trust._policies import ALPHA, MARGIN, POLICIES, promoted
+from benchmarks.trust._policies import ALPHA, MARGIN, POLICIES, exact_rate, promoted
 from retrainer.evaluation.compare import smallest_difference
 
 Row = dict[str, float | int | str]
@@ -44,6 +44,7 @@ def equal_models(seed: int) -> list[Row]:
             row["not-worse, worse by the margin"] = rates(rows, share, -MARGIN, ("not-worse",), seed)[
                 "not-worse"
             ]
+            row["the same, exact"] = exact_rate("not-worse", rows, share, -MARGIN)
             row["not-worse, equal"] = rates(rows, share, 0.0, ("not-worse",), seed)["not-worse"]
             found.append(row)
     return found

@@ -10,7 +10,6 @@ what it had.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 import time
@@ -44,21 +43,23 @@ def simulate() -> Tables:
     }
 
 
-def retrain(right: np.ndarray) -> Tables:
-    return {
-        "seeds": [_retrained.spread(right)],
-        "pairs of seeds": _retrained.pairs(right, SEED),
+def retrain(studies: dict[int, np.ndarray]) -> Tables:
+    tables: Tables = {
+        "seeds": [{"epochs": epochs, **_retrained.spread(right)} for epochs, right in studies.items()]
     }
+    for epochs, right in studies.items():
+        tables[f"pairs of seeds, {epochs} epochs"] = _retrained.pairs(right, SEED)
+    return tables
 
 
-def year(right: np.ndarray | None) -> Tables:
+def year(studies: dict[int, np.ndarray]) -> Tables:
     tables: Tables = {
         "a year, simulated": [
             row for scatter in (0.0, 0.005) for row in _simulated.year(scatter, YEARS, 500, SEED)
         ]
     }
-    if right is not None:
-        tables["a year, retrained"] = _retrained.year(right, YEARS, SEED)
+    for epochs, right in studies.items():
+        tables[f"a year, retrained with {epochs} epochs"] = _retrained.year(right, YEARS, SEED)
     return tables
 
 
@@ -77,14 +78,10 @@ def _cell(value: Any) -> str:
 def main(names: list[str]) -> None:
     names = names or ["simulate", "retrain", "year"]
     kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    right = None
-    if "retrain" in names:
-        with tempfile.TemporaryDirectory() as into:
-            os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{into}/mlflow.db")
-            right = _retrained.answered(Path(into))
+    studies = _trained() if "retrain" in names else {}
     for name in names:
         began = time.perf_counter()
-        tables = _part(name, right)
+        tables = _part(name, studies)
         seconds = round(time.perf_counter() - began, 1)
         kept[name] = {"machine": machine(), "seed": SEED, "seconds": seconds, "tables": tables}
         for title, rows in tables.items():
@@ -93,11 +90,23 @@ def main(names: list[str]) -> None:
         RESULTS.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
 
 
-def _part(name: str, right: np.ndarray | None) -> Tables:
-    if name == "retrain":
-        assert right is not None, "main trains the models"
-        return retrain(right)
-    return {"simulate": simulate, "year": lambda: year(right)}[name]()
+def _trained() -> dict[int, np.ndarray]:
+    found = {}
+    for epochs in _retrained.EPOCHS:
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory() as into:
+            found[epochs] = _retrained.answered(Path(into), epochs)
+        print(
+            f"trained {_retrained.MODELS} models, {epochs} epochs: {time.perf_counter() - began:.0f} s",
+            flush=True,
+        )
+    return found
+
+
+def _part(name: str, studies: dict[int, np.ndarray]) -> Tables:
+    if name == "simulate":
+        return simulate()
+    return {"retrain": retrain, "year": year}[name](studies)
 
 
 if __name__ == "__main__":
