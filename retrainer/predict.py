@@ -6,7 +6,6 @@ Legend: N rows, C channels, H height, W width, K classes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -94,10 +93,12 @@ class Predictor:
         import numpy as np
         import torch
 
+        from retrainer.models._network import exact
+
         body = self.network.description
         rows = self.task.encode(table, body.preprocessing, body.assets).to(self.device)
         answers: np.ndarray = np.zeros((len(table), len(self.labels)), np.float32)
-        with torch.inference_mode(), _exact(self.device):
+        with torch.inference_mode(), exact(self.device):
             for numbers in self._batches(rows):
                 batch = self.task.batch(rows, numbers, None)
                 on_device = {name: tensor.to(self.device) for name, tensor in batch.items()}
@@ -131,12 +132,3 @@ def _layout(network: Network) -> torch.memory_format:
 
     has_convolution = any(isinstance(part, torch.nn.Conv2d) for part in network.modules())
     return torch.channels_last if has_convolution else torch.contiguous_format
-
-
-def _exact(device: torch.device) -> AbstractContextManager[Any]:
-    """Convolutions in float32 proper: cuDNN's default rounds to 10 bits, and a CPU would answer otherwise."""
-    import torch
-
-    if device.type != "cuda":
-        return nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)

@@ -19,6 +19,7 @@ from retrainer.evaluation.metrics import measure
 from retrainer.formats.dataset import write_dataset
 from retrainer.formats.files import digest_of, hash_files
 from retrainer.formats.model_files import read_model
+from retrainer.formats.row_keys import read_row_keys, write_row_keys
 from retrainer.predict import Predictor
 from retrainer.settings import Backbone, Evaluation, Task, Training
 from retrainer.training.calibration import FEWEST_ROWS, fit_temperature
@@ -180,3 +181,23 @@ def test_a_temperature_that_is_none_is_refused(model: Path, temperature: Any) ->
     rewritten(model, 2, temperature=temperature)
     with pytest.raises(UserError, match=r"model\.json: 'temperature' must be a number above 0"):
         Predictor.load(model)
+
+
+def test_an_own_trainers_model_keeps_its_temperature_and_gets_the_row_keys(
+    model: Path, tmp_path: Path
+) -> None:
+    """Whatever keys the trainer left: those of the dataset say what it was given."""
+    data, ours, script = tmp_path / "dataset", tmp_path / "ours", tmp_path / "trainer.py"
+    write_row_keys(data, {"train": [b"8 bytes."], "test": [b"8 others"]})
+    manifest = json.loads((data / "manifest.json").read_text())
+    (data / "manifest.json").write_text(json.dumps(manifest | {"files": hash_files(data)}))
+    rewritten(model, 2, temperature=2.5)
+    script.write_text(
+        "import shutil, sys\n"
+        "into = sys.argv[sys.argv.index('--model') + 1]\n"
+        f"for name in ('model.json', 'model.safetensors'): shutil.copy({str(model)!r} + '/' + name, into)\n"
+        "open(into + '/row_keys.parquet', 'w').write('mine')\n"
+    )
+    trained(data, ours, command=f"python {script}")
+    assert read_model(ours)["temperature"] == 2.5
+    assert read_row_keys(ours).keys() == {"train", "test"}

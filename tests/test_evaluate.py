@@ -19,19 +19,26 @@ from PIL import Image
 
 from retrainer.errors import UserError
 from retrainer.evaluation import rows
+from retrainer.evaluation.answers import answers
+from retrainer.evaluation.data_facts import data_facts
 from retrainer.evaluation.evaluate import Champion, evaluate_model
+from retrainer.evaluation.metrics import headline
 from retrainer.evaluation.overlap import digest_of_test, held_out, keys_of_test
+from retrainer.evaluation.rivals import Rescored, champion_figures, without_known_rows
 from retrainer.evaluation.views import views
-from retrainer.formats.dataset import IMAGE, write_dataset
+from retrainer.formats.dataset import IMAGE, Dataset, write_dataset
 from retrainer.formats.files import hash_files, write_json
 from retrainer.formats.model import seal
 from retrainer.formats.report import read_report
 from retrainer.formats.row_keys import FILE as ROW_KEYS
 from retrainer.formats.row_keys import write_row_keys
+from retrainer.models._network import Body, Network
 from retrainer.predict import Predictor
 from retrainer.settings import Backbone, Compute, Evaluation, Gate, Task, Training
+from retrainer.tasks import text_classification
 from retrainer.training.compute import resolve_compute
 from retrainer.training.train import train_model
+from tests.test_models import tokenizer_json
 
 SIDE = 8
 COMPUTE = resolve_compute(Compute(device="cpu", dtype="float32", threads=1))
@@ -433,6 +440,50 @@ def test_the_evidence_marks_fair_and_new_rows(months: tuple[tuple[Path, Path], P
     assert rows.met.new.tolist() == [True] * 30 + [False] * 20 + [True] * 10
     itself = held_out(data, test, "a" * 64, model, lambda _: ())
     assert itself.met is not None and itself.met.fair.all() and not itself.met.new.any()
+
+
+def test_what_the_champion_knows_by_heart_does_not_help_it() -> None:
+    """It has its training rows right and no other; the candidate half of all."""
+    rows = [["a"]] * 40
+    fair = np.arange(40) >= 20
+    told, by_heart = (
+        answers(np.eye(2)[wrong.astype(int)], ("a", "b"), rows, False)
+        for wrong in (np.arange(40) % 2 == 1, fair)
+    )
+    held = Champion("3", "c" * 64, Path("nowhere"))
+    on_all = Rescored(by_heart, headline(by_heart, QUICK), "")
+    rescored = without_known_rows(on_all, fair, QUICK)
+    found = champion_figures(held, rescored, told, fair)
+    assert found is not None
+    assert (found["better"], found["worse"], found["difference"]) == (10, 0, 0.5)
+    assert found["metrics"]["accuracy"]["value"] == 0.0 and found["metrics"]["accuracy"]["n"] == 20
+    assert found["note"] == "20 rows that it was trained on are left out of the comparison"
+    unknown = champion_figures(held, without_known_rows(on_all, None, QUICK), told)
+    assert unknown is not None and (unknown["better"], unknown["worse"]) == (10, 10)
+
+
+def test_texts_that_are_cut_are_counted_exactly(tmp_path: Path) -> None:
+    """By tokens, special ones and the second text included: the row that just fits is not cut."""
+    words = ["a b c d", "a b c d e", "a b c d e f", "a", "a b c"]
+    pairs = [None, None, None, None, "d e"]
+    test = pa.table(
+        {
+            "text": words,
+            "text_pair": pa.array(pairs, pa.string()),
+            "labels": pa.array([["x"]] * 5, pa.list_(pa.string())),
+        }
+    )
+    write_dataset(tmp_path / "dataset", {"train": test, "test": test})
+    preprocessing = {"kind": "tokens", "tokenizer": "t", "max_length": 7, "pad_id": 0, "pairs": True}
+    body = Body(
+        torch.nn.Identity(), lambda *_: torch.empty(0), 1, {}, preprocessing, {"t": tokenizer_json().encode()}
+    )
+    task = text_classification.make(Task(), ("x",))
+    predictor = Predictor(Network(body, 1), task, "cpu", "")
+    facts = data_facts(Dataset(tmp_path / "dataset"), predictor, test)
+    # [CLS] a b c d e [SEP] fits; one word more does not, nor does a pair with its second [SEP].
+    assert (facts["max_length"], facts["cut_rows"]) == (7, 2)
+    assert facts["rows"] == {"train": 5, "test": 5} and facts["checks"] == []
 
 
 def test_a_champion_that_learned_from_every_test_row_cannot_be_compared(

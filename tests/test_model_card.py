@@ -172,8 +172,9 @@ def test_outside_text_is_inert_in_the_page_too(evil: str) -> None:
 
 def test_plain_text_is_one_line_without_hidden_signs() -> None:
     assert plain("a\r\nb\u2028c\u202ed\x00") == "a b c d"
-    assert plain("see www.evil.com") == "see www\\.evil.com"
-    assert plain("naïve Ünïcode, 日本語: 3.5 – 4 (ok)") == "naïve Ünïcode, 日本語\\: 3.5 – 4 (ok)"
+    assert plain("see www.evil.com, WWW.x") == "see www\\.evil.com, WWW\\.x"
+    assert plain("http://x mailto:a@b") == "http\\://x mailto\\:a\\@b"
+    assert plain("naïve Ünïcode, 日本語: 3.5 – 4 (ok)") == "naïve Ünïcode, 日本語: 3.5 – 4 (ok)"
 
 
 def test_the_page_shows_rules_slices_calibration_and_the_test_set() -> None:

@@ -34,12 +34,12 @@ def test_the_length_of_a_text_and_its_pair_together() -> None:
     test = pa.table({"text": ["x" * n for n in lengths]})
     told = told_of([True, False, True, True, False, False])
     assert counted(test, told, "text_length") == {
-        "long (200 and more characters)": (2, 0.0),
-        "medium (50 to below 200 characters)": (2, 1.0),
+        "long (from 200 characters)": (2, 0.0),
+        "medium (50–200 characters)": (2, 1.0),
         "short (below 50 characters)": (2, 0.5),
     }
     pairs = test.append_column("text_pair", pa.array(["y" * 200] * 5 + [None], pa.string()))
-    assert counted(pairs, told, "text_length") == {"long (200 and more characters)": (6, 0.5)}
+    assert counted(pairs, told, "text_length") == {"long (from 200 characters)": (6, 0.5)}
     nothing = pa.table({"text": pa.array([None], pa.string())})
     assert counted(nothing, told_of([True]), "text_length") == {"short (below 50 characters)": (1, 1.0)}
 
@@ -53,9 +53,9 @@ def grey(level: int) -> dict[str, Any]:
 def test_the_brightness_of_an_image() -> None:
     test = pa.table({"image": pa.array([grey(n) for n in (0, 84, 85, 169, 170, 255)], IMAGE)})
     assert counted(test, told_of([True] * 3 + [False] * 3), "brightness") == {
-        "bright (170 and more grey)": (2, 0.0),
+        "bright (from 170 grey)": (2, 0.0),
         "dark (below 85 grey)": (2, 1.0),
-        "medium (85 to below 170 grey)": (2, 0.5),
+        "medium (85–170 grey)": (2, 0.5),
     }
 
 

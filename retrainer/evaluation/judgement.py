@@ -12,7 +12,7 @@ from retrainer.pages.reliability import reliability_chart
 
 # More values than this are folded away.
 _MOST_OPEN = 12
-_TITLE_CHARACTERS = 26
+_TITLE_CHARACTERS = 28
 
 
 def rules_section(report: Report) -> str:

@@ -123,7 +123,7 @@ def _parts(
     numbers: Sequence[float], bounds: tuple[int, int], names: tuple[str, str, str], unit: str
 ) -> list[str]:
     low, high = bounds
-    said = (f"below {low}", f"{low} to below {high}", f"{high} and more")
+    said = (f"below {low}", f"{low}–{high}", f"from {high}")
     titles = [f"{name} ({where} {unit})" for name, where in zip(names, said, strict=True)]
     return [titles[(number >= low) + (number >= high)] for number in numbers]
 

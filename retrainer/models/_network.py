@@ -8,6 +8,7 @@ where the tokenizer knows pairs); pixels give `pixels` [B, C, H, W], normalised 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +57,13 @@ class Network(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         return self.classify(self.features(batch))
+
+
+def exact(device: torch.device) -> AbstractContextManager[Any]:
+    """Convolutions in float32 proper: cuDNN's default rounds to 10 bits, and a CPU would answer otherwise."""
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -6,8 +6,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-# Whatever begins markup inside a line, in CommonMark or GitHub's dialect; a colon and an at sign make links.
-_SPECIAL = re.compile(r"[\\`*_{}\[\]<>#|~!$&:@^]|(?<=www)\.|(?<=WWW)\.")
+# Whatever begins markup inside a line, in CommonMark or in GitHub's dialect, where an address is a link.
+_SPECIAL = re.compile(r"[\\`*_{}\[\]<>#|~!$&@^]|:(?=//)|(?<=mailto):|(?<=xmpp):|(?<=www)\.", re.IGNORECASE)
 
 
 def plain(text: object) -> str:

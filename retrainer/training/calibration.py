@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrainer.models._network import Network
 from retrainer.settings import Compute
 from retrainer.tasks._protocol import ClassificationTask
 
 if TYPE_CHECKING:
+    from retrainer.models._network import Network
     from retrainer.training.strategies import Data
 
 # On fewer rows the temperature would mostly follow chance.
@@ -73,6 +73,7 @@ def _logits(network: Network, task: ClassificationTask, rows: Data, compute: Com
     """[N, K], computed in float32, as the model will be asked; the network returns to the CPU."""
     import torch
 
+    from retrainer.models._network import exact
     from retrainer.training.feeder import evaluation_batch_size, feed, sorted_batches
     from retrainer.training.strategies import memory_format, placed_rows
 
@@ -81,7 +82,7 @@ def _logits(network: Network, task: ClassificationTask, rows: Data, compute: Com
     fed = placed_rows(task, rows, network, device)
     batches = sorted_batches(len(fed), evaluation_batch_size(fed), fed.lengths)
     logits: Any = None
-    with torch.inference_mode():
+    with torch.inference_mode(), exact(device):
         for batch, _, numbers in feed(fed, batches, None):
             answered = network(batch).float().cpu().numpy()
             logits = np.empty((len(fed), answered.shape[1]), np.float32) if logits is None else logits
