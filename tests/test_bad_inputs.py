@@ -22,6 +22,7 @@ from components.__main__ import main as step
 from pipelines.__main__ import main as pipelines
 from retrainer.__main__ import main as command
 from retrainer.data.sources import _archives
+from retrainer.errors import UserError
 from retrainer.formats.dataset import Dataset
 from retrainer.tasks._decode import decode_image
 from tests import bad_inputs
@@ -202,3 +203,9 @@ def test_a_lying_archive_costs_no_memory(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 50_000  # kilobytes
+
+
+def test_a_served_image_starts_no_other_program() -> None:
+    """Pillow hands PostScript to another program; what a model is asked about comes from anyone."""
+    with pytest.raises(UserError, match="asked: the image cannot be decoded"):
+        decode_image(bad_inputs.LEFT_OUT["page.eps"][0], (8, 8), 3, "asked")
