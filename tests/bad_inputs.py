@@ -694,9 +694,9 @@ def text(content: str | bytes) -> Maker:
 
 
 def laughs() -> str:
-    lines = ["a0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]"]
-    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
-    return "\n".join(lines) + "\nsource: *a9\n"
+    lines = ["source:", "- &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]"]
+    lines += [f"- &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
+    return "\n".join(lines)
 
 
 SETTINGS = {
@@ -749,7 +749,7 @@ SETTINGS = {
             "registry: {name: 2024-13-01}\n",
             r"recipes/bad\.yaml: not valid YAML in line 1: '2024-13-01'",
         ),
-        ("yaml: a billion laughs", laughs(), r"the alias \*a0 in line 2 is not read; write it out"),
+        ("yaml: a billion laughs", laughs(), r"the alias \*a0 in line 3 is not read; write it out"),
         ("yaml: an alias of itself", "training: &a [*a]\n", r"the alias \*a in line 1 is not read"),
         ("yaml: deep nesting", "training: " + "[" * 50_000, "more than 20 levels deep in line 1"),
         (

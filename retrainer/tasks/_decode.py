@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from retrainer.errors import UserError
+from retrainer.formats.dataset import IMAGE_FORMATS
 
 # Threads only pay where decoding does (it frees the interpreter's lock); small images are quicker without.
 _BYTES_WORTH_A_THREAD = 16_384
@@ -42,7 +43,7 @@ def decode_images(
 def decode_image(data: bytes | None, size: tuple[int, int], channels: int, name: str) -> np.ndarray:
     """One encoded image → uint8 [C, H, W]: upright by its EXIF note, grey or RGB, transparency on white."""
     try:
-        with Image.open(io.BytesIO(data or b"")) as image:
+        with Image.open(io.BytesIO(data or b""), formats=IMAGE_FORMATS) as image:
             # A JPEG far larger than needed is decoded at a half, a quarter or an eighth: many times faster.
             image.draft(None, (2 * max(size), 2 * max(size)))
             upright = ImageOps.exif_transpose(image)

@@ -63,14 +63,14 @@ def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
 def _open(file: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(file)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # a name that is no UTF-8 is a ValueError
         raise _broken(file, error) from None
 
 
 def _batches(parquet: pq.ParquetFile, file: Path, columns: list[str], most: int) -> Iterator[pa.RecordBatch]:
     try:
         yield from parquet.iter_batches(batch_size=most, columns=columns)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # a name that is no UTF-8 is a ValueError
         raise _broken(file, error) from None
 
 

@@ -1,0 +1,139 @@
+"""Random and spoiled bytes as every kind of input: read, or refused as a person's error, and in time."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from retrainer.data.ingest import ingest
+from retrainer.data.preprocess import preprocess
+from retrainer.errors import UserError
+from retrainer.formats.model import load_network
+from retrainer.formats.model_files import read_model
+from retrainer.models._start import read_tensors
+from retrainer.resolve import read_yaml
+from retrainer.services.weights_identity import check_header
+from retrainer.settings import Source, Split, Task
+from retrainer.tasks._decode import decode_image
+from tests import bad_inputs
+from tests.registered import image_dataset, untrained_model
+
+TEXTS = Task(kind="text_classification")
+IMAGES = Task.parse({"kind": "image_classification", "size": 8, "channels": 1}, "task")
+MOST_MILLISECONDS = 5000
+
+
+@cache
+def model_files() -> dict[str, bytes]:
+    with TemporaryDirectory() as folder:
+        model = untrained_model(Path(folder, "model"), image_dataset(Path(folder, "dataset")))
+        return {path.name: path.read_bytes() for path in model.iterdir()}
+
+
+def steps(task: Task) -> Callable[[Path], None]:
+    def both(path: Path) -> None:
+        ingest(Source(path=str(path)), path.parent / "raw")
+        preprocess(path.parent / "raw", path.parent / "dataset", Split(), task)
+
+    return both
+
+
+def one_image(path: Path) -> None:
+    decode_image(path.read_bytes(), (8, 8), 1, path.name)
+
+
+def in_a_folder(path: Path) -> None:
+    """The image as one of many, where it can only be left out."""
+    photos = path.parent / "photos"
+    for name, data in (bad_inputs.photos(8) | {"cat/odd.png": path.read_bytes()}).items():
+        bad_inputs.written(photos / name, data)
+    ingest(Source(path=str(photos)), path.parent / "raw")
+    manifest = preprocess(path.parent / "raw", path.parent / "dataset", Split(test=0.4), IMAGES)
+    assert sum(manifest["rows"].values()) + sum(manifest["dropped"].values()) == 9
+
+
+def weights(path: Path) -> None:
+    read_tensors(path)
+    check_header(path)
+
+
+def in_a_model(read: Callable[[Path], object]) -> Callable[[Path], None]:
+    def with_the_others(path: Path) -> None:
+        for name, content in model_files().items():
+            bad_inputs.written(path.parent / "model" / name, content)
+        shutil.copy(path, path.parent / "model")
+        read(path.parent / "model")
+
+    return with_the_others
+
+
+# Name of the file → a sound one, and what reads it.
+KINDS: dict[str, tuple[Callable[[], bytes], Callable[[Path], None]]] = {
+    "a.csv": (lambda: bad_inputs.CSV.encode(), steps(TEXTS)),
+    "a.jsonl": (lambda: bad_inputs.jsonl(bad_inputs.table()).encode(), steps(TEXTS)),
+    "a.parquet": (
+        lambda: bad_inputs.parquet(
+            {key: [row[key] for row in bad_inputs.table()] for key in ("text", "label")}
+        ),
+        steps(TEXTS),
+    ),
+    "a.zip": (lambda: bad_inputs.zip_of(bad_inputs.photos(12).items()), steps(IMAGES)),
+    "a.tar": (lambda: bad_inputs.tar_of(bad_inputs.photos(12).items()), steps(IMAGES)),
+    "a.png": (lambda: bad_inputs.png(1), one_image),
+    "b.png": (lambda: bad_inputs.png(1), in_a_folder),
+    "a.gif": (lambda: bad_inputs.long_gif(20), one_image),
+    "a.jpg": (lambda: bad_inputs.JPG, one_image),
+    "a.yaml": (lambda: b"training:\n  epochs: 3\n  schedule: [a, {b: 1e-4}]\nsource: data.csv\n", read_yaml),
+    "a.safetensors": (lambda: bad_inputs.SOUND_WEIGHTS, weights),
+    "manifest.json": (lambda: model_files()["manifest.json"], in_a_model(read_model)),
+    "model.json": (lambda: model_files()["model.json"], in_a_model(load_network)),
+    "model.safetensors": (lambda: model_files()["model.safetensors"], in_a_model(load_network)),
+}
+
+
+@st.composite
+def spoiled(draw: st.DrawFn, sound: bytes) -> bytes:
+    """Some bytes changed, put in, taken out or repeated; now and then nothing is left of it."""
+    if draw(st.integers(0, 9)) == 0:
+        return draw(st.binary(max_size=400))
+    data = bytearray(sound)
+    for _ in range(draw(st.integers(1, 4))):
+        place, length = draw(st.integers(0, len(data))), draw(st.integers(0, 12))
+        kind = draw(st.sampled_from(("change", "put in", "take out", "repeat", "cut")))
+        if kind == "change":
+            data[place : place + length] = draw(st.binary(min_size=length, max_size=length))
+        elif kind == "put in":
+            data[place:place] = draw(st.binary(max_size=12))
+        elif kind == "take out":
+            del data[place : place + length]
+        elif kind == "repeat":
+            data[place:place] = data[place : place + length] * draw(st.integers(1, 50))
+        elif draw(st.integers(0, 3)) == 0:
+            del data[place:]
+    return bytes(data)
+
+
+@pytest.mark.parametrize("name", KINDS)
+@settings(
+    max_examples=80,
+    deadline=MOST_MILLISECONDS,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    database=None,
+)
+@given(data=st.data())
+def test_spoiled_bytes_are_read_or_refused_in_one_line(name: str, data: st.DataObject) -> None:
+    make, read = KINDS[name]
+    content = data.draw(spoiled(make()))
+    with TemporaryDirectory() as folder:
+        path = bad_inputs.written(Path(folder, name), content)
+        try:
+            read(path)
+        except UserError as error:
+            assert "\n" not in str(error)
