@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from retrainer.data.similar import similar_texts
 from retrainer.data.splits import components, content_keys, normalised
 from retrainer.data.times import instant
