@@ -7,20 +7,21 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retrainer.data.ingest import ingest
-from retrainer.data.preprocess import preprocess
+from components.ingest import ingest
+from components.preprocess import preprocess
 from retrainer.errors import UserError
 from retrainer.formats.model import load_network
 from retrainer.formats.model_files import read_model
 from retrainer.models._start import read_tensors
 from retrainer.resolve import read_yaml
 from retrainer.services.weights_identity import check_header
-from retrainer.settings import Source, Split, Task
+from retrainer.settings import Checks, Source, Split, Task
 from retrainer.tasks._decode import decode_image
 from tests import bad_inputs
 from tests.registered import image_dataset, untrained_model
@@ -37,12 +38,15 @@ def model_files() -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in model.iterdir()}
 
 
-def steps(task: Task) -> Callable[[Path], None]:
-    def both(path: Path) -> None:
-        ingest(Source(path=str(path)), path.parent / "raw")
-        preprocess(path.parent / "raw", path.parent / "dataset", Split(), task)
+def steps(task: Task) -> Callable[[Path], object]:
+    return lambda path: both_steps(path, task)
 
-    return both
+
+def both_steps(path: Path, task: Task, test: float = 0.2) -> dict[str, Any]:
+    raw, dataset = path.parent / "raw", path.parent / "dataset"
+    ingest(raw=raw, pointer=None, source=Source(path=str(path)))
+    told = preprocess(raw=raw, dataset=dataset, html=None, split=Split(test=test), checks=Checks(), task=task)
+    return told["dataset"]
 
 
 def one_image(path: Path) -> None:
@@ -54,9 +58,8 @@ def in_a_folder(path: Path) -> None:
     photos = path.parent / "photos"
     for name, data in (bad_inputs.photos(8) | {"cat/odd.png": path.read_bytes()}).items():
         bad_inputs.written(photos / name, data)
-    ingest(Source(path=str(photos)), path.parent / "raw")
-    manifest = preprocess(path.parent / "raw", path.parent / "dataset", Split(test=0.4), IMAGES)
-    assert sum(manifest["rows"].values()) + sum(manifest["dropped"].values()) == 9
+    told = both_steps(photos, IMAGES, test=0.4)
+    assert sum(told["rows"].values()) + sum(told["dropped"].values()) == 9
 
 
 def weights(path: Path) -> None:
@@ -64,7 +67,7 @@ def weights(path: Path) -> None:
     check_header(path)
 
 
-def in_a_model(read: Callable[[Path], object]) -> Callable[[Path], None]:
+def in_a_model(read: Callable[[Path], object]) -> Callable[[Path], object]:
     def with_the_others(path: Path) -> None:
         for name, content in model_files().items():
             bad_inputs.written(path.parent / "model" / name, content)
@@ -75,7 +78,7 @@ def in_a_model(read: Callable[[Path], object]) -> Callable[[Path], None]:
 
 
 # Name of the file → a sound one, and what reads it.
-KINDS: dict[str, tuple[Callable[[], bytes], Callable[[Path], None]]] = {
+KINDS: dict[str, tuple[Callable[[], bytes], Callable[[Path], object]]] = {
     "a.csv": (lambda: bad_inputs.CSV.encode(), steps(TEXTS)),
     "a.jsonl": (lambda: bad_inputs.jsonl(bad_inputs.table()).encode(), steps(TEXTS)),
     "a.parquet": (
