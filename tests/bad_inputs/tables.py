@@ -170,6 +170,15 @@ TABLES = {
     "parquet: text that is no UTF-8": Case(
         file("a.parquet", lambda: not_utf8_parquet()), r"a\.parquet: column 'text' cannot be read"
     ),
+    "parquet: a column named in no UTF-8": Case(
+        file(
+            "a.parquet",
+            parquet({"text": ["a"], "label": ["b"], "notes": ["c"]}, store_schema=False).replace(
+                b"notes", b"note\xe9"
+            ),
+        ),
+        r"a\.parquet is not a whole Parquet file",
+    ),
     "parquet: no such column": Case(
         file("a.parquet", parquet({"texts": ["a"], "label": ["a"]})),
         r"no column 'text'.*set source\.text to 'texts'",
