@@ -7,22 +7,23 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from retrainer.data.ingest import ingest
-from retrainer.data.preprocess import preprocess
+from components.ingest import ingest
+from components.preprocess import preprocess
 from retrainer.errors import UserError
 from retrainer.formats.model import load_network
 from retrainer.formats.model_files import read_model
 from retrainer.models._start import read_tensors
 from retrainer.resolve import read_yaml
 from retrainer.services.weights_identity import check_header
-from retrainer.settings import Source, Split, Task
+from retrainer.settings import Checks, Source, Split, Task
 from retrainer.tasks._decode import decode_image
-from tests import bad_inputs
+from tests.bad_inputs import bricks, images, tables, weights
 from tests.registered import image_dataset, untrained_model
 
 TEXTS = Task(kind="text_classification")
@@ -37,12 +38,15 @@ def model_files() -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in model.iterdir()}
 
 
-def steps(task: Task) -> Callable[[Path], None]:
-    def both(path: Path) -> None:
-        ingest(Source(path=str(path)), path.parent / "raw")
-        preprocess(path.parent / "raw", path.parent / "dataset", Split(), task)
+def steps(task: Task) -> Callable[[Path], object]:
+    return lambda path: both_steps(path, task)
 
-    return both
+
+def both_steps(path: Path, task: Task, test: float = 0.2) -> dict[str, Any]:
+    raw, dataset = path.parent / "raw", path.parent / "dataset"
+    ingest(raw=raw, pointer=None, source=Source(path=str(path)))
+    told = preprocess(raw=raw, dataset=dataset, html=None, split=Split(test=test), checks=Checks(), task=task)
+    return told["dataset"]
 
 
 def one_image(path: Path) -> None:
@@ -52,22 +56,21 @@ def one_image(path: Path) -> None:
 def in_a_folder(path: Path) -> None:
     """The image as one of many, where it can only be left out."""
     photos = path.parent / "photos"
-    for name, data in (bad_inputs.photos(8) | {"cat/odd.png": path.read_bytes()}).items():
-        bad_inputs.written(photos / name, data)
-    ingest(Source(path=str(photos)), path.parent / "raw")
-    manifest = preprocess(path.parent / "raw", path.parent / "dataset", Split(test=0.4), IMAGES)
-    assert sum(manifest["rows"].values()) + sum(manifest["dropped"].values()) == 9
+    for name, data in (bricks.photos(8) | {"cat/odd.png": path.read_bytes()}).items():
+        bricks.written(photos / name, data)
+    told = both_steps(photos, IMAGES, test=0.4)
+    assert sum(told["rows"].values()) + sum(told["dropped"].values()) == 9
 
 
-def weights(path: Path) -> None:
+def given_weights(path: Path) -> None:
     read_tensors(path)
     check_header(path)
 
 
-def in_a_model(read: Callable[[Path], object]) -> Callable[[Path], None]:
+def in_a_model(read: Callable[[Path], object]) -> Callable[[Path], object]:
     def with_the_others(path: Path) -> None:
         for name, content in model_files().items():
-            bad_inputs.written(path.parent / "model" / name, content)
+            bricks.written(path.parent / "model" / name, content)
         shutil.copy(path, path.parent / "model")
         read(path.parent / "model")
 
@@ -75,23 +78,21 @@ def in_a_model(read: Callable[[Path], object]) -> Callable[[Path], None]:
 
 
 # Name of the file → a sound one, and what reads it.
-KINDS: dict[str, tuple[Callable[[], bytes], Callable[[Path], None]]] = {
-    "a.csv": (lambda: bad_inputs.CSV.encode(), steps(TEXTS)),
-    "a.jsonl": (lambda: bad_inputs.jsonl(bad_inputs.table()).encode(), steps(TEXTS)),
+KINDS: dict[str, tuple[Callable[[], bytes], Callable[[Path], object]]] = {
+    "a.csv": (lambda: tables.CSV.encode(), steps(TEXTS)),
+    "a.jsonl": (lambda: bricks.jsonl(bricks.table()).encode(), steps(TEXTS)),
     "a.parquet": (
-        lambda: bad_inputs.parquet(
-            {key: [row[key] for row in bad_inputs.table()] for key in ("text", "label")}
-        ),
+        lambda: bricks.parquet({key: [row[key] for row in bricks.table()] for key in ("text", "label")}),
         steps(TEXTS),
     ),
-    "a.zip": (lambda: bad_inputs.zip_of(bad_inputs.photos(12).items()), steps(IMAGES)),
-    "a.tar": (lambda: bad_inputs.tar_of(bad_inputs.photos(12).items()), steps(IMAGES)),
-    "a.png": (lambda: bad_inputs.png(1), one_image),
-    "b.png": (lambda: bad_inputs.png(1), in_a_folder),
-    "a.gif": (lambda: bad_inputs.long_gif(20), one_image),
-    "a.jpg": (lambda: bad_inputs.JPG, one_image),
+    "a.zip": (lambda: bricks.zip_of(bricks.photos(12).items()), steps(IMAGES)),
+    "a.tar": (lambda: bricks.tar_of(bricks.photos(12).items()), steps(IMAGES)),
+    "a.png": (lambda: bricks.png(1), one_image),
+    "b.png": (lambda: bricks.png(1), in_a_folder),
+    "a.gif": (lambda: images.long_gif(20), one_image),
+    "a.jpg": (lambda: images.JPG, one_image),
     "a.yaml": (lambda: b"training:\n  epochs: 3\n  schedule: [a, {b: 1e-4}]\nsource: data.csv\n", read_yaml),
-    "a.safetensors": (lambda: bad_inputs.SOUND_WEIGHTS, weights),
+    "a.safetensors": (lambda: weights.SOUND_WEIGHTS, given_weights),
     "manifest.json": (lambda: model_files()["manifest.json"], in_a_model(read_model)),
     "model.json": (lambda: model_files()["model.json"], in_a_model(load_network)),
     "model.safetensors": (lambda: model_files()["model.safetensors"], in_a_model(load_network)),
@@ -132,7 +133,7 @@ def test_spoiled_bytes_are_read_or_refused_in_one_line(name: str, data: st.DataO
     make, read = KINDS[name]
     content = data.draw(spoiled(make()))
     with TemporaryDirectory() as folder:
-        path = bad_inputs.written(Path(folder, name), content)
+        path = bricks.written(Path(folder, name), content)
         try:
             read(path)
         except UserError as error:
