@@ -46,7 +46,8 @@ def run(
     checks: Checks = WARN,
     **split,
 ) -> dict:
-    return preprocess(raw_of(folder, rows, own_test), folder / "out", Split(**split), checks, task)
+    raw = raw_of(folder, rows, own_test)
+    return preprocess(raw, folder / "out", Split(**split), checks, task, folder / "findings")
 
 
 def told(manifest: dict) -> dict[str, tuple[int, str]]:

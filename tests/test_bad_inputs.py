@@ -82,6 +82,7 @@ def ingest(source: dict[str, object], raw: Path) -> int:
 
 def preprocess(task: dict[str, object], raw: Path, dataset: Path) -> int:
     words = ["preprocess", "--raw", str(raw), "--dataset", str(dataset), "--task", json.dumps(task)]
+    words += ["--findings", str(dataset.with_name("findings"))]
     return step(words)
 
 

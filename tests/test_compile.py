@@ -263,6 +263,7 @@ def test_a_dataset_that_changed_on_its_way_is_refused(tmp_path: Path, capsys: An
     metadata = json.loads(told.read_text())["artifacts"]["raw"]["artifacts"][0]["metadata"]
     assert metadata["scheduled_time"] == "2026-11-24" and metadata["content_sha256"] == content_digest(raw)
     preprocess = ["preprocess", "--raw", str(raw), "--dataset", str(tmp_path / "dataset")]
+    preprocess += ["--findings", str(tmp_path / "findings")]
     assert step_main([*preprocess, "--raw-sha256", digest.read_text()]) == 0
     assert step_main([*preprocess, "--raw-sha256", "0" * 64]) == 2
     assert "--raw: what arrived is not what the step before wrote" in capsys.readouterr().err

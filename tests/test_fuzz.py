@@ -45,7 +45,15 @@ def steps(task: Task) -> Callable[[Path], object]:
 def both_steps(path: Path, task: Task, test: float = 0.2) -> dict[str, Any]:
     raw, dataset = path.parent / "raw", path.parent / "dataset"
     ingest(raw=raw, pointer=None, source=Source(path=str(path)))
-    told = preprocess(raw=raw, dataset=dataset, html=None, split=Split(test=test), checks=Checks(), task=task)
+    told = preprocess(
+        raw=raw,
+        dataset=dataset,
+        findings=dataset.with_name("findings"),
+        html=None,
+        split=Split(test=test),
+        checks=Checks(),
+        task=task,
+    )
     return told["dataset"]
 
 

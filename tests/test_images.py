@@ -158,7 +158,8 @@ for kind, task in (
 ):
     raw, dataset = f"{kind}/raw", f"{kind}/dataset"
     assert main(["ingest", "--raw", raw, "--source", json.dumps({"kind": kind})]) == 0
-    assert main(["preprocess", "--raw", raw, "--dataset", dataset, "--task", json.dumps(task)]) == 0
+    words = ["preprocess", "--raw", raw, "--dataset", dataset, "--findings", f"{kind}/findings"]
+    assert main([*words, "--task", json.dumps(task)]) == 0
     assert Path(dataset, "manifest.json").is_file()
 """
 
@@ -609,7 +610,7 @@ def test_the_light_image_does_the_light_steps_without_torch(real: dict[str, str]
     inside(engine, real["light"], "python", "-c", "import torch", status=1)
     steps = """set -e
         python -m components ingest --raw /tmp/raw --source '{"kind": "digits"}'
-        python -m components preprocess --raw /tmp/raw --dataset /tmp/dataset \
+        python -m components preprocess --raw /tmp/raw --dataset /tmp/dataset --findings /tmp/findings \
             --task '{"kind": "image_classification", "size": 28, "channels": 1}'
         cat /tmp/dataset/manifest.json"""
     manifest = json.loads(inside(engine, real["light"], "sh", "-c", steps))

@@ -50,6 +50,7 @@ def given(sections: Sections, *names: str) -> list[str]:
 
 def prepared(raw: Path, dataset: Path, sections: Sections) -> None:
     words = ["preprocess", "--raw", str(raw), "--dataset", str(dataset), *given(sections, "split", "task")]
+    words += ["--findings", str(dataset.with_name("findings"))]
     assert components(words) == 0
 
 

@@ -40,6 +40,7 @@ from retrainer.data.times import instant, needed_instants
 from retrainer.data.twins import drop_tested, drop_twins
 from retrainer.errors import UserError
 from retrainer.formats.dataset import SCHEMA, SPLITS, Dataset, row_digest, write_dataset
+from retrainer.formats.files import whole_directory, write_text
 from retrainer.formats.row_keys import write_row_keys
 from retrainer.settings import Checks, Split, Task
 
@@ -51,11 +52,14 @@ _OTHER = ("labels", "group", "time", "id", "metadata", "origin")
 _LARGE_COMPONENT = 0.2
 
 
-def preprocess(raw: Path, out: Path, split: Split, checks: Checks, task: Task) -> dict[str, Any]:
+def preprocess(
+    raw: Path, out: Path, split: Split, checks: Checks, task: Task, findings_out: Path | None = None
+) -> dict[str, Any]:
     """Checks and splits a raw dataset and returns the manifest of the new one.
 
     Rows are ordered by hash, so neither the order of the source nor of its files matters. The manifest's
-    `checks` name what is allowed but hardly meant. Raises UserError naming the row or the setting.
+    `checks` name what is allowed but hardly meant; `findings_out` becomes a directory with the report on
+    them, report.html. Raises UserError naming the row or the setting.
     """
     source, findings = Dataset(raw), Findings(checks)
     table, given_test = all_rows(source)
@@ -90,15 +94,14 @@ def preprocess(raw: Path, out: Path, split: Split, checks: Checks, task: Task) -
         "checks": findings.plain(),
         "class_shares": shares(classes),
     }
-    found = report.Found(near, rows.keys, words, [look.size for look in looks])
-
-    def beside(directory: Path, manifest: dict[str, Any]) -> None:
-        write_row_keys(directory, {name: [rows.keys[row] for row in placed[name]] for name in SPLITS})
-        page = report.render(manifest, table, columns, found)
-        (directory / report.FILE).write_text(page, encoding="utf-8")
-
+    keys = {name: [rows.keys[row] for row in placed[name]] for name in SPLITS}
     tables = {name: take_rows(table, placed[name]) for name in SPLITS}
-    return write_dataset(out, tables, dropped, extra, beside)
+    manifest = write_dataset(out, tables, dropped, extra, lambda aside: write_row_keys(aside, keys))
+    if findings_out is not None:
+        found = report.Found(near, rows.keys, words, [look.size for look in looks])
+        with whole_directory(findings_out) as aside:
+            write_text(aside / report.FILE, report.render(manifest, table, columns, found))
+    return manifest
 
 
 def content_columns(task: Task, present: Sequence[str]) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
     <split>-00000.parquet   the data's columns of SCHEMA; Hugging Face `datasets` opens them as they are
     dropped.parquet         origin and reason of every row left out, if any
     row_keys.parquet        64 bits of each row's content key (preprocess; see `row_keys`)
-    report.html             what the checks found, for people (preprocess)
     manifest.json           format version, schema, counts per split and class, sources, sha256 per file,
                             and `content_sha256`, which depends on no order, sharding, path or machine
 
@@ -104,12 +103,12 @@ def write_dataset(
     splits: dict[str, pa.Table],
     dropped: pa.Table | None = None,
     extra: dict[str, Any] | None = None,
-    beside: Callable[[Path, dict[str, Any]], None] | None = None,
+    beside: Callable[[Path], None] | None = None,
 ) -> dict[str, Any]:
     """Writes a whole dataset directory and returns its manifest.
 
     `dropped` has columns `origin` and `reason`; `extra` is kept in the manifest as it is. `beside` writes
-    further files: it gets the directory and the manifest, which lacks only the files' hashes.
+    further files into the directory that it gets.
     """
     with whole_directory(path) as directory:
         for split, table in splits.items():
@@ -133,7 +132,7 @@ def write_dataset(
             **(extra or {}),
         }
         if beside is not None:
-            beside(directory, manifest)
+            beside(directory)
         manifest["files"] = hash_files(directory)
         write_json(directory / MANIFEST, manifest)
     return manifest
