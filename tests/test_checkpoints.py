@@ -111,6 +111,12 @@ def large_images() -> Case:
     return Case(convolutional, image_task(shift=20, flip=True), settings(**RICH | {"epochs": 2}), splits)
 
 
+def norms(**changes: Any) -> Case:
+    """A convolutional network with BatchNorm and augmented images."""
+    plan = settings(**RICH | {"learning_rate": 0.02} | changes)
+    return Case(lambda: convolutional(0.3), image_task(**EVERY_DRAW), plan, (squares(90), squares(40, 1)))
+
+
 def texts(**changes: Any) -> Case:
     task = text_classification.make(Task(), ("a", "b"))
     plan = settings(**RICH | {"strategy": "full", "batch_size": 4, "backbone_learning_rate": 0.02} | changes)
@@ -156,6 +162,10 @@ CASES = {
     "texts-bfloat16": half(texts()),
     "texts-frozen": texts(strategy="frozen"),
     "texts-scratch": texts(strategy="scratch"),
+    "head-then-full": norms(strategy="head-then-full", head_epochs=2, cached_views=3),
+    "last-n": norms(strategy="last-n", last_blocks=1),
+    "lora": norms(strategy="lora", lora_rank=2),
+    "layer-decay": texts(layer_decay=0.5),
 }  # fmt: skip
 
 

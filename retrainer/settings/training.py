@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
+from retrainer.errors import UserError
 from retrainer.settings.section import OpenSection, Section
+
+Strategy = Literal["scratch", "frozen", "head-then-full", "last-n", "lora", "full"]
+# Keys that mean something under these strategies alone.
+_KEYS_OF = {
+    "head_epochs": ("head-then-full",),
+    "last_blocks": ("last-n",),
+    "lora_rank": ("lora",),
+    "lora_alpha": ("lora",),
+    "layer_decay": ("full", "head-then-full"),
+    "cached_views": ("frozen", "head-then-full"),
+    "fold_norms": ("frozen", "head-then-full"),
+}
 
 
 class Task(OpenSection):
@@ -29,7 +43,20 @@ class Backbone(OpenSection):
 
 
 class Training(Section):
-    strategy: Literal["scratch", "frozen", "full"] = Field("full", description="what is trained")
+    strategy: Strategy = Field("full", description="what is trained; see retrainer/training/strategies.py")
+    head_epochs: int = Field(1, ge=1, description="head-then-full: epochs, of all, that train the head alone")
+    last_blocks: int = Field(1, ge=1, description="last-n: blocks of the backbone, from its end, that train")
+    lora_rank: int = Field(8, ge=1, description="lora: inner width of the matrices that are added")
+    lora_alpha: float = Field(16.0, gt=0, description="lora: what is added weighs alpha / rank")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="a block's rate, as a share of the next one's; the last has the full one"
+    )
+    cached_views: int = Field(
+        1, ge=1, description="frozen: augmented views of a row that are embedded; 1: the row as it is"
+    )
+    fold_norms: bool = Field(
+        True, description="frozen: embed with BatchNorm folded into the convolutions, faster"
+    )
     epochs: int = Field(3, ge=1, description="passes over the training rows")
     batch_size: int = Field(32, ge=1, description="rows a step")
     learning_rate: float = Field(
@@ -49,6 +76,24 @@ class Training(Section):
     calibrate: bool = Field(True, description="fit a temperature to the validation rows, kept with the model")
     command: str = Field("", description="your own trainer: called with the dataset and model directories")
     code_digest: str = Field("", description="written by resolve: sha256 of the files that `command` names")
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any], where: str) -> Self:
+        """Refuses also a key that the chosen strategy has no use for."""
+        training = super().parse(data, where)
+        for key, strategies in _KEYS_OF.items():
+            unused = training.strategy not in strategies
+            if unused and getattr(training, key) != cls.model_fields[key].default:
+                raise UserError(
+                    f"setting {where}.{key} is for the strategy {' or '.join(strategies)}, not for"
+                    f" {training.strategy}; leave it out, or change {where}.strategy"
+                )
+        if training.strategy == "head-then-full" and training.head_epochs >= training.epochs:
+            raise UserError(
+                f"setting {where}.head_epochs: {training.head_epochs} of {training.epochs} epochs leave none"
+                " for the backbone; set fewer"
+            )
+        return training
 
 
 class Compute(Section):

@@ -47,7 +47,7 @@ class State:
         lowest = self.history[self.best[0] - 1]["validation_loss"] if self.best else math.inf
         if keep_best and figures.get("validation_loss", math.inf) < lowest:
             # A copy, also of BatchNorm's statistics.
-            weights = {name: t.detach().clone() for name, t in self.trained.state_dict().items()}
+            weights = {name: t.detach().clone() for name, t in self._moving().items()}
             self.best = (self.epoch, weights)
         self._begin_epoch(self.epoch + 1)
 
@@ -56,9 +56,19 @@ class State:
         kept = len(self.history)
         if self.best is not None:
             kept = self.best[0]
-            self.trained.load_state_dict(self.best[1])
+            self._load(self.best[1])
         self.history[kept - 1]["kept"] = True
         return self.history
+
+    def _moving(self) -> dict[str, Tensor]:
+        """The weights that the optimiser holds, and all buffers."""
+        held = {id(p) for group in self.optimiser.param_groups for p in group["params"]}
+        named = self.trained.state_dict(keep_vars=True)
+        return {n: t for n, t in named.items() if not isinstance(t, nn.Parameter) or id(t) in held}
+
+    def _load(self, weights: dict[str, Tensor]) -> None:
+        assert weights.keys() == self._moving().keys()
+        self.trained.load_state_dict(weights, strict=False)
 
     def snapshot(self) -> Snapshot:
         """A copy in host memory, which training leaves alone. Taken between two steps."""
@@ -69,7 +79,7 @@ class State:
             "history": [dict(entry) for entry in self.history],
             "waiting": _copied(torch.stack(losses)) if losses else torch.empty(0),
             "waiting_rows": [count for _, count in self.waiting],
-            "trained": _copied(self.trained.state_dict()),
+            "trained": _copied(self._moving()),
             "optimiser": _copied(self.optimiser.state_dict()),
             "order": self._order_before,
             "views": self._views_before,
@@ -88,7 +98,7 @@ class State:
         device = next(self.trained.parameters()).device
         losses = kept["waiting"].to(device).unbind()
         self.waiting = list(zip(losses, kept["waiting_rows"], strict=True))
-        self.trained.load_state_dict(kept["trained"])
+        self._load(kept["trained"])
         self.optimiser.load_state_dict(kept["optimiser"])
         self._order_before, self._views_before = kept["order"], kept["views"]
         self.order.set_state(self._order_before)

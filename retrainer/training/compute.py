@@ -10,9 +10,10 @@ import math
 import os
 import sys
 import warnings
+from contextlib import AbstractContextManager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retrainer.errors import UserError
 from retrainer.settings import Compute
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 # Packages whose version can move a model's numbers.
-_PACKAGES = ("numpy", "pillow", "timm", "tokenizers", "torch", "torchvision", "transformers")
+_PACKAGES = ("numpy", "peft", "pillow", "timm", "tokenizers", "torch", "torchvision", "transformers")
 # Processors without these compute bfloat16 slower than float32.
 _FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 _CPUINFO = Path("/proc/cpuinfo")
@@ -83,6 +84,14 @@ def prepare(compute: Compute) -> torch.device:
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def autocast(compute: Compute) -> AbstractContextManager[Any]:
+    """Forward passes in the settings' number format; the weights stay float32."""
+    import torch
+
+    wanted = compute.dtype == "bfloat16"
+    return torch.autocast("cuda" if compute.device == "cuda" else "cpu", dtype=torch.bfloat16, enabled=wanted)
 
 
 def cuda_devices() -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +22,8 @@ from retrainer.settings import Compute, Training
 from retrainer.tasks._protocol import ClassificationTask
 from retrainer.training._progress import Progress
 from retrainer.training._state import State
-from retrainer.training._vocabulary import words_in_use
 from retrainer.training.checkpoints import Checkpoints, rows_trained
-from retrainer.training.compute import prepare
+from retrainer.training.compute import autocast, prepare
 from retrainer.training.feeder import (
     Batch,
     Rows,
@@ -34,8 +33,9 @@ from retrainer.training.feeder import (
     sorted_batches,
     stream_seed,
 )
+from retrainer.training.groups import backbone_rate
 from retrainer.training.schedule import rate
-from retrainer.training.strategies import Data, Plan, autocast, backbone_rate, memory_format, plan
+from retrainer.training.strategies import Data, Phase, Plan, memory_format, plan, stand_ins
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 # Losses are read in groups: reading one waits for the device.
@@ -70,9 +70,10 @@ def fit(
     bar = Progress(training.epochs, len(train[0]), progress, rows_trained(kept, len(train[0])))
     try:
         splits = [train[0]] if validation is None else [train[0], validation[0]]
-        # A frozen table costs nothing.
-        words = nullcontext() if training.strategy == "frozen" else words_in_use(network.body, task, splits)
-        with own_randomness(training.seed, device), words:
+        with (
+            own_randomness(training.seed, device),
+            stand_ins(network, task, splits, training),
+        ):
             strategy = plan(network, task, train, validation, training, compute, device)
             optimiser = torch.optim.AdamW(strategy.groups, fused=True)
             state = State(strategy.trained, optimiser, training.seed)
@@ -110,34 +111,42 @@ class _Run:
     checkpoints: Checkpoints
 
     def epochs(self, on_epoch: OnEpoch) -> list[dict[str, Any]]:
-        state, training = self.state, self.training
-        rows, held_out = self.strategy.train, self.strategy.validation
+        state = self.state
         for entry in state.history:
             on_epoch(entry["epoch"], {name: entry[name] for name in entry if name not in ("epoch", "kept")})
-        while state.epoch <= training.epochs:
-            started = time.perf_counter()
-            batches = shuffled_batches(len(rows), training.batch_size, rows.lengths, state.order)
-            whole = state.step == 0
-            figures = self.train_epoch(batches)
-            seconds = time.perf_counter() - started
-            speed = {"seconds": seconds, "rows_per_second": len(rows) / seconds} if whole else {}
-            if held_out is not None:
-                figures |= self.validate(held_out)
-            on_epoch(state.epoch, figures | speed)
-            self.bar.epoch(state.epoch, figures)
-            state.end_epoch(figures, training.keep == "best")
-            self.checkpoints.pass_by(state.snapshot)
+        for phase in self.strategy.phases(state.epoch):
+            while state.epoch <= phase.last:
+                self.epoch(phase, on_epoch)
         return state.finish()
 
-    def train_epoch(self, batches: list[np.ndarray]) -> dict[str, float]:
-        """A pass over the training rows, or the rest of it; returns its mean loss and last learning rate."""
+    def epoch(self, phase: Phase, on_epoch: OnEpoch) -> None:
+        state, rows = self.state, phase.train
+        started = time.perf_counter()
+        batches = shuffled_batches(len(rows), self.training.batch_size, rows.lengths, state.order)
+        whole = state.step == 0
+        figures = self.train_epoch(phase, batches)
+        seconds = time.perf_counter() - started
+        speed = {"seconds": seconds, "rows_per_second": len(rows) / seconds} if whole else {}
+        if phase.validation is not None:
+            figures |= self.validate(phase, phase.validation)
+        on_epoch(state.epoch, figures | speed)
+        self.bar.epoch(state.epoch, figures)
+        state.end_epoch(figures, self.training.keep == "best")
+        self.checkpoints.pass_by(state.snapshot)
+
+    def train_epoch(self, phase: Phase, batches: list[np.ndarray]) -> dict[str, float]:
+        """A pass over the training rows, or the rest of it; returns its mean loss and last learning rate.
+
+        Each phase has a warm-up and a fall of the rates of its own.
+        """
         state, training = self.state, self.training
-        self.strategy.trained.train()
-        before, steps = (state.epoch - 1) * len(batches), training.epochs * len(batches)
-        fed = feed(self.strategy.train, batches, state.views, state.step, state.mark_views)
+        phase.set_mode(self.strategy.trained)
+        before = (state.epoch - phase.first) * len(batches)
+        steps = (phase.last - phase.first + 1) * len(batches)
+        fed = feed(phase.train, batches, state.views, state.step, state.mark_views)
         for batch, targets, rows in fed:
             share = rate(before + state.step, steps, training.warmup, training.schedule)
-            state.waiting.append((self.step(batch, targets, share), len(rows)))
+            state.waiting.append((self.step(phase, batch, targets, share), len(rows)))
             state.step += 1
             if len(state.waiting) == _STEPS_BETWEEN_LOOKS or state.step == len(batches):
                 self.look(len(batches))
@@ -154,13 +163,13 @@ class _Run:
         state.loss, state.rows, state.waiting = state.loss + float(sums.sum()), state.rows + passed, []
         self.bar.advance(state.epoch, passed, state.loss / state.rows)
 
-    def step(self, batch: Batch, targets: Tensor, share: float) -> Tensor:
+    def step(self, phase: Phase, batch: Batch, targets: Tensor, share: float) -> Tensor:
         """One update at `share` of the peak rates; returns the sum of the rows' losses, on the device."""
         optimiser = self.state.optimiser
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * share
         with autocast(self.compute):
-            logits = self.strategy.forward(batch)
+            logits = phase.forward(batch)
             losses = self.task.loss(logits, targets, self.training.label_smoothing)
         optimiser.zero_grad(set_to_none=True)
         losses.mean().backward()
@@ -170,14 +179,14 @@ class _Run:
         optimiser.step()
         return losses.detach().sum()
 
-    def validate(self, rows: Rows) -> dict[str, float]:
+    def validate(self, phase: Phase, rows: Rows) -> dict[str, float]:
         """Mean loss (never smoothed) and share of right answers, in eval mode."""
         self.strategy.trained.eval()
         loss, right = 0.0, 0
         batches = sorted_batches(len(rows), evaluation_batch_size(rows), rows.lengths)
         with torch.no_grad(), autocast(self.compute):
             for batch, targets, _ in feed(rows, batches, None):
-                logits = self.strategy.forward(batch)
+                logits = phase.forward(batch)
                 loss += float(self.task.loss(logits, targets, 0.0).double().sum())
                 decided = self.task.decide(self.task.probabilities(logits))
                 right += int(self.task.correct(decided, targets.cpu().numpy()).sum())
@@ -192,7 +201,7 @@ class _Run:
         if not len(bad):
             return
         rates = f"training.learning_rate (now {self.training.learning_rate:g})"
-        if self.training.strategy == "full":
+        if self.training.strategy not in ("scratch", "frozen"):
             rates += f" and training.backbone_learning_rate (now {backbone_rate(self.training):g})"
         step = before + int(bad[0]) + 1
         raise UserError(f"the loss is no longer a number in {when}, step {step} of {steps}: lower {rates}")
