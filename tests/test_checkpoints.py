@@ -117,6 +117,13 @@ def norms(**changes: Any) -> Case:
     return Case(lambda: convolutional(0.3), image_task(**EVERY_DRAW), plan, (squares(90), squares(40, 1)))
 
 
+def growing(**changes: Any) -> Case:
+    case = norms(**changes)
+    for rows, _ in case.rows:
+        object.__setattr__(rows, "images", rows.images.repeat_interleave(3, 2).repeat_interleave(3, 3))
+    return case
+
+
 def texts(**changes: Any) -> Case:
     task = text_classification.make(Task(), ("a", "b"))
     plan = settings(**RICH | {"strategy": "full", "batch_size": 4, "backbone_learning_rate": 0.02} | changes)
@@ -166,6 +173,10 @@ CASES = {
     "last-n": norms(strategy="last-n", last_blocks=1),
     "lora": norms(strategy="lora", lora_rank=2),
     "layer-decay": texts(layer_decay=0.5),
+    "average": images(accumulate=3, ema_decay=0.9),
+    "average-of-last": half(norms(accumulate=2, ema_decay=0.9, keep="last", checkpoint_activations=True)),
+    "mixed": images(mixup=0.4, cutmix=1.0, balance="weights"),
+    "balanced-small": growing(balance="sampling", start_size=0.5, patience=2),
 }  # fmt: skip
 
 

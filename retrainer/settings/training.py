@@ -11,6 +11,7 @@ from retrainer.errors import UserError
 from retrainer.settings.section import OpenSection, Section
 
 Strategy = Literal["scratch", "frozen", "head-then-full", "last-n", "lora", "full"]
+_SEES_ROWS = ("scratch", "head-then-full", "last-n", "lora", "full")
 # Keys that mean something under these strategies alone.
 _KEYS_OF = {
     "head_epochs": ("head-then-full",),
@@ -20,6 +21,7 @@ _KEYS_OF = {
     "layer_decay": ("full", "head-then-full"),
     "cached_views": ("frozen", "head-then-full"),
     "fold_norms": ("frozen", "head-then-full"),
+    **dict.fromkeys(("mixup", "cutmix", "start_size", "checkpoint_activations"), _SEES_ROWS),
 }
 
 
@@ -58,7 +60,20 @@ class Training(Section):
         True, description="frozen: embed with BatchNorm folded into the convolutions, faster"
     )
     epochs: int = Field(3, ge=1, description="passes over the training rows")
+    patience: int = Field(0, ge=0, description="epochs without a lower validation loss that end it; 0: never")
+    budget_seconds: float = Field(
+        0.0, ge=0, description="time to train for, the model is then no longer reproducible; 0: no limit"
+    )
     batch_size: int = Field(32, ge=1, description="rows a step")
+    accumulate: int = Field(
+        1, ge=1, description="parts that a step's rows are computed in: less memory, same result"
+    )
+    halve_on_out_of_memory: bool = Field(
+        False, description="compute a step in twice the parts when it does not fit into the GPU's memory"
+    )
+    checkpoint_activations: bool = Field(
+        False, description="compute each block twice instead of keeping what it needs: less memory, slower"
+    )
     learning_rate: float = Field(
         1e-3, gt=0, description="peak rate of the head, or of everything from scratch"
     )
@@ -69,8 +84,19 @@ class Training(Section):
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="rate after the warm-up")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that raise the rate from 0")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="probability spread over the other classes")
+    balance: Literal["none", "weights", "sampling"] = Field(
+        "none", description="rare classes weigh more in the loss, or come more often in an epoch"
+    )
+    mixup: float = Field(0.0, ge=0, description="images: alpha of blending two rows; 0: none")
+    cutmix: float = Field(0.0, ge=0, description="images: alpha of pasting a box of another row; 0: none")
+    start_size: float = Field(
+        1.0, gt=0, le=1, description="images: share of the side in the first epoch, whole in the last third"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="before the head")
     clip_norm: float = Field(1.0, ge=0, description="largest gradient norm; 0: no clipping")
+    ema_decay: float = Field(
+        0.0, ge=0, lt=1, description="of a moving average of the weights, which is what is kept; 0: none"
+    )
     keep: Literal["best", "last"] = Field("best", description="which epoch's weights, by validation loss")
     seed: int = Field(0, ge=0, description="initial head, order of rows, augmentation, dropout")
     calibrate: bool = Field(True, description="fit a temperature to the validation rows, kept with the model")
@@ -102,4 +128,7 @@ class Compute(Section):
         "auto", description="autocast format of the forward pass"
     )
     threads: int = Field(0, ge=0, description="CPU threads; 0: the physical cores")
+    compile: Literal["off", "on"] = Field(
+        "off", description="torch.compile of the training step: minutes to begin, on a CPU no gain"
+    )
     packages: dict[str, str] = Field({}, description="written by resolve: versions that change numbers")

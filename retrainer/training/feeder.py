@@ -51,14 +51,23 @@ def batch_count(rows: int, batch_size: int) -> int:
 
 
 def shuffled_batches(
-    count: int, batch_size: int, lengths: np.ndarray | None, generator: torch.Generator
+    count: int,
+    batch_size: int,
+    lengths: np.ndarray | None,
+    generator: torch.Generator,
+    classes: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """One epoch's batches: every row once, in a fresh order, rows of similar length together.
+
+    With `classes` [N] as many rows of each class instead, those of a rare one again and again.
 
     A last batch of one row joins the one before it: BatchNorm cannot train on a single row, and its
     gradient would weigh as much as a whole batch's.
     """
-    order = torch.randperm(count, generator=generator).numpy()
+    if classes is None:
+        order = torch.randperm(count, generator=generator).numpy()
+    else:
+        order = _balanced(classes, generator)
     if lengths is not None:
         order = _sort_in_windows(order, lengths, batch_size * _WINDOW_BATCHES)
     steps = batch_count(count, batch_size)
@@ -67,6 +76,20 @@ def shuffled_batches(
     if lengths is None:
         return batches
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def _balanced(classes: np.ndarray, generator: torch.Generator) -> np.ndarray:
+    """N rows, as many of each class; none comes again before all of its class have come."""
+    drawn = []
+    present = np.unique(classes)
+    for place, name in enumerate(present):
+        rows = np.flatnonzero(classes == name)
+        wanted = len(classes) // len(present) + (place < len(classes) % len(present))
+        rounds = range(-(-wanted // len(rows)))
+        shuffled = [rows[torch.randperm(len(rows), generator=generator).numpy()] for _ in rounds]
+        drawn.append(np.concatenate([rows[:0], *shuffled])[:wanted])
+    together = np.concatenate(drawn)
+    return together[torch.randperm(len(together), generator=generator).numpy()]
 
 
 def _sort_in_windows(order: np.ndarray, lengths: np.ndarray, window: int) -> np.ndarray:

@@ -14,18 +14,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
 from retrainer.errors import UserError
 from retrainer.models._network import Network
 from retrainer.settings import Compute, Training
 from retrainer.tasks._protocol import ClassificationTask
+from retrainer.training._applies import require_applicable
 from retrainer.training._progress import Progress
 from retrainer.training._state import State
 from retrainer.training.checkpoints import Checkpoints, rows_trained
 from retrainer.training.compute import autocast, prepare
 from retrainer.training.feeder import (
-    Batch,
     Rows,
     evaluation_batch_size,
     feed,
@@ -36,8 +35,11 @@ from retrainer.training.feeder import (
 from retrainer.training.groups import backbone_rate
 from retrainer.training.schedule import rate
 from retrainer.training.strategies import Data, Phase, Plan, memory_format, plan, stand_ins
+from retrainer.training.update import Update, class_weights
 
 OnEpoch = Callable[[int, dict[str, float]], None]
+# Of an entry of the history.
+_NO_FIGURES = ("epoch", "kept", "reproducible")
 # Losses are read in groups: reading one waits for the device.
 _STEPS_BETWEEN_LOOKS = 32
 
@@ -65,6 +67,7 @@ def fit(
     """
     checkpoints = checkpoints or Checkpoints()
     device = prepare(compute)
+    require_applicable(network, task, train[0], validation is not None, training)
     network.to(device=device, memory_format=memory_format(network))
     kept = checkpoints.newest()
     bar = Progress(training.epochs, len(train[0]), progress, rows_trained(kept, len(train[0])))
@@ -76,12 +79,16 @@ def fit(
         ):
             strategy = plan(network, task, train, validation, training, compute, device)
             optimiser = torch.optim.AdamW(strategy.groups, fused=True)
-            state = State(strategy.trained, optimiser, training.seed)
+            state = State(strategy.trained, optimiser, training)
             if kept is not None:
                 state.restore(kept)
                 kept = None  # as large as the training itself
             with checkpoints.stop.held():
-                history = _Run(strategy, state, task, training, compute, bar, checkpoints).epochs(on_epoch)
+                update = Update(
+                    task, training, compute, state, _class_weights(task, train[1], training, device)
+                )
+                run = _Run(strategy, state, task, training, compute, update, bar, checkpoints)
+                history = run.epochs(on_epoch)
     finally:
         bar.close()
         checkpoints.close()
@@ -98,6 +105,14 @@ def own_randomness(seed: int, device: torch.device, purpose: str = "dropout") ->
         yield
 
 
+def _class_weights(
+    task: ClassificationTask, targets: np.ndarray, training: Training, device: torch.device
+) -> Tensor | None:
+    if training.balance != "weights":
+        return None
+    return class_weights(torch.from_numpy(targets), len(task.labels)).to(device)
+
+
 @dataclass
 class _Run:
     """One call of `fit`: what stays the same from step to step."""
@@ -107,31 +122,54 @@ class _Run:
     task: ClassificationTask
     training: Training
     compute: Compute
+    update: Update
     bar: Progress
     checkpoints: Checkpoints
 
     def epochs(self, on_epoch: OnEpoch) -> list[dict[str, Any]]:
         state = self.state
         for entry in state.history:
-            on_epoch(entry["epoch"], {name: entry[name] for name in entry if name not in ("epoch", "kept")})
+            on_epoch(entry["epoch"], {name: entry[name] for name in entry if name not in _NO_FIGURES})
         for phase in self.strategy.phases(state.epoch):
-            while state.epoch <= phase.last:
+            while state.epoch <= phase.last and not self.ended(phase):
                 self.epoch(phase, on_epoch)
+            if self.ended(phase):
+                break
         return state.finish()
+
+    def ended(self, phase: Phase) -> bool:
+        """Whether the time is up, or the validation loss has not been lower for as long as one may wait.
+
+        Follows from the history alone. A phase that others follow is never cut short by its losses.
+        """
+        history, patience = self.state.history, self.training.patience
+        if history and not history[-1].get("reproducible", True):
+            return True
+        losses = [entry["validation_loss"] for entry in history[phase.first - 1 :] if patience]
+        waited = len(losses) - 1 - int(np.argmin(losses)) if losses else 0
+        return 0 < patience <= waited and phase.last == self.training.epochs
 
     def epoch(self, phase: Phase, on_epoch: OnEpoch) -> None:
         state, rows = self.state, phase.train
         started = time.perf_counter()
-        batches = shuffled_batches(len(rows), self.training.batch_size, rows.lengths, state.order)
+        sampled = self.training.balance == "sampling"
+        classes = rows.targets.cpu().numpy() if sampled else None
+        batches = shuffled_batches(len(rows), self.training.batch_size, rows.lengths, state.order, classes)
         whole = state.step == 0
         figures = self.train_epoch(phase, batches)
         seconds = time.perf_counter() - started
         speed = {"seconds": seconds, "rows_per_second": len(rows) / seconds} if whole else {}
         if phase.validation is not None:
-            figures |= self.validate(phase, phase.validation)
+            with state.kept_weights():
+                figures |= self.validate(phase, phase.validation)
         on_epoch(state.epoch, figures | speed)
         self.bar.epoch(state.epoch, figures)
-        state.end_epoch(figures, self.training.keep == "best")
+        marks: dict[str, Any] = {}
+        if state.parts != self.training.accumulate:
+            marks["parts"] = state.parts
+        if state.step < len(batches):
+            marks["reproducible"] = False
+        state.end_epoch(figures | marks, self.training.keep == "best")
         self.checkpoints.pass_by(state.snapshot)
 
     def train_epoch(self, phase: Phase, batches: list[np.ndarray]) -> dict[str, float]:
@@ -146,12 +184,14 @@ class _Run:
         fed = feed(phase.train, batches, state.views, state.step, state.mark_views)
         for batch, targets, rows in fed:
             share = rate(before + state.step, steps, training.warmup, training.schedule)
-            state.waiting.append((self.step(phase, batch, targets, share), len(rows)))
-            state.step += 1
-            if len(state.waiting) == _STEPS_BETWEEN_LOOKS or state.step == len(batches):
+            state.waiting.append((self.update(phase, batch, targets, share), len(rows)))
+            late = 0 < training.budget_seconds < state.spent()
+            if len(state.waiting) == _STEPS_BETWEEN_LOOKS or state.step == len(batches) or late:
                 self.look(len(batches))
             self.checkpoints.pass_by(state.snapshot)
-        last = rate(before + len(batches) - 1, steps, training.warmup, training.schedule)
+            if late:
+                break
+        last = rate(before + state.step - 1, steps, training.warmup, training.schedule)
         return {"train_loss": state.loss / state.rows, "learning_rate": training.learning_rate * last}
 
     def look(self, steps: int) -> None:
@@ -163,22 +203,6 @@ class _Run:
         state.loss, state.rows, state.waiting = state.loss + float(sums.sum()), state.rows + passed, []
         self.bar.advance(state.epoch, passed, state.loss / state.rows)
 
-    def step(self, phase: Phase, batch: Batch, targets: Tensor, share: float) -> Tensor:
-        """One update at `share` of the peak rates; returns the sum of the rows' losses, on the device."""
-        optimiser = self.state.optimiser
-        for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * share
-        with autocast(self.compute):
-            logits = phase.forward(batch)
-            losses = self.task.loss(logits, targets, self.training.label_smoothing)
-        optimiser.zero_grad(set_to_none=True)
-        losses.mean().backward()
-        if self.training.clip_norm:
-            trained = [p for group in optimiser.param_groups for p in group["params"]]
-            clip_grad_norm_(trained, self.training.clip_norm, foreach=True)
-        optimiser.step()
-        return losses.detach().sum()
-
     def validate(self, phase: Phase, rows: Rows) -> dict[str, float]:
         """Mean loss (never smoothed) and share of right answers, in eval mode."""
         self.strategy.trained.eval()
@@ -186,7 +210,7 @@ class _Run:
         batches = sorted_batches(len(rows), evaluation_batch_size(rows), rows.lengths)
         with torch.no_grad(), autocast(self.compute):
             for batch, targets, _ in feed(rows, batches, None):
-                logits = phase.forward(batch)
+                logits = phase.answer(batch)
                 loss += float(self.task.loss(logits, targets, 0.0).double().sum())
                 decided = self.task.decide(self.task.probabilities(logits))
                 right += int(self.task.correct(decided, targets.cpu().numpy()).sum())

@@ -13,9 +13,8 @@ Legend: B rows of a batch, N rows of a split, D feature width, K outputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +25,9 @@ from retrainer.models._blocks import depths
 from retrainer.models._network import Network
 from retrainer.settings import Compute, Training
 from retrainer.tasks._protocol import ClassificationTask, Encoded
+from retrainer.training._recompute import recomputed
 from retrainer.training._vocabulary import words_in_use
+from retrainer.training.compute import compiled
 from retrainer.training.embedding import embed
 from retrainer.training.feeder import Batch, Rows, batch_count
 from retrainer.training.groups import Groups, head_groups, network_groups
@@ -45,7 +46,8 @@ class Phase:
 
     first: int
     last: int
-    forward: Callable[[Batch], Tensor]
+    forward: Callable[[Batch], Tensor]  # in training
+    answer: Callable[[Batch], Tensor]
     train: Rows
     validation: Rows | None
     active: Sequence[nn.Module]
@@ -71,17 +73,21 @@ class Plan:
     phases: Callable[[int], Iterator[Phase]]
 
 
+@contextmanager
 def stand_ins(
     network: Network, task: ClassificationTask, splits: list[Encoded], training: Training
-) -> AbstractContextManager[Any]:
+) -> Iterator[None]:
     """While a network trains, smaller or further parts may stand in for some of its own."""
-    if training.strategy == "lora":
-        from retrainer.training._lora import adapted
+    with ExitStack() as stack:
+        if training.strategy == "lora":
+            from retrainer.training._lora import adapted
 
-        return adapted(network.description, training)
-    if training.strategy in ("frozen", "last-n"):  # a frozen table costs nothing
-        return nullcontext()
-    return words_in_use(network.body, task, splits)
+            stack.enter_context(adapted(network.description, training))
+        elif training.strategy not in ("frozen", "last-n"):  # a frozen table costs nothing
+            stack.enter_context(words_in_use(network.body, task, splits))
+        if training.checkpoint_activations:
+            stack.enter_context(recomputed(network.description))
+        yield
 
 
 def plan(
@@ -103,10 +109,10 @@ def plan(
         return network.classify(batch["features"])
 
     def on_features(last: int) -> Phase:
-        return Phase(1, last, answer, *embed(network, seen, held_out, training, compute), head)
+        return Phase(1, last, answer, answer, *embed(network, seen, held_out, training, compute), head)
 
     def on_rows(first: int, active: Sequence[nn.Module], still: Sequence[nn.Module] = ()) -> Phase:
-        return Phase(first, epochs, network, seen, held_out, active, still)
+        return Phase(first, epochs, compiled(network, compute), network, seen, held_out, active, still)
 
     def first_the_head(epoch: int) -> Iterator[Phase]:
         if epoch <= training.head_epochs:
@@ -178,7 +184,9 @@ def _refuse_single_rows(phase: Phase, training: Training) -> None:
     rows = len(phase.train)
     if not any(isinstance(part, _Norm) for part in inside):
         return
-    if rows // batch_count(rows, training.batch_size) > 1:
+    if rows // batch_count(rows, training.batch_size) // training.accumulate > 1:
         return
     cure = "give more training rows" if rows == 1 else "set 2 or more"
+    if training.accumulate > 1:
+        cure = f"set more than training.accumulate ({training.accumulate}) divides into parts of two"
     raise UserError(f"training.batch_size: BatchNorm cannot train on batches of a single row; {cure}")

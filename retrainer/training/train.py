@@ -51,7 +51,8 @@ def train_model(
     """Fits a model to the splits `train` and `validation` and writes it to `out`, whole or not at all.
 
     With a `place` for checkpoints it goes on from where a killed run of the same inputs was, and makes the
-    same bytes. After a signal that `stop` has taken it writes one and leaves.
+    same bytes. After a signal that `stop` has taken it writes one and leaves. A run that its budget ended
+    returns `reproducible`: False, and must not be restored from a cache.
 
     `compute` is resolved. `weights` is what the family starts from; `scratch` takes no more of them than
     their architecture, and needs none where the settings tell that. Returns `model_sha256` and, but for a
@@ -125,7 +126,9 @@ def _train_here(
     )
     checkpoints.clear()
     kept = next(entry for entry in history if entry["kept"])
-    return {"model_sha256": model_sha256, **{name: value for name, value in kept.items() if name != "kept"}}
+    figures = {name: value for name, value in kept.items() if name not in ("kept", "reproducible")}
+    marks = {} if history[-1].get("reproducible", True) else {"reproducible": False}
+    return {"model_sha256": model_sha256, **figures, **marks}
 
 
 def build_network(
