@@ -173,6 +173,7 @@ CASES = {
     "last-n": norms(strategy="last-n", last_blocks=1),
     "lora": norms(strategy="lora", lora_rank=2),
     "layer-decay": texts(layer_decay=0.5),
+    "randaugment": Case(network, image_task(randaugment=7), settings(**RICH), (squares(90), squares(40, 1))),
     "average": images(accumulate=3, ema_decay=0.9),
     "average-of-last": half(norms(accumulate=2, ema_decay=0.9, keep="last", checkpoint_activations=True)),
     "mixed": images(mixup=0.4, cutmix=1.0, balance="weights"),
