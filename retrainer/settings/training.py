@@ -127,7 +127,8 @@ class Compute(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="autocast format of the forward pass"
     )
-    threads: int = Field(0, ge=0, description="CPU threads; 0: the physical cores")
+    threads: int = Field(0, ge=0, description="CPU threads of a process; 0: the physical cores, shared")
+    processes: int = Field(1, ge=1, description="that train together on this machine, one GPU each if any")
     compile: Literal["off", "on"] = Field(
         "off", description="torch.compile of the training step: minutes to begin, on a CPU no gain"
     )

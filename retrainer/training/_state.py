@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from retrainer.settings import Training
-from retrainer.training.feeder import stream
+from retrainer.training._distributed import ALONE, Group
+from retrainer.training.feeder import stream, stream_seed
 
 Snapshot = dict[str, Any]
 
@@ -28,9 +29,15 @@ class State:
     how many a step's rows are computed in. `average`, if any, follows the weights by `ema_decay`.
     """
 
-    def __init__(self, trained: nn.Module, optimiser: torch.optim.Optimizer, training: Training) -> None:
-        self.trained, self.optimiser = trained, optimiser
-        seed = training.seed
+    def __init__(
+        self,
+        trained: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        training: Training,
+        group: Group = ALONE,
+    ) -> None:
+        self.trained, self.optimiser, self.group = trained, optimiser, group
+        self._seed = seed = training.seed
         self.order, self.views = stream(seed, "order"), stream(seed, "augmentation")
         self.history: list[dict[str, Any]] = []
         self.best: tuple[int, dict[str, Tensor]] | None = None
@@ -45,15 +52,28 @@ class State:
         self.loss, self.rows = 0.0, 0
         self.waiting: list[tuple[Tensor, int]] = []
         self._order_before = self.order.get_state()
-        self.mark_views()
+        self.mark_views(0)
 
-    def mark_views(self) -> None:
-        """The next rows are about to be made: going on from one of them, they must come out the same."""
+    def mark_views(self, batch: int) -> None:
+        """The rows from `batch` on are about to be made: going on from one, they must come out the same.
+
+        A checkpoint is the first process's: with others beside it, draws follow from the position alone.
+        """
+        if self.group.size > 1:
+            self.views.manual_seed(self.position_seed("augmentation", batch))
         self._views_before = self.views.get_state()
 
     def spent(self) -> float:
         """Seconds of training, those before a restart too."""
         return self.seconds + time.monotonic() - self._since
+
+    def begin_step(self) -> None:
+        if self.group.size > 1:
+            torch.manual_seed(self.position_seed("dropout", self.step))
+
+    def position_seed(self, purpose: str, step: int) -> int:
+        """Of a step of this epoch, and of this process."""
+        return stream_seed(self._seed, self.group.seed(f"{purpose} {self.epoch}/{step}"))
 
     def end_step(self) -> None:
         """The weights have just moved."""

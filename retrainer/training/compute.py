@@ -48,7 +48,7 @@ def resolve_compute(compute: Compute) -> Compute:
     dtype = compute.dtype
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" or _FAST_BFLOAT16 & _cpu_flags() else "float32"
-    threads = compute.threads or physical_cores()
+    threads = compute.threads or max(1, physical_cores() // compute.processes)
     settled = {"device": device, "dtype": dtype, "threads": threads, "packages": _versions()}
     return compute.model_copy(update=settled)
 
@@ -63,8 +63,8 @@ def for_scoring(compute: Compute) -> Compute:
     return here.model_copy(update=smaller)
 
 
-def prepare(compute: Compute) -> torch.device:
-    """Sets PyTorch's threads and deterministic kernels for this process; returns the device.
+def prepare(compute: Compute, rank: int = 0) -> torch.device:
+    """Sets PyTorch's threads and deterministic kernels for this process, the `rank`-th; returns its device.
 
     Takes resolved settings. Raises UserError when PyTorch cannot use the device that the driver shows.
     """
@@ -82,6 +82,13 @@ def prepare(compute: Compute) -> torch.device:
             f"compute.device: the driver shows a GPU, but this PyTorch ({torch.__version__}) cannot use it; "
             "install the CUDA build or a newer driver, or set compute.device: cpu"
         )
+    if compute.processes > torch.cuda.device_count():
+        raise UserError(
+            f"compute.processes: {compute.processes} need a GPU each, and there are"
+            f" {torch.cuda.device_count()}; set fewer"
+        )
+    if compute.processes > 1:
+        torch.cuda.set_device(rank)
     # cuBLAS warns since it repeats itself only within one stream: all of our work is in one.
     warnings.filterwarnings("ignore", message=".*CUBLAS_WORKSPACE_CONFIG")
     torch.backends.cudnn.deterministic = True

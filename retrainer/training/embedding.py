@@ -15,6 +15,7 @@ from torch import Tensor
 from retrainer.errors import UserError
 from retrainer.models._network import Network
 from retrainer.settings import Compute, Training
+from retrainer.training._distributed import Group
 from retrainer.training._fold import folded
 from retrainer.training.compute import autocast
 from retrainer.training.feeder import Batch, Rows, evaluation_batch_size, feed, sorted_batches, stream
@@ -24,24 +25,30 @@ _PROBE_ROWS = 64
 
 
 def embed(
-    network: Network, train: Rows, validation: Rows | None, training: Training, compute: Compute
+    network: Network,
+    train: Rows,
+    validation: Rows | None,
+    training: Training,
+    compute: Compute,
+    group: Group,
 ) -> tuple[Rows, Rows | None]:
     """The same rows with features as their input.
 
     The body is in eval mode, so that no statistic of it moves. With `cached_views` above 1 that many
     augmented views of each training row are embedded, each view with a seed of its own, and every step
-    draws one; else rows are embedded as they are. Raises UserError when the task augments nothing.
+    draws one; else rows are embedded as they are. Each process of `group` embeds its share. Raises UserError
+    when the task augments nothing.
     """
     network.eval()
     views: list[torch.Generator | None] = [None]
     if training.cached_views > 1:
         _require_augmentation(train, training)
-        views = [stream(training.seed, f"view {view}") for view in range(training.cached_views)]
+        views = [stream(training.seed, group.seed(f"view {view}")) for view in range(training.cached_views)]
     with _quicker(network, train, training):
-        seen = _cached(train, [_features(network, train, compute, view) for view in views])
+        seen = _cached(train, [_features(network, train, compute, group, view) for view in views])
         held_out = None
         if validation is not None:
-            held_out = _cached(validation, [_features(network, validation, compute, None)])
+            held_out = _cached(validation, [_features(network, validation, compute, group, None)])
     return seen, held_out
 
 
@@ -52,17 +59,17 @@ def _quicker(network: Network, rows: Rows, training: Training) -> AbstractContex
     return folded(network, rows.make(probe, None))
 
 
-def _features(network: Network, rows: Rows, compute: Compute, view: torch.Generator | None) -> Tensor:
+def _features(
+    network: Network, rows: Rows, compute: Compute, group: Group, view: torch.Generator | None
+) -> Tensor:
     """Float32 [N, D]."""
-    features = torch.empty(0)
+    features = torch.zeros(len(rows), network.head.in_features, device=rows.targets.device)
     batches = sorted_batches(len(rows), evaluation_batch_size(rows), rows.lengths)
     with torch.no_grad(), autocast(compute):
-        for batch, _, numbers in feed(rows, batches, view):
+        for batch, _, numbers in feed(rows, batches[group.rank :: group.size], view):
             made = network.features(batch).float()
-            if not len(features):
-                features = made.new_empty(len(rows), made.shape[1])
             features[torch.from_numpy(numbers).to(features.device)] = made
-    return features
+    return group.sum(features)
 
 
 def _cached(rows: Rows, views: list[Tensor]) -> Rows:

@@ -108,11 +108,12 @@ def feed(
     batches: list[np.ndarray],
     generator: torch.Generator | None,
     done: int = 0,
-    before_draws: Callable[[], None] = lambda: None,
+    before_draws: Callable[[int], None] = lambda _: None,
 ) -> Iterator[tuple[Batch, Tensor, np.ndarray]]:
     """(input, targets, row numbers) per batch; the input of several small batches is made at once.
 
-    `before_draws` is called each time before the generator moves. With `done` batches behind it, the
+    `before_draws` is called each time before the generator moves, with the number of the first batch that
+    it then makes. With `done` batches behind it, the
     generator standing where it stood at the last of those calls, the rest come out the same.
     """
     device = rows.targets.device
@@ -120,10 +121,10 @@ def feed(
     largest = max((len(numbers) for numbers in batches), default=1)
     together = 1 if rows.lengths is not None else max(1, budget // max(1, rows.row_bytes * largest))
     for first in range(max(0, done - 1) // together * together, len(batches), together):
-        before_draws()
+        before_draws(first)
         group = batches[first : first + together]
         joined = np.concatenate(group)
-        made = rows.make(joined, generator)
+        made = rows.make(joined, generator) if len(joined) else {}
         targets = rows.targets[torch.from_numpy(joined).to(device)]
         start = 0
         for place, numbers in enumerate(group, start=first):

@@ -20,6 +20,7 @@ from retrainer.models._network import Network
 from retrainer.settings import Compute, Training
 from retrainer.tasks._protocol import ClassificationTask
 from retrainer.training._applies import require_applicable
+from retrainer.training._distributed import ALONE, Group
 from retrainer.training._progress import Progress
 from retrainer.training._state import State
 from retrainer.training.checkpoints import Checkpoints, rows_trained
@@ -54,10 +55,12 @@ def fit(
     on_epoch: OnEpoch,
     progress: bool,
     checkpoints: Checkpoints | None = None,
+    group: Group = ALONE,
 ) -> list[dict[str, Any]]:
     """Trains `network` in place (left on the CPU, in eval mode) and returns the history, one entry an epoch.
 
-    It goes on from the newest of `checkpoints`, writes further ones, and leaves after a signal.
+    It goes on from the newest of `checkpoints`, writes further ones, and leaves after a signal. Every process
+    of `group` calls it alike; what the first one is given and makes counts.
 
     `train` and `validation` are what the task encoded, and its targets. An entry holds `epoch` (from 1),
     `train_loss`, `learning_rate` (the head's, at the last step), with validation rows `validation_loss` and
@@ -66,10 +69,10 @@ def fit(
     trained from their first step. Raises UserError when the loss is no longer a number.
     """
     checkpoints = checkpoints or Checkpoints()
-    device = prepare(compute)
+    device = prepare(compute, group.rank)
     require_applicable(network, task, train[0], validation is not None, training)
     network.to(device=device, memory_format=memory_format(network))
-    kept = checkpoints.newest()
+    kept = group.from_first(checkpoints.newest(), device)
     bar = Progress(training.epochs, len(train[0]), progress, rows_trained(kept, len(train[0])))
     try:
         splits = [train[0]] if validation is None else [train[0], validation[0]]
@@ -77,9 +80,9 @@ def fit(
             own_randomness(training.seed, device),
             stand_ins(network, task, splits, training),
         ):
-            strategy = plan(network, task, train, validation, training, compute, device)
+            strategy = plan(network, task, train, validation, training, compute, device, group)
             optimiser = torch.optim.AdamW(strategy.groups, fused=True)
-            state = State(strategy.trained, optimiser, training)
+            state = State(strategy.trained, optimiser, training, group)
             if kept is not None:
                 state.restore(kept)
                 kept = None  # as large as the training itself
@@ -161,6 +164,7 @@ class _Run:
         speed = {"seconds": seconds, "rows_per_second": len(rows) / seconds} if whole else {}
         if phase.validation is not None:
             with state.kept_weights():
+                state.group.follow_first(self.strategy.trained.buffers())  # BatchNorm's, which differ
                 figures |= self.validate(phase, phase.validation)
         on_epoch(state.epoch, figures | speed)
         self.bar.epoch(state.epoch, figures)
@@ -181,11 +185,12 @@ class _Run:
         phase.set_mode(self.strategy.trained)
         before = (state.epoch - phase.first) * len(batches)
         steps = (phase.last - phase.first + 1) * len(batches)
-        fed = feed(phase.train, batches, state.views, state.step, state.mark_views)
-        for batch, targets, rows in fed:
+        mine = [state.group.share(batch) for batch in batches]
+        for batch, targets, _ in feed(phase.train, mine, state.views, state.step, state.mark_views):
             share = rate(before + state.step, steps, training.warmup, training.schedule)
-            state.waiting.append((self.update(phase, batch, targets, share), len(rows)))
-            late = 0 < training.budget_seconds < state.spent()
+            rows = len(batches[state.step])
+            state.waiting.append((self.update(phase, batch, targets, rows, share), rows))
+            late = training.budget_seconds > 0 and self.late(targets.device)
             if len(state.waiting) == _STEPS_BETWEEN_LOOKS or state.step == len(batches) or late:
                 self.look(len(batches))
             self.checkpoints.pass_by(state.snapshot)
@@ -193,6 +198,9 @@ class _Run:
                 break
         last = rate(before + state.step - 1, steps, training.warmup, training.schedule)
         return {"train_loss": state.loss / state.rows, "learning_rate": training.learning_rate * last}
+
+    def late(self, device: torch.device) -> bool:
+        return self.state.group.first_says(self.state.spent() > self.training.budget_seconds, device)
 
     def look(self, steps: int) -> None:
         """Reads the losses that wait on the device, of an epoch of so many steps."""
@@ -206,16 +214,19 @@ class _Run:
     def validate(self, phase: Phase, rows: Rows) -> dict[str, float]:
         """Mean loss (never smoothed) and share of right answers, in eval mode."""
         self.strategy.trained.eval()
-        loss, right = 0.0, 0
+        loss, right, group = 0.0, 0, self.state.group
         batches = sorted_batches(len(rows), evaluation_batch_size(rows), rows.lengths)
+        mine = batches[group.rank :: group.size]
         with torch.no_grad(), autocast(self.compute):
-            for batch, targets, _ in feed(rows, batches, None):
+            for batch, targets, _ in feed(rows, mine, None):
                 logits = phase.answer(batch)
                 loss += float(self.task.loss(logits, targets, 0.0).double().sum())
                 decided = self.task.decide(self.task.probabilities(logits))
                 right += int(self.task.correct(decided, targets.cpu().numpy()).sum())
                 # Nothing moves here: what is kept is the state behind the epoch's last step.
                 self.checkpoints.pass_by(self.state.snapshot)
+        sums = torch.tensor([loss, right], dtype=torch.float64, device=rows.targets.device)
+        loss, right = group.sum(sums).tolist()
         self.require_finite(torch.tensor([loss]), f"the validation after epoch {self.state.epoch}", 0, 1)
         return {"validation_loss": loss / len(rows), "validation_accuracy": right / len(rows)}
 

@@ -25,6 +25,7 @@ from retrainer.models._blocks import depths
 from retrainer.models._network import Network
 from retrainer.settings import Compute, Training
 from retrainer.tasks._protocol import ClassificationTask, Encoded
+from retrainer.training._distributed import ALONE, Group
 from retrainer.training._recompute import recomputed
 from retrainer.training._vocabulary import words_in_use
 from retrainer.training.compute import compiled
@@ -98,6 +99,7 @@ def plan(
     training: Training,
     compute: Compute,
     device: torch.device,
+    group: Group = ALONE,
 ) -> Plan:
     """The strategy's parameters and phases. The network is on `device` already, its stand-ins in place."""
     seen = _rows(task, train, network, device)
@@ -109,7 +111,7 @@ def plan(
         return network.classify(batch["features"])
 
     def on_features(last: int) -> Phase:
-        return Phase(1, last, answer, answer, *embed(network, seen, held_out, training, compute), head)
+        return Phase(1, last, answer, answer, *embed(network, seen, held_out, training, compute, group), head)
 
     def on_rows(first: int, active: Sequence[nn.Module], still: Sequence[nn.Module] = ()) -> Phase:
         return Phase(first, epochs, compiled(network, compute), network, seen, held_out, active, still)

@@ -31,6 +31,15 @@ class Settings(NamedTuple):
     training: Training
     compute: Compute
 
+    @classmethod
+    def parse(cls, plain: dict[str, dict[str, Any]]) -> Settings:
+        return cls(
+            Task.parse(plain["task"], "task"),
+            Backbone.parse(plain["backbone"], "backbone"),
+            Training.parse(plain["training"], "training"),
+            Compute.parse(plain["compute"], "compute"),
+        )
+
     def plain(self) -> dict[str, dict[str, Any]]:
         return {name: section.plain() for name, section in self._asdict().items()}
 
@@ -102,6 +111,7 @@ def _train_here(
     stop: Stop | None,
 ) -> dict[str, Any]:
     from retrainer.formats.model import write_model
+    from retrainer.training._distributed import processes
     from retrainer.training._inputs import inputs_digest
     from retrainer.training.checkpoints import Checkpoints
     from retrainer.training.loop import fit
@@ -111,9 +121,11 @@ def _train_here(
     task, backbone, training, compute = settings
     job: ClassificationTask = extend.load("tasks", task.kind, "task.kind").make(task, data.labels)
     network = build_network(job, backbone, training, weights)
-    train, validation = (read_split(data, name, job, network) for name in ("train", "validation"))
-    assert train is not None
-    history = fit(network, job, train, validation, training, compute, on_epoch, progress, checkpoints)
+    with processes(compute, _shared(data, settings, weights)) as group:
+        train, validation = (read_split(data, name, job, network) for name in ("train", "validation"))
+        assert train is not None
+        told = (on_epoch, progress, checkpoints, group)
+        history = fit(network, job, train, validation, training, compute, *told)
     model_sha256 = write_model(
         out,
         network,
@@ -129,6 +141,12 @@ def _train_here(
     figures = {name: value for name, value in kept.items() if name not in ("kept", "reproducible")}
     marks = {} if history[-1].get("reproducible", True) else {"reproducible": False}
     return {"model_sha256": model_sha256, **figures, **marks}
+
+
+def _shared(data: Dataset, settings: Settings, weights: Path | str | None) -> dict[str, Any]:
+    """What further processes are told, as JSON."""
+    here = {"directory": str(weights), "weights": None} if isinstance(weights, Path) else {"weights": weights}
+    return {"dataset": str(data.path), "sections": settings.plain(), "directory": "", **here}
 
 
 def build_network(

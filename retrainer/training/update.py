@@ -18,7 +18,7 @@ from retrainer.settings import Compute, Training
 from retrainer.tasks._protocol import ClassificationTask
 from retrainer.training._state import State
 from retrainer.training.compute import autocast
-from retrainer.training.feeder import Batch, stream_seed
+from retrainer.training.feeder import Batch
 from retrainer.training.mixing import mix, resize, side_share
 from retrainer.training.strategies import Phase
 
@@ -33,19 +33,21 @@ class Update:
     state: State
     class_weights: Tensor | None
 
-    def __call__(self, phase: Phase, batch: Batch, targets: Tensor, share: float) -> Tensor:
+    def __call__(self, phase: Phase, batch: Batch, targets: Tensor, rows: int, share: float) -> Tensor:
         """One update at `share` of the peak rates; returns the sum of the rows' losses, on the device.
 
-        The loss is the mean over all rows, in however many parts they are computed.
+        The loss is the mean over the batch's `rows`, in however many processes and parts they are computed.
         """
         optimiser = self.state.optimiser
+        self.state.begin_step()
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * share
         if "pixels" in batch:
             batch, targets = self._images(phase, batch, targets)
-        total = self._gradients(phase, batch, targets)
+        total = self._gradients(phase, batch, targets, rows)
+        trained = [p for group in optimiser.param_groups for p in group["params"]]
+        total = self.state.group.sum_gradients(trained, total, rows)
         if self.training.clip_norm:
-            trained = [p for group in optimiser.param_groups for p in group["params"]]
             clip_grad_norm_(trained, self.training.clip_norm, foreach=True)
         optimiser.step()
         self.state.end_step()
@@ -55,29 +57,30 @@ class Update:
         """Small ones first, then mixed. What is drawn follows from the position alone."""
         training, state = self.training, self.state
         pixels = resize(batch["pixels"], side_share(training, state.epoch, phase.first, phase.last))
-        if (training.mixup or training.cutmix) and len(pixels):
-            seed = stream_seed(training.seed, f"mixing/{state.epoch}/{state.step}")
-            draws = np.random.default_rng(seed)
+        if training.mixup or training.cutmix:
+            draws = np.random.default_rng(state.position_seed("mixing", state.step))
             pixels, targets = mix(pixels, targets, len(self.task.labels), training, draws)
         return batch | {"pixels": pixels}, targets
 
-    def _gradients(self, phase: Phase, batch: Batch, targets: Tensor) -> Tensor:
+    def _gradients(self, phase: Phase, batch: Batch, targets: Tensor, rows: int) -> Tensor:
         """The summed loss. When memory runs out it begins again, in twice the parts."""
         device = targets.device
         while True:
             self.state.optimiser.zero_grad(set_to_none=True)
             drawn = _drawn(device) if self.training.halve_on_out_of_memory else None
             try:
-                return self._in_parts(phase, batch, targets)
+                return self._in_parts(phase, batch, targets, rows)
             except torch.OutOfMemoryError:
                 self._halve(len(targets))
             # Outside of the handler, which holds on to what the step has made.
             assert drawn is not None
             _draw_again(device, drawn)
 
-    def _in_parts(self, phase: Phase, batch: Batch, targets: Tensor) -> Tensor:
+    def _in_parts(self, phase: Phase, batch: Batch, targets: Tensor, rows: int) -> Tensor:
         total = torch.zeros((), device=targets.device)
         count = len(targets)
+        if not count:
+            return total
         parts = min(self.state.parts, count)
         for start, end in pairwise(count * part // parts for part in range(parts + 1)):
             part = slice(start, end)
@@ -88,7 +91,7 @@ class Update:
             if self.class_weights is not None:
                 soft = wanted.is_floating_point()
                 losses = losses * (wanted @ self.class_weights if soft else self.class_weights[wanted])
-            (losses.sum() / count).backward()
+            (losses.sum() / rows).backward()
             total += losses.detach().sum()
         return total
 
