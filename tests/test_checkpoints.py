@@ -545,7 +545,10 @@ PLANS = {
     "images": (DIGITS, settings(**RICH | {"epochs": 6}), PLAIN),
     "encoder": (REVIEWS, settings(**RICH | {"strategy": "full", "epochs": 6}), PLAIN),
 }
-LONG = ((DIGITS, "scratch"), (REVIEWS, "scratch"), (REVIEWS, "frozen"), (REVIEWS, "full"))
+LONG = (
+    (DIGITS, "scratch"),
+    *((REVIEWS, name) for name in ("scratch", "frozen", "head-then-full", "last-n", "lora", "full")),
+)
 LONG_PLANS = {
     f"{data[0]}-{kind}-{compute.dtype}": (data, settings(**RICH | {"strategy": kind, "epochs": 8}), compute)
     for compute in (PLAIN, HALF)

@@ -9,20 +9,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from retrainer.errors import UserError
 from retrainer.formats.model import load_network
+from retrainer.formats.model_files import WEIGHTS
 from retrainer.models import mlp, timm, torchvision
 from retrainer.models._blocks import depths, repeated_blocks
 from retrainer.models._network import Body, Network
-from retrainer.settings import Backbone, Training
+from retrainer.settings import Backbone, Task, Training
 from retrainer.training._fold import folded
 from retrainer.training._lora import targets
 from retrainer.training.groups import network_groups
 from retrainer.training.loop import own_randomness
+from retrainer.training.train import train_model
+from tests.test_checkpoints import bert, reviews  # noqa: F401 (fixtures)
 from tests.test_training import (
     EVERY_DRAW,
+    PLAIN,
     _machine_as_before,  # noqa: F401 (a fixture)
     convolution,
     convolutional,
@@ -216,8 +221,8 @@ def test_lora_merged_answers_as_it_did_in_training() -> None:
 
 
 def test_lora_targets_attention_and_mlp() -> None:
-    bert = Body(encoder(), lambda *_: torch.empty(0), 16, {}, {})
-    inner = {name.removeprefix("encoder.layer.1.") for name in targets(bert) if ".1." in name}
+    body = Body(encoder(), lambda *_: torch.empty(0), 16, {}, {})
+    inner = {name.removeprefix("encoder.layer.1.") for name in targets(body) if ".1." in name}
     assert inner == {
         "attention.self.query", "attention.self.key", "attention.self.value",
         "attention.output.dense", "intermediate.dense", "output.dense",
@@ -248,6 +253,42 @@ def test_the_written_model_is_an_ordinary_one(strategy: str, dataset: Path, tmp_
     train_to(tmp_path / "second", dataset, settings(strategy=strategy), backbone, weights=tmp_path / "first")
     body = [load_network(tmp_path / name).body.state_dict() for name in ("first", "second")]
     assert body[0].keys() == body[1].keys() and not same(body[0], body[1])
+
+
+ENCODER_PLANS: dict[str, dict[str, Any]] = {
+    "lora": {"strategy": "lora", "lora_rank": 2},
+    "lora-recomputed": {"strategy": "lora", "lora_rank": 2, "checkpoint_activations": True},
+    "last-n": {"strategy": "last-n"},
+    "decayed": {"strategy": "full", "layer_decay": 0.5},
+    "decayed-recomputed": {"strategy": "full", "layer_decay": 0.5, "checkpoint_activations": True},
+    "head-then-full": {"strategy": "head-then-full"},
+}
+
+
+def test_strategies_on_an_encoder(reviews: Path, bert: Path, tmp_path: Path) -> None:  # noqa: F811
+    """A real one of transformers: what moves, and that recomputing changes nothing."""
+    start = load_file(bert / "model.safetensors")
+    bodies = {}
+    for name, plan in ENCODER_PLANS.items():
+        out, told = tmp_path / name, []
+        sections = Task(max_length=16), Backbone(), settings(**{"batch_size": 32, **plan}), PLAIN
+        train_model(reviews, out, *sections, bert, lambda _, f, told=told: told.append(f), False)
+        assert told[-1]["train_loss"] < told[0]["train_loss"]
+        body = {
+            n.removeprefix("body."): t for n, t in load_file(out / WEIGHTS).items() if n.startswith("body.")
+        }
+        bodies[name] = body
+        changed = {n for n, t in body.items() if n in start and not torch.equal(t, start[n])}
+        if name.startswith("lora"):
+            assert changed and all(
+                n.endswith("weight") and ".layer." in n and "Norm" not in n for n in changed
+            )
+        if name == "last-n":
+            assert changed and {n.split(".layer.")[1][0] for n in changed} == {"1"}
+        if name.startswith("decayed") or name == "head-then-full":
+            assert "embeddings.word_embeddings.weight" in changed
+    for name in ("lora", "decayed"):
+        assert same(bodies[name], bodies[f"{name}-recomputed"]), name
 
 
 # --- cached features -----------------------------------------------------------------------------------

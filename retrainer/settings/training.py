@@ -129,7 +129,7 @@ class Compute(Section):
     )
     threads: int = Field(0, ge=0, description="CPU threads of a process; 0: the physical cores, shared")
     processes: int = Field(1, ge=1, description="that train together on this machine, one GPU each if any")
-    compile: Literal["off", "on"] = Field(
-        "off", description="torch.compile of the training step: minutes to begin, on a CPU no gain"
+    compile: bool = Field(
+        False, description="torch.compile of the training step: slow to begin, and no gain on a CPU"
     )
     packages: dict[str, str] = Field({}, description="written by resolve: versions that change numbers")

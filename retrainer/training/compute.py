@@ -109,7 +109,7 @@ def compiled(module: torch.nn.Module, compute: Compute) -> Callable[..., torch.T
 
     After so many shapes or modes of a part the rest runs as it is written, so that ragged batches end.
     """
-    if compute.compile == "off":
+    if not compute.compile:
         return module
     import torch
 

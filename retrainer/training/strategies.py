@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -53,6 +54,12 @@ class Phase:
     validation: Rows | None
     active: Sequence[nn.Module]
     still: Sequence[nn.Module] = ()
+
+    @cached_property
+    def fewest_rows(self) -> int:
+        """That a pass can train on: BatchNorm needs two."""
+        training = {part for module in self.active for part in module.modules()} - set(self.still)
+        return 2 if any(isinstance(part, _Norm) for part in training) else 1
 
     def set_mode(self, trained: nn.Module) -> None:
         trained.eval()
@@ -182,13 +189,10 @@ def _last_blocks(network: Network, training: Training) -> list[nn.Module]:
 
 def _refuse_single_rows(phase: Phase, training: Training) -> None:
     """BatchNorm has no spread to normalise by in a batch of one row."""
-    inside = {part for module in phase.active for part in module.modules()} - set(phase.still)
     rows = len(phase.train)
-    if not any(isinstance(part, _Norm) for part in inside):
+    if phase.fewest_rows == 1:
         return
-    if rows // batch_count(rows, training.batch_size) // training.accumulate > 1:
+    if rows // batch_count(rows, training.batch_size) > 1:
         return
     cure = "give more training rows" if rows == 1 else "set 2 or more"
-    if training.accumulate > 1:
-        cure = f"set more than training.accumulate ({training.accumulate}) divides into parts of two"
     raise UserError(f"training.batch_size: BatchNorm cannot train on batches of a single row; {cure}")

@@ -81,7 +81,7 @@ class Update:
         count = len(targets)
         if not count:
             return total
-        parts = min(self.state.parts, count)
+        parts = min(self.state.parts, max(1, count // phase.fewest_rows))
         for start, end in pairwise(count * part // parts for part in range(parts + 1)):
             part = slice(start, end)
             wanted = targets[part]
