@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from retrainer.training.compute import resolve_compute
 from retrainer.training.train import train_model
 from tests.conftest import ROOT
 from tests.project import environment
+from tests.test_checkpoints import bert, reviews  # noqa: F401 (fixtures)
 from tests.test_training import (
     MLP,
     PLAIN,
@@ -117,6 +119,23 @@ def test_strategies_in_two_processes(strategy: str, ragged: Path, tmp_path: Path
     same_curve(one["history"], two["history"])
     for key, tensor in one["weights"].items():
         torch.testing.assert_close(two["weights"][key], tensor, rtol=0, atol=1e-5)
+
+
+def test_texts_of_unequal_length_in_two_processes(reviews: Path, bert: Path, tmp_path: Path) -> None:  # noqa: F811
+    """Each pads its own rows; the encoder holds only the words in use, and drops nothing at random."""
+    encoder = Path(shutil.copytree(bert, tmp_path / "encoder"))
+    config = json.loads((encoder / "config.json").read_text())
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (encoder / "config.json").write_text(json.dumps(config | still))
+    told: list[list[Any]] = []
+    for compute in (PLAIN, PAIR):
+        told.append([])
+        sections = Task(max_length=16), Backbone(), settings(strategy="full", batch_size=14), compute
+        out = tmp_path / str(compute.processes)
+        train_model(reviews, out, *sections, encoder, lambda _, f: told[-1].append(f), False)
+    for one, two in zip(*told, strict=True):
+        for figure in ("train_loss", "validation_loss", "validation_accuracy"):
+            assert one[figure] == pytest.approx(two[figure], rel=1e-4)
 
 
 def test_statistics_are_the_first_processes(ragged: Path, tmp_path: Path) -> None:

@@ -185,10 +185,11 @@ class Average:
         self._swapped = False
 
     def follow(self, decay: float) -> None:
-        for average, tensor in zip(self._average, self._moving, strict=True):
-            if tensor.is_floating_point():
-                average.lerp_(tensor, 1 - decay)
-            else:
+        pairs = list(zip(self._average, self._moving, strict=True))
+        floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_([average for average, _ in floats], [tensor for _, tensor in floats], 1 - decay)
+        for average, tensor in pairs:
+            if not average.is_floating_point():  # BatchNorm's counter of batches
                 average.copy_(tensor)
 
     def swap(self) -> None:

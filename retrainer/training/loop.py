@@ -40,7 +40,7 @@ from retrainer.training.update import Update, class_weights
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 # Of an entry of the history.
-_NO_FIGURES = ("epoch", "kept", "reproducible")
+_NO_FIGURES = ("epoch", "kept", "parts", "reproducible")
 # Losses are read in groups: reading one waits for the device.
 _STEPS_BETWEEN_LOOKS = 32
 
