@@ -86,9 +86,16 @@ def name_recipes(recipes: list[str], root: Path) -> None:
 
 
 def reproduce(
-    target: str, root: Path, say: Say, after_step: Callable[[], None], alone: bool = False
+    target: str,
+    root: Path,
+    say: Say,
+    after_step: Callable[[], None],
+    alone: bool = False,
+    run_cache: bool = True,
 ) -> Outcome:
     """Brings the stage `target` and all before it up to date; `alone`: runs just that stage, in any case.
+
+    Without `run_cache` nothing is restored from earlier runs.
 
     A step that fails has said why by itself. What its stage had before is put back from DVC's cache, since
     DVC deletes a stage's outputs before it runs.
@@ -108,7 +115,7 @@ def reproduce(
 
     with Repo(str(root), _wait_for_lock=True) as repo:
         try:
-            repo.reproduce(target, repro_fn=one, single_item=alone, force=alone)
+            repo.reproduce(target, repro_fn=one, single_item=alone, force=alone, run_cache=run_cache)
         except LockError as error:
             raise UserError(f"DVC: {' '.join(str(error).split())}") from None
         except DvcException as error:

@@ -54,7 +54,8 @@ def pipeline_of(recipe: str, settings: Settings, images: Images, cluster: Cluste
 
         def call(**arguments: Any) -> dsl.PipelineTask:
             added = component(**arguments)
-            added.set_caching_options(step in PURE and images.fixed)
+            repeats = step != "train" or not settings["training"]["budget_seconds"]
+            added.set_caching_options(step in PURE and images.fixed and repeats)
             _pods.describe(added, step, images.of(step), settings, cluster)
             return added
 

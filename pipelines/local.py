@@ -64,7 +64,9 @@ def _reproduce(step: str, resolved: Resolved, root: Path, alone: bool = False) -
     os.environ["SHELL"] = "/bin/sh"
     os.environ[RUNNER] = str(os.getpid())
     keep: Callable[[], None] = lambda: keep_dvc_lock(root)  # noqa: E731
-    return reproduce(f"{step}@{resolved.recipe}", root, _say, keep, alone)
+    # A training that a clock may cut short would not give the same bytes again.
+    repeats = not resolved.settings["training"]["budget_seconds"]
+    return reproduce(f"{step}@{resolved.recipe}", root, _say, keep, alone, repeats)
 
 
 def outputs(resolved: Resolved, root: Path) -> Path:

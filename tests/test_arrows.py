@@ -18,7 +18,7 @@ HEAVY = {"torch", "torchvision", "transformers", "timm", "mlflow", "sklearn", "p
 BARE = {"torch", "torchvision", "transformers", "numpy", "pyarrow", "pydantic", "pydantic_core"}
 BARE |= {"safetensors", "tokenizers", "PIL", "tqdm", "yaml", "psutil"}
 # An optional package is imported in one file.
-EXTRAS = {"retrainer.models.timm": {"timm"}}
+EXTRAS = {"retrainer.models.timm": {"timm"}, "retrainer.training._lora": {"peft"}}
 
 LIBRARY = modules("retrainer")
 COMPONENTS = modules("components")

@@ -111,6 +111,19 @@ def large_images() -> Case:
     return Case(convolutional, image_task(shift=20, flip=True), settings(**RICH | {"epochs": 2}), splits)
 
 
+def norms(**changes: Any) -> Case:
+    """A convolutional network with BatchNorm and augmented images."""
+    plan = settings(**RICH | {"learning_rate": 0.02} | changes)
+    return Case(lambda: convolutional(0.3), image_task(**EVERY_DRAW), plan, (squares(90), squares(40, 1)))
+
+
+def growing(**changes: Any) -> Case:
+    case = norms(**changes)
+    for rows, _ in case.rows:
+        object.__setattr__(rows, "images", rows.images.repeat_interleave(3, 2).repeat_interleave(3, 3))
+    return case
+
+
 def texts(**changes: Any) -> Case:
     task = text_classification.make(Task(), ("a", "b"))
     plan = settings(**RICH | {"strategy": "full", "batch_size": 4, "backbone_learning_rate": 0.02} | changes)
@@ -156,6 +169,15 @@ CASES = {
     "texts-bfloat16": half(texts()),
     "texts-frozen": texts(strategy="frozen"),
     "texts-scratch": texts(strategy="scratch"),
+    "head-then-full": norms(strategy="head-then-full", head_epochs=2, cached_views=3),
+    "last-n": norms(strategy="last-n", last_blocks=1),
+    "lora": norms(strategy="lora", lora_rank=2),
+    "layer-decay": texts(layer_decay=0.5),
+    "randaugment": Case(network, image_task(randaugment=7), settings(**RICH), (squares(90), squares(40, 1))),
+    "average": images(accumulate=3, ema_decay=0.9),
+    "average-of-last": half(norms(accumulate=2, ema_decay=0.9, keep="last", checkpoint_activations=True)),
+    "mixed": images(mixup=0.4, cutmix=1.0, balance="weights"),
+    "balanced-small": growing(balance="sampling", start_size=0.5, patience=2),
 }  # fmt: skip
 
 
@@ -523,7 +545,10 @@ PLANS = {
     "images": (DIGITS, settings(**RICH | {"epochs": 6}), PLAIN),
     "encoder": (REVIEWS, settings(**RICH | {"strategy": "full", "epochs": 6}), PLAIN),
 }
-LONG = ((DIGITS, "scratch"), (REVIEWS, "scratch"), (REVIEWS, "frozen"), (REVIEWS, "full"))
+LONG = (
+    (DIGITS, "scratch"),
+    *((REVIEWS, name) for name in ("scratch", "frozen", "head-then-full", "last-n", "lora", "full")),
+)
 LONG_PLANS = {
     f"{data[0]}-{kind}-{compute.dtype}": (data, settings(**RICH | {"strategy": kind, "epochs": 8}), compute)
     for compute in (PLAIN, HALF)

@@ -184,6 +184,12 @@ def test_a_movable_image_turns_caching_off(project: Path) -> None:
         assert {step for step, task in tasks.items() if task["cachingOptions"].get("enableCache")} == cached
 
 
+def test_a_training_that_a_clock_may_cut_short_is_not_cached(project: Path) -> None:
+    tasks = compiled(project, "training.budget_seconds=60")[0]["root"]["dag"]["tasks"]
+    cached = {step for step, task in tasks.items() if task["cachingOptions"].get("enableCache")}
+    assert cached == {"preprocess"}
+
+
 @pytest.mark.parametrize(
     ("overrides", "settled"),
     [

@@ -50,6 +50,13 @@ def champion(project: Path) -> str:
     return str(found[0][0])
 
 
+def test_what_a_clock_may_cut_short_is_never_restored(project: Path) -> None:
+    budget = "training.budget_seconds=600"
+    assert steps(pipeline(project, budget))["train"] == "ran"
+    assert steps(pipeline(project))["train"] == "restored"
+    assert steps(pipeline(project, budget))["train"] == "ran"
+
+
 def test_a_life_of_a_recipe(project: Path) -> None:
     """Unchanged; one section changed; changed back; the source edited; the registry lost."""
     first = made(project, "registration", "registration.json")

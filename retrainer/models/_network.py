@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from retrainer.models._blocks import repeated_blocks
+
 Batch = dict[str, Tensor]
 
 
@@ -27,6 +29,7 @@ class Body:
       {"kind": "tokens", "tokenizer": "tokenizer.json", "max_length": int, "pad_id": int, "pairs": bool}
       {"kind": "pixels", "size": [H, W], "channels": 1 or 3, "mean": [C], "std": [C]}
     `assets` are files kept beside the weights, by name.
+    `blocks` names the blocks of `module` in their order; a family whose networks hide them gives its own.
     """
 
     module: nn.Module
@@ -35,6 +38,7 @@ class Body:
     config: dict[str, Any]
     preprocessing: dict[str, Any]
     assets: dict[str, bytes] = field(default_factory=dict)
+    blocks: Callable[[nn.Module], list[str]] = repeated_blocks
 
 
 class Network(nn.Module):

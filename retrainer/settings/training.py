@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
+from retrainer.errors import UserError
 from retrainer.settings.section import OpenSection, Section
+
+Strategy = Literal["scratch", "frozen", "head-then-full", "last-n", "lora", "full"]
+_SEES_ROWS = ("scratch", "head-then-full", "last-n", "lora", "full")
+# Keys that mean something under these strategies alone.
+_KEYS_OF = {
+    "head_epochs": ("head-then-full",),
+    "last_blocks": ("last-n",),
+    "lora_rank": ("lora",),
+    "lora_alpha": ("lora",),
+    "layer_decay": ("full", "head-then-full"),
+    "cached_views": ("frozen", "head-then-full"),
+    "fold_norms": ("frozen", "head-then-full"),
+    **dict.fromkeys(("mixup", "cutmix", "start_size", "checkpoint_activations"), _SEES_ROWS),
+}
 
 
 class Task(OpenSection):
@@ -29,9 +45,35 @@ class Backbone(OpenSection):
 
 
 class Training(Section):
-    strategy: Literal["scratch", "frozen", "full"] = Field("full", description="what is trained")
+    strategy: Strategy = Field("full", description="what is trained; see retrainer/training/strategies.py")
+    head_epochs: int = Field(1, ge=1, description="head-then-full: epochs, of all, that train the head alone")
+    last_blocks: int = Field(1, ge=1, description="last-n: blocks of the backbone, from its end, that train")
+    lora_rank: int = Field(8, ge=1, description="lora: inner width of the matrices that are added")
+    lora_alpha: float = Field(16.0, gt=0, description="lora: what is added weighs alpha / rank")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="a block's rate, as a share of the next one's; the last has the full one"
+    )
+    cached_views: int = Field(
+        1, ge=1, description="frozen: augmented views of a row that are embedded; 1: the row as it is"
+    )
+    fold_norms: bool = Field(
+        True, description="frozen: embed with BatchNorm folded into the convolutions, faster"
+    )
     epochs: int = Field(3, ge=1, description="passes over the training rows")
+    patience: int = Field(0, ge=0, description="epochs without a lower validation loss that end it; 0: never")
+    budget_seconds: float = Field(
+        0.0, ge=0, description="time to train for, the model is then no longer reproducible; 0: no limit"
+    )
     batch_size: int = Field(32, ge=1, description="rows a step")
+    accumulate: int = Field(
+        1, ge=1, description="parts that a step's rows are computed in: less memory, same result"
+    )
+    halve_on_out_of_memory: bool = Field(
+        False, description="compute a step in twice the parts when it does not fit into the GPU's memory"
+    )
+    checkpoint_activations: bool = Field(
+        False, description="compute each block twice instead of keeping what it needs: less memory, slower"
+    )
     learning_rate: float = Field(
         1e-3, gt=0, description="peak rate of the head, or of everything from scratch"
     )
@@ -42,13 +84,42 @@ class Training(Section):
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="rate after the warm-up")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that raise the rate from 0")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="probability spread over the other classes")
+    balance: Literal["none", "weights", "sampling"] = Field(
+        "none", description="rare classes weigh more in the loss, or come more often in an epoch"
+    )
+    mixup: float = Field(0.0, ge=0, description="images: alpha of blending two rows; 0: none")
+    cutmix: float = Field(0.0, ge=0, description="images: alpha of pasting a box of another row; 0: none")
+    start_size: float = Field(
+        1.0, gt=0, le=1, description="images: share of the side in the first epoch, whole in the last third"
+    )
     dropout: float = Field(0.0, ge=0, lt=1, description="before the head")
     clip_norm: float = Field(1.0, ge=0, description="largest gradient norm; 0: no clipping")
+    ema_decay: float = Field(
+        0.0, ge=0, lt=1, description="of a moving average of the weights, which is what is kept; 0: none"
+    )
     keep: Literal["best", "last"] = Field("best", description="which epoch's weights, by validation loss")
     seed: int = Field(0, ge=0, description="initial head, order of rows, augmentation, dropout")
     calibrate: bool = Field(True, description="fit a temperature to the validation rows, kept with the model")
     command: str = Field("", description="your own trainer: called with the dataset and model directories")
     code_digest: str = Field("", description="written by resolve: sha256 of the files that `command` names")
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any], where: str) -> Self:
+        """Refuses also a key that the chosen strategy has no use for."""
+        training = super().parse(data, where)
+        for key, strategies in _KEYS_OF.items():
+            unused = training.strategy not in strategies
+            if unused and getattr(training, key) != cls.model_fields[key].default:
+                raise UserError(
+                    f"setting {where}.{key} is for the strategy {' or '.join(strategies)}, not for"
+                    f" {training.strategy}; leave it out, or change {where}.strategy"
+                )
+        if training.strategy == "head-then-full" and training.head_epochs >= training.epochs:
+            raise UserError(
+                f"setting {where}.head_epochs: {training.head_epochs} of {training.epochs} epochs leave none"
+                " for the backbone; set fewer"
+            )
+        return training
 
 
 class Compute(Section):
@@ -56,5 +127,9 @@ class Compute(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="autocast format of the forward pass"
     )
-    threads: int = Field(0, ge=0, description="CPU threads; 0: the physical cores")
+    threads: int = Field(0, ge=0, description="CPU threads of a process; 0: the physical cores, shared")
+    processes: int = Field(1, ge=1, description="that train together on this machine, one GPU each if any")
+    compile: bool = Field(
+        False, description="torch.compile of the training step: slow to begin, and no gain on a CPU"
+    )
     packages: dict[str, str] = Field({}, description="written by resolve: versions that change numbers")

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from retrainer.tasks._answers import row_name
 from retrainer.tasks._decode import decode_images
+from retrainer.tasks._randaugment import Changes, draw, recolour, reshape
 
 # Images stay on the accelerator when they take no more than this share of its free memory.
 _RESIDENT_SHARE = 0.25
@@ -30,11 +31,12 @@ class Augmentation:
     rotate_degrees: float = 0.0
     scale: float = 0.0  # 0.1: between 0.9 and 1.1 times the size
     flip: bool = False
+    randaugment: float = 0.0  # magnitude, 0 to 10
 
     @property
     def bends(self) -> bool:
         """Whether pixels must be interpolated."""
-        return self.rotate_degrees > 0 or self.scale > 0
+        return self.rotate_degrees > 0 or self.scale > 0 or self.randaugment > 0
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,12 @@ def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generat
     """Float [B, C, H, W] → the same shape; what moves in from outside repeats the border."""
     drawn = torch.rand(len(pixels), 5, generator=generator) * 2 - 1
     draws = drawn.to(pixels.device)
+    changes = None
+    if augmentation.randaugment:
+        changes = draw(len(pixels), augmentation.randaugment, generator)
+        pixels = recolour(pixels, changes)
     if augmentation.bends:
-        return _bend(pixels, augmentation, draws)
+        return _bend(pixels, augmentation, draws, changes)
     if augmentation.shift or augmentation.flip:
         return _move(pixels, augmentation, draws)
     return pixels
@@ -114,19 +120,35 @@ def _move(pixels: Tensor, augmentation: Augmentation, draws: Tensor) -> Tensor:
     return pixels.gather(3, right[:, None, None, :].expand(count, channels, height, width))
 
 
-def _bend(pixels: Tensor, augmentation: Augmentation, draws: Tensor) -> Tensor:
-    """All changes as one affine map per image, sampled bilinearly."""
+def _bend(pixels: Tensor, augmentation: Augmentation, draws: Tensor, changes: Changes | None) -> Tensor:
+    """All changes as one affine map per image, sampled bilinearly.
+
+    It says where a pixel (x, y) from the centre comes from: (xx·x + xy·y - right, yx·x + yy·y - down).
+    """
     height, width = pixels.shape[2:]
     angle = draws[:, 3] * math.radians(augmentation.rotate_degrees)
     zoom = 1 / (1 + draws[:, 4] * augmentation.scale)
     cosine, sine = (angle.cos() * zoom)[:, None, None], (angle.sin() * zoom)[:, None, None]
     mirror = torch.where(_flips(augmentation, draws), -1.0, 1.0)[:, None, None]
     down, right = _shift(augmentation, draws)[:, :, None, None].unbind(dim=1)
+    affine = (cosine * mirror, -sine, sine * mirror, cosine, right, down)
+    for slot in range(0 if changes is None else changes.kinds.shape[1]):
+        assert changes is not None
+        affine = _after(affine, [part.to(pixels.device) for part in reshape(changes, slot, height, width)])
+    xx, xy, yx, yy, right, down = affine
     # Pixels from the centre: a turn keeps its angle whatever the image's sides. Where each pixel comes from
     # is a sum of one part per row and one per column, several times faster than a product of matrices.
     y = (torch.arange(height, device=pixels.device) - (height - 1) / 2)[:, None]
-    x = (torch.arange(width, device=pixels.device) - (width - 1) / 2) * mirror
+    x = torch.arange(width, device=pixels.device) - (width - 1) / 2
     grid = pixels.new_empty(len(pixels), height, width, 2)
-    grid[..., 0] = (cosine * x - right) * (2 / width) - sine * y * (2 / width)
-    grid[..., 1] = (cosine * y - down) * (2 / height) + sine * x * (2 / height)
+    grid[..., 0] = (xx * x - right) * (2 / width) + xy * y * (2 / width)
+    grid[..., 1] = (yy * y - down) * (2 / height) + yx * x * (2 / height)
     return functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _after(outer: tuple[Tensor, ...], inner: list[Tensor]) -> tuple[Tensor, ...]:
+    """The map that asks `inner` first where a pixel comes from, and of that `outer`."""
+    a, b, c, d, right, down = outer
+    e, f, g, h, inner_right, inner_down = inner
+    shifted = right + a * inner_right + b * inner_down, down + c * inner_right + d * inner_down
+    return a * e + b * g, a * f + b * h, c * e + d * g, c * f + d * h, *shifted

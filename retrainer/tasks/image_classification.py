@@ -27,6 +27,9 @@ class Options(Section):
     rotate_degrees: float = Field(0.0, ge=0, le=180, description="largest turn to either side")
     scale: float = Field(0.0, ge=0, lt=1, description="largest relative change of size; 0.1: 0.9 to 1.1")
     flip: bool = Field(False, description="mirror half of the images, left to right")
+    randaugment: float = Field(
+        0.0, ge=0, le=10, description="magnitude of two random changes of shape or colour an image; 0: none"
+    )
 
 
 def make(task: Task, labels: tuple[str, ...]) -> ImageClassification:
@@ -60,7 +63,9 @@ class ImageClassification(ClassAnswers):
         from retrainer.tasks._pixels import Augmentation
 
         options = self.options
-        augmentation = Augmentation(options.shift, options.rotate_degrees, options.scale, options.flip)
+        augmentation = Augmentation(
+            options.shift, options.rotate_degrees, options.scale, options.flip, options.randaugment
+        )
         return encoded.batch(rows, augmentation, generator)
 
     def lengths(self, encoded: Pixels) -> np.ndarray | None:  # noqa: ARG002

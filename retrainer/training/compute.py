@@ -10,9 +10,11 @@ import math
 import os
 import sys
 import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retrainer.errors import UserError
 from retrainer.settings import Compute
@@ -21,9 +23,10 @@ if TYPE_CHECKING:
     import torch
 
 # Packages whose version can move a model's numbers.
-_PACKAGES = ("numpy", "pillow", "timm", "tokenizers", "torch", "torchvision", "transformers")
+_PACKAGES = ("numpy", "peft", "pillow", "timm", "tokenizers", "torch", "torchvision", "transformers")
 # Processors without these compute bfloat16 slower than float32.
 _FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
+_RECOMPILES = 8
 _CPUINFO = Path("/proc/cpuinfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -45,8 +48,9 @@ def resolve_compute(compute: Compute) -> Compute:
     dtype = compute.dtype
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" or _FAST_BFLOAT16 & _cpu_flags() else "float32"
-    threads = compute.threads or physical_cores()
-    return Compute(device=device, dtype=dtype, threads=threads, packages=_versions())
+    threads = compute.threads or max(1, physical_cores() // compute.processes)
+    settled = {"device": device, "dtype": dtype, "threads": threads, "packages": _versions()}
+    return compute.model_copy(update=settled)
 
 
 def for_scoring(compute: Compute) -> Compute:
@@ -59,8 +63,8 @@ def for_scoring(compute: Compute) -> Compute:
     return here.model_copy(update=smaller)
 
 
-def prepare(compute: Compute) -> torch.device:
-    """Sets PyTorch's threads and deterministic kernels for this process; returns the device.
+def prepare(compute: Compute, rank: int = 0) -> torch.device:
+    """Sets PyTorch's threads and deterministic kernels for this process, the `rank`-th; returns its device.
 
     Takes resolved settings. Raises UserError when PyTorch cannot use the device that the driver shows.
     """
@@ -78,11 +82,40 @@ def prepare(compute: Compute) -> torch.device:
             f"compute.device: the driver shows a GPU, but this PyTorch ({torch.__version__}) cannot use it; "
             "install the CUDA build or a newer driver, or set compute.device: cpu"
         )
+    if compute.processes > torch.cuda.device_count():
+        raise UserError(
+            f"compute.processes: {compute.processes} need a GPU each, and there are"
+            f" {torch.cuda.device_count()}; set fewer"
+        )
+    if compute.processes > 1:
+        torch.cuda.set_device(rank)
     # cuBLAS warns since it repeats itself only within one stream: all of our work is in one.
     warnings.filterwarnings("ignore", message=".*CUBLAS_WORKSPACE_CONFIG")
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def autocast(compute: Compute) -> AbstractContextManager[Any]:
+    """Forward passes in the settings' number format; the weights stay float32."""
+    import torch
+
+    wanted = compute.dtype == "bfloat16"
+    return torch.autocast("cuda" if compute.device == "cuda" else "cpu", dtype=torch.bfloat16, enabled=wanted)
+
+
+def compiled(module: torch.nn.Module, compute: Compute) -> Callable[..., torch.Tensor]:
+    """The module as `torch.compile` runs it, if the settings say so.
+
+    After so many shapes or modes of a part the rest runs as it is written, so that ragged batches end.
+    """
+    if not compute.compile:
+        return module
+    import torch
+
+    torch._dynamo.config.recompile_limit = _RECOMPILES
+    run: Callable[..., torch.Tensor] = torch.compile(module)
+    return run
 
 
 def cuda_devices() -> int:

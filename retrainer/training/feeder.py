@@ -51,14 +51,23 @@ def batch_count(rows: int, batch_size: int) -> int:
 
 
 def shuffled_batches(
-    count: int, batch_size: int, lengths: np.ndarray | None, generator: torch.Generator
+    count: int,
+    batch_size: int,
+    lengths: np.ndarray | None,
+    generator: torch.Generator,
+    classes: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """One epoch's batches: every row once, in a fresh order, rows of similar length together.
+
+    With `classes` [N] as many rows of each class instead, those of a rare one again and again.
 
     A last batch of one row joins the one before it: BatchNorm cannot train on a single row, and its
     gradient would weigh as much as a whole batch's.
     """
-    order = torch.randperm(count, generator=generator).numpy()
+    if classes is None:
+        order = torch.randperm(count, generator=generator).numpy()
+    else:
+        order = _balanced(classes, generator)
     if lengths is not None:
         order = _sort_in_windows(order, lengths, batch_size * _WINDOW_BATCHES)
     steps = batch_count(count, batch_size)
@@ -67,6 +76,20 @@ def shuffled_batches(
     if lengths is None:
         return batches
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def _balanced(classes: np.ndarray, generator: torch.Generator) -> np.ndarray:
+    """N rows, as many of each class; none comes again before all of its class have come."""
+    drawn = []
+    present = np.unique(classes)
+    for place, name in enumerate(present):
+        rows = np.flatnonzero(classes == name)
+        wanted = len(classes) // len(present) + (place < len(classes) % len(present))
+        rounds = range(-(-wanted // len(rows)))
+        shuffled = [rows[torch.randperm(len(rows), generator=generator).numpy()] for _ in rounds]
+        drawn.append(np.concatenate([rows[:0], *shuffled])[:wanted])
+    together = np.concatenate(drawn)
+    return together[torch.randperm(len(together), generator=generator).numpy()]
 
 
 def _sort_in_windows(order: np.ndarray, lengths: np.ndarray, window: int) -> np.ndarray:
@@ -85,11 +108,12 @@ def feed(
     batches: list[np.ndarray],
     generator: torch.Generator | None,
     done: int = 0,
-    before_draws: Callable[[], None] = lambda: None,
+    before_draws: Callable[[int], None] = lambda _: None,
 ) -> Iterator[tuple[Batch, Tensor, np.ndarray]]:
     """(input, targets, row numbers) per batch; the input of several small batches is made at once.
 
-    `before_draws` is called each time before the generator moves. With `done` batches behind it, the
+    `before_draws` is called each time before the generator moves, with the number of the first batch that
+    it then makes. With `done` batches behind it, the
     generator standing where it stood at the last of those calls, the rest come out the same.
     """
     device = rows.targets.device
@@ -97,10 +121,10 @@ def feed(
     largest = max((len(numbers) for numbers in batches), default=1)
     together = 1 if rows.lengths is not None else max(1, budget // max(1, rows.row_bytes * largest))
     for first in range(max(0, done - 1) // together * together, len(batches), together):
-        before_draws()
+        before_draws(first)
         group = batches[first : first + together]
         joined = np.concatenate(group)
-        made = rows.make(joined, generator)
+        made = rows.make(joined, generator) if len(joined) else {}
         targets = rows.targets[torch.from_numpy(joined).to(device)]
         start = 0
         for place, numbers in enumerate(group, start=first):

@@ -7,26 +7,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
 from retrainer.errors import UserError
 from retrainer.models._network import Network
 from retrainer.settings import Compute, Training
 from retrainer.tasks._protocol import ClassificationTask
+from retrainer.training._applies import require_applicable
+from retrainer.training._distributed import ALONE, Group
 from retrainer.training._progress import Progress
 from retrainer.training._state import State
-from retrainer.training._vocabulary import words_in_use
 from retrainer.training.checkpoints import Checkpoints, rows_trained
-from retrainer.training.compute import prepare
+from retrainer.training.compute import autocast, prepare
 from retrainer.training.feeder import (
-    Batch,
     Rows,
     evaluation_batch_size,
     feed,
@@ -34,10 +33,14 @@ from retrainer.training.feeder import (
     sorted_batches,
     stream_seed,
 )
+from retrainer.training.groups import backbone_rate
 from retrainer.training.schedule import rate
-from retrainer.training.strategies import Data, Plan, autocast, backbone_rate, memory_format, plan
+from retrainer.training.strategies import Data, Phase, Plan, memory_format, plan, stand_ins
+from retrainer.training.update import Update, class_weights
 
 OnEpoch = Callable[[int, dict[str, float]], None]
+# Of an entry of the history.
+_NO_FIGURES = ("epoch", "kept", "parts", "reproducible")
 # Losses are read in groups: reading one waits for the device.
 _STEPS_BETWEEN_LOOKS = 32
 
@@ -52,10 +55,12 @@ def fit(
     on_epoch: OnEpoch,
     progress: bool,
     checkpoints: Checkpoints | None = None,
+    group: Group = ALONE,
 ) -> list[dict[str, Any]]:
     """Trains `network` in place (left on the CPU, in eval mode) and returns the history, one entry an epoch.
 
-    It goes on from the newest of `checkpoints`, writes further ones, and leaves after a signal.
+    It goes on from the newest of `checkpoints`, writes further ones, and leaves after a signal. Every process
+    of `group` calls it alike; what the first one is given and makes counts.
 
     `train` and `validation` are what the task encoded, and its targets. An entry holds `epoch` (from 1),
     `train_loss`, `learning_rate` (the head's, at the last step), with validation rows `validation_loss` and
@@ -64,23 +69,29 @@ def fit(
     trained from their first step. Raises UserError when the loss is no longer a number.
     """
     checkpoints = checkpoints or Checkpoints()
-    device = prepare(compute)
+    device = prepare(compute, group.rank)
+    require_applicable(network, task, train[0], validation is not None, training)
     network.to(device=device, memory_format=memory_format(network))
-    kept = checkpoints.newest()
+    kept = group.from_first(checkpoints.newest(), device)
     bar = Progress(training.epochs, len(train[0]), progress, rows_trained(kept, len(train[0])))
     try:
         splits = [train[0]] if validation is None else [train[0], validation[0]]
-        # A frozen table costs nothing.
-        words = nullcontext() if training.strategy == "frozen" else words_in_use(network.body, task, splits)
-        with own_randomness(training.seed, device), words:
-            strategy = plan(network, task, train, validation, training, compute, device)
+        with (
+            own_randomness(training.seed, device),
+            stand_ins(network, task, splits, training),
+        ):
+            strategy = plan(network, task, train, validation, training, compute, device, group)
             optimiser = torch.optim.AdamW(strategy.groups, fused=True)
-            state = State(strategy.trained, optimiser, training.seed)
+            state = State(strategy.trained, optimiser, training, group)
             if kept is not None:
                 state.restore(kept)
                 kept = None  # as large as the training itself
             with checkpoints.stop.held():
-                history = _Run(strategy, state, task, training, compute, bar, checkpoints).epochs(on_epoch)
+                update = Update(
+                    task, training, compute, state, _class_weights(task, train[1], training, device)
+                )
+                run = _Run(strategy, state, task, training, compute, update, bar, checkpoints)
+                history = run.epochs(on_epoch)
     finally:
         bar.close()
         checkpoints.close()
@@ -97,6 +108,14 @@ def own_randomness(seed: int, device: torch.device, purpose: str = "dropout") ->
         yield
 
 
+def _class_weights(
+    task: ClassificationTask, targets: np.ndarray, training: Training, device: torch.device
+) -> Tensor | None:
+    if training.balance != "weights":
+        return None
+    return class_weights(torch.from_numpy(targets), len(task.labels)).to(device)
+
+
 @dataclass
 class _Run:
     """One call of `fit`: what stays the same from step to step."""
@@ -106,44 +125,82 @@ class _Run:
     task: ClassificationTask
     training: Training
     compute: Compute
+    update: Update
     bar: Progress
     checkpoints: Checkpoints
 
     def epochs(self, on_epoch: OnEpoch) -> list[dict[str, Any]]:
-        state, training = self.state, self.training
-        rows, held_out = self.strategy.train, self.strategy.validation
+        state = self.state
         for entry in state.history:
-            on_epoch(entry["epoch"], {name: entry[name] for name in entry if name not in ("epoch", "kept")})
-        while state.epoch <= training.epochs:
-            started = time.perf_counter()
-            batches = shuffled_batches(len(rows), training.batch_size, rows.lengths, state.order)
-            whole = state.step == 0
-            figures = self.train_epoch(batches)
-            seconds = time.perf_counter() - started
-            speed = {"seconds": seconds, "rows_per_second": len(rows) / seconds} if whole else {}
-            if held_out is not None:
-                figures |= self.validate(held_out)
-            on_epoch(state.epoch, figures | speed)
-            self.bar.epoch(state.epoch, figures)
-            state.end_epoch(figures, training.keep == "best")
-            self.checkpoints.pass_by(state.snapshot)
+            on_epoch(entry["epoch"], {name: entry[name] for name in entry if name not in _NO_FIGURES})
+        for phase in self.strategy.phases(state.epoch):
+            while state.epoch <= phase.last and not self.ended(phase):
+                self.epoch(phase, on_epoch)
+            if self.ended(phase):
+                break
         return state.finish()
 
-    def train_epoch(self, batches: list[np.ndarray]) -> dict[str, float]:
-        """A pass over the training rows, or the rest of it; returns its mean loss and last learning rate."""
+    def ended(self, phase: Phase) -> bool:
+        """Whether the time is up, or the validation loss has not been lower for as long as one may wait.
+
+        Follows from the history alone. A phase that others follow is never cut short by its losses.
+        """
+        history, patience = self.state.history, self.training.patience
+        if history and not history[-1].get("reproducible", True):
+            return True
+        losses = [entry["validation_loss"] for entry in history[phase.first - 1 :] if patience]
+        waited = len(losses) - 1 - int(np.argmin(losses)) if losses else 0
+        return 0 < patience <= waited and phase.last == self.training.epochs
+
+    def epoch(self, phase: Phase, on_epoch: OnEpoch) -> None:
+        state, rows = self.state, phase.train
+        started = time.perf_counter()
+        sampled = self.training.balance == "sampling"
+        classes = rows.targets.cpu().numpy() if sampled else None
+        batches = shuffled_batches(len(rows), self.training.batch_size, rows.lengths, state.order, classes)
+        whole = state.step == 0
+        figures = self.train_epoch(phase, batches)
+        seconds = time.perf_counter() - started
+        speed = {"seconds": seconds, "rows_per_second": len(rows) / seconds} if whole else {}
+        if phase.validation is not None:
+            with state.kept_weights():
+                state.group.follow_first(self.strategy.trained.buffers())  # BatchNorm's, which differ
+                figures |= self.validate(phase, phase.validation)
+        on_epoch(state.epoch, figures | speed)
+        self.bar.epoch(state.epoch, figures)
+        marks: dict[str, Any] = {}
+        if state.parts != self.training.accumulate:
+            marks["parts"] = state.parts
+        if state.step < len(batches):
+            marks["reproducible"] = False
+        state.end_epoch(figures | marks, self.training.keep == "best")
+        self.checkpoints.pass_by(state.snapshot)
+
+    def train_epoch(self, phase: Phase, batches: list[np.ndarray]) -> dict[str, float]:
+        """A pass over the training rows, or the rest of it; returns its mean loss and last learning rate.
+
+        Each phase has a warm-up and a fall of the rates of its own.
+        """
         state, training = self.state, self.training
-        self.strategy.trained.train()
-        before, steps = (state.epoch - 1) * len(batches), training.epochs * len(batches)
-        fed = feed(self.strategy.train, batches, state.views, state.step, state.mark_views)
-        for batch, targets, rows in fed:
+        phase.set_mode(self.strategy.trained)
+        before = (state.epoch - phase.first) * len(batches)
+        steps = (phase.last - phase.first + 1) * len(batches)
+        mine = [state.group.share(batch) for batch in batches]
+        for batch, targets, _ in feed(phase.train, mine, state.views, state.step, state.mark_views):
             share = rate(before + state.step, steps, training.warmup, training.schedule)
-            state.waiting.append((self.step(batch, targets, share), len(rows)))
-            state.step += 1
-            if len(state.waiting) == _STEPS_BETWEEN_LOOKS or state.step == len(batches):
+            rows = len(batches[state.step])
+            state.waiting.append((self.update(phase, batch, targets, rows, share), rows))
+            late = training.budget_seconds > 0 and self.late(targets.device)
+            if len(state.waiting) == _STEPS_BETWEEN_LOOKS or state.step == len(batches) or late:
                 self.look(len(batches))
             self.checkpoints.pass_by(state.snapshot)
-        last = rate(before + len(batches) - 1, steps, training.warmup, training.schedule)
+            if late:
+                break
+        last = rate(before + state.step - 1, steps, training.warmup, training.schedule)
         return {"train_loss": state.loss / state.rows, "learning_rate": training.learning_rate * last}
+
+    def late(self, device: torch.device) -> bool:
+        return self.state.group.first_says(self.state.spent() > self.training.budget_seconds, device)
 
     def look(self, steps: int) -> None:
         """Reads the losses that wait on the device, of an epoch of so many steps."""
@@ -154,35 +211,22 @@ class _Run:
         state.loss, state.rows, state.waiting = state.loss + float(sums.sum()), state.rows + passed, []
         self.bar.advance(state.epoch, passed, state.loss / state.rows)
 
-    def step(self, batch: Batch, targets: Tensor, share: float) -> Tensor:
-        """One update at `share` of the peak rates; returns the sum of the rows' losses, on the device."""
-        optimiser = self.state.optimiser
-        for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * share
-        with autocast(self.compute):
-            logits = self.strategy.forward(batch)
-            losses = self.task.loss(logits, targets, self.training.label_smoothing)
-        optimiser.zero_grad(set_to_none=True)
-        losses.mean().backward()
-        if self.training.clip_norm:
-            trained = [p for group in optimiser.param_groups for p in group["params"]]
-            clip_grad_norm_(trained, self.training.clip_norm, foreach=True)
-        optimiser.step()
-        return losses.detach().sum()
-
-    def validate(self, rows: Rows) -> dict[str, float]:
+    def validate(self, phase: Phase, rows: Rows) -> dict[str, float]:
         """Mean loss (never smoothed) and share of right answers, in eval mode."""
         self.strategy.trained.eval()
-        loss, right = 0.0, 0
+        loss, right, group = 0.0, 0, self.state.group
         batches = sorted_batches(len(rows), evaluation_batch_size(rows), rows.lengths)
+        mine = batches[group.rank :: group.size]
         with torch.no_grad(), autocast(self.compute):
-            for batch, targets, _ in feed(rows, batches, None):
-                logits = self.strategy.forward(batch)
+            for batch, targets, _ in feed(rows, mine, None):
+                logits = phase.answer(batch)
                 loss += float(self.task.loss(logits, targets, 0.0).double().sum())
                 decided = self.task.decide(self.task.probabilities(logits))
                 right += int(self.task.correct(decided, targets.cpu().numpy()).sum())
                 # Nothing moves here: what is kept is the state behind the epoch's last step.
                 self.checkpoints.pass_by(self.state.snapshot)
+        sums = torch.tensor([loss, right], dtype=torch.float64, device=rows.targets.device)
+        loss, right = group.sum(sums).tolist()
         self.require_finite(torch.tensor([loss]), f"the validation after epoch {self.state.epoch}", 0, 1)
         return {"validation_loss": loss / len(rows), "validation_accuracy": right / len(rows)}
 
@@ -192,7 +236,7 @@ class _Run:
         if not len(bad):
             return
         rates = f"training.learning_rate (now {self.training.learning_rate:g})"
-        if self.training.strategy == "full":
+        if self.training.strategy not in ("scratch", "frozen"):
             rates += f" and training.backbone_learning_rate (now {backbone_rate(self.training):g})"
         step = before + int(bad[0]) + 1
         raise UserError(f"the loss is no longer a number in {when}, step {step} of {steps}: lower {rates}")

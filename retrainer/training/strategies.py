@@ -1,39 +1,101 @@
-"""What is trained: everything from scratch, a new head on a frozen body, or everything from given weights.
+"""What is trained, by one word of the settings (`training.strategy`):
+
+    scratch          everything, from random values
+    frozen           a new head on a frozen body, which sees every row once
+    head-then-full   first the head alone, as in `frozen`, then everything
+    last-n           the head and the last blocks of the body
+    lora             the head and small matrices beside the body's layers
+    full             everything, from given weights
 
 Legend: B rows of a batch, N rows of a split, D feature width, K outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from retrainer.errors import UserError
+from retrainer.models._blocks import depths
 from retrainer.models._network import Network
 from retrainer.settings import Compute, Training
 from retrainer.tasks._protocol import ClassificationTask, Encoded
-from retrainer.training.feeder import Batch, Rows, batch_count, evaluation_batch_size, feed, sorted_batches
+from retrainer.training._distributed import ALONE, Group
+from retrainer.training._recompute import recomputed
+from retrainer.training._vocabulary import words_in_use
+from retrainer.training.compute import compiled
+from retrainer.training.embedding import embed
+from retrainer.training.feeder import Batch, Rows, batch_count
+from retrainer.training.groups import Groups, head_groups, network_groups
 
 Data = tuple[Encoded, np.ndarray]
-# Without its own rate, a pretrained body learns at this share of the head's: it has more to lose.
-_BACKBONE_SHARE = 0.1
+_Norm = nn.modules.batchnorm._BatchNorm
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Some epochs of a run, up to `last`, in which the same is trained on the same input.
+
+    `active` modules are in training mode, but for those in `still`; all others are in eval mode, so that
+    no statistic of what is frozen moves.
+    """
+
+    first: int
+    last: int
+    forward: Callable[[Batch], Tensor]  # in training
+    answer: Callable[[Batch], Tensor]
+    train: Rows
+    validation: Rows | None
+    active: Sequence[nn.Module]
+    still: Sequence[nn.Module] = ()
+
+    @cached_property
+    def fewest_rows(self) -> int:
+        """That a pass can train on: BatchNorm needs two."""
+        training = {part for module in self.active for part in module.modules()} - set(self.still)
+        return 2 if any(isinstance(part, _Norm) for part in training) else 1
+
+    def set_mode(self, trained: nn.Module) -> None:
+        trained.eval()
+        for module in self.active:
+            module.train()
+        for module in self.still:
+            module.eval()
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that the loop needs of a strategy. `trained` alone switches mode, moves and is kept or restored."""
+    """All that the loop needs of a strategy. `trained` alone switches mode, moves and is kept or restored.
+
+    `phases(epoch)` gives those that are left when `epoch` is next; each is made when it begins.
+    """
 
     trained: nn.Module
-    forward: Callable[[Batch], Tensor]
-    groups: list[dict[str, Any]]  # of the optimiser; `peak` is the group's highest learning rate
-    train: Rows
-    validation: Rows | None
+    groups: Groups  # of the optimiser; `peak` is the group's highest learning rate
+    phases: Callable[[int], Iterator[Phase]]
+
+
+@contextmanager
+def stand_ins(
+    network: Network, task: ClassificationTask, splits: list[Encoded], training: Training
+) -> Iterator[None]:
+    """While a network trains, smaller or further parts may stand in for some of its own."""
+    with ExitStack() as stack:
+        if training.strategy == "lora":
+            from retrainer.training._lora import adapted
+
+            stack.enter_context(adapted(network.description, training))
+        elif training.strategy not in ("frozen", "last-n"):  # a frozen table costs nothing
+            stack.enter_context(words_in_use(network.body, task, splits))
+        if training.checkpoint_activations:
+            stack.enter_context(recomputed(network.description))
+        yield
 
 
 def plan(
@@ -44,30 +106,42 @@ def plan(
     training: Training,
     compute: Compute,
     device: torch.device,
+    group: Group = ALONE,
 ) -> Plan:
-    """The strategy's parameters and rows. The network is on `device` already."""
+    """The strategy's parameters and phases. The network is on `device` already, its stand-ins in place."""
     seen = placed_rows(task, train, network, device)
     held_out = None if validation is None else placed_rows(task, validation, network, device)
-    if training.strategy == "frozen":
-        return _frozen(network, seen, held_out, training, compute)
-    _refuse_single_rows(network, seen, training)
-    if training.strategy == "scratch":
-        groups = _groups(network, training.learning_rate, training)
+    strategy, epochs = training.strategy, training.epochs
+    head = [network.dropout, network.head]
+
+    def answer(batch: Batch) -> Tensor:
+        return network.classify(batch["features"])
+
+    def on_features(last: int) -> Phase:
+        return Phase(1, last, answer, answer, *embed(network, seen, held_out, training, compute, group), head)
+
+    def on_rows(first: int, active: Sequence[nn.Module], still: Sequence[nn.Module] = ()) -> Phase:
+        return Phase(first, epochs, compiled(network, compute), network, seen, held_out, active, still)
+
+    def first_the_head(epoch: int) -> Iterator[Phase]:
+        if epoch <= training.head_epochs:
+            yield on_features(training.head_epochs)
+        yield on_rows(training.head_epochs + 1, [network])
+
+    if strategy == "frozen":
+        made = on_features(epochs)
+        network.body.requires_grad_(False)
+        return Plan(nn.Sequential(*head), head_groups(network, training), lambda _: iter([made]))
+    if strategy == "last-n":
+        active = _last_blocks(network, training) + head
+        whole = on_rows(1, active)
+    elif strategy == "lora":
+        whole = on_rows(1, [network], [part for part in network.body.modules() if isinstance(part, _Norm)])
     else:
-        groups = _groups(network.body, backbone_rate(training), training)
-        groups += _groups(network.head, training.learning_rate, training)
-    return Plan(network, network, groups, seen, held_out)
-
-
-def backbone_rate(training: Training) -> float:
-    """The body's peak learning rate under the strategy `full`."""
-    return training.backbone_learning_rate or _BACKBONE_SHARE * training.learning_rate
-
-
-def autocast(compute: Compute) -> AbstractContextManager[Any]:
-    """Forward passes in the settings' number format; the weights stay float32."""
-    wanted = compute.dtype == "bfloat16"
-    return torch.autocast("cuda" if compute.device == "cuda" else "cpu", dtype=torch.bfloat16, enabled=wanted)
+        whole = on_rows(1, [network])
+    _refuse_single_rows(whole, training)
+    phases = first_the_head if strategy == "head-then-full" else lambda _: iter([whole])
+    return Plan(network, network_groups(network, training), phases)
 
 
 def memory_format(network: nn.Module) -> torch.memory_format:
@@ -94,52 +168,31 @@ def _lay_out(tensor: Tensor, device: torch.device, layout: torch.memory_format) 
     return tensor.contiguous(memory_format=layout) if tensor.dim() == 4 else tensor
 
 
-def _frozen(
-    network: Network, train: Rows, validation: Rows | None, training: Training, compute: Compute
-) -> Plan:
-    """Embeds every row once, in eval mode, so that no statistic of the body moves; then trains the head.
+def _last_blocks(network: Network, training: Training) -> list[nn.Module]:
+    """Freezes all of the body but its last blocks and what comes after them; returns the modules that train.
 
-    Rows are embedded as they are: a cached feature has no room for augmentation. Order and batches are
-    those of the ordinary loop, so the head comes out the same.
+    Raises UserError when the body has fewer blocks.
     """
-    network.eval()
-    seen = _embed(network, train, compute)
-    held_out = None if validation is None else _embed(network, validation, compute)
-    network.body.requires_grad_(False)
-    answer = nn.Sequential(network.dropout, network.head)
-    groups = _groups(network.head, training.learning_rate, training)
-    return Plan(answer, lambda batch: network.classify(batch["features"]), groups, seen, held_out)
+    body = network.body
+    names = network.description.blocks(body)
+    if training.last_blocks > len(names):
+        raise UserError(
+            f"training.last_blocks: {training.last_blocks} of this backbone's {len(names)} blocks; set fewer,"
+            " or training.strategy: full"
+        )
+    begin = len(names) - training.last_blocks
+    for name, depth in depths(body, names).items():
+        body.get_parameter(name).requires_grad_(depth > begin)
+    behind = [part for part in body.modules() if any(p.requires_grad for p in part.parameters(recurse=False))]
+    return [body.get_submodule(name) for name in names[begin:]] + behind
 
 
-def _embed(network: Network, rows: Rows, compute: Compute) -> Rows:
-    """The same rows with features [N, D] as their input."""
-    features = torch.empty(0)
-    batches = sorted_batches(len(rows), evaluation_batch_size(rows), rows.lengths)
-    with torch.no_grad(), autocast(compute):
-        for batch, _, numbers in feed(rows, batches, None):
-            made = network.features(batch).float()
-            if not len(features):
-                features = made.new_empty(len(rows), made.shape[1])
-            features[torch.from_numpy(numbers).to(features.device)] = made
-
-    def make(wanted: np.ndarray, generator: torch.Generator | None) -> Batch:  # noqa: ARG001
-        return {"features": features[torch.from_numpy(wanted).to(features.device)]}
-
-    return Rows(make, rows.targets, rows.lengths, 4 * features.shape[1])
-
-
-def _groups(module: nn.Module, peak: float, training: Training) -> list[dict[str, Any]]:
-    """Matrices decay; biases and the scales of norms, whose size says nothing about overfitting, do not."""
-    trained = [p for p in module.parameters() if p.requires_grad]
-    matrices, vectors = [p for p in trained if p.ndim >= 2], [p for p in trained if p.ndim < 2]
-    pairs = ((matrices, training.weight_decay), (vectors, 0.0))
-    return [{"params": list(p), "lr": peak, "peak": peak, "weight_decay": decay} for p, decay in pairs if p]
-
-
-def _refuse_single_rows(network: Network, rows: Rows, training: Training) -> None:
+def _refuse_single_rows(phase: Phase, training: Training) -> None:
     """BatchNorm has no spread to normalise by in a batch of one row."""
-    norms = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
-    if not norms or len(rows) // batch_count(len(rows), training.batch_size) > 1:
+    rows = len(phase.train)
+    if phase.fewest_rows == 1:
         return
-    cure = "give more training rows" if len(rows) == 1 else "set 2 or more"
+    if rows // batch_count(rows, training.batch_size) > 1:
+        return
+    cure = "give more training rows" if rows == 1 else "set 2 or more"
     raise UserError(f"training.batch_size: BatchNorm cannot train on batches of a single row; {cure}")

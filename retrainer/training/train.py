@@ -31,6 +31,15 @@ class Settings(NamedTuple):
     training: Training
     compute: Compute
 
+    @classmethod
+    def parse(cls, plain: dict[str, dict[str, Any]]) -> Settings:
+        return cls(
+            Task.parse(plain["task"], "task"),
+            Backbone.parse(plain["backbone"], "backbone"),
+            Training.parse(plain["training"], "training"),
+            Compute.parse(plain["compute"], "compute"),
+        )
+
     def plain(self) -> dict[str, dict[str, Any]]:
         return {name: section.plain() for name, section in self._asdict().items()}
 
@@ -51,7 +60,8 @@ def train_model(
     """Fits a model to the splits `train` and `validation` and writes it to `out`, whole or not at all.
 
     With a `place` for checkpoints it goes on from where a killed run of the same inputs was, and makes the
-    same bytes. After a signal that `stop` has taken it writes one and leaves.
+    same bytes. After a signal that `stop` has taken it writes one and leaves. A run that its budget ended
+    returns `reproducible`: False, and must not be restored from a cache.
 
     `compute` is resolved. `weights` is what the family starts from; `scratch` takes no more of them than
     their architecture, and needs none where the settings tell that. Returns `model_sha256` and, but for a
@@ -102,6 +112,7 @@ def _train_here(
     stop: Stop | None,
 ) -> dict[str, Any]:
     from retrainer.formats.model import write_model
+    from retrainer.training._distributed import processes
     from retrainer.training._inputs import inputs_digest
     from retrainer.training.calibration import calibrate
     from retrainer.training.checkpoints import Checkpoints
@@ -112,9 +123,11 @@ def _train_here(
     task, backbone, training, compute = settings
     job: ClassificationTask = extend.load("tasks", task.kind, "task.kind").make(task, data.labels)
     network = build_network(job, backbone, training, weights)
-    train, validation = (read_split(data, name, job, network) for name in ("train", "validation"))
-    assert train is not None
-    history = fit(network, job, train, validation, training, compute, on_epoch, progress, checkpoints)
+    with processes(compute, _shared(data, settings, weights)) as group:
+        train, validation = (read_split(data, name, job, network) for name in ("train", "validation"))
+        assert train is not None
+        told = (on_epoch, progress, checkpoints, group)
+        history = fit(network, job, train, validation, training, compute, *told)
     temperature = calibrate(network, job, validation, compute) if training.calibrate else 1.0
     model_sha256 = write_model(
         out,
@@ -130,8 +143,15 @@ def _train_here(
     )
     checkpoints.clear()
     kept = next(entry for entry in history if entry["kept"])
-    figures = {name: value for name, value in kept.items() if name != "kept"}
-    return {"model_sha256": model_sha256, "temperature": temperature, **figures}
+    figures = {name: value for name, value in kept.items() if name not in ("kept", "reproducible")}
+    marks = {} if history[-1].get("reproducible", True) else {"reproducible": False}
+    return {"model_sha256": model_sha256, "temperature": temperature, **figures, **marks}
+
+
+def _shared(data: Dataset, settings: Settings, weights: Path | str | None) -> dict[str, Any]:
+    """What further processes are told, as JSON."""
+    here = {"directory": str(weights), "weights": None} if isinstance(weights, Path) else {"weights": weights}
+    return {"dataset": str(data.path), "sections": settings.plain(), "directory": "", **here}
 
 
 def build_network(

@@ -1,0 +1,57 @@
+"""Keys of `training:` that a task, a backbone or the data cannot serve: said before the first step."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from retrainer.errors import UserError
+from retrainer.models._network import Network
+from retrainer.settings import Training
+from retrainer.tasks._protocol import ClassificationTask, Encoded
+from retrainer.training.mixing import resize
+
+
+def require_applicable(
+    network: Network, task: ClassificationTask, rows: Encoded, validated: bool, training: Training
+) -> None:
+    """Raises UserError naming the key and the cure. `validated`: whether there are validation rows."""
+    kind = task.wanted()["kind"]
+    for key, off in (("mixup", 0.0), ("cutmix", 0.0), ("start_size", 1.0)):
+        if getattr(training, key) != off and kind != "pixels":
+            raise UserError(f"training.{key} is for images, and the task gives {kind}; leave it out")
+    if training.start_size < 1:
+        _require_any_size(network, task.batch(rows, np.arange(1), None)["pixels"], training)
+    if training.balance != "none" and task.multi_label:
+        raise UserError(
+            f"training.balance: {training.balance} needs one class a row, and rows here may have several;"
+            " leave it out"
+        )
+    if training.patience and not validated:
+        raise UserError(
+            "training.patience: the validation loss decides, and the dataset has no validation rows;"
+            " set split.validation, or leave it out"
+        )
+    norms = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in network.body.modules())
+    if training.halve_on_out_of_memory and norms and training.strategy != "frozen":
+        raise UserError(
+            "training.halve_on_out_of_memory: this backbone has BatchNorm, whose statistics depend on the"
+            " parts; set a smaller training.batch_size or a higher training.accumulate"
+        )
+
+
+def _require_any_size(network: Network, pixels: Tensor, training: Training) -> None:
+    """One small image tells."""
+    training_mode = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            network.features({"pixels": resize(pixels, training.start_size)})
+    except Exception:  # a foreign architecture fails in its own ways
+        raise UserError(
+            "training.start_size: this backbone takes images of one size; leave it out, or choose a"
+            " convolutional one"
+        ) from None
+    finally:
+        network.train(training_mode)

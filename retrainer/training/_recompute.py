@@ -1,0 +1,50 @@
+"""Gradient checkpointing: a block's activations are made again when its gradient is wanted, and not kept.
+
+Chen et al. 2016, arXiv:1604.06174. The result is the same, to the bit on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from retrainer.models._network import Body
+
+
+@contextmanager
+def recomputed(body: Body) -> Iterator[None]:
+    """Inside, each block of `body.module` runs twice in a training step."""
+    blocks = [body.module.get_submodule(name) for name in body.blocks(body.module)]
+    for block in blocks:
+        contexts = partial(_contexts, block)
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False, context_fn=contexts)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.forward  # the class's own is seen again
+
+
+def _contexts(block: nn.Module) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    return nullcontext(), _statistics_held(block)
+
+
+@contextmanager
+def _statistics_held(block: nn.Module) -> Iterator[None]:
+    """The second run must not move BatchNorm's statistics once more."""
+    norms = [m for m in block.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    counted = [norm for norm in norms if norm.num_batches_tracked is not None]
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in counted]
+    for norm in counted:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(counted, before, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(count)

@@ -1,0 +1,66 @@
+"""A further process of a training: it computes its share of every batch, and writes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from retrainer import extend
+from retrainer.errors import UserError
+from retrainer.formats.dataset import Dataset
+from retrainer.training.train import Settings, build_network, read_split
+
+
+def main() -> None:
+    """Takes the job from a line of standard input, open for as long as the first process lives.
+
+    The last line on standard output says why it failed, and the first process passes it on.
+    """
+    import torch.distributed as dist
+
+    from retrainer.training._distributed import LEFT_ALONE
+
+    job = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_first, daemon=True, name="first-watch").start()
+    try:
+        _work(job)
+    except Exception as error:
+        if isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error)):
+            os._exit(LEFT_ALONE)
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        print(kind + " ".join(str(error).split()), flush=True)
+        os._exit(1)
+
+
+def _end_with_first() -> None:
+    sys.stdin.read()
+    os._exit(143)
+
+
+def _work(job: dict[str, Any]) -> None:
+    import torch.distributed as dist
+
+    from retrainer.training._distributed import HOST, Group, joined
+    from retrainer.training.loop import fit
+
+    settings = Settings.parse(job["sections"])
+    group = Group(job["rank"], job["size"])
+    store = dist.TCPStore(HOST, job["port"], group.size, is_master=False)
+    with joined(store, group, settings.compute):
+        data = Dataset(Path(job["dataset"]))
+        task = extend.load("tasks", settings.task.kind, "task.kind").make(settings.task, data.labels)
+        weights = Path(job["directory"]) if job["directory"] else job["weights"]
+        network = build_network(task, settings.backbone, settings.training, weights)
+        train, validation = (read_split(data, name, task, network) for name in ("train", "validation"))
+        assert train is not None
+        fit(
+            network, task, train, validation, settings.training, settings.compute, _nobody, False, group=group
+        )
+
+
+def _nobody(epoch: int, figures: dict[str, float]) -> None:
+    """The first process tells."""

@@ -1,0 +1,96 @@
+"""A frozen body sees every row once: its features are kept, and the head trains on them.
+
+Legend: N rows of a split, B rows of a batch, D feature width, V views of a row.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retrainer.errors import UserError
+from retrainer.models._network import Network
+from retrainer.settings import Compute, Training
+from retrainer.training._distributed import Group
+from retrainer.training._fold import folded
+from retrainer.training.compute import autocast
+from retrainer.training.feeder import Batch, Rows, evaluation_batch_size, feed, sorted_batches, stream
+
+# So many rows tell whether the task augments at all.
+_PROBE_ROWS = 64
+
+
+def embed(
+    network: Network,
+    train: Rows,
+    validation: Rows | None,
+    training: Training,
+    compute: Compute,
+    group: Group,
+) -> tuple[Rows, Rows | None]:
+    """The same rows with features as their input.
+
+    The body is in eval mode, so that no statistic of it moves. With `cached_views` above 1 that many
+    augmented views of each training row are embedded, each view with a seed of its own, and every step
+    draws one; else rows are embedded as they are. Each process of `group` embeds its share. Raises UserError
+    when the task augments nothing.
+    """
+    network.eval()
+    views: list[torch.Generator | None] = [None]
+    if training.cached_views > 1:
+        _require_augmentation(train, training)
+        views = [stream(training.seed, group.seed(f"view {view}")) for view in range(training.cached_views)]
+    with _quicker(network, train, training):
+        seen = _cached(train, [_features(network, train, compute, group, view) for view in views])
+        held_out = None
+        if validation is not None:
+            held_out = _cached(validation, [_features(network, validation, compute, group, None)])
+    return seen, held_out
+
+
+def _quicker(network: Network, rows: Rows, training: Training) -> AbstractContextManager[Any]:
+    if not training.fold_norms:
+        return nullcontext()
+    probe = np.arange(min(2, len(rows)))
+    return folded(network, rows.make(probe, None))
+
+
+def _features(
+    network: Network, rows: Rows, compute: Compute, group: Group, view: torch.Generator | None
+) -> Tensor:
+    """Float32 [N, D]."""
+    features = torch.zeros(len(rows), network.head.in_features, device=rows.targets.device)
+    batches = sorted_batches(len(rows), evaluation_batch_size(rows), rows.lengths)
+    with torch.no_grad(), autocast(compute):
+        for batch, _, numbers in feed(rows, batches[group.rank :: group.size], view):
+            made = network.features(batch).float()
+            features[torch.from_numpy(numbers).to(features.device)] = made
+    return group.sum(features)
+
+
+def _cached(rows: Rows, views: list[Tensor]) -> Rows:
+    """Rows whose input is cached: in training a step draws one of the views for each of its rows."""
+    features = torch.stack(views)  # [V, N, D]
+
+    def make(wanted: np.ndarray, generator: torch.Generator | None) -> Batch:
+        at = torch.from_numpy(wanted).to(features.device)
+        if len(views) == 1 or generator is None:
+            return {"features": features[0, at]}
+        drawn = torch.randint(len(views), (len(wanted),), generator=generator)
+        return {"features": features[drawn.to(at.device), at]}
+
+    return Rows(make, rows.targets, rows.lengths, 4 * features.shape[2])
+
+
+def _require_augmentation(rows: Rows, training: Training) -> None:
+    probe = np.arange(min(_PROBE_ROWS, len(rows)))
+    plain, augmented = rows.make(probe, None), rows.make(probe, stream(training.seed, "probe"))
+    if all(torch.equal(plain[name], augmented[name]) for name in plain):
+        raise UserError(
+            f"training.cached_views: {training.cached_views} views of a row would be the same, as the task"
+            " augments nothing; leave it out, or set the task's augmentation (such as task.shift: 2)"
+        )
