@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 
+from retrainer.formats.dataset import IMAGE_FORMATS
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 # Decoded, three bytes a pixel: 268 MB. Beyond this Pillow itself suspects a bomb.
 MAX_PIXELS = 89_478_485
-# Only formats whose decoders are plain: an EPS file, say, would start another program.
-IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 _IMAGES_PER_JOB = 64
 # JPEG decodes at an eighth of its side twice as fast, and still reads every byte.
 _DRAFT = 8

@@ -1,11 +1,4 @@
-"""Rows that are nearly equal, found without comparing all with all, each pair then checked by itself.
-
-A pair is a decision about two rows alone: whatever else the data holds, two rows are near duplicates or are
-not. The arithmetic is on whole numbers, so the same rows give the same pairs on any machine.
-
-What matters of the pairs is their connected components. Of rows that are all alike, not every pair is given:
-each is paired with one that stands for them, so that ten thousand copies give ten thousand pairs and not
-fifty million.
+"""Texts that are nearly equal: MinHash in bands finds candidates, their own shingles decide.
 
 Legend: N rows, S shingles, P pairs, F hash functions.
 """
@@ -19,6 +12,13 @@ from functools import lru_cache
 
 import numpy as np
 
+from retrainer.data.similar.buckets import (
+    distinct_values,
+    nearest,
+    pairs_of_buckets,
+    unique_pairs,
+    with_copies,
+)
 from retrainer.data.splits import normalised
 
 # Characters of a shingle: a word or so. One changed letter changes five shingles, so that of texts of fewer
@@ -45,13 +45,13 @@ def similar_texts(texts: Sequence[str], least: float) -> np.ndarray:
     once in a thousand times, a closer one less often.
     """
     words = [plain_words(text) for text in texts]
-    distinct, which = _distinct(words)
+    distinct, which = distinct_values(words)
     bands = _bands(least)
     signatures = _signatures(distinct, bands)
     near = _candidates(signatures, bands, least)
     shingles = lru_cache(maxsize=4096)(lambda row: _shingles(distinct[row]))
     found = [pair for pair in near.tolist() if _jaccard(shingles(pair[0]), shingles(pair[1])) >= least]
-    return _with_copies(np.array(found, np.int64).reshape(-1, 2), which)
+    return with_copies(np.array(found, np.int64).reshape(-1, 2), which)
 
 
 def text_similarity(one: str, other: str) -> float:
@@ -75,27 +75,6 @@ def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:
     return common / (len(one) + len(other) - common)
 
 
-def _distinct(values: Sequence[str]) -> tuple[list[str], np.ndarray]:
-    """The distinct values in sorted order, and int64 [N]: which of them each is."""
-    distinct = sorted(set(values))
-    number = {value: at for at, value in enumerate(distinct)}
-    return distinct, np.array([number[value] for value in values], np.int64)
-
-
-def _with_copies(pairs: np.ndarray, which: np.ndarray) -> np.ndarray:
-    """Pairs of distinct values → pairs of rows: of equal rows the first stands for all.
-
-    `which` int64 [N] says which value each row has.
-    """
-    values, first = np.unique(which, return_index=True)
-    at = np.searchsorted(values, pairs)
-    rows = np.arange(len(which))
-    standing = first[np.searchsorted(values, which)]
-    copies = np.stack([standing, rows], axis=1)[standing != rows]
-    both = np.sort(np.concatenate([first[at].reshape(-1, 2), copies]), axis=1)
-    return both[np.lexsort((both[:, 1], both[:, 0]))].astype(np.int64)
-
-
 def _bands(least: float) -> tuple[int, int]:
     """(bands, hashes of a band): as many hashes a band as _MOST_FUNCTIONS allow at the share of misses."""
     best = (1, 1)
@@ -109,7 +88,7 @@ def _bands(least: float) -> tuple[int, int]:
 
 def _signatures(texts: Sequence[str], bands: tuple[int, int]) -> np.ndarray:
     """uint32 [N, F]: per text and hash function the smallest hash of its shingles."""
-    functions = _mixed(np.arange(2 * bands[0] * bands[1], dtype=np.uint64)).astype(np.uint32)
+    functions: np.ndarray = _mixed(np.arange(2 * bands[0] * bands[1], dtype=np.uint64)).astype(np.uint32)
     factors, masks = functions[0::2] | np.uint32(1), functions[1::2]
     signatures: np.ndarray = np.empty((len(texts), len(factors)), np.uint32)
     for start, stop in _blocks([max(1, len(text) + 3 - _SHINGLE) for text in texts]):
@@ -164,44 +143,13 @@ def _candidates(signatures: np.ndarray, bands: tuple[int, int], least: float) ->
         key: np.ndarray = np.zeros(len(signatures), np.uint64)
         for column in signatures[:, band * bands[1] : (band + 1) * bands[1]].T:
             key = _mixed(key ^ column.astype(np.uint64))
-        found += list(_pairs_of_buckets(key, _NEIGHBOURS))
-    pairs = _unique_pairs(found, len(signatures))
+        found += list(pairs_of_buckets(key, _NEIGHBOURS))
+    pairs = unique_pairs(found, len(signatures))
     agreeing = np.concatenate(
         [
             np.count_nonzero(signatures[block[:, 0]] == signatures[block[:, 1]], axis=1)
             for block in np.array_split(pairs, len(pairs) * functions // _BLOCK + 1)
         ]
     )
-    likest = np.lexsort((-agreeing, pairs[:, 0]))
-    pairs, agreeing = pairs[likest], agreeing[likest]
-    rank = np.arange(len(pairs)) - np.searchsorted(pairs[:, 0], pairs[:, 0])
-    return pairs[(agreeing >= enough) & (rank < _NEIGHBOURS)]
-
-
-def _pairs_of_buckets(keys: np.ndarray, neighbours: int) -> Iterator[np.ndarray]:
-    """Blocks of int64 [P, 2], first < second: rows with equal keys, uint64 [N].
-
-    A row meets the `neighbours` that follow it in its bucket, and its bucket's first row.
-    """
-    order = np.argsort(keys, kind="stable")  # so that a bucket keeps the rows' order
-    bucket = keys[order]
-    places = np.arange(len(bucket))
-    head = np.searchsorted(bucket, bucket)
-    far = places[places - head > neighbours]
-    if len(far):
-        yield np.stack([order[head[far]], order[far]], axis=1)
-    alive = places
-    for step in range(1, neighbours + 1):
-        alive = alive[: np.searchsorted(alive, len(bucket) - step)]
-        alive = alive[bucket[alive] == bucket[alive + step]]
-        if not len(alive):
-            return
-        yield np.stack([order[alive], order[alive + step]], axis=1)
-
-
-def _unique_pairs(blocks: Sequence[np.ndarray], rows: int) -> np.ndarray:
-    """int64 [P, 2], sorted, each once."""
-    if not blocks:
-        return np.empty((0, 2), np.int64)
-    joined = np.unique(np.concatenate([block[:, 0] * rows + block[:, 1] for block in blocks]))
-    return np.stack(np.divmod(joined, rows), axis=1)
+    kept = agreeing >= enough
+    return nearest(pairs[kept], -agreeing[kept], _NEIGHBOURS)

@@ -1,0 +1,13 @@
+"""Rows that are nearly equal, found without comparing all with all; each pair is then judged by itself.
+
+A pair is a decision about two rows alone: whatever else the data holds, two rows are near duplicates or are
+not. The arithmetic that decides is on whole numbers, so the same rows give the same pairs on any machine.
+
+What matters of the pairs is their connected components. Of many rows that are all alike, not every pair is
+given, only enough to link them all: ten thousand copies do not give fifty million pairs.
+"""
+
+from retrainer.data.similar.images import image_similarity, similar_images
+from retrainer.data.similar.texts import similar_texts, text_similarity
+
+__all__ = ["image_similarity", "similar_images", "similar_texts", "text_similarity"]
