@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
+from retrainer.evaluation.doubts import Doubts
 from retrainer.evaluation.model_card import FEW_ROWS, model_card
 from retrainer.evaluation.report import render
 from retrainer.evaluation.rivals import Rescored
