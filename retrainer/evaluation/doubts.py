@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from retrainer.predict import Predictor
 
 LABELS, LEAKS = "label_errors", "embedding_duplicates"
-# Cosine of two rows' features from which they are reported.
-LEAST_COSINE = 0.995
 # More training rows than this are sampled evenly: their features would cost more than the evaluation.
 MOST_TRAINING_ROWS = 5_000
 MOST_PAIRS = 12
@@ -84,9 +82,9 @@ def _leaks(
     if len(train) > MOST_TRAINING_ROWS:
         places = np.linspace(0, len(train) - 1, MOST_TRAINING_ROWS).astype(np.int64)
         chosen, among = train.take(places), f"{MOST_TRAINING_ROWS:,} of {len(train):,} training rows"
-    near = likest(predictor.features(test), predictor.features(chosen), LEAST_COSINE)
+    near = likest(predictor.features(test), predictor.features(chosen))
     columns = predictor.task.columns
-    note = f"of {len(test):,} test rows look to the model like one of {among} (cosine {LEAST_COSINE} or more)"
+    note = f"of {len(test):,} test rows are to the model twins of one of {among} (by its features)"
     findings.add(LEAKS, len(near.test), note)
     pairs = zip(near.test.tolist(), near.train.tolist(), near.cosine.tolist(), strict=True)
     return [
