@@ -19,18 +19,12 @@ def suspected(probabilities: np.ndarray, given: np.ndarray) -> np.ndarray:
     The paper takes the likeliest class of those that reach their thresholds. That differs only in rows whose
     likeliest class of all stays below its threshold: here these need a rival above the given class, too.
     """
-    rows, own = np.arange(len(given)), _of_given(probabilities, given)
+    own = probabilities[np.arange(len(given)), given].astype(np.float64)
     rivals: np.ndarray = probabilities.astype(np.float64)
-    rivals[rows, given] = -1.0  # not a rival
     reached = (rivals >= _thresholds(own, given, probabilities.shape[1])) & (rivals > own[:, None])
     margin = own - rivals.max(axis=1)
     found = np.flatnonzero(reached.any(axis=1))
     return found[np.argsort(margin[found], kind="stable")]
-
-
-def _of_given(probabilities: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """float64 [N]: the probability of each row's given class."""
-    return probabilities[np.arange(len(given)), given].astype(np.float64)
 
 
 def _thresholds(own: np.ndarray, given: np.ndarray, classes: int) -> np.ndarray:
