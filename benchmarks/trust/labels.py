@@ -1,19 +1,21 @@
 """Suspected label errors in Banking77 and CIFAR-10, and how many of the suspected are wrong indeed.
 
-    python -m benchmarks.trust.labels [banking77] [cifar10] [judged] [--look INTO] [--validated MTURK LABELS]
+    python -m benchmarks.trust.labels [banking77] [cifar10] [published] [judged] [--look INTO] [--errors GIT]
 
 Probabilities are out of fold. `--look` writes what a person judges: the most suspect rows, and a sheet of the
 images, enlarged. The judgement is kept row by row in benchmarks/results/trust_labels_judged.json; `judged`
-counts it. `--validated` compares with the errors of CIFAR-10's test set that people confirmed: files
-mturk/cifar10_mturk.json and original_test_labels/cifar10_test_set_original_labels.npy of the repository
-cleanlab/label-errors, of which nothing is kept here. Results: benchmarks/results/trust_labels.json.
+counts it. `--errors` is the git directory of a clone of github.com/cleanlab/label-errors: `cifar10` compares
+with the errors of the test set that people confirmed, and `published` takes its probabilities, those of a
+strong network. Nothing of it is kept here. Results: benchmarks/results/trust_labels.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
+import subprocess
 import tarfile
 import time
 from collections import Counter, defaultdict
@@ -32,6 +34,8 @@ RESULTS = ROOT / "benchmarks" / "results" / "trust_labels.json"
 JUDGED = ROOT / "benchmarks" / "results" / "trust_labels_judged.json"
 SEED = 2026
 JUDGED_ROWS = 40
+# In the order of their original numbers.
+_CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 # Pixels of a sheet for one of an image.
 _ENLARGED = 6
 
@@ -103,7 +107,7 @@ def _sentence_features(texts: list[str]) -> np.ndarray:
     return predictor.features(pa.table({"text": texts}))
 
 
-def cifar10(look: Path | None, validated: tuple[Path, Path] | None) -> dict[str, Any]:
+def cifar10(look: Path | None, errors: Path | None) -> dict[str, Any]:
     """Patch features and logistic regression, 3 folds of training and test images together."""
     import torch
 
@@ -114,12 +118,19 @@ def cifar10(look: Path | None, validated: tuple[Path, Path] | None) -> dict[str,
     categories = [name.split("/")[1] for name in names]
     found = _doubted(names, categories, features, folds=3, penalty=3e-3)
     if look:
-        first = found.rows[:JUDGED_ROWS]
-        (look / "cifar10.json").write_text(json.dumps([found.told(row) for row in first], indent=1))
-        _sheet(pixels[first]).save(look / "cifar10.png")
+        _write_images(look / "cifar10", found, names, pixels)
     model = "k-means patch features (Coates & Ng 2011, 1000 centroids) + logistic regression"
     told = {"model": model, "folds": 3, **found.figures()}
-    return told | ({"validated": _beside(found, *validated)} if validated else {})
+    test = sum(found.names[row].startswith("test/") for row in found.rows)
+    beside = {"suspected_of_the_test_set": test, "shown_to_people": _beside(found, errors)} if errors else {}
+    return told | beside
+
+
+def _write_images(into: Path, found: Doubted, names: list[str], pixels: np.ndarray) -> None:
+    first = found.rows[:JUDGED_ROWS]
+    place = {name: row for row, name in enumerate(names)}
+    into.with_suffix(".json").write_text(json.dumps([found.told(row) for row in first], indent=1))
+    _sheet(pixels[[place[found.names[row]] for row in first]]).save(into.with_suffix(".png"))
 
 
 def _images() -> tuple[list[str], np.ndarray]:
@@ -161,33 +172,48 @@ def _sheet(pixels: np.ndarray, across: int = 8) -> Any:
     return sheet
 
 
-def _beside(found: Doubted, mturk: Path, originals: Path) -> dict[str, Any]:
+def published(look: Path | None, errors: Path) -> dict[str, Any]:
+    """CIFAR-10's test set with the cross-validated probabilities that others published."""
+    probabilities = np.load(_file(errors, "cross_validated_predicted_probabilities/cifar10_test_set_pyx.npy"))
+    names = _test_names(errors)
+    labels = sorted({name.split("/")[1] for name in names})
+    given = np.array([labels.index(name.split("/")[1]) for name in names], np.int64)
+    found = Doubted(names, labels, given, probabilities, suspected(probabilities, given))
+    if look:
+        _write_images(look / "published", found, *_images())
+    model = "a network of others, trained on the training images, then cross-validated on the test images"
+    return {"model": model, **found.figures(), "shown_to_people": _beside(found, errors)}
+
+
+def _file(errors: Path, name: str) -> io.BytesIO:
+    shown = subprocess.run(
+        ["git", "--git-dir", errors, "show", f"HEAD:{name}"], capture_output=True, check=True
+    )
+    return io.BytesIO(shown.stdout)
+
+
+def _test_names(errors: Path) -> list[str]:
+    """Our file of each test image in the original order: files are numbered by class, in that order."""
+    seen: Counter[int] = Counter()
+    names = []
+    for label in np.load(_file(errors, "original_test_labels/cifar10_test_set_original_labels.npy")).tolist():
+        names.append(f"test/{_CIFAR10[label]}/{seen[label]:04d}.jpg")
+        seen[label] += 1
+    return names
+
+
+def _beside(found: Doubted, errors: Path) -> dict[str, dict[str, int]]:
     """How many of the test images that five people judged are suspected, by what most of the five chose: the
     given label, the one that cleanlab guessed, both or neither."""
-    order: dict[int, list[int]] = defaultdict(list)
-    for index, label in enumerate(np.load(originals).tolist()):
-        order[label].append(index)
-    file_of = {
-        index: f"test/{found.labels[label]}/{number:04d}.jpg"
-        for label, members in order.items()
-        for number, index in enumerate(members)
-    }
-    place = {name: row for row, name in enumerate(found.names)}
-    suspects = set(found.rows.tolist())
+    names = _test_names(errors)
+    suspects = {found.names[row] for row in found.rows}
     told: dict[str, Counter[str]] = defaultdict(Counter)
-    for one in json.loads(mturk.read_text()):
-        row = place[file_of[one["id"]]]
-        if found.labels[found.given[row]] != one["given_original_label_name"]:
-            raise ValueError(f"image {one['id']} is not {found.names[row]}")
-        told[_opinion(one["mturk"])]["suspected" if row in suspects else "not"] += 1
-    test = np.array([name.startswith("test/") for name in found.names])
-    return {
-        "suspected_test_images": int(test[found.rows].sum()),
-        "shown_to_people": {
-            kind: {"images": counts.total(), "suspected": counts["suspected"]}
-            for kind, counts in sorted(told.items())
-        },
-    }
+    for one in json.load(_file(errors, "mturk/cifar10_mturk.json")):
+        name = names[one["id"]]
+        if name.split("/")[1] != one["given_original_label_name"]:
+            raise ValueError(f"image {one['id']} is not {name}")
+        told[_opinion(one["mturk"])].update(["images", *(["suspected"] if name in suspects else [])])
+    return {kind: {"images": 0, "suspected": 0, **counts} for kind, counts in sorted(told.items())}
 
 
 def _opinion(votes: dict[str, int]) -> str:
@@ -207,14 +233,15 @@ def judged() -> dict[str, Any]:
 
 def main() -> None:
     reader = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    reader.add_argument("parts", nargs="*", choices=["banking77", "cifar10", "judged"])
+    reader.add_argument("parts", nargs="*", choices=["banking77", "cifar10", "published", "judged"])
     reader.add_argument("--look", type=Path)
-    reader.add_argument("--validated", type=Path, nargs=2)
+    reader.add_argument("--errors", type=Path)
     asked = reader.parse_args()
     kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     work = {
         "banking77": lambda: banking77(asked.look),
-        "cifar10": lambda: cifar10(asked.look, asked.validated),
+        "cifar10": lambda: cifar10(asked.look, asked.errors),
+        "published": lambda: published(asked.look, asked.errors),
         "judged": judged,
     }
     for name in asked.parts or list(work):
