@@ -25,7 +25,7 @@ def evaluate(
     html: HtmlView,
     metrics: MetricsView,
     confusion: ClassificationView,
-    checks: Checks,  # noqa: ARG001
+    checks: Checks,
     evaluation: Evaluation,
     gate: Gate,
     registry: Registry,
@@ -51,6 +51,7 @@ def evaluate(
             champion,
             registry.name,
             partial(judged_on, registry.name),
+            checks,
         )
     shown = views(report)
     if html is not None:

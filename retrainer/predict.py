@@ -5,7 +5,7 @@ Legend: N rows, C channels, H height, W width, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import torch
 
-    from retrainer.models._network import Network
+    from retrainer.models._network import Batch, Network
     from retrainer.tasks._protocol import ClassificationTask, Encoded
 
 _BATCH = 64
@@ -69,6 +69,20 @@ class Predictor:
         A row's answer does not depend on the rows beside it, but for rounding. Raises UserError when the
         first of the task's columns is missing, or a row cannot be read.
         """
+        return self._each(table, self._likely, len(self.labels))
+
+    def features(self, table: pa.Table) -> np.ndarray:
+        """As `probabilities`, but float32 [N, D]: what the network's body makes of each row."""
+        return self._each(table, self._body, self.network.description.width)
+
+    def _likely(self, batch: Batch) -> np.ndarray:
+        return self.task.probabilities(self.network(batch) / self.temperature)
+
+    def _body(self, batch: Batch) -> np.ndarray:
+        return self.network.features(batch).float().cpu().numpy()
+
+    def _each(self, table: pa.Table, ask: Callable[[Batch], np.ndarray], width: int) -> np.ndarray:
+        """float32 [N, width]: what `ask` makes of the rows, encoded part by part."""
         import numpy as np
         import pyarrow as pa
 
@@ -83,28 +97,24 @@ class Predictor:
             table = table.append_column(
                 "origin", pa.array([f"row {n}" for n in range(len(table))], pa.string())
             )
-        answers: np.ndarray = np.zeros((len(table), len(self.labels)), np.float32)
+        answers: np.ndarray = np.zeros((len(table), width), np.float32)
         for start in range(0, len(table), _ROWS_AT_ONCE):
             part = table.slice(start, _ROWS_AT_ONCE)
-            answers[start : start + len(part)] = self._answer(part)
+            self._answer(part, ask, answers[start : start + len(part)])
         return answers
 
-    def _answer(self, table: pa.Table) -> np.ndarray:
-        import numpy as np
+    def _answer(self, table: pa.Table, ask: Callable[[Batch], np.ndarray], answers: np.ndarray) -> None:
+        """Fills `answers`, float32 [rows of the part, width]."""
         import torch
 
         from retrainer.models._network import exact
 
         body = self.network.description
         rows = self.task.encode(table, body.preprocessing, body.assets).to(self.device)
-        answers: np.ndarray = np.zeros((len(table), len(self.labels)), np.float32)
         with torch.inference_mode(), exact(self.device):
             for numbers in self._batches(rows):
                 batch = self.task.batch(rows, numbers, None)
-                on_device = {name: tensor.to(self.device) for name, tensor in batch.items()}
-                logits = self.network(on_device) / self.temperature
-                answers[numbers] = self.task.probabilities(logits)
-        return answers
+                answers[numbers] = ask({name: tensor.to(self.device) for name, tensor in batch.items()})
 
     def _batches(self, rows: Encoded) -> Iterator[np.ndarray]:
         """Row numbers, batch by batch; rows of similar length share one, so that little is padded."""

@@ -162,7 +162,23 @@ def validate(merged: Mapping[str, Any]) -> dict[str, Section]:
         module = extend.load(package, getattr(section, key), f"{name}.{key}")
         if hasattr(module, "Options"):
             module.Options.parse(section.options, name)
+    _refuse_unknown_slices(sections)
     return sections
+
+
+def _refuse_unknown_slices(parts: Mapping[str, Any]) -> None:
+    """Evaluation would refuse them too, but only after the training."""
+    from retrainer.evaluation.slices import CLASS, SLICES
+
+    known = [CLASS, *SLICES, *parts["source"].metadata]
+    asked = {"evaluation.slices": parts["evaluation"].slices, "gate.slice_floors": parts["gate"].slice_floors}
+    for setting, names in asked.items():
+        for name in names:
+            if name not in known:
+                raise UserError(
+                    f"{setting}: there is no slice {name!r}{nearest(name, known)}; there are"
+                    f" {', '.join(known)} (name further columns in source.metadata)"
+                )
 
 
 def pin(sections: dict[str, Section], root: Path, memory: Path) -> dict[str, Section]:

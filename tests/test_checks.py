@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from retrainer.data.classes import chance, check_division, spelt_alike
-from retrainer.data.findings import Findings
 from retrainer.data.images import look_at
 from retrainer.data.sources._columns import image_array
 from retrainer.data.texts import wrongly_encoded
 from retrainer.errors import UserError
+from retrainer.findings import Findings
 from retrainer.settings import Checks, Task
 from retrainer.tasks._decode import decode_image
 from tests.raw_rows import TEXT, Row, run, told, where, words

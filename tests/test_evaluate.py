@@ -480,7 +480,7 @@ def test_texts_that_are_cut_are_counted_exactly(tmp_path: Path) -> None:
     )
     task = text_classification.make(Task(), ("x",))
     predictor = Predictor(Network(body, 1), task, "cpu", "")
-    facts = data_facts(Dataset(tmp_path / "dataset"), predictor, test)
+    facts = data_facts(Dataset(tmp_path / "dataset"), predictor, test, [])
     # [CLS] a b c d e [SEP] fits; one word more does not, nor does a pair with its second [SEP].
     assert (facts["max_length"], facts["cut_rows"]) == (7, 2)
     assert facts["rows"] == {"train": 5, "test": 5} and facts["checks"] == []

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
+from retrainer.evaluation.doubts import Doubts
 from retrainer.evaluation.model_card import FEW_ROWS, model_card
 from retrainer.evaluation.report import render
 from retrainer.evaluation.rivals import Rescored
@@ -187,8 +188,10 @@ def test_the_page_shows_rules_slices_calibration_and_the_test_set() -> None:
     assert kinds.count("floor") == len(SLICES)
     doubted = mistakes(texts_of(told_of(("cat", "dog"))), told_of(("cat", "dog")), ("text",))
     assert "Rows to look at again" not in page.text
-    again = Page(render(report, HISTORY, [], doubted[:2]))
-    assert "Rows to look at again" in again.text and not again.open
+    checks = [{"name": "label_errors", "level": "warn", "count": 2, "note": "rows are doubted"}]
+    doubts = Doubts(checks, doubted[:2], [])
+    again = Page(render(report, HISTORY, [], doubts))
+    assert "Rows to look at again 2 rows are doubted." in flat(again.text) and not again.open
 
 
 def test_the_closing_table_names_the_worst_slice_that_has_rows() -> None:

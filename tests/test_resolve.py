@@ -95,12 +95,30 @@ def test_an_unchanged_file_is_left_alone(project: Path) -> None:
         ),
         ("source: {path: missing.csv}", r"missing\.csv"),
         ("source: {kind: nothing}", "nothing"),
+        (
+            "evaluation: {slices: [class, regoin]}\nsource: {path: data.csv, metadata: [region]}",
+            r"evaluation\.slices: there is no slice 'regoin'; did you mean 'region'.*source\.metadata",
+        ),
+        (
+            "gate: {slice_floors: {text_lenght: 0.8}}",
+            r"gate\.slice_floors: there is no slice 'text_lenght'; did you mean 'text_length'",
+        ),
     ],
 )
 def test_mistakes_are_named(project: Path, params: str, message: str) -> None:
     (project / "recipes" / "wrong.yaml").write_text(params + "\n")
     with pytest.raises(UserError, match=message):
         resolve("wrong", [], project)
+
+
+def test_every_slice_there_is_is_taken(project: Path) -> None:
+    path = project / "regions.csv"
+    path.write_text("text,label,region\ngood,yes,north\nbad,no,south\n")
+    (project / "recipes" / "sliced.yaml").write_text(
+        "evaluation: {slices: [class, group, time, text_length, brightness, region]}\n"
+        f"gate: {{slice_floors: {{region: 0.8}}}}\nsource: {{path: {path}, metadata: [region]}}\n"
+    )
+    assert resolve("sliced", [], project).settings["gate"]["slice_floors"] == {"region": 0.8}
 
 
 def test_a_missing_recipe_names_the_nearest(project: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from retrainer.errors import UserError
-from retrainer.settings import SECTIONS, Backbone, Training
+from retrainer.settings import SECTIONS, Backbone, Checks, Training
+from retrainer.strict_yaml import parse_yaml
 
 
 def test_an_unknown_key_names_itself_and_the_nearest_known_one() -> None:
@@ -29,6 +30,15 @@ def test_numbers_as_yaml_and_kubeflow_spell_them() -> None:
         {"family": "mlp", "hidden": [128.0, 64.0], "more": {"size": 28.0}}, "backbone"
     ).plain()
     assert json.dumps([told["hidden"], told["more"]]) == '[[128, 64], {"size": 28}]'
+
+
+def test_a_bare_off_turns_a_check_off() -> None:
+    asked = parse_yaml("near_duplicates: off\nduplicates: warn", "params.yaml")
+    assert asked["near_duplicates"] is False  # as YAML 1.1 reads it
+    checks = Checks.parse(asked, "checks")
+    assert (checks.near_duplicates, checks.duplicates) == ("off", "warn")
+    with pytest.raises(UserError, match=r"checks\.duplicates: .*'off' \(got True\)"):
+        Checks.parse({"duplicates": True}, "checks")
 
 
 def test_text_that_looks_like_a_number_stays_text() -> None:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from retrainer.data.findings import MOST_EXAMPLES, Findings
 from retrainer.data.images import Look
 from retrainer.data.texts import longest_read, word_counts, wrongly_encoded
 from retrainer.errors import UserError
+from retrainer.findings import MOST_EXAMPLES, Findings
 from retrainer.settings import Task
 
 # Reasons of the check `broken`; every other reason of `unusable` is of the check `empty`.

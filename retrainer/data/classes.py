@@ -7,9 +7,9 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-from retrainer.data.findings import Findings
 from retrainer.data.splits import TEST, TRAIN, VALIDATION, Rows
 from retrainer.errors import UserError
+from retrainer.findings import Findings
 from retrainer.formats.dataset import SPLITS
 
 # A division as odd as this, or odder, comes by chance in fewer than one dataset in a thousand.

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from retrainer.data.findings import Findings
 from retrainer.data.splits import components
 from retrainer.data.tables import take_images
+from retrainer.findings import Findings
 
 Pairs = list[tuple[bytes, bytes]]
 MOST_DRAWN = 12

@@ -30,7 +30,6 @@ from retrainer.data.checks import (
     unusable,
 )
 from retrainer.data.classes import check_classes, check_division, counts_of, shares
-from retrainer.data.findings import Findings
 from retrainer.data.images import look_at
 from retrainer.data.near import near_duplicates
 from retrainer.data.quotas import choose
@@ -39,6 +38,7 @@ from retrainer.data.tables import all_rows, dropped_by_ingest, dropped_rows, sch
 from retrainer.data.times import instant, needed_instants
 from retrainer.data.twins import drop_tested, drop_twins
 from retrainer.errors import UserError
+from retrainer.findings import Findings
 from retrainer.formats.dataset import SCHEMA, SPLITS, Dataset, row_digest, write_dataset
 from retrainer.formats.files import whole_directory, write_text
 from retrainer.formats.row_keys import write_row_keys

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ import pyarrow as pa
 
 from retrainer.data.near import MOST_DRAWN, Pairs, drawn
 from retrainer.formats.dataset import SPLITS
-from retrainer.pages.charts import shortened
 from retrainer.pages.histograms import histogram
 from retrainer.pages.page import (
     bar_cell,
@@ -29,13 +27,12 @@ from retrainer.pages.page import (
     share_cell,
     table,
 )
-from retrainer.pages.thumbnails import thumbnail
+from retrainer.pages.pairs import drawn_pairs, side
 
 FILE = "report.html"
 Manifest = dict[str, Any]
 # Longer tables are folded away.
 _MOST_OPEN = 40
-_MOST_CHARACTERS = 300
 _TEST = SPLITS[-1]
 
 
@@ -140,30 +137,10 @@ def _near(rows: pa.Table, columns: Sequence[str], found: Found) -> str:
     if not pairs:
         return ""
     first = {key: row for row, key in reversed(list(enumerate(found.keys)))}
-    shown = "".join(
-        f'<div class="miss"><div class="pair twin">{_side(rows, first[one], columns)}'
-        f"{_side(rows, first[other], columns)}</div></div>"
-        for one, other in pairs
-    )
+    sides = [[side(rows, first[key], columns) for key in pair] for pair in pairs]
     which = f"{len(pairs)} of {len(found.near):,} pairs" if len(found.near) > MOST_DRAWN else "All pairs"
     about = f"{which}, from different clusters first. A cluster is in one split."
-    return section("Near-duplicates", quiet(about), f'<div class="pair">{shown}</div>')
-
-
-def _side(rows: pa.Table, row: int, columns: Sequence[str]) -> str:
-    origin = rows["origin"][row].as_py() or f"row {row}"
-    where = PurePath(origin).name
-    parts = []
-    for name in columns:
-        if name == "image":
-            source, small = thumbnail(rows["image"][row].as_py()["bytes"], where)
-            size = ' class="enlarged"' if small else ""
-            parts.append(f'<img{size} src="{escape(source)}" alt="{escape(where)}">')
-        else:
-            text = shortened(rows[name][row].as_py(), _MOST_CHARACTERS)
-            parts.append(f'<blockquote dir="auto">{escape(text)}</blockquote>')
-    labels = ", ".join(rows["labels"][row].as_py() or ()) or "no label"
-    return f"<div>{''.join(parts)}<p>{escape(labels)}</p><p>{escape(where)}</p></div>"
+    return section("Near-duplicates", quiet(about), drawn_pairs((one, other) for one, other in sides))
 
 
 def _sizes(columns: Sequence[str], found: Found) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
-from retrainer.data.findings import Findings
 from retrainer.data.splits import Rows
+from retrainer.findings import Findings
 
 IN_TEST = "also in the test set"
 NEAR_TEST = "near-duplicate of a test row"

@@ -12,15 +12,17 @@ if TYPE_CHECKING:
     from retrainer.predict import Predictor
 
 
-def data_facts(data: Dataset, predictor: Predictor, test: pa.Table) -> dict[str, Any]:
-    """`data` of metrics.json: rows by split, rows left out by reason, findings of the checks, and how many
-    test rows are cut to `max_length` tokens (both null where the model reads no tokens)."""
+def data_facts(
+    data: Dataset, predictor: Predictor, test: pa.Table, doubts: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """`data` of metrics.json: rows by split, rows left out by reason, what the checks found and the model
+    doubts, and how many test rows are cut to `max_length` tokens (both null where it reads no tokens)."""
     manifest = data.manifest
     limit, cut = _cut_rows(predictor, test)
     return {
         "rows": manifest["rows"],
         "dropped": manifest.get("dropped", {}),
-        "checks": [check for check in manifest.get("checks", ()) if check.get("count")],
+        "checks": [*(check for check in manifest.get("checks", ()) if check.get("count")), *doubts],
         "max_length": limit,
         "cut_rows": cut,
     }

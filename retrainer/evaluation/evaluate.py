@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from retrainer.errors import UserError
 from retrainer.evaluation.answers import Answers
 from retrainer.evaluation.data_facts import data_facts
+from retrainer.evaluation.doubts import Doubts, doubts
 from retrainer.evaluation.gather import gather
 from retrainer.evaluation.metrics import measure
 from retrainer.evaluation.mistakes import mistakes
@@ -33,7 +34,7 @@ from retrainer.formats.files import whole_directory, write_json, write_text
 from retrainer.formats.model_files import HISTORY, SETTINGS, read_model
 from retrainer.formats.report import CARD, HTML, METRICS, PREDICTIONS, SAMPLE, seal_report
 from retrainer.registry.gate import Verdict, judge
-from retrainer.settings import Compute, Evaluation, Gate
+from retrainer.settings import Checks, Compute, Evaluation, Gate
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from retrainer.predict import Predictor
 
 __all__ = ["Champion", "evaluate_model"]
+
+_AS_USUAL = Checks.parse({}, "checks")
 
 
 def evaluate_model(
@@ -53,23 +56,26 @@ def evaluate_model(
     champion: Champion | None,
     name: str = "",
     judged_on: JudgedOn = lambda _: (),
+    checks: Checks = _AS_USUAL,
 ) -> dict[str, Any]:
     """Judges the model directory on the split `test` and writes the report to `out`, whole or not at all.
 
     `name` is the registered model's, for the title; `judged_on` tells which of its models a test set has
     judged. Returns the content of metrics.json (its schema stands in retrainer/formats/report.py). Raises
-    UserError when there are no test rows, the model cannot read them, or a slice that is asked for is none.
+    UserError when there are no test rows, the model cannot read them, a slice that is asked for is none, or
+    labels are doubted and `checks.label_errors` is `error`.
     """
     from retrainer.predict import Predictor
     from retrainer.training.compute import prepare, resolve_compute
 
     data = Dataset(dataset)
-    test = _test_rows(data)
+    train, test = data.split("train"), _test_rows(data)
     _refuse_another_dataset(model, data)
     device = str(prepare(resolve_compute(compute)))
     predictor = Predictor.load(model, device)
     told = ask(predictor, test)
-    baselines, missing = fit_baselines(data.split("train"), test, told.multi_label, evaluation)
+    baselines, missing = fit_baselines(train, test, told.multi_label, evaluation)
+    doubted = doubts(predictor, train, test, told, checks)
     same = champion is not None and champion.model_sha256 == predictor.model_sha256
     rescored, answered = None, None
     if champion is not None and not same:
@@ -85,7 +91,7 @@ def evaluate_model(
         "name": name,
         **_about_model(model, predictor),
         "dataset_sha256": data.content_sha256,
-        "data": data_facts(data, predictor, test),
+        "data": data_facts(data, predictor, test, doubted.checks),
         "rows": told.rows,
         "confidence": evaluation.confidence,
         **measure(told, evaluation),
@@ -95,7 +101,7 @@ def evaluate_model(
         **gathered.figures,
         "gate": _gate_figures(judge(gate, gathered.evidence), champion),
     }
-    _write(out, report, model, test, told, predictor)
+    _write(out, report, model, test, told, predictor, doubted)
     return report
 
 
@@ -141,7 +147,13 @@ def _about_model(model: Path, predictor: Predictor) -> dict[str, Any]:
 
 
 def _write(
-    out: Path, report: dict[str, Any], model: Path, test: pa.Table, told: Answers, predictor: Predictor
+    out: Path,
+    report: dict[str, Any],
+    model: Path,
+    test: pa.Table,
+    told: Answers,
+    predictor: Predictor,
+    doubted: Doubts,
 ) -> None:
     columns = predictor.task.columns
     history = json.loads((model / HISTORY).read_text(encoding="utf-8"))
@@ -150,6 +162,6 @@ def _write(
         write_json(aside / METRICS, report)
         pq.write_table(table, aside / PREDICTIONS, compression="zstd")
         pq.write_table(sample_table(test, table, columns), aside / SAMPLE, compression="zstd")
-        write_text(aside / HTML, render(report, history, mistakes(test, told, columns)))
+        write_text(aside / HTML, render(report, history, mistakes(test, told, columns), doubted))
         write_text(aside / CARD, model_card(report))
         seal_report(aside)

@@ -121,7 +121,7 @@ def _data(report: Report) -> list[str]:
 
 
 def _checks(report: Report) -> list[str]:
-    found = report["data"]["checks"]
+    found = [check for check in report["data"]["checks"] if check["count"]]
     if not found:
         return []
     rows = ((plain(c["name"]), f"{c['count']:,}", plain(c.get("note", ""))) for c in found)

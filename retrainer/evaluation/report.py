@@ -8,6 +8,7 @@ from typing import Any
 
 from retrainer.evaluation import words
 from retrainer.evaluation.classes import confusion_section, per_class_section
+from retrainer.evaluation.doubts import LABELS, LEAKS, NO_DOUBTS, Doubts
 from retrainer.evaluation.judgement import (
     calibration_section,
     rows_section,
@@ -18,13 +19,17 @@ from retrainer.evaluation.mistakes import Mistake
 from retrainer.evaluation.words import Report
 from retrainer.pages.charts import Points, Range, line_chart, range_chart
 from retrainer.pages.page import document, escape, label_cell, number_cell, quiet, section, table
+from retrainer.pages.pairs import drawn_pairs
 
 
 def render(
-    report: Report, history: list[dict[str, Any]], mistakes: list[Mistake], doubted: Sequence[Mistake] = ()
+    report: Report,
+    history: list[dict[str, Any]],
+    mistakes: list[Mistake],
+    doubts: Doubts = NO_DOUBTS,
 ) -> str:
     """The page. `report` is the content of metrics.json, `history` the model's figures per epoch,
-    `doubted` the rows whose labels there is reason to doubt.
+    `doubts` the rows to look at again.
 
     The same arguments give the same text.
     """
@@ -39,7 +44,8 @@ def render(
         _curves(history),
         confusion_section(report),
         _mistakes(mistakes, report),
-        _doubted(doubted),
+        _doubted(doubts),
+        _leaks(doubts),
         per_class_section(report),
         _facts(report),
     ]
@@ -152,26 +158,36 @@ def _mistakes(mistakes: list[Mistake], report: Report) -> str:
     return section("Most confidently wrong", quiet(about), _shown(mistakes))
 
 
-def _doubted(rows: Sequence[Mistake]) -> str:
-    if not rows:
+def _doubted(doubts: Doubts) -> str:
+    if not (told := doubts.said(LABELS)):
         return ""
-    about = "The model has good reason to doubt these labels: either they are wrong, or it has much to learn."
-    return section("Rows to look at again", quiet(about), _shown(rows))
+    shown = _shown(doubts.labels, "is the label given") if doubts.labels else ""
+    more = " Either the label is wrong, or the model has much to learn." if shown else ""
+    return section("Rows to look at again", quiet(told + more), shown)
 
 
-def _shown(rows: Sequence[Mistake]) -> str:
+def _leaks(doubts: Doubts) -> str:
+    if not (told := doubts.said(LEAKS)):
+        return ""
+    pairs = [(one, other) for one, other, _ in doubts.leaks]
+    notes = [f"cosine {cosine:.4f}" for *_, cosine in doubts.leaks]
+    shown = drawn_pairs(pairs, notes) if pairs else ""
+    return section("Test rows like training rows", quiet(told), shown)
+
+
+def _shown(rows: Sequence[Mistake], truth: str = "is true") -> str:
     kind = "misses images" if all(miss.image and not miss.texts for miss in rows) else "misses"
-    return f'<div class="{kind}">{"".join(map(_mistake, rows))}</div>'
+    return f'<div class="{kind}">{"".join(_mistake(miss, truth) for miss in rows)}</div>'
 
 
-def _mistake(miss: Mistake) -> str:
+def _mistake(miss: Mistake, truth: str) -> str:
     size = ' class="enlarged"' if miss.pixelated else ""
     image = f'<img{size} src="{escape(miss.image)}" alt="{escape(miss.where)}">' if miss.image else ""
     texts = "".join(f'<blockquote dir="auto">{escape(text)}</blockquote>' for text in miss.texts)
     return (
         f'<div class="miss">{image}{texts}<p><span class="given">{escape(_names(miss.decided))}</span> '
         f"was the answer: {miss.confidence:.3f}</p>"
-        f'<p><span class="true">{escape(_names(miss.wanted))}</span> is true: '
+        f'<p><span class="true">{escape(_names(miss.wanted))}</span> {truth}: '
         f"{miss.truth_probability:.3f}</p><p>{escape(miss.where)}</p></div>"
     )
 

@@ -23,6 +23,7 @@ from retrainer.evaluation.intervals import wilson
 if TYPE_CHECKING:
     import pyarrow as pa
 
+CLASS = "class"
 MOST_VALUES = 50
 OTHERS, NOTHING = "(others)", "(none)"
 # Characters of a text (of a pair together), and grey levels of 0 to 255: below the first, below the second.
@@ -72,7 +73,7 @@ def _figure(by: str, value: str, correct: np.ndarray, confidence: float) -> Slic
 
 def _values(name: str, setting: str, test: pa.Table, told: Answers) -> Values:
     """Raises UserError that names the setting and the slices there are."""
-    if name == "class":
+    if name == CLASS:
         return [told.wanted(row) or [NOTHING] for row in range(told.rows)]
     column, make = SLICES.get(name, ("", None))
     if make is not None and column in test.column_names:
@@ -81,7 +82,7 @@ def _values(name: str, setting: str, test: pa.Table, told: Answers) -> Values:
     known = {key for row in metadata for key in row}
     if name in known:
         return [[_said(row.get(name))] for row in metadata]
-    there = ["class", *(key for key, (needed, _) in SLICES.items() if needed in test.column_names)]
+    there = [CLASS, *(key for key, (needed, _) in SLICES.items() if needed in test.column_names)]
     options = [*there, *sorted(known)]
     raise UserError(
         f"{setting}: the test rows have no slice {name!r}{nearest(name, options)}; they have"
@@ -137,7 +138,7 @@ def _groups(test: pa.Table) -> list[str]:
     return [_said(group) for group in _column(test, "group")]
 
 
-# Name → the column it needs, and what makes each row's value of it. `class` needs none: it is in the answers.
+# Name → the column it needs, and what makes each row's value of it. CLASS needs none: it is in the answers.
 SLICES: dict[str, tuple[str, Callable[[pa.Table], list[str]]]] = {
     "text_length": ("text", _lengths),
     "brightness": ("image", _brightness),

@@ -16,8 +16,9 @@ metrics.json:
                 "difference", "better", "worse", "p_value"}}: the model against it, on the same rows
     no_baseline why there is no cheap baseline, else ""
     champion    null, or {"version", "model_sha256", "same", "compared", "note", "metrics"}
-    data        {"rows": {split: n}, "dropped": {reason: n}, "checks": [what the checks found], "max_length",
-                "cut_rows"}: test rows of more tokens than max_length; both null where there are no tokens
+    data        {"rows": {split: n}, "dropped": {reason: n}, "checks": [what preprocess found, and what the
+                model doubts: label_errors and embedding_duplicates, with their "share" of the test rows],
+                "max_length", "cut_rows"}: test rows of more tokens than max_length; null where there are none
     slices      [{"by", "value", "rows", "accuracy", "low", "high"}]
     calibration {"temperature", "error", "uncalibrated_error": at temperature 1,
                 "bins": [{"rows", "confidence", "accuracy"}]}, those of the error, without empty ones

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from retrainer.settings.section import OpenSection, Section
 
@@ -76,3 +76,9 @@ class Checks(Section):
     conflicting_labels: Level = Field("warn", description="equal content with other labels; none stays")
     test_overlap: Level = Field("warn", description="training rows that your own test set has too; left out")
     label_errors: Level = Field("warn", description="labels that the model has good reason to doubt")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        """YAML reads a bare `off` as false."""
+        return "off" if value is False else value

@@ -1,4 +1,4 @@
-"""What the checks found: `error` stops the run in one line, `warn` is kept for manifest and report."""
+"""What the checks of the data found: `error` stops the run in one line, `warn` is kept for the reports."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Findings:
         self.found.append(Finding(name, level, count, note, shown))
 
     def plain(self) -> list[dict[str, Any]]:
-        """As the manifest keeps them."""
+        """As manifest.json and metrics.json keep them."""
         return [asdict(finding) | {"examples": list(finding.examples)} for finding in self.found]
 
 
