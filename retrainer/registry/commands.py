@@ -31,7 +31,7 @@ def show_history(recipe: str) -> None:
         print(line)
     unread = sum(key.startswith(PREFIX) for key in lookup.tags_of(name)) - len(entries)
     if unread > 0:
-        print(f"{unread} tags '{PREFIX}…' of '{name}' hold no entry of a move: somebody edited them")
+        print(f"tags '{PREFIX}…' of '{name}' that hold no move: {unread}; somebody edited them")
     print(f"now: champion {state[CHAMPION] or 'none'}, challenger {state[CHALLENGER] or 'none'}")
     done = [move for move in entries if move.state == DONE]
     if done and done[-1].to != (state[CHAMPION] or ""):

@@ -34,4 +34,4 @@ def _user() -> str:
 
 def printable(text: str) -> str:
     """The text without what could harm a terminal or a database: control characters, lone surrogates."""
-    return "".join(letter for letter in text if letter.isprintable())
+    return text if text.isprintable() else "".join(letter for letter in text if letter.isprintable())
