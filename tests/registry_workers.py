@@ -28,8 +28,8 @@ class Job:
 
     `do` is ("register", model, report, out), ("promote", version, why) or ("rollback", why). The outcome is
     written to `outcome`: {"done": …} or {"refused": one line}. `die_before` is the number of the write to
-    MLflow that is not reached, counted from 1; `die_after` one that is done and no more. `meet` names a
-    folder in which this many processes wait for each other before they announce their moves. A `machine`
+    MLflow that is not reached, counted from 1; `die_after` one that is done and no more. `meet` is a folder
+    in which two wait for each other before the write of that name, the first or the second such. A `machine`
     has a directory for temporary files, therefore locks, of its own.
     """
 
@@ -39,7 +39,8 @@ class Job:
     uri: str = ""
     die_before: int = 0
     die_after: int = 0
-    meet: tuple[Path, int] | None = None
+    meet: Path | None = None
+    meet_before: tuple[str, int] = ("set_registered_model_tag", 1)
     machine: str = ""
 
     @property
@@ -77,6 +78,7 @@ def _work(job: Job) -> None:
         del os.environ[name]
     if job.uri:
         os.environ["MLFLOW_TRACKING_URI"] = job.uri
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "1"
     if job.machine:
         place = job.folder / job.machine
         place.mkdir(exist_ok=True)
@@ -123,9 +125,9 @@ def _watch(job: Job, writes: list[str]) -> None:
             nonlocal inside
             if inside:
                 return write(*given, **named)
-            if job.meet and name == "set_registered_model_tag" and name not in writes:
-                _meet(*job.meet)
             writes.append(name)
+            if job.meet and job.meet_before == (name, writes.count(name)):
+                meet(job.meet)
             if len(writes) == job.die_before:
                 os.kill(os.getpid(), signal.SIGKILL)
             inside = True
@@ -143,8 +145,13 @@ def _watch(job: Job, writes: list[str]) -> None:
             setattr(MlflowClient, name, watched(name, getattr(MlflowClient, name)))
 
 
-def _meet(folder: Path, many: int) -> None:
+def meet(folder: Path) -> None:
     (folder / str(os.getpid())).touch()
+    wait_for_others(folder, 2)
+
+
+def wait_for_others(folder: Path, many: int) -> None:
     until = time.monotonic() + _MEET_SECONDS
-    while len(list(folder.iterdir())) < many and time.monotonic() < until:
+    while len(list(folder.iterdir())) < many:
+        assert time.monotonic() < until, "nobody came"
         time.sleep(0.005)
