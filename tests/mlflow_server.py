@@ -24,26 +24,37 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_server(folder: Path) -> Iterator[str]:
-    """Serves an empty registry whose files lie in `folder`; yields its address."""
-    port = free_port()
+def running_server(folder: Path, port: int = 0) -> Iterator[str]:
+    """Serves the registry whose files lie in `folder`, an empty one at first; yields its address."""
+    port = port or free_port()
+    process = start_server(folder, port)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def start_server(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    """The server's process, once it answers; it and its workers are a group of their own."""
     database = folder / "server.db"
-    if template_path().is_file():
+    if template_path().is_file() and not database.is_file():
         database.write_bytes(template_path().read_bytes())
     store = ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(folder / "files")]
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1", *store]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
     environment["MLFLOW_DISABLE_TELEMETRY"] = "true"
     log = folder / "server.log"
-    with (
-        log.open("w") as stream,
-        subprocess.Popen(command, stdout=stream, stderr=stream, cwd=folder, env=environment) as process,
-    ):
-        try:
-            wait_for(f"http://127.0.0.1:{port}/health", process, log)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
+    with log.open("a") as stream:
+        process = subprocess.Popen(
+            command, stdout=stream, stderr=stream, cwd=folder, env=environment, start_new_session=True
+        )
+    try:
+        wait_for(f"http://127.0.0.1:{port}/health", process, log)
+    except BaseException:
+        process.kill()
+        raise
+    return process
 
 
 def wait_for(address: str, process: subprocess.Popen[bytes], log: Path | None = None) -> None:

@@ -188,7 +188,7 @@ def test_the_gate_does_not_take_back_what_a_person_did(
 def test_a_crash_before_or_after_the_alias_moved_is_settled_by_the_next(project: Project) -> None:  # noqa: ARG001
     mlflow = client()
     for to, moved, state in (("1", False, NOT_DONE), ("1", True, DONE)):
-        left = new_move("promote", "2", to, "", "champion")
+        left = new_move(NAME, "promote", "2", to, "", "champion")
         history._write(mlflow, NAME, left)
         if moved:
             mlflow.set_registered_model_alias(NAME, "champion", to)
@@ -205,7 +205,7 @@ def test_of_two_machines_one_moves(project: Project, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(history, "PATIENCE_SECONDS", 1.0)
     mlflow = client()
     # Both have written their entries, and read each other's: the first withdraws the second.
-    first, second = (new_move("promote", "2", to, "", "champion") for to in ("1", "3"))
+    first, second = (new_move(NAME, "promote", "2", to, "", "champion") for to in ("1", "3"))
     first = replace(first, who="ann@far", process="far:1:1")
     history._write(mlflow, NAME, first)
     with pytest.raises(UserError, match=r"ann@far is moving the champion of 'net' to version 1 at this mom"):
@@ -215,14 +215,14 @@ def test_of_two_machines_one_moves(project: Project, monkeypatch: pytest.MonkeyP
     assert lookup.state(NAME)["champion"] == "1"
     assert told()[-2:] == [("promote", "2", "1", DONE), ("promote", "2", "3", NOT_DONE)]
     # A later entry is waited for; that machine never answers, so it counts as crashed.
-    mine = new_move("promote", "1", "2", "", "champion")
-    silent = replace(new_move("promote", "1", "3", "", "champion"), process="far:2:2")
+    mine = new_move(NAME, "promote", "1", "2", "", "champion")
+    silent = replace(new_move(NAME, "promote", "1", "3", "", "champion"), process="far:2:2")
     history._write(mlflow, NAME, silent)
     move_champion(mlflow, NAME, mine)
     assert told()[-2:] == [("promote", "1", "2", DONE), ("promote", "1", "3", NOT_DONE)]
     # Whoever was taken for crashed finds out before the move.
     with pytest.raises(UserError, match="changed meanwhile"):
-        move_champion(mlflow, NAME, new_move("promote", "1", "3", "", "champion"))
+        move_champion(mlflow, NAME, new_move(NAME, "promote", "1", "3", "", "champion"))
     assert lookup.state(NAME)["champion"] == "2"
 
 
@@ -239,7 +239,7 @@ def test_a_move_by_another_tool_is_told_and_can_be_rolled_back(
 
 def test_rollback_is_a_stack() -> None:
     def entries(*told: tuple[str, str, str]) -> list[history.Move]:
-        return [replace(new_move("register", a, b, "", ""), how=how, state=DONE) for how, a, b in told]
+        return [replace(new_move(NAME, "register", a, b, "", ""), how=how, state=DONE) for how, a, b in told]
 
     first = (("register", "", "1"), ("register", "1", "2"), ("promote", "2", "3"))
     back = (("rollback", "3", "2"),)

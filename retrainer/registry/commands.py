@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from retrainer.errors import UserError
-from retrainer.registry.history import DONE, Move, moves
+from retrainer.registry.history import DONE, PREFIX, Move, moves
 from retrainer.resolve import settle
 from retrainer.services import lookup
 from retrainer.services.lookup import CHALLENGER, CHAMPION
@@ -29,6 +29,9 @@ def show_history(recipe: str) -> None:
         print(f"'{name}': its champion was never moved by retrainer")
     for line in _table(entries):
         print(line)
+    unread = sum(key.startswith(PREFIX) for key in lookup.tags_of(name)) - len(entries)
+    if unread > 0:
+        print(f"tags '{PREFIX}…' of '{name}' that hold no move: {unread}; somebody edited them")
     print(f"now: champion {state[CHAMPION] or 'none'}, challenger {state[CHALLENGER] or 'none'}")
     done = [move for move in entries if move.state == DONE]
     if done and done[-1].to != (state[CHAMPION] or ""):

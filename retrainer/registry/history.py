@@ -4,6 +4,9 @@ MLflow keeps no history of aliases, so an entry is a tag of the registered model
 
     retrainer.move.<UTC, to the microsecond>-<8 random digits>  =  JSON, the fields of Move
 
+The time is later than that of every entry before it, whatever the writer's clock says (Lamport's clock,
+CACM 21 (1978), 558–565), so the order of the keys is the order of the moves.
+
 It is written as `moving` before the alias moves and as `done` after. The alias itself is only ever set, so
 it is never absent. What a crash left `moving` is settled by whoever comes next: `done` when the alias is
 where the entry wanted it, else `not done`.
@@ -20,18 +23,19 @@ MLflow's own tools asks nobody.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from retrainer.errors import UserError
 from retrainer.registry.lock import holds_for_all
 from retrainer.services import lookup
-from retrainer.services.actor import who
-from retrainer.services.lookup import CHAMPION
+from retrainer.services.actor import printable, who
+from retrainer.services.lookup import CHALLENGER, CHAMPION
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,6 +47,8 @@ PATIENCE_SECONDS = 30.0
 # MLflow's database takes 5,000 characters a tag.
 _WHY_CHARACTERS = 1000
 _POLL_SECONDS = 0.5
+_NUMBER = re.compile("[0-9]+")
+_TIME = "%Y%m%dT%H%M%S.%f"
 
 How = Literal["register", "promote", "rollback"]
 
@@ -66,28 +72,43 @@ class Move:
     state: str = MOVING
 
 
-def new_move(how: How, before: str | None, to: str, why: str, verdict: str) -> Move:
+def new_move(name: str, how: How, before: str | None, to: str, why: str, verdict: str) -> Move:
     from retrainer.services.runs import this_process
 
     now = datetime.now(UTC)
-    key = f"{PREFIX}{now:%Y%m%dT%H%M%S.%f}-{secrets.token_hex(4)}"
-    why = " ".join(why.split())[:_WHY_CHARACTERS]
+    later = [_time_of(move.key) + timedelta(microseconds=1) for move in moves(name)[-1:]]
+    key = f"{PREFIX}{max([now, *later]):{_TIME}}-{secrets.token_hex(4)}"
+    why = printable(" ".join(why.split()))[:_WHY_CHARACTERS]
     when = now.isoformat(timespec="seconds")
     return Move(key, how, who(), when, before or "", to, why, verdict, this_process())
 
 
+def _time_of(key: str) -> datetime:
+    """The time in an entry's key. Raises ValueError when it is the key of something else."""
+    time_of_it, _, digits = key.removeprefix(PREFIX).partition("-")
+    if len(digits) != 8:
+        raise ValueError(key)
+    return datetime.strptime(time_of_it, _TIME).replace(tzinfo=UTC)
+
+
 def moves(name: str) -> list[Move]:
-    """Every entry of the registered model, oldest first. A tag that holds no entry is passed over."""
+    """Every entry of the registered model, oldest first. A tag that holds no entry is passed over.
+
+    Anyone can edit tags: what is no entry of ours by its form is none, and the rest may be printed.
+    """
     found = [_read(key, value) for key, value in lookup.tags_of(name).items() if key.startswith(PREFIX)]
     return sorted((move for move in found if move), key=lambda move: move.key)
 
 
 def _read(key: str, value: str) -> Move | None:
     try:
+        _time_of(key)
         told: dict[str, Any] = json.loads(value)
-        return Move(key=key, **{field: str(text) for field, text in told.items()})
-    except (ValueError, TypeError, AttributeError):
+        move = Move(key=key, **{field: printable(text) for field, text in told.items()})
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return None
+    numbers = _NUMBER.fullmatch(move.to) and _NUMBER.fullmatch(move.before or move.to)
+    return move if numbers and move.state in (MOVING, DONE, NOT_DONE) else None
 
 
 def _write(mlflow: MlflowClient, name: str, move: Move) -> None:
@@ -99,7 +120,7 @@ def move_champion(mlflow: MlflowClient, name: str, move: Move) -> None:
     """Sets `name@champion` to `move.to`, remembered. Must run under the name's lock, after `settle`.
 
     Raises UserError, and leaves the alias alone, when the champion is not `move.before` any more or somebody
-    else is moving it.
+    else is moving it. A champion is not its own challenger.
     """
     _write(mlflow, name, move)
     try:
@@ -108,12 +129,19 @@ def move_champion(mlflow: MlflowClient, name: str, move: Move) -> None:
         _write(mlflow, name, replace(move, state=NOT_DONE))
         raise
     mlflow.set_registered_model_alias(name, CHAMPION, move.to)
+    _end_challenge(mlflow, name)
     _write(mlflow, name, replace(move, state=DONE))
     if (now := lookup.state(name)[CHAMPION]) != move.to:
         raise UserError(
             f"'{name}': version {move.to} became champion, and somebody else made version {now or 'none'} it"
             " at once"
         )
+
+
+def _end_challenge(mlflow: MlflowClient, name: str) -> None:
+    state = lookup.state(name)
+    if state[CHALLENGER] is not None and state[CHALLENGER] == state[CHAMPION]:
+        mlflow.delete_registered_model_alias(name, CHALLENGER)
 
 
 def _await_turn(mlflow: MlflowClient, name: str, mine: Move) -> None:
@@ -154,13 +182,13 @@ def settle(mlflow: MlflowClient, name: str, patience_seconds: float = PATIENCE_S
 
     A move that another machine may still be making is waited for.
     """
-    from retrainer.services.runs import is_gone
+    from retrainer.services.runs import is_gone, this_process
 
     settled = []
     until = time.monotonic() + patience_seconds
     while left := _unsettled(name):
         late = holds_for_all() or time.monotonic() > until
-        dead = [move for move in left if late or is_gone(move.process)]
+        dead = [move for move in left if late or move.process == this_process() or is_gone(move.process)]
         settled += _settle_all(mlflow, name, dead)
         if len(dead) < len(left):
             time.sleep(_POLL_SECONDS)
@@ -170,6 +198,8 @@ def settle(mlflow: MlflowClient, name: str, patience_seconds: float = PATIENCE_S
 def _settle_all(mlflow: MlflowClient, name: str, left: Sequence[Move]) -> list[Move]:
     champion = lookup.state(name)[CHAMPION]
     settled = [replace(move, state=DONE if move.to == champion else NOT_DONE) for move in left]
+    if settled:
+        _end_challenge(mlflow, name)
     for move in settled:
         _write(mlflow, name, move)
     return settled

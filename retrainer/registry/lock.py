@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from retrainer.errors import UserError
 from retrainer.formats.files import digest_of
 from retrainer.services.address import registry_uri, sqlite_path
 from retrainer.services.database import locked
@@ -20,13 +21,20 @@ def holds_for_all() -> bool:
 
 @contextmanager
 def registry_lock(name: str) -> Iterator[None]:
-    """Waits for the lock of the name; it falls with the process."""
+    """Waits for the lock of the name; it falls with the process. Raises UserError when it cannot be had."""
+    with ExitStack() as stack:
+        path = _lock_file(name)
+        try:
+            stack.enter_context(locked(path))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be made or opened to lock '{name}' ({error.strerror})") from None
+        yield
+
+
+def _lock_file(name: str) -> Path:
     database = sqlite_path(registry_uri())
     if database is not None:
-        database.parent.mkdir(parents=True, exist_ok=True)
-        lock = database.with_name(f"{database.name}.{name}.lock")
-    else:
-        key = digest_of([registry_uri(), name, os.getuid()])[:16]
-        lock = Path(tempfile.gettempdir()) / f"retrainer-{key}.lock"
-    with locked(lock):
-        yield
+        database = database.resolve()  # one lock, by whatever link the file is reached
+        return database.with_name(f"{database.name}.{name}.lock")
+    key = digest_of([registry_uri(), name, os.getuid()])[:16]
+    return Path(tempfile.gettempdir()) / f"retrainer-{key}.lock"

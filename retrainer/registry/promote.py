@@ -12,7 +12,7 @@ from retrainer.registry.lock import registry_lock
 from retrainer.registry.unaltered import demanded_key, unaltered_model
 from retrainer.services import lookup
 from retrainer.services.connection import client, explained
-from retrainer.services.lookup import CHALLENGER, CHAMPION
+from retrainer.services.lookup import CHAMPION
 from retrainer.services.readers import RegisteredVersion
 
 if TYPE_CHECKING:
@@ -30,12 +30,13 @@ def promote(name: str, version: str, why: str) -> str:
     with explained(), registry_lock(name):
         settle(mlflow, name)
         found = proven(name, version)
-        if lookup.state(name)[CHAMPION] == version:
+        champion = lookup.state(name)[CHAMPION]
+        if champion == version:
             return f"version {version} is champion of '{name}' already"
         if found.tags[VERDICT] != CHAMPION:
             against = "the gate was against it"
             why = f"{why} ({against})" if why else against
-        return _move(mlflow, found, "promote", why)
+        return _move(mlflow, found, champion, "promote", why)
 
 
 def rollback(name: str, why: str) -> str:
@@ -48,9 +49,16 @@ def rollback(name: str, why: str) -> str:
         settle(mlflow, name)
         champion = lookup.state(name)[CHAMPION]
         before = in_office(moves(name), champion)[:-1]
-        if champion is None or not before:
+        if champion is None:
+            raise UserError(f"'{name}' has no champion to take back; `make promote VERSION=…` makes one")
+        if not before:
             raise UserError(f"'{name}' had no champion before this one; `make history` shows what there was")
-        return _move(mlflow, proven(name, before[-1]), "rollback", why)
+        if lookup.by_version(name, before[-1]) is None:
+            raise UserError(
+                f"version {before[-1]}, the champion of '{name}' before version {champion}, was deleted;"
+                " `make promote VERSION=…` makes another one champion"
+            )
+        return _move(mlflow, proven(name, before[-1]), champion, "rollback", why)
 
 
 def proven(name: str, version: str) -> RegisteredVersion:
@@ -70,11 +78,9 @@ def proven(name: str, version: str) -> RegisteredVersion:
     return found
 
 
-def _move(mlflow: MlflowClient, version: RegisteredVersion, how: How, why: str) -> str:
+def _move(mlflow: MlflowClient, version: RegisteredVersion, champion: str | None, how: How, why: str) -> str:
+    """`champion` is the one that the decision was made against."""
     name, verdict = version.name, version.tags[VERDICT]
-    aliases = lookup.state(name)
-    move_champion(mlflow, name, new_move(how, aliases[CHAMPION], version.version, why, verdict))
-    if aliases[CHALLENGER] == version.version:
-        mlflow.delete_registered_model_alias(name, CHALLENGER)
-    was = f"version {aliases[CHAMPION]} was" if aliases[CHAMPION] else "there was none before"
+    move_champion(mlflow, name, new_move(name, how, champion, version.version, why, verdict))
+    was = f"version {champion} was" if champion else "there was none before"
     return f"version {version.version} is champion of '{name}' ({was}; the gate's verdict on it: {verdict})"

@@ -117,11 +117,9 @@ def _move_alias(mlflow: MlflowClient, version: RegisteredVersion, gate: Mapping[
         return
     # The checks took seconds, and the lock holds on this machine only.
     refuse_if_moved(name, gate["champion"])
-    before = lookup.state(name)
-    move = new_move("register", before[CHAMPION], version.version, "; ".join(gate["reasons"]), verdict)
-    move_champion(mlflow, name, move)
-    if before[CHALLENGER] == version.version:
-        mlflow.delete_registered_model_alias(name, CHALLENGER)
+    before = str(gate["champion"]["version"]) if gate["champion"] else None
+    why = "; ".join(gate["reasons"])
+    move_champion(mlflow, name, new_move(name, "register", before, version.version, why, verdict))
 
 
 def _tags(model: Path, about: Mapping[str, Any], gate: Mapping[str, Any]) -> dict[str, str]:

@@ -62,14 +62,23 @@ def verified_version(mlflow: MlflowClient, name: str, source: Source) -> Registe
 
 
 def _usable_or_unverified(mlflow: MlflowClient, name: str, model_sha256: str) -> RegisteredVersion | None:
-    """What an earlier run left: a usable version, else an unverified one. All others are deleted."""
+    """What an earlier run left: a usable version, else an unverified one. All that never served are deleted.
+
+    Raises UserError when the champion is among them: somebody edited what says that it serves.
+    """
     found = lookup.versions_of(name, model_sha256)
+    champion = lookup.state(name)[lookup.CHAMPION]
+    if any(v.version == champion and not v.usable for v in found):
+        raise UserError(
+            f"models:/{name}/{champion} is champion, and its tag '{VERIFICATION}' or its status was changed"
+            " since it was proven to serve; run `make rollback` or `make promote VERSION=…`, then this again"
+        )
     whole = [v for v in found if v.usable] or [
         v for v in found if v.status == "READY" and VERIFICATION not in v.tags
     ]
     kept = whole[-1] if whole else None
     for version in found:
-        if version is not kept:
+        if version is not kept and not version.usable:
             mlflow.delete_model_version(name, version.version)
     return kept
 

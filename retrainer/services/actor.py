@@ -21,8 +21,8 @@ def who() -> str:
     for kind, run, person in _AUTOMATA:
         if number := os.environ.get(run):
             named = os.environ.get(person, "") if person else ""
-            return _printable(f"{named} ({kind} {number})" if named else f"{kind} {number}")
-    return _printable(f"{_user()}@{socket.gethostname()}")
+            return printable(f"{named} ({kind} {number})" if named else f"{kind} {number}")[:_CHARACTERS]
+    return printable(f"{_user()}@{socket.gethostname()}")[:_CHARACTERS]
 
 
 def _user() -> str:
@@ -32,5 +32,6 @@ def _user() -> str:
         return f"user {os.getuid()}"
 
 
-def _printable(text: str) -> str:
-    return "".join(letter for letter in text if letter.isprintable())[:_CHARACTERS]
+def printable(text: str) -> str:
+    """The text without what could harm a terminal or a database: control characters, lone surrogates."""
+    return text if text.isprintable() else "".join(letter for letter in text if letter.isprintable())

@@ -73,7 +73,7 @@ def _fill(path: Path) -> None:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Holds an exclusive lock on the file `path`, waiting for it; it falls with the process."""
-    with path.open("w") as handle:
+    with path.open("a") as handle:  # whatever it is a link to loses nothing
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 

@@ -30,6 +30,8 @@ _METRICS_A_REQUEST = 1000
 _PARAM_CHARACTERS = 6000
 _DIGEST_CHARACTERS = 36
 
+_CLOCK_SECONDS = 2.0
+
 
 def now() -> int:
     """Milliseconds, as MLflow counts."""
@@ -118,16 +120,22 @@ def this_process() -> str:
 
 
 def is_gone(process: str) -> bool:
-    """Whether a process of this host has ended; False for another host's, of which nothing is known."""
+    """Whether a process of this host has ended; False for another host's, of which nothing is known.
+
+    So it is for a text that names no process.
+    """
     import psutil
 
-    host, pid, began = process.rsplit(":", 2)
-    if host != socket.gethostname():
-        return False
     try:
-        return f"{psutil.Process(int(pid)).create_time():.0f}" != began
+        host, pid, began = process.rsplit(":", 2)
+        if host != socket.gethostname():
+            return False
+        # The system's clock was set, perhaps, since the process told when it began.
+        return abs(psutil.Process(int(pid)).create_time() - float(began)) > _CLOCK_SECONDS
     except psutil.NoSuchProcess:
         return True
+    except ValueError:
+        return False
 
 
 def close_orphans(mlflow: MlflowClient, experiment: str) -> None:

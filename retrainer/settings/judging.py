@@ -41,6 +41,10 @@ class Gate(Section):
 
 class Registry(Section):
     name: str = Field(
-        "model", min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", description="registered model"
+        "model",
+        min_length=1,
+        max_length=200,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$",
+        description="registered model",
     )
     sign: bool = Field(False, description="sign what is registered, by the key of RETRAINER_SIGNING_KEY")
