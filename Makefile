@@ -21,6 +21,8 @@ PORT ?= 5000
 WORKERS ?= 2
 VERSION ?=
 WHY ?=
+A ?=
+B ?=
 
 SHELL := /bin/sh
 VENV := .venv
@@ -50,7 +52,7 @@ LOCK := uv pip compile --no-config --universal --python-version 3.11 --generate-
 DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline step resolve smoke check-step history promote rollback ui images pin-base rehearse compile submit schedule \
+.PHONY: help setup pipeline step resolve smoke check-step history promote rollback compare ui images pin-base rehearse compile submit schedule \
 	unschedule runs adopt replay push pull doctor test test-slow lint format lock clean
 
 help: ## list these targets
@@ -97,6 +99,9 @@ promote: $(READY) ## make a version champion by your own decision: VERSION=3 [WH
 
 rollback: $(READY) ## make the version champion that was it before: [WHY="…"]
 	@$(REGISTRY) rollback $(OF) --why='$(call QUOTED,$(WHY))'
+
+compare: $(READY) ## two versions side by side, on today's test rows where they are here: A=2 B=3
+	@$(REGISTRY) compare $(OF) -- '$(A)' '$(B)'
 
 ui: $(READY) ## MLflow's pages over mlflow.db, at http://127.0.0.1:5000 (PORT=)
 	@$(PY) -m retrainer ui --port $(PORT)

@@ -1,6 +1,7 @@
 """Small commands of the library, behind the Makefile's targets of the same names.
 
 python -m retrainer doctor | check-step [DIR] | ui | history | promote VERSION | rollback
+                    | compare A B
 """
 
 from __future__ import annotations
@@ -75,6 +76,14 @@ def rollback(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def compare(arguments: argparse.Namespace) -> int:
+    """Two versions side by side, on today's test rows where they are there."""
+    from retrainer.registry import commands
+
+    commands.compare(arguments.recipe, arguments.first, arguments.second)
+    return 0
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "doctor": doctor,
     "check-step": check_step,
@@ -82,6 +91,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "history": history,
     "promote": promote,
     "rollback": rollback,
+    "compare": compare,
 }
 
 
@@ -95,6 +105,8 @@ def parser() -> argparse.ArgumentParser:
     commands.choices["check-step"].add_argument("directory", nargs="?", type=Path)
     commands.choices["ui"].add_argument("--port", type=int, default=5000)
     commands.choices["promote"].add_argument("version")
+    commands.choices["compare"].add_argument("first", metavar="A")
+    commands.choices["compare"].add_argument("second", metavar="B")
     for name in ("promote", "rollback"):
         commands.choices[name].add_argument("--why", default="", help="kept in the history")
     return top

@@ -63,6 +63,7 @@ def untrained_model(
         sections={name: section.plain() for name, section in sections.items()},
         dataset_sha256=data.content_sha256,
         history=HISTORY,
+        dataset=dataset,
     )
     return path
 

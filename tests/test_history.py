@@ -267,8 +267,9 @@ def test_a_server_remembers_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert lookup.state(NAME) == {"champion": "2", "challenger": None}
         first = lookup.by_version(NAME, "1")
         assert first is not None
-        kept = tmp_path / "server/files" / first.source.removeprefix("mlflow-artifacts:/")
-        flip(kept / "artifacts/model/model.safetensors")
+        model_id = first.source.removeprefix("models:/")
+        (weights,) = (tmp_path / "server/files").rglob(f"{model_id}/**/model.safetensors")
+        flip(weights)
         with pytest.raises(UserError, match="was altered"):
             rollback(NAME, "")
         assert lookup.state(NAME)["champion"] == "2"

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from retrainer.errors import UserError
+from retrainer.registry.columns import aligned
 from retrainer.registry.history import DONE, PREFIX, Move, moves
 from retrainer.resolve import settle
 from retrainer.services import lookup
 from retrainer.services.lookup import CHALLENGER, CHAMPION
-from retrainer.settings import Registry
+from retrainer.settings import Compute, Evaluation, Registry
 
 _WHY_CHARACTERS = 60
 
@@ -42,11 +43,7 @@ def _table(entries: Sequence[Move]) -> list[str]:
     if not entries:
         return []
     head = ("when (UTC)", "how", "from", "to", "verdict", "who", "why")
-    rows = [head, *(_row(move) for move in entries)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    return aligned([head, *(_row(move) for move in entries)])
 
 
 def _row(move: Move) -> tuple[str, ...]:
@@ -66,6 +63,23 @@ def rollback(recipe: str, why: str) -> None:
     from retrainer.registry.promote import rollback
 
     print(rollback(registered_name(recipe), why))
+
+
+def compare(recipe: str, first: str, second: str, root: Path = Path()) -> None:
+    """On the test rows of `runs/<recipe>/dataset`, where they are."""
+    from retrainer.registry.compare_versions import compare_versions
+    from retrainer.training.compute import for_scoring, prepare
+
+    numbers = _number(first, "A"), _number(second, "B")
+    stem, sections = settle(recipe or None, [], root)
+    registry, evaluation, compute = (sections[name] for name in ("registry", "evaluation", "compute"))
+    assert isinstance(registry, Registry)
+    assert isinstance(evaluation, Evaluation)
+    assert isinstance(compute, Compute)
+    device = str(prepare(for_scoring(compute)))
+    dataset = root / "runs" / stem / "dataset"
+    for line in compare_versions(registry.name, numbers, dataset, evaluation, device):
+        print(line)
 
 
 def _number(given: str, variable: str) -> str:

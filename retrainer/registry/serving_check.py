@@ -1,15 +1,16 @@
-"""The proof that a registered version serves: a fresh process loads it and answers as evaluate did."""
+"""The proof that a registered version serves: MLflow's scoring server answers for it as evaluate did."""
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from retrainer.errors import UserError
 from retrainer.registry.bundle import raw_frame
@@ -70,13 +71,19 @@ def _undecided(label: str, probabilities: Mapping[str, float]) -> bool:
 def ask(uri: str, sample: pa.Table) -> dict[str, Any]:
     """What `ask_served.py` finds in an isolated process. Raises UserError when it finds nothing."""
     with tempfile.TemporaryDirectory() as scratch:
-        inputs, answers, empty = (
-            Path(scratch) / name for name in ("inputs.parquet", "answers.json", "empty")
-        )
+        request, answers, empty = (Path(scratch) / name for name in ("request.json", "answers.json", "empty"))
         empty.mkdir()
-        pq.write_table(pa.Table.from_pandas(raw_frame(sample), preserve_index=False), inputs)
+        request.write_text(json.dumps(request_of(sample)), encoding="utf-8")
         try:
-            run_isolated(_ASK, [uri, str(inputs), str(answers)], empty, _TIMEOUT_SECONDS)
+            run_isolated(_ASK, [str(os.getpid()), uri, str(request), str(answers)], empty, _TIMEOUT_SECONDS)
         except Failed as error:
-            raise UserError(f"{uri} does not serve in a process of its own: {error}") from None
+            raise UserError(f"{uri} cannot be served over HTTP: {error}; no alias was moved") from None
         return dict(json.loads(answers.read_text(encoding="utf-8")))
+
+
+def request_of(sample: pa.Table) -> dict[str, Any]:
+    """The sample's raw inputs as a client sends them to /invocations: images as base64 text."""
+    frame = raw_frame(sample)
+    if "image" in frame:
+        frame["image"] = [base64.b64encode(image).decode() for image in frame["image"]]
+    return {"dataframe_split": {"columns": list(frame.columns), "data": frame.to_numpy().tolist()}}

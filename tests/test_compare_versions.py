@@ -1,0 +1,146 @@
+"""`make compare`: two registered versions on the same rows, or what was stored of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retrainer.__main__ import main
+from retrainer.evaluation.rivals import ask
+from retrainer.formats.dataset import Dataset
+from retrainer.formats.files import MANIFEST, hash_files
+from retrainer.formats.row_keys import write_row_keys
+from retrainer.predict import Predictor
+from retrainer.registry.columns import aligned
+from tests.champions import PARAMS, Project, files_of, in_a_copy, own_environment
+from tests.registered import image_dataset
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow.*"),
+    pytest.mark.filterwarnings("ignore::UserWarning:mlflow.*"),
+]
+Capture = pytest.CaptureFixture[str]
+TEST_ROWS = 12
+
+
+def with_keys(dataset: Path, train: range) -> Path:
+    """Says that the test rows 0..11 are `test`, and these `train`."""
+    rows = {"train": train, "test": range(TEST_ROWS)}
+    write_row_keys(dataset, {split: [n.to_bytes(8, "big") for n in some] for split, some in rows.items()})
+    manifest = json.loads((dataset / MANIFEST).read_text())
+    (dataset / MANIFEST).write_text(json.dumps(manifest | {"files": hash_files(dataset)}))
+    return dataset
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Version 1 learned from four of today's test rows, version 2 from none."""
+    folder = tmp_path_factory.mktemp("base")
+    with pytest.MonkeyPatch.context() as patch:
+        own_environment(patch, folder)
+        (folder / "params.yaml").write_text(PARAMS + "compute: {device: cpu}\n")
+        old = Project(folder, with_keys(image_dataset(folder / "old"), range(4)))
+        old.register(0, "champion")
+        made = Project(folder, with_keys(image_dataset(folder / "runs/net/dataset"), range(100, 112)))
+        made.register(1, "champion")
+        return made
+
+
+@pytest.fixture
+def project(base: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    in_a_copy(base, tmp_path, monkeypatch)
+    return Project(tmp_path, tmp_path / "runs/net/dataset")
+
+
+def correct(project: Project, seed: int) -> np.ndarray:
+    test = Dataset(project.dataset).split("test")
+    return ask(Predictor.load(project.folder / f"model-{seed}"), test).correct
+
+
+def test_two_versions_on_the_same_rows(project: Project, capsys: Capture) -> None:
+    a, b = correct(project, 0), correct(project, 1)
+    assert main(["compare", "1", "2"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("12 test rows of runs/net/dataset\n")
+    assert re.search(rf"^accuracy +{a.mean():.4f} \(0\.\d+–0\.\d+\)  {b.mean():.4f} \(", out, re.M)
+    assert re.search(r"^rows it was trained on  4 +0$", out, re.M)
+    better, worse = int((a & ~b).sum()), int((b & ~a).sum())
+    assert better
+    assert worse
+    assert f"all rows: only version 1 was right on {better}, only version 2 on {worse}\n" in out
+    better, worse = int((a & ~b)[4:].sum()), int((b & ~a)[4:].sum())
+    fair = "the 8 rows that neither was trained on"
+    assert f"{fair}: only version 1 was right on {better}, only version 2 on {worse}\n" in out
+    assert re.search(r"^recall of class  rows  version 1  version 2\n[abc]  +4  ", out, re.M)
+    for tag in ("verdict", "model_sha256", "dataset_sha256", "settings_sha256", "evaluation_run_id"):
+        assert re.search(rf"^{tag} +\S+ +\S+$", out, re.M), tag
+    assert "stored figures" not in out
+    assert main(["compare", "2", "1"]) == 0
+    back = capsys.readouterr().out
+    assert f"{fair}: only version 2 was right on {worse}, only version 1 on {better}\n" in back
+
+
+def test_without_rows_the_stored_figures_and_why(project: Project, capsys: Capture) -> None:
+    shutil.rmtree(project.dataset)
+    assert main(["compare", "1", "2"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("stored figures only, each of its own test rows: runs/net/dataset is not there (")
+    assert re.search(r"^gate\.accuracy +0\.\d+ +0\.\d+$", out, re.M)
+    assert re.search(r"^settings_sha256 ", out, re.M)
+
+
+def test_rows_that_a_version_cannot_read(project: Project, capsys: Capture) -> None:
+    import pyarrow as pa
+
+    from retrainer.formats.dataset import write_dataset
+
+    texts = pa.table({"text": ["x"], "labels": [["a"]], "origin": ["row 0"]})
+    shutil.rmtree(project.dataset)
+    write_dataset(project.dataset, {"train": texts, "test": texts})
+    assert main(["compare", "1", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "version 1 cannot answer these rows: the input has no column 'image'" in out.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "reason"),
+    [
+        (("1", "9"), "models:/net/9: there is no such version"),
+        (("1", "1"), "A=1 B=1: two different versions are needed"),
+        (("one", "2"), "A=one: needed is the number of a version"),
+        (("1", ""), "B=: needed is the number of a version"),
+    ],
+)
+def test_one_line_for_a_wrong_question(
+    project: Project,  # noqa: ARG001
+    capsys: Capture,
+    numbers: tuple[str, str],
+    reason: str,
+) -> None:
+    assert main(["compare", "--", *numbers]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"compare: {reason}")
+    assert told.count("\n") == 1
+
+
+def test_an_altered_version_or_dataset_is_not_compared(project: Project, capsys: Capture) -> None:
+    shard = project.dataset / "test-00000.parquet"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert main(["compare", "1", "2"]) == 2
+    assert "test-00000.parquet was altered" in capsys.readouterr().err
+    shard.write_bytes(whole)
+    (files_of("2") / "artifacts/model/history.json").write_text("[]")
+    assert main(["compare", "1", "2"]) == 2
+    told = capsys.readouterr().err
+    assert "history.json was altered" in told
+    assert told.count("\n") == 1
+
+
+def test_a_cell_cannot_steer_the_terminal() -> None:
+    assert aligned([("a\x1b[2J", "b"), ("longer", "\nc")]) == ["a [2J   b", "longer  c"]
