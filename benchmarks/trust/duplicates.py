@@ -102,15 +102,19 @@ def against_list(pairs: set[Pair], listed: dict[Pair, int], train: int) -> dict[
     """Only pairs between training and test rows can be on the list."""
     across = {pair for pair in pairs if pair[0] < train <= pair[1]}
     hit = across & listed.keys()
+    tests = {other for _, other in across}
+    listed_tests = {other for _, other in listed}
     near = [pair for pair, judgement in listed.items() if judgement < 2]
     return {
         "pairs": len(pairs),
         "between train and test": len(across),
-        "test images with one": len({other for _, other in across}),
+        "test images with one": len(tests),
         "listed": len(hit),
         "recall of the list": len(hit) / len(listed),
+        "recall of its test images": len(tests & listed_tests) / len(listed_tests),
         "recall of its near-duplicates": sum(pair in hit for pair in near) / len(near),
         "precision by the list": len(hit) / max(1, len(across)),
+        "test images not listed": len(tests - listed_tests),
     }
 
 
