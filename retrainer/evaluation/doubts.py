@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from retrainer.evaluation.answers import Answers
 from retrainer.evaluation.embedding_duplicates import likest
@@ -19,8 +20,6 @@ from retrainer.pages.pairs import side
 from retrainer.settings import Checks
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from retrainer.predict import Predictor
 
 LABELS, LEAKS = "label_errors", "embedding_duplicates"
@@ -80,8 +79,10 @@ def _leaks(
 ) -> list[tuple[str, str, float]]:
     chosen, among = train, f"{len(train):,} training rows"
     if len(train) > MOST_TRAINING_ROWS:
-        places = np.linspace(0, len(train) - 1, MOST_TRAINING_ROWS).astype(np.int64)
-        chosen, among = train.take(places), f"{MOST_TRAINING_ROWS:,} of {len(train):,} training rows"
+        places = np.linspace(0, len(train) - 1, MOST_TRAINING_ROWS).astype(np.int64).tolist()
+        # Slices copy nothing, and the bytes of many images do not fit into one array of Arrow's.
+        chosen = pa.concat_tables([train.slice(row, 1) for row in places])
+        among = f"{MOST_TRAINING_ROWS:,} of {len(train):,} training rows"
     near = likest(predictor.features(test), predictor.features(chosen))
     columns = predictor.task.columns
     note = f"of {len(test):,} test rows are to the model twins of one of {among} (by its features)"

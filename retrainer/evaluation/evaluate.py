@@ -76,6 +76,7 @@ def evaluate_model(
     told = ask(predictor, test)
     baselines, missing = fit_baselines(train, test, told.multi_label, evaluation)
     doubted = doubts(predictor, train, test, told, checks)
+    del train  # large, and not needed any more
     same = champion is not None and champion.model_sha256 == predictor.model_sha256
     rescored, answered = None, None
     if champion is not None and not same:
