@@ -23,6 +23,7 @@ VERSION ?=
 WHY ?=
 A ?=
 B ?=
+HOURS ?= 1
 
 SHELL := /bin/sh
 VENV := .venv
@@ -52,7 +53,7 @@ LOCK := uv pip compile --no-config --universal --python-version 3.11 --generate-
 DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline step resolve smoke check-step history promote rollback compare ui images pin-base rehearse compile submit schedule \
+.PHONY: help setup pipeline step resolve smoke check-step history promote rollback compare reap ui images pin-base rehearse compile submit schedule \
 	unschedule runs adopt replay push pull doctor test test-slow lint format lock clean
 
 help: ## list these targets
@@ -102,6 +103,9 @@ rollback: $(READY) ## make the version champion that was it before: [WHY="…"]
 
 compare: $(READY) ## two versions side by side, on today's test rows where they are here: A=2 B=3
 	@$(REGISTRY) compare $(OF) -- '$(A)' '$(B)'
+
+reap: $(READY) ## end what killed processes and pods left in MLflow: gone here, or elsewhere silent for HOURS=1
+	@$(REGISTRY) reap $(OF) --hours='$(HOURS)'
 
 ui: $(READY) ## MLflow's pages over mlflow.db, at http://127.0.0.1:5000 (PORT=)
 	@$(PY) -m retrainer ui --port $(PORT)

@@ -1,7 +1,7 @@
 """Small commands of the library, behind the Makefile's targets of the same names.
 
 python -m retrainer doctor | check-step [DIR] | ui | history | promote VERSION | rollback
-                    | compare A B
+                    | compare A B | reap
 """
 
 from __future__ import annotations
@@ -84,6 +84,14 @@ def compare(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def reap(arguments: argparse.Namespace) -> int:
+    """Ends what killed processes left in MLflow, and nothing that is in use."""
+    from retrainer.registry import commands
+
+    commands.reap(arguments.recipe, arguments.hours)
+    return 0
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "doctor": doctor,
     "check-step": check_step,
@@ -92,6 +100,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "promote": promote,
     "rollback": rollback,
     "compare": compare,
+    "reap": reap,
 }
 
 
@@ -107,6 +116,7 @@ def parser() -> argparse.ArgumentParser:
     commands.choices["promote"].add_argument("version")
     commands.choices["compare"].add_argument("first", metavar="A")
     commands.choices["compare"].add_argument("second", metavar="B")
+    commands.choices["reap"].add_argument("--hours", default="1", help="of silence, for what others left")
     for name in ("promote", "rollback"):
         commands.choices[name].add_argument("--why", default="", help="kept in the history")
     return top

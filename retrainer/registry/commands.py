@@ -82,6 +82,19 @@ def compare(recipe: str, first: str, second: str, root: Path = Path()) -> None:
         print(line)
 
 
+def reap(recipe: str, hours: str) -> None:
+    from retrainer.registry.reap import LEAST_HOURS, reap
+
+    try:
+        silent = float(hours)
+    except ValueError:
+        silent = 0.0
+    if not silent >= LEAST_HOURS:
+        raise UserError(f"HOURS={hours}: needed is a number of hours, {LEAST_HOURS} or more")
+    for line in reap(registered_name(recipe), silent) or ["nothing was left behind"]:
+        print(line)
+
+
 def _number(given: str, variable: str) -> str:
     """A version's number. Raises UserError that names the variable of make."""
     if not (given.isascii() and given.isdigit()):

@@ -21,6 +21,7 @@ from retrainer.formats.report import SAMPLE, read_report
 from retrainer.registry import signing
 from retrainer.registry.history import move_champion, moves, new_move, removed_by_person, settle
 from retrainer.registry.lock import registry_lock
+from retrainer.registry.reap import reap_left
 from retrainer.registry.told import describe, judgement_tags
 from retrainer.registry.versions import Source, verified_version
 from retrainer.services import keys, lineage, lookup, tracking
@@ -54,6 +55,8 @@ def register_model(model: Path, report: Path, out: Path, registry: Registry) -> 
     sample = pq.read_table(report / SAMPLE)
     mlflow = client()
     with explained(), registry_lock(registry.name):
+        for line in reap_left(mlflow, registry.name):
+            print(f"register: left by a killed process: {line}", file=sys.stderr)
         evaluation = tracking.log_evaluation(report, model)
         training = tracking.train_run(mlflow, model)
         tags = _tags(model, about, gate) | {"train_run_id": training, "evaluation_run_id": evaluation}

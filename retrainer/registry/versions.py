@@ -18,6 +18,7 @@ from retrainer.registry.unaltered import BUNDLE_SHA256, SIGNED, bundle_digest
 from retrainer.services import lookup
 from retrainer.services.connection import experiment_id
 from retrainer.services.readers import MODEL_SHA256, VERIFICATION, RegisteredVersion
+from retrainer.services.runs import PROCESS, this_process
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -95,7 +96,7 @@ def _new_version(mlflow: MlflowClient, name: str, source: Source) -> RegisteredV
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     run_id = source.tags["train_run_id"]
-    sha = {MODEL_SHA256: source.tags[MODEL_SHA256]}
+    sha = {MODEL_SHA256: source.tags[MODEL_SHA256], PROCESS: this_process()}
     logged = mlflow.create_logged_model(
         experiment_id(mlflow), name=name, source_run_id=run_id, tags=sha, model_type="classifier"
     )

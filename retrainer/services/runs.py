@@ -6,7 +6,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from retrainer.formats.files import digest_of
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 STEP = "retrainer.step"
 PROCESS = "retrainer.process"
+FOREVER = float("inf")
 DATASET_SHA256 = "dataset_sha256"
 SETTINGS_SHA256 = "settings_sha256"
 
@@ -119,6 +120,10 @@ def this_process() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
 
 
+def is_here(process: str) -> bool:
+    return process.rsplit(":", 2)[0] == socket.gethostname()
+
+
 def is_gone(process: str) -> bool:
     """Whether a process of this host has ended; False for another host's, of which nothing is known.
 
@@ -127,8 +132,8 @@ def is_gone(process: str) -> bool:
     import psutil
 
     try:
-        host, pid, began = process.rsplit(":", 2)
-        if host != socket.gethostname():
+        _, pid, began = process.rsplit(":", 2)
+        if not is_here(process):
             return False
         # The system's clock was set, perhaps, since the process told when it began.
         return abs(psutil.Process(int(pid)).create_time() - float(began)) > _CLOCK_SECONDS
@@ -138,9 +143,41 @@ def is_gone(process: str) -> bool:
         return False
 
 
-def close_orphans(mlflow: MlflowClient, experiment: str) -> None:
-    """Marks as killed what a killed process of this host left running."""
+def close_orphans(mlflow: MlflowClient, experiment: str, silent_hours: float = FOREVER) -> list[Run]:
+    """Marks as killed what a killed process left running; returns those runs.
+
+    Another host's process counts as killed when it wrote nothing for so many hours: no metric (those of the
+    machine come every few seconds), or, where it has none, since the run began.
+    """
     query = f"attributes.status = 'RUNNING' AND tags.`{PROCESS}` LIKE '%:%:%'"
-    for run in mlflow.search_runs([experiment], query):
-        if is_gone(run.data.tags[PROCESS]):
-            mlflow.set_terminated(run.info.run_id, "KILLED")
+    running = every(lambda token: mlflow.search_runs([experiment], query, page_token=token))
+    closed = [run for run in running if _is_orphan(mlflow, run, silent_hours)]
+    for run in closed:
+        mlflow.set_terminated(run.info.run_id, "KILLED")
+    return closed
+
+
+def _is_orphan(mlflow: MlflowClient, run: Run, silent_hours: float) -> bool:
+    process = run.data.tags[PROCESS]
+    if is_here(process):
+        return is_gone(process)
+    if hours_since(run.info.start_time) <= silent_hours:
+        return False
+    written = (
+        metric for key in run.data.metrics for metric in mlflow.get_metric_history(run.info.run_id, key)
+    )
+    return not any(hours_since(metric.timestamp) <= silent_hours for metric in written)
+
+
+def hours_since(milliseconds: int) -> float:
+    return (now() - milliseconds) / 3_600_000
+
+
+def every(search: Callable[[str | None], Any]) -> list[Any]:
+    """All that a search of MLflow's finds; `search` gets the token of a page."""
+    page = search(None)
+    found = list(page)
+    while page.token:
+        page = search(page.token)
+        found += page
+    return found
