@@ -13,10 +13,11 @@ import pytest
 from retrainer.__main__ import main
 from retrainer.registry import history
 from retrainer.registry.history import NOT_DONE, moves, new_move
+from retrainer.registry.register import register_model
 from retrainer.services import lookup, runs
 from retrainer.services.connection import client, experiment_id
 from retrainer.services.readers import MODEL_SHA256, VERIFICATION
-from tests.champions import NAME, Project, fill, in_a_copy, own_environment
+from tests.champions import NAME, NET, Project, fill, in_a_copy, own_environment
 from tests.conftest import ROOT
 from tests.mlflow_server import running_server
 
@@ -131,6 +132,12 @@ def test_the_next_registration_ends_what_a_killed_one_left(project: Project, cap
     assert lookup.state(NAME) == {"champion": "2", "challenger": made["version"]}
 
 
+def test_the_same_model_registered_again_goes_on_with_what_there_is(project: Project) -> None:
+    killed_registration(project, 8, "check_serving")
+    model, report = project.folder / "model-8", project.folder / "model-8-report"
+    assert register_model(model, report, project.folder / "again", NET)["version"] == "4"
+
+
 def test_what_others_left_goes_by_its_age_and_an_alias_protects(
     project: Project,  # noqa: ARG001
     monkeypatch: pytest.MonkeyPatch,
@@ -141,9 +148,10 @@ def test_what_others_left_goes_by_its_age_and_an_alias_protects(
     tags = {MODEL_SHA256: "a" * 64, runs.PROCESS: FAR}
     model = mlflow.create_logged_model(experiment_id(mlflow), name=NAME, tags=tags)
     strange = mlflow.create_logged_model(experiment_id(mlflow), name=NAME)
+    taken = mlflow.create_logged_model(experiment_id(mlflow), name=NAME, tags=tags)
     for more in ({}, {VERIFICATION: "failed"}, {}):
         mlflow.create_model_version(NAME, "runs:/abc/model", tags={MODEL_SHA256: "a" * 64} | more)
-    mlflow.create_model_version(NAME, "runs:/abc/model")
+    mlflow.create_model_version(NAME, taken.model_uri)
     mlflow.set_registered_model_alias(NAME, "shadow", "6")
     assert main(["reap"]) == 0
     assert capsys.readouterr().out == "nothing was left behind\n"
@@ -158,7 +166,7 @@ def test_what_others_left_goes_by_its_age_and_an_alias_protects(
         *(True, True, True, False, False),
         *(True, True),
     ]
-    assert logged().keys() == {*kept, strange.model_id}
+    assert logged().keys() == {*kept, strange.model_id, taken.model_id}
     assert lookup.state(NAME) == STATE
 
 

@@ -43,14 +43,17 @@ def reap(name: str, hours: float) -> list[str]:
         return [*settled, *reap_left(mlflow, name, hours)]
 
 
-def reap_left(mlflow: MlflowClient, name: str, hours: float = runs.FOREVER) -> list[str]:
-    """All but the moves; by default what dead processes of this host left. Must run under the name's lock."""
+def reap_left(mlflow: MlflowClient, name: str, hours: float = runs.FOREVER, spared: str = "") -> list[str]:
+    """All but the moves; by default what dead processes of this host left. Must run under the name's lock.
+
+    `spared`: the digest of a model that somebody is about to register, who goes on with what there is of it.
+    """
     experiment = experiment_id(mlflow)
     closed = runs.close_orphans(mlflow, experiment, hours)
     query = f"name = '{name}' AND tags.{MODEL_SHA256} != ''"
     logged = runs.every(lambda token: mlflow.search_logged_models([experiment], query, page_token=token))
     versions = runs.every(lambda token: mlflow.search_model_versions(f"name = '{name}'", page_token=token))
-    left = _Left(mlflow, name, {model.model_uri: model for model in logged}, hours)
+    left = _Left(mlflow, name, {model.model_uri: model for model in logged}, hours, spared)
     removed = [version for version in versions if left.remove_version(version)]
     kept = {version.source for version in versions if version not in removed}
     gone = [model for model in logged if left.remove_model(model, kept)]
@@ -69,6 +72,7 @@ class _Left:
     name: str
     logged: Mapping[str, LoggedModel]
     hours: float
+    spared: str
 
     def remove_version(self, version: ModelVersion) -> bool:
         """Deletes the version, when it is ours, unproven, without an alias and nobody works on it."""
@@ -89,6 +93,8 @@ class _Left:
 
     def _abandoned(self, thing: Any, uri: str, with_process: bool) -> bool:
         """`with_process`: it has no more use once the process that made it is gone."""
+        if thing.tags[MODEL_SHA256] == self.spared:
+            return False
         made_by = self.logged[uri].tags.get(runs.PROCESS) if uri in self.logged else None
         if made_by and runs.is_here(made_by) and with_process:
             return runs.is_gone(made_by)

@@ -55,7 +55,7 @@ def register_model(model: Path, report: Path, out: Path, registry: Registry) -> 
     sample = pq.read_table(report / SAMPLE)
     mlflow = client()
     with explained(), registry_lock(registry.name):
-        for line in reap_left(mlflow, registry.name):
+        for line in reap_left(mlflow, registry.name, spared=about["model_sha256"]):
             print(f"register: left by a killed process: {line}", file=sys.stderr)
         evaluation = tracking.log_evaluation(report, model)
         training = tracking.train_run(mlflow, model)
