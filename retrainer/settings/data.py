@@ -71,7 +71,7 @@ class Checks(Section):
         0.8, gt=0.5, le=1, description="near duplicates: least Jaccard similarity of the texts' shingles"
     )
     image_distance: int = Field(
-        4, ge=0, le=12, description="near duplicates: most differing bits of the images' 64-bit hashes"
+        8, ge=0, le=12, description="near duplicates: most differing bits of the images' 64-bit hashes"
     )
     conflicting_labels: Level = Field("warn", description="equal content with other labels; none stays")
     test_overlap: Level = Field("warn", description="training rows that your own test set has too; left out")
