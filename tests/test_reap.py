@@ -171,7 +171,7 @@ def test_what_others_left_goes_by_its_age_and_an_alias_protects(
 
 
 def test_a_move_that_a_crash_left_is_settled(project: Project, capsys: Capture) -> None:  # noqa: ARG001
-    move = new_move("promote", "2", "1", "", "champion")
+    move = new_move(NAME, "promote", "2", "1", "", "champion")
     history._write(client(), NAME, move)
     assert main(["reap"]) == 0
     assert capsys.readouterr().out == f"the move of the champion to version 1 by {move.who}: not done\n"

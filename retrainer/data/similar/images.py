@@ -34,6 +34,9 @@ LEAST_CORRELATION = 0.9
 _BITS = 64
 # Pairs given of one image, at least; of more that are alike, only such pairs as link what is not linked yet.
 _GIVEN = 32
+# An image meets so many that follow it in a bucket: all of them, unless thousands share one, as the frames
+# of a film do. Without a bound their number would count squared.
+_NEIGHBOURS = 1024
 _IMAGES_PER_JOB = 64
 _BLOCK = 1024
 _TRANSPARENT = (255, 255, 255)
@@ -164,14 +167,14 @@ def _roots(parent: np.ndarray, nodes: np.ndarray) -> np.ndarray:
 
 
 def _near(hashes: np.ndarray, most_bits: int) -> Iterator[np.ndarray]:
-    """Blocks of int64 [P, 2], first < second, each once: all pairs that differ in at most `most_bits`.
+    """Blocks of int64 [P, 2], first < second, each once: pairs that differ in at most `most_bits`.
 
     Of most_bits + 1 bands of the bits, one is equal in both of such a pair (Manku et al., 2007).
     """
     bands = [sum(1 << bit for bit in range(band, _BITS, most_bits + 1)) for band in range(most_bits + 1)]
     masks = np.array(bands, np.uint64)
     for at, mask in enumerate(masks):
-        for pairs in pairs_of_buckets(hashes & mask, len(hashes)):
+        for pairs in pairs_of_buckets(hashes & mask, _NEIGHBOURS):
             differing = hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]
             near = np.bitwise_count(differing) <= most_bits
             pairs, differing = pairs[near], differing[near]
