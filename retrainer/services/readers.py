@@ -117,10 +117,8 @@ class SqliteReader:
         """The answer of the file; empty while nothing was ever registered in it."""
         if not self.path.is_file():
             return []
-        address = f"file:{quote(str(self.path.absolute()))}?mode=ro"
         try:
-            with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS)) as database:
-                return question(database)
+            return self._answer(question, "ro")
         except sqlite3.Error as error:
             if "no such table" in str(error):
                 return []
@@ -128,6 +126,18 @@ class SqliteReader:
                 f"{self.path}: MLflow's database cannot be read ({error}); move it away to start afresh, or"
                 f" run `mlflow db upgrade sqlite:///{self.path}` when an older MLflow wrote it"
             ) from None
+
+    def _answer(self, question: Callable[[sqlite3.Connection], list[Any]], mode: str) -> list[Any]:
+        address = f"file:{quote(str(self.path.absolute()))}?mode={mode}"
+        try:
+            with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_SECONDS)) as database:
+                return question(database)
+        except sqlite3.OperationalError as error:
+            # A writer was killed in the middle of a commit: its journal must be rolled back before anyone can
+            # read, and SQLite does that only in a connection that may write.
+            if mode == "ro" and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY:
+                return self._answer(question, "rw")
+            raise
 
 
 def _workspace() -> str:
