@@ -13,8 +13,10 @@ from PIL import Image, ImageOps
 from retrainer.errors import UserError
 from retrainer.formats.dataset import IMAGE_FORMATS
 
-# Threads only pay where decoding does (it frees the interpreter's lock); small images are quicker without.
+# Threads only pay where decoding and scaling do (they free the interpreter's lock); small images are quicker
+# without.
 _BYTES_WORTH_A_THREAD = 16_384
+_PIXELS_WORTH_A_THREAD = 128 * 128
 _TRANSPARENT = (255, 255, 255)
 
 
@@ -31,7 +33,7 @@ def decode_images(
         pixels[row] = decode_image(encoded[row], size, channels, names[row])
 
     heavy = sum(len(data or b"") for data in encoded) > _BYTES_WORTH_A_THREAD * max(1, len(encoded))
-    if heavy:
+    if heavy or size[0] * size[1] > _PIXELS_WORTH_A_THREAD:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(fill, range(len(encoded))))
     else:

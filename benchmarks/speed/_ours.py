@@ -1,0 +1,44 @@
+"""The engine as a user gets it: from the dataset directory to the model directory."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.speed._rows import Sections, count
+from benchmarks.speed.race import Figures, since_start
+
+
+def train(work: Path, sections: Sections, target: float | None = None) -> Figures:
+    """Everything counts: reading, decoding, training, validation, calibration, writing the model.
+
+    With a `target` the run goes on to its end, and the moment of the first epoch that reached it is told.
+    """
+    # Third-party imports are not the engine's work; `to_target` has them in.
+    import retrainer.training.loop
+    import torchvision  # noqa: F401
+    from retrainer.training.compute import resolve_compute
+    from retrainer.training.train import Settings, train_model
+
+    task, backbone, training, compute = Settings.parse(sections)
+    scratch = training.strategy == "scratch"
+    reached: list[float] = []
+
+    def on_epoch(number: int, figures: dict[str, float]) -> None:  # noqa: ARG001
+        if target is not None and figures["validation_accuracy"] >= target:
+            reached.append(since_start())
+
+    began = time.perf_counter()
+    with TemporaryDirectory() as into:
+        settled = task, backbone, training, resolve_compute(compute)
+        start = None if scratch else work / "initial.safetensors"
+        made = train_model(work / "dataset", Path(into) / "model", *settled, start, on_epoch, progress=False)
+    figures = Figures(
+        samples=count(work, "train") * training.epochs,
+        seconds=time.perf_counter() - began,
+        accuracy=made["validation_accuracy"],
+    )
+    if target is not None:
+        figures["to_target"] = reached[0] if reached else None
+    return figures
