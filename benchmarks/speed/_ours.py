@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.speed._rows import Sections, count
-from benchmarks.speed.race import Figures, since_start
+from benchmarks.speed.race import Figures, begin, since_start
 
 
 def train(work: Path, sections: Sections, target: float | None = None) -> Figures:
@@ -29,7 +29,7 @@ def train(work: Path, sections: Sections, target: float | None = None) -> Figure
         if target is not None and figures["validation_accuracy"] >= target:
             reached.append(since_start())
 
-    began = time.perf_counter()
+    began = begin()
     with TemporaryDirectory() as into:
         settled = task, backbone, training, resolve_compute(compute)
         start = None if scratch else work / "initial.safetensors"

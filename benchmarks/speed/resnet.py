@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.speed import _ours, _peers
 from benchmarks.speed._rows import Sections, draw_weights, make_rows, unpack_cifar
-from benchmarks.speed.race import Contender, Figures, Job
+from benchmarks.speed.race import Contender, Figures, Job, begin
 
 SIDE, BATCH, RATE, CLASSES = 224, 32, 1e-3, 10
 _FILE_SIDE = 256
@@ -54,7 +54,7 @@ def plain(work: Path, epochs: int, head_alone: bool, side: int = SIDE) -> Figure
     import torch
     from torchvision import transforms
 
-    began = time.perf_counter()
+    began = begin()
     network = _resnet18(work)
     if head_alone:
         network.requires_grad_(False)
@@ -71,7 +71,7 @@ def cached(work: Path, epochs: int = 10, side: int = SIDE, workers: int = 2) -> 
     import torch
     from sklearn.linear_model import LogisticRegression
 
-    began = time.perf_counter()
+    began = begin()
     network = _resnet18(work).eval().to(memory_format=torch.channels_last)
     network.fc = torch.nn.Identity()
 
@@ -100,7 +100,7 @@ def tuned_timm(work: Path, epochs: int = 3, side: int = SIDE, workers: int = 2) 
     import torch
     from timm.optim import create_optimizer_v2
 
-    began = time.perf_counter()
+    began = begin()
     network = _peers.with_weights(timm.create_model("resnet18", num_classes=CLASSES), work)
     network = network.to(memory_format=torch.channels_last)
     optimiser = create_optimizer_v2(network, opt="adamw", lr=RATE, weight_decay=0.01, fused=True)

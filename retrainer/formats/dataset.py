@@ -169,4 +169,4 @@ class Dataset:
         if not shards:
             raise UserError(f"{self.path} has no split '{name}'; it has {', '.join(self.manifest['rows'])}")
         wanted = None if columns is None else [c for c in columns if c in self.manifest["columns"]]
-        return pa.concat_tables([pq.read_table(shard, columns=wanted) for shard in shards])
+        return pa.concat_tables([pq.ParquetFile(shard).read(wanted) for shard in shards])
