@@ -63,10 +63,11 @@ def for_scoring(compute: Compute) -> Compute:
     return here.model_copy(update=smaller)
 
 
-def prepare(compute: Compute, rank: int = 0) -> torch.device:
-    """Sets PyTorch's threads and deterministic kernels for this process, the `rank`-th; returns its device.
+def prepare(compute: Compute, rank: int = 0, processes: int = 1) -> torch.device:
+    """Sets PyTorch's threads and deterministic kernels for this process; returns its device.
 
-    Takes resolved settings. Raises UserError when PyTorch cannot use the device that the driver shows.
+    It is the `rank`-th of so many `processes` on this machine. Takes resolved settings. Raises UserError when
+    PyTorch cannot use the device that the driver shows.
     """
     import torch
 
@@ -82,12 +83,12 @@ def prepare(compute: Compute, rank: int = 0) -> torch.device:
             f"compute.device: the driver shows a GPU, but this PyTorch ({torch.__version__}) cannot use it; "
             "install the CUDA build or a newer driver, or set compute.device: cpu"
         )
-    if compute.processes > torch.cuda.device_count():
+    if processes > torch.cuda.device_count():
         raise UserError(
-            f"compute.processes: {compute.processes} need a GPU each, and there are"
+            f"compute.processes: {processes} of them on this machine need a GPU each, and there are"
             f" {torch.cuda.device_count()}; set fewer"
         )
-    if compute.processes > 1:
+    if processes > 1:
         torch.cuda.set_device(rank)
     # cuBLAS warns since it repeats itself only within one stream: all of our work is in one.
     warnings.filterwarnings("ignore", message=".*CUBLAS_WORKSPACE_CONFIG")
