@@ -24,11 +24,13 @@ from retrainer.training._torchrun import Launched
 from retrainer.training.train import Settings
 from tests.conftest import ROOT
 from tests.project import environment
+from tests.test_distributed import eventually, gone
 from tests.test_training import MLP, PLAIN, TASK, image_dataset, settings
 
 PAIR = PLAIN.model_copy(update={"processes": 2})
 ALONE = [sys.executable, "-W", "ignore"]
-TOGETHER = [*ALONE, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port"]
+TORCHRUN = [*ALONE, "-m", "torch.distributed.run"]
+TOGETHER = [*TORCHRUN, "--nproc-per-node", "2", "--master-port"]
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +142,7 @@ def test_the_same_bytes_as_with_own_processes(ragged: Path, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_two_machines(ragged: Path, tmp_path: Path) -> None:
     """Two torchruns of one process each meet at an address; the second one's paths stay empty."""
-    words = [*ALONE, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    words = [*TORCHRUN, "--nnodes", "2", "--nproc-per-node", "1"]
     words += ["--master-addr", "127.0.0.1", "--master-port", port(), "--node-rank"]
     folders = [tmp_path / "first", tmp_path / "second"]
     for folder in folders:
@@ -170,9 +172,10 @@ def members(torchrun_pid: int) -> list[psutil.Process]:
     return sorted(found, key=lambda p: int(p.environ()["RANK"]))
 
 
-def training(folder: Path, ragged: Path, **more: str) -> subprocess.Popen[str]:
+def training(folder: Path, ragged: Path, restarts: int = 0, **more: str) -> subprocess.Popen[str]:
     """Under way: a checkpoint, which the first process writes, is there."""
-    words = [*TOGETHER, port(), *command(ragged, folder / "model", epochs=100_000)]
+    words = [*TOGETHER, port(), "--max-restarts", str(restarts)]
+    words += command(ragged, folder / "model", epochs=100_000)
     kept = {"RETRAINER_CHECKPOINTS": str(folder / "kept"), "RETRAINER_CHECKPOINT_SECONDS": "0.2"} | more
     process = start(words, folder, **kept)
     end = time.monotonic() + 60
@@ -206,6 +209,19 @@ def test_a_signal_is_the_first_ones_to_answer(ragged: Path, tmp_path: Path) -> N
     assert process.returncode != 0 and time.monotonic() - began < 20
     lines = [line for line in said.splitlines() if "stopped by" in line]
     assert len(lines) == 1 and "goes on from epoch" in lines[0], said
+
+
+@pytest.mark.slow
+def test_a_restart_goes_on_from_the_checkpoint(ragged: Path, tmp_path: Path) -> None:
+    with training(tmp_path, ragged, restarts=1) as process:
+        old = members(process.pid)
+        old[1].kill()
+        assert eventually(lambda: gone(old), 60)
+        newest = max(path.name for path in (tmp_path / "kept").rglob("*.pt"))
+        assert eventually(lambda: max(p.name for p in (tmp_path / "kept").rglob("*.pt")) > newest, 60)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    assert said.count("going on from epoch") == 1, said
 
 
 @pytest.mark.slow
