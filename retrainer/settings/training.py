@@ -132,6 +132,6 @@ class Compute(Section):
         1, ge=1, description="that train together, one GPU each if any; started here or by torchrun"
     )
     compile: bool = Field(
-        False, description="torch.compile of the training step: slow to begin, and no gain on a CPU"
+        False, description="torch.compile of the training step: needs a C compiler, slow to begin, for GPUs"
     )
     packages: dict[str, str] = Field({}, description="written by resolve: versions that change numbers")

@@ -10,7 +10,6 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 _PACKAGES = ("numpy", "peft", "pillow", "timm", "tokenizers", "torch", "torchvision", "transformers")
 # Processors without these compute bfloat16 slower than float32.
 _FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
-_RECOMPILES = 8
 _CPUINFO = Path("/proc/cpuinfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -103,20 +101,6 @@ def autocast(compute: Compute) -> AbstractContextManager[Any]:
 
     wanted = compute.dtype == "bfloat16"
     return torch.autocast("cuda" if compute.device == "cuda" else "cpu", dtype=torch.bfloat16, enabled=wanted)
-
-
-def compiled(module: torch.nn.Module, compute: Compute) -> Callable[..., torch.Tensor]:
-    """The module as `torch.compile` runs it, if the settings say so.
-
-    After so many shapes or modes of a part the rest runs as it is written, so that ragged batches end.
-    """
-    if not compute.compile:
-        return module
-    import torch
-
-    torch._dynamo.config.recompile_limit = _RECOMPILES
-    run: Callable[..., torch.Tensor] = torch.compile(module)
-    return run
 
 
 def cuda_devices() -> int:
