@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from benchmarks.gpu.__main__ import apart
+from benchmarks.gpu import cifar10
+from benchmarks.gpu.__main__ import apart, run
 from benchmarks.gpu._jobs import JOBS, TINY, cost
-from benchmarks.gpu._measure import Speed, Window
+from benchmarks.gpu._measure import Sampler, Speed, Window
 from benchmarks.gpu._table import jpeg_table, resident_table, with_roof
 from tests.conftest import ROOT
 from tests.imports import modules, reach
@@ -117,6 +122,45 @@ def test_the_first_piece_of_work_is_not_measured() -> None:
     assert not window.passed(1000)
     assert window.passed(3)
     assert window.speed is not None and window.speed.samples == 3
+
+
+def test_power_is_summed_over_the_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program of that name that shows 100 W."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 100.0\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    began = time.perf_counter()
+    sampler = Sampler("GPU-0")
+    assert sampler.watts() == 100.0
+    sampler.start()
+    time.sleep(0.6)
+    assert 60 <= sampler.joules() <= 100 * (time.perf_counter() - began)
+    monkeypatch.setenv("PATH", "")
+    assert Sampler("GPU-0").watts() is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("who", cifar10.WHO)
+def test_the_target_ends_a_run_from_jpeg(
+    who: str, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    threads = torch.get_num_threads()
+    small = ["--network", "resnet18", "--size", "32", "--epochs", "30", "--batch", "8", "--target", "0.9"]
+    cifar10.main([str(pictures), "--who", who, *small])
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    told = json.loads(capsys.readouterr().out)
+    assert told["reached"] and told["accuracy"] >= 0.9 and told["epochs"] < 30
+    assert "directory" not in told["settings"]
+
+
+def test_nothing_begins_when_the_time_is_up() -> None:
+    chosen = argparse.Namespace(end=time.monotonic() + 5, seconds=0.1, seed=0, tiny=True, compile=True)
+    rows = run(TINY["bert-base"], chosen)
+    assert [row["contender"] for row in rows][-1] == "ours, compiled"
+    assert {row["failed"] for row in rows} == {"no time was left"}
 
 
 def test_what_fails_is_told() -> None:

@@ -94,11 +94,14 @@ def energy() -> Callable[[], float] | None:
         begun = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)  # millijoules
         return lambda: float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - begun) / 1000
     except Exception:  # not installed, or a driver that does not count
-        sampler = _Sampler(name)
-        return sampler.joules if sampler.watts() is not None else None
+        sampler = Sampler(name)
+        if sampler.watts() is None:
+            return None
+        sampler.start()
+        return sampler.joules
 
 
-class _Sampler(threading.Thread):
+class Sampler(threading.Thread):
     """Mean power by nvidia-smi, asked again and again, times the seconds."""
 
     def __init__(self, name: str) -> None:
@@ -106,7 +109,6 @@ class _Sampler(threading.Thread):
         self._name, self._over = name, threading.Event()
         self._seen: list[float] = []
         self._began = time.perf_counter()
-        self.start()
 
     def watts(self) -> float | None:
         words = ["nvidia-smi", "-i", self._name, "--query-gpu=power.draw", "--format=csv,noheader,nounits"]
