@@ -50,6 +50,7 @@ def champion(project: Path) -> str:
     return str(found[0][0])
 
 
+@pytest.mark.slow  # two whole trainings
 def test_what_a_clock_may_cut_short_is_never_restored(project: Path) -> None:
     budget = "training.budget_seconds=600"
     assert steps(pipeline(project, budget))["train"] == "ran"

@@ -336,6 +336,31 @@ def test_of_two_machines_that_move_at_once_one_wins(served: Server, other: str, 
     check_no_leftovers(served.database)
 
 
+def test_two_machines_that_register_a_model_at_once_make_one_version(served: Server, tmp_path: Path) -> None:
+    """Each has looked for a version and found none, and has its own ready to be made, when they meet."""
+    before = len(moves(NAME))
+    jobs = [
+        served.job(
+            *registering(served.folder, 12, number),
+            meet=tmp_path,
+            meet_before=("create_model_version", 1),
+            machine=machine,
+        )
+        for number, machine in enumerate(("one", "two"))
+    ]
+    seen = crowd(jobs, served.uri)
+    told = [job.told for job in jobs]
+    (made,) = {one["done"] for one in told if "done" in one}
+    assert made.endswith(" champion")
+    for one in told:
+        assert "done" in one or one["refused"].endswith("run the same command again")
+    assert [(move.to, move.state) for move in check_true_history()[before:] if move.state == DONE] == [
+        (made.split()[0], DONE)
+    ]
+    assert set(seen) == {"2", made.split()[0]}
+    check_no_leftovers(served.database)
+
+
 # The write before which the server dies, and who is champion then.
 DEATHS = [
     ("promote", ("set_registered_model_tag", 1)),
