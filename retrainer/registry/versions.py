@@ -76,9 +76,7 @@ def _usable_or_unverified(mlflow: MlflowClient, name: str, model_sha256: str) ->
             f"models:/{name}/{champion} is champion, and its tag '{VERIFICATION}' or its status was changed"
             " since it was proven to serve; run `make rollback` or `make promote VERSION=…`, then this again"
         )
-    whole = [v for v in found if v.usable] or [
-        v for v in found if v.status == "READY" and VERIFICATION not in v.tags
-    ]
+    whole = [v for v in found if v.usable] or [v for v in found if _unproven(v)]
     kept = whole[0] if whole else None
     for version in found:
         if version is not kept and not version.usable:
@@ -92,8 +90,13 @@ def _made_before(made: RegisteredVersion) -> RegisteredVersion | None:
     Of two the first stays. Numbers rise, and whoever was given the higher one can see the lower.
     """
     found = lookup.versions_of(made.name, made.model_sha256)
-    earlier = [v for v in found if int(v.version) < int(made.version) and v.status == "READY"]
-    return next((v for v in earlier if v.usable or VERIFICATION not in v.tags), None)
+    earlier = [v for v in found if int(v.version) < int(made.version)]
+    return next((v for v in earlier if v.usable or _unproven(v)), None)
+
+
+def _unproven(version: RegisteredVersion) -> bool:
+    """Whole, and nobody has seen it serve or fail to."""
+    return version.status == "READY" and VERIFICATION not in version.tags
 
 
 def _delete(mlflow: MlflowClient, version: RegisteredVersion) -> None:
