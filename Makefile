@@ -149,7 +149,7 @@ pull: $(READY) ## data and models of every recipe from DVC's remote
 doctor: $(READY) ## check Python, disk, GPU, MLflow, DVC, with a cure for each
 	@$(PY) -m retrainer doctor
 
-test: $(READY) ## the test suite: no network, no GPU, under 6 minutes on 2 cores
+test: $(READY) ## the test suite: no network, no GPU, about 6 minutes on 2 cores
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal -m 'not slow'
 
 test-slow: $(READY) ## what takes minutes: kills at every step, the recipes' figures
