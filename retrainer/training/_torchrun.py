@@ -32,8 +32,11 @@ from retrainer.training._worker import brief, take_part
 from retrainer.training.train import Settings
 
 _LOOK_SECONDS = 0.5
-# An error of all is the first one's to tell: the others give it so long.
-_GRACE_SECONDS = 3.0
+# An error of all is the first one's to tell, which others that have failed give it so long: torchrun ends it
+# as soon as one of them has left.
+_GRACE_SECONDS = 20.0
+# For the first one to leave the call that waits for a lost one.
+_WAKE_SECONDS = 6.0
 # For a process that has computed its last share.
 _END_SECONDS = 60.0
 _GO_ON = "the same command goes on from the last checkpoint, if any"
@@ -129,7 +132,7 @@ def _watch(store: Any, over: threading.Event) -> None:
     """Ends the first process when another one has failed, and the call that waits for it does not return."""
     while not over.wait(_LOOK_SECONDS):
         lost = _lost(store)
-        if lost and not over.wait(2 * _GRACE_SECONDS):
+        if lost and not over.wait(_WAKE_SECONDS):
             os.write(2, f"\ntrain: {lost}\n".encode())
             os._exit(1)
 
