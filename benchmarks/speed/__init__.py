@@ -1,1 +1,0 @@
-"""Training beside its peers: same files, initial weights, epochs, batches and evaluations, other code."""
