@@ -30,8 +30,9 @@ class Target:
         self.reached: float | None = None
         self.accuracy = 0.0
 
-    def __call__(self, epoch: int, figures: dict[str, float]) -> None:  # noqa: ARG002 (an on_epoch)
+    def __call__(self, epoch: int, figures: dict[str, float]) -> None:
         self.accuracy = figures["validation_accuracy"]
+        print(f"  epoch {epoch}: {self.accuracy:.4f} after {since_start():.1f} s", flush=True)
         if self.reached is None and self.accuracy >= self.least:
             self.reached = since_start()
 
