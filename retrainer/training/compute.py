@@ -27,6 +27,8 @@ _PACKAGES = ("numpy", "peft", "pillow", "timm", "tokenizers", "torch", "torchvis
 # Processors without these compute bfloat16 slower than float32.
 _FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 _RECOMPILES = 8
+# Names of options in glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _CPUINFO = Path("/proc/cpuinfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -76,6 +78,7 @@ def prepare(compute: Compute, rank: int = 0) -> torch.device:
     # Part of deterministic mode by default: writes NaN into all new memory, which only debugging needs.
     torch.utils.deterministic.fill_uninitialized_memory = False
     if compute.device == "cpu":
+        _keep_freed_memory()
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise UserError(
@@ -94,6 +97,16 @@ def prepare(compute: Compute, rank: int = 0) -> torch.device:
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def _keep_freed_memory() -> None:
+    """What a step frees serves the next one. By default large pieces go back to the system, which clears
+    every page before it gives one out again: 5% of a step of BERT-base (measured). Only glibc knows this.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if set_option is not None:
+        set_option(_M_MMAP_THRESHOLD, 1 << 30)
+        set_option(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def autocast(compute: Compute) -> AbstractContextManager[Any]:
