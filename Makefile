@@ -149,11 +149,11 @@ pull: $(READY) ## data and models of every recipe from DVC's remote
 doctor: $(READY) ## check Python, disk, GPU, MLflow, DVC, with a cure for each
 	@$(PY) -m retrainer doctor
 
-test: $(READY) ## the test suite: no network, no GPU, under 6 minutes on 2 cores
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) -m 'not slow'
+test: $(READY) ## the test suite: no network, no GPU, about 6 minutes on 2 cores
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal -m 'not slow'
 
 test-slow: $(READY) ## what takes minutes: kills at every step, the recipes' figures
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) -m slow
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal -m slow
 
 lint: $(READY) ## ruff, mypy, the arrows between the packages
 	@$(PY) -m ruff check .

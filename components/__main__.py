@@ -135,7 +135,8 @@ def main(argv: list[str]) -> int:
         ports = {name: getattr(arguments, name) for name in contract.ports}
         check_what_arrived(contract, arguments)
         metadata = step(**ports, **sections_from(contract, arguments))
-        hand_over(contract, arguments, metadata)
+        if metadata:  # none in a process that torchrun has started beside the one that writes
+            hand_over(contract, arguments, metadata)
     except (Exception, KeyboardInterrupt) as error:
         return report_failure(argv[0], error)
     return 0

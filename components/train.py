@@ -9,24 +9,34 @@ from retrainer.settings import Backbone, Compute, Task, Training
 def train(
     dataset: InDataset, model: OutModel, task: Task, backbone: Backbone, training: Training, compute: Compute
 ) -> Metadata:
-    """Dataset → model directory. Pure: same inputs, settings, lock and CPU type give the same bytes."""
+    """Dataset → model directory. Pure: same inputs, settings, lock and CPU type give the same bytes.
+
+    Of several processes that torchrun has started, the first one does all this; the others help it to fit.
+    """
     from retrainer.formats.files import content_digest
     from retrainer.models import reads_weights
     from retrainer.services import weights
     from retrainer.services.checkpoint_store import checkpoint_place
+    from retrainer.services.torchrun import launched
     from retrainer.services.tracking import TrainRun
     from retrainer.training._stop import Stop
     from retrainer.training.compute import resolve_compute
-    from retrainer.training.train import train_model
+    from retrainer.training.train import Settings, train_model
 
     compute = resolve_compute(compute)
-    sections = {"task": task, "backbone": backbone, "training": training, "compute": compute}
-    place = None if training.command else checkpoint_place()
+    settings, group = Settings(task, backbone, training, compute), launched()
+    if group is not None:
+        group.require(settings)
     start = weights.fetch(backbone) if reads_weights(backbone, training) else None
-    plain = {name: section.plain() for name, section in sections.items()}
-    with Stop() as stop, TrainRun(plain, dataset) as run:
+    if group is not None and group.rank:
+        from retrainer.training._torchrun import follow
+
+        follow(group, dataset, settings, start)
+        return {}
+    place = None if training.command else checkpoint_place()
+    with Stop() as stop, TrainRun(settings.plain(), dataset) as run:
         made = train_model(
-            dataset, model, task, backbone, training, compute, start, run.epoch, place=place, stop=stop
+            dataset, model, *settings, start, run.epoch, place=place, stop=stop, launched=group
         )
         run.finish(made["model_sha256"])
     return {"model": made | {"dataset_sha256": content_digest(dataset)}}

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.champions import Project
 
 # Before any test imports a library that reads them.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+# A shell that puts the suite in the background lets it ignore Ctrl-C, and so would what the tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,3 +30,20 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no ../shared/data beside the project")
     return folder
+
+
+@pytest.fixture(scope="session")
+def three_versions(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The registry of `champions.fill`, made once for all workers: work in a copy of it (`in_a_copy`)."""
+    from retrainer.services.database import locked
+    from tests.champions import Project, fill, own_environment
+
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "three-versions"
+    with locked(folder.with_suffix(".lock")), pytest.MonkeyPatch.context() as patch:
+        if not (folder / "made").exists():
+            folder.mkdir()
+            own_environment(patch, folder)
+            fill(folder)
+            (folder / "made").touch()
+    return Project(folder, folder / "dataset")

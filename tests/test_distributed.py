@@ -245,6 +245,7 @@ def test_workers_end_with_the_first_process(ragged: Path, tmp_path: Path) -> Non
     assert eventually(lambda: gone(workers))
 
 
+@pytest.mark.slow
 def test_a_first_process_that_hangs_is_ended_by_its_watch(ragged: Path, tmp_path: Path) -> None:
     """As where the backend waits for a lost process for ever."""
     hanging = SCRIPT.replace(

@@ -22,7 +22,7 @@ from retrainer.registry.register import register_model
 from retrainer.services import lookup, runs
 from retrainer.services.connection import client
 from retrainer.settings import Registry
-from tests.champions import NAME, NET, Project, fill, in_a_copy, own_environment
+from tests.champions import NAME, NET, Project, in_a_copy, own_environment
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow.*"),
@@ -30,17 +30,9 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    folder = tmp_path_factory.mktemp("base")
-    with pytest.MonkeyPatch.context() as patch:
-        own_environment(patch, folder)
-        return fill(folder)
-
-
 @pytest.fixture
-def project(base: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    return in_a_copy(base, tmp_path, monkeypatch)
+def project(three_versions: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    return in_a_copy(three_versions, tmp_path, monkeypatch)
 
 
 def entry(**change: Any) -> str:

@@ -50,6 +50,7 @@ def champion(project: Path) -> str:
     return str(found[0][0])
 
 
+@pytest.mark.slow  # two whole trainings
 def test_what_a_clock_may_cut_short_is_never_restored(project: Path) -> None:
     budget = "training.budget_seconds=600"
     assert steps(pipeline(project, budget))["train"] == "ran"
@@ -57,6 +58,7 @@ def test_what_a_clock_may_cut_short_is_never_restored(project: Path) -> None:
     assert steps(pipeline(project, budget))["train"] == "ran"
 
 
+@pytest.mark.slow  # seven runs of the pipeline
 def test_a_life_of_a_recipe(project: Path) -> None:
     """Unchanged; one section changed; changed back; the source edited; the registry lost."""
     first = made(project, "registration", "registration.json")
@@ -256,6 +258,7 @@ print(DVCFileSystem(".", rev="HEAD").info("runs/tiny/model")["md5"])
     assert done.stdout.strip().endswith(".dir"), done.stderr
 
 
+@pytest.mark.slow
 def test_smoke_touches_nothing_else(tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
     printed = run(project, "smoke", "--recipe", RECIPE)

@@ -31,17 +31,9 @@ HOUR = 3_600_000
 STATE = {"champion": "2", "challenger": "3"}
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    folder = tmp_path_factory.mktemp("base")
-    with pytest.MonkeyPatch.context() as patch:
-        own_environment(patch, folder)
-        return fill(folder)
-
-
 @pytest.fixture
-def project(base: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
-    return in_a_copy(base, tmp_path, monkeypatch)
+def project(three_versions: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    return in_a_copy(three_versions, tmp_path, monkeypatch)
 
 
 def dead() -> str:

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import sqlite3
-import subprocess
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from retrainer.predict import Predictor
-from retrainer.registry.history import DONE, MOVING, NOT_DONE, Move, moves
+from retrainer.registry.history import DONE, NOT_DONE
 from retrainer.services import lookup
-from retrainer.services.readers import MODEL_SHA256, reader_of
-from tests.champions import NAME, Project, fill, in_a_copy, own_environment
-from tests.mlflow_server import free_port, start_server
-from tests.registry_workers import Job, meet, run, start, wait_for_others
+from tests.champions import NAME, Project, in_a_copy
+from tests.registry_crowds import (
+    MOVES,
+    check_no_leftovers,
+    check_true_history,
+    crowd,
+    registering,
+    watched,
+)
+from tests.registry_workers import Job, run, start
 
 pytestmark = [
     pytest.mark.slow,
@@ -38,12 +38,10 @@ WAITING = {10: "champion", 11: "champion", 12: "challenger", 13: "challenger", 1
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def base(three_versions: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Version 2 is champion, 1 was it before, 3 is challenger; the models of WAITING are judged."""
-    folder = tmp_path_factory.mktemp("base")
     with pytest.MonkeyPatch.context() as patch:
-        own_environment(patch, folder)
-        made = fill(folder)
+        made = in_a_copy(three_versions, tmp_path_factory.mktemp("base"), patch)
         for seed, verdict in WAITING.items():
             made.candidate(seed, verdict)
         return made
@@ -70,74 +68,8 @@ def fresh(base: Project, tmp_path: Path) -> Iterator[Any]:
         yield copy
 
 
-def registering(folder: Path, seed: int, number: int = 0) -> tuple[str, ...]:
-    return ("register", f"model-{seed}", f"model-{seed}-report", str(folder / f"registered-{seed}-{number}"))
-
-
-@contextmanager
-def watched(uri: str) -> Iterator[Counter[str]]:
-    """Counts which version is champion (or "none") while the block runs, as often as it can be asked."""
-    seen: Counter[str] = Counter()
-    over = threading.Event()
-
-    def look() -> None:
-        reader = reader_of(uri)
-        while not over.is_set():
-            found = reader.by_alias(NAME, lookup.CHAMPION)
-            seen[found.version if found else "none"] += 1
-            time.sleep(0.002)
-
-    watcher = threading.Thread(target=look)
-    watcher.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        watcher.join()
-
-
 def here() -> str:
     return f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-
-
-def check_true_history() -> list[Move]:
-    """Every move that was done starts where the one before ended, and the last ends at the champion."""
-    told = moves(NAME)
-    done = [move for move in told if move.state == DONE]
-    at = ""
-    for move in done:
-        assert move.before == at, told
-        at = move.to
-    state = lookup.state(NAME)
-    assert state[lookup.CHAMPION] == at, told
-    assert state[lookup.CHALLENGER] != at, "the champion is not its own challenger"
-    assert MOVING not in {move.state for move in told}
-    return told
-
-
-def check_no_leftovers(file: Path) -> None:
-    """One usable version a model, and no part of MLflow's that belongs to none."""
-    with sqlite3.connect(file) as database:
-        ask = lambda query: [row[0] for row in database.execute(query)]  # noqa: E731
-        alive = "FROM model_versions v WHERE v.current_stage != 'Deleted_Internal'"
-        tag = "(SELECT value FROM model_version_tags t WHERE t.name = v.name AND t.version = v.version"
-        models = ask(f"SELECT {tag} AND t.key = '{MODEL_SHA256}') {alive}")
-        proven = ask(f"SELECT {tag} AND t.key = 'verification') {alive}")
-        half = ask("SELECT count(*) FROM logged_models WHERE lifecycle_stage = 'active'")
-    database.close()
-    assert len(models) == len(set(models)), models
-    assert set(proven) == {"passed"}
-    assert half == [len(models)], "logged models without a version"
-
-
-def crowd(jobs: list[Job], uri: str) -> Counter[str]:
-    """Runs all of them at once; who was champion meanwhile."""
-    with watched(uri) as seen:
-        processes = [start(job) for job in jobs]
-        for process in processes:
-            process.join(300)
-    assert [process.exitcode for process in processes] == [0] * len(jobs)
-    return seen
 
 
 def test_fifty_processes_register_one_model(project: Project) -> None:
@@ -171,10 +103,6 @@ def test_fifty_processes_register_five_models(project: Project) -> None:
     check_no_leftovers(folder / DATABASE)
 
 
-MOVES: dict[str, tuple[str, ...]] = {
-    "promote": ("promote", "3", "by hand"),
-    "rollback": ("rollback", "too slow"),
-}
 ENDS = {"promote": "3", "rollback": "1", "register": "4"}
 
 
@@ -257,116 +185,3 @@ def test_promoting_while_it_registers_is_one_after_the_other(project: Project) -
     assert refused.startswith("the champion of 'net' changed since evaluate judged") and "\n" not in refused
     assert set(seen) <= {"2", "3", "4"}
     check_true_history()
-
-
-class Server:
-    """A registry that knows no lock of another machine, and may be ended at any moment."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.database = folder / "server.db"
-        self._numbers = iter(range(1000))
-        self.start()
-
-    def start(self) -> None:
-        self.process: subprocess.Popen[bytes] = start_server(self.folder, self.port)
-
-    def kill(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def job(self, *do: str, **more: Any) -> Job:
-        return Job(self.folder, do, self.folder / f"outcome-{next(self._numbers)}", self.uri, **more)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("served")
-    with pytest.MonkeyPatch.context() as patch:
-        own_environment(patch, folder)
-        made = Server(folder)
-        patch.setenv("MLFLOW_TRACKING_URI", made.uri)
-        try:
-            project = fill(folder)
-            for seed in (10, 11, 12, 13):
-                project.candidate(seed, "champion")
-            yield made
-        finally:
-            made.kill()
-
-
-@pytest.fixture
-def served(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-    """The server with version 2 as its champion."""
-    own_environment(monkeypatch, server.folder)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    assert "done" in run(server.job("promote", "2", ""))
-    return server
-
-
-def test_a_crowd_registers_one_model_at_a_server(served: Server) -> None:
-    jobs = [served.job(*registering(served.folder, 10, n)) for n in range(8)]
-    seen = crowd(jobs, served.uri)
-    (done,) = {job.told.get("done") for job in jobs}
-    assert done.endswith(" champion")
-    assert set(seen) == {"2", done.split()[0]}
-    check_true_history()
-    check_no_leftovers(served.database)
-
-
-@pytest.mark.parametrize("other", ["rollback", "register"])
-def test_of_two_machines_that_move_at_once_one_wins(served: Server, other: str, tmp_path: Path) -> None:
-    """Both have decided against version 2, and neither has announced its move, when they meet."""
-    before = len(moves(NAME))
-    doing = registering(served.folder, 11) if other == "register" else MOVES[other]
-    jobs = [
-        served.job(*MOVES["promote"], meet=tmp_path, machine="one"),
-        served.job(*doing, meet=tmp_path, machine="two"),
-    ]
-    seen = crowd(jobs, served.uri)
-    (won,) = (job for job in jobs if "done" in job.told)
-    (lost,) = (job.told["refused"] for job in jobs if job is not won)
-    assert lost.endswith("run the same command again") and "\n" not in lost
-    history = check_true_history()[before:]
-    assert sorted((move.how, move.state) for move in history) == sorted(
-        (job.do[0], DONE if job is won else NOT_DONE) for job in jobs
-    )
-    assert {"2"} < set(seen) <= {"2", *(move.to for move in history)}
-    check_no_leftovers(served.database)
-
-
-# The write before which the server dies, and who is champion then.
-DEATHS = [
-    ("promote", ("set_registered_model_tag", 1)),
-    ("promote", ("set_registered_model_alias", 1)),
-    ("promote", ("set_registered_model_tag", 2)),
-    ("register", ("create_model_version", 1)),
-    ("register", ("set_registered_model_alias", 1)),
-]
-
-
-@pytest.mark.parametrize(("kind", "write"), DEATHS)
-def test_a_server_dies_in_the_middle(
-    served: Server, kind: str, write: tuple[str, int], tmp_path: Path
-) -> None:
-    seed = 12 if write[0] == "create_model_version" else 13
-    doing = registering(served.folder, seed) if kind == "register" else MOVES[kind]
-    job = served.job(*doing, meet=tmp_path, meet_before=write)
-    process = start(job)
-    wait_for_others(tmp_path, 1)
-    served.kill()
-    meet(tmp_path)
-    process.join(120)
-    assert process.exitcode == 0
-    assert (
-        job.told["refused"].startswith(f"MLFLOW_TRACKING_URI={served.uri}")
-        and "\n" not in job.told["refused"]
-    )
-    served.start()
-    moved = write == ("set_registered_model_tag", 2)
-    assert (lookup.state(NAME)[lookup.CHAMPION] == "2") != moved
-    told = run(served.job(*doing))
-    assert "done" in told, told
-    assert check_true_history()[-1].state == DONE
-    check_no_leftovers(served.database)

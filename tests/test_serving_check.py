@@ -59,6 +59,7 @@ def version() -> RegisteredVersion:
     return found
 
 
+@pytest.mark.slow
 def test_the_scoring_server_answers_what_evaluate_stored(project: Project) -> None:
     sample = sample_of(project)
     found = ask("models:/net/1", sample)

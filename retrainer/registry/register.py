@@ -119,6 +119,8 @@ def _move_alias(mlflow: MlflowClient, version: RegisteredVersion, gate: Mapping[
         mlflow.set_registered_model_alias(name, CHALLENGER, version.version)
         return
     # The checks took seconds, and the lock holds on this machine only.
+    if lookup.state(name)[CHAMPION] == version.version:
+        return
     refuse_if_moved(name, gate["champion"])
     before = str(gate["champion"]["version"]) if gate["champion"] else None
     why = "; ".join(gate["reasons"])

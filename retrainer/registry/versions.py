@@ -13,15 +13,16 @@ import pyarrow as pa
 from retrainer.errors import UserError
 from retrainer.formats.model_files import read_model
 from retrainer.registry.bundle import save_bundle
+from retrainer.registry.reap import LEAST_HOURS
 from retrainer.registry.serving_check import check_serving
 from retrainer.registry.unaltered import BUNDLE_SHA256, SIGNED, bundle_digest
-from retrainer.services import lookup
+from retrainer.services import lookup, runs
 from retrainer.services.connection import experiment_id
 from retrainer.services.readers import MODEL_SHA256, VERIFICATION, RegisteredVersion
-from retrainer.services.runs import PROCESS, this_process
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def verified_version(mlflow: MlflowClient, name: str, source: Source) -> Registe
 
 
 def _usable_or_unverified(mlflow: MlflowClient, name: str, model_sha256: str) -> RegisteredVersion | None:
-    """What an earlier run left: a usable version, else an unverified one. All that never served are deleted.
+    """What an earlier run left: the first usable version, else the first unverified one. All others that
+    never served are deleted.
 
     Raises UserError when the champion is among them: somebody edited what says that it serves.
     """
@@ -74,29 +76,63 @@ def _usable_or_unverified(mlflow: MlflowClient, name: str, model_sha256: str) ->
             f"models:/{name}/{champion} is champion, and its tag '{VERIFICATION}' or its status was changed"
             " since it was proven to serve; run `make rollback` or `make promote VERSION=…`, then this again"
         )
-    whole = [v for v in found if v.usable] or [
-        v for v in found if v.status == "READY" and VERIFICATION not in v.tags
-    ]
-    kept = whole[-1] if whole else None
+    whole = [v for v in found if v.usable] or [v for v in found if _unproven(v)]
+    kept = whole[0] if whole else None
     for version in found:
         if version is not kept and not version.usable:
-            mlflow.delete_model_version(name, version.version)
+            _delete(mlflow, version)
     return kept
 
 
+def _made_before(made: RegisteredVersion) -> RegisteredVersion | None:
+    """The version of the same model that another machine made meanwhile: the lock holds on one alone.
+
+    Of two the first stays. Numbers rise, and whoever was given the higher one can see the lower.
+    """
+    found = lookup.versions_of(made.name, made.model_sha256)
+    earlier = [v for v in found if int(v.version) < int(made.version)]
+    return next((v for v in earlier if v.usable or _unproven(v)), None)
+
+
+def _unproven(version: RegisteredVersion) -> bool:
+    """Whole, and nobody has seen it serve or fail to."""
+    return version.status == "READY" and VERIFICATION not in version.tags
+
+
+def _delete(mlflow: MlflowClient, version: RegisteredVersion) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        mlflow.delete_model_version(version.name, version.version)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # another machine was quicker
+            raise
+
+
 def _forget_unregistered(mlflow: MlflowClient, model_sha256: str) -> None:
-    """Removes logged models of this digest that never became a version: a killed run left them."""
+    """Removes logged models of this digest that never became a version: a killed run left them.
+
+    What a process still works on, on another machine perhaps, is none of them.
+    """
     left = mlflow.search_logged_models([experiment_id(mlflow)], f"tags.{MODEL_SHA256} = '{model_sha256}'")
     for logged in left:
-        if not mlflow.search_model_versions(f"source_path = '{logged.model_uri}'"):
+        if not _in_work(logged) and not mlflow.search_model_versions(f"source_path = '{logged.model_uri}'"):
             mlflow.delete_logged_model(logged.model_id)
+
+
+def _in_work(logged: LoggedModel) -> bool:
+    """Whether another process may be about to make a version of it."""
+    made_by = logged.tags.get(runs.PROCESS, "")
+    if made_by in ("", runs.this_process()) or runs.is_gone(made_by):
+        return False
+    return runs.hours_since(logged.creation_timestamp) < LEAST_HOURS
 
 
 def _new_version(mlflow: MlflowClient, name: str, source: Source) -> RegisteredVersion:
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     run_id = source.tags["train_run_id"]
-    sha = {MODEL_SHA256: source.tags[MODEL_SHA256], PROCESS: this_process()}
+    sha = {MODEL_SHA256: source.tags[MODEL_SHA256], runs.PROCESS: runs.this_process()}
     logged = mlflow.create_logged_model(
         experiment_id(mlflow), name=name, source_run_id=run_id, tags=sha, model_type="classifier"
     )
@@ -114,7 +150,11 @@ def _new_version(mlflow: MlflowClient, name: str, source: Source) -> RegisteredV
     )
     found = lookup.by_version(name, str(made.version))
     assert found is not None
-    return found
+    before = _made_before(found)
+    if before is not None:
+        _delete(mlflow, found)
+        mlflow.delete_logged_model(logged.model_id)
+    return before or found
 
 
 def _ensure_registered_model(mlflow: MlflowClient, name: str) -> None:

@@ -128,8 +128,10 @@ class Compute(Section):
         "auto", description="autocast format of the forward pass"
     )
     threads: int = Field(0, ge=0, description="CPU threads of a process; 0: the physical cores, shared")
-    processes: int = Field(1, ge=1, description="that train together on this machine, one GPU each if any")
+    processes: int = Field(
+        1, ge=1, description="that train together, one GPU each if any; started here or by torchrun"
+    )
     compile: bool = Field(
-        False, description="torch.compile of the training step: slow to begin, and no gain on a CPU"
+        False, description="torch.compile of the training step: needs a C compiler, slow to begin, for GPUs"
     )
     packages: dict[str, str] = Field({}, description="written by resolve: versions that change numbers")

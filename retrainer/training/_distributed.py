@@ -1,8 +1,9 @@
 """Several processes train one model: each computes its share of every batch, and all make the same update.
 
 The first process is the one that was called: it alone writes checkpoints, history and model, and it starts
-the others (`_worker`), which end with it. Every process holds the same weights, optimiser and order of rows;
-what is summed over them are the gradients of the batch's mean loss, so the result is that of one process.
+the others (`_worker`), which end with it; or torchrun has started them all (`_torchrun`).
+Every process holds the same weights, optimiser and order of rows; what is summed over them are the gradients
+of the batch's mean loss, so the result is that of one process.
 """
 
 from __future__ import annotations
@@ -38,10 +39,18 @@ LEFT_ALONE = 75
 
 @dataclass(frozen=True)
 class Group:
-    """This process is `rank` of `size`. Alone, every method gives back what it was given."""
+    """This process is `rank` of `size`. Alone, every method gives back what it was given.
+
+    `local` is its rank and their number among the processes of this machine, where there are several.
+    """
 
     rank: int = 0
     size: int = 1
+    local: tuple[int, int] | None = None
+
+    @property
+    def here(self) -> tuple[int, int]:
+        return self.local or (self.rank, self.size)
 
     def share(self, rows: np.ndarray) -> np.ndarray:
         """This process's rows of a batch; none where there are too few for all."""
@@ -160,6 +169,11 @@ def joined(store: Any, group: Group, compute: Compute) -> Iterator[None]:
     finally:
         with suppress(RuntimeError):
             dist.destroy_process_group()
+
+
+def connection_lost(error: Exception) -> bool:
+    """Whether it only says that another process is gone, which is the news."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
 class _Worker:

@@ -7,12 +7,15 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retrainer import extend
 from retrainer.errors import UserError
 from retrainer.formats.dataset import Dataset
 from retrainer.training.train import Settings, build_network, read_split
+
+if TYPE_CHECKING:
+    from retrainer.training._distributed import Group
 
 
 def main() -> None:
@@ -20,19 +23,16 @@ def main() -> None:
 
     The last line on standard output says why it failed, and the first process passes it on.
     """
-    import torch.distributed as dist
-
-    from retrainer.training._distributed import LEFT_ALONE
+    from retrainer.training._distributed import LEFT_ALONE, connection_lost
 
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_first, daemon=True, name="first-watch").start()
     try:
         _work(job)
     except Exception as error:
-        if isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error)):
+        if connection_lost(error):
             os._exit(LEFT_ALONE)
-        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        print(kind + " ".join(str(error).split()), flush=True)
+        print(brief(error), flush=True)
         os._exit(1)
 
 
@@ -41,25 +41,34 @@ def _end_with_first() -> None:
     os._exit(143)
 
 
+def brief(error: Exception) -> str:
+    """What went wrong, in one line."""
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return kind + " ".join(str(error).split())
+
+
 def _work(job: dict[str, Any]) -> None:
     import torch.distributed as dist
 
     from retrainer.training._distributed import HOST, Group, joined
-    from retrainer.training.loop import fit
 
     settings = Settings.parse(job["sections"])
     group = Group(job["rank"], job["size"])
     store = dist.TCPStore(HOST, job["port"], group.size, is_master=False)
     with joined(store, group, settings.compute):
-        data = Dataset(Path(job["dataset"]))
-        task = extend.load("tasks", settings.task.kind, "task.kind").make(settings.task, data.labels)
         weights = Path(job["directory"]) if job["directory"] else job["weights"]
-        network = build_network(task, settings.backbone, settings.training, weights)
-        train, validation = (read_split(data, name, task, network) for name in ("train", "validation"))
-        assert train is not None
-        fit(
-            network, task, train, validation, settings.training, settings.compute, _nobody, False, group=group
-        )
+        take_part(Dataset(Path(job["dataset"])), settings, weights, group)
+
+
+def take_part(data: Dataset, settings: Settings, weights: Path | str | None, group: Group) -> None:
+    """This process's share of the training, inside of `group`."""
+    from retrainer.training.loop import fit
+
+    task = extend.load("tasks", settings.task.kind, "task.kind").make(settings.task, data.labels)
+    network = build_network(task, settings.backbone, settings.training, weights)
+    train, validation = (read_split(data, name, task, network) for name in ("train", "validation"))
+    assert train is not None
+    fit(network, task, train, validation, settings.training, settings.compute, _nobody, False, group=group)
 
 
 def _nobody(epoch: int, figures: dict[str, float]) -> None:

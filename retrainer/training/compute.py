@@ -10,7 +10,6 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 _PACKAGES = ("numpy", "peft", "pillow", "timm", "tokenizers", "torch", "torchvision", "transformers")
 # Processors without these compute bfloat16 slower than float32.
 _FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
-_RECOMPILES = 8
 _CPUINFO = Path("/proc/cpuinfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -63,10 +61,11 @@ def for_scoring(compute: Compute) -> Compute:
     return here.model_copy(update=smaller)
 
 
-def prepare(compute: Compute, rank: int = 0) -> torch.device:
-    """Sets PyTorch's threads and deterministic kernels for this process, the `rank`-th; returns its device.
+def prepare(compute: Compute, rank: int = 0, processes: int = 1) -> torch.device:
+    """Sets PyTorch's threads and deterministic kernels for this process; returns its device.
 
-    Takes resolved settings. Raises UserError when PyTorch cannot use the device that the driver shows.
+    It is the `rank`-th of so many `processes` on this machine. Takes resolved settings. Raises UserError when
+    PyTorch cannot use the device that the driver shows.
     """
     import torch
 
@@ -82,12 +81,12 @@ def prepare(compute: Compute, rank: int = 0) -> torch.device:
             f"compute.device: the driver shows a GPU, but this PyTorch ({torch.__version__}) cannot use it; "
             "install the CUDA build or a newer driver, or set compute.device: cpu"
         )
-    if compute.processes > torch.cuda.device_count():
+    if processes > torch.cuda.device_count():
         raise UserError(
-            f"compute.processes: {compute.processes} need a GPU each, and there are"
+            f"compute.processes: {processes} of them on this machine need a GPU each, and there are"
             f" {torch.cuda.device_count()}; set fewer"
         )
-    if compute.processes > 1:
+    if processes > 1:
         torch.cuda.set_device(rank)
     # cuBLAS warns since it repeats itself only within one stream: all of our work is in one.
     warnings.filterwarnings("ignore", message=".*CUBLAS_WORKSPACE_CONFIG")
@@ -102,20 +101,6 @@ def autocast(compute: Compute) -> AbstractContextManager[Any]:
 
     wanted = compute.dtype == "bfloat16"
     return torch.autocast("cuda" if compute.device == "cuda" else "cpu", dtype=torch.bfloat16, enabled=wanted)
-
-
-def compiled(module: torch.nn.Module, compute: Compute) -> Callable[..., torch.Tensor]:
-    """The module as `torch.compile` runs it, if the settings say so.
-
-    After so many shapes or modes of a part the rest runs as it is written, so that ragged batches end.
-    """
-    if not compute.compile:
-        return module
-    import torch
-
-    torch._dynamo.config.recompile_limit = _RECOMPILES
-    run: Callable[..., torch.Tensor] = torch.compile(module)
-    return run
 
 
 def cuda_devices() -> int:

@@ -69,7 +69,7 @@ def fit(
     trained from their first step. Raises UserError when the loss is no longer a number.
     """
     checkpoints = checkpoints or Checkpoints()
-    device = prepare(compute, group.rank)
+    device = prepare(compute, *group.here)
     require_applicable(network, task, train[0], validation is not None, training)
     network.to(device=device, memory_format=memory_format(network))
     kept = group.from_first(checkpoints.newest(), device)

@@ -26,10 +26,10 @@ from retrainer.models._blocks import depths
 from retrainer.models._network import Network
 from retrainer.settings import Compute, Training
 from retrainer.tasks._protocol import ClassificationTask, Encoded
+from retrainer.training._compiled import compiled
 from retrainer.training._distributed import ALONE, Group
 from retrainer.training._recompute import recomputed
 from retrainer.training._vocabulary import words_in_use
-from retrainer.training.compute import compiled
 from retrainer.training.embedding import embed
 from retrainer.training.feeder import Batch, Rows, batch_count
 from retrainer.training.groups import Groups, head_groups, network_groups
@@ -121,7 +121,8 @@ def plan(
         return Phase(1, last, answer, answer, *embed(network, seen, held_out, training, compute, group), head)
 
     def on_rows(first: int, active: Sequence[nn.Module], still: Sequence[nn.Module] = ()) -> Phase:
-        return Phase(first, epochs, compiled(network, compute), network, seen, held_out, active, still)
+        forward = compiled(network, seen, training, compute, group)
+        return Phase(first, epochs, forward, network, seen, held_out, active, still)
 
     def first_the_head(epoch: int) -> Iterator[Phase]:
         if epoch <= training.head_epochs:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from retrainer.models._network import Network
     from retrainer.tasks._protocol import ClassificationTask
     from retrainer.training._stop import Stop
+    from retrainer.training._torchrun import Launched
     from retrainer.training.checkpoints import Place
     from retrainer.training.strategies import Data
 
@@ -56,12 +57,16 @@ def train_model(
     progress: bool = True,
     place: Place | None = None,
     stop: Stop | None = None,
+    launched: Launched | None = None,
 ) -> dict[str, Any]:
     """Fits a model to the splits `train` and `validation` and writes it to `out`, whole or not at all.
 
     With a `place` for checkpoints it goes on from where a killed run of the same inputs was, and makes the
     same bytes. After a signal that `stop` has taken it writes one and leaves. A run that its budget ended
     returns `reproducible`: False, and must not be restored from a cache.
+
+    Further processes are started here, or `launched` with this one, their first, by torchrun; those call
+    `follow` instead.
 
     `compute` is resolved. `weights` is what the family starts from; `scratch` takes no more of them than
     their architecture, and needs none where the settings tell that. Returns `model_sha256` and, but for a
@@ -73,7 +78,7 @@ def train_model(
     _check(data, settings, weights)
     if training.command:
         return _train_elsewhere(data, out, settings)
-    return _train_here(data, out, settings, weights, on_epoch, progress, place, stop)
+    return _train_here(data, out, settings, weights, on_epoch, progress, place, stop, launched)
 
 
 def _check(data: Dataset, settings: Settings, weights: Path | str | None) -> None:
@@ -110,6 +115,7 @@ def _train_here(
     progress: bool,
     place: Place | None,
     stop: Stop | None,
+    launched: Launched | None,
 ) -> dict[str, Any]:
     from retrainer.formats.model import write_model
     from retrainer.training._distributed import processes
@@ -118,12 +124,18 @@ def _train_here(
     from retrainer.training.checkpoints import Checkpoints
     from retrainer.training.loop import fit
 
-    digest = inputs_digest(data, settings.plain(), weights) if place else ""
+    digest = inputs_digest(data, settings.plain(), weights) if place or launched else ""
     checkpoints = Checkpoints(place, digest, stop)
     task, backbone, training, compute = settings
     job: ClassificationTask = extend.load("tasks", task.kind, "task.kind").make(task, data.labels)
     network = build_network(job, backbone, training, weights)
-    with processes(compute, _shared(data, settings, weights)) as group:
+    if launched is None:
+        together = processes(compute, _shared(data, settings, weights))
+    else:
+        from retrainer.training._torchrun import first
+
+        together = first(launched, compute, digest)
+    with together as group:
         train, validation = (read_split(data, name, job, network) for name in ("train", "validation"))
         assert train is not None
         told = (on_epoch, progress, checkpoints, group)

@@ -1,0 +1,70 @@
+"""This project: `fit`, its tasks and model families as they are, on rows that are already encoded."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.gpu._jobs import MEAN, STD, Job, bert_config, images, targets, token_ids
+from benchmarks.gpu._measure import Speed, Window
+from retrainer.models import torchvision, transformers
+from retrainer.models._network import Network
+from retrainer.settings import Compute, Task, Training
+from retrainer.tasks import image_classification, text_classification
+from retrainer.tasks._pixels import Pixels
+from retrainer.tasks._tokens import Tokens
+from retrainer.training.compute import resolve_compute
+from retrainer.training.loop import fit
+
+
+class Enough(Exception):
+    """Ends `fit` from its callback."""
+
+
+def train(job: Job, budget: float, seed: int, compile: bool = False) -> Speed:
+    """Epochs until `budget` seconds of them are measured; the first one warms up."""
+    network, task, rows = (_pixels if job.kind == "pixels" else _tokens)(job, seed)
+    plan = {"strategy": "scratch", "epochs": 100_000, "batch_size": job.batch, "learning_rate": 1e-4}
+    window = Window(budget)
+
+    def seen(epoch: int, figures: dict[str, float]) -> None:  # noqa: ARG001
+        if window.passed(job.rows):
+            raise Enough
+
+    compute = resolve_compute(Compute.parse({"compile": compile}, "compute"))
+    training = Training.parse(plan | {"seed": seed}, "training")
+    with suppress(Enough):
+        fit(network, task, (rows, targets(job, seed)), None, training, compute, seen, progress=False)
+    assert window.speed is not None
+    return window.speed
+
+
+def train_compiled(job: Job, budget: float, seed: int) -> Speed:
+    return train(job, budget, seed, compile=True)
+
+
+def _labels(job: Job) -> tuple[str, ...]:
+    return tuple(f"{number:04}" for number in range(job.classes))
+
+
+def _pixels(job: Job, seed: int) -> tuple[Network, Any, Pixels]:
+    section = Task.parse({"kind": "image_classification", "size": job.side, "flip": True}, "task")
+    task = image_classification.make(section, _labels(job))
+    body = torchvision.build(torchvision.Options(name=job.network), task.wanted(), None, seed, fresh=True)
+    torch.manual_seed(seed)
+    return Network(body, job.classes), task, Pixels(images(job, seed), MEAN, STD)
+
+
+def _tokens(job: Job, seed: int) -> tuple[Network, Any, Tokens]:
+    section = Task.parse({"kind": "text_classification", "max_length": job.side}, "task")
+    config = bert_config(job)
+    described = {"input": "tokens", "pooling": "cls", "pooler": False, "width": config["hidden_size"]}
+    torch.manual_seed(seed)
+    body = transformers.restore(described | {"model": {"model_type": "bert", **config}})
+    ids = token_ids(job, seed)
+    offsets: np.ndarray = np.arange(job.rows + 1, dtype=np.int64) * job.side
+    rows = Tokens(np.append(ids.ravel(), np.int32(0)), None, offsets, pad_id=0, max_length=job.side)
+    return Network(body, job.classes, 0.1), text_classification.make(section, _labels(job)), rows

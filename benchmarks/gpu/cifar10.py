@@ -1,0 +1,143 @@
+"""CIFAR-10 from its JPEG files to a target accuracy on its test rows: one contender, a process of its own.
+
+    python -m benchmarks.gpu.cifar10 DIR --who ours
+
+DIR holds train/<class>/*.jpg and test/<class>/*.jpg. Prints one line of JSON. The test rows are scored after
+each epoch, and the first one that reaches the target ends the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+
+
+def ours(chosen: argparse.Namespace) -> list[float]:
+    """The accuracy after each epoch, by `fit` on what the task made of the files."""
+    import torch
+
+    from benchmarks.gpu._ours import Enough
+    from retrainer.models import torchvision
+    from retrainer.models._network import Network
+    from retrainer.settings import Compute, Task, Training
+    from retrainer.tasks import image_classification
+    from retrainer.training.compute import resolve_compute
+    from retrainer.training.loop import fit
+
+    labels = tuple(sorted(path.name for path in Path(chosen.directory, "train").iterdir()))
+    options = {"size": chosen.size, "flip": True, "shift": chosen.size // 8}
+    task = image_classification.make(Task.parse({"kind": "image_classification", **options}, "task"), labels)
+    body = torchvision.build(torchvision.Options(name=chosen.network), task.wanted(), None, 0, fresh=True)
+    tables = [_table(Path(chosen.directory, name), labels) for name in ("train", "test")]
+    train, test = ((task.encode(table, body.preprocessing, {}), task.targets(table)) for table in tables)
+    seen: list[float] = []
+
+    def scored(epoch: int, figures: dict[str, float]) -> None:  # noqa: ARG001
+        seen.append(figures["validation_accuracy"])
+        if seen[-1] >= chosen.target:
+            raise Enough
+
+    plan = {"strategy": "scratch", "epochs": chosen.epochs, "batch_size": chosen.batch, "keep": "last"}
+    plan |= {"learning_rate": 2e-3, "weight_decay": 0.05, "label_smoothing": 0.1, "warmup": 0.2}
+    training = Training.parse(plan | {"seed": chosen.seed}, "training")
+    torch.manual_seed(chosen.seed)
+    compute = resolve_compute(Compute.parse({}, "compute"))
+    with suppress(Enough):
+        fit(Network(body, len(labels)), task, train, test, training, compute, scored, progress=False)
+    return seen
+
+
+def _table(folder: Path, labels: tuple[str, ...]) -> Any:
+    """A split's rows, as a dataset holds them."""
+    import pyarrow as pa
+
+    files = [(path, label) for label in labels for path in sorted((folder / label).iterdir())]
+    return pa.table(
+        {
+            "image": [{"bytes": path.read_bytes()} for path, _ in files],
+            "labels": [[label] for _, label in files],
+            "origin": [f"{label}/{path.name}" for path, label in files],
+        }
+    )
+
+
+def torchvision_style(chosen: argparse.Namespace) -> list[float]:
+    """The same network, epochs, batch and rates: ImageFolder, workers, bfloat16, channels last."""
+    import torch
+    from torch.nn import functional
+    from torchvision import datasets, models, transforms
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(chosen.seed)
+    torch.backends.cudnn.benchmark = True
+    last = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+    moved = [transforms.RandomCrop(chosen.size, chosen.size // 8), transforms.RandomHorizontalFlip()]
+    sized = transforms.Resize(chosen.size)
+    workers = min(16, os.cpu_count() or 1) if device.type == "cuda" else 0
+    more = {"num_workers": workers, "pin_memory": workers > 0, "persistent_workers": workers > 0}
+    read = {
+        name: torch.utils.data.DataLoader(
+            datasets.ImageFolder(str(Path(chosen.directory) / name), transforms.Compose([sized, *steps])),
+            chosen.batch, shuffle=name == "train", drop_last=name == "train", **more,
+        )
+        for name, steps in (("train", moved + last), ("test", last))
+    }  # fmt: skip
+    network = models.get_model(chosen.network, num_classes=len(read["train"].dataset.classes))
+    network = network.to(device=device, memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.05, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, 2e-3, epochs=chosen.epochs, steps_per_epoch=max(1, len(read["train"])), pct_start=0.2
+    )
+    seen: list[float] = []
+    while len(seen) < chosen.epochs and max(seen, default=0.0) < chosen.target:
+        network.train()
+        for pixels, wanted in read["train"]:
+            pixels = pixels.to(device, non_blocking=True, memory_format=torch.channels_last)
+            with torch.autocast(device.type, dtype=torch.bfloat16):
+                output = network(pixels)
+                loss = functional.cross_entropy(output, wanted.to(device), label_smoothing=0.1)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+        network.eval()
+        right = 0
+        with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
+            for pixels, wanted in read["test"]:
+                right += int((network(pixels.to(device)).argmax(1).cpu() == wanted).sum())
+        seen.append(right / len(read["test"].dataset))
+    return seen
+
+
+WHO = {"ours": ours, "torchvision": torchvision_style}
+
+
+def parser() -> argparse.ArgumentParser:
+    words = argparse.ArgumentParser(prog="python -m benchmarks.gpu.cifar10")
+    words.add_argument("directory")
+    words.add_argument("--who", choices=WHO, default="ours")
+    words.add_argument("--network", default="resnet18", help="torchvision's name")
+    words.add_argument("--size", type=int, default=64, help="pixels that the 32 are scaled to")
+    words.add_argument("--epochs", type=int, default=20)
+    words.add_argument("--batch", type=int, default=512)
+    words.add_argument("--target", type=float, default=0.94)
+    words.add_argument("--seed", type=int, default=0)
+    return words
+
+
+def main(argv: list[str]) -> None:
+    chosen = parser().parse_args(argv)
+    seen = WHO[chosen.who](chosen)
+    told = {"accuracy": max(seen), "epochs": len(seen), "reached": max(seen) >= chosen.target}
+    print(json.dumps(told | {"settings": {k: v for k, v in vars(chosen).items() if k != "directory"}}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
