@@ -6,18 +6,49 @@ import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image, ImageOps
 
 from retrainer.errors import UserError
 from retrainer.formats.dataset import IMAGE_FORMATS
+from retrainer.tasks._answers import row_name
 
 # Threads only pay where decoding and scaling do (they free the interpreter's lock); small images are quicker
 # without.
 _BYTES_WORTH_A_THREAD = 16_384
 _PIXELS_WORTH_A_THREAD = 128 * 128
 _TRANSPARENT = (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """Images as their files, decoded when they are wanted: to the same pixels, each time.
+
+    nvJPEG and other decoders than Pillow's round otherwise, so a GPU decodes none: pixels, and with them a
+    model's bytes, would depend on the machine.
+    """
+
+    table: pa.Table  # column `image`, and `origin` by which an error names the row
+    size: tuple[int, int]  # height, width
+    channels: int
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def nbytes(self) -> int:
+        """Of all images, decoded."""
+        return len(self) * self.channels * self.size[0] * self.size[1]
+
+    def decode(self, rows: Sequence[int]) -> np.ndarray:
+        """uint8 [B, C, H, W]. Raises UserError with the row's name for one that does not decode."""
+        column = self.table["image"]
+        images = [column[row].as_py() for row in rows]
+        encoded = [None if image is None else image["bytes"] for image in images]
+        return decode_images(encoded, self.size, self.channels, [row_name(self.table, row) for row in rows])
 
 
 def decode_images(

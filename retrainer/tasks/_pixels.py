@@ -15,12 +15,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from retrainer.tasks._answers import row_name
-from retrainer.tasks._decode import decode_images
+from retrainer.tasks._decode import EncodedImages
+from retrainer.tasks._device import send
 from retrainer.tasks._randaugment import Changes, draw, recolour, reshape
+from retrainer.tasks._storage import Parts, fits
 
 # Images stay on the accelerator when they take no more than this share of its free memory.
 _RESIDENT_SHARE = 0.25
+# Decoded before they are put away.
+_BYTES_AT_ONCE = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,11 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Pixels:
-    """`images` is uint8 [N, C, H, W], in host memory or on the device; `mean`, `std` are of values 0 to 1."""
+    """`images` is uint8 [N, C, H, W], in host memory, mapped or on the device; or, where there is no room
+    for that, the images' files. `mean`, `std` are of values 0 to 1.
+    """
 
-    images: Tensor
+    images: Tensor | EncodedImages
     mean: tuple[float, ...]
     std: tuple[float, ...]
     device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
@@ -55,8 +60,18 @@ class Pixels:
     def nbytes(self) -> int:
         return self.images.nbytes
 
+    @property
+    def make_ahead(self) -> bool:
+        """Whether a batch keeps a step waiting that could be made meanwhile."""
+        decodes = isinstance(self.images, EncodedImages)
+        return decodes or (self.device.type == "cuda" and self.images.device.type == "cpu")
+
     def to(self, device: torch.device) -> Pixels:
-        if device.type == "cuda" and self.nbytes < _RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+        if (
+            isinstance(self.images, Tensor)
+            and device.type == "cuda"
+            and self.nbytes < _RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+        ):
             return replace(self, images=self.images.to(device), device=device)
         return replace(self, device=device)
 
@@ -64,22 +79,40 @@ class Pixels:
         self, rows: np.ndarray, augmentation: Augmentation, generator: torch.Generator | None
     ) -> dict[str, Tensor]:
         """`pixels`: normalised float32 [B, C, H, W]; augmented when there is a generator to draw from."""
-        at = torch.from_numpy(rows).to(self.images.device)
-        pixels = self.images[at].to(self.device).float()
+        pixels = self._pick(rows).float()
         if generator is not None:
             pixels = augment(pixels, augmentation, generator)
         mean, std = (pixels.new_tensor(v).view(1, -1, 1, 1) * 255 for v in (self.mean, self.std))
         return {"pixels": pixels.sub_(mean).div_(std)}
 
+    def _pick(self, rows: np.ndarray) -> Tensor:
+        """uint8 [B, C, H, W], on the device."""
+        if isinstance(self.images, EncodedImages):
+            return send(torch.from_numpy(self.images.decode(rows.tolist())), self.device)
+        return send(self.images[send(torch.from_numpy(rows), self.images.device)], self.device)
+
 
 def encode_images(table: pa.Table, preprocessing: dict[str, Any]) -> Pixels:
-    """Column `image` (encoded bytes) → uint8 [N, C, H, W]. Raises UserError where one does not decode."""
+    """Column `image` (encoded bytes) → uint8 [N, C, H, W], or the same files where no place has room for it.
+
+    Raises UserError where one does not decode.
+    """
     height, width = (int(side) for side in preprocessing["size"])
-    encoded = [None if image is None else image["bytes"] for image in table["image"].to_pylist()]
-    names = [row_name(table, row) for row in range(len(table))]
-    images = decode_images(encoded, (height, width), int(preprocessing["channels"]), names)
+    columns = [name for name in ("image", "origin") if name in table.column_names]
+    encoded = EncodedImages(table.select(columns), (height, width), int(preprocessing["channels"]))
     mean, std = (tuple(float(v) for v in preprocessing[key]) for key in ("mean", "std"))
-    return Pixels(torch.from_numpy(images), mean, std)
+    images = torch.from_numpy(_decoded(encoded)) if fits(encoded.nbytes) else encoded
+    return Pixels(images, mean, std)
+
+
+def _decoded(encoded: EncodedImages) -> np.ndarray:
+    """All of them, uint8 [N, C, H, W]; no more than a part of them is held twice."""
+    count = len(encoded)
+    parts = Parts(encoded.nbytes)
+    at_once = max(1, _BYTES_AT_ONCE * count // max(1, encoded.nbytes))
+    for start in range(0, count, at_once):
+        parts.append(encoded.decode(range(start, min(start + at_once, count))))
+    return parts.array(np.uint8, (count, encoded.channels, *encoded.size))
 
 
 def augment(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:

@@ -52,16 +52,20 @@ class State:
         self.loss, self.rows = 0.0, 0
         self.waiting: list[tuple[Tensor, int]] = []
         self._order_before = self.order.get_state()
-        self.mark_views(0)
+        self.views_reached(self.mark_views(0))
 
-    def mark_views(self, batch: int) -> None:
-        """The rows from `batch` on are about to be made: going on from one, they must come out the same.
+    def mark_views(self, batch: int) -> Tensor:
+        """A mark of `views` before the rows from `batch` on are made: from there, they come out the same.
 
         A checkpoint is the first process's: with others beside it, draws follow from the position alone.
         """
         if self.group.size > 1:
             self.views.manual_seed(self.position_seed("augmentation", batch))
-        self._views_before = self.views.get_state()
+        return self.views.get_state()
+
+    def views_reached(self, mark: Tensor) -> None:
+        """The rows made behind `mark` are in use now: those made ahead of them do not count yet."""
+        self._views_before = mark
 
     def spent(self) -> float:
         """Seconds of training, those before a restart too."""

@@ -6,12 +6,16 @@ Legend: N rows of a split, B rows of a batch.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from retrainer.tasks._device import send
 
 # Rows are sorted by length within windows of so many batches: little padding, and a fresh mix each epoch.
 _WINDOW_BATCHES = 50
@@ -20,6 +24,7 @@ _BYTES_AT_ONCE = 4 << 20
 _BYTES_ON_DEVICE = 64 << 20
 
 Batch = dict[str, Tensor]
+_Made = tuple[Tensor | None, Batch, Tensor]  # the mark, input and targets of a group of batches
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,7 @@ class Rows:
     targets: Tensor  # [N] or [N, K], on the device
     lengths: np.ndarray | None  # [N], or None where all rows cost the same
     row_bytes: int  # of one row's input as float32
+    make_ahead: bool = False  # whether a thread makes the next rows while a step runs
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -108,30 +114,55 @@ def feed(
     batches: list[np.ndarray],
     generator: torch.Generator | None,
     done: int = 0,
-    before_draws: Callable[[int], None] = lambda _: None,
-) -> Iterator[tuple[Batch, Tensor, np.ndarray]]:
+    before_draws: Callable[[int], Tensor | None] = lambda _: None,
+    reached: Callable[[Tensor | None], None] = lambda _: None,
+) -> Generator[tuple[Batch, Tensor, np.ndarray]]:
     """(input, targets, row numbers) per batch; the input of several small batches is made at once.
 
     `before_draws` is called each time before the generator moves, with the number of the first batch that
-    it then makes. With `done` batches behind it, the
-    generator standing where it stood at the last of those calls, the rest come out the same.
+    is then made; with the mark that it returns, `reached` is called when that batch's turn comes, which is
+    later where rows are made ahead. With `done` batches behind it, the generator standing where the last
+    mark that was reached says, the rest come out the same.
     """
     device = rows.targets.device
     budget = _BYTES_ON_DEVICE if device.type == "cuda" else _BYTES_AT_ONCE
     largest = max((len(numbers) for numbers in batches), default=1)
     together = 1 if rows.lengths is not None else max(1, budget // max(1, rows.row_bytes * largest))
-    for first in range(max(0, done - 1) // together * together, len(batches), together):
-        before_draws(first)
-        group = batches[first : first + together]
-        joined = np.concatenate(group)
+
+    def make(first: int) -> _Made:
+        mark = before_draws(first)
+        joined = np.concatenate(batches[first : first + together])
         made = rows.make(joined, generator) if len(joined) else {}
-        targets = rows.targets[torch.from_numpy(joined).to(device)]
-        start = 0
-        for place, numbers in enumerate(group, start=first):
-            part = slice(start, start + len(numbers))
-            if place >= done:
-                yield {name: tensor[part] for name, tensor in made.items()}, targets[part], numbers
-            start = part.stop
+        return mark, made, rows.targets[send(torch.from_numpy(joined), device)]
+
+    groups = range(max(0, done - 1) // together * together, len(batches), together)
+    with closing(_results(make, groups, rows.make_ahead)) as results:
+        for first, (mark, made, targets) in zip(groups, results, strict=True):
+            reached(mark)
+            start = 0
+            for place, numbers in enumerate(batches[first : first + together], start=first):
+                part = slice(start, start + len(numbers))
+                if place >= done:
+                    yield {name: tensor[part] for name, tensor in made.items()}, targets[part], numbers
+                start = part.stop
+
+
+def _results(make: Callable[[int], _Made], groups: Iterable[int], ahead: bool) -> Generator[_Made]:
+    """What `make` gives for each group, in order; with `ahead` a thread makes one while the last is used.
+
+    What `make` raises comes out in the group's turn. The thread ends with this generator.
+    """
+    if not ahead:
+        yield from map(make, groups)
+        return
+    with ThreadPoolExecutor(1, "feed") as thread:
+        coming: Future[_Made] | None = None
+        for group in groups:
+            now, coming = coming, thread.submit(make, group)
+            if now is not None:
+                yield now.result()
+        if coming is not None:
+            yield coming.result()
 
 
 def evaluation_batch_size(rows: Rows) -> int:

@@ -187,7 +187,8 @@ class _Run:
         before = (state.epoch - phase.first) * len(batches)
         steps = (phase.last - phase.first + 1) * len(batches)
         mine = [state.group.share(batch) for batch in batches]
-        for batch, targets, _ in feed(phase.train, mine, state.views, state.step, state.mark_views):
+        fed = feed(phase.train, mine, state.views, state.step, state.mark_views, state.views_reached)
+        for batch, targets, _ in fed:
             share = rate(before + state.step, steps, training.warmup, training.schedule)
             rows = len(batches[state.step])
             state.waiting.append((self.update(phase, batch, targets, rows, share), rows))
