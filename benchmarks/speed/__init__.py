@@ -1,0 +1,1 @@
+"""Training beside its peers: same files, initial weights, epochs, batches and evaluations, other code."""

@@ -1,0 +1,44 @@
+"""The engine's benchmarks on this machine: `python -m benchmarks.speed [NAME …] [--once]`.
+
+Prints one table a job and keeps every run, with machine and versions, in `benchmarks/results/speed.json`
+(the jobs that were not run keep what they had). `--once` runs a single round of each.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks._runs import machine
+from benchmarks.speed.race import Job, race, table
+
+RESULTS = Path(__file__).parent.parent / "results" / "speed.json"
+# Each names its `JOBS`.
+_MODULES = ("bert", "banking77", "resnet", "cifar10", "mlp", "fixed")
+
+
+def jobs() -> dict[str, Job]:
+    found = [importlib.import_module(f"benchmarks.speed.{name}").JOBS for name in _MODULES]
+    return {job.name: job for some in found for job in some}
+
+
+def main(arguments: list[str]) -> None:
+    known, once = jobs(), "--once" in arguments
+    wanted = [name for name in arguments if name != "--once"] or list(known)
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise SystemExit(f"no benchmark {unknown[0]}; there are {', '.join(known)}")
+    kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    for name in wanted:
+        runs = race(known[name], once)
+        kept[name] = {"when": datetime.now(UTC).date().isoformat(), "machine": machine(), "runs": runs}
+        RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+        print("\n" + table(known[name], runs), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
