@@ -1,8 +1,8 @@
 """The image jobs' rows, made once and the same for every contender.
 
-    work/dataset          what `ingest` and `preprocess` made of them: ours trains on it
-    work/files/<split>/   the very bytes of those rows, a folder a class: the peers' `ImageFolder`
-    work/initial.safetensors   the whole network's first values, drawn from a seed
+work/dataset          what `ingest` and `preprocess` made of them: ours trains on it
+work/files/<split>/   the very bytes of those rows, a folder a class: the peers' `ImageFolder`
+work/initial.safetensors   the whole network's first values, drawn from a seed
 """
 
 from __future__ import annotations

@@ -72,7 +72,9 @@ def tuned(work: Path, target: float = 1.0, whole: bool = False) -> Figures:
     start = weights.fetch(settings.backbone)
     assert isinstance(start, Path)
     tokenizer = AutoTokenizer.from_pretrained(start)
-    train, validation = (_tokenised(data, name, tokenizer, settings, False) for name in ("train", "validation"))
+    train, validation = (
+        _tokenised(data, name, tokenizer, settings, False) for name in ("train", "validation")
+    )
     task = extend.load("tasks", settings.task.kind, "task.kind").make(settings.task, data.labels)
     network = build_network(task, settings.backbone, settings.training, start)
     groups = [{k: v for k, v in g.items() if k != "peak"} for g in network_groups(network, settings.training)]
@@ -105,7 +107,9 @@ def shipped(work: Path, target: float = 1.0, whole: bool = False, rows: int = 0)
     settings, data = read_settings(work), Dataset(work / DATASET)
     start = weights.fetch(settings.backbone)
     tokenizer = AutoTokenizer.from_pretrained(start)
-    train, validation = (_tokenised(data, name, tokenizer, settings, True) for name in ("train", "validation"))
+    train, validation = (
+        _tokenised(data, name, tokenizer, settings, True) for name in ("train", "validation")
+    )
     if rows:
         train, validation = train[:rows], validation[: len(validation) * rows // len(train)]
     model = AutoModelForSequenceClassification.from_pretrained(start, num_labels=len(data.labels))

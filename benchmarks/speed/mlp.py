@@ -30,7 +30,11 @@ def sections(epochs: int = EPOCHS) -> Sections:
             "keep": "last",
             "calibrate": False,
         },
-        "compute": {"device": "cpu", "dtype": "float32", "threads": 1},  # so small a network gains nothing by two
+        "compute": {
+            "device": "cpu",
+            "dtype": "float32",
+            "threads": 1,
+        },  # so small a network gains nothing by two
     }
 
 

@@ -106,9 +106,7 @@ def tuned_timm(work: Path, epochs: int = 3, side: int = SIDE, workers: int = 2) 
     optimiser = create_optimizer_v2(network, opt="adamw", lr=RATE, weight_decay=0.01, fused=True)
     whole = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0), "color_jitter": None}
     batches = _peers.timm_batches(work, side, BATCH, workers, **whole)
-    return _peers.train(
-        network, optimiser, *batches, epochs, bfloat16=True, channels_last=True, began=began
-    )
+    return _peers.train(network, optimiser, *batches, epochs, bfloat16=True, channels_last=True, began=began)
 
 
 def _frozen_rows(work: Path) -> None:
