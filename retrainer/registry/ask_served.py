@@ -1,6 +1,6 @@
 """Run alone, in a fresh isolated process: serves a registered model as MLflow does, and asks it over HTTP.
 
-    python -I -B ask_served.py PARENT [MODULE …] <<< '["models:/NAME/VERSION", "REQUEST.json", "ANSWERS.json"]'
+    python -I -B ask_served.py PARENT [MODULE …] <<< '["models:/NAME/VERSION", "ASKED.json", "ANSWERS.json"]'
 
 MLflow's own scoring server runs in a thread of this process and listens on loopback; the request is posted to
 /invocations as any client would post it. This imports nothing of this project: whatever the model needs of it
