@@ -15,6 +15,7 @@ from pathlib import Path
 from components.__main__ import STEPS, step_named
 from components.__main__ import main as step_main
 from retrainer.contract import contract_of
+from retrainer.registry.serving_check import serving_check_begun
 from retrainer.resolve import RUN, default_recipe, registered_names, resolve, settle
 from retrainer.services import weights
 from retrainer.settings import Backbone
@@ -40,15 +41,16 @@ def smoke(recipe: str | None, overrides: list[str], root: Path = Path()) -> int:
     resolved = resolve(name, overrides, root, directory=folder)
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{(folder / 'mlflow.db').absolute()}"
     os.environ.pop("MLFLOW_REGISTRY_URI", None)
-    for step in STEPS:
-        started = time.monotonic()
-        status = step_main(
-            [step, "--settings", str(resolved.directory / "settings.json"), *_ports(step, folder)]
-        )
-        if status:
-            print(f"smoke: {name} stopped at {step}; what it made so far is in {folder}", file=sys.stderr)
-            return status
-        print(f"── {step}: {time.monotonic() - started:.1f} s", flush=True)
+    with serving_check_begun(_backbone(recipe, overrides, root).family):
+        for step in STEPS:
+            started = time.monotonic()
+            status = step_main(
+                [step, "--settings", str(resolved.directory / "settings.json"), *_ports(step, folder)]
+            )
+            if status:
+                print(f"smoke: {name} stopped at {step}; what it made so far is in {folder}", file=sys.stderr)
+                return status
+            print(f"── {step}: {time.monotonic() - started:.1f} s", flush=True)
     seconds = time.monotonic() - began
     print(f"smoke: {name} passes all five steps in {seconds:.0f} s (figures of 50 rows mean nothing)")
     return 0
@@ -59,10 +61,15 @@ def _ports(step: str, folder: Path) -> list[str]:
     return [word for port in ports for word in (f"--{port}", str(folder / port))]
 
 
-def _weights_from_the_real_registry(recipe: str, overrides: list[str], root: Path) -> list[str]:
-    """`models:/…` weights as a local directory, since the smoke run has a registry of its own."""
+def _backbone(recipe: str | None, overrides: list[str], root: Path) -> Backbone:
     backbone = settle(recipe, overrides, root)[1]["backbone"]
     assert isinstance(backbone, Backbone)
+    return backbone
+
+
+def _weights_from_the_real_registry(recipe: str, overrides: list[str], root: Path) -> list[str]:
+    """`models:/…` weights as a local directory, since the smoke run has a registry of its own."""
+    backbone = _backbone(recipe, overrides, root)
     if not backbone.weights.startswith("models:/"):
         return []
     pinned = weights.pin(backbone, root / RUN / "digests.json", registered_names(root))

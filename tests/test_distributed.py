@@ -157,6 +157,7 @@ def test_statistics_are_the_first_processes(ragged: Path, tmp_path: Path) -> Non
 # --- going on, and ending ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_stopped_together_they_go_on_together(ragged: Path, tmp_path: Path) -> None:
     """Dropout and augmentation draw from the position: a stop changes no bit."""
     plan = settings(epochs=4, dropout=0.3, ema_decay=0.8)
@@ -236,6 +237,7 @@ def eventually(what: Callable[[], bool], seconds: float = 15) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_workers_end_with_the_first_process(ragged: Path, tmp_path: Path) -> None:
     with started(ragged, tmp_path / "model") as first:
         assert first.stdout and first.stdout.readline() == "1\n"

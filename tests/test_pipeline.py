@@ -161,6 +161,7 @@ def test_a_torn_lock_file_of_dvc_is_no_obstacle(project: Path) -> None:
     assert steps(pipeline(project)) == {}
 
 
+@pytest.mark.slow
 def test_one_step_alone(project: Path) -> None:
     assert steps(run(project, "step", "train", "--recipe", RECIPE)) == {"train": "ran"}
     assert steps(pipeline(project)) == {}, "it made the same bytes, and dvc.lock knows"

@@ -108,6 +108,7 @@ def test_runs_of_the_dead_and_the_silent_are_closed_and_no_others(project: Proje
     assert capsys.readouterr().out == "nothing was left behind\n"
 
 
+@pytest.mark.slow
 def test_the_next_registration_ends_what_a_killed_one_left(project: Project, capsys: Capture) -> None:
     before = logged()
     killed_registration(project, 7, "save_bundle")
@@ -124,6 +125,7 @@ def test_the_next_registration_ends_what_a_killed_one_left(project: Project, cap
     assert lookup.state(NAME) == {"champion": "2", "challenger": made["version"]}
 
 
+@pytest.mark.slow
 def test_the_same_model_registered_again_goes_on_with_what_there_is(project: Project) -> None:
     killed_registration(project, 8, "check_serving")
     model, report = project.folder / "model-8", project.folder / "model-8-report"

@@ -59,6 +59,7 @@ def printed_command(printed: str) -> list[str]:
     return shlex.split(next(line for line in printed.splitlines() if " -m components " in line))
 
 
+@pytest.mark.slow
 def test_a_clusters_step_is_run_again_on_its_own_inputs_and_settings(
     run: ClusterRun, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -138,6 +138,7 @@ def test_the_server_listens_on_loopback_alone_and_ends_with_whoever_started_it(p
     assert gone
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_in_time_is_ended(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,6 +122,7 @@ def test_a_source_that_changed_after_resolve_is_refused(bucket: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_an_own_test_set_on_this_machine_counts_too(bucket: Path, tmp_path: Path) -> None:
     (bucket / "rows.csv").write_text("text,label\ngood,yes\n")
     own = tmp_path / "own.csv"

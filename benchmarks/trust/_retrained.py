@@ -56,7 +56,8 @@ def _trained(into: Path, settled: Resolved, seed: int, held_out: pa.Table) -> np
 def pairs(right: np.ndarray, seed: int, redraws: int = 2000) -> list[Row]:
     """Every ordered pair of models, once as candidate and champion, on the test rows.
 
-    The pairs share models, so the interval draws models (with replacement), not pairs.
+    The pairs share models, so the interval draws models (with replacement), not pairs. Beside it the same
+    pairs made equal, see `exchanged`.
     """
     test = right[:, :TEST_ROWS]
     wins = (test[:, None] & ~test[None]).sum(axis=2)  # [candidate, champion]
@@ -74,8 +75,23 @@ def pairs(right: np.ndarray, seed: int, redraws: int = 2000) -> list[Row]:
         row: Row = {"policy": policy, "models": len(test), "pairs": int(apart.sum()), "test rows": TEST_ROWS}
         row |= {"promoted": float(takes[apart].mean()), "low": float(low), "high": float(high)}
         row["promoted though no better on the holdout"] = float((takes & no_better)[apart].mean())
+        row["promoted of equal ones"] = exchanged(policy, test, seed)
         found.append(row)
     return found
+
+
+def exchanged(policy: str, right: np.ndarray, seed: int, times: int = 20) -> float:
+    """The share promoted of two that are equal by construction, and as real as the models [models, rows].
+
+    Of each pair of models, a coin thrown for every row says which one answers for the candidate; the other
+    answers for the champion. So both are right equally often, whatever the two seeds are worth.
+    """
+    rows = right.shape[1]
+    one, other = np.triu_indices(len(right), k=1)
+    apart = (right[one] != right[other]).sum(axis=1)
+    both = (right[one] & right[other]).sum(axis=1)
+    won = np.random.default_rng(seed).binomial(apart, 0.5, size=(times, len(apart)))
+    return float(promoted(policy, rows, won, apart - won, (both + apart - won) / rows).mean())
 
 
 def spread(right: np.ndarray) -> dict[str, float]:

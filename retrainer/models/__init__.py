@@ -2,6 +2,7 @@
 
     class Options(Section)       the family's own keys of `backbone:`
     SHAPED_BY_WEIGHTS: bool      whether the architecture is known only from the weights' directory
+    IMPORTED: tuple[str, ...]    modules that take long to import, for whom has time to do it ahead; optional
     build(options, wanted, weights, seed, fresh) -> Body
     restore(config) -> Body      the architecture that `Body.config` describes, values to be loaded
 

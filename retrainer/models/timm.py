@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from retrainer.models._network import Batch, Body
 
 SHAPED_BY_WEIGHTS = False
+IMPORTED = ("timm",)
 
 
 class Options(Section):

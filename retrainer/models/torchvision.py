@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from retrainer.models._network import Batch, Body
 
 SHAPED_BY_WEIGHTS = False
+IMPORTED = ("torchvision.models",)
 # Parts of published weights that only their training needed.
 _AUXILIARY = ("AuxLogits", "aux1", "aux2")
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from retrainer.models._network import Batch, Body
 
 SHAPED_BY_WEIGHTS = True
+IMPORTED = ("transformers.modeling_utils",)
 # Keys of a configuration that say where it came from, what its old head answered, or how it runs.
 _NOT_SHAPE = {"_name_or_path", "_commit_hash", "transformers_version", "architectures", "auto_map"}
 _NOT_SHAPE |= {"id2label", "label2id", "problem_type", "return_dict", "use_cache", "torch_dtype", "dtype"}

@@ -1,14 +1,16 @@
 """Run alone, in a fresh isolated process: serves a registered model as MLflow does, and asks it over HTTP.
 
-    python -I -B ask_served.py PARENT models:/NAME/VERSION REQUEST.json ANSWERS.json
+    python -I -B ask_served.py PARENT [MODULE …] <<< '["models:/NAME/VERSION", "ASKED.json", "ANSWERS.json"]'
 
 MLflow's own scoring server runs in a thread of this process and listens on loopback; the request is posted to
 /invocations as any client would post it. This imports nothing of this project: whatever the model needs of it
-must have come with the model. It ends with the process PARENT, however that one ends.
+must have come with the model. The server and the MODULEs are imported before the line is read, which may come
+much later. It ends with the process PARENT, however that one ends.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -16,16 +18,23 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+SERVER = ("uvicorn", "mlflow.pyfunc.scoring_server")
 _START_SECONDS = 60.0
 _POLL_SECONDS = 0.01
 _WATCH_SECONDS = 0.5
 
 
-def main(parent: str, uri: str, request: str, answers: str) -> None:
+def main(parent: str, *modules: str) -> None:
     end_with(int(parent))
+    for module in (*SERVER, *modules):
+        # Whatever is wrong with one is told when the model needs it.
+        with suppress(Exception):
+            importlib.import_module(module)
+    uri, request, answers = json.loads(sys.stdin.readline())
     port = serve(uri)
     answer = post(f"http://127.0.0.1:{port}/invocations", Path(request).read_bytes())
     found = {"answers": answer["predictions"], "strays": strays()}

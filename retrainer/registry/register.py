@@ -22,6 +22,7 @@ from retrainer.registry import signing
 from retrainer.registry.history import move_champion, moves, new_move, removed_by_person, settle
 from retrainer.registry.lock import registry_lock
 from retrainer.registry.reap import reap_left
+from retrainer.registry.serving_check import serving_check_begun
 from retrainer.registry.told import describe, judgement_tags
 from retrainer.registry.versions import Source, verified_version
 from retrainer.services import keys, lineage, lookup, tracking
@@ -54,7 +55,7 @@ def register_model(model: Path, report: Path, out: Path, registry: Registry) -> 
     key = _signing_key(registry)
     sample = pq.read_table(report / SAMPLE)
     mlflow = client()
-    with explained(), registry_lock(registry.name):
+    with explained(), serving_check_begun(about["family"]), registry_lock(registry.name):
         for line in reap_left(mlflow, registry.name, spared=about["model_sha256"]):
             print(f"register: left by a killed process: {line}", file=sys.stderr)
         evaluation = tracking.log_evaluation(report, model)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from retrainer import extend
 from retrainer.errors import UserError
 from retrainer.registry.bundle import raw_frame
-from retrainer.services.isolated import Failed, run_isolated
+from retrainer.services.isolated import Failed, begun, run_isolated
 from retrainer.services.readers import RegisteredVersion
 
 # A probability may differ by this much: another machine, number of threads or device.
@@ -25,6 +26,16 @@ _TIMEOUT_SECONDS = 600.0
 
 # Labels that evaluate gave to a row, and every label's probability.
 Stored = tuple[list[str], dict[str, float]]
+
+
+def serving_check_begun(family: str) -> AbstractContextManager[None]:
+    """Inside, the process that `check_serving` needs is on its way: its imports are most of its time.
+
+    `family` is that of the model which is about to be registered.
+    """
+    built_in = "." not in family  # a plug-in's imports are its own affair
+    module = extend.load("models", family, "backbone.family") if built_in else None
+    return begun(_ASK, ["torch", *getattr(module, "IMPORTED", ())])
 
 
 def check_serving(version: RegisteredVersion, sample: pa.Table, labels: list[str]) -> None:
@@ -71,11 +82,10 @@ def _undecided(label: str, probabilities: Mapping[str, float]) -> bool:
 def ask(uri: str, sample: pa.Table) -> dict[str, Any]:
     """What `ask_served.py` finds in an isolated process. Raises UserError when it finds nothing."""
     with tempfile.TemporaryDirectory() as scratch:
-        request, answers, empty = (Path(scratch) / name for name in ("request.json", "answers.json", "empty"))
-        empty.mkdir()
+        request, answers = (Path(scratch) / name for name in ("request.json", "answers.json"))
         request.write_text(json.dumps(request_of(sample)), encoding="utf-8")
         try:
-            run_isolated(_ASK, [str(os.getpid()), uri, str(request), str(answers)], empty, _TIMEOUT_SECONDS)
+            run_isolated(_ASK, [uri, str(request), str(answers)], _TIMEOUT_SECONDS)
         except Failed as error:
             raise UserError(f"{uri} cannot be served over HTTP: {error}; no alias was moved") from None
         return dict(json.loads(answers.read_text(encoding="utf-8")))

@@ -74,7 +74,10 @@ def prepare(compute: Compute, rank: int = 0, processes: int = 1) -> torch.device
 
     assert compute == resolve_compute(compute), "resolve_compute comes first"
     torch.set_num_threads(compute.threads)
-    torch.use_deterministic_algorithms(True, warn_only=compute.device == "cuda")
+    if compute.compile:
+        torch.use_deterministic_algorithms(True, warn_only=compute.device == "cuda")
+    else:  # the same without the compiler's own setting, for which all of it would be imported: a second
+        torch.set_deterministic_debug_mode("warn" if compute.device == "cuda" else "error")
     # Part of deterministic mode by default: writes NaN into all new memory, which only debugging needs.
     torch.utils.deterministic.fill_uninitialized_memory = False
     if compute.device == "cpu":
