@@ -24,6 +24,7 @@ WHY ?=
 A ?=
 B ?=
 HOURS ?= 1
+ONLY ?=
 
 SHELL := /bin/sh
 VENV := .venv
@@ -54,7 +55,7 @@ DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 
 .DEFAULT_GOAL := help
 .PHONY: help setup pipeline step resolve smoke check-step history promote rollback compare reap ui images pin-base rehearse compile submit schedule \
-	unschedule runs adopt replay push pull doctor test test-slow lint format lock clean
+	unschedule runs adopt replay push pull doctor test test-slow bench lint format lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -154,6 +155,9 @@ test: $(READY) ## the test suite: no network, no GPU, about 6 minutes on 2 cores
 
 test-slow: $(READY) ## what takes minutes: kills at every step, the recipes' figures
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal -m slow
+
+bench: $(READY) ## the engine beside its peers, on the same work: [ONLY="bert-base mlp"]
+	@$(PY) -m benchmarks.speed $(ONLY)
 
 lint: $(READY) ## ruff, mypy, the arrows between the packages
 	@$(PY) -m ruff check .

@@ -16,8 +16,8 @@ def train(work: Path, sections: Sections, target: float | None = None) -> Figure
     With a `target` the run goes on to its end, and the moment of the first epoch that reached it is told.
     """
     # Third-party imports are not the engine's work; `to_target` has them in.
-    import retrainer.training.loop
     import torchvision  # noqa: F401
+
     from retrainer.training.compute import resolve_compute
     from retrainer.training.train import Settings, train_model
 

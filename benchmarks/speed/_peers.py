@@ -1,4 +1,4 @@
-"""The same training by the peers' own parts: torchvision's in a plain loop, and timm's tuned for this machine.
+"""The same training by the peers' own parts: torchvision's in a plain loop, timm's tuned for this machine.
 
 Legend: B rows of a batch, K classes.
 """
@@ -28,7 +28,7 @@ def train(
     held_out: Batches,
     epochs: int,
     *,
-    step_rate: Callable[[int, int], None] = lambda step, steps: None,
+    step_rate: Callable[[int, int], None] | None = None,
     smoothing: float = 0.0,
     bfloat16: bool = False,
     channels_last: bool = False,
@@ -50,7 +50,8 @@ def train(
         if frozen is not None:
             frozen.eval()
         for images, labels in batches:
-            step_rate(step, steps)
+            if step_rate is not None:
+                step_rate(step, steps)
             if channels_last:
                 images = images.contiguous(memory_format=torch.channels_last)
             with torch.autocast("cpu", torch.bfloat16) if bfloat16 else nullcontext():

@@ -140,5 +140,5 @@ def fit_alone(work: Path) -> Figures:
     fit(network, task, train, validation, settings.training, settings.compute, watch, progress=False)
     seconds = time.perf_counter() - began
     rows, epochs = len(train[0]), settings.training.epochs
-    tokens = int(train[0].lengths.sum()) * epochs
+    tokens = int(task.lengths(train[0]).sum()) * epochs
     return {"samples": rows * epochs, "seconds": seconds, "tokens": tokens, "accuracy": watch.accuracy}

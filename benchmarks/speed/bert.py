@@ -34,14 +34,14 @@ def prepare(work: Path) -> None:
 
 
 def write_encoder(into: Path, **smaller: int) -> None:
-    """A Hugging Face directory with the shape of BERT-base, random weights and MiniLM's (BERT's) tokenizer."""
+    """A Hugging Face directory: the shape of BERT-base, random weights, MiniLM's (BERT's) tokenizer."""
     import torch
     from transformers import BertConfig, BertModel
 
     from retrainer.services import weights
     from retrainer.settings import Backbone
 
-    source = weights.fetch(Backbone(weights=MINILM))
+    source = weights.fetch(Backbone.parse({"weights": MINILM}, "backbone"))
     assert isinstance(source, Path)
     torch.manual_seed(0)
     BertModel(BertConfig(**smaller)).save_pretrained(into)

@@ -10,7 +10,6 @@ from benchmarks.speed._rows import Sections, draw_weights, make_rows
 from benchmarks.speed.race import Contender, Figures, Job, begin
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
 BATCH, RATE, EPOCHS = 64, 1e-3, 200
@@ -95,8 +94,8 @@ def plain(work: Path, epochs: int = _PLAIN_EPOCHS) -> Figures:
     network = _network(work)
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
     rows = {split: Digits(work / "files" / split, transform) for split in ("train", "validation")}
-    batches: Any = DataLoader(rows["train"], BATCH, shuffle=True)  # type: ignore[arg-type]
-    held_out: Any = DataLoader(rows["validation"], 512)  # type: ignore[arg-type]
+    batches: Any = DataLoader(rows["train"], BATCH, shuffle=True)
+    held_out: Any = DataLoader(rows["validation"], 512)
     optimiser = torch.optim.Adam(network.parameters(), lr=RATE)
     return _peers.train(network, optimiser, batches, held_out, epochs, began=began)
 

@@ -63,8 +63,9 @@ class Pixels:
     @property
     def make_ahead(self) -> bool:
         """Whether a batch keeps a step waiting that could be made meanwhile."""
-        decodes = isinstance(self.images, EncodedImages)
-        return decodes or (self.device.type == "cuda" and self.images.device.type == "cpu")
+        if isinstance(self.images, EncodedImages):
+            return True
+        return self.device.type == "cuda" and self.images.device.type == "cpu"
 
     def to(self, device: torch.device) -> Pixels:
         if (

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 class Encoded(Protocol):
-    """A split's rows in the form that batches are cut from: made once, then only read."""
+    """A split's rows in the form that batches are cut from: made once, then only read.
+
+    With a true attribute `make_ahead`, a thread makes the next batch while a step runs.
+    """
 
     @property
     def nbytes(self) -> int:

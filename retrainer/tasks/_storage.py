@@ -66,6 +66,10 @@ class Parts:
         # Shared and writable, which nobody uses: PyTorch warns of arrays that are not.
         return np.asarray(np.memmap(self._file, dtype, "r+", shape=shape))
 
+    def __del__(self) -> None:
+        if self._mapped:
+            self._file.close()
+
     def _make_room(self, wanted: int) -> None:
         """Goes over to a file when so many bytes are too many for memory, and the disk has them."""
         if self._mapped or wanted <= self._limit:

@@ -78,7 +78,8 @@ def encode_texts(table: pa.Table, preprocessing: dict[str, Any], assets: dict[st
     tokenizer.no_padding()
     tokenizer.enable_truncation(int(preprocessing["max_length"]))
     with_types = bool(preprocessing["pairs"]) and "text_pair" in table.column_names
-    ids, types, lengths = Parts(), Parts(), [np.zeros(1, np.int64)]
+    ids, types = Parts(), Parts()
+    lengths: list[np.ndarray] = [np.zeros(1, np.int64)]
     for start in range(0, len(table), _ROWS_AT_ONCE):
         encodings = tokenizer.encode_batch_fast(_inputs(table.slice(start, _ROWS_AT_ONCE)))
         lengths.append(np.array([len(encoding) for encoding in encodings], np.int64))

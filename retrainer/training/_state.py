@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from retrainer.settings import Training
+from retrainer.training._adamw import AdamW
 from retrainer.training._distributed import ALONE, Group
 from retrainer.training.feeder import stream, stream_seed
 
@@ -32,7 +33,7 @@ class State:
     def __init__(
         self,
         trained: nn.Module,
-        optimiser: torch.optim.Optimizer,
+        optimiser: AdamW,
         training: Training,
         group: Group = ALONE,
     ) -> None:
@@ -122,7 +123,7 @@ class State:
 
     def _moving(self) -> dict[str, Tensor]:
         """The weights that the optimiser holds, and all buffers."""
-        held = {id(p) for group in self.optimiser.param_groups for p in group["params"]}
+        held = {id(p) for p in self.optimiser.parameters}
         named = self.trained.state_dict(keep_vars=True)
         return {n: t for n, t in named.items() if not isinstance(t, nn.Parameter) or id(t) in held}
 

@@ -19,7 +19,7 @@ from retrainer.errors import UserError
 from retrainer.models._network import Network
 from retrainer.settings import Compute, Training
 from retrainer.tasks._protocol import ClassificationTask
-from retrainer.training._adamw import FusedAdamW
+from retrainer.training._adamw import AdamW
 from retrainer.training._applies import require_applicable
 from retrainer.training._distributed import ALONE, Group
 from retrainer.training._progress import Progress
@@ -82,7 +82,7 @@ def fit(
             stand_ins(network, task, splits, training),
         ):
             strategy = plan(network, task, train, validation, training, compute, device, group)
-            optimiser = FusedAdamW(strategy.groups)
+            optimiser = AdamW(strategy.groups)
             state = State(strategy.trained, optimiser, training, group)
             if kept is not None:
                 state.restore(kept)

@@ -163,7 +163,8 @@ def placed_rows(task: ClassificationTask, data: Data, network: Network, device: 
         return {name: _lay_out(tensor, device, layout) for name, tensor in batch.items()}
 
     row_bytes = 4 * encoded.nbytes // max(1, len(encoded))
-    return Rows(make, torch.from_numpy(targets).to(device), task.lengths(encoded), row_bytes)
+    ahead = bool(getattr(placed, "make_ahead", False))
+    return Rows(make, torch.from_numpy(targets).to(device), task.lengths(encoded), row_bytes, ahead)
 
 
 def _lay_out(tensor: Tensor, device: torch.device, layout: torch.memory_format) -> Tensor:

@@ -32,10 +32,6 @@ class Update:
     state: State
     class_weights: Tensor | None
 
-    def __post_init__(self) -> None:
-        groups = self.state.optimiser.param_groups
-        self.trained: list[nn.Parameter] = [p for group in groups for p in group["params"]]
-
     def __call__(self, phase: Phase, batch: Batch, targets: Tensor, rows: int, share: float) -> Tensor:
         """One update at `share` of the peak rates; returns the sum of the rows' losses, on the device.
 
@@ -48,9 +44,10 @@ class Update:
         if "pixels" in batch:
             batch, targets = self._images(phase, batch, targets)
         total = self._gradients(phase, batch, targets, rows)
-        total = self.state.group.sum_gradients(self.trained, total, rows)
+        trained = optimiser.parameters
+        total = self.state.group.sum_gradients(trained, total, rows)
         if self.training.clip_norm:
-            _clip(self.trained, self.training.clip_norm)
+            _clip(trained, self.training.clip_norm)
         optimiser.step()
         self.state.end_step()
         return total
@@ -68,8 +65,7 @@ class Update:
         """The summed loss. When memory runs out it begins again, in twice the parts."""
         device = targets.device
         while True:
-            for parameter in self.trained:  # as zero_grad does, which takes a small network's time to note it
-                parameter.grad = None
+            self.state.optimiser.zero_grad()
             drawn = _drawn(device) if self.training.halve_on_out_of_memory else None
             try:
                 return self._in_parts(phase, batch, targets, rows)
