@@ -28,7 +28,6 @@ from retrainer.settings import Compute, Training
 from retrainer.tasks._protocol import ClassificationTask, Encoded
 from retrainer.training._compiled import compiled
 from retrainer.training._distributed import ALONE, Group
-from retrainer.training._dropout import quick_dropout
 from retrainer.training._recompute import recomputed
 from retrainer.training._vocabulary import words_in_use
 from retrainer.training.embedding import embed
@@ -86,7 +85,7 @@ class Plan:
 def stand_ins(
     network: Network, task: ClassificationTask, splits: list[Encoded], training: Training
 ) -> Iterator[None]:
-    """While a network trains, smaller, quicker or further parts may stand in for some of its own."""
+    """While a network trains, smaller or further parts may stand in for some of its own."""
     with ExitStack() as stack:
         if training.strategy == "lora":
             from retrainer.training._lora import adapted
@@ -94,7 +93,6 @@ def stand_ins(
             stack.enter_context(adapted(network.description, training))
         elif training.strategy not in ("frozen", "last-n"):  # a frozen table costs nothing
             stack.enter_context(words_in_use(network.body, task, splits))
-        stack.enter_context(quick_dropout(network.body))
         if training.checkpoint_activations:
             stack.enter_context(recomputed(network.description))
         yield
