@@ -158,6 +158,7 @@ test-slow: $(READY) ## what takes minutes: kills at every step, the recipes' fig
 
 bench: $(READY) ## the engine beside its peers, on the same work: [ONLY="bert-base mlp"]
 	@$(PY) -m benchmarks.speed $(ONLY)
+	@$(if $(ONLY),true,$(PY) -m benchmarks.fixed)
 
 lint: $(READY) ## ruff, mypy, the arrows between the packages
 	@$(PY) -m ruff check .

@@ -18,7 +18,7 @@ from benchmarks.speed.race import Job, race, table
 
 RESULTS = Path(__file__).parent.parent / "results" / "speed.json"
 # Each names its `JOBS`.
-_MODULES = ("bert", "banking77", "resnet", "mlp")
+_MODULES = ("bert", "banking77", "resnet", "cifar10", "mlp")
 
 
 def jobs() -> dict[str, Job]:

@@ -1,0 +1,121 @@
+"""What has to be paid before any work: a step until its first work, and a pipeline with nothing to do.
+
+    python -m benchmarks.fixed
+
+Works in a copy of the project, on the recipe `digits-mlp` with one epoch. Prints one table and writes
+`benchmarks/results/fixed.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks._runs import ROOT, machine
+
+RESULTS = ROOT / "benchmarks" / "results" / "fixed.json"
+RECIPE = "digits-mlp"
+TIMES = 5
+_OURS = ("retrainer", "components", "pipelines", "__main__")
+# A step's first work, and where its files are. The step is the command line's, up to that call.
+_STEPS = {
+    "ingest": ("retrainer.data.ingest:ingest", "--raw {out}"),
+    "preprocess": (
+        "retrainer.data.preprocess:preprocess",
+        "--raw {runs}/raw --dataset {out} --findings {out}-findings",
+    ),
+    "train": ("retrainer.training.loop:fit", "--dataset {runs}/dataset --model {out}"),
+}
+_UNTIL = """
+import importlib, os, sys, time
+from components.__main__ import main
+def reached(*_, **__):
+    print(time.time() - float(os.environ["BEGAN"]), "torch" in sys.modules, flush=True)
+    os._exit(0)
+module, _, name = sys.argv[1].partition(":")
+setattr(importlib.import_module(module), name, reached)
+main(sys.argv[2:])
+"""
+_IMPORTED = re.compile(r"^import time:\s+(\d+) \|\s+\d+ \|\s*(\S+)$", re.MULTILINE)
+
+
+class First(NamedTuple):
+    """Seconds from the start of the process, those spent in others' imports, and whether torch was there."""
+
+    seconds: float
+    imports: float
+    torch: bool
+
+
+def first_work(project: Path, step: str) -> First:
+    where, ports = _STEPS[step]
+    with tempfile.TemporaryDirectory(dir=project) as out:
+        words = ports.format(out=f"{out}/made", runs=f"runs/{RECIPE}").split()
+        settings = ["--settings", f".run/{RECIPE}/settings.json"]
+        command = [sys.executable, "-X", "importtime", "-c", _UNTIL, where, step, *settings, *words]
+        done = subprocess.run(
+            command, cwd=project, env=_environment(), capture_output=True, text=True, check=True
+        )
+    seconds, torch = done.stdout.split()[-2:]
+    theirs = [int(us) for us, name in _IMPORTED.findall(done.stderr) if name.partition(".")[0] not in _OURS]
+    return First(float(seconds), sum(theirs) / 1e6, torch == "True")
+
+
+def pipeline(project: Path) -> float:
+    """Seconds of `make pipeline`'s command; whatever has changed is made."""
+    began = time.perf_counter()
+    words = ["run", "--recipe", RECIPE, "--set", "training.epochs=1"]
+    command = [sys.executable, "-m", "pipelines", *words]
+    subprocess.run(command, cwd=project, env=_environment(), check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+    return kept | {"BEGAN": repr(time.time())}
+
+
+def copy_project(into: Path) -> Path:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        target = into / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, target)
+    for words in (["init", "-q"], ["add", "-A"]):
+        subprocess.run(["git", *words], cwd=into, check=True, capture_output=True)
+    return into
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="fixed-") as name:
+        project = copy_project(Path(name))
+        pipeline(project)
+        unchanged = [pipeline(project) for _ in range(TIMES)]
+        steps = {step: [first_work(project, step) for _ in range(TIMES)] for step in _STEPS}
+    rows = {"make pipeline, unchanged": {"seconds": unchanged}}
+    print("| | seconds (lowest to highest) | of it others' imports | torch imported |\n|---|---|---|---|")
+    print(f"| make pipeline, unchanged | {_spread(unchanged)} | | |")
+    for step, found in steps.items():
+        seconds, imports, torch = (list(part) for part in zip(*found, strict=True))
+        rows[step] = {"seconds": seconds, "imports": imports, "torch": torch}
+        print(f"| {step}, to its first work | {_spread(seconds)} | {_spread(imports)} | {torch[0]} |")
+    when = datetime.now(UTC).date().isoformat()
+    RESULTS.write_text(json.dumps({"when": when, "machine": machine(), "rows": rows}, indent=1) + "\n")
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""The frame of `make bench`: who ran, how the ratios are taken, what is kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.speed import __main__ as entry
+from benchmarks.speed import race as frame
+from benchmarks.speed.race import Contender, Figures, Job, race, ratios, table
+
+NAMES = ["ours", "slow", "never"]
+
+
+def prepare(work: Path) -> None:
+    (work / "rows").write_text("100")
+
+
+def contender(work: Path, seconds: float, reached: float | None = 1.0) -> Figures:
+    samples = int((work / "rows").read_text())
+    return Figures(samples=samples, seconds=seconds, accuracy=0.9, to_target=reached)
+
+
+def job(measure: str = "samples") -> Job:
+    here = "tests.test_speed_benchmark:contender"
+    racers = [
+        Contender("ours", here, {"seconds": 1.0, "reached": 2.0}),
+        Contender("slow", here, {"seconds": 4.0, "reached": 3.0}),
+        Contender("never", here, {"seconds": 2.0, "reached": None}),
+    ]
+    return Job("tiny", "A tiny race", prepare, racers, {"slow": 3}, measure, rounds=2)
+
+
+def test_contenders_run_in_turns_in_processes_of_their_own() -> None:
+    runs = race(job())
+    order = [(run["round"], run["name"]) for run in runs]
+    first = [(0, name) for name in NAMES]
+    assert order == first + [(1, name) for name in reversed(NAMES)]
+    assert all(run["wall"] > 0 and run["peak_mb"] > 1 for run in runs)
+    assert ratios(job(), runs) == {"slow": [4.0, 4.0], "never": [2.0, 2.0]}
+    assert ratios(job("to_target"), runs) == {"slow": [1.5, 1.5], "never": [float("inf")] * 2}
+    told = table(job(), runs)
+    assert "| slow | 25.0 |" in told and "4.00× (4.00 to 4.00, promised 3)" in told and "never" in told
+
+
+def test_one_that_fails_stops_the_race() -> None:
+    broken = Job("broken", "", prepare, [Contender("ours", "tests.test_speed_benchmark:nobody")])
+    with pytest.raises(SystemExit, match="ours ended with status 1"):
+        race(broken)
+
+
+def test_jobs_that_were_not_run_keep_their_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entry, "RESULTS", tmp_path / "speed.json")
+    monkeypatch.setattr(entry, "jobs", lambda: {"tiny": job()})
+    monkeypatch.setattr(
+        entry, "race", lambda chosen, once: [_run(name) for name in ("ours", "slow", "never")]
+    )
+    (tmp_path / "speed.json").write_text(json.dumps({"older": {"runs": []}}))
+    entry.main(["tiny", "--once"])
+    kept = json.loads((tmp_path / "speed.json").read_text())
+    assert list(kept) == ["older", "tiny"] and len(kept["tiny"]["runs"]) == 3
+    assert kept["tiny"]["machine"]["cores"] and kept["tiny"]["when"]
+    with pytest.raises(SystemExit, match="no benchmark tinny; there are tiny"):
+        entry.main(["tinny"])
+
+
+def _run(name: str) -> frame.Run:
+    return {
+        "job": "tiny",
+        "round": 0,
+        "name": name,
+        "samples": 10,
+        "seconds": 1.0,
+        "wall": 1.0,
+        "peak_mb": 9.0,
+    }
+
+
+def test_every_job_names_contenders_that_exist() -> None:
+    found = entry.jobs()
+    assert {"bert-base", "banking77", "resnet18-frozen", "resnet18-full", "cifar10", "mlp"} <= set(found)
+    for one in found.values():
+        assert set(one.claims) <= {contender.name for contender in one.contenders[1:]}
