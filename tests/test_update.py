@@ -17,6 +17,7 @@ from retrainer.models import torchvision
 from retrainer.models._network import Network
 from retrainer.settings import Task, Training
 from retrainer.tasks import image_classification, text_classification
+from retrainer.training._adamw import AdamW
 from retrainer.training.feeder import shuffled_batches, stream
 from retrainer.training.mixing import mix, resize, side_share
 from retrainer.training.update import class_weights
@@ -139,7 +140,7 @@ def test_the_average_is_what_is_evaluated_and_kept() -> None:
     """By hand: the weights after every step, averaged with the same decay."""
     model, by_hand, told = network(), {}, []
     seen: list[dict[str, Tensor]] = [weights(model)]
-    follow = torch.optim.AdamW.step
+    follow = AdamW.step
 
     def step(self: Any, *inputs: Any) -> Any:
         made = follow(self, *inputs)
@@ -148,7 +149,7 @@ def test_the_average_is_what_is_evaluated_and_kept() -> None:
 
     plan = settings(ema_decay=0.8, keep="last", epochs=5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.optim.AdamW, "step", step)
+        patch.setattr(AdamW, "step", step)
         trained(model, plan, squares(64), squares(40, 1), on_epoch=lambda _, f: told.append(f))
     by_hand = {name: tensor.clone() for name, tensor in seen[0].items()}
     for number, after in enumerate(seen[1:], start=1):
