@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import statistics
 import subprocess
@@ -37,20 +36,28 @@ _STEPS = {
     "train": ("retrainer.training.loop:fit", "--dataset {runs}/dataset --model {out}"),
 }
 _UNTIL = """
-import importlib, os, sys, time
+import importlib, json, os, sys, time
 from components.__main__ import main
 def reached(*_, **__):
-    print(time.time() - float(os.environ["BEGAN"]), "torch" in sys.modules, flush=True)
+    print(json.dumps([time.time() - float(os.environ["BEGAN"]), list(sys.modules)]), flush=True)
     os._exit(0)
 module, _, name = sys.argv[1].partition(":")
 setattr(importlib.import_module(module), name, reached)
 main(sys.argv[2:])
 """
-_IMPORTED = re.compile(r"^import time:\s+(\d+) \|\s+\d+ \|\s*(\S+)$", re.MULTILINE)
+# The same modules, in the same order, and nothing else.
+_IMPORTS_ALONE = """
+import contextlib, importlib, json, os, sys, time
+for name in json.load(sys.stdin):
+    with contextlib.suppress(Exception):
+        importlib.import_module(name)
+print(time.time() - float(os.environ["BEGAN"]), flush=True)
+os._exit(0)
+"""
 
 
 class First(NamedTuple):
-    """Seconds from the start of the process, those spent in others' imports, and whether torch was there."""
+    """Seconds from the start of the process, those that others' imports alone take, and whether torch is one."""
 
     seconds: float
     imports: float
@@ -62,13 +69,18 @@ def first_work(project: Path, step: str) -> First:
     with tempfile.TemporaryDirectory(dir=project) as out:
         words = ports.format(out=f"{out}/made", runs=f"runs/{RECIPE}").split()
         settings = ["--settings", f".run/{RECIPE}/settings.json"]
-        command = [sys.executable, "-X", "importtime", "-c", _UNTIL, where, step, *settings, *words]
-        done = subprocess.run(
-            command, cwd=project, env=_environment(), capture_output=True, text=True, check=True
-        )
-    seconds, torch = done.stdout.split()[-2:]
-    theirs = [int(us) for us, name in _IMPORTED.findall(done.stderr) if name.partition(".")[0] not in _OURS]
-    return First(float(seconds), sum(theirs) / 1e6, torch == "True")
+        told = _python(project, _UNTIL, where, step, *settings, *words)
+    seconds, modules = json.loads(told.splitlines()[-1])
+    theirs = [name for name in modules if name.partition(".")[0] not in _OURS]
+    imports = float(_python(project, _IMPORTS_ALONE, given=json.dumps(theirs)))
+    return First(seconds, imports, "torch" in modules)
+
+
+def _python(project: Path, code: str, *words: str, given: str = "") -> str:
+    command = [sys.executable, "-c", code, *words]
+    return subprocess.run(
+        command, cwd=project, env=_environment(), input=given, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def pipeline(project: Path) -> float:
