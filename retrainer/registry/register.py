@@ -55,7 +55,8 @@ def register_model(model: Path, report: Path, out: Path, registry: Registry) -> 
     key = _signing_key(registry)
     sample = pq.read_table(report / SAMPLE)
     mlflow = client()
-    with explained(), serving_check_begun(about["family"]), registry_lock(registry.name):
+    # The lock first: of many that wait for it, only the one that works needs the memory.
+    with explained(), registry_lock(registry.name), serving_check_begun(about["family"]):
         for line in reap_left(mlflow, registry.name, spared=about["model_sha256"]):
             print(f"register: left by a killed process: {line}", file=sys.stderr)
         evaluation = tracking.log_evaluation(report, model)
