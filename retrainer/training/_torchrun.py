@@ -37,6 +37,7 @@ _LOOK_SECONDS = 0.5
 _GRACE_SECONDS = 20.0
 # For the first one to leave the call that waits for a lost one.
 _WAKE_SECONDS = 6.0
+_LINGER_SECONDS = 3.0
 # For a process that has computed its last share.
 _END_SECONDS = 60.0
 _GO_ON = "the same command goes on from the last checkpoint, if any"
@@ -140,7 +141,13 @@ def _watch(store: Any, over: threading.Event) -> None:
 def _end_with_first(store: Any, done: threading.Event) -> None:
     while not done.wait(_LOOK_SECONDS):
         if _over(store):
-            os._exit(LEFT_ALONE)
+            _leave()
+
+
+def _leave() -> NoReturn:
+    """Ends a process behind the first one, which torchrun would otherwise end before it has said why."""
+    time.sleep(_LINGER_SECONDS)
+    os._exit(LEFT_ALONE)
 
 
 def _over(store: Any) -> bool:
@@ -164,7 +171,7 @@ def _fail(launched: Launched, store: Any, error: Exception) -> NoReturn:
             end = time.monotonic() + _GRACE_SECONDS
             while time.monotonic() < end:
                 if store.check(["over"]):
-                    os._exit(LEFT_ALONE)
+                    _leave()
                 time.sleep(0.1)
             there = store.check(["first"])
     if launched.rank == 1 if alone else not there:
