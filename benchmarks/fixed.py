@@ -57,7 +57,7 @@ os._exit(0)
 
 
 class First(NamedTuple):
-    """Seconds from the start of the process, those that others' imports alone take, and whether torch is one."""
+    """Seconds from the start of the process, those of others' imports alone, and whether torch is one."""
 
     seconds: float
     imports: float
