@@ -144,6 +144,8 @@ def test_a_server_that_does_not_answer_in_time_is_ended(
 ) -> None:
     monkeypatch.setattr(serving_check, "_TIMEOUT_SECONDS", 6.0)
     change("table = table_of(", "__import__('time').sleep(300); table = table_of(")
+    # Another test of this process may have left one that lives as long as the process, such as a tracker.
+    before = set(psutil.Process().children())
     with pytest.raises(UserError, match=r"^models:/net/1 cannot be served over HTTP: no answer within 6 s; "):
         ask("models:/net/1", sample_of(project))
-    assert not psutil.Process().children()
+    assert set(psutil.Process().children()) <= before
