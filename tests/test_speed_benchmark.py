@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks.speed import __main__ as entry
 from benchmarks.speed import race as frame
-from benchmarks.speed.race import Contender, Figures, Job, race, ratios, table
+from benchmarks.speed._table import ahead, ratios, table
+from benchmarks.speed.race import Contender, Figures, Job, race
 
 NAMES = ["ours", "slow", "never"]
 
@@ -18,9 +19,9 @@ def prepare(work: Path) -> None:
     (work / "rows").write_text("100")
 
 
-def contender(work: Path, seconds: float, reached: float | None = 1.0) -> Figures:
+def contender(work: Path, seed: int, seconds: float, reached: float | None = 1.0) -> Figures:
     samples = int((work / "rows").read_text())
-    return Figures(samples=samples, seconds=seconds, accuracy=0.9, to_target=reached)
+    return Figures(samples=samples, seconds=seconds, accuracy=seconds / 10 + seed / 100, to_target=reached)
 
 
 def job(measure: str = "samples") -> Job:
@@ -35,14 +36,28 @@ def job(measure: str = "samples") -> Job:
 
 def test_contenders_run_in_turns_in_processes_of_their_own() -> None:
     runs = race(job())
-    order = [(run["round"], run["name"]) for run in runs]
+    order = [(run["seed"], run["name"]) for run in runs]
     first = [(0, name) for name in NAMES]
     assert order == first + [(1, name) for name in reversed(NAMES)]
     assert all(run["wall"] > 0 and run["peak_mb"] > 1 for run in runs)
     assert ratios(job(), runs) == {"slow": [4.0, 4.0], "never": [2.0, 2.0]}
     assert ratios(job("to_target"), runs) == {"slow": [1.5, 1.5], "never": [float("inf")] * 2}
     told = table(job(), runs)
+    assert "| ours | 100.0 |  |" in told and "0.1050 ± 0.0071" in told  # the seeds gave 0.10 and 0.11
     assert "| slow | 25.0 |" in told and "4.00× (4.00 to 4.00, promised 3)" in told and "never" in told
+
+
+def test_accuracy_is_compared_seed_by_seed() -> None:
+    right = {"ours": [0.90, 0.80, 0.85], "slow": [0.89, 0.78, 0.85], "never": [0.9, 0.8, 0.85]}
+    runs = [
+        _run(name) | {"seed": seed, "accuracy": found}
+        for name, some in right.items()
+        for seed, found in enumerate(some)
+    ]
+    differences = ahead(job("accuracy"), runs)
+    assert differences["slow"] == pytest.approx([1, 2, 0]) and differences["never"] == [0, 0, 0]
+    # Standard error 1/√3, Student's t with two degrees of freedom 4.303.
+    assert "+1.00 (-1.48 to +3.48) |" in table(job("accuracy"), runs)
 
 
 def test_one_that_fails_stops_the_race() -> None:
@@ -67,7 +82,7 @@ def test_jobs_that_were_not_run_keep_their_figures(tmp_path: Path, monkeypatch: 
 def _run(name: str) -> frame.Run:
     return {
         "job": "tiny",
-        "round": 0,
+        "seed": 0,
         "name": name,
         "samples": 10,
         "seconds": 1.0,

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._runs import machine
-from benchmarks.speed.race import Job, race, table
+from benchmarks.speed._table import table
+from benchmarks.speed.race import Job, race
 
 RESULTS = Path(__file__).parent.parent / "results" / "speed.json"
 # Each names its `JOBS`.
-_MODULES = ("bert", "banking77", "resnet", "cifar10", "mlp")
+_MODULES = ("bert", "banking77", "resnet", "cifar10", "mlp", "equal")
 
 
 def jobs() -> dict[str, Job]:

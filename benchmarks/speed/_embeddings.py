@@ -13,12 +13,12 @@ from retrainer.formats.dataset import Dataset
 from retrainer.services import weights
 
 
-def logistic(work: Path, target: float, inverse_penalty: float = 10.0) -> Figures:
+def logistic(work: Path, seed: int, target: float = 1.0, inverse_penalty: float = 10.0) -> Figures:
     """Every row is embedded once, as the package does it by default; its seconds are the whole process's.
 
-    Its accuracy is measured once, when it has fitted: there are no epochs.
+    Its accuracy is measured once, when it has fitted: there are no epochs, and nothing is drawn from `seed`.
     """
-    settings, data = read_settings(work), Dataset(work / DATASET)
+    settings, data = read_settings(work, seed), Dataset(work / DATASET)
     encoder = SentenceTransformer(str(weights.fetch(settings.backbone)), device="cpu")
     watch = Target(target)
     inputs, answers = [], []

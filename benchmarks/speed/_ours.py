@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.speed._rows import Sections, count
+from benchmarks.speed._rows import Sections, count, initial
 from benchmarks.speed.race import Figures, begin, since_start
 
 
-def train(work: Path, sections: Sections, target: float | None = None) -> Figures:
+def train(work: Path, sections: Sections, seed: int, target: float | None = None) -> Figures:
     """Everything counts: reading, decoding, training, validation, calibration, writing the model.
 
     With a `target` the run goes on to its end, and the moment of the first epoch that reached it is told.
@@ -21,7 +21,8 @@ def train(work: Path, sections: Sections, target: float | None = None) -> Figure
     from retrainer.training.compute import resolve_compute
     from retrainer.training.train import Settings, train_model
 
-    task, backbone, training, compute = Settings.parse(sections)
+    told = sections | {"training": sections["training"] | {"seed": seed}}
+    task, backbone, training, compute = Settings.parse(told)
     scratch = training.strategy == "scratch"
     reached: list[float] = []
 
@@ -32,7 +33,7 @@ def train(work: Path, sections: Sections, target: float | None = None) -> Figure
     began = begin()
     with TemporaryDirectory() as into:
         settled = task, backbone, training, resolve_compute(compute)
-        start = None if scratch else work / "initial.safetensors"
+        start = None if scratch else initial(work, seed)
         made = train_model(work / "dataset", Path(into) / "model", *settled, start, on_epoch, progress=False)
     figures = Figures(
         samples=count(work, "train") * training.epochs,

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.speed._rows import initial
 from benchmarks.speed.race import Figures, since_start
 
 if TYPE_CHECKING:
@@ -126,9 +127,11 @@ def timm_batches(
     return training, create_loader(rows["validation"], crop_pct=1.0, **shared)
 
 
-def with_weights(network: nn.Module, work: Path) -> nn.Module:
-    """`initial.safetensors`, which has torchvision's names: they are timm's too."""
+def begin_with(network: nn.Module, work: Path, seed: int) -> nn.Module:
+    """First values by torchvision's names, which are timm's too; the order of rows follows `seed`."""
+    import torch
     from safetensors.torch import load_file
 
-    network.load_state_dict(load_file(work / "initial.safetensors"))
+    network.load_state_dict(load_file(initial(work, seed)))
+    torch.manual_seed(seed)
     return network

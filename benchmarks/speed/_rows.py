@@ -2,7 +2,7 @@
 
 work/dataset          what `ingest` and `preprocess` made of them: ours trains on it
 work/files/<split>/   the very bytes of those rows, a folder a class: the peers' `ImageFolder`
-work/initial.safetensors   the whole network's first values, drawn from a seed
+work/initial-<seed>.safetensors   the whole network's first values
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks._runs import ROOT
+from benchmarks.speed.race import SEEDS
 
 CIFAR = ROOT.parent / "shared" / "data" / "cifar10.tar.xz"
 SPLITS = ("train", "validation")
@@ -70,7 +71,7 @@ def make_rows(work: Path, source: Path | str, train: int, validation: int, task:
 
 
 def draw_weights(work: Path, sections: Sections) -> None:
-    """`initial.safetensors`: the body from a seed, and the head that ours draws from the same seed."""
+    """For every seed the body and the head that ours draws from it."""
     from safetensors.torch import save_file
 
     from retrainer import extend
@@ -80,10 +81,16 @@ def draw_weights(work: Path, sections: Sections) -> None:
     task, backbone, training, _ = Settings.parse(sections)
     labels = Dataset(work / "dataset").labels
     job = extend.load("tasks", task.kind, "task.kind").make(task, labels)
-    fresh = training.model_copy(update={"strategy": "scratch"})
-    network = build_network(job, backbone, fresh, None)
-    head = {f"fc.{name}": tensor for name, tensor in network.head.state_dict().items()}
-    save_file(network.body.state_dict() | head, work / "initial.safetensors")
+    for seed in range(SEEDS):
+        fresh = training.model_copy(update={"strategy": "scratch", "seed": seed})
+        network = build_network(job, backbone, fresh, None)
+        head = {f"fc.{name}": tensor for name, tensor in network.head.state_dict().items()}
+        save_file(network.body.state_dict() | head, initial(work, seed))
+
+
+def initial(work: Path, seed: int) -> Path:
+    """The file of the first values."""
+    return work / f"initial-{seed}.safetensors"
 
 
 def count(work: Path, split: str) -> int:

@@ -48,12 +48,14 @@ def write_settings(work: Path, weights: str, **training: Any) -> None:
     (work / SETTINGS).write_text(json.dumps(sections, indent=1) + "\n")
 
 
-def read_settings(work: Path) -> Settings:
-    """Valid, with `compute` as this machine has it by default."""
+def read_settings(work: Path, seed: int, **training: Any) -> Settings:
+    """Valid, with `compute` as this machine has it by default; `training` stands in for what was written."""
     from retrainer.training.compute import resolve_compute
     from retrainer.training.train import Settings
 
-    settings = Settings.parse(json.loads((work / SETTINGS).read_text()))
+    told = json.loads((work / SETTINGS).read_text())
+    told["training"] |= training | {"seed": seed}
+    settings = Settings.parse(told)
     return settings._replace(compute=resolve_compute(settings.compute))
 
 
@@ -101,7 +103,7 @@ def _evenly(table: Any, count: int) -> Any:
     return table.take([i * len(table) // count for i in range(count)]) if count else table
 
 
-def ours(work: Path, target: float) -> Figures:
+def ours(work: Path, seed: int, target: float = 1.0, **training: Any) -> Figures:
     """The whole of `train_model`: it reads, tokenises, trains, keeps the best, calibrates, writes the model.
 
     Its seconds are those of the whole process.
@@ -110,7 +112,7 @@ def ours(work: Path, target: float) -> Figures:
     from retrainer.services import weights
     from retrainer.training.train import train_model
 
-    settings = read_settings(work)
+    settings = read_settings(work, seed, **training)
     watch = Target(target)
     start = weights.fetch(settings.backbone)
     with tempfile.TemporaryDirectory() as out:
@@ -120,7 +122,7 @@ def ours(work: Path, target: float) -> Figures:
     return {"samples": rows, "seconds": seconds, "accuracy": watch.accuracy, "to_target": watch.reached}
 
 
-def fit_alone(work: Path) -> Figures:
+def fit_alone(work: Path, seed: int) -> Figures:
     """`fit` on rows that are tokenised already; its seconds are those of that call."""
     from retrainer import extend
     from retrainer.formats.dataset import Dataset
@@ -128,7 +130,7 @@ def fit_alone(work: Path) -> Figures:
     from retrainer.training.loop import fit
     from retrainer.training.train import build_network, read_split
 
-    settings = read_settings(work)
+    settings = read_settings(work, seed)
     data = Dataset(work / DATASET)
     task = extend.load("tasks", settings.task.kind, "task.kind").make(settings.task, data.labels)
     start = weights.fetch(settings.backbone)

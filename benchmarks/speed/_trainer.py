@@ -63,12 +63,12 @@ class Watch(TrainerCallback):
         self.target(round(state.epoch), {"validation_accuracy": metrics["eval_accuracy"]})
 
 
-def tuned(work: Path, target: float = 1.0, whole: bool = False) -> Figures:
+def tuned(work: Path, seed: int, target: float = 1.0, whole: bool = False) -> Figures:
     """Rows of one length together, bf16 as ours, fused AdamW with our rates and decay, padded to the batch.
 
     The seconds are those of `train()`, or with `whole` of the process.
     """
-    settings, data = read_settings(work), Dataset(work / DATASET)
+    settings, data = read_settings(work, seed), Dataset(work / DATASET)
     start = weights.fetch(settings.backbone)
     assert isinstance(start, Path)
     tokenizer = AutoTokenizer.from_pretrained(start)
@@ -99,12 +99,12 @@ def tuned(work: Path, target: float = 1.0, whole: bool = False) -> Figures:
         return _run(trainer, train, settings, Target(target), whole)
 
 
-def shipped(work: Path, target: float = 1.0, whole: bool = False, rows: int = 0) -> Figures:
+def shipped(work: Path, seed: int, target: float = 1.0, whole: bool = False, rows: int = 0) -> Figures:
     """As in Hugging Face's example for text classification: padded to the maximum, float32, defaults.
 
     With `rows` it trains on so many of them, and on as small a share of the validation rows.
     """
-    settings, data = read_settings(work), Dataset(work / DATASET)
+    settings, data = read_settings(work, seed), Dataset(work / DATASET)
     start = weights.fetch(settings.backbone)
     tokenizer = AutoTokenizer.from_pretrained(start)
     train, validation = (

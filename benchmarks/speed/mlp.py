@@ -42,11 +42,11 @@ def prepare(work: Path, train: int = 300, validation: int = 80) -> None:
     draw_weights(work, sections())
 
 
-def ours(work: Path, epochs: int = EPOCHS) -> Figures:
-    return _ours.train(work, sections(epochs))
+def ours(work: Path, seed: int, epochs: int = EPOCHS) -> Figures:
+    return _ours.train(work, sections(epochs), seed)
 
 
-def _network(work: Path) -> nn.Module:
+def _network(work: Path, seed: int) -> nn.Module:
     """The layers by the names that the weights file has."""
     from collections import OrderedDict
 
@@ -60,7 +60,7 @@ def _network(work: Path) -> nn.Module:
         "3": nn.ReLU(),
         "fc": nn.Linear(64, 10),
     }
-    return _peers.with_weights(nn.Sequential(OrderedDict(layers)), work)
+    return _peers.begin_with(nn.Sequential(OrderedDict(layers)), work, seed)
 
 
 class Digits:
@@ -84,14 +84,14 @@ class Digits:
         return self.transform(Image.fromarray(self.pixels[row])), self.targets[row]
 
 
-def plain(work: Path, epochs: int = _PLAIN_EPOCHS) -> Figures:
+def plain(work: Path, seed: int, epochs: int = _PLAIN_EPOCHS) -> Figures:
     """PIL → ToTensor → Normalize in DataLoaders, default Adam."""
     import torch
     from torch.utils.data import DataLoader
     from torchvision import transforms
 
     began = begin()
-    network = _network(work)
+    network = _network(work, seed)
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.5,), (0.5,))])
     rows = {split: Digits(work / "files" / split, transform) for split in ("train", "validation")}
     batches: Any = DataLoader(rows["train"], BATCH, shuffle=True)
@@ -123,13 +123,13 @@ class InMemory:
             yield self.pixels[part], self.targets[part]
 
 
-def in_memory(work: Path, epochs: int = EPOCHS) -> Figures:
+def in_memory(work: Path, seed: int, epochs: int = EPOCHS) -> Figures:
     """As one would write it for speed: float tensors in memory, fused Adam, one thread."""
     import torch
 
     torch.set_num_threads(1)
     began = begin()
-    network = _network(work)
+    network = _network(work, seed)
     batches = InMemory(work / "files" / "train", BATCH, shuffle=True)
     held_out = InMemory(work / "files" / "validation", 512, shuffle=False)
     optimiser = torch.optim.Adam(network.parameters(), lr=RATE, fused=True)

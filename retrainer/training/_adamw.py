@@ -23,24 +23,25 @@ class AdamW:
     def __init__(self, groups: Groups) -> None:
         self.param_groups = groups
         self.parameters: list[nn.Parameter] = [p for group in groups for p in group["params"]]
-        self._moments: dict[nn.Parameter, tuple[Tensor, Tensor, Tensor]] = {}
+        self._steps: dict[nn.Parameter, int] = {}
+        self._moments: dict[nn.Parameter, tuple[Tensor, Tensor]] = {}
 
     @torch.no_grad()
     def step(self) -> None:
         """Moves the parameters that have a gradient."""
+        counts: dict[int, Tensor] = {}  # the kernel wants tensors; one is made for all that are equal
         for group in self.param_groups:
             moved = [p for p in group["params"] if p.grad is not None]
             if not moved:
                 continue
-            steps, means, squares = (list(part) for part in zip(*map(self._of, moved), strict=True))
-            torch._foreach_add_(steps, 1)
+            means, squares = (list(part) for part in zip(*map(self._of, moved), strict=True))
             torch._fused_adamw_(
                 moved,
                 [p.grad for p in moved],
                 means,
                 squares,
                 [],
-                steps,
+                [self._counted(parameter, counts) for parameter in moved],
                 lr=group["lr"],
                 beta1=_BETAS[0],
                 beta2=_BETAS[1],
@@ -57,20 +58,30 @@ class AdamW:
     def state_dict(self) -> dict[int, tuple[Tensor, Tensor, Tensor]]:
         """By the parameter's place: steps so far, running means of its gradient and of its square."""
         placed = enumerate(self.parameters)
-        return {place: self._moments[p] for place, p in placed if p in self._moments}
+        return {
+            place: (torch.tensor(float(self._steps[p])), *self._moments[p])
+            for place, p in placed
+            if p in self._moments
+        }
 
     def load_state_dict(self, kept: dict[int, tuple[Tensor, Tensor, Tensor]]) -> None:
-        self._moments = {}
+        self._steps, self._moments = {}, {}
         for place, tensors in kept.items():
             steps, *moments = tensors
             parameter = self.parameters[place]
             mean, square = (torch.empty_like(parameter).copy_(moment) for moment in moments)
-            self._moments[parameter] = steps.to(parameter.device), mean, square
+            self._steps[parameter], self._moments[parameter] = int(steps), (mean, square)
 
-    def _of(self, parameter: nn.Parameter) -> tuple[Tensor, Tensor, Tensor]:
+    def _of(self, parameter: nn.Parameter) -> tuple[Tensor, Tensor]:
         found = self._moments.get(parameter)
         if found is None:
-            steps = torch.zeros((), device=parameter.device)
-            found = steps, torch.zeros_like(parameter), torch.zeros_like(parameter)
-            self._moments[parameter] = found
+            found = self._moments[parameter] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        return found
+
+    def _counted(self, parameter: nn.Parameter, counts: dict[int, Tensor]) -> Tensor:
+        """The number of the parameter's step that begins."""
+        number = self._steps[parameter] = self._steps.get(parameter, 0) + 1
+        found = counts.get(number)
+        if found is None:
+            found = counts[number] = torch.full((), float(number), device=parameter.device)
         return found
