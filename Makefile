@@ -154,7 +154,7 @@ test: $(READY) ## the test suite: no network, no GPU, about 6 minutes on 2 cores
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal -m 'not slow'
 
 test-slow: $(READY) ## what takes minutes: kills at every step, the recipes' figures
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal -m slow
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal --durations=20 -m slow
 
 bench: $(READY) ## the engine beside its peers, on the same work: [ONLY="bert-base mlp"]
 	@$(PY) -m benchmarks.speed $(ONLY)
