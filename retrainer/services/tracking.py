@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 RESTORED = "restored"
 REPORT_SHA256 = "report_sha256"
 
-# Short enough that a run of ten seconds has some; the mean of two samples is logged.
+# Short enough that a run of ten seconds shows a curve; the mean of two samples is logged.
 _SYSTEM_SAMPLE_SECONDS = 1.0
 _SYSTEM_SAMPLES = 2
 _LEAVE_SECONDS = 60.0
@@ -92,7 +92,7 @@ class TrainRun:
                 status = self._follow(mlflow, self.run_id)
             finally:
                 if monitor is not None:
-                    monitor.finish()
+                    _end(monitor)
             # A run that Kubeflow opened is Kubeflow's to close.
             if not os.environ.get("MLFLOW_RUN_ID"):
                 mlflow.set_terminated(self.run_id, status)
@@ -135,6 +135,14 @@ def _system_monitor(run_id: str) -> Any:
     )
     monitor.start()
     return monitor
+
+
+def _end(monitor: Any) -> None:
+    """Ends the sampling with one more sample: MLflow drops those since its last line, all that a short run has."""
+    monitor.finish()
+    monitor.collect_metrics()
+    monitor.publish_metrics(monitor.aggregate_metrics())
+    monitor.mlflow_logger.flush()
 
 
 def _read(path: Path) -> dict[str, Any]:
