@@ -61,6 +61,28 @@ def test_it_is_pytorchs_adamw_and_goes_on_where_it_was() -> None:
     assert all(p.grad is None for p in ours)
 
 
+def test_gradients_that_stay_zero_leave_no_subnormal_numbers_and_the_same_weights() -> None:
+    """0.9 to the power of 900 is one; PyTorch's means end there."""
+    ours, theirs = parameters(), parameters()
+    mine, reference = AdamW(groups_of(ours)), torch.optim.AdamW(groups_of(theirs), fused=True)
+    for step in range(1500):
+        for made in (ours, theirs):
+            set_gradients(made, step)
+            if step:
+                made[0].grad = torch.zeros_like(made[0])
+        mine.step()
+        reference.step()
+    assert same(ours, theirs)
+    assert _subnormal(reference.state[theirs[0]]["exp_avg"]).all()
+    means = {place: mean for place, (_, mean, _) in mine.state_dict().items()}
+    assert not means[0].any() and not any(_subnormal(mean).any() for mean in means.values())
+    assert torch.equal(means[1], reference.state[theirs[2]]["exp_avg"])  # the order is the groups'
+
+
+def _subnormal(tensor: Tensor) -> Tensor:
+    return (tensor != 0) & (tensor.abs() < torch.finfo(tensor.dtype).tiny)
+
+
 @pytest.mark.parametrize("largest", [0.1, 1.0, 1000.0])
 def test_clipping_is_pytorchs(largest: float) -> None:
     ours, theirs = parameters(), parameters()

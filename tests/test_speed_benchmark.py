@@ -44,7 +44,14 @@ def test_contenders_run_in_turns_in_processes_of_their_own() -> None:
     assert ratios(job("to_target"), runs) == {"slow": [1.5, 1.5], "never": [float("inf")] * 2}
     told = table(job(), runs)
     assert "| ours | 100.0 |  |" in told and "0.1050 ± 0.0071" in told  # the seeds gave 0.10 and 0.11
-    assert "| slow | 25.0 |" in told and "4.00× (4.00 to 4.00, promised 3)" in told and "never" in told
+    assert (
+        "| slow | 25.0 |" in told
+        and "4.00× (4.00 to 4.00, promised 3)" in told
+        and "never |" not in told.partition("\n| never")[2]
+    )
+    told = table(job("to_target"), runs)
+    assert "| 2.0 | 0.1050" in told and "1.50× (1.50 to 1.50, promised 3)" in told
+    assert "| never | 0.2050" in told and told.rstrip().endswith("| alone |")
 
 
 def test_accuracy_is_compared_seed_by_seed() -> None:

@@ -90,9 +90,7 @@ def test_a_run_samples_the_system(dataset: Path, monkeypatch: pytest.MonkeyPatch
         until(lambda: client().get_run(run_id).data.metrics.keys() >= SAMPLED)
 
 
-def test_even_a_short_run_has_a_sample_of_the_system(
-    dataset: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_even_a_short_run_has_a_sample_of_the_system(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "_SYSTEM_SAMPLE_SECONDS", 600.0)
     with TrainRun(SECTIONS, dataset) as run:
         pass

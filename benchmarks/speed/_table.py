@@ -17,16 +17,16 @@ def table(job: Job, runs: list[Run]) -> str:
     """Ratios are medians of the rounds' ratios, lowest and highest behind them; where accuracy is compared,
     the mean of the seeds' differences with its 95% interval.
     """
-    alone = job.measure == "accuracy"
-    last = "ours is ahead by, points" if alone else "ours is faster"
+    by_seed, to_target = job.measure == "accuracy", job.measure == "to_target"
+    last = "ours is ahead by, points" if by_seed else "ours is there first" if to_target else "ours is faster"
     lines = [f"### {job.what}", "", _HEAD.format(last=last)]
     for contender in job.contenders:
-        if alone:
+        if by_seed:
             compared = _points(ahead(job, runs).get(contender.name))
         else:
             compared = _ratio(ratios(job, runs).get(contender.name), job.claims.get(contender.name))
         mine = [run for run in runs if run["name"] == contender.name]
-        lines.append(f"| {contender.name} | " + " | ".join([*_costs(mine), compared]) + " |")
+        lines.append(f"| {contender.name} | " + " | ".join([*_costs(mine, to_target), compared]) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -59,13 +59,13 @@ def _speed(run: Run, measure: str) -> float:
     return 1 / run[measure] if run.get(measure) else 0.0
 
 
-def _costs(mine: list[Run]) -> list[str]:
+def _costs(mine: list[Run], to_target: bool) -> list[str]:
     tokens = [run["tokens"] / run["seconds"] for run in mine if "tokens" in run]
     return [
         f"{statistics.median(run['samples'] / run['seconds'] for run in mine):,.1f}",
         f"{statistics.median(tokens):,.0f}" if tokens else "",
         f"{statistics.median(run['wall'] for run in mine):.1f}",
-        _seconds([run["to_target"] for run in mine if "to_target" in run]),
+        _seconds([run["to_target"] for run in mine]) if to_target else "",
         _share([run["accuracy"] for run in mine if "accuracy" in run]),
         f"{statistics.median(run['peak_mb'] for run in mine):,.0f}",
     ]
@@ -73,8 +73,6 @@ def _costs(mine: list[Run]) -> list[str]:
 
 def _seconds(found: list[float | None]) -> str:
     reached = [one for one in found if one is not None]
-    if not found:
-        return ""
     missed = len(found) - len(reached)
     some = f"{statistics.median(reached):.1f}" if reached else "never"
     return f"{some} ({missed} of {len(found)} never)" if missed and reached else some
@@ -89,6 +87,8 @@ def _ratio(found: list[float] | None, claim: float | None) -> str:
     if not found:
         return ""
     promised = f", promised {claim:g}" if claim else ""
+    if max(found) == float("inf"):  # somebody never got there: no ratio that is one
+        return f"at least {min(found):.2f}×{promised}" if min(found) < float("inf") else "alone"
     return f"{statistics.median(found):.2f}× ({min(found):.2f} to {max(found):.2f}{promised})"
 
 

@@ -138,7 +138,7 @@ def _system_monitor(run_id: str) -> Any:
 
 
 def _end(monitor: Any) -> None:
-    """Ends the sampling with one more sample: MLflow drops those since its last line, all that a short run has."""
+    """Ends the sampling with one more: MLflow drops those since its last line, all that a short run has."""
     monitor.finish()
     monitor.collect_metrics()
     monitor.publish_metrics(monitor.aggregate_metrics())

@@ -12,10 +12,15 @@ from torch import Tensor, nn
 from retrainer.training.groups import Groups
 
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
+# A running mean whose gradient stays 0 (a dead ReLU's, a rare word's) shrinks to a subnormal number and stays
+# one, and with those a CPU is many times slower. So, once in so many steps, what is smaller than this becomes
+# 0: next to epsilon it moves no weight.
+_SWEEP_STEPS, _SWEPT_MEAN, _SWEPT_SQUARE = 128, 1e-30, 1e-36
 
 
 class AdamW:
-    """`torch.optim.AdamW(groups, fused=True)` to the bit (Loshchilov and Hutter 2019, arXiv:1711.05101).
+    """`torch.optim.AdamW(groups, fused=True)` to the bit (Loshchilov and Hutter 2019, arXiv:1711.05101),
+    but for running means too small to move anything, which become 0.
 
     Each group has `params`, `lr` and `weight_decay`. Takes real, dense gradients only.
     """
@@ -34,12 +39,12 @@ class AdamW:
             moved = [p for p in group["params"] if p.grad is not None]
             if not moved:
                 continue
-            means, squares = (list(part) for part in zip(*map(self._of, moved), strict=True))
+            moments = [self._of(parameter) for parameter in moved]
             torch._fused_adamw_(
                 moved,
                 [p.grad for p in moved],
-                means,
-                squares,
+                [mean for mean, _ in moments],
+                [square for _, square in moments],
                 [],
                 [self._counted(parameter, counts) for parameter in moved],
                 lr=group["lr"],
@@ -81,7 +86,14 @@ class AdamW:
     def _counted(self, parameter: nn.Parameter, counts: dict[int, Tensor]) -> Tensor:
         """The number of the parameter's step that begins."""
         number = self._steps[parameter] = self._steps.get(parameter, 0) + 1
+        if number % _SWEEP_STEPS == 0 and not parameter.is_cuda:
+            _sweep(*self._moments[parameter])
         found = counts.get(number)
         if found is None:
             found = counts[number] = torch.full((), float(number), device=parameter.device)
         return found
+
+
+def _sweep(mean: Tensor, square: Tensor) -> None:
+    mean.masked_fill_(mean.abs() < _SWEPT_MEAN, 0.0)
+    square.masked_fill_(square < _SWEPT_SQUARE, 0.0)

@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 import warnings
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,8 +118,9 @@ def autocast(compute: Compute) -> AbstractContextManager[Any]:
     """Forward passes in the settings' number format; the weights stay float32."""
     import torch
 
-    wanted = compute.dtype == "bfloat16"
-    return torch.autocast("cuda" if compute.device == "cuda" else "cpu", dtype=torch.bfloat16, enabled=wanted)
+    if compute.dtype != "bfloat16":
+        return nullcontext()
+    return torch.autocast("cuda" if compute.device == "cuda" else "cpu", dtype=torch.bfloat16)
 
 
 def cuda_devices() -> int:

@@ -96,9 +96,9 @@ class Update:
         if self.class_weights is not None:
             soft = targets.is_floating_point()
             losses = losses * (targets @ self.class_weights if soft else self.class_weights[targets])
-        total = losses.sum()
-        (total / rows).backward()
-        return total.detach()
+        # Of their sum over `rows`, with two operations fewer to go back through.
+        losses.backward(torch.full_like(losses, 1 / rows))
+        return losses.detach().sum()
 
     def _halve(self, rows: int) -> None:
         if not self.training.halve_on_out_of_memory or self.state.parts >= rows:
