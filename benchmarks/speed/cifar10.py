@@ -77,7 +77,7 @@ def tuned_timm(
 
     def step_rate(step: int, steps: int) -> None:
         warm = max(1, steps // 10)
-        done = (step - warm) / (steps - warm)
+        done = (step - warm) / max(1, steps - warm)
         share = (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * done))
         for group in optimiser.param_groups:
             group["lr"] = RATE * share
