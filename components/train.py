@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from retrainer.contract import InDataset, Metadata, OutModel
 from retrainer.settings import Backbone, Compute, Task, Training
 
@@ -28,15 +30,16 @@ def train(
     if group is not None:
         group.require(settings)
     start = weights.fetch(backbone) if reads_weights(backbone, training) else None
-    if group is not None and group.rank:
-        from retrainer.training._torchrun import follow
+    join = None
+    if group is not None:
+        from retrainer.training._torchrun import first, follow
 
-        follow(group, dataset, settings, start)
-        return {}
+        if group.rank:
+            follow(group, dataset, settings, start)
+            return {}
+        join = partial(first, group)
     place = None if training.command else checkpoint_place()
     with Stop() as stop, TrainRun(settings.plain(), dataset) as run:
-        made = train_model(
-            dataset, model, *settings, start, run.epoch, place=place, stop=stop, launched=group
-        )
+        made = train_model(dataset, model, *settings, start, run.epoch, place=place, stop=stop, join=join)
         run.finish(made["model_sha256"])
     return {"model": made | {"dataset_sha256": content_digest(dataset)}}

@@ -48,13 +48,14 @@ def write_settings(work: Path, weights: str, **training: Any) -> None:
     (work / SETTINGS).write_text(json.dumps(sections, indent=1) + "\n")
 
 
-def read_settings(work: Path, seed: int, **training: Any) -> Settings:
+def read_settings(work: Path, seed: int, dtype: str = "auto", **training: Any) -> Settings:
     """Valid, with `compute` as this machine has it by default; `training` stands in for what was written."""
     from retrainer.training.compute import resolve_compute
     from retrainer.training.train import Settings
 
     told = json.loads((work / SETTINGS).read_text())
     told["training"] |= training | {"seed": seed}
+    told["compute"] |= {"dtype": dtype}
     settings = Settings.parse(told)
     return settings._replace(compute=resolve_compute(settings.compute))
 
@@ -103,7 +104,7 @@ def _evenly(table: Any, count: int) -> Any:
     return table.take([i * len(table) // count for i in range(count)]) if count else table
 
 
-def ours(work: Path, seed: int, target: float = 1.0, **training: Any) -> Figures:
+def ours(work: Path, seed: int, target: float = 1.0, **changed: Any) -> Figures:
     """The whole of `train_model`: it reads, tokenises, trains, keeps the best, calibrates, writes the model.
 
     Its seconds are those of the whole process.
@@ -112,7 +113,7 @@ def ours(work: Path, seed: int, target: float = 1.0, **training: Any) -> Figures
     from retrainer.services import weights
     from retrainer.training.train import train_model
 
-    settings = read_settings(work, seed, **training)
+    settings = read_settings(work, seed, **changed)
     watch = Target(target)
     start = weights.fetch(settings.backbone)
     with tempfile.TemporaryDirectory() as out:

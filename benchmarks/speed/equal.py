@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.speed import cifar10, mlp
+from benchmarks.speed import banking77, cifar10, mlp
 from benchmarks.speed._texts import MINILM, prepare_dataset, write_settings
 from benchmarks.speed.race import SEEDS, Contender, Job
 
@@ -48,6 +48,13 @@ JOBS = [
         _senses,
         Contender("ours", f"{_TEXTS}:ours"),
         Contender("transformers.Trainer, tuned", "benchmarks.speed._trainer:tuned"),
+    ),
+    _job(
+        "frozen-equal",
+        "MiniLM frozen, embedded once in either number format, a head on Banking77",
+        banking77.prepare,
+        Contender("ours, bfloat16", f"{_TEXTS}:ours", banking77.HEAD | {"dtype": "bfloat16"}),
+        Contender("ours, float32", f"{_TEXTS}:ours", banking77.HEAD | {"dtype": "float32"}),
     ),
     _job(
         "resnet18-equal",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,12 +17,14 @@ from retrainer.training._command import run_command
 if TYPE_CHECKING:
     from retrainer.models._network import Network
     from retrainer.tasks._protocol import ClassificationTask
+    from retrainer.training._distributed import Group
     from retrainer.training._stop import Stop
-    from retrainer.training._torchrun import Launched
     from retrainer.training.checkpoints import Place
     from retrainer.training.strategies import Data
 
 OnEpoch = Callable[[int, dict[str, float]], None]
+# From resolved compute and the inputs' digest to the group that this process is the first of.
+Join = Callable[[Compute, str], "AbstractContextManager[Group]"]
 
 
 class Settings(NamedTuple):
@@ -57,7 +60,7 @@ def train_model(
     progress: bool = True,
     place: Place | None = None,
     stop: Stop | None = None,
-    launched: Launched | None = None,
+    join: Join | None = None,
 ) -> dict[str, Any]:
     """Fits a model to the splits `train` and `validation` and writes it to `out`, whole or not at all.
 
@@ -65,8 +68,8 @@ def train_model(
     same bytes. After a signal that `stop` has taken it writes one and leaves. A run that its budget ended
     returns `reproducible`: False, and must not be restored from a cache.
 
-    Further processes are started here, or `launched` with this one, their first, by torchrun; those call
-    `follow` instead.
+    Further processes are started here; where something else has started them with this one, their first,
+    `join` makes them one group.
 
     `compute` is resolved. `weights` is what the family starts from; `scratch` takes no more of them than
     their architecture, and needs none where the settings tell that. Returns `model_sha256` and, but for a
@@ -78,7 +81,7 @@ def train_model(
     _check(data, settings, weights)
     if training.command:
         return _train_elsewhere(data, out, settings)
-    return _train_here(data, out, settings, weights, on_epoch, progress, place, stop, launched)
+    return _train_here(data, out, settings, weights, on_epoch, progress, place, stop, join)
 
 
 def _check(data: Dataset, settings: Settings, weights: Path | str | None) -> None:
@@ -115,7 +118,7 @@ def _train_here(
     progress: bool,
     place: Place | None,
     stop: Stop | None,
-    launched: Launched | None,
+    join: Join | None,
 ) -> dict[str, Any]:
     from retrainer.formats.model import write_model
     from retrainer.training._distributed import processes
@@ -124,17 +127,12 @@ def _train_here(
     from retrainer.training.checkpoints import Checkpoints
     from retrainer.training.loop import fit
 
-    digest = inputs_digest(data, settings.plain(), weights) if place or launched else ""
+    digest = inputs_digest(data, settings.plain(), weights) if place or join else ""
     checkpoints = Checkpoints(place, digest, stop)
     task, backbone, training, compute = settings
     job: ClassificationTask = extend.load("tasks", task.kind, "task.kind").make(task, data.labels)
     network = build_network(job, backbone, training, weights)
-    if launched is None:
-        together = processes(compute, _shared(data, settings, weights))
-    else:
-        from retrainer.training._torchrun import first
-
-        together = first(launched, compute, digest)
+    together = processes(compute, _shared(data, settings, weights)) if join is None else join(compute, digest)
     with together as group:
         train, validation = (read_split(data, name, job, network) for name in ("train", "validation"))
         assert train is not None
