@@ -185,7 +185,7 @@ def _refuse_unknown_slices(parts: Mapping[str, Any]) -> None:
 
 def pin(sections: dict[str, Section], root: Path, memory: Path) -> dict[str, Section]:
     """Turns every mutable reference into a digest; file digests are remembered in `memory`."""
-    from retrainer.data.ingest import choose_kind, source_digest
+    from retrainer.data.fingerprint import choose_kind, source_digest
     from retrainer.services import storage
     from retrainer.training.compute import resolve_compute
 

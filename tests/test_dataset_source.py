@@ -7,7 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from retrainer.data.ingest import ingest, source_digest
+from retrainer.data.fingerprint import source_digest
+from retrainer.data.ingest import ingest
 from retrainer.data.preprocess import preprocess
 from retrainer.errors import UserError
 from retrainer.formats.dataset import Dataset

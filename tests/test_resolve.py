@@ -140,12 +140,15 @@ def test_another_family_does_not_inherit_the_first_ones_keys() -> None:
     assert merged == {"backbone": {"family": "mlp"}, "training": {"epochs": 3, "seed": 1}}
 
 
-def test_resolve_is_light() -> None:
+@pytest.mark.parametrize("recipe", [None, "digits-mlp"])
+def test_resolve_is_light(recipe: str | None, tmp_path: Path) -> None:
+    """An unchanged `make pipeline` does it each time, and remembers the files that it has seen."""
     code = (
-        "import sys; from retrainer.resolve import resolve; from pathlib import Path; import tempfile;"
-        "resolve('digits-mlp', [], Path(), Path(tempfile.mkdtemp()));"
-        "heavy = ('torch', 'mlflow', 'transformers', 'pandas', 'sklearn', 'boto3');"
+        "import sys; from retrainer.resolve import resolve; from pathlib import Path;"
+        f"resolve({recipe!r}, [], Path(), Path({str(tmp_path)!r}));"
+        "heavy = ('torch', 'mlflow', 'transformers', 'pandas', 'sklearn', 'boto3', 'numpy', 'pyarrow');"
         "print([m for m in heavy if m in sys.modules])"
     )
+    resolve(recipe, [], ROOT, tmp_path)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -24,7 +24,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from retrainer.data.ingest import choose_kind, ingest, source_digest
+from retrainer.data.fingerprint import choose_kind, source_digest
+from retrainer.data.ingest import ingest
 from retrainer.data.sources import _archives
 from retrainer.data.sources._png import grey_png
 from retrainer.errors import UserError

@@ -15,14 +15,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from retrainer.data.fingerprint import Listing, choose_kind, listing_of, source_digest, source_module
+from retrainer.data.fingerprint import Listing, choose_kind, listing_of, source_module
 from retrainer.data.memory import budget_bytes
 from retrainer.errors import UserError, nearest
 from retrainer.formats.dataset import SCHEMA, write_dataset
 from retrainer.formats.files import digest_of
 from retrainer.settings import Source
-
-__all__ = ["choose_kind", "ingest", "source_digest"]
 
 _CONTENT = ("text", "text_pair", "image")
 

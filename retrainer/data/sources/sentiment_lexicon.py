@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-import pyarrow as pa
-
 from retrainer.data.sources._package import package_file, verified_bytes
-from retrainer.formats.dataset import SCHEMA
 from retrainer.settings import Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FILE = "en/en-sentiment.xml"
 SHA256 = "0ca603db55570bab9b2865716a3696ede01e3da02b570c47628a9dbcc3b37d1e"
@@ -30,6 +31,10 @@ def files(source: Source) -> list[Path]:
 
 def read(source: Source) -> Iterator[pa.Table]:
     """One table: text "word: gloss", labels, group (the word), origin."""
+    import pyarrow as pa
+
+    from retrainer.formats.dataset import SCHEMA
+
     path = files(source)[0]
     # The hash is checked first, so this XML is known and the plain parser is safe.
     senses = ElementTree.fromstring(verified_bytes(path, SHA256)).iter("word")
