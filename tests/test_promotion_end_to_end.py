@@ -1,4 +1,4 @@
-"""Four months of retraining on real data, each by `make pipeline`: promoted, refused, promoted, refused.
+"""Three months of retraining on real data, each by `make pipeline`: promoted, refused, promoted.
 
 Banking77, the questions of a bank's customers: 15 intents about transfers, top-ups and cards that are easily
 taken for each other, 600 test rows. MiniLM stays frozen, so that a month takes half a minute.
