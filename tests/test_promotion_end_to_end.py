@@ -1,4 +1,4 @@
-"""Three months of retraining on real data, each by `make pipeline`: promoted, refused, promoted.
+"""Four months of retraining on real data, each by `make pipeline`: promoted, refused, promoted, refused.
 
 Banking77, the questions of a bank's customers: 15 intents about transfers, top-ups and cards that are easily
 taken for each other, 600 test rows. MiniLM stays frozen, so that a month takes half a minute.
@@ -95,7 +95,7 @@ def model_of(project: Path, version: str) -> str:
         return str(value)
 
 
-def test_a_worse_model_is_refused_and_a_better_one_promoted(project: Path) -> None:
+def test_a_worse_model_is_refused_a_better_one_promoted_and_an_equal_one_refused(project: Path) -> None:
     printed, gate = make_pipeline(project, "split.train_per_class=10")
     assert gate["verdict"] == "champion" and "there is no champion yet" in printed
     assert aliases(project)["champion"] == "1"
@@ -113,4 +113,13 @@ def test_a_worse_model_is_refused_and_a_better_one_promoted(project: Path) -> No
     assert gate["better"] > gate["worse"] and gate["p_value"] <= 0.05
     assert "better than the champion" in printed and f"{RECIPE}, version 3, champion" in printed
     assert aliases(project)["champion"] == "3"
-    assert len({model_of(project, str(version)) for version in range(1, 4)}) == 3
+    third = model_of(project, "3")
+
+    printed, gate = make_pipeline(project, "training.seed=1")
+    assert gate["verdict"] == "challenger" and gate["champion"] == {"version": "3", "model_sha256": third}
+    assert 0 < gate["better"] + gate["worse"] < 30, (
+        "another seed is another model, and hardly another quality"
+    )
+    assert "not shown to be better than the champion" in printed
+    assert aliases(project) == {"champion": "3", "challenger": "4"}
+    assert len({model_of(project, str(version)) for version in range(1, 5)}) == 4

@@ -55,6 +55,7 @@ class AdamW:
                 amsgrad=False,
                 maximize=False,
             )
+            self._sweep(moved)
 
     def zero_grad(self) -> None:
         for parameter in self.parameters:
@@ -86,14 +87,14 @@ class AdamW:
     def _counted(self, parameter: nn.Parameter, counts: dict[int, Tensor]) -> Tensor:
         """The number of the parameter's step that begins."""
         number = self._steps[parameter] = self._steps.get(parameter, 0) + 1
-        if number % _SWEEP_STEPS == 0 and not parameter.is_cuda:
-            _sweep(*self._moments[parameter])
         found = counts.get(number)
         if found is None:
             found = counts[number] = torch.full((), float(number), device=parameter.device)
         return found
 
-
-def _sweep(mean: Tensor, square: Tensor) -> None:
-    mean.masked_fill_(mean.abs() < _SWEPT_MEAN, 0.0)
-    square.masked_fill_(square < _SWEPT_SQUARE, 0.0)
+    def _sweep(self, moved: list[nn.Parameter]) -> None:
+        for parameter in moved:
+            if self._steps[parameter] % _SWEEP_STEPS == 0 and not parameter.is_cuda:
+                mean, square = self._moments[parameter]
+                mean.masked_fill_(mean.abs() < _SWEPT_MEAN, 0.0)
+                square.masked_fill_(square < _SWEPT_SQUARE, 0.0)
