@@ -3,19 +3,24 @@
 The map below is written by hand, as `dvc.yaml` is; a test holds both equal to the steps' signatures. Beside
 each dataset and model goes its sha256 as a parameter: the step checks what arrived, and a cache tells data
 apart by content. Only the two pure steps may be answered from a cache: the others read the world.
+
+A section travels as text that holds JSON, see `section_text`.
 """
 
 # No `from __future__ import annotations` here: kfp reads the annotations themselves, not their text.
 import inspect
+import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from kfp import dsl
 
-from components.__main__ import step_named
+from components.__main__ import SCHEDULED, step_named
 from pipelines import _pods
 from retrainer.contract import Contract, Port, contract_of
+from retrainer.errors import UserError
 from retrainer.settings import Cluster
 
 Settings = dict[str, dict[str, Any]]
@@ -41,12 +46,18 @@ class Images:
         return self.light if step in LIGHT else self.full
 
 
-def pipeline_of(recipe: str, settings: Settings, images: Images, cluster: Cluster) -> Any:
+def pipeline_of(
+    recipe: str, settings: Settings, images: Images, cluster: Cluster, scheduled: bool = False
+) -> Any:
     """The recipe's pipeline, each section of its settings a parameter with the resolved value as default.
 
-    `scheduled_time` is when a schedule started the run; it is recorded with the data.
+    scheduled: a schedule starts its runs, and the time for which it does is recorded with the data and in
+    MLflow. Kubeflow's driver fills in this placeholder where it is a task's constant input, and only there
+    (KFP 2.17, backend/src/v2/driver/resolve.go:446); for a run that no schedule started, with the run's own
+    beginning, so such a pipeline does not ask.
     """
-    default = settings
+    default = {name: section_text(section) for name, section in settings.items()}
+    time: Any = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER if scheduled else ""
 
     def run(step: str) -> Callable[..., dsl.PipelineTask]:
         """A call that adds the step to the pipeline under construction, with what its pod needs."""
@@ -63,19 +74,18 @@ def pipeline_of(recipe: str, settings: Settings, images: Images, cluster: Cluste
 
     @dsl.pipeline(name=pipeline_name(recipe), description=f"Retrains and judges '{recipe}'.")
     def retrain(
-        source: dict = default["source"],
-        split: dict = default["split"],
-        checks: dict = default["checks"],
-        task: dict = default["task"],
-        backbone: dict = default["backbone"],
-        training: dict = default["training"],
-        compute: dict = default["compute"],
-        evaluation: dict = default["evaluation"],
-        gate: dict = default["gate"],
-        registry: dict = default["registry"],
-        scheduled_time: str = "",
+        source: str = default["source"],
+        split: str = default["split"],
+        checks: str = default["checks"],
+        task: str = default["task"],
+        backbone: str = default["backbone"],
+        training: str = default["training"],
+        compute: str = default["compute"],
+        evaluation: str = default["evaluation"],
+        gate: str = default["gate"],
+        registry: str = default["registry"],
     ) -> None:
-        ingested = run("ingest")(source=source, scheduled_time=scheduled_time)
+        ingested = run("ingest")(source=source, scheduled_time=time)
         raw = handed(ingested, "raw")
         dataset = handed(run("preprocess")(**raw, split=split, checks=checks, task=task), "dataset")
         trained = run("train")(**dataset, task=task, backbone=backbone, training=training, compute=compute)
@@ -89,13 +99,31 @@ def pipeline_of(recipe: str, settings: Settings, images: Images, cluster: Cluste
             registry=registry,
             compute=compute,
         )
-        run("register")(**model, report=judged.outputs["report"], registry=registry)
+        run("register")(**model, report=judged.outputs["report"], registry=registry, scheduled_time=time)
 
     return retrain
 
 
+def section_text(section: dict[str, Any]) -> str:
+    """The section as JSON in which no `$` and no `{{` stands; every JSON reader gives the same values back.
+
+    On its way a parameter's value stands in arguments of pods, where the kubelet replaces `$(NAME)` by the
+    environment variable NAME (a secret, for example) and `$$` by `$`, and in templates of Argo and of
+    Kubeflow's launcher, which replace `{{…}}`. A STRUCT loses such escapes, and makes 5.0 of 5.
+    """
+    text = json.dumps(section, ensure_ascii=False, allow_nan=False).replace("$", r"\u0024")
+    return re.sub(r"\{(?=\{)", r"\\u007b", text)
+
+
 def pipeline_name(recipe: str) -> str:
-    return f"retrainer-{recipe}".lower()
+    """Raises UserError for a recipe whose name Kubeflow would not take (kfp 2.17, dsl/utils.py)."""
+    name = f"retrainer-{recipe}"
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,127}", name):
+        raise UserError(
+            f"RECIPE={recipe}: Kubeflow takes no such name for a pipeline, only a-z, 0-9 and -, at most 128"
+            f" with 'retrainer-'; rename recipes/{recipe}.yaml"
+        )
+    return name
 
 
 def handed(task: dsl.PipelineTask, port: str) -> dict[str, Any]:
@@ -115,8 +143,8 @@ def container(step: str, image: str) -> Any:
         annotations[digest_name(name)] = str
     for name in contract.sealed("output"):
         annotations[digest_name(name)] = dsl.OutputPath(str)
-    annotations |= dict.fromkeys(contract.sections, dict)
-    if step == "ingest":
+    annotations |= dict.fromkeys(contract.sections, str)
+    if step in SCHEDULED:
         annotations["scheduled_time"] = str
 
     def body(*values: Any) -> dsl.ContainerSpec:
@@ -148,4 +176,4 @@ def arguments_of(contract: Contract, values: dict[str, Any]) -> list[Any]:
     for name, value in values.items():
         option = f"--{name.replace('_', '-')}"
         arguments += [option, value.path if name in contract.ports else value]
-    return [*arguments, "--executor-output", dsl.PIPELINE_TASK_EXECUTOR_OUTPUT_PATH_PLACEHOLDER]
+    return [*arguments, "--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER]

@@ -53,7 +53,9 @@ def environment_of(spec: dict[str, Any], step: str) -> dict[str, str]:
 
 
 def default_of(spec: dict[str, Any], section: str) -> dict[str, Any]:
-    found: dict[str, Any] = spec["root"]["inputDefinitions"]["parameters"][section]["defaultValue"]
+    found: dict[str, Any] = json.loads(
+        spec["root"]["inputDefinitions"]["parameters"][section]["defaultValue"]
+    )
     return found
 
 
@@ -95,6 +97,8 @@ def test_a_failed_or_preempted_step_is_tried_again_with_longer_waits(project: Pa
             "10s",
             2.0,
         )
+        # Both at their longest, all waits, and something for pods that wait for a node.
+        assert int(policy["backoffMaxDuration"].removesuffix("s")) > 4 * 86_400 + 10 + 20 + 40
     spec, _ = compiled(project, "cluster.retries=0")
     assert all("retryPolicy" not in task for task in spec["root"]["dag"]["tasks"].values())
 
@@ -134,10 +138,40 @@ def test_pods_carry_what_the_team_wants_on_them(project: Path) -> None:
         ("scratch", "/checkpoints")
     ]
     assert not any(mounts.values())
-    assert (
-        pods["train"]["emptyDirMounts"][0] | {"mountPath": "/dev/shm", "medium": "Memory"}
-        == (pods["train"]["emptyDirMounts"][0])
+    assert {"volumeName": "shm", "mountPath": "/dev/shm", "medium": "Memory", "sizeLimit": "1Gi"} in (
+        pods["train"]["emptyDirMounts"]
     )
+
+
+def test_a_pod_whose_root_is_read_only_can_write_to_tmp(project: Path) -> None:
+    for wish, limit in (("", {}), ("5Gi", {"sizeLimit": "5Gi"})):
+        _, pods = compiled(project, f"cluster.scratch={wish}")
+        for step in STEPS:
+            assert {"volumeName": "tmp", "mountPath": "/tmp"} | limit in pods[step]["emptyDirMounts"]
+
+
+def test_checkpoints_come_as_often_as_the_cluster_wants(project: Path) -> None:
+    spec, _ = compiled(project, "cluster.checkpoint_seconds=20")
+    assert environment_of(spec, "train")["RETRAINER_CHECKPOINT_SECONDS"] == "20"
+
+
+def test_only_a_schedules_runs_ask_for_their_scheduled_time(project: Path) -> None:
+    for scheduled, asked in ((True, "{{$.pipeline_job_schedule_time_utc}}"), (False, "")):
+        made = compile_recipe("digits-mlp", [], images_named(IMAGE), project, scheduled=scheduled)
+        tasks = next(yaml.safe_load_all(made.path.read_text()))["root"]["dag"]["tasks"]
+        told = {
+            step: task["inputs"]["parameters"]["scheduled_time"]["runtimeValue"]["constant"]
+            for step, task in tasks.items()
+            if "scheduled_time" in task["inputs"]["parameters"]
+        }
+        assert told == {"ingest": asked, "register": asked}
+
+
+@pytest.mark.parametrize("name", ["my_recipe", "Digits", "v1.2", "r" * 118])
+def test_a_recipe_whose_name_kubeflow_refuses(project: Path, name: str) -> None:
+    (project / f"recipes/{name}.yaml").write_text("registry: {name: other}")
+    with pytest.raises(UserError, match=rf"RECIPE={name}: Kubeflow takes no such name"):
+        compile_recipe(name, [], images_named(IMAGE), project)
 
 
 def test_lineage_reaches_the_steps_by_their_environment(project: Path) -> None:
@@ -263,7 +297,8 @@ def test_a_dataset_that_changed_on_its_way_is_refused(tmp_path: Path, capsys: An
     raw, digest = tmp_path / "raw", tmp_path / "outputs/raw_sha256"
     told = tmp_path / "outputs/metadata.json"
     ingest = ["ingest", "--source", json.dumps({"path": str(table)}), "--raw", str(raw)]
-    handed = ["--raw-sha256", str(digest), "--executor-output", str(told), "--scheduled-time", "2026-11-24"]
+    handed = ["--raw-sha256", str(digest), "--scheduled-time", "2026-11-24"]
+    handed += ["--executor-input", json.dumps({"outputs": {"outputFile": str(told)}})]
     assert step_main([*ingest, *handed]) == 0
     assert digest.read_text() == content_digest(raw)
     metadata = json.loads(told.read_text())["artifacts"]["raw"]["artifacts"][0]["metadata"]

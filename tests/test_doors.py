@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import sys
@@ -11,11 +12,14 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 from kfp import compiler
 
-from components.__main__ import STEPS, executor_output, parser_of, step_named
+from components.__main__ import SCHEDULED, STEPS, executor_output, parser_of, step_named
+from components.__main__ import main as step_main
 from pipelines.compile import check_image, images_named
-from pipelines.kubeflow import LIGHT, pipeline_of
+from pipelines.kubeflow import LIGHT, pipeline_of, section_text
 from retrainer.contract import contract_of, edges
 from retrainer.errors import UserError
 from retrainer.settings import SECTIONS, Cluster
@@ -64,7 +68,7 @@ def from_dvc() -> Map:
     return Map(frozenset(found), sections)
 
 
-def from_kubeflow(spec: dict[str, Any]) -> Map:
+def from_kubeflow(spec: dict[str, Any], scheduled: str = "") -> Map:
     tasks = spec["root"]["dag"]["tasks"]
     found = set()
     for step, task in tasks.items():
@@ -79,8 +83,8 @@ def from_kubeflow(spec: dict[str, Any]) -> Map:
             if consumer == step and port in CONTRACTS[step].sealed("input"):
                 digest = given.pop(f"{port}_sha256")["taskOutputParameter"]
                 assert digest == {"producerTask": producer, "outputParameterKey": f"{port}_sha256"}
-        if step == "ingest":
-            assert given.pop("scheduled_time") == {"componentInputParameter": "scheduled_time"}
+        if step in SCHEDULED:
+            assert given.pop("scheduled_time") == {"runtimeValue": {"constant": scheduled}}
         assert given == {name: {"componentInputParameter": name} for name in given}
         sections[step] = frozenset(given)
     return Map(frozenset(found), sections)
@@ -98,7 +102,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 def compile_with(folder: Path, settings: dict[str, dict[str, Any]], cluster: Cluster) -> list[dict[str, Any]]:
     path = folder / "pipeline.yaml"
-    compiler.Compiler().compile(pipeline_of("some.Recipe_1", settings, IMAGES, cluster), str(path))
+    compiler.Compiler().compile(pipeline_of("some-recipe-1", settings, IMAGES, cluster), str(path))
     return list(yaml.safe_load_all(path.read_text()))
 
 
@@ -149,7 +153,7 @@ def test_the_cluster_command_is_the_same_command(step: str, compiled: list[dict[
     for port in CONTRACTS[step].sealed("output"):
         place = f"{{{{$.outputs.parameters['{port}_sha256'].output_file}}}}"
         assert str(getattr(given, f"{port}_sha256")) == place
-    assert str(given.executor_output) == "{{$.outputs.output_file}}"
+    assert given.executor_input == "{{$}}"
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -175,12 +179,27 @@ def test_only_pure_steps_are_cached(compiled: list[dict[str, Any]]) -> None:
     assert not kept["ingest"] and not kept["preprocess"] and not kept["train"]
 
 
-def test_sections_survive_kubeflows_numbers(compiled: list[dict[str, Any]]) -> None:
-    """STRUCT parameters turn 7 into 7.0, and every section must read that as 7."""
+def test_sections_travel_as_json(compiled: list[dict[str, Any]]) -> None:
     parameters = compiled[0]["root"]["inputDefinitions"]["parameters"]
     for name in defaults():
-        assert parameters[name]["parameterType"] == "STRUCT"
-        assert SECTIONS[name].parse(parameters[name]["defaultValue"], name) == SECTIONS[name]()
+        assert parameters[name]["parameterType"] == "STRING"
+        data = json.loads(parameters[name]["defaultValue"])
+        assert SECTIONS[name].parse(data, name) == SECTIONS[name]()
+
+
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), FLOATS, st.text())
+TRICKY = st.text(alphabet="${}()\\\"'NAME \u2028é", max_size=20)
+SECTION = st.dictionaries(st.text(), st.recursive(SCALARS | TRICKY, lambda each: st.lists(each)), max_size=5)
+
+
+@given(SECTION)
+@example({"a": "$(AWS_SECRET_ACCESS_KEY) $$(A) {{workflow.name}} {{{$}}} \\\\$(A)"})
+def test_nothing_on_the_way_can_expand_a_setting(section: dict[str, Any]) -> None:
+    """The kubelet replaces $(NAME) and $$ in a pod's arguments, Argo and Kubeflow what stands in {{…}}."""
+    text = section_text(section)
+    assert "$" not in text and "{{" not in text
+    assert json.loads(text) == section
 
 
 def test_executor_output_names_only_ports() -> None:
@@ -188,6 +207,24 @@ def test_executor_output_names_only_ports() -> None:
     assert written == {
         "artifacts": {"model": {"artifacts": [{"name": "model", "metadata": {"model_sha256": "0"}}]}}
     }
+
+
+def test_metadata_holds_no_null_and_no_nan() -> None:
+    """Kubeflow's launcher fails a step for one; a first model that the gate refuses has no champion."""
+    told = {"registration": {"version": "1", "champion": None, "p": float("nan"), "list": [1, None]}}
+    told["registration"]["nested"] = {"a": None, "b": float("inf"), "c": 1}
+    (written,) = executor_output(CONTRACTS["register"], told)["artifacts"]["registration"]["artifacts"]
+    assert written["metadata"] == {"version": "1", "list": [1], "nested": {"c": 1}}
+
+
+@pytest.mark.parametrize("text", ["{{$}}", "{}", '{"outputs": {}}', "[]", '{"outputs": {"outputFile": 1}}'])
+def test_an_executor_input_that_nobody_filled_in_ends_the_step_before_it_works(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["ingest", "--source", '{"kind": "digits"}', "--raw", str(tmp_path / "raw")]
+    assert step_main([*words, "--executor-input", text]) == 2
+    assert "--executor-input" in capsys.readouterr().err
+    assert not (tmp_path / "raw").exists()
 
 
 @pytest.mark.parametrize("image", ["registry/name", "registry/name:latest", "registry/name@sha256:abc"])
@@ -220,5 +257,5 @@ assert "torch" not in sys.modules
     spec, *_ = yaml.safe_load_all(path.read_text())
     assert from_kubeflow(spec) == from_signatures()
     parameters = spec["root"]["inputDefinitions"]["parameters"]
-    assert parameters["source"]["defaultValue"]["digest"] == ""
-    assert parameters["compute"]["defaultValue"]["packages"] == {}
+    assert json.loads(parameters["source"]["defaultValue"])["digest"] == ""
+    assert json.loads(parameters["compute"]["defaultValue"])["packages"] == {}

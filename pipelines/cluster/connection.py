@@ -62,7 +62,10 @@ class Connection:
         options: dict[str, Any] = {"page_size": _PAGE} | self.scope()
         if equal:
             predicates = [{"operation": "EQUALS", "key": k, "string_value": v} for k, v in equal.items()]
-            options["filter"] = json.dumps({"predicates": predicates})
+            # The API server decodes a filter's % and + twice (KFP 2.17, backend/src/apiserver/server/
+            # list_request_util.go, parseAPIFilter): neither may stand in it.
+            text = json.dumps({"predicates": predicates})
+            options["filter"] = text.replace("%", r"\u0025").replace("+", r"\u002b")
         while True:
             page = ask(**options)
             yield from getattr(page, field) or ()

@@ -6,6 +6,7 @@ and how run.json is laid out: `pipelines/containers/record.py`.
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import tempfile
@@ -98,14 +99,16 @@ def _own_files(source: Source, aside: Path) -> dict[str, Path]:
 
 def _lend(own: dict[str, Path], record: Record) -> None:
     """Puts these files into the rehearsal's S3, where a pod could find them, and has ingest read them."""
-    source = dict(_spec(record)["root"]["inputDefinitions"]["parameters"]["source"]["defaultValue"])
+    from pipelines.kubeflow import section_text
+
+    source = json.loads(_spec(record)["root"]["inputDefinitions"]["parameters"]["source"]["defaultValue"])
     for key, path in own.items():
         into = bucket(record.folder, SOURCE_BUCKET) / key / path.absolute().name
         into.parent.mkdir(parents=True)
         shutil.copytree(path, into) if path.is_dir() else shutil.copyfile(path, into)
         source[key] = f"s3://{SOURCE_BUCKET}/{key}/{into.name}"
         print(f"source.{key}: {path} is lent to the rehearsal as {source[key]}")
-    record.run["arguments"] = {"source": source}
+    record.run["arguments"] = {"source": section_text(source)}
 
 
 def _spec(record: Record) -> dict[str, Any]:

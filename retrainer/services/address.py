@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from retrainer.errors import UserError
+
 DEFAULT_URI = "sqlite:///mlflow.db"
 
 _USERINFO = re.compile(r"(?<=://)[^/\s]*@")
@@ -15,8 +17,17 @@ _SECRET_PARAMETER = re.compile(
 
 
 def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, or a sqlite file in the current directory; a sqlite path is made absolute."""
-    return absolute(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
+    """MLFLOW_TRACKING_URI, or a sqlite file in the current directory; a sqlite path is made absolute.
+
+    Raises UserError for a file inside a pod of Kubeflow: all that is written there is lost with the pod.
+    """
+    uri = absolute(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
+    if os.environ.get("RETRAINER_KFP_RUN_ID") and sqlite_path(uri) is not None:
+        raise UserError(
+            "MLFLOW_TRACKING_URI is not set in this pod: runs and models would go into a file that is lost"
+            " with it; name a Kubernetes secret that holds it by cluster.mlflow_secret"
+        )
+    return uri
 
 
 def registry_uri() -> str:

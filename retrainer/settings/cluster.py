@@ -58,10 +58,16 @@ class Cluster(Section):
         (Toleration(key="nvidia.com/gpu", operator="Exists", value="", effect="NoSchedule"),),
         description="taints that such a pod accepts",
     )
+    scratch: Bytes = Field("", description="most that a step's /tmp may hold; empty: what the node has")
     shared_memory: Bytes = Field("1Gi", description="/dev/shm of train; empty: the node's 64 MB")
     timeout_seconds: int = Field(86_400, ge=0, description="longest time of a step's pod; 0: no end")
-    retries: int = Field(2, ge=0, description="new tries of a step that failed or was preempted")
+    retries: int = Field(2, ge=0, le=10, description="new tries of a step that failed or was preempted")
     backoff_seconds: int = Field(60, ge=0, description="wait before the first retry, then twice as long")
     checkpoint_volume: KubernetesName = Field(
         "", description="volume claim where train keeps checkpoints between tries"
+    )
+    checkpoint_seconds: int = Field(
+        300,
+        ge=0,
+        description="between checkpoints of train, so the most that a killed pod loses; 0: none",
     )
