@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from components._process import die_with_runner, report_failure
+from components._process import die_with_runner, leaving_nothing_behind, report_failure
 from retrainer.contract import Contract, Metadata, Step, contract_of
 from retrainer.errors import UserError
 from retrainer.formats.files import content_digest
@@ -178,4 +178,6 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with leaving_nothing_behind():
+        status = main(sys.argv[1:])
+    sys.exit(status)
