@@ -32,6 +32,7 @@ _PAGE = 100
 class Connection:
     address: str
     namespace: str
+    client: Client
     runs: Any
     schedules: Any
     experiments: Any
@@ -105,6 +106,7 @@ def connect() -> Connection:
     return Connection(
         address,
         os.environ.get("KFP_NAMESPACE", ""),
+        client,
         kfp_server_api.RunServiceApi(client),
         kfp_server_api.RecurringRunServiceApi(client),
         kfp_server_api.ExperimentServiceApi(client),
