@@ -144,8 +144,8 @@ def test_pods_carry_what_the_team_wants_on_them(project: Path) -> None:
 
 
 def test_a_pod_whose_root_is_read_only_can_write_to_tmp(project: Path) -> None:
-    for wish, limit in (("", {}), ("5Gi", {"sizeLimit": "5Gi"})):
-        _, pods = compiled(project, f"cluster.scratch={wish}")
+    for wish, limit in ([], {}), (["cluster.scratch=5Gi"], {"sizeLimit": "5Gi"}):
+        _, pods = compiled(project, *wish)
         for step in STEPS:
             assert {"volumeName": "tmp", "mountPath": "/tmp"} | limit in pods[step]["emptyDirMounts"]
 
@@ -167,7 +167,7 @@ def test_only_a_schedules_runs_ask_for_their_scheduled_time(project: Path) -> No
         assert told == {"ingest": asked, "register": asked}
 
 
-@pytest.mark.parametrize("name", ["my_recipe", "Digits", "v1.2", "r" * 118])
+@pytest.mark.parametrize("name", ["my_recipe", "Digits", "v1.2", "r" * 119])
 def test_a_recipe_whose_name_kubeflow_refuses(project: Path, name: str) -> None:
     (project / f"recipes/{name}.yaml").write_text("registry: {name: other}")
     with pytest.raises(UserError, match=rf"RECIPE={name}: Kubeflow takes no such name"):

@@ -271,7 +271,8 @@ def test_the_address_that_is_shown_holds_no_password(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:canary-9f@127.0.0.1:9")
     parameters = spec_of(run)["root"]["inputDefinitions"]["parameters"]
-    parameters["backbone"]["defaultValue"]["weights"] = "models:/net@champion"
+    backbone = json.loads(parameters["backbone"]["defaultValue"]) | {"weights": "models:/net@champion"}
+    parameters["backbone"]["defaultValue"] = section_text(backbone)
     replay(run.run_id, "train", run.project)
     printed = capfd.readouterr()
     assert "MLFLOW_REGISTRY_URI=" in printed.out and "canary-9f" not in printed.out + printed.err
