@@ -128,15 +128,19 @@ def test_a_failed_run_says_which_step_and_why(
     """A failed task has neither error nor pod (api_converter.go:1908 of KFP 2.17), only nodes below it."""
     connection = connect()
     run_id = start(connection, compiled)
-    below = [{"pod_name": "retrainer-x-123"}, {"pod_name": "retrainer-x-77"}]
-    api.scripts[run_id] = [
-        with_tasks("FAILED", task("ingest", "SUCCEEDED"), task("train", "FAILED", child_tasks=below))
+    node, first, last = ({"pod_name": f"retrainer-x-{number}"} for number in (5, 123, 77))
+    tasks = [
+        task("ingest", "SUCCEEDED"),
+        task("train", "FAILED", child_tasks=[node]),
+        task("executor", "FAILED", child_tasks=[first, last]),
     ]
+    api.scripts[run_id] = [with_tasks("FAILED", *tasks)]
     if not gone:
         log = (
             "time=1 argo\ntrain: training.epochs: \x1b[31mno\nmain.go:60] failed to execute: exit status 2\n"
         )
-        api.logs["retrainer-x-system-container-impl-77"] = log
+        api.logs["retrainer-x-retry-system-container-impl-77"] = log
+        api.logs["retrainer-x-retry-system-container-impl-123"] = "train: killed before it said this\n"
     assert runs.follow(connection, run_id, poll_seconds=0) == 1
     printed = capsys.readouterr().err
     assert ("  train: training.epochs:  [31mno\n" in printed) is not gone

@@ -2,8 +2,9 @@
 
 Kubeflow's API gives no reason and no pod for a failed task, only the nodes of Argo below it (KFP 2.17,
 backend/src/apiserver/server/api_converter.go:1902). The pod of a node `WORKFLOW-NUMBER` is named
-`WORKFLOW-TEMPLATE-NUMBER` (backend/src/common/util/workflow.go:391), and the template in which the launcher
-runs a step is always the same one.
+`WORKFLOW-TEMPLATE-NUMBER` (backend/src/common/util/workflow.go:391), and the launcher runs a step in one of two
+templates (backend/src/v2/compiler/argocompiler/container.go). The nodes of a step's tries lie below a task
+named `executor`.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from urllib.parse import quote
 from pipelines.cluster.connection import Connection, Refused, Unanswered
 from retrainer.services.address import without_credentials
 
-# backend/src/v2/compiler/argocompiler/container.go: the template in which the launcher runs a step
-_TEMPLATE = "system-container-impl"
+# With retries, and without.
+_TEMPLATES = ("retry-system-container-impl", "system-container-impl")
+_TRIES = "executor"
 _LINES = 3
 _LINE_CHARACTERS = 300
-_MOST_PODS = 12
+_MOST_NODES = 8
 
 
 def last_words(connection: Connection, run: Any, step: str) -> list[str]:
@@ -36,11 +38,14 @@ def last_words(connection: Connection, run: Any, step: str) -> list[str]:
 def pods_of(run: Any) -> Iterator[str]:
     """The pods in which the run's failed steps may have run, the latest try first."""
     details = (run.run_details and run.run_details.task_details) or ()
-    failed = [task for task in details if task.state == "FAILED"]
-    nodes = [child.pod_name for task in failed for child in task.child_tasks or () if child.pod_name]
-    for node in list(dict.fromkeys(reversed(nodes)))[:_MOST_PODS]:
+    failed = sorted(
+        (task for task in details if task.state == "FAILED"),
+        key=lambda task: not task.display_name.startswith(_TRIES),
+    )
+    nodes = [child.pod_name for task in failed for child in reversed(task.child_tasks or ())]
+    for node in list(dict.fromkeys(node for node in nodes if node))[:_MOST_NODES]:
         if found := re.fullmatch(r"([a-z0-9.-]+)-(\d+)", node):
-            yield f"{found[1]}-{_TEMPLATE}-{found[2]}"
+            yield from (f"{found[1]}-{template}-{found[2]}" for template in _TEMPLATES)
 
 
 def _log(connection: Connection, run_id: str, pod: str) -> list[str]:
