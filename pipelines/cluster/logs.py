@@ -2,9 +2,9 @@
 
 Kubeflow's API gives no reason and no pod for a failed task, only the nodes of Argo below it (KFP 2.17,
 backend/src/apiserver/server/api_converter.go:1902). The pod of a node `WORKFLOW-NUMBER` is named
-`WORKFLOW-TEMPLATE-NUMBER` (backend/src/common/util/workflow.go:391), and the launcher runs a step in one of two
-templates (backend/src/v2/compiler/argocompiler/container.go). The nodes of a step's tries lie below a task
-named `executor`.
+`WORKFLOW-TEMPLATE-NUMBER` (backend/src/common/util/workflow.go:391), and the launcher runs a step in one of
+two templates (backend/src/v2/compiler/argocompiler/container.go). The nodes of a step's tries lie below a
+task named `executor`.
 """
 
 from __future__ import annotations
