@@ -33,13 +33,13 @@ def told(
             return pipeline
 
         @functools.wraps(pipeline)
-        def guarded(**arguments: Any) -> None:
+        def guarded(*arguments: Any) -> None:
             task = _notify(recipe, settings["registry"]["name"], image)(
                 began=dsl.PIPELINE_JOB_CREATE_TIME_UTC_PLACEHOLDER
             )
             _describe(task, image, settings, cluster)
             with dsl.ExitHandler(task, name="steps"):
-                pipeline(**arguments)
+                pipeline(*arguments)
 
         return guarded
 
