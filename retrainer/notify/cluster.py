@@ -20,7 +20,7 @@ from retrainer.notify.deliver import Delivery, deliver
 from retrainer.notify.event import Event, Kind, rules_of
 from retrainer.registry.history import DONE, moves
 from retrainer.services import lineage, lookup, mlflow_runs
-from retrainer.services.address import tracking_uri, without_credentials
+from retrainer.services.address import page_of_run, tracking_uri
 from retrainer.services.mlflow_runs import FoundRun
 from retrainer.services.outbox import RunsOutbox
 from retrainer.services.readers import MODEL_SHA256, RegisteredVersion
@@ -106,7 +106,7 @@ def _registered(run: Run, judged: FoundRun) -> dict[str, Any]:
         "champion": champion,
         "verdict": judged.tags.get("verdict"),
         "rules": _rules(version, judged),
-        "link": _link(judged),
+        "link": page_of_run(judged.run_id),
     }
 
 
@@ -114,11 +114,6 @@ def _rules(version: RegisteredVersion, judged: FoundRun) -> Any:
     """The tags of a version that was there before tell of an older judgement."""
     ours = version.tags.get("evaluation_run_id") == judged.run_id
     return rules_of(version.tags) if ours else ()
-
-
-def _link(found: FoundRun) -> str:
-    uri = without_credentials(tracking_uri()).rstrip("/")
-    return f"{uri}/#/experiments/{found.experiment_id}/runs/{found.run_id}"
 
 
 def _failure(steps: Iterable[str]) -> dict[str, Any]:

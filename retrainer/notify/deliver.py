@@ -92,7 +92,7 @@ class _Round:
                 sent += event is not None
         except (OSError, UserError) as error:
             reason = f"{self.outbox} cannot be read" if isinstance(error, OSError) else str(error)
-        parts = [said, f"{sent} that waited were delivered" if sent else ""]
+        parts = [said, f"older ones delivered: {sent}" if sent else ""]
         parts.append(f"others still wait ({reason})" if reason else "")
         line = "; ".join(part for part in parts if part)
         return Delivery(not reason, True, f"webhook: {line}" if line else "")

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec
 
 from retrainer.notify.deliver import deliver
 from retrainer.notify.event import Event, Kind, rules_of
-from retrainer.services.address import is_server, tracking_uri, without_credentials
+from retrainer.services.address import page_of_run
 from retrainer.services.lookup import CHAMPION
 from retrainer.services.outbox import FolderOutbox
 
@@ -62,7 +62,7 @@ class Notifier:
             champion=str(now["version"]) if now else None,
             verdict=registration["verdict"],
             rules=rules_of(judgement_tags(report)),
-            link=_link(registration["evaluation_run_id"]),
+            link=page_of_run(registration["evaluation_run_id"]),
         )
 
     @_fails_no_run
@@ -84,9 +84,3 @@ class Notifier:
         seconds = round(time.monotonic() - self.began, 1)
         event = Event(kind, secrets.token_hex(8), self.recipe, now, seconds=seconds, **about)
         return deliver(event, FolderOutbox(self.root)).line
-
-
-def _link(run_id: str) -> str | None:
-    """MLflow's page of the run; none for a registry that is a file."""
-    uri = without_credentials(tracking_uri()).rstrip("/")
-    return f"{uri}/#/runs/{run_id}" if is_server(uri) else None

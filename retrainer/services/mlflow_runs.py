@@ -20,7 +20,6 @@ _MOST = 100
 @dataclass(frozen=True)
 class FoundRun:
     run_id: str
-    experiment_id: str
     tags: Mapping[str, str]
 
 
@@ -40,7 +39,7 @@ def search(uri: str, tags: Mapping[str, str]) -> list[FoundRun]:
 
 def _found(run: Mapping[str, Any]) -> FoundRun:
     tags = {tag["key"]: tag.get("value", "") for tag in run.get("data", {}).get("tags", ())}
-    return FoundRun(run["info"]["run_id"], run["info"]["experiment_id"], tags)
+    return FoundRun(run["info"]["run_id"], tags)
 
 
 def _experiment(uri: str) -> str | None:

@@ -159,7 +159,8 @@ def _post(hook: Webhook, data: bytes, seconds: float) -> _Answer:
     headers |= {"Content-Type": "application/json", "User-Agent": "retrainer"}
     request = urllib.request.Request(address, data, headers, method="POST")
     try:
-        opener = urllib.request.build_opener(StayHere, urllib.request.HTTPSHandler(context=_tls()))
+        secure = [urllib.request.HTTPSHandler(context=_tls())] if address.lower().startswith("https:") else []
+        opener = urllib.request.build_opener(StayHere, *secure)
         with opener.open(request, timeout=seconds) as answer:
             return _of_text(answer.read(_READ_BYTES).decode("utf-8", "replace"))
     except urllib.error.HTTPError as error:
