@@ -82,7 +82,7 @@ class _Round:
 
     def _late(self, said: str) -> Delivery:
         """Delivers what waits, newest first, until one is not taken."""
-        sent, reason = 0, ""
+        sent, reason, unread = 0, "", ""
         try:
             for key, told in islice(self.outbox.waiting(), _MOST):
                 event = _read(told)
@@ -91,11 +91,12 @@ class _Round:
                 self.outbox.done(key)
                 sent += event is not None
         except (OSError, UserError) as error:
-            reason = f"{self.outbox} cannot be read" if isinstance(error, OSError) else str(error)
+            unread = str(error) if isinstance(error, UserError) else f"error {error.errno}"
         parts = [said, f"older ones delivered: {sent}" if sent else ""]
         parts.append(f"others still wait ({reason})" if reason else "")
+        parts.append(f"what waits in {self.outbox} cannot be read ({unread})" if unread else "")
         line = "; ".join(part for part in parts if part)
-        return Delivery(not reason, True, f"webhook: {line}" if line else "")
+        return Delivery(not reason and not unread, True, f"webhook: {line}" if line else "")
 
 
 def _read(told: dict[str, object]) -> Event | None:
