@@ -30,7 +30,7 @@ def run(recipe: str | None, overrides: list[str], root: Path = Path()) -> int:
     name = recipe or default_recipe(root)
     notifier = Notifier(name, root)
     try:
-        outcome, resolved = _brought_up_to_date(name, overrides, root)
+        outcome, resolved = _brought_up_to_date(overrides, root, notifier)
     except Exception as error:
         _say(notifier.failed("", 2 if isinstance(error, UserError) else 1), sys.stderr)
         raise
@@ -44,8 +44,11 @@ def run(recipe: str | None, overrides: list[str], root: Path = Path()) -> int:
     return 0
 
 
-def _brought_up_to_date(name: str, overrides: list[str], root: Path) -> tuple[Outcome, Resolved]:
-    with recipe_lock(name, root):
+def _brought_up_to_date(overrides: list[str], root: Path, notifier: Notifier) -> tuple[Outcome, Resolved]:
+    name = notifier.recipe
+    with recipe_lock(name, root) as last_was_killed:
+        if last_was_killed:
+            _say(notifier.last_was_killed(), sys.stderr)
         resolved = prepare(name, overrides, root)
         forget_what_the_registry_lost(resolved, root)
         outcome = _reproduce("register", resolved, root)

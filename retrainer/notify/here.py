@@ -47,6 +47,11 @@ class Notifier:
         return self._tell("failed", step=step, exit_status=exit_status, cause=cause)
 
     @_fails_no_run
+    def last_was_killed(self) -> str:
+        """The run before this one could not tell its own end."""
+        return self._tell("failed", cause="killed", seconds=None)
+
+    @_fails_no_run
     def registered(self, report: Mapping[str, Any], registration: Mapping[str, Any]) -> str:
         """From the content of metrics.json and registration.json."""
         from retrainer.registry.told import judgement_tags
@@ -82,5 +87,5 @@ class Notifier:
     def _tell(self, kind: Kind, **about: Any) -> str:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         seconds = round(time.monotonic() - self.began, 1)
-        event = Event(kind, secrets.token_hex(8), self.recipe, now, seconds=seconds, **about)
+        event = Event(kind, secrets.token_hex(8), self.recipe, now, **{"seconds": seconds, **about})
         return deliver(event, FolderOutbox(self.root)).line
