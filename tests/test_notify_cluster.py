@@ -10,15 +10,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from kfp import compiler
 
-from components.__main__ import STEPS
-from pipelines.kubeflow import pipeline_of
+from components.__main__ import STEPS, step_named
+from pipelines.cluster.replay import _parameter, _tasks
+from pipelines.kubeflow import pipeline_of, section_text
 from retrainer.__main__ import parser
+from retrainer.contract import contract_of
 from retrainer.errors import UserError
 from retrainer.services import mlflow_runs
 from retrainer.services.workflow import Failure, failed_step
@@ -90,6 +93,18 @@ def test_with_one_the_exit_task_guards_every_step(tmp_path: Path) -> None:
     assert not any("chat" in str(pods[f"exec-{step}"]) for step in STEPS), "and the steps none to the chat"
     paths = {one["name"]: one["fieldPath"] for one in pods["exec-notify"]["fieldPathAsEnv"]}
     assert paths["RETRAINER_WORKFLOW"] == "metadata.labels['workflows.argoproj.io/workflow']"
+
+
+def test_a_guarded_step_can_still_be_replayed(tmp_path: Path) -> None:
+    """Its task and its settings are found where kfp puts them then."""
+    spec, _ = compiled(tmp_path, webhook_secret="chat")
+    nobody = SimpleNamespace(runtime_config=None)
+    assert set(STEPS) <= set(_tasks(spec))
+    for step in STEPS:
+        given = _tasks(spec)[step]["inputs"]["parameters"]
+        found = {name: _parameter(entry, spec, nobody) for name, entry in given.items()}
+        for name in contract_of(step_named(step)).sections:
+            assert found[name] == section_text(defaults()[name])
 
 
 # --- which step failed ---------------------------------------------------------------------------------
@@ -347,7 +362,7 @@ def test_what_is_not_delivered_waits_in_mlflow_and_the_next_run_sends_it(cluster
     with receiver(ways.status(500)) as broken:
         done = cluster.run("FAILED", RETRAINER_WEBHOOK=broken.url)
     assert done.returncode == 0, "a notification fails no run"
-    assert "'failed' was not delivered (HTTP 500 (2 tries)); kept in MLflow" in done.stderr
+    assert "'failed' was not delivered (HTTP 500, tried 2 times); kept in MLflow" in done.stderr
     assert CANARY not in done.stdout + done.stderr
     (kept,) = cluster.mlflow.search_runs(
         [cluster.experiment], "tags.`retrainer.notification.delivered` = 'no'"

@@ -244,7 +244,7 @@ def test_what_will_not_change_is_asked_once(code: int) -> None:
 @pytest.mark.parametrize("code", [408, 425, 429, 500, 502, 503, 504])
 def test_what_may_pass_is_asked_again(code: int) -> None:
     with receiver(ways.status(code)) as server:
-        assert webhook.send(hook(server), {}, PATIENCE) == f"HTTP {code} (4 tries)"
+        assert webhook.send(hook(server), {}, PATIENCE) == f"HTTP {code}, tried 4 times"
     assert len(server.got) == 4
 
 

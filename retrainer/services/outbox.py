@@ -76,7 +76,7 @@ class RunsOutbox:
         self.uri = tracking_uri()
 
     def __str__(self) -> str:
-        return "MLflow, as a run named notify"
+        return "MLflow (a run named notify)"
 
     def keep(self, told: Told) -> str:
         if not is_server(self.uri):

@@ -151,7 +151,7 @@ def _deliver(hook: Webhook, data: bytes, patience: Patience) -> str:
             return f"{answer.reason}, and the next try would be in {wait:.0f} s"
         if number < patience.tries:
             patience.pause(wait)
-    return f"{answer.reason} ({patience.tries} tries)"
+    return f"{answer.reason}, tried {patience.tries} times"
 
 
 def _post(hook: Webhook, data: bytes, seconds: float) -> _Answer:
