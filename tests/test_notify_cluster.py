@@ -132,6 +132,13 @@ def test_a_guarded_step_can_still_be_replayed(tmp_path: Path) -> None:
         ),
         (
             (
+                node(f"{HANDLER}.evaluate", "Failed"),
+                node(f"{HANDLER}.evaluate.executor", "Failed", "Pod", "Step exceeded its deadline"),
+            ),
+            Failure("evaluate", None, "terminated"),
+        ),
+        (
+            (
                 node(f"{HANDLER}.register", "Failed"),
                 node(f"{HANDLER}.register.executor", "Error", "Pod", "pod deleted"),
             ),

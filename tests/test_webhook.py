@@ -80,7 +80,7 @@ def failing(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     elif way == "redirects elsewhere":
         with receiver() as other, receiver(ways.status(302, Location=other.url)) as server:
             yield server.url
-            assert not other.got, "the next address would learn what this one was told"
+            assert not other.paths, "the next address would learn what this one was told"
     elif way == "TLS that nobody trusts":
         with receiver(certificate=make_certificate(tmp_path)) as server:
             yield server.url.replace("http:", "https:")

@@ -26,8 +26,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.server.got.append(json.loads(body))
         self.server.paths.append(self.path)
+        self.server.got.append(json.loads(body or b"{}"))
         self.server.way(self)
 
     do_GET = do_POST

@@ -17,7 +17,7 @@ Kind = Literal["failed", "promoted", "refused", "nothing-new", "finished", "test
 FORMAT_VERSION = 1
 
 # Why Kubernetes, or this machine, ended a step.
-CAUSES = ("out of memory", "out of time", "evicted", "image not pulled", "pod lost", "killed")
+CAUSES = ("out of memory", "out of time", "evicted", "image not pulled", "pod lost", "terminated", "killed")
 
 _SHAPES = {
     "id": r"[0-9a-f]{16}",

@@ -41,6 +41,8 @@ _CAUSES = {
     "ImagePullBackOff": "image not pulled",
     "ErrImagePull": "image not pulled",
     "pod deleted": "pod lost",
+    # How Kubeflow terminates a run: it sets the run's deadline to now.
+    "Step exceeded its deadline": "terminated",
 }
 
 Node = Mapping[str, Any]
