@@ -55,7 +55,7 @@ DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 
 .DEFAULT_GOAL := help
 .PHONY: help setup pipeline step resolve smoke check-step history promote rollback compare reap ui images pin-base rehearse compile submit schedule \
-	unschedule runs adopt replay push pull doctor test test-slow bench lint format lock clean
+	unschedule runs adopt replay push pull notify-test doctor test test-slow bench lint format lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -146,6 +146,9 @@ push: $(READY) ## data and models of every recipe to DVC's remote
 
 pull: $(READY) ## data and models of every recipe from DVC's remote
 	@$(DVC) pull --run-cache --allow-missing
+
+notify-test: $(READY) ## send one message to RETRAINER_WEBHOOK, as every failure and promotion does
+	@$(PY) -m retrainer notify --test $(OF)
 
 doctor: $(READY) ## check Python, disk, GPU, MLflow, DVC, with a cure for each
 	@$(PY) -m retrainer doctor

@@ -16,6 +16,7 @@ RESOURCES = {
     "train": {"cpu": "2", "memory": "8Gi"},
     "evaluate": {"cpu": "2", "memory": "4Gi"},
     "register": {"cpu": "1", "memory": "4Gi"},
+    "notify": {"cpu": "500m", "memory": "512Mi"},
 }
 # Addresses and credentials reach the steps by these names, out of Kubernetes secrets, never as parameters.
 # Without MLFLOW_TRACKING_URI each pod would register into a database of its own: its lack stops the pod.

@@ -18,7 +18,7 @@ from typing import Any
 from kfp import dsl
 
 from components.__main__ import SCHEDULED, step_named
-from pipelines import _pods
+from pipelines import _exit_handler, _pods
 from retrainer.contract import Contract, Port, contract_of
 from retrainer.errors import UserError
 from retrainer.settings import Cluster
@@ -73,6 +73,7 @@ def pipeline_of(
         return call
 
     @dsl.pipeline(name=pipeline_name(recipe), description=f"Retrains and judges '{recipe}'.")
+    @_exit_handler.told(recipe, settings, images.light, cluster)
     def retrain(
         source: str = default["source"],
         split: str = default["split"],

@@ -102,7 +102,7 @@ def of_cluster(connection: Connection, run_id: str, step: str, folder: Path) -> 
     """The step's parameters from the run's pipeline, its inputs from the object store into `folder`."""
     run = run_of(connection, run_id)
     spec = specification(connection, run)
-    task = spec["root"]["dag"]["tasks"].get(step)
+    task = _tasks(spec).get(step)
     if task is None:
         raise UserError(f"RUN={run_id}: its pipeline has no step {step}")
     pipeline, inputs = spec["pipelineInfo"]["name"], {}
@@ -123,6 +123,12 @@ def of_cluster(connection: Connection, run_id: str, step: str, folder: Path) -> 
     executor = spec["components"][task["componentRef"]["name"]]["executorLabel"]
     image = spec["deploymentSpec"]["executors"][executor]["container"]["image"]
     return Case(step, image, with_sections_read(step, parameters), inputs)
+
+
+def _tasks(spec: dict[str, Any]) -> dict[str, Any]:
+    """Every task by name, also those behind an exit handler, which kfp puts into a pipeline of their own."""
+    inner = [component["dag"]["tasks"] for component in spec["components"].values() if "dag" in component]
+    return {name: task for tasks in (*inner, spec["root"]["dag"]["tasks"]) for name, task in tasks.items()}
 
 
 def with_sections_read(step: str, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -162,7 +168,8 @@ def _is_own(trainer: str, digest: str, root: Path) -> bool:
 def _parameter(entry: dict[str, Any], spec: dict[str, Any], run: Any) -> Any:
     """A parameter as the run resolved it; None for one that another step handed over: only that one knew."""
     if "componentInputParameter" in entry:
-        name = entry["componentInputParameter"]
+        # A guarded step's parameters come from the pipeline's own by way of names with this prefix.
+        name = entry["componentInputParameter"].removeprefix("pipelinechannel--")
         given = (run.runtime_config and run.runtime_config.parameters) or {}
         default = spec["root"]["inputDefinitions"]["parameters"][name].get("defaultValue")
         return given.get(name, default)

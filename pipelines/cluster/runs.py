@@ -82,6 +82,7 @@ def _tell_end(connection: Connection, run: Any) -> int:
     status = _ENDED[run.state]
     if status == 0:
         print(f"run {run.run_id} succeeded in {_length(run)}")
+        _tell_unnotified(run)
         return 0
     print(f"run {run.run_id} {run.state.lower()} after {_length(run)}", file=sys.stderr)
     if run.error and run.error.message:
@@ -94,6 +95,13 @@ def _tell_end(connection: Connection, run: Any) -> int:
     if failed:
         print(f"  again on this machine: make replay RUN={run.run_id} STEP={failed[0]}", file=sys.stderr)
     return status
+
+
+def _tell_unnotified(run: Any) -> None:
+    """A run does not fail by its exit task, so that one's failure is easily overlooked."""
+    for task in (run.run_details and run.run_details.task_details) or ():
+        if task.display_name == "notify" and task.state == "FAILED":
+            print("  its exit task notify failed: nobody was told; its log says why", file=sys.stderr)
 
 
 def show_runs(recipe: str | None, overrides: list[str], root: Path = Path()) -> int:

@@ -10,6 +10,7 @@ from retrainer.errors import UserError
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 
+_RUN_ID = re.compile("[0-9a-f]{32}")
 _USERINFO = re.compile(r"(?<=://)[^/\s]*@")
 _SECRET_PARAMETER = re.compile(
     r"(?i)([?&;][^=&;\s]*(?:password|passwd|pwd|token|secret|signature|credential|sig|key)[^=&;\s]*=)[^&;\s'\"]+"
@@ -54,3 +55,10 @@ def absolute(uri: str) -> str:
 def without_credentials(text: str) -> str:
     """Any text with user names, passwords and signatures taken out of the addresses in it."""
     return _SECRET_PARAMETER.sub(r"\1***", _USERINFO.sub("", text))
+
+
+def page_of_run(run_id: str) -> str | None:
+    """MLflow's page of the run, without credentials; None for a local registry, or what is no run's id."""
+    uri = tracking_uri().partition("?")[0].rstrip("/")
+    known = is_server(uri) and _RUN_ID.fullmatch(run_id)
+    return f"{without_credentials(uri)}/#/runs/{run_id}" if known else None

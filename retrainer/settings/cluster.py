@@ -45,6 +45,9 @@ class Cluster(Section):
     storage_secret: KubernetesName = Field(
         "", description="secret with AWS_* and RETRAINER_* addresses of S3"
     )
+    webhook_secret: KubernetesName = Field(
+        "", description="secret with RETRAINER_WEBHOOK, which an exit task tells how a run ended; empty: none"
+    )
     service_account: KubernetesName = Field("", description="the pods' account; empty: Kubeflow's own")
     image_pull_secrets: tuple[str, ...] = Field((), description="secrets of the image's registry")
     labels: dict[str, str] = Field({}, description="on every pod, for example cost-centre: vision")
