@@ -110,9 +110,9 @@ def _place(task: Any, selector: dict[str, str], tolerations: tuple[Toleration, .
 def _outlast_failures(task: Any, cluster: Cluster) -> None:
     if cluster.timeout_seconds:
         kubernetes.set_timeout(task, cluster.timeout_seconds)
-    if cluster.retries:
-        window = f"{retry_window_seconds(cluster)}s"
-        task.set_retry(cluster.retries, f"{cluster.backoff_seconds}s", _BACKOFF_FACTOR, window)
+    # Also for none: a step that says nothing would be tried as often as the cluster's administrator wants.
+    window = f"{retry_window_seconds(cluster)}s"
+    task.set_retry(cluster.retries, f"{cluster.backoff_seconds}s", _BACKOFF_FACTOR, window)
 
 
 def retry_window_seconds(cluster: Cluster) -> int:
