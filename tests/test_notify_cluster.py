@@ -35,6 +35,7 @@ from tests.webhook_server import CANARY, receiver
 
 RUN_ID = "0f3c9a1e-5b7d-4c1e-9f00-aa11bb22cc33"
 HANDLER = "root.exit-handler-1"
+REAL = "root(0).exit-handler-1(0)"
 FAILED_TRAIN = (
     node(HANDLER, "Failed"),
     node(f"{HANDLER}.ingest", "Succeeded"),
@@ -143,6 +144,22 @@ def test_a_guarded_step_can_still_be_replayed(tmp_path: Path) -> None:
                 node(f"{HANDLER}.register.executor", "Error", "Pod", "pod deleted"),
             ),
             Failure("register", None, "pod lost"),
+        ),
+        (  # as a real cluster names them, where the administrator's default lets Argo retry DAGs too
+            (
+                node(f"{REAL}.ingest", "Failed", "Retry"),
+                node(f"{REAL}.ingest(0)", "Failed"),
+                node(f"{REAL}.ingest(0).executor", "Failed", "Retry", "main: Error (exit code 1)"),
+                node(f"{REAL}.ingest(0).executor(0)", "Failed", "Pod", "main: Error (exit code 1)"),
+            ),
+            Failure("ingest", 1, ""),
+        ),
+        (
+            (
+                node(f"{REAL}.ingest-driver", "Failed", "Retry"),
+                node(f"{REAL}.ingest-driver(0)", "Error", "Pod", "pod deleted"),
+            ),
+            Failure("ingest", None, "pod lost"),
         ),
         (
             (

@@ -67,7 +67,8 @@ def failed_step(steps: Iterable[str], account: Path = ACCOUNT) -> Failure | None
 
 def _described(step: str, nodes: list[Node]) -> Failure:
     """From the message of the step's pod that failed last."""
-    below = re.compile(rf"\.{re.escape(step)}({_DRIVER})?(\.|$)")
+    # Kubeflow's manifests let Argo retry every node, the DAG of a step too: `train(0).executor(0)`.
+    below = re.compile(rf"\.{re.escape(step)}({_DRIVER})?(\(\d+\))?(\.|$)")
     pods = [n for n in nodes if n.get("phase") in _FAILED and below.search(str(n.get("name", "")))]
     pods = [node for node in pods if node.get("type") == "Pod" and node.get("message")]
     pods.sort(key=lambda node: str(node.get("finishedAt", "")))
