@@ -1,8 +1,4 @@
-"""The container engine of this machine, and one step run in a container so that no failure is lost.
-
-Kubeflow's own DockerRunner removes a container before its exit code is read, and takes one that vanished for
-a success; `run` here takes the place of its `run_docker_container`.
-"""
+"""The container engine of this machine, and one step run in a container so that no failure is lost."""
 
 from __future__ import annotations
 
@@ -40,19 +36,23 @@ _CLOCK_SECONDS = 60.0
 HARDENED: dict[str, Any] = {
     "network_mode": "host",  # the rehearsal's servers listen on loopback alone
     "read_only": True,
-    "tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777"},
-    "shm_size": "1g",
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges"],
 }
 
 
 class StepFailed(Exception):
-    """Why a step counts as failed, and its exit code when it had one."""
+    """Why a step counts as failed, and its exit code when it had one.
 
-    def __init__(self, reason: str, exit_code: int | None = None) -> None:
+    `published`: Kubeflow's launcher lived to tell; of a pod that was killed, its metadata store knows no end.
+    `step` is filled in by whoever knows which it was.
+    """
+
+    def __init__(self, reason: str, exit_code: int | None = None, published: bool = True) -> None:
         super().__init__(reason)
         self.exit_code = exit_code
+        self.published = published
+        self.step = ""
 
 
 @contextmanager
