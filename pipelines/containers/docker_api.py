@@ -157,11 +157,22 @@ def engine_explained() -> Iterator[None]:
 
     try:
         yield
-    except docker.errors.NotFound:
-        raise StepFailed("its container vanished: something outside the rehearsal removed it") from None
     except (docker.errors.DockerException, requests.RequestException) as error:
+        _hang_up(error)
         reason = " ".join(str(getattr(error, "explanation", None) or error).split())
-        raise StepFailed(f"the container engine failed: {reason}") from None
+        # podman may call it an error of its own.
+        if isinstance(error, docker.errors.NotFound) or reason.endswith("no such container"):
+            raise StepFailed(
+                "its container vanished: something outside the rehearsal removed it", published=False
+            ) from None
+        raise StepFailed(f"the container engine failed: {reason}", published=False) from None
+
+
+def _hang_up(error: Exception) -> None:
+    """Closes the connection of an answer that said no: the SDK keeps it."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        response.close()
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
@@ -178,8 +189,10 @@ def _remove(container: Container) -> None:
     import docker
     import requests
 
-    with contextlib.suppress(docker.errors.DockerException, requests.RequestException):
+    try:
         container.remove(force=True)
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        _hang_up(error)
 
 
 def told(exit_code: int) -> str:

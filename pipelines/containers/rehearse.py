@@ -14,15 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipelines.containers.backend.dag import check as check_pipeline
-from pipelines.containers.backend.dag import containers as tasks_of
+from pipelines.containers.backend import dag
 from pipelines.containers.backend.pod import check as check_pods
 from pipelines.containers.background import Background
 from pipelines.containers.docker_api import StepFailed, check_user, engine
 from pipelines.containers.images import built
 from pipelines.containers.loopback import SOURCE_BUCKET, Services, bucket, serve
 from pipelines.containers.record import PIPELINE, REHEARSALS, Record, rehearsal, remove_old
-from pipelines.containers.steps import Log, Steps, parts_of
+from pipelines.containers.steps import Log, Steps
 from retrainer.errors import UserError
 from retrainer.resolve import settle
 from retrainer.services import lookup, storage
@@ -103,7 +102,7 @@ def _lend(own: dict[str, Path], record: Record) -> None:
     """Puts these files into the rehearsal's S3, where a pod could find them, and has ingest read them."""
     from pipelines.kubeflow import section_text
 
-    spec, _ = parts_of((record.folder / PIPELINE).read_text(encoding="utf-8"))
+    spec, _ = dag.parts_of((record.folder / PIPELINE).read_text(encoding="utf-8"))
     source = json.loads(spec["root"]["inputDefinitions"]["parameters"]["source"]["defaultValue"])
     for key, path in own.items():
         into = bucket(record.folder, SOURCE_BUCKET) / key / path.absolute().name
@@ -132,8 +131,8 @@ def perform(record: Record, serve: Serve = serve) -> int:
 
 
 def _perform(record: Record, log: Log, background: Background, serve: Serve) -> int:
-    spec, kubernetes = parts_of((record.folder / PIPELINE).read_text(encoding="utf-8"))
-    check_pipeline(spec)
+    spec, kubernetes = dag.parts_of((record.folder / PIPELINE).read_text(encoding="utf-8"))
+    dag.check(spec)
     check_pods(kubernetes)
     images = sorted({each["container"]["image"] for each in spec["deploymentSpec"]["executors"].values()})
     with engine(background, images, record.run["owner"]) as client:
@@ -180,7 +179,7 @@ def _table(steps: Steps, closing: list[str]) -> str:
     """Each step with its state and seconds, also those that were left out or not reached."""
     ran = {step["name"]: (step["state"], f"{step['seconds']:.1f}") for step in steps.record.steps}
     ran |= dict.fromkeys(steps.skipped, ("left out", ""))
-    names = [name for name, _ in tasks_of(steps.spec, steps.spec["root"])]
+    names = [name for name, _ in dag.containers(steps.spec, steps.spec["root"])]
     width = max(14, *(len(name) + 2 for name in names))
     lines = ["", f"{'step':<{width}}{'state':<14}{'seconds':>7}", "─" * (width + 21)]
     for name in sorted(names, key=lambda name: name not in ran):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipelines.containers.backend import dag, driver, kubelet, launcher, pod
 from pipelines.containers.backend.driver import Execution, Job, Json
@@ -104,7 +104,9 @@ class Steps:
         made = self._pod(name, component, container)
         asked, words = self._command(component, container, asked, made.environment)
         try:
-            report = made.run(self.client, plan_of(asked, words, self.job.root), lambda line: self._tell(name, line))
+            report = made.run(
+                self.client, plan_of(asked, words, self.job.root), lambda line: self._tell(name, line)
+            )
             return self._outcome(component, asked, report, made)
         finally:
             made.remove(self.client)
@@ -216,12 +218,3 @@ def _is_metadata(recorded: Json) -> bool:
 def _has_content(path: Path) -> bool:
     files = path.rglob("*") if path.is_dir() else [path]
     return any(file.is_file() and file.stat().st_size for file in files)
-
-
-def parts_of(text: str) -> tuple[Json, dict[str, Json]]:
-    """The compiled pipeline, and what its second document tells Kubernetes of each executor."""
-    import yaml
-
-    documents: list[Any] = list(yaml.load_all(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-    kubernetes = documents[1]["platforms"]["kubernetes"]["deploymentSpec"] if len(documents) > 1 else {}
-    return documents[0], kubernetes.get("executors", {})

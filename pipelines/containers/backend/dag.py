@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
+from typing import Any
 
 from pipelines.containers.backend.conditions import comparisons, holds
 from pipelines.containers.backend.driver import Dag, Execution, Job, Json, resolve, root_parameters
@@ -162,6 +163,15 @@ def containers(spec: Json, component: Json) -> Iterator[tuple[str, Json]]:
             yield from containers(spec, inner)
         else:
             yield name, inner
+
+
+def parts_of(text: str) -> tuple[Json, dict[str, Json]]:
+    """The compiled pipeline, and what its second document tells Kubernetes of each executor."""
+    import yaml
+
+    documents: list[Any] = list(yaml.load_all(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+    kubernetes = documents[1]["platforms"]["kubernetes"]["deploymentSpec"] if len(documents) > 1 else {}
+    return documents[0], kubernetes.get("executors", {})
 
 
 def check(spec: Json) -> None:

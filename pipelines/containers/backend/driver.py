@@ -15,7 +15,7 @@ from pipelines.containers.docker_api import StepFailed
 Json = dict[str, Any]
 # Filled in by an older Kubeflow. 2.17 fills in none of them in a run that a schedule starts from the workflow
 # that it embeds, and two in a run started by hand (backend/src/apiserver/template/v2_template.go:346-371).
-_MACRO = re.compile(r"\[\[(ScheduledTime|CurrentTime|RunUUID|Index)\b")
+MACRO = re.compile(r"\[\[(ScheduledTime|CurrentTime|RunUUID|Index)\b")
 _PARAMETER = re.compile(r"\{\{\$\.inputs\.parameters\['(.+?)'\]\}\}")  # driver/util.go:45
 LOGS = "executor-logs"
 _KINDS = {
@@ -162,7 +162,7 @@ def _check_and_convert(name: str, spec: Json, parameters: Json) -> None:
             raise StepFailed(f"it has no value for its parameter {name} (driver/resolve.go:191)")
         return
     value, kind = parameters[name], spec["parameterType"]
-    if isinstance(value, str) and (macro := _MACRO.search(value)):
+    if isinstance(value, str) and (macro := MACRO.search(value)):
         raise StepFailed(f"its parameter {name} holds {macro[0]}]], which Kubeflow 2.17 never fills in")
     if kind == "STRING":
         parameters[name] = plain_text(value)

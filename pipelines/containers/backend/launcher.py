@@ -32,13 +32,13 @@ def command(words: list[str], executor_input: Json, component: Json) -> list[str
         for placeholder, value in known.items():
             word = word.replace(placeholder, value)
         filled.append(word)
-    for word, template in zip(filled, words, strict=True):
-        if left := _left_in(template, known):
+    for place, word in enumerate(words):
+        if left := unknown_in(word, known if place else {}):
             raise StepFailed(f"{left} in its command is filled in by nobody on a cluster: {word[:200]}")
     return filled
 
 
-def _left_in(template: str, known: dict[str, str]) -> str:
+def unknown_in(template: str, known: dict[str, str]) -> str:
     """The first placeholder of the word that is none of the launcher's; empty when there is none.
 
     `{{` in a value is one too: Argo and the launcher look for placeholders in what they have filled in.
