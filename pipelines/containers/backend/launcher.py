@@ -86,12 +86,24 @@ def executor_output(text: str | None) -> Json:
     if text is None:
         return {}
     try:
-        message = json_format.ParseDict(read_json(text), ExecutorOutput())
+        said = read_json(text)
+        _check_objects(said)
+        message = json_format.ParseDict(said, ExecutorOutput())
     except (ValueError, json_format.ParseError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise StepFailed(f"what it wrote about its outputs cannot be read: {reason}", 0) from None
     told: Json = json_format.MessageToDict(message)
     return told
+
+
+def _check_objects(said: Any) -> None:
+    """Raises ValueError for what Python's protobuf reads, and Go's does not."""
+    listed = said.get("artifacts") if isinstance(said, dict) else None
+    lists = list(listed.values()) if isinstance(listed, dict) else []
+    if not all(isinstance(each, dict) for each in (said, *lists)):
+        raise ValueError("a list stands where an object should")
+    if {"parameterValues", "parameter_values"} <= said.keys():
+        raise ValueError("parameterValues stands there twice")
 
 
 def output_parameters(component: Json, told: Json, written: dict[str, str]) -> Json:

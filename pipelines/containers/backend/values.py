@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from decimal import Decimal
 from typing import Any
 
 # Go's encoding/json escapes these.
 _ESCAPED = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-_EXACT = 2**63
+_INT64 = 2**63
 _BOOLEANS = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True)
 _BOOLEANS |= dict.fromkeys(("0", "f", "F", "FALSE", "false", "False"), False)
 
@@ -48,7 +49,7 @@ def json_text(value: Any, escape: bool = True) -> str:
 
 def argument_text(value: Any) -> str:
     """A parameter as the driver writes it into a pod's arguments (driver/util.go:138-163)."""
-    if isinstance(value, float) and not (value.is_integer() and abs(value) < _EXACT):
+    if isinstance(value, float) and not (value.is_integer() and abs(value) < _INT64):
         return _short(value)
     return "" if value is None else plain_text(value)
 
@@ -99,15 +100,15 @@ def value_of(text: str, kind: str) -> Any:
 
 
 def _whole(text: str) -> int:
-    if not text.lstrip("+-").isascii() or not text.lstrip("+-").isdigit():
-        raise ValueError(f"{text!r} is no whole number")
+    if not re.fullmatch(r"[+-]?[0-9]+", text) or not -_INT64 <= int(text) < _INT64:
+        raise ValueError(f"{text!r} is no whole number of 64 bits")
     return int(text)
 
 
 def _finite(text: str) -> float:
     """Stricter than the launcher: it takes NaN, and the step that should get it fails."""
     number = float(text)
-    if not math.isfinite(number):
+    if not math.isfinite(number) or not text.isascii():
         raise ValueError(f"{text} is no number that Kubeflow passes on")
     return number
 
