@@ -324,7 +324,7 @@ def test_constants_that_stand_for_the_run() -> None:
 
 @pytest.mark.parametrize("macro", ["[[ScheduledTime]]", "[[ScheduledTime.15-04-05]]", "at [[Index]]"])
 def test_a_macro_that_nobody_fills_in_fails_the_step(macro: str) -> None:
-    with pytest.raises(StepFailed, match="Kubeflow 2[.]17 never fills in"):
+    with pytest.raises(StepFailed, match=r"Kubeflow 2\.17 never fills in"):
         resolved(macro)
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 LAST_LINES = 20
+# How long a step's output may be held by others after it has ended.
+PATIENCE_SECONDS = 10.0
 # Where Kubeflow keeps artifacts unless an administrator says otherwise (config/env.go, DefaultPipelineRoot).
 _ROOT = "minio://mlpipeline/v2/artifacts"
 _HAS_RUN_ID = "metadata.labels['pipeline/runid']"
@@ -56,7 +58,6 @@ class Steps:
     offered: dict[str, str]
     last_lines: dict[str, deque[str]] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
-    patience_seconds: float = 10.0
     _recorded: dict[str, Json] = field(default_factory=dict)
 
     def run(self) -> None:
@@ -127,7 +128,7 @@ class Steps:
             container,
             kubernetes,
             told_by,
-            self.patience_seconds,
+            PATIENCE_SECONDS,
             options,
         )
 

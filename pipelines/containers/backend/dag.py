@@ -20,6 +20,7 @@ from retrainer.errors import UserError
 RunContainer = Callable[[str, Json, Json, dict[str, Json]], Execution]
 _EXIT = "ALL_UPSTREAM_TASKS_COMPLETED"
 _SETTLED = ("COMPLETE", "CANCELED")
+_LEFT_OUT = ("CANCELED", "OMITTED")
 _CANNOT = "a rehearsal does not imitate that; submit the pipeline, or rehearse one without it"
 
 
@@ -50,47 +51,58 @@ class Runner:
     skipped: list[str]
 
     def run(self, dag: Dag) -> None:
-        """All tasks of one group; after one that failed, none but the exit tasks that watch it."""
-        for name in order(dag.tasks):
-            if _is_exit(dag.tasks[name]):
-                continue
-            failed: StepFailed | None = None
-            # An exit task hangs on the one that it watches (compiler/argocompiler/dag.go:62-110).
-            for each in [name, *_watching(dag.tasks, name)]:
-                try:
-                    self._task(dag, each)
-                except StepFailed as failure:
-                    failed = failed or failure
-            if failed:
-                raise failed
+        """All tasks of one group; after one that failed, none but the exit tasks that watch it.
 
-    def _task(self, dag: Dag, name: str) -> None:
-        task = dag.tasks[name]
-        component = self.spec["components"][task["componentRef"]["name"]]
-        # All must have succeeded: a task behind one that was left out is left out (dag.go:708-726).
-        waits_for = [] if _is_exit(task) else needs(task)
-        if any(
-            dag.done.get(each, Execution("OMITTED")).state in ("CANCELED", "OMITTED") for each in waits_for
-        ):
+        Of those that may begin, those that a condition leaves out come first: a cluster knows them at once.
+        """
+        waiting = [name for name in order(dag.tasks) if not _is_exit(dag.tasks[name])]
+        while waiting:
+            ready = [name for name in waiting if not set(needs(dag.tasks[name])) & set(waiting)]
+            left_out = [name for name in ready if self._is_left_out(dag, name)]
+            if not left_out:
+                self._with_exit_tasks(dag, ready[0])
+            waiting = [name for name in waiting if name not in (left_out or ready[:1])]
+
+    def _with_exit_tasks(self, dag: Dag, name: str) -> None:
+        """An exit task hangs on the one that it watches (compiler/argocompiler/dag.go:62-110)."""
+        failed: StepFailed | None = None
+        for each in [name, *_watching(dag.tasks, name)]:
+            try:
+                self._perform(dag, each)
+            except StepFailed as failure:
+                failure.step = failure.step or each
+                failed = failed or failure
+        if failed:
+            raise failed
+
+    def _is_left_out(self, dag: Dag, name: str) -> bool:
+        """Whether it does not run: its condition does not hold, or a task that it needs was left out itself.
+
+        All that it needs must have succeeded (compiler/argocompiler/dag.go:708-726).
+        """
+        component = self._component(dag, name)
+        if any(dag.done[each].state in _LEFT_OUT for each in needs(dag.tasks[name])):
+            dag.done[name] = Execution("OMITTED")
             self._skip(component, name, "what it needs was left out")
-            return
+            return True
+        condition = dag.tasks[name].get("triggerPolicy", {}).get("condition", "")
         try:
-            parameters, artifacts = resolve(dag, name, component, self.job)
-            condition = task.get("triggerPolicy", {}).get("condition", "")
-            if condition and not holds(condition, parameters):
-                dag.done[name] = Execution(
-                    "CANCELED"
-                )  # and no one settles the group (metadata/client.go:660-664)
-                self._skip(component, name, f"as {condition} does not hold")
-                return
-            self._perform(dag, name, component, parameters, artifacts)
+            if not condition or holds(condition, resolve(dag, name, component, self.job)[0]):
+                return False
         except StepFailed as failure:
-            failure.step = failure.step or name
+            failure.step = name
             raise
+        dag.done[name] = Execution("CANCELED")  # which does not settle the group (metadata/client.go:660-664)
+        self._skip(component, name, f"as {condition} does not hold")
+        return True
 
-    def _perform(
-        self, dag: Dag, name: str, component: Json, parameters: Json, artifacts: dict[str, Json]
-    ) -> None:
+    def _component(self, dag: Dag, name: str) -> Json:
+        component: Json = self.spec["components"][dag.tasks[name]["componentRef"]["name"]]
+        return component
+
+    def _perform(self, dag: Dag, name: str) -> None:
+        component = self._component(dag, name)
+        parameters, artifacts = resolve(dag, name, component, self.job)
         if "dag" in component:
             made = Dag(component=component, inputs=parameters, input_artifacts=artifacts, parent=dag)
             dag.done[name] = made

@@ -5,6 +5,7 @@ Sources: kubeflow/pipelines 2.17.0, backend/src/v2, and the part of the compiled
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -29,6 +30,8 @@ _ARTIFACTS = "/minio"
 _LAUNCHER = "/kfp-launcher"
 _STORE = "/kfp-store"
 _MODE = "rw,exec,mode=0777"
+# podman makes these writable in a container whose root file system is not; a kubelet does not.
+_NOT_WRITABLE = ("/tmp", "/var/tmp", "/run")
 # What a container that is given none of its own has.
 _SHARED_MEMORY = 64 << 20
 # What the Kubernetes part may hold. Of the last six a container alone shows nothing.
@@ -47,7 +50,7 @@ class Pod:
     container: Json
     kubernetes: Json
     environment: dict[str, str]
-    patience_seconds: float = 10.0
+    patience_seconds: float
     options: dict[str, Any] = field(default_factory=dict)
 
     def run(self, client: DockerClient, plan: Json, say: Callable[[str], None]) -> Json:
@@ -84,6 +87,9 @@ class Pod:
             bound[opened(self.volumes / name)] = mount["mountPath"]
         volumes = {str(here): {"bind": there, "mode": "rw"} for here, there in bound.items()}
         volumes[str(self.store)] = {"bind": _STORE, "mode": "ro"}
+        for number, path in enumerate(_NOT_WRITABLE):
+            if path not in (*bound.values(), *memory):
+                volumes[str(self._scratch(f"empty-{number}"))] = {"bind": path, "mode": "ro"}
         user = _user(self.kubernetes.get("securityContext", {}))
         return {"volumes": volumes, "tmpfs": memory, "shm_size": shared, **user, **self._limit()}
 
@@ -110,6 +116,8 @@ class Pod:
             labels = self.options.get("labels", {})
             run(client, self.container["image"], command, lambda _: None, volumes=same, labels=labels)
             shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.folder.parent.rmdir()
 
 
 def stored_at(uri: str, root: str) -> str:
