@@ -142,8 +142,9 @@ def run(
         container = client.containers.create(image, command[1:], entrypoint=command[:1] or None, **options)
         try:
             container.start()
-            for line in _lines(container.logs(stream=True, follow=True)):
-                say(line)
+            with _closed(container.logs(stream=True, follow=True)) as stream:
+                for line in _lines(stream):
+                    say(line)
             return int(container.wait()["StatusCode"])
         finally:
             _remove(container)
@@ -173,6 +174,16 @@ def _hang_up(error: Exception) -> None:
     response = getattr(error, "response", None)
     if response is not None:
         response.close()
+
+
+@contextmanager
+def _closed(stream: Any) -> Iterator[Any]:
+    """Closes the connection of a stream that broke off, too; the SDK does where one came to its end."""
+    try:
+        yield stream
+    finally:
+        with contextlib.suppress(OSError, AttributeError):
+            stream.close()
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
