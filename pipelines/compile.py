@@ -11,6 +11,8 @@ from typing import Any
 from kfp import compiler
 
 from pipelines._pods import cores, resources_of
+from pipelines.cluster import rules
+from pipelines.containers.backend.dag import parts_of
 from pipelines.containers.images import CODE
 from pipelines.kubeflow import Images, Settings, pipeline_of
 from retrainer.errors import UserError
@@ -55,6 +57,7 @@ def compile_recipe(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         compiler.Compiler().compile(pipeline_of(name, settings, images, cluster, scheduled), str(path))
+    rules.check(*parts_of(path.read_text(encoding="utf-8")))
     return Compiled(path, name, cluster, cluster.experiment or settings["registry"]["name"])
 
 
