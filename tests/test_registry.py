@@ -28,7 +28,7 @@ from retrainer.registry.champion import fetch_champion
 from retrainer.registry.register import register_model
 from retrainer.registry.told import description
 from retrainer.registry.versions import Source, _new_version
-from retrainer.services import lookup, runs, tracking
+from retrainer.services import lineage, lookup, runs, tracking
 from retrainer.services.connection import client, experiment_id
 from retrainer.services.readers import MODEL_SHA256
 from retrainer.settings import Checks, Compute, Evaluation, Gate, Registry
@@ -150,6 +150,25 @@ def test_a_version_names_the_commit_that_trained_it_not_the_one_that_registers_i
     assert made["train_run_id"] == run_id
     version = lookup.by_version("net", str(made["version"]))
     assert version is not None and version.tags["git_commit"] == "the-one-that-trained"
+
+
+def test_each_kubeflow_run_has_an_evaluation_in_mlflow_though_nothing_is_new(
+    project: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By it the exit task learns what came of the run, and people when a schedule started it."""
+
+    def evaluation_of(run: str, folder: str) -> str:
+        monkeypatch.setenv("RUN_OF_THE_TEST", run)
+        made = register_model(project.first, project.report, project.folder / folder, NET)
+        assert (made["version"], made["alias"]) == ("1", "champion")
+        assert client().get_run(made["evaluation_run_id"]).data.tags["kfp_run_id"] == run
+        return str(made["evaluation_run_id"])
+
+    # Under its own variable a pod is refused a database that is a file.
+    monkeypatch.setitem(lineage._FROM_ENVIRONMENT, lineage.KFP_RUN_ID, "RUN_OF_THE_TEST")
+    first = evaluation_of("run-1", "one")
+    assert evaluation_of("run-1", "again") == first
+    assert len({first, evaluation_of("run-2", "two"), project.registration["evaluation_run_id"]}) == 3
 
 
 def registered_files(version: str) -> Path:

@@ -27,7 +27,6 @@ from retrainer.services.readers import MODEL_SHA256, RegisteredVersion
 from retrainer.services.webhook import Patience
 from retrainer.services.workflow import failed_step
 
-KFP_RUN_ID = "kfp_run_id"
 DECISION = "retrainer.decision"
 NOTHING_NEW = "nothing-new"
 STEP = "retrainer.step"
@@ -56,7 +55,7 @@ def tell(run: Run, patience: Patience = PATIENCE) -> Delivery:
 
 
 def what_happened(run: Run) -> Event:
-    run_id = lineage.of_process().get(KFP_RUN_ID, "")
+    run_id = lineage.of_process().get(lineage.KFP_RUN_ID, "")
     about = {} if run.state == "FAILED" else _outcome(run, run_id)
     kind: Kind = about.pop("event", "failed")
     if kind == "failed":
@@ -78,7 +77,7 @@ def _outcome(run: Run, run_id: str) -> dict[str, Any]:
     """What MLflow knows of the run; nothing when it knows nothing and Kubeflow does not call it a success."""
     complete = {"event": "finished"} if run.state in ("COMPLETE", "SUCCEEDED") else {}
     try:
-        found = mlflow_runs.search(tracking_uri(), {KFP_RUN_ID: run_id})
+        found = mlflow_runs.search(tracking_uri(), {lineage.KFP_RUN_ID: run_id})
         judged = [one for one in found if one.tags.get(STEP) == "evaluate"]
         if judged and (registered := _registered(run, judged[0])):
             return registered

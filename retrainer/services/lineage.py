@@ -9,12 +9,13 @@ from typing import Any
 
 import yaml
 
+KFP_RUN_ID = "kfp_run_id"
 SCHEDULED_TIME = "scheduled_time"
 # Set in an image, or by the pipeline, where there is no git to ask.
 _FROM_ENVIRONMENT = {
     "git_commit": "RETRAINER_GIT_COMMIT",
     "image": "RETRAINER_IMAGE",
-    "kfp_run_id": "RETRAINER_KFP_RUN_ID",
+    KFP_RUN_ID: "RETRAINER_KFP_RUN_ID",
     SCHEDULED_TIME: "RETRAINER_SCHEDULED_TIME",
 }
 # Of these, what names the code.

@@ -179,20 +179,25 @@ def _figures(epoch: Mapping[str, Any]) -> dict[str, float]:
 
 
 def log_evaluation(report: Path, model: Path) -> str:
-    """The id of this report's run, below the run that made the model; made when the server has none."""
+    """The id of this report's run, below the run that made the model; made when the server has none.
+
+    A Kubeflow run has one of its own, also when an earlier one came to the very same report.
+    """
     mlflow = client()
     experiment = experiment_id(mlflow)
+    told = lineage.of_process()
     tags = {
         MODEL_SHA256: _read(model / MANIFEST)["model_sha256"],
         REPORT_SHA256: digest_of(_read(report / MANIFEST)["files"]),
         runs.STEP: "evaluate",
+        **{name: told[name] for name in (lineage.KFP_RUN_ID,) if name in told},
     }
     found = runs.find_run(mlflow, experiment, tags)
     if found is not None:
         return str(found.info.run_id)
     parent = train_run(mlflow, model)
     began = runs.now()
-    run_id = runs.create_run(mlflow, experiment, "evaluate", began, {**tags, **lineage.of_process()}, parent)
+    run_id = runs.create_run(mlflow, experiment, "evaluate", began, {**tags, **told}, parent)
     figures = _read(report / METRICS)
     runs.log_epochs(mlflow, run_id, [(0, began, _estimates(figures))])
     runs.log_tags(mlflow, run_id, {"verdict": figures["gate"]["verdict"]})
