@@ -16,6 +16,8 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1
 COPY docker/install docker/mlflow.lock /opt/retrainer/
 RUN --mount=type=secret,id=ca-bundle python3 -m venv /opt/venv && sh /opt/retrainer/install mlflow.lock
+# There is no git in here, of which MLflow would warn at each start.
+ENV GIT_PYTHON_REFRESH=quiet
 WORKDIR /tmp
 USER 1000:0
 EXPOSE 5000

@@ -21,6 +21,8 @@ VERSIONS = ("1.33.0", "1.37.0")
 CUSTOM = {"security.istio.io/v1"}
 
 Manifest = dict[str, Any]
+# deploy/ itself, which a team applies.
+WHOLE = "."
 
 
 def render(folder: Path) -> list[Manifest]:
@@ -69,3 +71,24 @@ def selects(selector: Manifest, labels: dict[str, str]) -> bool:
         for one in selector.get("matchExpressions", [])
     ]
     return wanted <= labels.items() and all(asked)
+
+
+def everything() -> list[Manifest]:
+    return rendered(WHOLE) + rendered("upgrade")
+
+
+def only_workload(name: str) -> Manifest:
+    (found,) = (one for one in workloads(everything()) if one["metadata"]["name"] == name)
+    return found
+
+
+def problems(manifest: Manifest, version: str) -> str:
+    import kubernetes_validate
+
+    if manifest["apiVersion"] in CUSTOM:
+        return ""
+    try:
+        kubernetes_validate.validate(manifest, version, strict=True)
+    except kubernetes_validate.ValidationError as error:
+        return f"{manifest['kind']} {manifest['metadata']['name']}: {error.message}"
+    return ""
