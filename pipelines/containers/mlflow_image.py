@@ -49,7 +49,8 @@ def make_mlflow_image(choices: Choices, root: Path = Path()) -> int:
     if choices.push:
         there = f"{choices.push}:mlflow-{name.rpartition(':')[2]}"
         engine.tag(name, there)
-        print(f"for deploy/site/kustomization.yaml: {without_tag(there)}@{engine.push(there)}")
+        digest = engine.push(there)
+        print(f"for deploy/site/kustomization.yaml: newName: {without_tag(there)}, digest: {digest}")
     return 0
 
 
