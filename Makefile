@@ -54,8 +54,9 @@ LOCK := uv pip compile --no-config --universal --python-version 3.11 --generate-
 DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline step resolve smoke check-step history promote rollback compare reap ui images pin-base rehearse compile submit schedule \
-	unschedule runs adopt replay push pull notify-test doctor test test-slow bench lint format lock clean
+.PHONY: help setup pipeline step resolve smoke check-step history promote rollback compare reap ui images mlflow-image pin-base \
+	rehearse compile submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow bench lint \
+	format lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,6 +114,9 @@ ui: $(READY) ## MLflow's pages over mlflow.db, at http://127.0.0.1:5000 (PORT=)
 
 images: $(READY) ## build both images: [PUSH=registry/name] [BASE=image] [CA_BUNDLE=file] [NETWORK=host]
 	@$(PIPELINES) images $(BUILD_WITH)
+
+mlflow-image: $(READY) ## build the image of the team's MLflow server, for deploy/ and docker/compose.yaml: the same choices
+	@$(PY) -m pipelines.containers.mlflow_image $(BUILD_WITH)
 
 pin-base: $(READY) ## write down the digest of the base image's tag, asked of its registry
 	@$(PY) -m pipelines pin-base $(if $(CA_BUNDLE),--ca-bundle '$(CA_BUNDLE)')
@@ -179,6 +183,7 @@ lock: ## make requirements.lock, and the images' parts of it, again (needs uv an
 		--output-file docker/full.lock pyproject.toml
 	$(LOCK) --constraint requirements.lock --excludes docker/light.excludes \
 		--output-file docker/light.lock docker/light.in
+	$(LOCK) --constraint requirements.lock --output-file docker/mlflow.lock docker/mlflow.in
 
 clean: ## remove runs/, build/, checkpoints and tools' caches; the registry, DVC's cache and .venv stay
 	rm -rf runs .run build .checkpoints .mypy_cache .ruff_cache .pytest_cache
