@@ -134,7 +134,7 @@ def _retries_last(compiled: Compiled) -> Iterator[str]:
         policy = task.get("retryPolicy")
         if not policy:
             continue
-        count, wait = int(policy["maxRetryCount"]), _seconds(policy.get("backoffDuration", "0s"))
+        count, wait = int(policy.get("maxRetryCount", 0)), _seconds(policy.get("backoffDuration", "0s"))
         waits = sum(wait * float(policy.get("backoffFactor", 2)) ** each for each in range(count))
         least = (count + 1) * deadlines[name] + waits
         if _seconds(policy.get("backoffMaxDuration", "3600s")) < least:
