@@ -5,6 +5,7 @@
     rehearsal.log    all that was shown; a line `[train] …` is the step train's own
     artifacts/       <step>/<try>/<port>, as Kubeflow's launcher stores what the steps wrote
     volumes/         what steps wrote into volume claims; pods/, the disks of a pod while it runs
+    webhook.jsonl    what the pipeline's exit task told its webhook
     s3/, mlflow.db   the files of the S3 server and the database of the MLflow server; *.log, their logs
 
 run.json has `format_version`, `id`, `recipe`, `arguments` (parameters of the pipeline other than compiled),
