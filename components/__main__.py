@@ -16,13 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from components._process import die_with_runner, leaving_nothing_behind, report_failure
+from components.steps import FACTS, STEPS
 from retrainer.contract import Contract, Metadata, Step, contract_of
 from retrainer.errors import UserError
 from retrainer.formats.files import content_digest
-
-STEPS = ("ingest", "preprocess", "train", "evaluate", "register")
-# Steps that write down when a schedule started the run: with the data, and in MLflow.
-SCHEDULED = frozenset({"ingest", "register"})
 
 
 def step_named(name: str) -> Step:
@@ -42,17 +39,23 @@ def parser_of(contract: Contract) -> argparse.ArgumentParser:
         parser.add_argument(_digest_option(name), metavar="HEX", help=f"the digest that {name} must have")
     for name in contract.sealed("output"):
         parser.add_argument(_digest_option(name), metavar="FILE", type=Path, help="where to write its digest")
+    for name in contract.choices():
+        parser.add_argument(_choice_option(name), metavar="FILE", type=Path, help="where to write its choice")
     for name in contract.sections:
         parser.add_argument(f"--{name}", metavar="JSON", help=f"the section '{name}' of the settings")
     parser.add_argument("--settings", type=Path, help="resolved settings: every section not given as JSON")
     parser.add_argument("--executor-input", metavar="JSON", help="what Kubeflow Pipelines says of this task")
-    if contract.name in SCHEDULED:
+    if FACTS[contract.name].scheduled:
         parser.add_argument("--scheduled-time", default="", help="when a schedule started this run: recorded")
     return parser
 
 
 def _digest_option(port: str) -> str:
     return f"--{port}-sha256"
+
+
+def _choice_option(port: str) -> str:
+    return f"--{port}-choice"
 
 
 def sections_from(contract: Contract, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -105,10 +108,13 @@ def executor_output_file(arguments: argparse.Namespace) -> Path | None:
 def hand_over(
     contract: Contract, arguments: argparse.Namespace, metadata: Metadata, file: Path | None
 ) -> None:
-    """Writes what Kubeflow passes on: each output's digest, and in `file` metadata for the dashboard."""
+    """Writes what Kubeflow passes on: digests and choices, and in `file` metadata for the dashboard."""
     for name in contract.sealed("output"):
         if path := getattr(arguments, f"{name}_sha256"):
             _write(path, content_digest(getattr(arguments, name)))
+    for name in contract.choices():
+        if path := getattr(arguments, f"{name}_choice"):
+            _write(path, str(metadata[name]["choice"]))
     if file is not None:
         from retrainer.services import lineage
 

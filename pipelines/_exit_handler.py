@@ -11,7 +11,7 @@ from typing import Any
 
 from kfp import dsl, kubernetes
 
-from components.__main__ import STEPS
+from components.steps import STEPS
 from pipelines import _pods
 from retrainer.settings import Cluster
 

@@ -7,17 +7,12 @@ from typing import Any
 
 from kfp import kubernetes
 
+from components.steps import FACTS
 from retrainer.settings import Cluster, Resources, Toleration
 
 # A namespace with a quota rejects pods that ask for nothing.
-RESOURCES = {
-    "ingest": {"cpu": "1", "memory": "2Gi"},
-    "preprocess": {"cpu": "1", "memory": "2Gi"},
-    "train": {"cpu": "2", "memory": "8Gi"},
-    "evaluate": {"cpu": "2", "memory": "4Gi"},
-    "register": {"cpu": "1", "memory": "4Gi"},
-    "notify": {"cpu": "500m", "memory": "512Mi"},
-}
+RESOURCES = {step: {"cpu": facts.cpu, "memory": facts.memory} for step, facts in FACTS.items()}
+RESOURCES["notify"] = {"cpu": "500m", "memory": "512Mi"}  # the exit task, which is no step
 # Addresses and credentials reach the steps by these names, out of Kubernetes secrets, never as parameters.
 # Without MLFLOW_TRACKING_URI each pod would register into a database of its own: its lack stops the pod.
 MLFLOW_KEYS = ("MLFLOW_TRACKING_URI",)

@@ -12,22 +12,20 @@ import inspect
 import json
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from kfp import dsl
 
-from components.__main__ import SCHEDULED, step_named
+from components.__main__ import step_named
+from components.steps import DECIDE, FACTS
 from pipelines import _exit_handler, _pods
 from retrainer.contract import Contract, Port, contract_of
 from retrainer.errors import UserError
 from retrainer.settings import Cluster
 
 Settings = dict[str, dict[str, Any]]
-
-PURE = frozenset({"preprocess", "train"})
-# These need no torch: their image is a tenth of the size.
-LIGHT = frozenset({"ingest", "preprocess"})
 
 
 @dataclass(frozen=True)
@@ -43,13 +41,15 @@ class Images:
     ours: bool = False
 
     def of(self, step: str) -> str:
-        return self.light if step in LIGHT else self.full
+        return self.light if FACTS[step].image == "light" else self.full
 
 
 def pipeline_of(
     recipe: str, settings: Settings, images: Images, cluster: Cluster, scheduled: bool = False
 ) -> Any:
     """The recipe's pipeline, each section of its settings a parameter with the resolved value as default.
+
+    By another policy than `always` the step decide comes first, and what follows waits for its choice.
 
     scheduled: a schedule starts its runs, and the time for which it does is recorded with the data and in
     MLflow. Kubeflow's driver fills in this placeholder where it is a task's constant input, and only there
@@ -66,7 +66,7 @@ def pipeline_of(
         def call(**arguments: Any) -> dsl.PipelineTask:
             added = component(**arguments)
             repeats = step != "train" or not settings["training"]["budget_seconds"]
-            added.set_caching_options(step in PURE and images.fixed and repeats)
+            added.set_caching_options(FACTS[step].pure and images.fixed and repeats)
             _pods.describe(added, step, images.of(step), settings, cluster)
             return added
 
@@ -74,13 +74,14 @@ def pipeline_of(
 
     @dsl.pipeline(name=pipeline_name(recipe), description=f"Retrains and judges '{recipe}'.")
     @_exit_handler.told(recipe, settings, images.light, cluster)
-    def retrain(
+    def pipeline(
         source: str = default["source"],
         split: str = default["split"],
         checks: str = default["checks"],
         task: str = default["task"],
         backbone: str = default["backbone"],
         training: str = default["training"],
+        retrain: str = default["retrain"],
         compute: str = default["compute"],
         evaluation: str = default["evaluation"],
         gate: str = default["gate"],
@@ -89,20 +90,23 @@ def pipeline_of(
         ingested = run("ingest")(source=source, scheduled_time=time)
         raw = handed(ingested, "raw")
         dataset = handed(run("preprocess")(**raw, split=split, checks=checks, task=task), "dataset")
-        trained = run("train")(**dataset, task=task, backbone=backbone, training=training, compute=compute)
-        model = handed(trained, "model")
-        judged = run("evaluate")(
-            **dataset,
-            **model,
-            checks=checks,
-            evaluation=evaluation,
-            gate=gate,
-            registry=registry,
-            compute=compute,
-        )
-        run("register")(**model, report=judged.outputs["report"], registry=registry, scheduled_time=time)
+        what = {"task": task, "backbone": backbone, "training": training}
+        asked = settings["retrain"]["policy"] != "always"
+        decided = run(DECIDE)(**dataset, **what, retrain=retrain, registry=registry) if asked else None
+        with on_choice(decided):
+            model = handed(run("train")(**dataset, **what, compute=compute), "model")
+            judged = run("evaluate")(
+                **dataset,
+                **model,
+                checks=checks,
+                evaluation=evaluation,
+                gate=gate,
+                registry=registry,
+                compute=compute,
+            )
+            run("register")(**model, report=judged.outputs["report"], registry=registry, scheduled_time=time)
 
-    return retrain
+    return pipeline
 
 
 def section_text(section: dict[str, Any]) -> str:
@@ -127,6 +131,13 @@ def pipeline_name(recipe: str) -> str:
     return name
 
 
+def on_choice(decided: dsl.PipelineTask | None) -> AbstractContextManager[Any]:
+    """What is added inside runs when the decision is to train; always, where none is asked for."""
+    if decided is None:
+        return nullcontext()
+    return dsl.If(decided.outputs[choice_name("decision")] == "train", name="if-it-trains")
+
+
 def handed(task: dsl.PipelineTask, port: str) -> dict[str, Any]:
     """An output and its digest, as the next step takes them."""
     return {port: task.outputs[port], digest_name(port): task.outputs[digest_name(port)]}
@@ -134,6 +145,10 @@ def handed(task: dsl.PipelineTask, port: str) -> dict[str, Any]:
 
 def digest_name(port: str) -> str:
     return f"{port}_sha256"
+
+
+def choice_name(port: str) -> str:
+    return f"{port}_choice"
 
 
 def container(step: str, image: str) -> Any:
@@ -144,8 +159,10 @@ def container(step: str, image: str) -> Any:
         annotations[digest_name(name)] = str
     for name in contract.sealed("output"):
         annotations[digest_name(name)] = dsl.OutputPath(str)
+    for name in contract.choices():
+        annotations[choice_name(name)] = dsl.OutputPath(str)
     annotations |= dict.fromkeys(contract.sections, str)
-    if step in SCHEDULED:
+    if FACTS[step].scheduled:
         annotations["scheduled_time"] = str
 
     def body(*values: Any) -> dsl.ContainerSpec:

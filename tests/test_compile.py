@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from components.__main__ import STEPS
 from components.__main__ import main as step_main
+from components.steps import STEPS
 from pipelines._pods import cores
 from pipelines.compile import Compiled, cluster_settings, compile_recipe, images_named
+from pipelines.spec import tasks_in
 from retrainer.errors import UserError
 from retrainer.formats.files import content_digest
 from retrainer.own_code import command_digest
@@ -40,6 +41,8 @@ def compiled(project: Path, *overrides: str, image: str = IMAGE) -> tuple[dict[s
 
 
 def compile_made(project: Path, *overrides: str, image: str = IMAGE) -> Compiled:
+    """With every step: by the policy `always` the pipeline lacks one."""
+    overrides = ("retrain.policy=drift", *overrides)
     return compile_recipe("digits-mlp", list(overrides), images_named(image, allow_mutable=True), project)
 
 
@@ -90,7 +93,7 @@ def test_every_pod_has_requests_and_limits_and_none_has_a_gpu(project: Path) -> 
 
 def test_a_failed_or_preempted_step_is_tried_again_with_longer_waits(project: Path) -> None:
     spec, _ = compiled(project, "cluster.retries=3", "cluster.backoff_seconds=10")
-    for task in spec["root"]["dag"]["tasks"].values():
+    for task in tasks_in(spec).values():
         policy = task["retryPolicy"]
         assert (policy["maxRetryCount"], policy["backoffDuration"], policy["backoffFactor"]) == (
             3,
@@ -101,7 +104,7 @@ def test_a_failed_or_preempted_step_is_tried_again_with_longer_waits(project: Pa
         assert int(policy["backoffMaxDuration"].removesuffix("s")) > 4 * 86_400 + 10 + 20 + 40
     spec, _ = compiled(project, "cluster.retries=0")
     # Said outright: else the number of tries would be the cluster's own default.
-    tasks = spec["root"]["dag"]["tasks"].values()
+    tasks = tasks_in(spec).values()
     assert all(task["retryPolicy"].get("maxRetryCount", 0) == 0 for task in tasks)
     assert all("retryPolicy" in task for task in tasks)
 
@@ -161,7 +164,7 @@ def test_checkpoints_come_as_often_as_the_cluster_wants(project: Path) -> None:
 def test_only_a_schedules_runs_ask_for_their_scheduled_time(project: Path) -> None:
     for scheduled, asked in ((True, "{{$.pipeline_job_schedule_time_utc}}"), (False, "")):
         made = compile_recipe("digits-mlp", [], images_named(IMAGE), project, scheduled=scheduled)
-        tasks = next(yaml.safe_load_all(made.path.read_text()))["root"]["dag"]["tasks"]
+        tasks = tasks_in(next(yaml.safe_load_all(made.path.read_text())))
         told = {
             step: task["inputs"]["parameters"]["scheduled_time"]["runtimeValue"]["constant"]
             for step, task in tasks.items()
@@ -217,12 +220,12 @@ def test_no_address_of_this_machine_is_compiled(project: Path) -> None:
 
 def test_a_movable_image_turns_caching_off(project: Path) -> None:
     for image, cached in ((IMAGE, {"preprocess", "train"}), ("registry/name:trial", set())):
-        tasks = compiled(project, image=image)[0]["root"]["dag"]["tasks"]
+        tasks = tasks_in(compiled(project, image=image)[0])
         assert {step for step, task in tasks.items() if task["cachingOptions"].get("enableCache")} == cached
 
 
 def test_a_training_that_a_clock_may_cut_short_is_not_cached(project: Path) -> None:
-    tasks = compiled(project, "training.budget_seconds=60")[0]["root"]["dag"]["tasks"]
+    tasks = tasks_in(compiled(project, "training.budget_seconds=60")[0])
     cached = {step for step, task in tasks.items() if task["cachingOptions"].get("enableCache")}
     assert cached == {"preprocess"}
 

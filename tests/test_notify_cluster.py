@@ -17,15 +17,17 @@ import pytest
 import yaml
 from kfp import compiler
 
-from components.__main__ import STEPS, step_named
-from pipelines.cluster.replay import _parameter, _tasks
+from components.__main__ import step_named
+from components.steps import STEPS
+from pipelines.cluster.replay import _parameter
 from pipelines.kubeflow import pipeline_of, section_text
+from pipelines.spec import tasks_in
 from retrainer.__main__ import parser
 from retrainer.contract import contract_of
 from retrainer.errors import UserError
 from retrainer.services import mlflow_runs
 from retrainer.services.workflow import Failure, failed_step
-from retrainer.settings import Cluster
+from retrainer.settings import Cluster, Retrain
 from tests import webhook_server as ways
 from tests.conftest import ROOT
 from tests.kubernetes_api import TOKEN, kubernetes, node, record_of
@@ -56,7 +58,8 @@ FAILED_TRAIN = (
 
 def compiled(folder: Path, **cluster: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     path = folder / "pipeline.yaml"
-    pipeline = pipeline_of("some-recipe", defaults(), IMAGES, Cluster(**cluster))
+    asked = defaults() | {"retrain": Retrain(policy="drift").plain()}
+    pipeline = pipeline_of("some-recipe", asked, IMAGES, Cluster(**cluster))
     compiler.Compiler().compile(pipeline, str(path))
     spec, platform = yaml.safe_load_all(path.read_text())
     return spec, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
@@ -64,14 +67,14 @@ def compiled(folder: Path, **cluster: Any) -> tuple[dict[str, Any], dict[str, An
 
 def test_without_a_webhook_there_is_no_exit_task(tmp_path: Path) -> None:
     spec, _ = compiled(tmp_path)
-    assert set(spec["root"]["dag"]["tasks"]) == set(STEPS)
+    assert set(tasks_in(spec)) == set(STEPS)
 
 
 def test_with_one_the_exit_task_guards_every_step(tmp_path: Path) -> None:
     spec, pods = compiled(tmp_path, webhook_secret="chat", mlflow_secret="mlflow", storage_secret="s3")
     tasks = spec["root"]["dag"]["tasks"]
     assert set(tasks) == {"exit-handler-1", "notify"}
-    assert set(spec["components"]["comp-exit-handler-1"]["dag"]["tasks"]) == set(STEPS)
+    assert set(tasks_in(spec)) == {*STEPS, "notify"}
     assert tasks["notify"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
     assert tasks["notify"]["dependentTasks"] == ["exit-handler-1"]
     given = tasks["notify"]["inputs"]["parameters"]
@@ -100,12 +103,13 @@ def test_a_guarded_step_can_still_be_replayed(tmp_path: Path) -> None:
     """Its task and its settings are found where kfp puts them then."""
     spec, _ = compiled(tmp_path, webhook_secret="chat")
     nobody = SimpleNamespace(runtime_config=None)
-    assert set(STEPS) <= set(_tasks(spec))
+    assert set(STEPS) <= set(tasks_in(spec))
     for step in STEPS:
-        given = _tasks(spec)[step]["inputs"]["parameters"]
+        given = tasks_in(spec)[step]["inputs"]["parameters"]
         found = {name: _parameter(entry, spec, nobody) for name, entry in given.items()}
         for name in contract_of(step_named(step)).sections:
-            assert found[name] == section_text(defaults()[name])
+            wanted = Retrain(policy="drift").plain() if name == "retrain" else defaults()[name]
+            assert found[name] == section_text(wanted)
 
 
 # --- which step failed ---------------------------------------------------------------------------------
@@ -349,13 +353,11 @@ def test_the_same_model_again_is_no_promotion(cluster: Pod) -> None:
     assert body["rules"] == [], "the tags of that version tell of another judgement"
 
 
-@pytest.mark.parametrize("state", ["COMPLETE", "RUNNING"])
-def test_nothing_new(cluster: Pod, state: str) -> None:
+@pytest.mark.parametrize(("state", "decided"), [("COMPLETE", "nothing-new"), ("RUNNING", "no-drift")])
+def test_nothing_new(cluster: Pod, state: str, decided: str) -> None:
     """Kubeflow's metadata may call a run RUNNING whose condition held the rest of the steps back."""
     cluster.promoted(cluster.registered("a", cluster.evaluated("a", run_id="another")))
-    cluster.mlflow.create_run(
-        cluster.experiment, tags={"retrainer.decision": "nothing-new", "kfp_run_id": RUN_ID}
-    )
+    cluster.mlflow.create_run(cluster.experiment, tags={"retrainer.decision": decided, "kfp_run_id": RUN_ID})
     body = told_by(cluster, state)
     assert (body["event"], body["champion"], body["step"]) == ("nothing-new", "1", "decide")
 

@@ -240,3 +240,32 @@ def test_conditions_and_the_exit_task(run: Callable[..., Any], breaks: bool) -> 
     assert status["state"] == ("FAILED" if breaks else "COMPLETE")
     assert "say           left out" in shown
     assert ("rehearsal: make failed: it exited with 1" in shown) is breaks
+
+
+@dsl.container_component
+def post() -> dsl.ContainerSpec:
+    code = "import os, urllib.request as r; r.urlopen(os.environ['RETRAINER_WEBHOOK'], b'{\\n}').read()"
+    return dsl.ContainerSpec(image=IMAGE, command=["python3", "-uc", f"{code}; print(os.environ)"])
+
+
+def test_a_webhook_of_its_own_for_the_step_whose_secret_names_it(
+    run: Callable[..., Any], tmp_path: Path
+) -> None:
+    @dsl.pipeline(name="tiny")
+    def tiny() -> None:
+        keys = {"RETRAINER_WEBHOOK": "RETRAINER_WEBHOOK"}
+        kubernetes.use_secret_as_env(with_tmp(post()), "chat", keys)
+
+    told_of, shown = run(tiny)
+    assert told_of["state"] == "succeeded", shown
+    (said,) = tmp_path.rglob("webhook.jsonl")
+    assert said.read_text() == "{ }\n" and "/***" in shown, "the address is a secret"
+
+
+def test_a_secret_without_what_a_step_needs_starts_no_pod(run: Callable[..., Any]) -> None:
+    @dsl.pipeline(name="tiny")
+    def tiny() -> None:
+        kubernetes.use_secret_as_env(with_tmp(digest()), "mlflow", {"OTHER": "OTHER"})
+
+    told_of, _ = run(tiny)
+    assert told_of["steps"][0]["error"] == "its secret has no OTHER: the pod would not start"

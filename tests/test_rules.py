@@ -33,6 +33,12 @@ def test_every_recipe_keeps_every_rule(tmp_path: Path, recipe: str, scheduled: b
     check(*compiled(tmp_path, recipe, "backbone.weights=none", scheduled=scheduled))
 
 
+@pytest.mark.parametrize("policy", ["new-data", "drift"])
+def test_so_does_a_pipeline_that_asks_before_it_trains(tmp_path: Path, policy: str) -> None:
+    guarded = ["cluster.webhook_secret=chat", f"retrain.policy={policy}"]
+    check(*compiled(tmp_path, "digits-mlp", *guarded, scheduled=True))
+
+
 def test_no_setting_of_a_step_breaks_a_rule(tmp_path: Path) -> None:
     hostile = "s3://bucket/$(AWS_SECRET_ACCESS_KEY)/$$/{{workflow.uid}}/[[1]]"
     check(*compiled(tmp_path, "digits-mlp", f"source.path={hostile}"))

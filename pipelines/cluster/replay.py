@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.__main__ import STEPS, parser_of, read_json, sections_from, step_named
+from components.__main__ import parser_of, read_json, sections_from, step_named
+from components.steps import FACTS, STEPS
 from pipelines.cluster.artifacts import Output, check_run_id, fetch, run_of, specification
 from pipelines.cluster.connection import Connection, connect
 from pipelines.containers.loopback import SOURCE_BUCKET, bucket
 from pipelines.containers.record import REHEARSALS, artifact_sha256, rehearsal
+from pipelines.spec import tasks_in
 from retrainer.contract import Contract, contract_of
 from retrainer.errors import UserError, nearest
 from retrainer.formats.files import MANIFEST, content_digest, verify_files
@@ -30,8 +32,6 @@ from retrainer.services.address import registry_uri, without_credentials
 
 REPLAYS = Path("build") / "replays"
 CODE = Path(__file__).parents[2]
-# These change the registry, or judge by what it holds.
-WORLDLY = ("evaluate", "register")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def of_cluster(connection: Connection, run_id: str, step: str, folder: Path) -> 
     """The step's parameters from the run's pipeline, its inputs from the object store into `folder`."""
     run = run_of(connection, run_id)
     spec = specification(connection, run)
-    task = _tasks(spec).get(step)
+    task = tasks_in(spec).get(step)
     if task is None:
         raise UserError(f"RUN={run_id}: its pipeline has no step {step}")
     pipeline, inputs = spec["pipelineInfo"]["name"], {}
@@ -123,12 +123,6 @@ def of_cluster(connection: Connection, run_id: str, step: str, folder: Path) -> 
     executor = spec["components"][task["componentRef"]["name"]]["executorLabel"]
     image = spec["deploymentSpec"]["executors"][executor]["container"]["image"]
     return Case(step, image, with_sections_read(step, parameters), inputs)
-
-
-def _tasks(spec: dict[str, Any]) -> dict[str, Any]:
-    """Every task by name, also those behind an exit handler, which kfp puts into a pipeline of their own."""
-    inner = [component["dag"]["tasks"] for component in spec["components"].values() if "dag" in component]
-    return {name: task for tasks in (*inner, spec["root"]["dag"]["tasks"]) for name, task in tasks.items()}
 
 
 def with_sections_read(step: str, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -216,10 +210,10 @@ def _surroundings(case: Case, folder: Path, force: bool) -> dict[str, str]:
     """The environment's changes: an MLflow of the replay's own, but for the weights that it starts from."""
     folder.mkdir(parents=True, exist_ok=True)
     if force:
-        if case.step in WORLDLY:
+        if FACTS[case.step].registry:
             print(f"FORCE=1: {case.step} uses the registry of MLFLOW_TRACKING_URI, and may change it")
         return {}
-    if case.step in WORLDLY:
+    if FACTS[case.step].registry:
         print(
             f"{case.step} runs against an empty registry of its own, without the champion of the real one; "
             "FORCE=1 uses MLFLOW_TRACKING_URI, where register makes a version and may move an alias"

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from components.steps import FACTS
 from pipelines.containers.backend import driver, launcher
 from pipelines.containers.backend.dag import containers
 from pipelines.containers.backend.driver import Json
-from pipelines.kubeflow import PURE
 from retrainer.errors import UserError
 
 _JOB = re.compile(r"\{\{\$\.pipeline_(job|task)_\w+\}\}")
@@ -134,7 +134,7 @@ def _retries_last(compiled: Compiled) -> Iterator[str]:
         policy = task.get("retryPolicy")
         if not policy:
             continue
-        count, wait = int(policy["maxRetryCount"]), _seconds(policy.get("backoffDuration", "0s"))
+        count, wait = int(policy.get("maxRetryCount", 0)), _seconds(policy.get("backoffDuration", "0s"))
         waits = sum(wait * float(policy.get("backoffFactor", 2)) ** each for each in range(count))
         least = (count + 1) * deadlines[name] + waits
         if _seconds(policy.get("backoffMaxDuration", "3600s")) < least:
@@ -159,7 +159,8 @@ def _requests(compiled: Compiled) -> Iterator[str]:
 
 
 def _only_pure_cached(compiled: Compiled) -> Iterator[str]:
-    yield from (name for name, task in compiled.tasks() if _is_cached(task) and name not in PURE)
+    pure = {step for step, facts in FACTS.items() if facts.pure}
+    yield from (name for name, task in compiled.tasks() if _is_cached(task) and name not in pure)
 
 
 def _cached_by_digest(compiled: Compiled) -> Iterator[str]:

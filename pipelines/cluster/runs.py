@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from components.__main__ import STEPS
+from components.steps import STEPS
 from pipelines.cluster.connection import Connection, Unanswered, connect
 from pipelines.cluster.cron import parse_cron
 from pipelines.cluster.logs import last_words

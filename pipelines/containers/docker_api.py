@@ -178,12 +178,13 @@ def _hang_up(error: Exception) -> None:
 
 @contextmanager
 def _closed(stream: Any) -> Iterator[Any]:
-    """Closes the connection of a stream that broke off, too; the SDK does where one came to its end."""
+    """Closes the answer of a stream that broke off, too; the SDK does where one came to its end."""
     try:
         yield stream
     finally:
-        with contextlib.suppress(OSError, AttributeError):
-            stream.close()
+        answer = getattr(stream, "_response", None)
+        if answer is not None:
+            answer.close()
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from retrainer.services.database import make_template, template_path
 # Folders that the S3 server shows as buckets.
 MLFLOW_BUCKET = "mlflow"
 SOURCE_BUCKET = "source"
+WEBHOOK = "RETRAINER_WEBHOOK"
 _PLACES = {"RETRAINER_CHECKPOINTS": "checkpoints", "RETRAINER_DVC_REMOTE": "dvc"}
 _REGION = "us-east-1"
 # A registry for one run needs no processes for background jobs.
@@ -48,6 +49,17 @@ def serve(background: Background, folder: Path) -> Services:
     told = {variable: f"s3://{bucket(folder, name).name}" for variable, name in _PLACES.items()}
     told["MLFLOW_TRACKING_URI"] = _serve_mlflow(background, folder, storage)
     return Services(storage | told, (key, secret))
+
+
+def serve_webhook(background: Background, folder: Path) -> Services:
+    """A webhook, for a pipeline with a secret that names one; its messages lie in `webhook.jsonl`."""
+    word, port, log = secrets.token_hex(10), _free_port(), folder / "webhook.log"
+    file = str((folder / "webhook.jsonl").absolute())
+    environment = _environment() | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "pipelines.containers.webhook", str(port), file]
+    number = background.start(command, environment, log)
+    background.wait_until(number, lambda: answers(f"http://127.0.0.1:{port}"), log)
+    return Services({WEBHOOK: f"http://127.0.0.1:{port}/{word}"}, (word,))
 
 
 def bucket(folder: Path, name: str) -> Path:

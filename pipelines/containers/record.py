@@ -3,15 +3,17 @@
     run.json         the run, as below; rewritten whole after every step
     pipeline.yaml    what was compiled, and run
     rehearsal.log    all that was shown; a line `[train] …` is the step train's own
-    artifacts/       <pipeline>/<step>/<port>, as the steps wrote them
+    artifacts/       <step>/<try>/<port>, as Kubeflow's launcher stores what the steps wrote
+    volumes/         what steps wrote into volume claims; pods/, the disks of a pod while it runs
+    webhook.jsonl    what the pipeline's exit task told its webhook
     s3/, mlflow.db   the files of the S3 server and the database of the MLflow server; *.log, their logs
 
 run.json has `format_version`, `id`, `recipe`, `arguments` (parameters of the pipeline other than compiled),
 `state` (running, succeeded, failed or interrupted), `error`, `started` (UTC), `seconds`, `owner` (a process)
 and `steps`, in the order in which they ran, each with
 
-    name, image, state, seconds, exit_code (null when there was none), error
-    arguments        parameter → value, as Kubeflow passed it: a section is a mapping, a whole number 7.0
+    name, image, state, seconds, exit_code (the step's own, null when there was none), error
+    arguments        parameter → value, as Kubeflow passed it: a section is JSON text, a whole number 7.0
     inputs, outputs  port → {path, sha256, type, metadata}
     results          output parameter → value
 

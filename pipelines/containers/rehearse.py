@@ -16,10 +16,11 @@ from pathlib import Path
 
 from pipelines.containers.backend import dag
 from pipelines.containers.backend.pod import check as check_pods
+from pipelines.containers.backend.pod import of_secrets
 from pipelines.containers.background import Background
 from pipelines.containers.docker_api import StepFailed, check_user, engine
 from pipelines.containers.images import built
-from pipelines.containers.loopback import SOURCE_BUCKET, Services, bucket, serve
+from pipelines.containers.loopback import SOURCE_BUCKET, WEBHOOK, Services, bucket, serve, serve_webhook
 from pipelines.containers.record import PIPELINE, REHEARSALS, Record, rehearsal, remove_old
 from pipelines.containers.steps import Log, Steps
 from retrainer.errors import UserError
@@ -139,8 +140,11 @@ def _perform(record: Record, log: Log, background: Background, serve: Serve) -> 
         for image in images:
             check_user(client, image)
         services = serve(background, record.folder)
-        log.secrets = services.secrets
-        steps = Steps(client, record, log, spec, kubernetes, services.environment)
+        offered, log.secrets = dict(services.environment), services.secrets
+        if WEBHOOK in of_secrets(kubernetes):
+            webhook = serve_webhook(background, record.folder)
+            offered, log.secrets = offered | webhook.environment, log.secrets + webhook.secrets
+        steps = Steps(client, record, log, spec, kubernetes, offered)
         try:
             steps.run()
             with environment(services.environment):

@@ -28,7 +28,8 @@ LAST_LINES = 20
 PATIENCE_SECONDS = 10.0
 # Where Kubeflow keeps artifacts unless an administrator says otherwise (config/env.go, DefaultPipelineRoot).
 _ROOT = "minio://mlpipeline/v2/artifacts"
-_HAS_RUN_ID = "metadata.labels['pipeline/runid']"
+# Labels of a pod that tell the run, and the workflow that it is for Argo.
+_RUN_FIELDS = ("metadata.labels['pipeline/runid']", "metadata.labels['workflows.argoproj.io/workflow']")
 
 
 class Log:
@@ -114,7 +115,8 @@ class Steps:
 
     def _pod(self, name: str, component: Json, container: Json) -> pod.Pod:
         kubernetes = self.kubernetes.get(component["executorLabel"], {})
-        fields = {_HAS_RUN_ID: self.job.run_id, "metadata.name": f"{self.job.run_id}-{name}"}
+        fields = dict.fromkeys(_RUN_FIELDS, self.job.run_id)
+        fields["metadata.name"] = f"{self.job.run_id}-{name}"
         of_secrets = pod.of_secrets(self.kubernetes)
         everywhere = {key: value for key, value in self.offered.items() if key not in of_secrets}
         everywhere |= {"KFP_POD_NAME": fields["metadata.name"], "KFP_POD_UID": str(uuid.uuid4())}

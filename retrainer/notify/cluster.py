@@ -2,7 +2,7 @@
 
 nothing tagged with the run         it failed before a model was judged
 a run `evaluate` names its model    the version that holds it, and whether the champion moved to it
-retrainer.decision = nothing-new    the run ended before it trained, and that is a success
+a run `decide` that does not train  it ended before it trained, and that is a success
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ from retrainer.services.address import page_of_run, tracking_uri
 from retrainer.services.mlflow_runs import FoundRun
 from retrainer.services.outbox import RunsOutbox
 from retrainer.services.readers import MODEL_SHA256, RegisteredVersion
+from retrainer.services.runs import DECISION, TRAIN
 from retrainer.services.webhook import Patience
 from retrainer.services.workflow import failed_step
 
-DECISION = "retrainer.decision"
-NOTHING_NEW = "nothing-new"
 STEP = "retrainer.step"
 
 # Nobody waits for a pod that ends, and a receiver that is upgraded is away for minutes.
@@ -81,7 +80,7 @@ def _outcome(run: Run, run_id: str) -> dict[str, Any]:
         judged = [one for one in found if one.tags.get(STEP) == "evaluate"]
         if judged and (registered := _registered(run, judged[0])):
             return registered
-        if any(one.tags.get(DECISION) == NOTHING_NEW for one in found):
+        if any(one.tags.get(DECISION, TRAIN) != TRAIN for one in found):
             champion = lookup.state(run.model)[lookup.CHAMPION]
             return {"event": "nothing-new", "step": "decide", "champion": champion}
     except (UserError, ImportError) as error:  # some servers only answer to MLflow's own client

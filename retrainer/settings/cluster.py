@@ -13,7 +13,7 @@ Cores = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?|\d+m)?$")]
 Bytes = Annotated[str, Field(pattern=r"^(\d+(Ki|Mi|Gi|Ti|k|M|G|T)?)?$")]
 KubernetesName = Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9.\-]*[a-z0-9])?)?$")]
 
-StepName = Literal["ingest", "preprocess", "train", "evaluate", "register"]
+StepName = Literal["ingest", "preprocess", "decide", "train", "evaluate", "register"]
 
 
 class Resources(Section):

@@ -60,6 +60,8 @@ class Pod:
         (launcher / "plan.json").write_text(json.dumps({**plan, "patience_seconds": self.patience_seconds}))
         command = ["python3", "-I", "-S", f"{_LAUNCHER}/launch.py"]
         options = {**HARDENED, **self._mounts(launcher), **self.options, "environment": self.environment}
+        if size := _bytes(self.container.get("resources", {}).get("resourceMemoryLimit", "")):
+            options |= {"mem_limit": size} if client.info().get("MemoryLimit") else {}  # not every engine can
         code = run(client, self.container["image"], command, say, **options)
         report = launcher / "report.json"
         if not report.is_file():
@@ -91,11 +93,7 @@ class Pod:
             if path not in (*bound.values(), *memory):
                 volumes[str(self._scratch(f"empty-{number}"))] = {"bind": path, "mode": "ro"}
         user = _user(self.kubernetes.get("securityContext", {}))
-        return {"volumes": volumes, "tmpfs": memory, "shm_size": shared, **user, **self._limit()}
-
-    def _limit(self) -> dict[str, int]:
-        size = _bytes(self.container.get("resources", {}).get("resourceMemoryLimit", ""))
-        return {"mem_limit": size} if size else {}
+        return {"volumes": volumes, "tmpfs": memory, "shm_size": shared, **user}
 
     def _scratch(self, name: str) -> Path:
         return opened(self.folder / name)
