@@ -54,8 +54,9 @@ LOCK := uv pip compile --no-config --universal --python-version 3.11 --generate-
 DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline step resolve smoke check-step history promote rollback compare reap ui images mlflow-image pin-base rehearse compile submit schedule \
-	unschedule runs adopt replay push pull doctor test test-slow bench lint format lock clean
+.PHONY: help setup pipeline retrain step resolve smoke check-step history promote rollback compare reap ui images mlflow-image pin-base \
+	rehearse compile submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow bench lint \
+	format lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,16 +82,22 @@ setup: $(READY) ## make .venv from the hash lock (6 GB, about 2 minutes); PYTHON
 pipeline: $(READY) ## ingest, preprocess, train, evaluate, register: what has changed since last time
 	@$(PIPELINES) run $(CHOICE)
 
+retrain: $(READY) ## for cron: decide by retrain.policy whether to train, then what make pipeline does; 0 for nothing new
+	@$(PIPELINES) retrain $(CHOICE)
+
 step: $(READY) ## run one step alone on its inputs as they lie: STEP=train
 	@$(PIPELINES) step '$(STEP)' $(CHOICE)
 
 resolve: $(READY) ## write .run/RECIPE/settings.json, for `dvc repro train@RECIPE` by hand
 	@$(PY) -m pipelines resolve $(CHOICE)
 
-smoke: $(READY) ## 50 rows through all five steps, apart from everything else
+smoke: $(READY) ## 50 rows through every step, apart from everything else
 	@$(PIPELINES) smoke $(CHOICE)
 
-check-step: $(READY) ## is DIR=runs/NAME/model, which your own trainer wrote, a valid model directory?
+check-retrain: $(READY) ## for cron: decide by retrain.policy whether to train, then what make pipeline does; 0 for nothing new
+	@$(PIPELINES) retrain $(CHOICE)
+
+step: $(READY) ## is DIR=runs/NAME/model, which your own trainer wrote, a valid model directory?
 	@$(PY) -m retrainer check-step $(if $(DIR),'$(DIR)') $(if $(RECIPE),--recipe '$(RECIPE)')
 
 history: $(READY) ## who made which version champion, when and why
@@ -149,6 +156,9 @@ push: $(READY) ## data and models of every recipe to DVC's remote
 
 pull: $(READY) ## data and models of every recipe from DVC's remote
 	@$(DVC) pull --run-cache --allow-missing
+
+notify-test: $(READY) ## send one message to RETRAINER_WEBHOOK, as every failure and promotion does
+	@$(PY) -m retrainer notify --test $(OF)
 
 doctor: $(READY) ## check Python, disk, GPU, MLflow, DVC, with a cure for each
 	@$(PY) -m retrainer doctor

@@ -31,6 +31,12 @@ def _run(arguments: Arguments) -> int:
     return run(arguments.recipe, arguments.set)
 
 
+def _retrain(arguments: Arguments) -> int:
+    from pipelines.local import run
+
+    return run(arguments.recipe, arguments.set, ask=True)
+
+
 def _resolve(arguments: Arguments) -> int:
     from pipelines.local import prepare
 
@@ -169,9 +175,10 @@ def parser() -> argparse.ArgumentParser:
         return made
 
     of_recipe("run", "bring the recipe's registered model up to date", _run)
+    of_recipe("retrain", "decide by retrain.policy whether to train, and do what `run` does", _retrain)
     of_recipe("resolve", "write the recipe's settled settings, for `dvc` called by hand", _resolve)
     of_recipe("step", "run one step alone", _step).add_argument("step")
-    of_recipe("smoke", "50 rows through all five steps, apart from everything else", _smoke)
+    of_recipe("smoke", "50 rows through every step, apart from everything else", _smoke)
     builder = command("images", "build the two images and record their digests", _make_images)
     rehearser = of_recipe("rehearse", "run the compiled pipeline in real containers here", _rehearse)
     pinner = command("pin-base", "write down the base image's digest", _pin_base)

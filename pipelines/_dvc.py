@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,11 +34,15 @@ Say = Callable[[str], None]
 
 @dataclass
 class Outcome:
-    """What became of each step, in order: `ran`, `restored` or `unchanged`; and the step that failed."""
+    """What became of each step, in order: `ran`, `restored` or `unchanged`; and the step that failed.
+
+    exit_status: of the failed step's command; None when that step did not come to run.
+    """
 
     steps: dict[str, str] = field(default_factory=dict)
     failed: str = ""
     reason: str = ""
+    exit_status: int | None = None
 
     @property
     def idle(self) -> bool:
@@ -122,9 +127,18 @@ def reproduce(
             if not current:
                 raise UserError(f"DVC: {_chain(error)}") from None
             outcome.failed = step_of(current[0].addressing)
-            outcome.reason = "" if isinstance(error.__cause__, StageCmdFailedError) else _chain(error)
+            ran = isinstance(error.__cause__, StageCmdFailedError)
+            outcome.reason = "" if ran else _chain(error)
+            outcome.exit_status = _exit_status(_chain(error)) if ran else None
             _put_back(repo, current[0])
     return outcome
+
+
+def _exit_status(message: str) -> int | None:
+    """DVC tells it in its sentence alone. A signal's is 128 and its number, as a shell tells it."""
+    told = re.search(r"exited with (-?\d+)$", message)
+    status = int(told[1]) if told else None
+    return 128 - status if status is not None and status < 0 else status
 
 
 def _chain(error: BaseException) -> str:

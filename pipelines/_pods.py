@@ -7,16 +7,12 @@ from typing import Any
 
 from kfp import kubernetes
 
+from components.steps import FACTS
 from retrainer.settings import Cluster, Resources, Toleration
 
 # A namespace with a quota rejects pods that ask for nothing.
-RESOURCES = {
-    "ingest": {"cpu": "1", "memory": "2Gi"},
-    "preprocess": {"cpu": "1", "memory": "2Gi"},
-    "train": {"cpu": "2", "memory": "8Gi"},
-    "evaluate": {"cpu": "2", "memory": "4Gi"},
-    "register": {"cpu": "1", "memory": "4Gi"},
-}
+RESOURCES = {step: {"cpu": facts.cpu, "memory": facts.memory} for step, facts in FACTS.items()}
+RESOURCES["notify"] = {"cpu": "500m", "memory": "512Mi"}  # the exit task, which is no step
 # Addresses and credentials reach the steps by these names, out of Kubernetes secrets, never as parameters.
 # Without MLFLOW_TRACKING_URI each pod would register into a database of its own: its lack stops the pod.
 MLFLOW_KEYS = ("MLFLOW_TRACKING_URI",)
@@ -39,7 +35,9 @@ STORAGE_KEYS = (
 # Where Kubeflow's own label tells the run; the image cannot know it.
 RUN_ID = "metadata.labels['pipeline/runid']"
 CHECKPOINTS = "/checkpoints"
-_LONGEST_BACKOFF = "3600s"
+_BACKOFF_FACTOR = 2.0
+# For pods that wait for a node: as long as nobody would wait.
+_PENDING_SECONDS = 365 * 86_400
 
 
 def describe(task: Any, step: str, image: str, settings: dict[str, dict[str, Any]], cluster: Cluster) -> None:
@@ -47,6 +45,9 @@ def describe(task: Any, step: str, image: str, settings: dict[str, dict[str, Any
     _ask_for_resources(task, step, cluster)
     if step == "train":
         _equip_training(task, settings["compute"]["device"] == "cuda", cluster)
+    # Our images write nowhere else, and Kubeflow's launcher begins by making folders there: a pod whose root
+    # is read-only needs it (KFP 2.17, backend/src/v2/driver/driver.go:794, component/launcher_v2.go:1280).
+    kubernetes.empty_dir_mount(task, "tmp", "/tmp", size_limit=cluster.scratch or None)
     _place(task, cluster.node_selector, cluster.tolerations)
     _outlast_failures(task, cluster)
     _lend_secrets(task, cluster)
@@ -86,6 +87,7 @@ def _equip_training(task: Any, gpu: bool, cluster: Cluster) -> None:
         _place(task, cluster.gpu_node_selector, cluster.gpu_tolerations)
     if cluster.shared_memory:
         kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=cluster.shared_memory)
+    task.set_env_variable("RETRAINER_CHECKPOINT_SECONDS", str(cluster.checkpoint_seconds))
     if cluster.checkpoint_volume:
         kubernetes.mount_pvc(task, cluster.checkpoint_volume, CHECKPOINTS)
         task.set_env_variable("RETRAINER_CHECKPOINTS", CHECKPOINTS)
@@ -103,8 +105,20 @@ def _place(task: Any, selector: dict[str, str], tolerations: tuple[Toleration, .
 def _outlast_failures(task: Any, cluster: Cluster) -> None:
     if cluster.timeout_seconds:
         kubernetes.set_timeout(task, cluster.timeout_seconds)
-    if cluster.retries:
-        task.set_retry(cluster.retries, f"{cluster.backoff_seconds}s", 2.0, _LONGEST_BACKOFF)
+    # Also for none: a step that says nothing would be tried as often as the cluster's administrator wants.
+    window = f"{retry_window_seconds(cluster)}s"
+    task.set_retry(cluster.retries, f"{cluster.backoff_seconds}s", _BACKOFF_FACTOR, window)
+
+
+def retry_window_seconds(cluster: Cluster) -> int:
+    """Until when after a step's first beginning Argo may try it: all tries at their longest, and all waits.
+
+    Kubeflow's `backoff_max_duration` is Argo's `maxDuration`, behind which nothing is tried again and a pod
+    that is under way is killed (KFP 2.17, backend/src/v2/compiler/argocompiler/container.go:640; Argo 4.0,
+    workflow/controller/operator.go:1072 and 1142). What ends a step is its timeout, not this.
+    """
+    waits = cluster.backoff_seconds * (int(_BACKOFF_FACTOR) ** cluster.retries - 1)
+    return (cluster.retries + 1) * cluster.timeout_seconds + waits + _PENDING_SECONDS
 
 
 def _lend_secrets(task: Any, cluster: Cluster) -> None:

@@ -23,10 +23,10 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @contextmanager
-def recipe_lock(recipe: str, root: Path) -> Iterator[None]:
+def recipe_lock(recipe: str, root: Path) -> Iterator[bool]:
     """Holds `.run/<recipe>/lock`, which falls with the process. Cleans up when its last holder was killed.
 
-    Raises UserError that names the other process when there is one.
+    Yields whether it was. Raises UserError that names the other process when there is one.
     """
     path = root / ".run" / recipe / "lock"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def recipe_lock(recipe: str, root: Path) -> Iterator[None]:
             _clean_up_after(int(left), recipe, root)
         _note(path, str(psutil.Process().pid))
         try:
-            yield
+            yield bool(left)
         finally:
             _note(path, "")
 

@@ -11,6 +11,8 @@ from typing import Any
 from kfp import compiler
 
 from pipelines._pods import cores, resources_of
+from pipelines.cluster import rules
+from pipelines.containers.backend.dag import parts_of
 from pipelines.containers.images import CODE
 from pipelines.kubeflow import Images, Settings, pipeline_of
 from retrainer.errors import UserError
@@ -40,8 +42,9 @@ def compile_recipe(
     root: Path = Path(),
     into: Path = BUILD,
     lends_source: bool = False,
+    scheduled: bool = False,
 ) -> Compiled:
-    """Writes `build/<recipe>.yaml`.
+    """Writes `build/<recipe>.yaml`; `scheduled`: for runs that a schedule starts.
 
     Raises UserError for settings that are wrong, and for files that our own images cannot hold; with
     `lends_source` those of the source are provided otherwise.
@@ -53,7 +56,8 @@ def compile_recipe(
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        compiler.Compiler().compile(pipeline_of(name, settings, images, cluster), str(path))
+        compiler.Compiler().compile(pipeline_of(name, settings, images, cluster, scheduled), str(path))
+    rules.check(*parts_of(path.read_text(encoding="utf-8")))
     return Compiled(path, name, cluster, cluster.experiment or settings["registry"]["name"])
 
 

@@ -3,26 +3,29 @@
 The map below is written by hand, as `dvc.yaml` is; a test holds both equal to the steps' signatures. Beside
 each dataset and model goes its sha256 as a parameter: the step checks what arrived, and a cache tells data
 apart by content. Only the two pure steps may be answered from a cache: the others read the world.
+
+A section travels as text that holds JSON, see `section_text`.
 """
 
 # No `from __future__ import annotations` here: kfp reads the annotations themselves, not their text.
 import inspect
+import json
+import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from kfp import dsl
 
 from components.__main__ import step_named
-from pipelines import _pods
+from components.steps import DECIDE, FACTS
+from pipelines import _exit_handler, _pods
 from retrainer.contract import Contract, Port, contract_of
+from retrainer.errors import UserError
 from retrainer.settings import Cluster
 
 Settings = dict[str, dict[str, Any]]
-
-PURE = frozenset({"preprocess", "train"})
-# These need no torch: their image is a tenth of the size.
-LIGHT = frozenset({"ingest", "preprocess"})
 
 
 @dataclass(frozen=True)
@@ -38,15 +41,23 @@ class Images:
     ours: bool = False
 
     def of(self, step: str) -> str:
-        return self.light if step in LIGHT else self.full
+        return self.light if FACTS[step].image == "light" else self.full
 
 
-def pipeline_of(recipe: str, settings: Settings, images: Images, cluster: Cluster) -> Any:
+def pipeline_of(
+    recipe: str, settings: Settings, images: Images, cluster: Cluster, scheduled: bool = False
+) -> Any:
     """The recipe's pipeline, each section of its settings a parameter with the resolved value as default.
 
-    `scheduled_time` is when a schedule started the run; it is recorded with the data.
+    By another policy than `always` the step decide comes first, and what follows waits for its choice.
+
+    scheduled: a schedule starts its runs, and the time for which it does is recorded with the data and in
+    MLflow. Kubeflow's driver fills in this placeholder where it is a task's constant input, and only there
+    (KFP 2.17, backend/src/v2/driver/resolve.go:446); for a run that no schedule started, with the run's own
+    beginning, so such a pipeline does not ask.
     """
-    default = settings
+    default = {name: section_text(section) for name, section in settings.items()}
+    time: Any = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER if scheduled else ""
 
     def run(step: str) -> Callable[..., dsl.PipelineTask]:
         """A call that adds the step to the pipeline under construction, with what its pod needs."""
@@ -55,47 +66,76 @@ def pipeline_of(recipe: str, settings: Settings, images: Images, cluster: Cluste
         def call(**arguments: Any) -> dsl.PipelineTask:
             added = component(**arguments)
             repeats = step != "train" or not settings["training"]["budget_seconds"]
-            added.set_caching_options(step in PURE and images.fixed and repeats)
+            added.set_caching_options(FACTS[step].pure and images.fixed and repeats)
             _pods.describe(added, step, images.of(step), settings, cluster)
             return added
 
         return call
 
     @dsl.pipeline(name=pipeline_name(recipe), description=f"Retrains and judges '{recipe}'.")
-    def retrain(
-        source: dict = default["source"],
-        split: dict = default["split"],
-        checks: dict = default["checks"],
-        task: dict = default["task"],
-        backbone: dict = default["backbone"],
-        training: dict = default["training"],
-        compute: dict = default["compute"],
-        evaluation: dict = default["evaluation"],
-        gate: dict = default["gate"],
-        registry: dict = default["registry"],
-        scheduled_time: str = "",
+    @_exit_handler.told(recipe, settings, images.light, cluster)
+    def pipeline(
+        source: str = default["source"],
+        split: str = default["split"],
+        checks: str = default["checks"],
+        task: str = default["task"],
+        backbone: str = default["backbone"],
+        training: str = default["training"],
+        retrain: str = default["retrain"],
+        compute: str = default["compute"],
+        evaluation: str = default["evaluation"],
+        gate: str = default["gate"],
+        registry: str = default["registry"],
     ) -> None:
-        ingested = run("ingest")(source=source, scheduled_time=scheduled_time)
+        ingested = run("ingest")(source=source, scheduled_time=time)
         raw = handed(ingested, "raw")
         dataset = handed(run("preprocess")(**raw, split=split, checks=checks, task=task), "dataset")
-        trained = run("train")(**dataset, task=task, backbone=backbone, training=training, compute=compute)
-        model = handed(trained, "model")
-        judged = run("evaluate")(
-            **dataset,
-            **model,
-            checks=checks,
-            evaluation=evaluation,
-            gate=gate,
-            registry=registry,
-            compute=compute,
-        )
-        run("register")(**model, report=judged.outputs["report"], registry=registry)
+        what = {"task": task, "backbone": backbone, "training": training}
+        asked = settings["retrain"]["policy"] != "always"
+        decided = run(DECIDE)(**dataset, **what, retrain=retrain, registry=registry) if asked else None
+        with on_choice(decided):
+            model = handed(run("train")(**dataset, **what, compute=compute), "model")
+            judged = run("evaluate")(
+                **dataset,
+                **model,
+                checks=checks,
+                evaluation=evaluation,
+                gate=gate,
+                registry=registry,
+                compute=compute,
+            )
+            run("register")(**model, report=judged.outputs["report"], registry=registry, scheduled_time=time)
 
-    return retrain
+    return pipeline
+
+
+def section_text(section: dict[str, Any]) -> str:
+    """The section as JSON in which no `$` and no `{{` stands; every JSON reader gives the same values back.
+
+    On its way a parameter's value stands in arguments of pods, where the kubelet replaces `$(NAME)` by the
+    environment variable NAME (a secret, for example) and `$$` by `$`, and in templates of Argo and of
+    Kubeflow's launcher, which replace `{{…}}`. A STRUCT loses such escapes, and makes 5.0 of 5.
+    """
+    text = json.dumps(section, ensure_ascii=False, allow_nan=False).replace("$", r"\u0024")
+    return re.sub(r"\{(?=\{)", r"\\u007b", text)
 
 
 def pipeline_name(recipe: str) -> str:
-    return f"retrainer-{recipe}".lower()
+    """Raises UserError for a recipe whose name Kubeflow would not take (kfp 2.17, dsl/utils.py)."""
+    name = f"retrainer-{recipe}"
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,127}", name):
+        raise UserError(
+            f"RECIPE={recipe}: Kubeflow takes no such name for a pipeline, only a-z, 0-9 and -, at most 128"
+            f" with 'retrainer-'; rename recipes/{recipe}.yaml"
+        )
+    return name
+
+
+def on_choice(decided: dsl.PipelineTask | None) -> AbstractContextManager[Any]:
+    """What is added inside runs when the decision is to train; always, where none is asked for."""
+    if decided is None:
+        return nullcontext()
+    return dsl.If(decided.outputs[choice_name("decision")] == "train", name="if-it-trains")
 
 
 def handed(task: dsl.PipelineTask, port: str) -> dict[str, Any]:
@@ -107,6 +147,10 @@ def digest_name(port: str) -> str:
     return f"{port}_sha256"
 
 
+def choice_name(port: str) -> str:
+    return f"{port}_choice"
+
+
 def container(step: str, image: str) -> Any:
     """The step as a container component whose signature is made from the step's own."""
     contract = contract_of(step_named(step))
@@ -115,8 +159,10 @@ def container(step: str, image: str) -> Any:
         annotations[digest_name(name)] = str
     for name in contract.sealed("output"):
         annotations[digest_name(name)] = dsl.OutputPath(str)
-    annotations |= dict.fromkeys(contract.sections, dict)
-    if step == "ingest":
+    for name in contract.choices():
+        annotations[choice_name(name)] = dsl.OutputPath(str)
+    annotations |= dict.fromkeys(contract.sections, str)
+    if FACTS[step].scheduled:
         annotations["scheduled_time"] = str
 
     def body(*values: Any) -> dsl.ContainerSpec:
@@ -148,4 +194,4 @@ def arguments_of(contract: Contract, values: dict[str, Any]) -> list[Any]:
     for name, value in values.items():
         option = f"--{name.replace('_', '-')}"
         arguments += [option, value.path if name in contract.ports else value]
-    return [*arguments, "--executor-output", dsl.PIPELINE_TASK_EXECUTOR_OUTPUT_PATH_PLACEHOLDER]
+    return [*arguments, "--executor-input", dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER]

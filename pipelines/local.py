@@ -9,33 +9,74 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from components.__main__ import STEPS
+from components.steps import DECIDE, STEPS
 from pipelines._dvc import Outcome, name_recipes, reproduce
 from pipelines._recipe_lock import RUNNER, keep_dvc_lock, recipe_lock
 from retrainer.errors import UserError, nearest
+from retrainer.notify.here import Notifier
 from retrainer.resolve import Resolved, default_recipe, known_recipes, resolve
 from retrainer.services import lookup
 
 RUNS = Path("runs")
 
+# How a shell tells Ctrl-C and SIGKILL, which is how the kernel takes memory back.
+_INTERRUPTED, _KILLED = 130, 137
 
-def run(recipe: str | None, overrides: list[str], root: Path = Path()) -> int:
-    """`make pipeline`: brings the recipe's registered version up to date. Returns the exit status."""
-    began = time.monotonic()
+
+def run(recipe: str | None, overrides: list[str], root: Path = Path(), ask: bool = False) -> int:
+    """`make pipeline`: brings the recipe's registered version up to date. Returns the exit status.
+
+    With `ask`, as `make retrain` does, the step decide comes before the training: that there is nothing to
+    train is a success.
+    """
     name = recipe or default_recipe(root)
-    with recipe_lock(name, root):
+    notifier = Notifier(name, root)
+    try:
+        outcome, resolved, decision = _brought_up_to_date(overrides, root, notifier, ask)
+    except Exception as error:
+        _say(notifier.failed("", 2 if isinstance(error, UserError) else 1), sys.stderr)
+        raise
+    if outcome.failed:
+        return _stopped(outcome, resolved, notifier)
+    if decision.get("choice") == "stop":
+        _say(notifier.nothing_new(decision["name"], decision["champion"]["version"]))
+    elif outcome.idle:
+        _say(_up_to_date(resolved, root))
+        _say(notifier.unchanged())
+    else:
+        _say(_closing(resolved, root, notifier, decision))
+    return 0
+
+
+def _brought_up_to_date(
+    overrides: list[str], root: Path, notifier: Notifier, ask: bool
+) -> tuple[Outcome, Resolved, dict[str, Any]]:
+    """What became of the steps, by which settings, and the decision where one was asked for."""
+    name = notifier.recipe
+    with recipe_lock(name, root) as last_was_killed:
+        if last_was_killed:
+            _say(notifier.last_was_killed(), sys.stderr)
         resolved = prepare(name, overrides, root)
+        outcome, decision = _decided(resolved, root) if ask else (Outcome(), {})
+        if outcome.failed or decision.get("choice") == "stop":
+            return outcome, resolved, decision
         forget_what_the_registry_lost(resolved, root)
         outcome = _reproduce("register", resolved, root)
         if outcome.failed == "register" and forget_stale_verdict(resolved, root):
             _say("── the champion changed while this model was judged: judging it again")
             outcome = _reproduce("register", resolved, root)
-    if outcome.failed:
-        return _stopped(outcome, resolved)
-    _say(_up_to_date(resolved, root) if outcome.idle else _closing(resolved, root, time.monotonic() - began))
-    return 0
+    return outcome, resolved, decision
+
+
+def _decided(resolved: Resolved, root: Path) -> tuple[Outcome, dict[str, Any]]:
+    """The data as they are today, and the decision on them: always anew, since it reads the registry."""
+    outcome = _reproduce("preprocess", resolved, root)
+    if not outcome.failed:
+        outcome = _reproduce(DECIDE, resolved, root, alone=True)
+    made = {} if outcome.failed else read_if_there(outputs(resolved, root) / "decision" / "decision.json")
+    return outcome, made or {}
 
 
 def run_step(step: str, recipe: str | None, overrides: list[str], root: Path = Path()) -> int:
@@ -118,22 +159,32 @@ def _up_to_date(resolved: Resolved, root: Path) -> str:
     return f"Nothing to do: {resolved.recipe} is up to date (version {version}, {rank}). Report: {report}"
 
 
-def _closing(resolved: Resolved, root: Path, seconds: float) -> str:
+def _closing(resolved: Resolved, root: Path, notifier: Notifier, decision: dict[str, Any]) -> str:
+    """The closing table, why it was trained if that was asked, and below it whether the webhook was told."""
     from retrainer.evaluation.summary import closing_table
+    from retrainer.retraining.summary import decision_table
 
     made = outputs(resolved, root)
     report = read_if_there(made / "report" / "metrics.json") or {}
     registration = read_if_there(made / "registration" / "registration.json") or {}
     table = closing_table(report, registration, RUNS / resolved.recipe / "report" / "report.html")
-    return f"\n{table}\n{resolved.recipe}: finished in {seconds:.0f} s"
+    finished = f"{resolved.recipe}: finished in {time.monotonic() - notifier.began:.0f} s"
+    told = notifier.registered(report, registration)
+    asked = ["", decision_table(decision)] if decision.get("policy", "always") != "always" else []
+    return "\n".join(["", table, *asked, finished, *([told] if told else [])])
 
 
-def _stopped(outcome: Outcome, resolved: Resolved) -> int:
+def _stopped(outcome: Outcome, resolved: Resolved, notifier: Notifier | None = None) -> int:
+    """Says what stopped, to the webhook too if there is a notifier; Ctrl-C is no news to who pressed it."""
     step, place = outcome.failed, RUNS / resolved.recipe
     why = f": {outcome.reason}" if outcome.reason else " (its reason stands above)"
-    print(f"stopped at {step}{why}; what {place} held of it before is still there", file=sys.stderr)
+    _say(f"stopped at {step}{why}; what {place} held of it before is still there", sys.stderr)
+    if notifier is not None and outcome.exit_status != _INTERRUPTED:
+        killed = outcome.exit_status == _KILLED
+        _say(notifier.failed(step, outcome.exit_status, "killed" if killed else ""), sys.stderr)
     return 1
 
 
-def _say(text: str) -> None:
-    print(text, flush=True)
+def _say(text: str, stream: TextIO | None = None) -> None:
+    if text:
+        print(text, file=stream or sys.stdout, flush=True)

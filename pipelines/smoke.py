@@ -1,4 +1,4 @@
-"""Fifty rows through all five steps, in seconds and apart from everything else.
+"""Fifty rows through every step, in seconds and apart from everything else.
 
 Data, model, report and registry lie in `.run/smoke/<recipe>`; `runs/`, `dvc.lock` and the real registry
 are not touched. The steps are called by their command lines, in one process: imports are paid for once.
@@ -12,8 +12,9 @@ import sys
 import time
 from pathlib import Path
 
-from components.__main__ import STEPS, step_named
 from components.__main__ import main as step_main
+from components.__main__ import step_named
+from components.steps import STEPS
 from retrainer.contract import contract_of
 from retrainer.registry.serving_check import serving_check_begun
 from retrainer.resolve import RUN, default_recipe, registered_names, resolve, settle
@@ -32,7 +33,7 @@ SMALL = (
 
 
 def smoke(recipe: str | None, overrides: list[str], root: Path = Path()) -> int:
-    """Returns the exit status of the step that failed, 0 when all five passed."""
+    """Returns the exit status of the step that failed, 0 when all passed."""
     began = time.monotonic()
     name = recipe or default_recipe(root)
     folder = root / RUN / "smoke" / name
@@ -52,7 +53,7 @@ def smoke(recipe: str | None, overrides: list[str], root: Path = Path()) -> int:
                 return status
             print(f"── {step}: {time.monotonic() - started:.1f} s", flush=True)
     seconds = time.monotonic() - began
-    print(f"smoke: {name} passes all five steps in {seconds:.0f} s (figures of 50 rows mean nothing)")
+    print(f"smoke: {name} passes every step in {seconds:.0f} s (figures of 50 rows mean nothing)")
     return 0
 
 

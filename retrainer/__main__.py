@@ -1,7 +1,7 @@
 """Small commands of the library, behind the Makefile's targets of the same names.
 
 python -m retrainer doctor | check-step [DIR] | ui | history | promote VERSION | rollback
-                    | compare A B | reap
+                    | compare A B | reap | notify
 """
 
 from __future__ import annotations
@@ -92,6 +92,13 @@ def reap(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def notify(arguments: argparse.Namespace) -> int:
+    """Tells the webhook how a Kubeflow run ended (its exit task calls this); --test sends a test."""
+    from retrainer.notify import command
+
+    return command.send_test(arguments.recipe) if arguments.test else command.tell_of_run(arguments)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "doctor": doctor,
     "check-step": check_step,
@@ -101,6 +108,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "rollback": rollback,
     "compare": compare,
     "reap": reap,
+    "notify": notify,
 }
 
 
@@ -117,6 +125,9 @@ def parser() -> argparse.ArgumentParser:
     commands.choices["compare"].add_argument("first", metavar="A")
     commands.choices["compare"].add_argument("second", metavar="B")
     commands.choices["reap"].add_argument("--hours", default="1", help="of silence, for what others left")
+    commands.choices["notify"].add_argument("--test", action="store_true", help="send a test message")
+    for option in ("model", "status", "began", "steps"):
+        commands.choices["notify"].add_argument(f"--{option}", default="", help="of a Kubeflow run")
     for name in ("promote", "rollback"):
         commands.choices[name].add_argument("--why", default="", help="kept in the history")
     return top

@@ -24,6 +24,8 @@ class Port:
 
     direction: Direction
     artifact: str
+    # Whether the step's metadata for it has a `choice`, a word by which Kubeflow goes on or stops.
+    chooses: bool = False
 
 
 InDataset = Annotated[Path, Port("input", "Dataset")]
@@ -32,6 +34,7 @@ InModel = Annotated[Path, Port("input", "Model")]
 OutModel = Annotated[Path, Port("output", "Model")]
 InArtifact = Annotated[Path, Port("input", "Artifact")]
 OutArtifact = Annotated[Path, Port("output", "Artifact")]
+OutDecision = Annotated[Path, Port("output", "Artifact", chooses=True)]
 ArtifactView = Annotated[Path | None, Port("view", "Artifact")]
 HtmlView = Annotated[Path | None, Port("view", "HTML")]
 MetricsView = Annotated[Path | None, Port("view", "Metrics")]
@@ -54,6 +57,10 @@ class Contract:
     def sealed(self, direction: Direction) -> list[str]:
         """Datasets and models: directories whose manifest carries one digest of their content."""
         return [name for name in self.named(direction) if self.ports[name].artifact in ("Dataset", "Model")]
+
+    def choices(self) -> list[str]:
+        """Outputs whose metadata has a `choice`."""
+        return [name for name, port in self.ports.items() if port.chooses]
 
 
 def contract_of(step: Step) -> Contract:

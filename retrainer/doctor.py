@@ -18,7 +18,7 @@ from typing import Literal
 
 from retrainer.errors import UserError
 from retrainer.resolve import settle
-from retrainer.services import database
+from retrainer.services import database, webhook
 from retrainer.services.address import is_server, sqlite_path, tracking_uri, without_credentials
 from retrainer.services.rest import check_reachable
 from retrainer.training.compute import cuda_devices, physical_cores
@@ -63,6 +63,7 @@ def _checks(recipe: str, root: Path) -> dict[str, Callable[[], Finding]]:
         "settings": lambda: settings(recipe, root),
         "MLflow": mlflow,
         "DVC": lambda: dvc(root),
+        "webhook": notifications,
         "containers": containers,
     }
 
@@ -215,6 +216,17 @@ def dvc(root: Path) -> Finding:
     if place is not None and not os.access(next(p for p in (place, *place.parents) if p.exists()), os.W_OK):
         return Finding("fail", "DVC", text, f"{place} cannot be written: dvc remote modify {name} url PATH")
     return Finding("ok", "DVC", text)
+
+
+def notifications() -> Finding:
+    """Of the address nothing is shown but whose it is, and nothing is sent."""
+    try:
+        hook = webhook.configured()
+    except UserError as error:
+        return Finding("fail", "webhook", str(error))
+    if hook is None:
+        return Finding("ok", "webhook", f"no {webhook.WEBHOOK}: nobody is told when a run fails or promotes")
+    return Finding("ok", "webhook", f"set, in the format '{hook.format}': make notify-test tries it")
 
 
 def containers() -> Finding:

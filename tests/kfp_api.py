@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, unquote_plus, urlsplit
 
 import jsonschema
 import pytest
@@ -32,6 +32,7 @@ Json = dict[str, Any]
 # What may happen to a request: this status; the connection cut before, or after, the request took effect.
 FAIL_500, FAIL_503, CUT, CUT_AFTER = "500", "503", "cut", "cut after"
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$")
+_LOG = re.compile(r"/apis/v1alpha1/runs/[^/]+/nodes/([^/]+)/log")
 _NOT_FOUND, _INVALID, _INTERNAL = 5, 3, 13
 
 
@@ -83,7 +84,7 @@ class Specification:
             allowed = {key: known[name][key] for key in ("type", "enum") if key in known[name]}
             jsonschema.Draft4Validator(allowed).validate(value)
         if "filter" in query:
-            self.check({"$ref": "#/definitions/v2beta1Filter"}, json.loads(query["filter"]))
+            self.check({"$ref": "#/definitions/v2beta1Filter"}, filter_of(query))
         wanted = [p["schema"] for p in operation.get("parameters", ()) if p["in"] == "body"]
         if bool(wanted) != (body is not None):
             raise jsonschema.ValidationError("a body is missing" if wanted else "a body is not wanted")
@@ -112,6 +113,7 @@ class Api:
         self.violations: list[str] = []
         self.requests: list[tuple[str, str, dict[str, str]]] = []  # method, path, headers
         self.queries: list[tuple[str, str, dict[str, str]]] = []  # method, path, query
+        self.logs: dict[str, str] = {}  # by pod
         self.changes: dict[str, Json] = {}  # what a kind of thing gets instead of what was asked
         self.token = ""
         self.page_size = 3
@@ -123,6 +125,11 @@ class Api:
             if wanted == method and part in path and coming:
                 return coming.pop(0)
         return ""
+
+    def log_of(self, pod: str) -> str:
+        """As run_log_server.go of KFP 2.17: an error is told in the body, behind the status 200."""
+        error = f"Failed to read logs from pod {pod}"
+        return self.logs.get(pod, json.dumps({"error_message": error, "error_details": error}))
 
     def answer(self, method: str, path: str, query: dict[str, str], body: Any) -> Json:
         operation = self.specification.operation(method, path)
@@ -202,7 +209,7 @@ class Api:
         found = list(store.values())
         if experiment := query.get("experiment_id"):
             found = [each for each in found if each["experiment_id"] == experiment]
-        for predicate in json.loads(query.get("filter", "{}")).get("predicates", ()):
+        for predicate in filter_of(query).get("predicates", ()):
             assert predicate["operation"] == "EQUALS", predicate
             found = [each for each in found if each.get(predicate["key"]) == predicate["string_value"]]
         if query.get("sort_by") == "created_at desc":
@@ -211,6 +218,12 @@ class Api:
         last = first + min(self.page_size, int(query.get("page_size", "20")))
         answer: Json = {field: found[first:last], "total_size": len(found)}
         return answer | ({"next_page_token": str(last)} if last < len(found) else {})
+
+
+def filter_of(query: dict[str, str]) -> Json:
+    """The filter, decoded once more than the query (KFP 2.17, list_request_util.go, parseAPIFilter)."""
+    found: Json = json.loads(unquote_plus(query.get("filter", "{}")))
+    return found
 
 
 def parameters_of(spec: Json) -> Json:
@@ -247,6 +260,8 @@ class _Handler(BaseHTTPRequestHandler):
                 )
             if self.api.token and self.headers.get("authorization") != f"Bearer {self.api.token}":
                 return self._send(401, {"code": 16, "message": "Request header error", "details": []})
+            if found := _LOG.fullmatch(path):
+                return self._send_text(self.api.log_of(found[1]))
             try:
                 status, answer = 200, self.api.answer(self.command, path, query, body)
             except Failure as error:
@@ -261,9 +276,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, answer: Json) -> None:
         if status != 200:
             self.api.specification.check({"$ref": "#/definitions/googleRpcStatus"}, answer)
-        data = json.dumps(answer).encode()
+        self._send_bytes(status, "application/json", json.dumps(answer).encode())
+
+    def _send_text(self, text: str) -> None:
+        self._send_bytes(200, "text/plain", text.encode())
+
+    def _send_bytes(self, status: int, kind: str, data: bytes) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)

@@ -24,7 +24,7 @@ def package_index(folder: Path, packages: tuple[str, ...]) -> Iterator[tuple[str
     """A lock of the packages, each of version 1.0, and of the index; and the certificate that it needs."""
     simple = folder / "simple"
     entries = [_wheel(simple / package, package) for package in packages]
-    certificate, key = _certificate(folder)
+    certificate, key = make_certificate(folder)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as server:
@@ -61,7 +61,7 @@ def _wheel(folder: Path, package: str) -> str:
     return f"{package}==1.0 --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
-def _certificate(folder: Path) -> tuple[Path, Path]:
+def make_certificate(folder: Path) -> tuple[Path, Path]:
     """A certificate for 127.0.0.1 that is its own authority, and its key, as PEM files."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a company's own authority")])

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kfp import compiler, dsl
+from kfp import compiler, dsl, kubernetes
 
 from components._process import report_failure
 from pipelines.containers.background import Background
@@ -63,7 +63,7 @@ def step(name: str, code: str, image: str, inputs: tuple[str, ...], memory: str 
     component = dsl.container_component(body)
 
     def call(**arguments: Any) -> Any:
-        task = component(**arguments)
+        task = kubernetes.empty_dir_mount(component(**arguments), "tmp", "/tmp")
         return task.set_memory_limit(memory).outputs[name] if memory else task.outputs[name]
 
     return call
@@ -79,8 +79,13 @@ def record_of(folder: Path, *codes: str, image: str = IMAGE, memory: str = "") -
         for name, code in zip(names, codes, strict=True):
             made = {name: step(name, code, image, tuple(made), memory)(**made)}
 
+    return record_with(folder, chain)
+
+
+def record_with(folder: Path, pipeline: Any) -> Record:
+    """A rehearsal, not yet run, of a pipeline that a test has written."""
     record = Record(folder, "tiny")
-    compiler.Compiler().compile(chain, str(record.folder / PIPELINE))
+    compiler.Compiler().compile(pipeline, str(record.folder / PIPELINE))
     return record
 
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 import yaml
 
-from components.__main__ import STEPS
+from components.steps import STEPS
 from tests.conftest import ROOT
 from tests.imports import file_of, imports, modules, reach, tree
 

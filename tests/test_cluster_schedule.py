@@ -63,14 +63,25 @@ def test_a_schedule_does_what_was_asked(api: Api, project: Path, capsys: pytest.
     assert made["display_name"] == NAME
     assert made["trigger"] == {"cron_schedule": {"cron": "0 0 3 * * *"}}
     assert (made["no_catchup"], made["max_concurrency"], made["status"]) == (True, "1", "ENABLED")
-    assert made["runtime_config"]["parameters"] == {"scheduled_time": "[[ScheduledTime]]"}
-    ingest = made["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]["ingest"]
-    assert ingest["inputs"]["parameters"]["scheduled_time"] == {"componentInputParameter": "scheduled_time"}
+    tasks = made["pipeline_spec"]["pipeline_spec"]["root"]["dag"]["tasks"]
+    for step in ("ingest", "register"):
+        told = tasks[step]["inputs"]["parameters"]["scheduled_time"]
+        assert told == {"runtimeValue": {"constant": "{{$.pipeline_job_schedule_time_utc}}"}}
     assert made["recurring_run_id"] in capsys.readouterr().out
     assert unschedule(RECIPE, [], project) == 0
     assert api.recurring == {} and "deleted" in capsys.readouterr().out
     assert unschedule(RECIPE, [], project) == 0
     assert "there was none" in capsys.readouterr().out
+
+
+def test_a_schedule_without_a_secret_for_mlflow_is_refused(
+    api: Api, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kubeflow's own MLflow plugin tells nothing to a schedule's runs."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example")
+    with pytest.raises(UserError, match=r"cluster\.mlflow_secret is empty: in scheduled runs"):
+        schedule("0 0 3 * * *", RECIPE, [], IMAGES, project)
+    assert not api.recurring
 
 
 def test_the_same_name_replaces_also_one_made_by_hand(

@@ -121,23 +121,38 @@ def test_a_followed_run_tells_each_change_once(
     assert re.fullmatch(rf"run {run_id} succeeded in \d+:\d\d:\d\d", lines[3])
 
 
+@pytest.mark.parametrize("gone", [False, True])
 def test_a_failed_run_says_which_step_and_why(
-    api: Api, compiled: Compiled, capsys: pytest.CaptureFixture[str]
+    api: Api, compiled: Compiled, gone: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """A failed task has neither error nor pod (api_converter.go:1908 of KFP 2.17), only nodes below it."""
     connection = connect()
     run_id = start(connection, compiled)
-    said = {"code": 2, "message": "main: Error (exit code 3)\n", "details": []}
-    api.scripts[run_id] = [
-        with_tasks(
-            "FAILED",
-            task("ingest", "SUCCEEDED"),
-            task("train", "FAILED", error=said, pod_name="retrainer-x-123"),
-        )
+    node, first, last = ({"pod_name": f"retrainer-x-{number}"} for number in (5, 123, 77))
+    tasks = [
+        task("ingest", "SUCCEEDED"),
+        task("train", "FAILED", child_tasks=[node]),
+        task("executor", "FAILED", child_tasks=[first, last]),
     ]
+    api.scripts[run_id] = [with_tasks("FAILED", *tasks)]
+    if not gone:
+        log = (
+            "time=1 argo\ntrain: training.epochs: \x1b[31mno\nmain.go:60] failed to execute: exit status 2\n"
+        )
+        api.logs["retrainer-x-retry-system-container-impl-77"] = log
+        api.logs["retrainer-x-retry-system-container-impl-123"] = "train: killed before it said this\n"
     assert runs.follow(connection, run_id, poll_seconds=0) == 1
     printed = capsys.readouterr().err
-    assert "train: main: Error (exit code 3); pod retrainer-x-123" in printed
+    assert ("  train: training.epochs:  [31mno\n" in printed) is not gone
     assert f"make replay RUN={run_id} STEP=train" in printed
+
+
+def test_names_with_plus_and_percent_are_found_again(api: Api) -> None:
+    connection = connect()
+    for name in ("a+b", "50%", "%41", "a b"):
+        made = connection.experiment_id(name, create=True)
+        assert made and connection.experiment_id(name) == made
+    assert len(api.experiments) == 4
 
 
 def test_following_outlives_an_outage_of_the_api(

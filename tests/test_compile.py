@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from components.__main__ import STEPS
 from components.__main__ import main as step_main
+from components.steps import STEPS
 from pipelines._pods import cores
 from pipelines.compile import Compiled, cluster_settings, compile_recipe, images_named
+from pipelines.spec import tasks_in
 from retrainer.errors import UserError
 from retrainer.formats.files import content_digest
 from retrainer.own_code import command_digest
@@ -40,6 +41,8 @@ def compiled(project: Path, *overrides: str, image: str = IMAGE) -> tuple[dict[s
 
 
 def compile_made(project: Path, *overrides: str, image: str = IMAGE) -> Compiled:
+    """With every step: by the policy `always` the pipeline lacks one."""
+    overrides = ("retrain.policy=drift", *overrides)
     return compile_recipe("digits-mlp", list(overrides), images_named(image, allow_mutable=True), project)
 
 
@@ -53,7 +56,9 @@ def environment_of(spec: dict[str, Any], step: str) -> dict[str, str]:
 
 
 def default_of(spec: dict[str, Any], section: str) -> dict[str, Any]:
-    found: dict[str, Any] = spec["root"]["inputDefinitions"]["parameters"][section]["defaultValue"]
+    found: dict[str, Any] = json.loads(
+        spec["root"]["inputDefinitions"]["parameters"][section]["defaultValue"]
+    )
     return found
 
 
@@ -88,15 +93,20 @@ def test_every_pod_has_requests_and_limits_and_none_has_a_gpu(project: Path) -> 
 
 def test_a_failed_or_preempted_step_is_tried_again_with_longer_waits(project: Path) -> None:
     spec, _ = compiled(project, "cluster.retries=3", "cluster.backoff_seconds=10")
-    for task in spec["root"]["dag"]["tasks"].values():
+    for task in tasks_in(spec).values():
         policy = task["retryPolicy"]
         assert (policy["maxRetryCount"], policy["backoffDuration"], policy["backoffFactor"]) == (
             3,
             "10s",
             2.0,
         )
+        # Both at their longest, all waits, and something for pods that wait for a node.
+        assert int(policy["backoffMaxDuration"].removesuffix("s")) > 4 * 86_400 + 10 + 20 + 40
     spec, _ = compiled(project, "cluster.retries=0")
-    assert all("retryPolicy" not in task for task in spec["root"]["dag"]["tasks"].values())
+    # Said outright: else the number of tries would be the cluster's own default.
+    tasks = tasks_in(spec).values()
+    assert all(task["retryPolicy"].get("maxRetryCount", 0) == 0 for task in tasks)
+    assert all("retryPolicy" in task for task in tasks)
 
 
 @pytest.mark.parametrize("wish", ["compute.device=cuda", "cluster.gpus=2"])
@@ -134,10 +144,40 @@ def test_pods_carry_what_the_team_wants_on_them(project: Path) -> None:
         ("scratch", "/checkpoints")
     ]
     assert not any(mounts.values())
-    assert (
-        pods["train"]["emptyDirMounts"][0] | {"mountPath": "/dev/shm", "medium": "Memory"}
-        == (pods["train"]["emptyDirMounts"][0])
+    assert {"volumeName": "shm", "mountPath": "/dev/shm", "medium": "Memory", "sizeLimit": "1Gi"} in (
+        pods["train"]["emptyDirMounts"]
     )
+
+
+def test_a_pod_whose_root_is_read_only_can_write_to_tmp(project: Path) -> None:
+    for wish, limit in ([], {}), (["cluster.scratch=5Gi"], {"sizeLimit": "5Gi"}):
+        _, pods = compiled(project, *wish)
+        for step in STEPS:
+            assert {"volumeName": "tmp", "mountPath": "/tmp"} | limit in pods[step]["emptyDirMounts"]
+
+
+def test_checkpoints_come_as_often_as_the_cluster_wants(project: Path) -> None:
+    spec, _ = compiled(project, "cluster.checkpoint_seconds=20")
+    assert environment_of(spec, "train")["RETRAINER_CHECKPOINT_SECONDS"] == "20"
+
+
+def test_only_a_schedules_runs_ask_for_their_scheduled_time(project: Path) -> None:
+    for scheduled, asked in ((True, "{{$.pipeline_job_schedule_time_utc}}"), (False, "")):
+        made = compile_recipe("digits-mlp", [], images_named(IMAGE), project, scheduled=scheduled)
+        tasks = tasks_in(next(yaml.safe_load_all(made.path.read_text())))
+        told = {
+            step: task["inputs"]["parameters"]["scheduled_time"]["runtimeValue"]["constant"]
+            for step, task in tasks.items()
+            if "scheduled_time" in task["inputs"]["parameters"]
+        }
+        assert told == {"ingest": asked, "register": asked}
+
+
+@pytest.mark.parametrize("name", ["my_recipe", "Digits", "v1.2", "r" * 119])
+def test_a_recipe_whose_name_kubeflow_refuses(project: Path, name: str) -> None:
+    (project / f"recipes/{name}.yaml").write_text("registry: {name: other}")
+    with pytest.raises(UserError, match=rf"RECIPE={name}: Kubeflow takes no such name"):
+        compile_recipe(name, [], images_named(IMAGE), project)
 
 
 def test_lineage_reaches_the_steps_by_their_environment(project: Path) -> None:
@@ -180,12 +220,12 @@ def test_no_address_of_this_machine_is_compiled(project: Path) -> None:
 
 def test_a_movable_image_turns_caching_off(project: Path) -> None:
     for image, cached in ((IMAGE, {"preprocess", "train"}), ("registry/name:trial", set())):
-        tasks = compiled(project, image=image)[0]["root"]["dag"]["tasks"]
+        tasks = tasks_in(compiled(project, image=image)[0])
         assert {step for step, task in tasks.items() if task["cachingOptions"].get("enableCache")} == cached
 
 
 def test_a_training_that_a_clock_may_cut_short_is_not_cached(project: Path) -> None:
-    tasks = compiled(project, "training.budget_seconds=60")[0]["root"]["dag"]["tasks"]
+    tasks = tasks_in(compiled(project, "training.budget_seconds=60")[0])
     cached = {step for step, task in tasks.items() if task["cachingOptions"].get("enableCache")}
     assert cached == {"preprocess"}
 
@@ -263,7 +303,8 @@ def test_a_dataset_that_changed_on_its_way_is_refused(tmp_path: Path, capsys: An
     raw, digest = tmp_path / "raw", tmp_path / "outputs/raw_sha256"
     told = tmp_path / "outputs/metadata.json"
     ingest = ["ingest", "--source", json.dumps({"path": str(table)}), "--raw", str(raw)]
-    handed = ["--raw-sha256", str(digest), "--executor-output", str(told), "--scheduled-time", "2026-11-24"]
+    handed = ["--raw-sha256", str(digest), "--scheduled-time", "2026-11-24"]
+    handed += ["--executor-input", json.dumps({"outputs": {"outputFile": str(told)}})]
     assert step_main([*ingest, *handed]) == 0
     assert digest.read_text() == content_digest(raw)
     metadata = json.loads(told.read_text())["artifacts"]["raw"]["artifacts"][0]["metadata"]

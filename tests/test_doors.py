@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 from kfp import compiler
 
-from components.__main__ import STEPS, executor_output, parser_of, step_named
+from components.__main__ import executor_output, parser_of, step_named
+from components.__main__ import main as step_main
+from components.steps import DECIDE, FACTS, STEPS
 from pipelines.compile import check_image, images_named
-from pipelines.kubeflow import LIGHT, pipeline_of
+from pipelines.kubeflow import pipeline_of, section_text
+from pipelines.spec import tasks_in
 from retrainer.contract import contract_of, edges
 from retrainer.errors import UserError
-from retrainer.settings import SECTIONS, Cluster
+from retrainer.settings import SECTIONS, Cluster, Retrain, StepName
 from tests.conftest import ROOT
 
 IMAGE = "registry.example/retrainer@sha256:" + "a" * 64
@@ -38,6 +44,11 @@ class Map:
 def from_signatures() -> Map:
     sections = {step: frozenset(contract.sections) for step, contract in CONTRACTS.items()}
     return Map(frozenset(edges(list(CONTRACTS.values()))), sections)
+
+
+def without(whole: Map, step: str) -> Map:
+    edges = frozenset(edge for edge in whole.edges if step not in edge)
+    return Map(edges, {name: sections for name, sections in whole.sections.items() if name != step})
 
 
 def stages() -> dict[str, Any]:
@@ -64,8 +75,8 @@ def from_dvc() -> Map:
     return Map(frozenset(found), sections)
 
 
-def from_kubeflow(spec: dict[str, Any]) -> Map:
-    tasks = spec["root"]["dag"]["tasks"]
+def from_kubeflow(spec: dict[str, Any], scheduled: str = "") -> Map:
+    tasks = tasks_in(spec)
     found = set()
     for step, task in tasks.items():
         for port, source in task["inputs"].get("artifacts", {}).items():
@@ -79,8 +90,8 @@ def from_kubeflow(spec: dict[str, Any]) -> Map:
             if consumer == step and port in CONTRACTS[step].sealed("input"):
                 digest = given.pop(f"{port}_sha256")["taskOutputParameter"]
                 assert digest == {"producerTask": producer, "outputParameterKey": f"{port}_sha256"}
-        if step == "ingest":
-            assert given.pop("scheduled_time") == {"componentInputParameter": "scheduled_time"}
+        if FACTS[step].scheduled:
+            assert given.pop("scheduled_time") == {"runtimeValue": {"constant": scheduled}}
         assert given == {name: {"componentInputParameter": name} for name in given}
         sections[step] = frozenset(given)
     return Map(frozenset(found), sections)
@@ -92,13 +103,14 @@ def defaults() -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """The compiled pipeline and its platform part."""
-    return compile_with(tmp_path_factory.mktemp("kfp"), defaults(), Cluster())
+    """The compiled pipeline, with the decision whether to train in it, and its platform part."""
+    settings = defaults() | {"retrain": Retrain(policy="drift").plain()}
+    return compile_with(tmp_path_factory.mktemp("kfp"), settings, Cluster())
 
 
 def compile_with(folder: Path, settings: dict[str, dict[str, Any]], cluster: Cluster) -> list[dict[str, Any]]:
     path = folder / "pipeline.yaml"
-    compiler.Compiler().compile(pipeline_of("some.Recipe_1", settings, IMAGES, cluster), str(path))
+    compiler.Compiler().compile(pipeline_of("some-recipe-1", settings, IMAGES, cluster), str(path))
     return list(yaml.safe_load_all(path.read_text()))
 
 
@@ -117,7 +129,19 @@ def test_the_kubeflow_pipeline_is_the_signatures(compiled: list[dict[str, Any]])
 
 def test_the_steps_are_the_same_everywhere(compiled: list[dict[str, Any]]) -> None:
     assert tuple(stages()) == STEPS
-    assert set(compiled[0]["root"]["dag"]["tasks"]) == set(STEPS)
+    assert set(tasks_in(compiled[0])) == set(STEPS) == set(get_args(StepName))
+
+
+def test_what_follows_a_decision_waits_for_it(compiled: list[dict[str, Any]], tmp_path: Path) -> None:
+    tasks = compiled[0]["root"]["dag"]["tasks"]
+    (gate,) = set(tasks) - set(STEPS)
+    assert set(tasks) - {gate} == {"ingest", "preprocess", DECIDE}
+    assert tasks[gate]["triggerPolicy"]["condition"].endswith(" == 'train'")
+    asked = {"producerTask": DECIDE, "outputParameterKey": "decision_choice"}
+    assert {"taskOutputParameter": asked} in tasks[gate]["inputs"]["parameters"].values()
+    # By the policy `always` the pipeline is as it was before there were policies.
+    spec = compile_with(tmp_path, defaults(), Cluster())[0]
+    assert set(spec["root"]["dag"]["tasks"]) == set(STEPS) - {DECIDE}
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -137,7 +161,7 @@ def test_the_laptop_command_is_the_steps_own(step: str) -> None:
 def test_the_cluster_command_is_the_same_command(step: str, compiled: list[dict[str, Any]]) -> None:
     container = container_of(compiled[0], step)
     assert container["command"] == ["python", "-m", "components", step]
-    assert container["image"] == (LIGHT_IMAGE if step in LIGHT else IMAGE)
+    assert container["image"] == (LIGHT_IMAGE if FACTS[step].image == "light" else IMAGE)
     given = parser_of(CONTRACTS[step]).parse_args(container["args"])
     for port, kind in CONTRACTS[step].ports.items():
         side = "inputs" if kind.direction == "input" else "outputs"
@@ -149,7 +173,10 @@ def test_the_cluster_command_is_the_same_command(step: str, compiled: list[dict[
     for port in CONTRACTS[step].sealed("output"):
         place = f"{{{{$.outputs.parameters['{port}_sha256'].output_file}}}}"
         assert str(getattr(given, f"{port}_sha256")) == place
-    assert str(given.executor_output) == "{{$.outputs.output_file}}"
+    for port in CONTRACTS[step].choices():
+        place = f"{{{{$.outputs.parameters['{port}_choice'].output_file}}}}"
+        assert str(getattr(given, f"{port}_choice")) == place
+    assert given.executor_input == "{{$}}"
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -163,24 +190,41 @@ def test_views_are_kubeflow_outputs_with_their_types(step: str, compiled: list[d
 
 
 def test_only_pure_steps_are_cached(compiled: list[dict[str, Any]]) -> None:
-    tasks = compiled[0]["root"]["dag"]["tasks"]
+    tasks = tasks_in(compiled[0])
     cached = {step for step, task in tasks.items() if task["cachingOptions"].get("enableCache")}
-    assert cached == {"preprocess", "train"}
+    assert cached == {"preprocess", "train"} == {step for step, facts in FACTS.items() if facts.pure}
     kept = {
         step: [next(iter(out.values())) for out in s["outs"] if isinstance(out, dict)]
         for step, s in stages().items()
     }
     assert kept["evaluate"] == [{"persist": True}]
     assert kept["register"] == [{"persist": True, "cache": False}]
+    assert kept["decide"] == [{"cache": False}] and stages()["decide"]["always_changed"]
     assert not kept["ingest"] and not kept["preprocess"] and not kept["train"]
 
 
-def test_sections_survive_kubeflows_numbers(compiled: list[dict[str, Any]]) -> None:
-    """STRUCT parameters turn 7 into 7.0, and every section must read that as 7."""
+def test_sections_travel_as_json(compiled: list[dict[str, Any]]) -> None:
     parameters = compiled[0]["root"]["inputDefinitions"]["parameters"]
     for name in defaults():
-        assert parameters[name]["parameterType"] == "STRUCT"
-        assert SECTIONS[name].parse(parameters[name]["defaultValue"], name) == SECTIONS[name]()
+        assert parameters[name]["parameterType"] == "STRING"
+        data = json.loads(parameters[name]["defaultValue"])
+        wanted = Retrain(policy="drift") if name == "retrain" else SECTIONS[name]()
+        assert SECTIONS[name].parse(data, name) == wanted
+
+
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), FLOATS, st.text())
+TRICKY = st.text(alphabet="${}()\\\"'NAME \u2028é", max_size=20)
+SECTION = st.dictionaries(st.text(), st.recursive(SCALARS | TRICKY, lambda each: st.lists(each)), max_size=5)
+
+
+@given(SECTION)
+@example({"a": "$(AWS_SECRET_ACCESS_KEY) $$(A) {{workflow.name}} {{{$}}} \\\\$(A)"})
+def test_nothing_on_the_way_can_expand_a_setting(section: dict[str, Any]) -> None:
+    """The kubelet replaces $(NAME) and $$ in a pod's arguments, Argo and Kubeflow what stands in {{…}}."""
+    text = section_text(section)
+    assert "$" not in text and "{{" not in text
+    assert json.loads(text) == section
 
 
 def test_executor_output_names_only_ports() -> None:
@@ -188,6 +232,24 @@ def test_executor_output_names_only_ports() -> None:
     assert written == {
         "artifacts": {"model": {"artifacts": [{"name": "model", "metadata": {"model_sha256": "0"}}]}}
     }
+
+
+def test_metadata_holds_no_null_and_no_nan() -> None:
+    """Kubeflow's launcher fails a step for one; a first model that the gate refuses has no champion."""
+    told = {"registration": {"version": "1", "champion": None, "p": float("nan"), "list": [1, None]}}
+    told["registration"]["nested"] = {"a": None, "b": float("inf"), "c": 1}
+    (written,) = executor_output(CONTRACTS["register"], told)["artifacts"]["registration"]["artifacts"]
+    assert written["metadata"] == {"version": "1", "list": [1], "nested": {"c": 1}}
+
+
+@pytest.mark.parametrize("text", ["{{$}}", "{}", '{"outputs": {}}', "[]", '{"outputs": {"outputFile": 1}}'])
+def test_an_executor_input_that_nobody_filled_in_ends_the_step_before_it_works(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["ingest", "--source", '{"kind": "digits"}', "--raw", str(tmp_path / "raw")]
+    assert step_main([*words, "--executor-input", text]) == 2
+    assert "--executor-input" in capsys.readouterr().err
+    assert not (tmp_path / "raw").exists()
 
 
 @pytest.mark.parametrize("image", ["registry/name", "registry/name:latest", "registry/name@sha256:abc"])
@@ -218,7 +280,7 @@ assert "torch" not in sys.modules
     assert done.returncode == 0, done.stderr
     path = ROOT / done.stdout.strip().removeprefix("written: ")
     spec, *_ = yaml.safe_load_all(path.read_text())
-    assert from_kubeflow(spec) == from_signatures()
+    assert from_kubeflow(spec) == without(from_signatures(), DECIDE)
     parameters = spec["root"]["inputDefinitions"]["parameters"]
-    assert parameters["source"]["defaultValue"]["digest"] == ""
-    assert parameters["compute"]["defaultValue"]["packages"] == {}
+    assert json.loads(parameters["source"]["defaultValue"])["digest"] == ""
+    assert json.loads(parameters["compute"]["defaultValue"])["packages"] == {}

@@ -71,6 +71,8 @@ def check_answers() -> None:
     assert lookup.state("net") == {"champion": "1", "challenger": "2"}
     assert [v.version for v in lookup.versions_of("net", OTHER)] == ["2", "3"]
     assert [v.usable for v in lookup.versions_of("net", OTHER)] == [True, False]
+    assert [v.version for v in lookup.usable_versions("net")] == ["1", "2"]
+    assert lookup.usable_versions("unknown") == []
     assert lookup.judged_on("net", TEST) == {SHA, OTHER}
     assert lookup.judged_on("net", SHA) == lookup.judged_on("unknown", TEST) == set()
     stranger = lookup.by_version("net", "5")

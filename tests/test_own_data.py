@@ -1,4 +1,4 @@
-"""A person's own data, code and trainer go through all five steps, up to a registered version that serves."""
+"""A person's own data, code and trainer go through every step, up to a registered version that serves."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def smoke(project: Path, **sections: object) -> str:
     recipe = {"registry": {"name": "mine"}, "compute": {"device": "cpu", "threads": 1}, **sections}
     (project / "recipes" / "mine.yaml").write_text(yaml.safe_dump(recipe))
     printed = run(project, "smoke", "--recipe", "mine")
-    assert "smoke: mine passes all five steps" in printed
+    assert "smoke: mine passes every step" in printed
     return printed
 
 

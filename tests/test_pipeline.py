@@ -263,7 +263,7 @@ print(DVCFileSystem(".", rev="HEAD").info("runs/tiny/model")["md5"])
 def test_smoke_touches_nothing_else(tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
     printed = run(project, "smoke", "--recipe", RECIPE)
-    assert "tiny passes all five steps" in printed
+    assert "tiny passes every step" in printed
     status = subprocess.run(
         ["git", "status", "--short", "--ignored"], cwd=project, capture_output=True, text=True
     )

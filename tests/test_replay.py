@@ -17,6 +17,7 @@ import pytest
 from components.__main__ import main as components
 from pipelines.cluster.replay import REPLAYS, replay
 from pipelines.containers.record import Record
+from pipelines.kubeflow import section_text
 from retrainer.errors import UserError
 from retrainer.formats.files import content_digest
 from retrainer.resolve import settle
@@ -127,8 +128,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def as_kubeflow_passes(sections: Sections, *names: str) -> Sections:
-    """Whole numbers of a STRUCT parameter arrive as 7.0."""
-    return {name: json.loads(json.dumps(sections[name]), parse_int=float) for name in names}
+    return {name: section_text(sections[name]) for name in names}
 
 
 def rehearsed_train(project: Path, *settings: str) -> tuple[Record, int]:
@@ -258,7 +258,9 @@ def test_a_trainer_of_the_servers_is_not_run_here(
     monkeypatch.chdir(run.project)
     (run.project / "run.sh").write_text("touch PWNED")
     parameters = spec_of(run)["root"]["inputDefinitions"]["parameters"]
-    parameters["training"]["defaultValue"] |= {"command": command, "code_digest": "0" * 64}
+    training = json.loads(parameters["training"]["defaultValue"])
+    training |= {"command": command, "code_digest": "0" * 64}
+    parameters["training"]["defaultValue"] = section_text(training)
     with pytest.raises(UserError, match="not code of this checkout as the run had it"):
         replay(run.run_id, "train", run.project)
     assert not list(run.project.rglob("PWNED"))
@@ -269,7 +271,8 @@ def test_the_address_that_is_shown_holds_no_password(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:canary-9f@127.0.0.1:9")
     parameters = spec_of(run)["root"]["inputDefinitions"]["parameters"]
-    parameters["backbone"]["defaultValue"]["weights"] = "models:/net@champion"
+    backbone = json.loads(parameters["backbone"]["defaultValue"]) | {"weights": "models:/net@champion"}
+    parameters["backbone"]["defaultValue"] = section_text(backbone)
     replay(run.run_id, "train", run.project)
     printed = capfd.readouterr()
     assert "MLFLOW_REGISTRY_URI=" in printed.out and "canary-9f" not in printed.out + printed.err

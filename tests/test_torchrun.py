@@ -45,7 +45,7 @@ def command(dataset: Path, model: Path, compute: Compute = PAIR, **changes: Any)
     """Of the train step, as a container runs it."""
     sections = {"task": TASK, "backbone": MLP, "training": settings(**changes), "compute": compute}
     words = ["-m", "components", "train", "--dataset", str(dataset), "--model", str(model)]
-    words += ["--executor-output", str(model.with_suffix(".json"))]
+    words += ["--executor-input", json.dumps({"outputs": {"outputFile": str(model.with_suffix(".json"))}})]
     return words + [w for n, s in sections.items() for w in (f"--{n}", json.dumps(s.plain()))]
 
 

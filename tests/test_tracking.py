@@ -208,5 +208,7 @@ def test_lineage_names_commit_image_and_what_dvc_keeps(
     monkeypatch.setenv("RETRAINER_IMAGE", "registry/image@sha256:12")
     monkeypatch.setenv("RETRAINER_KFP_RUN_ID", "34")
     monkeypatch.setenv("RETRAINER_GIT_COMMIT", "56")
+    monkeypatch.setenv("RETRAINER_SCHEDULED_TIME", "2026-12-01T03:00:00Z")
     told = {"image": "registry/image@sha256:12", "kfp_run_id": "34", "git_commit": "56"}
+    told |= {"scheduled_time": "2026-12-01T03:00:00Z"}
     assert lineage.of_model(model) == known | told

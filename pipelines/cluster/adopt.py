@@ -14,13 +14,11 @@ from typing import Any
 
 import yaml
 
-from pipelines.cluster.artifacts import fetch, run_of, specification
+from pipelines.cluster.artifacts import Output, fetch, run_of, specification
 from pipelines.cluster.connection import connect
 from pipelines.cluster.dvc_remotes import remotes_with
-from pipelines.kubeflow import pipeline_name
 from retrainer.errors import UserError
 from retrainer.formats.files import write_text
-from retrainer.resolve import default_recipe, known_recipes
 from retrainer.services import dvc_remote
 
 DATASETS = Path("datasets")
@@ -29,6 +27,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # An object store is not trusted: nothing else of what lies there reaches the checkout, or a printed command.
 _POINTER_BYTES = 65_536
 _REMOTE = re.compile(r"(\w+://|/)[\w./@:+=-]*")
+_TIME = re.compile(r"([\d:TZ+-]{1,40})?")
 _MD5_OF_DIRECTORY = re.compile(r"[0-9a-f]{32}\.dir")
 
 
@@ -37,35 +36,33 @@ def adopt(run_id: str, root: Path = Path(), force: bool = False) -> int:
     connection = connect()
     run = run_of(connection, run_id)
     pipeline = str(specification(connection, run)["pipelineInfo"]["name"])
-    recipe = _recipe_of(pipeline, root)
+    recipe = _recipe_of(pipeline)
     path = root / DATASETS / f"{recipe}.dvc"
-    pointer, remote = _pointer_of(run, pipeline)
-    told = {"remote": remote, "kfp_run_id": run_id, "kfp_run_created": run.created_at.isoformat()}
+    pointer, meta = _pointer_of(Output(run, pipeline, "ingest", POINTER), connection.namespace)
+    told = {**meta, "kfp_run_id": run_id, "kfp_run_created": run.created_at.isoformat()}
     print(_write(path, {**pointer, "path": recipe}, told, force))
     _keep_rows_out_of_git(path.parent, recipe)
-    _tell_what_next(path.relative_to(root), pointer["md5"], remote or "s3://BUCKET/PREFIX", root)
+    _tell_what_next(path.relative_to(root), pointer["md5"], meta["remote"] or "s3://BUCKET/PREFIX", root)
     return 0
 
 
-def _recipe_of(pipeline: str, root: Path) -> str:
-    """The recipe whose pipeline it is; a recipe that is gone gives what is left of the name."""
-    known = {pipeline_name(recipe): recipe for recipe in known_recipes(root, default_recipe(root))}
-    if pipeline in known:
-        return known[pipeline]
-    if not re.fullmatch(r"retrainer-[a-z0-9][a-z0-9._-]*", pipeline):
+def _recipe_of(pipeline: str) -> str:
+    """The recipe whose pipeline it is; it may be gone from this checkout."""
+    if not re.fullmatch(r"retrainer-[a-z0-9][a-z0-9-]*", pipeline):
         raise UserError(f"the run is of the pipeline '{pipeline}', which this project did not make")
     return pipeline.removeprefix("retrainer-")
 
 
-def _pointer_of(run: Any, pipeline: str) -> tuple[dict[str, Any], str]:
-    """What ingest wrote as its pointer: the known keys of its `outs`, each checked, and the remote."""
+def _pointer_of(output: Output, namespace: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """What ingest wrote as its pointer: the known keys of its `outs` and its `meta`, each checked."""
+    run = output.run
     with tempfile.TemporaryDirectory() as aside:
-        file = fetch(run, pipeline, "ingest", POINTER, Path(aside) / POINTER)
+        file = fetch(output, namespace, Path(aside) / POINTER)
         text = file.read_bytes()[: _POINTER_BYTES + 1] if file.is_file() else b""
     try:
         content = yaml.load(text.decode(), Loader=_LOADER)  # noqa: S506 (a safe one)
         outs, meta = content["outs"], content.get("meta") or {}
-        remote = meta.get("remote") or ""
+        remote, scheduled = meta.get("remote") or "", str(meta.get("scheduled_time") or "")
         if outs:
             (out,) = outs
             pointer = {
@@ -75,7 +72,7 @@ def _pointer_of(run: Any, pipeline: str) -> tuple[dict[str, Any], str]:
                 "hash": "md5",
             }
             sound = _MD5_OF_DIRECTORY.fullmatch(out["md5"]) and _REMOTE.fullmatch(remote)
-            if not sound or len(text) > _POINTER_BYTES:
+            if not sound or not _TIME.fullmatch(scheduled) or len(text) > _POINTER_BYTES:
                 raise ValueError
     except (yaml.YAMLError, AttributeError, TypeError, LookupError, ValueError):
         raise UserError(
@@ -86,7 +83,7 @@ def _pointer_of(run: Any, pipeline: str) -> tuple[dict[str, Any], str]:
             f"RUN={run.run_id}: its ingest pushed nothing, as its pod had no {dvc_remote.VARIABLE}; put"
             f" {dvc_remote.VARIABLE}=s3://BUCKET/PREFIX into the secret cluster.storage_secret, and run again"
         )
-    return pointer, remote
+    return pointer, {"remote": remote} | ({"scheduled_time": scheduled} if scheduled else {})
 
 
 def _write(path: Path, pointer: dict[str, Any], told: dict[str, str], force: bool) -> str:

@@ -2,14 +2,16 @@
 
 <root>/<pipeline>/<run>/<step>/<a random id>/<port>   an object, or the objects below it for a directory
 
-The root is the run's own, else KFP_PIPELINE_ROOT, else Kubeflow's default. It lies in S3, also where it reads
-minio://: at AWS_ENDPOINT_URL or MLFLOW_S3_ENDPOINT_URL, with the credentials that boto3 finds.
+The root is the run's own, else KFP_PIPELINE_ROOT, else Kubeflow's default, which in an installation for
+several users is another one in each namespace. It lies in S3, also where it reads minio://: at
+AWS_ENDPOINT_URL or MLFLOW_S3_ENDPOINT_URL, with the credentials that boto3 finds.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,6 +20,8 @@ from retrainer.errors import UserError
 from retrainer.services.s3 import SCHEME, s3_client, s3_explained, split_address
 
 DEFAULT_ROOT = "minio://mlpipeline/v2/artifacts"
+# KFP 2.17: manifests/kustomize/base/installs/multi-user/pipelines-profile-controller/sync.py:285
+NAMESPACE_ROOT = "minio://mlpipeline/private-artifacts/{namespace}/v2/artifacts"
 _MINIO = "minio://"
 
 
@@ -50,40 +54,66 @@ def specification(connection: Connection, run: Any) -> dict[str, Any]:
     return whole
 
 
-def root_of(run: Any) -> str:
+def roots_of(run: Any, namespace: str) -> list[str]:
+    """Where the run's artifacts may lie, the likeliest first."""
     given = run.runtime_config.pipeline_root if run.runtime_config else ""
-    return str(given or os.environ.get("KFP_PIPELINE_ROOT") or DEFAULT_ROOT).partition("?")[0].rstrip("/")
+    named = str(given or os.environ.get("KFP_PIPELINE_ROOT") or "")
+    of_namespace = [NAMESPACE_ROOT.format(namespace=namespace)] if namespace else []
+    roots = [named] if named else [*of_namespace, DEFAULT_ROOT]
+    return [root.partition("?")[0].rstrip("/") for root in roots]
 
 
-def fetch(run: Any, pipeline: str, step: str, port: str, into: Path) -> Path:
-    """Downloads an output of a step of the run to `into`, a file or a directory.
+@dataclass(frozen=True)
+class Output:
+    """An output of a step of a run."""
+
+    run: Any
+    pipeline: str
+    step: str
+    port: str
+
+    def below(self, root: str) -> str:
+        return f"{root}/{self.pipeline}/{self.run.run_id}/{self.step}"
+
+
+def fetch(output: Output, namespace: str, into: Path) -> Path:
+    """Downloads the output to `into`, a file or a directory.
 
     Raises UserError when there is none: the step did not end well, or was answered from the cache, and its
     output lies with an earlier run.
     """
-    root = root_of(run)
+    roots = roots_of(output.run, namespace)
+    for root in roots:
+        if _fetch_from(root, output, into):
+            return into
+    raise UserError(
+        f"RUN={output.run.run_id}: there is no {output.port} of {output.step} at"
+        f" {' or '.join(output.below(root) for root in roots)}: the step did not end well, or came from the"
+        " cache, or artifacts lie elsewhere (KFP_PIPELINE_ROOT, KFP_NAMESPACE)"
+    )
+
+
+def _fetch_from(root: str, output: Output, into: Path) -> bool:
+    """Downloads the output if it lies below this root; says whether it does."""
     address = root.replace(_MINIO, SCHEME, 1)
     if not address.startswith(SCHEME):
         raise UserError(f"{root}: artifacts can be fetched from s3:// and minio:// only; copy them by hand")
-    bucket, prefix = split_address(f"{address}/{pipeline}/{run.run_id}/{step}", "KFP_PIPELINE_ROOT")
+    bucket, prefix = split_address(output.below(address), "KFP_PIPELINE_ROOT")
     with s3_explained(f"KFP_PIPELINE_ROOT: {root}"):
         client = s3_client()
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{prefix}/")
         objects = [entry for page in pages for entry in page.get("Contents", ())]
-        newest = _newest(objects, prefix, port)
-        if not newest:
-            raise UserError(
-                f"RUN={run.run_id}: there is no {port} of {step} at {root}/{pipeline}/{run.run_id}: the step"
-                " did not end well, or came from the cache, or artifacts lie elsewhere (KFP_PIPELINE_ROOT)"
-            )
+        newest = _newest(objects, prefix, output.port)
         for key in newest:
             inside = key.removeprefix(f"{prefix}/").split("/", 2)[2:]
             target = into.joinpath(*(PurePosixPath(part) for part in inside))
             if not target.resolve().is_relative_to(into.resolve()):
-                raise UserError(f"RUN={run.run_id}: the object {key} would leave its folder; not fetched")
+                raise UserError(
+                    f"RUN={output.run.run_id}: the object {key} would leave its folder; not fetched"
+                )
             target.parent.mkdir(parents=True, exist_ok=True)
             client.download_file(bucket, key, str(target))
-    return into
+    return bool(newest)
 
 
 def _newest(objects: list[dict[str, Any]], prefix: str, port: str) -> list[str]:

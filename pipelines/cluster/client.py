@@ -81,6 +81,12 @@ class Client(kfp_server_api.ApiClient):
             raise self._no_api(f"it answers {kind.partition(';')[0]} instead of JSON") from None
         return answer
 
+    def text(self, path: str) -> str:
+        """What GET answers, where that is no JSON: the API server passes on a pod's log."""
+        url = f"{self.configuration.host}{path}"
+        data: bytes = self._in_time(lambda: self._ask("GET", url, {})).data
+        return data.decode(errors="replace")
+
     def _ask(self, method: str, url: str, options: dict[str, Any]) -> Any:
         if self._token is not None:
             options["headers"] = {

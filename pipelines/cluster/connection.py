@@ -32,6 +32,7 @@ _PAGE = 100
 class Connection:
     address: str
     namespace: str
+    client: Client
     runs: Any
     schedules: Any
     experiments: Any
@@ -62,7 +63,10 @@ class Connection:
         options: dict[str, Any] = {"page_size": _PAGE} | self.scope()
         if equal:
             predicates = [{"operation": "EQUALS", "key": k, "string_value": v} for k, v in equal.items()]
-            options["filter"] = json.dumps({"predicates": predicates})
+            # The API server decodes a filter's % and + twice (KFP 2.17, backend/src/apiserver/server/
+            # list_request_util.go, parseAPIFilter): neither may stand in it.
+            text = json.dumps({"predicates": predicates})
+            options["filter"] = text.replace("%", r"\u0025").replace("+", r"\u002b")
         while True:
             page = ask(**options)
             yield from getattr(page, field) or ()
@@ -102,6 +106,7 @@ def connect() -> Connection:
     return Connection(
         address,
         os.environ.get("KFP_NAMESPACE", ""),
+        client,
         kfp_server_api.RunServiceApi(client),
         kfp_server_api.RecurringRunServiceApi(client),
         kfp_server_api.ExperimentServiceApi(client),

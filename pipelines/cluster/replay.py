@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.__main__ import STEPS, parser_of, sections_from, step_named
-from pipelines.cluster.artifacts import check_run_id, fetch, run_of, specification
+from components.__main__ import parser_of, read_json, sections_from, step_named
+from components.steps import FACTS, STEPS
+from pipelines.cluster.artifacts import Output, check_run_id, fetch, run_of, specification
 from pipelines.cluster.connection import Connection, connect
 from pipelines.containers.loopback import SOURCE_BUCKET, bucket
 from pipelines.containers.record import REHEARSALS, artifact_sha256, rehearsal
+from pipelines.spec import tasks_in
 from retrainer.contract import Contract, contract_of
 from retrainer.errors import UserError, nearest
 from retrainer.formats.files import MANIFEST, content_digest, verify_files
@@ -30,8 +32,6 @@ from retrainer.services.address import registry_uri, without_credentials
 
 REPLAYS = Path("build") / "replays"
 CODE = Path(__file__).parents[2]
-# These change the registry, or judge by what it holds.
-WORLDLY = ("evaluate", "register")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def of_rehearsal(run: dict[str, Any], step: str, folder: Path) -> Case:
         raise UserError(f"RUN={run['id']}: the rehearsal did not come to {step}; it ran {ran}")
     last = found[-1]
     inputs = {port: (Path(each["path"]), each["sha256"]) for port, each in last["inputs"].items()}
-    parameters = dict(last["arguments"])
+    parameters = with_sections_read(step, last["arguments"])
     if source := parameters.get("source"):
         lent, behind = f"s3://{SOURCE_BUCKET}/", f"{bucket(folder, SOURCE_BUCKET).absolute()}/"
         paths = {
@@ -102,7 +102,7 @@ def of_cluster(connection: Connection, run_id: str, step: str, folder: Path) -> 
     """The step's parameters from the run's pipeline, its inputs from the object store into `folder`."""
     run = run_of(connection, run_id)
     spec = specification(connection, run)
-    task = spec["root"]["dag"]["tasks"].get(step)
+    task = tasks_in(spec).get(step)
     if task is None:
         raise UserError(f"RUN={run_id}: its pipeline has no step {step}")
     pipeline, inputs = spec["pipelineInfo"]["name"], {}
@@ -113,7 +113,8 @@ def of_cluster(connection: Connection, run_id: str, step: str, folder: Path) -> 
             raise UserError(f"the run handed no {port} to {step}; its pipeline is not of this checkout")
         made = handed[port]["taskOutputArtifact"]
         into = (folder / "inputs" / port).absolute()
-        inputs[port] = (fetch(run, pipeline, made["producerTask"], made["outputArtifactKey"], into), "")
+        output = Output(run, pipeline, made["producerTask"], made["outputArtifactKey"])
+        inputs[port] = (fetch(output, connection.namespace, into), "")
     parameters = {
         name: value
         for name, entry in task.get("inputs", {}).get("parameters", {}).items()
@@ -121,7 +122,17 @@ def of_cluster(connection: Connection, run_id: str, step: str, folder: Path) -> 
     }
     executor = spec["components"][task["componentRef"]["name"]]["executorLabel"]
     image = spec["deploymentSpec"]["executors"][executor]["container"]["image"]
-    return Case(step, image, parameters, inputs)
+    return Case(step, image, with_sections_read(step, parameters), inputs)
+
+
+def with_sections_read(step: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """The parameters with each section, which travels as JSON, as a mapping. Raises UserError for no JSON."""
+    sections = {
+        name: read_json(text, name)
+        for name in contract_of(step_named(step)).sections
+        if isinstance(text := parameters.get(name), str)
+    }
+    return parameters | sections
 
 
 def check_trainer(case: Case, root: Path, force: bool) -> None:
@@ -151,7 +162,8 @@ def _is_own(trainer: str, digest: str, root: Path) -> bool:
 def _parameter(entry: dict[str, Any], spec: dict[str, Any], run: Any) -> Any:
     """A parameter as the run resolved it; None for one that another step handed over: only that one knew."""
     if "componentInputParameter" in entry:
-        name = entry["componentInputParameter"]
+        # A guarded step's parameters come from the pipeline's own by way of names with this prefix.
+        name = entry["componentInputParameter"].removeprefix("pipelinechannel--")
         given = (run.runtime_config and run.runtime_config.parameters) or {}
         default = spec["root"]["inputDefinitions"]["parameters"][name].get("defaultValue")
         return given.get(name, default)
@@ -190,17 +202,18 @@ def command(contract: Contract, case: Case, folder: Path) -> list[str]:
     for port in contract.sealed("input"):
         if told := case.parameters.get(f"{port}_sha256"):
             words += [f"--{port}-sha256", str(told)]
-    return [*words, "--executor-output", str((folder / "executor_output.json").absolute())]
+    told = {"outputs": {"outputFile": str((folder / "executor_output.json").absolute())}}
+    return [*words, "--executor-input", json.dumps(told)]
 
 
 def _surroundings(case: Case, folder: Path, force: bool) -> dict[str, str]:
     """The environment's changes: an MLflow of the replay's own, but for the weights that it starts from."""
     folder.mkdir(parents=True, exist_ok=True)
     if force:
-        if case.step in WORLDLY:
+        if FACTS[case.step].registry:
             print(f"FORCE=1: {case.step} uses the registry of MLFLOW_TRACKING_URI, and may change it")
         return {}
-    if case.step in WORLDLY:
+    if FACTS[case.step].registry:
         print(
             f"{case.step} runs against an empty registry of its own, without the champion of the real one; "
             "FORCE=1 uses MLFLOW_TRACKING_URI, where register makes a version and may move an alias"

@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from components.__main__ import STEPS
+from components.steps import STEPS
 from pipelines.cluster.connection import Connection, Unanswered, connect
 from pipelines.cluster.cron import parse_cron
+from pipelines.cluster.logs import last_words
 from retrainer.errors import UserError
 from retrainer.resolve import settle
 from retrainer.settings import Cluster, Registry
@@ -81,26 +82,26 @@ def _tell_end(connection: Connection, run: Any) -> int:
     status = _ENDED[run.state]
     if status == 0:
         print(f"run {run.run_id} succeeded in {_length(run)}")
+        _tell_unnotified(run)
         return 0
     print(f"run {run.run_id} {run.state.lower()} after {_length(run)}", file=sys.stderr)
-    for task in (run.run_details and run.run_details.task_details) or ():
-        if task.state == "FAILED" and (reason := _reason(task)):
-            print(f"  {task.display_name}: {reason}", file=sys.stderr)
     if run.error and run.error.message:
         print(f"  {run.error.message}", file=sys.stderr)
     print(f"  the steps' logs: {connection.link(run.run_id)}", file=sys.stderr)
     failed = [step for step, task in tasks_of(run).items() if task.state == "FAILED"]
+    for step in failed:
+        for line in last_words(connection, run, step):
+            print(f"  {line}", file=sys.stderr)
     if failed:
         print(f"  again on this machine: make replay RUN={run.run_id} STEP={failed[0]}", file=sys.stderr)
     return status
 
 
-def _reason(task: Any) -> str:
-    """The task's error, or the last one in its history; with its pod, which has the log."""
-    errors = [task.error, *(state.error for state in reversed(task.state_history or ()))]
-    said = next((" ".join(e.message.split()) for e in errors if e is not None and e.message), "")
-    pod = f"pod {task.pod_name}" if task.pod_name else ""
-    return "; ".join(part for part in (said, pod) if part)
+def _tell_unnotified(run: Any) -> None:
+    """A run does not fail by its exit task, so that one's failure is easily overlooked."""
+    for task in (run.run_details and run.run_details.task_details) or ():
+        if task.display_name == "notify" and task.state == "FAILED":
+            print("  its exit task notify failed: nobody was told; its log says why", file=sys.stderr)
 
 
 def show_runs(recipe: str | None, overrides: list[str], root: Path = Path()) -> int:

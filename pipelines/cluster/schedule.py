@@ -35,7 +35,7 @@ def schedule(cron: str, recipe: str | None, overrides: list[str], images: Images
     """`make schedule`: the recipe runs by `cron` from now on, instead of by any schedule it had."""
     when = parse_cron(cron)
     connection = connect()
-    print(replace(connection, prepare(recipe, overrides, images, root), when))
+    print(replace(connection, prepare(recipe, overrides, images, root, scheduled=True), when))
     return 0
 
 
@@ -115,7 +115,7 @@ def _body(compiled: Compiled, experiment: str, when: Schedule, revision: int) ->
         description=f"Retrains '{compiled.recipe}'; revision {revision}, call {secrets.token_hex(4)}",
         experiment_id=experiment,
         pipeline_spec=pipeline_spec(compiled.path),
-        runtime_config=runtime_config(scheduled_time="[[ScheduledTime]]"),
+        runtime_config=runtime_config(),
         service_account=compiled.cluster.service_account or None,
         trigger=trigger,
         mode="ENABLE",

@@ -31,18 +31,29 @@ def submit(
     return follow(connection, run_id) if wait else 0
 
 
-def prepare(recipe: str | None, overrides: list[str], images: Images, root: Path) -> Compiled:
+def prepare(
+    recipe: str | None, overrides: list[str], images: Images, root: Path, scheduled: bool = False
+) -> Compiled:
     """The compiled pipeline, once it is sure that its steps will find a registry.
 
-    Raises UserError when they would register into a database inside the pod, which is lost with it.
+    Raises UserError when they would register into a database inside the pod, which is lost with it. What
+    Kubeflow's own MLflow plugin tells the steps reaches no scheduled run: it is added when the API server
+    makes a run, and a schedule's runs are made by another program (KFP 2.17, backend/src/apiserver/resource/
+    resource_manager.go:714 and 1299).
     """
-    compiled = compile_recipe(recipe, overrides, images, root)
+    compiled = compile_recipe(recipe, overrides, images, root, scheduled=scheduled)
     if not compiled.cluster.mlflow_secret:
+        lost = "the steps would register into a database inside their pods, lost with them"
+        cure = (
+            "Make a Kubernetes secret with MLFLOW_TRACKING_URI=http(s)://… and name it: SECRET=name,"
+            " or cluster.mlflow_secret"
+        )
+        if scheduled:
+            raise UserError(f"cluster.mlflow_secret is empty: in scheduled runs {lost}. {cure}")
         if not is_server(tracking_uri()):
             raise UserError(
-                "cluster.mlflow_secret is empty, and MLFLOW_TRACKING_URI here is a local file: the steps"
-                " would register into a database inside their pods, lost with them. Make a Kubernetes secret"
-                " with MLFLOW_TRACKING_URI=http(s)://… and name it: SECRET=name, or cluster.mlflow_secret"
+                "cluster.mlflow_secret is empty, and MLFLOW_TRACKING_URI here is a local file:"
+                f" {lost}. {cure}"
             )
         print(
             "note: cluster.mlflow_secret is empty: the steps find MLflow only if Kubeflow itself tells them",
@@ -58,10 +69,10 @@ def pipeline_spec(path: Path) -> dict[str, Any]:
     return {"pipeline_spec": parts[0], "platform_spec": parts[1]} if len(parts) > 1 else dict(parts[0])
 
 
-def runtime_config(**parameters: str) -> Any:
+def runtime_config() -> Any:
     """KFP_PIPELINE_ROOT, where it is set, says where artifacts go; else the cluster's own default."""
     return kfp_server_api.V2beta1RuntimeConfig(
-        parameters=parameters, pipeline_root=os.environ.get("KFP_PIPELINE_ROOT") or None
+        parameters={}, pipeline_root=os.environ.get("KFP_PIPELINE_ROOT") or None
     )
 
 

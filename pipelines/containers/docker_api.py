@@ -1,8 +1,4 @@
-"""The container engine of this machine, and one step run in a container so that no failure is lost.
-
-Kubeflow's own DockerRunner removes a container before its exit code is read, and takes one that vanished for
-a success; `run` here takes the place of its `run_docker_container`.
-"""
+"""The container engine of this machine, and one step run in a container so that no failure is lost."""
 
 from __future__ import annotations
 
@@ -40,19 +36,23 @@ _CLOCK_SECONDS = 60.0
 HARDENED: dict[str, Any] = {
     "network_mode": "host",  # the rehearsal's servers listen on loopback alone
     "read_only": True,
-    "tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777"},
-    "shm_size": "1g",
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges"],
 }
 
 
 class StepFailed(Exception):
-    """Why a step counts as failed, and its exit code when it had one."""
+    """Why a step counts as failed, and its exit code when it had one.
 
-    def __init__(self, reason: str, exit_code: int | None = None) -> None:
+    `published`: Kubeflow's launcher lived to tell; of a pod that was killed, its metadata store knows no end.
+    `step` is filled in by whoever knows which it was.
+    """
+
+    def __init__(self, reason: str, exit_code: int | None = None, published: bool = True) -> None:
         super().__init__(reason)
         self.exit_code = exit_code
+        self.published = published
+        self.step = ""
 
 
 @contextmanager
@@ -142,8 +142,9 @@ def run(
         container = client.containers.create(image, command[1:], entrypoint=command[:1] or None, **options)
         try:
             container.start()
-            for line in _lines(container.logs(stream=True, follow=True)):
-                say(line)
+            with _closed(container.logs(stream=True, follow=True)) as stream:
+                for line in _lines(stream):
+                    say(line)
             return int(container.wait()["StatusCode"])
         finally:
             _remove(container)
@@ -157,11 +158,32 @@ def engine_explained() -> Iterator[None]:
 
     try:
         yield
-    except docker.errors.NotFound:
-        raise StepFailed("its container vanished: something outside the rehearsal removed it") from None
     except (docker.errors.DockerException, requests.RequestException) as error:
+        _hang_up(error)
         reason = " ".join(str(getattr(error, "explanation", None) or error).split())
-        raise StepFailed(f"the container engine failed: {reason}") from None
+        # podman may call it an error of its own.
+        if isinstance(error, docker.errors.NotFound) or reason.endswith("no such container"):
+            raise StepFailed(
+                "its container vanished: something outside the rehearsal removed it", published=False
+            ) from None
+        raise StepFailed(f"the container engine failed: {reason}", published=False) from None
+
+
+def _hang_up(error: Exception) -> None:
+    """Closes the connection of an answer that said no: the SDK keeps it."""
+    response = getattr(error, "response", None)
+    if response is not None:
+        response.close()
+
+
+@contextmanager
+def _closed(stream: Any) -> Iterator[Any]:
+    """Closes the connection of a stream that broke off, too; the SDK does where one came to its end."""
+    try:
+        yield stream
+    finally:
+        with contextlib.suppress(OSError, AttributeError):
+            stream.close()
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
@@ -178,8 +200,10 @@ def _remove(container: Container) -> None:
     import docker
     import requests
 
-    with contextlib.suppress(docker.errors.DockerException, requests.RequestException):
+    try:
         container.remove(force=True)
+    except (docker.errors.DockerException, requests.RequestException) as error:
+        _hang_up(error)
 
 
 def told(exit_code: int) -> str:

@@ -6,16 +6,16 @@ and how run.json is laid out: `pipelines/containers/record.py`.
 
 from __future__ import annotations
 
+import json
 import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import yaml
-
+from pipelines.containers.backend import dag
+from pipelines.containers.backend.pod import check as check_pods
 from pipelines.containers.background import Background
 from pipelines.containers.docker_api import StepFailed, check_user, engine
 from pipelines.containers.images import built
@@ -77,7 +77,9 @@ def _of_this_machine(compute: Compute) -> list[str]:
         )
     settled = resolve_compute(compute.model_copy(update={"device": "cpu"}))
     chosen = {name: getattr(settled, name) for name in ("device", "dtype", "threads")}
-    return ["cluster.gpus=0", *(f"compute.{name}={value}" for name, value in chosen.items())]
+    # There is no GPU here, and a rehearsal is no news to anybody.
+    pods = ["cluster.gpus=0", "cluster.webhook_secret="]
+    return [*pods, *(f"compute.{name}={value}" for name, value in chosen.items())]
 
 
 def _own_files(source: Source, aside: Path) -> dict[str, Path]:
@@ -98,21 +100,17 @@ def _own_files(source: Source, aside: Path) -> dict[str, Path]:
 
 def _lend(own: dict[str, Path], record: Record) -> None:
     """Puts these files into the rehearsal's S3, where a pod could find them, and has ingest read them."""
-    source = dict(_spec(record)["root"]["inputDefinitions"]["parameters"]["source"]["defaultValue"])
+    from pipelines.kubeflow import section_text
+
+    spec, _ = dag.parts_of((record.folder / PIPELINE).read_text(encoding="utf-8"))
+    source = json.loads(spec["root"]["inputDefinitions"]["parameters"]["source"]["defaultValue"])
     for key, path in own.items():
         into = bucket(record.folder, SOURCE_BUCKET) / key / path.absolute().name
         into.parent.mkdir(parents=True)
         shutil.copytree(path, into) if path.is_dir() else shutil.copyfile(path, into)
         source[key] = f"s3://{SOURCE_BUCKET}/{key}/{into.name}"
         print(f"source.{key}: {path} is lent to the rehearsal as {source[key]}")
-    record.run["arguments"] = {"source": source}
-
-
-def _spec(record: Record) -> dict[str, Any]:
-    """The compiled pipeline; behind it in the file is a second document, for Kubernetes alone."""
-    text = (record.folder / PIPELINE).read_text(encoding="utf-8")
-    spec: dict[str, Any] = next(yaml.safe_load_all(text))
-    return spec
+    record.run["arguments"] = {"source": section_text(source)}
 
 
 def perform(record: Record, serve: Serve = serve) -> int:
@@ -133,26 +131,27 @@ def perform(record: Record, serve: Serve = serve) -> int:
 
 
 def _perform(record: Record, log: Log, background: Background, serve: Serve) -> int:
-    spec = _spec(record)
+    spec, kubernetes = dag.parts_of((record.folder / PIPELINE).read_text(encoding="utf-8"))
+    dag.check(spec)
+    check_pods(kubernetes)
     images = sorted({each["container"]["image"] for each in spec["deploymentSpec"]["executors"].values()})
     with engine(background, images, record.run["owner"]) as client:
         for image in images:
             check_user(client, image)
         services = serve(background, record.folder)
         log.secrets = services.secrets
-        steps = Steps(client, record, log)
-        told = services.environment | {"RETRAINER_KFP_RUN_ID": record.run["id"]}
+        steps = Steps(client, record, log, spec, kubernetes, services.environment)
         try:
-            steps.run(told, background.scratch / "workspace")
+            steps.run()
             with environment(services.environment):
                 registered = _registered(record)
         except StepFailed as failure:
             record.finish("failed", str(failure))
-            log.say(_table(record, spec, []))
-            _explain(record, steps, failure)
+            log.say(_table(steps, []))
+            _explain(steps, failure)
             return 1
     record.finish("succeeded")
-    log.say(_table(record, spec, registered))
+    log.say(_table(steps, registered))
     return 0
 
 
@@ -176,24 +175,26 @@ def _registered(record: Record) -> list[str]:
     ]
 
 
-def _table(record: Record, spec: dict[str, Any], closing: list[str]) -> str:
-    """Each step with its state and seconds, also those that were not reached."""
-    ran = {step["name"]: (step["state"], f"{step['seconds']:.1f}") for step in record.steps}
-    names = [*ran, *(name for name in spec["root"]["dag"]["tasks"] if name not in ran)]
-    lines = ["", f"{'step':<14}{'state':<14}{'seconds':>7}", "─" * 35]
-    for name in names:
+def _table(steps: Steps, closing: list[str]) -> str:
+    """Each step with its state and seconds, also those that were left out or not reached."""
+    ran = {step["name"]: (step["state"], f"{step['seconds']:.1f}") for step in steps.record.steps}
+    ran |= dict.fromkeys(steps.skipped, ("left out", ""))
+    names = [name for name, _ in dag.containers(steps.spec, steps.spec["root"])]
+    width = max(14, *(len(name) + 2 for name in names))
+    lines = ["", f"{'step':<{width}}{'state':<14}{'seconds':>7}", "─" * (width + 21)]
+    for name in sorted(names, key=lambda name: name not in ran):
         state, seconds = ran.get(name, ("not reached", ""))
-        lines.append(f"{name:<14}{state:<14}{seconds:>7}")
-    closing = [*closing, f"all of it      {record.folder}, {record.run['seconds']:.0f} s"]
-    return "\n".join([*lines, "─" * 35, *closing])
+        lines.append(f"{name:<{width}}{state:<14}{seconds:>7}")
+    whole = f"all of it      {steps.record.folder}, {steps.record.run['seconds']:.0f} s"
+    return "\n".join([*lines, "─" * (width + 21), *closing, whole])
 
 
-def _explain(record: Record, steps: Steps, failure: StepFailed) -> None:
+def _explain(steps: Steps, failure: StepFailed) -> None:
     """Which step failed, why, and its last lines."""
-    step = record.steps[-1]["name"]
-    if steps.last_lines:
+    step = failure.step or steps.record.steps[-1]["name"]
+    if lines := steps.last_lines.get(step):
         steps.log.say(f"the last lines of {step}:")
-        for line in steps.last_lines:
+        for line in lines:
             steps.log.say(f"    {line}")
     steps.log.say(f"rehearsal: {step} failed: {failure}")
 

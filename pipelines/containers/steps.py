@@ -1,37 +1,40 @@
-"""A compiled pipeline through `kfp.local`, with every step recorded and no failure lost.
+"""A compiled pipeline run here under the rules of Kubeflow's driver and launcher, with every step recorded.
 
-Two functions of kfp.local are replaced while a pipeline runs: the one that runs a container, and the one
-around it that runs a step. The latter does what Kubeflow's launcher does in a pod and kfp.local leaves out:
-it makes the outputs' parent directories, and merges a step's metadata into its declared outputs.
+The rules are in `backend/`; this is where a task's rules, its container and its record come together.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-import warnings
+import json
+import uuid
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pipelines.containers.docker_api import HARDENED, OWNER, StepFailed, engine_explained, run, told
+from pipelines.containers.backend import dag, driver, kubelet, launcher, pod
+from pipelines.containers.backend.driver import Execution, Job, Json
+from pipelines.containers.backend.values import as_value, json_text
+from pipelines.containers.docker_api import OWNER, StepFailed, engine_explained, told
 from pipelines.containers.record import Record
 
 if TYPE_CHECKING:
     from docker import DockerClient
 
 LAST_LINES = 20
-# Kubeflow keeps these as metadata alone; every other kind of artifact must have content.
-_METADATA_ONLY = {"system.Metrics", "system.ClassificationMetrics", "system.SlicedClassificationMetrics"}
+# How long a step's output may be held by others after it has ended.
+PATIENCE_SECONDS = 10.0
+# Where Kubeflow keeps artifacts unless an administrator says otherwise (config/env.go, DefaultPipelineRoot).
+_ROOT = "minio://mlpipeline/v2/artifacts"
+_HAS_RUN_ID = "metadata.labels['pipeline/runid']"
 
 
 class Log:
     """What is shown goes into a file too; the given words are starred out in both."""
 
     def __init__(self, path: Path, secrets: tuple[str, ...] = ()) -> None:
-        self.shown: IO[str] = sys.stdout  # kept, as kfp's own chatter is led elsewhere
         self.path = path
         self.secrets = secrets
 
@@ -40,65 +43,46 @@ class Log:
             line = line.replace(secret, "***")
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
-        self.shown.write(line + "\n")
-        self.shown.flush()
+        print(line, flush=True)
 
 
+@dataclass
 class Steps:
-    """Runs the steps of one rehearsal."""
+    """Runs the steps of one rehearsal; `offered` is what secrets and the cluster may lend to them."""
 
-    def __init__(self, client: DockerClient, record: Record, log: Log) -> None:
-        self.client = client
-        self.record = record
-        self.log = log
-        self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
-        self._labels = {OWNER: record.run["owner"]}
-        self._memory = ""
+    client: DockerClient
+    record: Record
+    log: Log
+    spec: Json
+    kubernetes: dict[str, Json]
+    offered: dict[str, str]
+    last_lines: dict[str, deque[str]] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    _recorded: dict[str, Json] = field(default_factory=dict)
 
-    def run(self, environment: dict[str, str], workspace: Path) -> None:
-        """Runs `pipeline.yaml`. Raises StepFailed when a step fails, without the retries of a cluster."""
-        from kfp import components, local
-        from kfp.local import config
+    def run(self) -> None:
+        """Runs the pipeline. Raises StepFailed when a step fails, without the retries of a cluster."""
+        run = self.record.run
+        name = self.spec["pipelineInfo"]["name"]
+        created = run["started"].replace("+00:00", "Z")
+        self.job = Job(name, run["id"], created, f"{_ROOT}/{name}/{run['id']}")
+        dag.run(self.spec, self.job, run["arguments"], self._step, self.log.say, self.skipped)
 
-        folder = self.record.folder.absolute()
-        with self._in_kfp(), (folder / "kfp.log").open("w") as chatter, redirect_stdout(chatter):
-            pipeline = components.load_component_from_file(str(folder / "pipeline.yaml"))
-            runner = local.DockerRunner(environment=environment, **HARDENED)
-            local.init(runner, pipeline_root=str(folder / "artifacts"), workspace_root=str(workspace))
-            try:
-                pipeline(**self.record.run["arguments"])
-            finally:
-                config.LocalExecutionConfig.instance = None
+    def _step(self, name: str, component: Json, parameters: Json, artifacts: dict[str, Json]) -> Execution:
+        """One task's container, recorded whatever becomes of it."""
+        container = self.spec["deploymentSpec"]["executors"][component["executorLabel"]]["container"]
+        self.log.say(f"── {name}")
+        self.last_lines[name] = deque(maxlen=LAST_LINES)
+        inputs = {port: self._recorded[artifact["uri"]] for port, artifact in artifacts.items()}
+        self.record.begin(name, container["image"], parameters, inputs)
+        with self._ends_recorded():
+            return self._perform(name, component, container, parameters, artifacts)
 
     @contextmanager
-    def _in_kfp(self) -> Iterator[None]:
-        from kfp.local import docker_task_handler, task_dispatcher
-
-        self._dispatch = task_dispatcher.run_single_task_implementation
-        with ExitStack() as replaced, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # "cpu_limit has no effect", on every step
-            replaced.callback(setattr, task_dispatcher, "run_single_task_implementation", self._dispatch)
-            shipped = docker_task_handler.run_docker_container
-            replaced.callback(setattr, docker_task_handler, "run_docker_container", shipped)
-            task_dispatcher.run_single_task_implementation = self._step
-            docker_task_handler.run_docker_container = self._container
-            yield
-
-    def _step(self, **call: Any) -> tuple[dict[str, Any], Any]:
-        """In place of kfp's `run_single_task_implementation`."""
-        from kfp.local import status
-
-        step, asked = call["component_name"].removeprefix("comp-"), _executor_input(call)
-        container = call["executor_spec"].container
-        self.log.say(f"── {step}")
-        self.last_lines.clear()
-        self._memory = container.resources.resource_memory_limit
-        self._begin(step, container.image, asked, call["component_spec"])
+    def _ends_recorded(self) -> Iterator[None]:
         try:
-            with engine_explained(), _outputs_explained():
-                self._dispatch(**call)
-                outputs = _outputs(asked, call["component_spec"])
-            self._end(outputs)
+            with engine_explained():
+                yield
         except StepFailed as failure:
             self.record.end("failed", error=str(failure), exit_code=failure.exit_code)
             raise
@@ -106,120 +90,130 @@ class Steps:
             state = "failed" if isinstance(error, Exception) else "interrupted"
             self.record.end(state, error=type(error).__name__)
             raise
-        return outputs, status.Status.SUCCESS
 
-    def _begin(self, step: str, image: str, asked: Any, spec: Any) -> None:
-        from kfp.local import executor_input_utils
-
-        plain = executor_input_utils.executor_input_to_dict(asked, spec).get("inputs", {})
-        inputs = {
-            port: self.record.artifact(
-                Path(artifact["uri"]), artifact["type"]["schemaTitle"], artifact.get("metadata", {})
-            )
-            for port, listed in plain.get("artifacts", {}).items()
-            for artifact in listed["artifacts"]
-        }
-        self.record.begin(step, image, plain.get("parameterValues", {}), inputs)
-        _make_folders(asked)
-
-    def _end(self, outputs: dict[str, Any]) -> None:
-        from kfp import dsl
-
-        made = {port: value for port, value in outputs.items() if isinstance(value, dsl.Artifact)}
-        self.record.end(
-            "succeeded",
-            exit_code=0,
-            outputs={
-                port: self.record.artifact(Path(made[port].uri), made[port].schema_title, made[port].metadata)
-                for port in made
+    def _perform(
+        self, name: str, component: Json, container: Json, parameters: Json, artifacts: dict[str, Json]
+    ) -> Execution:
+        task_root = f"{self.job.root}/{name}/{uuid.uuid4()}"
+        asked = {
+            "inputs": {
+                "parameterValues": parameters,
+                "artifacts": {port: {"artifacts": [each]} for port, each in artifacts.items()},
             },
-            results={name: value for name, value in outputs.items() if name not in made},
-        )
-        self.log.say(f"── {self.record.steps[-1]['name']}: {self.record.steps[-1]['seconds']:.1f} s")
-
-    def _container(
-        self, image: str, command: list[str], volumes: dict[str, Any], client: DockerClient, **options: Any
-    ) -> int:
-        """In place of kfp's `run_docker_container`, whose client is less patient than ours."""
-        del client
-        step = self.record.steps[-1]["name"]
-        options |= {"volumes": volumes, "labels": self._labels, **self._limit()}
+            "outputs": driver.provision(component, task_root),
+        }
+        made = self._pod(name, component, container)
+        asked, words = self._command(component, container, asked, made.environment)
         try:
-            exit_code = run(self.client, image, command, lambda line: self._tell(step, line), **options)
+            report = made.run(
+                self.client, plan_of(asked, words, self.job.root), lambda line: self._tell(name, line)
+            )
+            return self._outcome(component, asked, report, made)
         finally:
-            self._give_back(image, volumes)
-        if exit_code:
-            raise StepFailed(told(exit_code), exit_code)
-        return exit_code
+            made.remove(self.client)
 
-    def _limit(self) -> dict[str, int]:
-        """The pod's memory limit, where this engine can set one."""
-        from kubernetes.utils import parse_quantity
+    def _pod(self, name: str, component: Json, container: Json) -> pod.Pod:
+        kubernetes = self.kubernetes.get(component["executorLabel"], {})
+        fields = {_HAS_RUN_ID: self.job.run_id, "metadata.name": f"{self.job.run_id}-{name}"}
+        of_secrets = pod.of_secrets(self.kubernetes)
+        everywhere = {key: value for key, value in self.offered.items() if key not in of_secrets}
+        everywhere |= {"KFP_POD_NAME": fields["metadata.name"], "KFP_POD_UID": str(uuid.uuid4())}
+        told_by = pod.environment(container, kubernetes, self.offered, everywhere, fields)
+        folder = self.record.folder.absolute()
+        options = {"labels": {OWNER: self.record.run["owner"]}}
+        return pod.Pod(
+            folder / "pods" / name,
+            folder / "artifacts",
+            folder / "volumes",
+            container,
+            kubernetes,
+            told_by,
+            PATIENCE_SECONDS,
+            options,
+        )
 
-        able = self._memory and self.client.info().get("MemoryLimit")
-        return {"mem_limit": int(parse_quantity(self._memory))} if able else {}
+    def _command(
+        self, component: Json, container: Json, asked: Json, environment: dict[str, str]
+    ) -> tuple[Json, list[str]]:
+        """The executor input and the words as they come through driver, kubelet and launcher."""
+        parameters = asked["inputs"]["parameterValues"]
+        words = [*container.get("command", []), *container.get("args", [])]
+        words = driver.pod_arguments(words, parameters)
+        # The executor input stands in the pod's command too (driver/driver.go:320-337).
+        text, *words = kubelet.expand_words(
+            [json_text(asked, escape=False), *words], environment, self.log.secrets
+        )
+        try:
+            asked = as_value(json.loads(text))
+        except ValueError:
+            raise StepFailed("Kubernetes' $(NAME) in a parameter breaks its executor input") from None
+        return asked, launcher.command(words, asked, component)
 
-    def _give_back(self, image: str, volumes: dict[str, Any]) -> None:
-        """Lets this user read and remove what the image's user wrote; root may anyway."""
-        if os.geteuid() != 0:
-            command = ["chmod", "-R", "a+rwX", str(self.record.artifacts.absolute())]
-            run(self.client, image, command, self.last_lines.append, labels=self._labels, volumes=volumes)
+    def _outcome(self, component: Json, asked: Json, report: Json, made: pod.Pod) -> Execution:
+        """What the step leaves for the next ones. Raises StepFailed for whatever the launcher fails for."""
+        code = report["exit_code"]
+        if report["failure"]:
+            raise StepFailed(report["failure"], code)
+        if code:
+            code = 128 - code if code < 0 else code
+            seen = "" if code == 1 else "; a cluster is told exit code 1"
+            raise StepFailed(told(code) + seen, code)
+        said = launcher.executor_output(report["executor_output"])
+        results = launcher.output_parameters(component, said, report["parameters"])
+        artifacts = launcher.output_artifacts(asked["outputs"], said)
+        declared = component.get("outputDefinitions", {}).get("artifacts", {})
+        numbered = enumerate(declared, len(self._recorded) + 1)
+        published = {port: launcher.published(artifacts[port], number) for number, port in numbered}
+        recorded = {port: self._keep(port, artifacts[port], made) for port in declared}
+        if missing := [
+            port for port, each in recorded.items() if not each["sha256"] and not _is_metadata(each)
+        ]:
+            raise StepFailed(f"it exited with 0 but wrote nothing to its output {', '.join(missing)}", 0)
+        self.record.end("succeeded", exit_code=0, outputs=recorded, results=results)
+        self.log.say(f"── {self.record.steps[-1]['name']}: {self.record.steps[-1]['seconds']:.1f} s")
+        return Execution("COMPLETE", results, published)
+
+    def _keep(self, port: str, artifact: Json, made: pod.Pod) -> Json:
+        """Puts an output into the store and writes it down."""
+        path = self.record.artifacts.absolute() / artifact["uri"].removeprefix(f"{self.job.root}/")
+        made.take(port, path)
+        kind = artifact["type"]["schemaTitle"]
+        recorded = self.record.artifact(path, kind, artifact["metadata"])
+        if not _has_content(path):
+            recorded["sha256"] = ""
+        self._recorded[artifact["uri"]] = recorded
+        return recorded
 
     def _tell(self, step: str, line: str) -> None:
         line = line.rstrip("\r").rpartition("\r")[2]  # a progress bar's last state
-        self.last_lines.append(line)
+        self.last_lines[step].append(line)
         self.log.say(f"[{step}] {line}")
 
 
-def _executor_input(call: dict[str, Any]) -> Any:
-    """What kfp is about to tell the step: arguments, inputs, and where the outputs go."""
-    from kfp.local import executor_input_utils as utils
+def plan_of(asked: Json, words: list[str], root: str) -> Json:
+    """What `in_pod.py` is to do: inputs, folders, the command, and where its outputs will lie.
 
-    task_root = utils.construct_local_task_root(
-        pipeline_root=call["pipeline_root"],
-        pipeline_resource_name=call["pipeline_resource_name"],
-        task_resource_name=utils.get_local_task_resource_name(call["component_name"]),
-    )
-    return utils.construct_executor_input(
-        call["component_spec"], call["arguments"], task_root, call["block_input_artifact"]
-    )
-
-
-def _make_folders(asked: Any) -> None:
-    """The outputs' parent directories, writable for the image's user whoever that is on this machine."""
-    folder = Path(asked.outputs.output_file).parent
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o777)
-
-
-@contextmanager
-def _outputs_explained() -> Iterator[None]:
-    """What kfp raises on reading a step's metadata and parameters becomes a StepFailed."""
-    from google.protobuf import json_format
-
-    try:
-        yield
-    except (ValueError, LookupError, json_format.Error) as error:
-        reason = " ".join(str(error).split())
-        raise StepFailed(f"what it wrote about its outputs cannot be read: {reason}", 0) from None
+    `root` is the address of the store, before the names of its artifacts.
+    """
+    outputs = asked["outputs"]
+    files = [each["outputFile"] for each in outputs["parameters"].values()]
+    artifacts = {
+        port: driver.local_path(listed["artifacts"][0]["uri"])
+        for port, listed in outputs["artifacts"].items()
+    }
+    inputs = [listed["artifacts"][0]["uri"] for listed in asked["inputs"]["artifacts"].values()]
+    return {
+        "words": words,
+        "inputs": [[pod.stored_at(uri, root), driver.local_path(uri)] for uri in inputs],
+        "folders": sorted({str(Path(path).parent) for path in [*files, *artifacts.values()]}),
+        "executor_output": outputs["outputFile"],
+        "parameters": {name: each["outputFile"] for name, each in outputs["parameters"].items()},
+        "outputs": [[path, pod.uploaded_to(port)] for port, path in artifacts.items() if port != driver.LOGS],
+    }
 
 
-def _outputs(asked: Any, spec: Any) -> dict[str, Any]:
-    """Every declared output, with the metadata that the step told. Raises StepFailed for one not written."""
-    from kfp.local import executor_output_utils as utils
-
-    outputs = utils.get_outputs_for_task(asked, spec)
-    missing = [name for name in asked.outputs.parameters if name not in outputs]
-    for port, listed in asked.outputs.artifacts.items():
-        made, said = utils.runtime_artifact_to_dsl_artifact(listed.artifacts[0]), outputs.get(port)
-        if said is not None:
-            made.metadata.update(said.metadata)
-        if not _has_content(Path(made.uri)) and (said is None or made.schema_title not in _METADATA_ONLY):
-            missing.append(port)
-        outputs[port] = made
-    if missing:
-        raise StepFailed(f"it exited with 0 but wrote nothing to its output {', '.join(missing)}", 0)
-    return outputs
+def _is_metadata(recorded: Json) -> bool:
+    return recorded["type"] in launcher.METADATA_ONLY and bool(recorded["metadata"])
 
 
 def _has_content(path: Path) -> bool:

@@ -32,6 +32,7 @@ from retrainer.data.checks import (
 from retrainer.data.classes import check_classes, check_division, counts_of, shares
 from retrainer.data.images import look_at
 from retrainer.data.near import near_duplicates
+from retrainer.data.profile import profile_of
 from retrainer.data.quotas import choose
 from retrainer.data.splits import TEST, TRAIN, VALIDATION, Rows, components, content_keys, place
 from retrainer.data.tables import all_rows, dropped_by_ingest, dropped_rows, schema_of, take_rows
@@ -41,7 +42,8 @@ from retrainer.errors import UserError
 from retrainer.findings import Findings
 from retrainer.formats.dataset import SCHEMA, SPLITS, Dataset, row_digest, write_dataset
 from retrainer.formats.files import whole_directory, write_text
-from retrainer.formats.row_keys import write_row_keys
+from retrainer.formats.profile import Profile, write_profile
+from retrainer.formats.row_keys import short, write_components, write_row_keys
 from retrainer.settings import Checks, Split, Task
 
 _CONTENT = ("text", "text_pair", "image")
@@ -87,21 +89,35 @@ def preprocess(
     _check_splits(rows, placed, split, dropped, findings)
     check_classes(counts_of(rows, placed), task.multi_label, _lost(dropped), findings)
     check_division(classes, split.by == "hash" and not any(rows.given_test), findings)
+    compared = SPLITS[:2] if any(rows.given_test) else SPLITS
+    profile = _profile(table, rows, [row for name in compared for row in placed[name]])
     extra = {
         "raw_content_sha256": source.content_sha256,
         "sources": source.manifest.get("sources", []),
         "schema": schema,
         "checks": findings.plain(),
         "class_shares": shares(classes),
+        "profile": {"splits": compared, "labels": profile.counts},
     }
-    keys = {name: [rows.keys[row] for row in placed[name]] for name in SPLITS}
     tables = {name: take_rows(table, placed[name]) for name in SPLITS}
-    manifest = write_dataset(out, tables, dropped, extra, lambda aside: write_row_keys(aside, keys))
+
+    def beside(aside: Path) -> None:
+        write_row_keys(aside, {name: [rows.keys[row] for row in placed[name]] for name in SPLITS})
+        write_components(aside, {name: [rows.components[row] for row in placed[name]] for name in SPLITS})
+        write_profile(aside, profile)
+
+    manifest = write_dataset(out, tables, dropped, extra, beside)
     if findings_out is not None:
         found = report.Found(near, rows.keys, words, [look.size for look in looks])
         with whole_directory(findings_out) as aside:
             write_text(aside / report.FILE, report.render(manifest, table, columns, found))
     return manifest
+
+
+def _profile(table: pa.Table, rows: Rows, compared: list[int]) -> Profile:
+    """Of all rows but those of the user's own test set, beside which no new ones arrive."""
+    keys, linked = ([one[row] for row in compared] for one in (rows.keys, rows.components))
+    return profile_of(table, compared, short(keys), short(linked))
 
 
 def content_columns(task: Task, present: Sequence[str]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ from retrainer.evaluation.rows import answer_table, sample_table
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.files import whole_directory, write_json, write_text
 from retrainer.formats.model_files import HISTORY, SETTINGS, read_model
+from retrainer.formats.profile import FILE as PROFILE
 from retrainer.formats.report import CARD, HTML, METRICS, PREDICTIONS, SAMPLE, seal_report
 from retrainer.registry.gate import Verdict, judge
 from retrainer.settings import Checks, Compute, Evaluation, Gate
@@ -102,7 +104,7 @@ def evaluate_model(
         **gathered.figures,
         "gate": _gate_figures(judge(gate, gathered.evidence), champion),
     }
-    _write(out, report, model, test, told, predictor, doubted)
+    _write(out, report, model, test, told, predictor, doubted, dataset)
     return report
 
 
@@ -155,6 +157,7 @@ def _write(
     told: Answers,
     predictor: Predictor,
     doubted: Doubts,
+    dataset: Path,
 ) -> None:
     columns = predictor.task.columns
     history = json.loads((model / HISTORY).read_text(encoding="utf-8"))
@@ -165,4 +168,6 @@ def _write(
         pq.write_table(sample_table(test, table, columns), aside / SAMPLE, compression="zstd")
         write_text(aside / HTML, render(report, history, mistakes(test, told, columns), doubted))
         write_text(aside / CARD, model_card(report))
+        if (dataset / PROFILE).is_file():  # a dataset of an older version has none
+            shutil.copyfile(dataset / PROFILE, aside / PROFILE)
         seal_report(aside)

@@ -45,7 +45,8 @@ def _metrics(content: dict[str, Any]) -> dict[str, Any]:
         "uncalibrated_error": calibration["uncalibrated_error"],
         "test_uses": content["test_set"]["uses"],
         "test_rows": content["rows"],
-        "verdict": gate["verdict"],
+        # Numbers alone: Kubeflow's MLflow plugin logs a text as 0 (KFP 2.17, metadata/client.go:1491).
+        "promoted": float(gate["verdict"] == "champion"),
     }
 
 

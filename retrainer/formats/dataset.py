@@ -3,6 +3,8 @@
     <split>-00000.parquet   the data's columns of SCHEMA; Hugging Face `datasets` opens them as they are
     dropped.parquet         origin and reason of every row left out, if any
     row_keys.parquet        64 bits of each row's content key (preprocess; see `row_keys`)
+    components.parquet      which rows depend on each other (preprocess; see `row_keys`)
+    profile.parquet         labels counted, and rows sampled as numbers, for drift (preprocess; see `profile`)
     manifest.json           format version, schema, counts per split and class, sources, sha256 per file,
                             and `content_sha256`, which depends on no order, sharding, path or machine
 

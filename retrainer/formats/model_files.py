@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ WEIGHTS = "model.safetensors"
 HISTORY = "history.json"
 SETTINGS = "settings.json"
 CARD = "README.md"
+# The sections of SETTINGS that say what a model is to become; `compute` says where it is made.
+WHAT_IS_TRAINED = ("task", "backbone", "training")
 
 
 def read_model(path: Path) -> dict[str, Any]:
@@ -32,3 +35,8 @@ def read_model(path: Path) -> dict[str, Any]:
     if manifest.get("model_sha256") != digest_of(files):
         raise UserError(f"{path / MANIFEST} was altered: model_sha256 is not its files' digest; train again")
     return read_description(path) | {"model_sha256": manifest["model_sha256"]}
+
+
+def training_digest(settings: Mapping[str, Any]) -> str:
+    """The digest of what is trained, whatever the machine: equal for settings that want the same model."""
+    return digest_of({name: settings[name] for name in WHAT_IS_TRAINED if name in settings})

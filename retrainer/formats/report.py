@@ -6,6 +6,7 @@
     sample.parquet        up to 32 test rows of several classes with their raw inputs, for the serving check:
                           `row` (its place in predictions.parquet), the task's columns, and the same answers
     report.html           the same for people: self-contained, without a script
+    profile.parquet       of the dataset, copied from it, for a later test of drift (formats/profile.py)
     model_card.md         the same in short, with the limits: the registered version's description
     manifest.json         kind, format version, sha256 per file
 

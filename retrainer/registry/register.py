@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from retrainer.errors import UserError
 from retrainer.formats.files import digest_of, whole_directory, write_json
-from retrainer.formats.model_files import SETTINGS, read_model
+from retrainer.formats.model_files import SETTINGS, read_model, training_digest
 from retrainer.formats.report import SAMPLE, read_report
 from retrainer.registry import signing
 from retrainer.registry.history import move_champion, moves, new_move, removed_by_person, settle
@@ -30,7 +30,7 @@ from retrainer.services.address import tracking_uri, without_credentials
 from retrainer.services.connection import client, explained
 from retrainer.services.lookup import CHALLENGER, CHAMPION
 from retrainer.services.readers import MODEL_SHA256, RegisteredVersion
-from retrainer.services.runs import DATASET_SHA256, SETTINGS_SHA256
+from retrainer.services.runs import DATASET_SHA256, SETTINGS_SHA256, TRAINING_SHA256
 from retrainer.settings import Registry
 
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ def _tags(model: Path, about: Mapping[str, Any], gate: Mapping[str, Any]) -> dic
         MODEL_SHA256: about["model_sha256"],
         DATASET_SHA256: about["dataset_sha256"],
         SETTINGS_SHA256: digest_of(settings),
+        TRAINING_SHA256: training_digest(settings),
         "verdict": gate["verdict"],
         **lineage.of_model(model),
     }

@@ -18,7 +18,7 @@ from retrainer.registry.serving_check import check_serving
 from retrainer.registry.unaltered import BUNDLE_SHA256, SIGNED, bundle_digest
 from retrainer.services import lookup, runs
 from retrainer.services.connection import experiment_id
-from retrainer.services.readers import MODEL_SHA256, VERIFICATION, RegisteredVersion
+from retrainer.services.readers import MODEL_SHA256, PASSED, VERIFICATION, RegisteredVersion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -55,7 +55,7 @@ def verified_version(mlflow: MlflowClient, name: str, source: Source) -> Registe
         except UserError:
             mlflow.set_model_version_tag(name, version.version, VERIFICATION, "failed")
             raise
-    for tag, value in {**source.tags, VERIFICATION: "passed"}.items():
+    for tag, value in {**source.tags, VERIFICATION: PASSED}.items():
         if version.tags.get(tag) != value:
             mlflow.set_model_version_tag(name, version.version, tag, value)
     found = lookup.by_version(name, version.version)

@@ -6,8 +6,11 @@ import os
 import re
 from pathlib import Path
 
+from retrainer.errors import UserError
+
 DEFAULT_URI = "sqlite:///mlflow.db"
 
+_RUN_ID = re.compile("[0-9a-f]{32}")
 _USERINFO = re.compile(r"(?<=://)[^/\s]*@")
 _SECRET_PARAMETER = re.compile(
     r"(?i)([?&;][^=&;\s]*(?:password|passwd|pwd|token|secret|signature|credential|sig|key)[^=&;\s]*=)[^&;\s'\"]+"
@@ -15,8 +18,17 @@ _SECRET_PARAMETER = re.compile(
 
 
 def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, or a sqlite file in the current directory; a sqlite path is made absolute."""
-    return absolute(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
+    """MLFLOW_TRACKING_URI, or a sqlite file in the current directory; a sqlite path is made absolute.
+
+    Raises UserError for a file inside a pod of Kubeflow: all that is written there is lost with the pod.
+    """
+    uri = absolute(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
+    if os.environ.get("RETRAINER_KFP_RUN_ID") and sqlite_path(uri) is not None:
+        raise UserError(
+            "MLFLOW_TRACKING_URI is not set in this pod: runs and models would go into a file that is lost"
+            " with it; name a Kubernetes secret that holds it by cluster.mlflow_secret"
+        )
+    return uri
 
 
 def registry_uri() -> str:
@@ -43,3 +55,10 @@ def absolute(uri: str) -> str:
 def without_credentials(text: str) -> str:
     """Any text with user names, passwords and signatures taken out of the addresses in it."""
     return _SECRET_PARAMETER.sub(r"\1***", _USERINFO.sub("", text))
+
+
+def page_of_run(run_id: str) -> str | None:
+    """MLflow's page of the run, without credentials; None for a local registry, or what is no run's id."""
+    uri = tracking_uri().partition("?")[0].rstrip("/")
+    known = is_server(uri) and _RUN_ID.fullmatch(run_id)
+    return f"{without_credentials(uri)}/#/runs/{run_id}" if known else None

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from retrainer.errors import UserError
-from retrainer.formats.files import MANIFEST, whole_directory
+from retrainer.formats.files import MANIFEST, digest_of, sha256_file, whole_directory
 from retrainer.formats.model_files import read_model
 from retrainer.services.address import without_credentials
 from retrainer.services.readers import RegisteredVersion
@@ -37,6 +39,31 @@ def registered_files(version: RegisteredVersion, into: Path) -> Path:
     return _local(version.source) or _fetch(version, "", into)
 
 
+def model_files(version: RegisteredVersion, names: Iterable[str], into: Path) -> dict[str, Path]:
+    """Some files of the version's model, each checked; from elsewhere only these are fetched, to `into`.
+
+    A name that the model does not have is left out. Raises UserError when one is not what was registered.
+    """
+    _refuse_strangers(version)
+    manifest = _model_file(version, MANIFEST, into)
+    if not manifest.is_file():
+        raise UserError(f"{manifest}: the registered model's files are gone; restore them, or train again")
+    files = json.loads(manifest.read_text(encoding="utf-8")).get("files", {})
+    if digest_of(files) != version.model_sha256:
+        raise UserError(f"{manifest} was altered: it is not the manifest of version {version.version}")
+    found = {name: _model_file(version, name, into) for name in names if name in files}
+    for name, path in found.items():
+        if sha256_file(path) != files[name]:
+            raise UserError(f"{path} was altered: its sha256 does not match {MANIFEST}")
+    return found
+
+
+def _model_file(version: RegisteredVersion, name: str, into: Path) -> Path:
+    inside = f"{MODEL_INSIDE}/{name}"
+    here = _local(version.source)
+    return here / inside if here else _download(version, inside, into)
+
+
 def _refuse_strangers(version: RegisteredVersion) -> None:
     if not version.model_sha256:
         raise UserError(f"models:/{version.name}/{version.version} was not registered by retrainer")
@@ -48,6 +75,12 @@ def _local(source: str) -> Path | None:
 
 
 def _fetch(version: RegisteredVersion, inside: str, into: Path) -> Path:
+    with whole_directory(into) as aside, tempfile.TemporaryDirectory(dir=into.parent) as scratch:
+        shutil.copytree(_download(version, inside, Path(scratch)), aside, dirs_exist_ok=True)
+    return into
+
+
+def _download(version: RegisteredVersion, inside: str, into: Path) -> Path:
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
@@ -55,14 +88,11 @@ def _fetch(version: RegisteredVersion, inside: str, into: Path) -> Path:
 
     client()
     uri = f"models:/{version.name}/{version.version}"
-    with whole_directory(into) as aside, tempfile.TemporaryDirectory(dir=into.parent) as scratch:
-        try:
-            found = Path(download_artifacts(artifact_uri=f"{uri}/{inside}".rstrip("/"), dst_path=scratch))
-        except (MlflowException, OSError) as error:
-            reason = without_credentials(" ".join(str(error).split()))
-            raise UserError(f"{uri}: its files cannot be fetched ({reason})") from None
-        shutil.copytree(found, aside, dirs_exist_ok=True)
-    return into
+    try:
+        return Path(download_artifacts(artifact_uri=f"{uri}/{inside}".rstrip("/"), dst_path=str(into)))
+    except (MlflowException, OSError) as error:
+        reason = without_credentials(" ".join(str(error).split()))
+        raise UserError(f"{uri}: its files cannot be fetched ({reason})") from None
 
 
 def verified(directory: Path, model_sha256: str) -> Path:

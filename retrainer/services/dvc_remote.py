@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from retrainer.errors import UserError
+from retrainer.services import lineage
 from retrainer.services.address import without_credentials
 from retrainer.services.s3 import SCHEME, endpoint
 
@@ -43,7 +44,8 @@ def publish(directory: Path, pointer: Path) -> dict[str, Any]:
     url = remote_url()
     outs = [push(directory, directory.name)] if url else []
     pointer.parent.mkdir(parents=True, exist_ok=True)
-    pointer.write_text(pointer_text(outs, {"remote": url}), encoding="utf-8")
+    scheduled = {key: time for key, time in lineage.of_process().items() if key == lineage.SCHEDULED_TIME}
+    pointer.write_text(pointer_text(outs, {"remote": url, **scheduled}), encoding="utf-8")
     return {**outs[0], "remote": url} if outs else {}
 
 

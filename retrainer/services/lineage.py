@@ -9,11 +9,13 @@ from typing import Any
 
 import yaml
 
+SCHEDULED_TIME = "scheduled_time"
 # Set in an image, or by the pipeline, where there is no git to ask.
 _FROM_ENVIRONMENT = {
     "git_commit": "RETRAINER_GIT_COMMIT",
     "image": "RETRAINER_IMAGE",
     "kfp_run_id": "RETRAINER_KFP_RUN_ID",
+    SCHEDULED_TIME: "RETRAINER_SCHEDULED_TIME",
 }
 # Of these, what names the code.
 CODE = ("git_commit", "image")
@@ -28,7 +30,7 @@ def of_model(model: Path) -> dict[str, str]:
 
 
 def of_process() -> dict[str, str]:
-    """`git_commit`, `image` and `kfp_run_id` of what runs now; what is not known is left out."""
+    """`git_commit`, `image`, `kfp_run_id` and `scheduled_time` of what runs now, where they are known."""
     found = {tag: os.environ.get(variable, "") for tag, variable in _FROM_ENVIRONMENT.items()}
     found["git_commit"] = found["git_commit"] or git_commit()
     return {tag: value for tag, value in found.items() if value}

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from retrainer.services.address import registry_uri
-from retrainer.services.readers import MODEL_SHA256, TEST_SHA256, RegisteredVersion, reader_of
+from retrainer.services.readers import (
+    MODEL_SHA256,
+    PASSED,
+    TEST_SHA256,
+    VERIFICATION,
+    RegisteredVersion,
+    reader_of,
+)
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -37,6 +44,12 @@ def judged_on(name: str, test_sha256: str) -> set[str]:
     """The digests of the registered models of this name that exactly these test rows have judged."""
     found = reader_of(registry_uri()).by_tag(name, TEST_SHA256, test_sha256)
     return {version.model_sha256 for version in found if version.model_sha256}
+
+
+def usable_versions(name: str) -> list[RegisteredVersion]:
+    """Every version of `name` that is complete and proven to serve, oldest first."""
+    found = reader_of(registry_uri()).by_tag(name, VERIFICATION, PASSED)
+    return sorted((one for one in found if one.usable), key=lambda version: int(version.version))
 
 
 def tags_of(name: str) -> dict[str, str]:

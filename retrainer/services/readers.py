@@ -17,6 +17,7 @@ from retrainer.services.address import is_server, sqlite_path
 # Tags of a registered version.
 MODEL_SHA256 = "model_sha256"
 VERIFICATION = "verification"
+PASSED = "passed"
 TEST_SHA256 = "test_sha256"
 
 _BUSY_SECONDS = 10.0
@@ -42,7 +43,7 @@ class RegisteredVersion:
     @property
     def usable(self) -> bool:
         """Complete, and proven to serve what was evaluated."""
-        return self.status == "READY" and self.tags.get(VERIFICATION) == "passed"
+        return self.status == "READY" and self.tags.get(VERIFICATION) == PASSED
 
 
 class Reader(Protocol):

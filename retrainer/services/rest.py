@@ -14,6 +14,7 @@ import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ class Refused(Exception):
     """The server does not take these credentials, or wants a kind that only MLflow's client speaks."""
 
 
-class _StayHere(urllib.request.HTTPRedirectHandler):
+class StayHere(urllib.request.HTTPRedirectHandler):
     """Follows no redirect: the next address would receive the credentials."""
 
     def redirect_request(self, *_: Any) -> None:
@@ -43,10 +44,19 @@ def ask(uri: str, path: str, query: dict[str, str]) -> dict[str, Any] | None:
     Raises UserError when the server cannot be reached or answers nonsense, and Refused when it wants to
     know who asks.
     """
-    address, headers = _split_userinfo(uri)
-    target = f"{address.rstrip('/')}{_PREFIX}{path}?{urllib.parse.urlencode(query)}"
-    request = urllib.request.Request(target, headers=headers | _headers())
-    opener = urllib.request.build_opener(_StayHere, urllib.request.HTTPSHandler(context=_tls(address)))
+    return _exchange(uri, f"{path}?{urllib.parse.urlencode(query)}", None)
+
+
+def post(uri: str, path: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """POST, as `ask`; None when the server does not know the thing that the body names."""
+    return _exchange(uri, path, json.dumps(body).encode())
+
+
+def _exchange(uri: str, path: str, data: bytes | None) -> dict[str, Any] | None:
+    address, headers = split_userinfo(uri)
+    headers |= _headers() | ({"Content-Type": "application/json"} if data else {})
+    request = urllib.request.Request(f"{address.rstrip('/')}{_PREFIX}{path}", data, headers)
+    opener = urllib.request.build_opener(StayHere, urllib.request.HTTPSHandler(context=_tls(address)))
     try:
         with opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
             return dict(json.load(answer))
@@ -101,7 +111,7 @@ def _raise_unless_absent(uri: str, error: urllib.error.HTTPError) -> None:
     raise unreachable(uri, f"HTTP {error.code} {message}")
 
 
-def _split_userinfo(uri: str) -> tuple[str, dict[str, str]]:
+def split_userinfo(uri: str) -> tuple[str, dict[str, str]]:
     """The address without `user:password@`, and the header that says the same."""
     parts = urllib.parse.urlsplit(uri)
     userinfo, at, host = parts.netloc.rpartition("@")

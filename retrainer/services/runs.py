@@ -21,6 +21,9 @@ PROCESS = "retrainer.process"
 FOREVER = float("inf")
 DATASET_SHA256 = "dataset_sha256"
 SETTINGS_SHA256 = "settings_sha256"
+TRAINING_SHA256 = "training_sha256"
+# What a run of the step decide came to: TRAIN, or the reason why nothing is trained.
+DECISION, TRAIN = "retrainer.decision", "train"
 
 # step, milliseconds, figures
 Epoch = tuple[int, int, Mapping[str, float]]

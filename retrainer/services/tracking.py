@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from retrainer.formats.files import MANIFEST, digest_of
 from retrainer.formats.model_files import DESCRIPTION, HISTORY, SETTINGS
+from retrainer.formats.profile import FILE as PROFILE
 from retrainer.formats.report import CARD, HTML, METRICS
 from retrainer.services import lineage, runs
 from retrainer.services.address import tracking_uri, without_credentials
@@ -196,11 +197,52 @@ def log_evaluation(report: Path, model: Path) -> str:
     figures = _read(report / METRICS)
     runs.log_epochs(mlflow, run_id, [(0, began, _estimates(figures))])
     runs.log_tags(mlflow, run_id, {"verdict": figures["gate"]["verdict"]})
-    for name in (HTML, METRICS, CARD):
-        if (report / name).is_file():  # a report of an older version has no card
+    for name in (HTML, METRICS, CARD, PROFILE):
+        if (report / name).is_file():  # a report of an older version lacks some
             mlflow.log_artifact(run_id, str(report / name))
     mlflow.set_terminated(run_id, "FINISHED")
     return run_id
+
+
+def log_decision(decision: Mapping[str, Any], file: Path) -> str:
+    """The run of one decision whether to train: what was decided and why as tags, its numbers as metrics.
+
+    Returns its id. The tag DECISION is `train`, or the reason why nothing is trained.
+    """
+    mlflow = client()
+    began = runs.now()
+    stops = decision["choice"] == "stop"
+    tags = {
+        runs.DECISION: decision["reason"] if stops else runs.TRAIN,
+        "retrainer.reason": decision["reason"],
+        "retrainer.policy": decision["policy"],
+        "mlflow.note.content": decision["why"],
+        runs.DATASET_SHA256: decision["dataset_sha256"],
+        **lineage.of_process(),
+    }
+    run_id = runs.create_run(mlflow, experiment_id(mlflow), "decide", began, tags)
+    numbers = {f"rows.{name}": count for name, count in decision["rows"].items()}
+    for name, test in decision["tests"].items():
+        numbers |= {f"{name}.p_value": test["p_value"], f"{name}.adjusted": test["adjusted"]}
+    runs.log_epochs(mlflow, run_id, [(0, began, numbers)])
+    mlflow.log_artifact(run_id, str(file))
+    mlflow.set_terminated(run_id, "FINISHED")
+    return run_id
+
+
+def fetch_artifact(run_id: str, name: str, into: Path) -> Path | None:
+    """A file that a run keeps, here; None when there is no such run, or no such file of it."""
+    from mlflow.exceptions import MlflowException
+
+    mlflow = client()
+    try:
+        if name not in {found.path for found in mlflow.list_artifacts(run_id)}:
+            return None
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    return Path(mlflow.download_artifacts(run_id, name, str(into)))
 
 
 def _estimates(figures: Mapping[str, Any], path: str = "") -> dict[str, float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from retrainer.settings.cluster import Cluster, Resources, StepName, Toleration
 from retrainer.settings.data import Checks, Level, Source, Split
-from retrainer.settings.judging import Evaluation, Gate, Registry
+from retrainer.settings.judging import Evaluation, Gate, Registry, Retrain
 from retrainer.settings.section import OpenSection, Section
 from retrainer.settings.training import Backbone, Compute, Task, Training
 
@@ -26,6 +26,7 @@ __all__ = [
     "OpenSection",
     "Registry",
     "Resources",
+    "Retrain",
     "Section",
     "Source",
     "Split",
@@ -40,6 +41,7 @@ SECTIONS: dict[str, type[Section]] = {
     "split": Split,
     "checks": Checks,
     "task": Task,
+    "retrain": Retrain,
     "backbone": Backbone,
     "training": Training,
     "compute": Compute,
@@ -50,4 +52,4 @@ SECTIONS: dict[str, type[Section]] = {
 }
 
 # `source: data.csv` in one line: the key that a bare word stands for.
-SHORTHAND = {"task": "kind", "backbone": "family", "registry": "name"}
+SHORTHAND = {"task": "kind", "backbone": "family", "registry": "name", "retrain": "policy"}

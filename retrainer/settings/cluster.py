@@ -13,7 +13,7 @@ Cores = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?|\d+m)?$")]
 Bytes = Annotated[str, Field(pattern=r"^(\d+(Ki|Mi|Gi|Ti|k|M|G|T)?)?$")]
 KubernetesName = Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9.\-]*[a-z0-9])?)?$")]
 
-StepName = Literal["ingest", "preprocess", "train", "evaluate", "register"]
+StepName = Literal["ingest", "preprocess", "decide", "train", "evaluate", "register"]
 
 
 class Resources(Section):
@@ -45,6 +45,9 @@ class Cluster(Section):
     storage_secret: KubernetesName = Field(
         "", description="secret with AWS_* and RETRAINER_* addresses of S3"
     )
+    webhook_secret: KubernetesName = Field(
+        "", description="secret with RETRAINER_WEBHOOK, which an exit task tells how a run ended; empty: none"
+    )
     service_account: KubernetesName = Field("", description="the pods' account; empty: Kubeflow's own")
     image_pull_secrets: tuple[str, ...] = Field((), description="secrets of the image's registry")
     labels: dict[str, str] = Field({}, description="on every pod, for example cost-centre: vision")
@@ -58,10 +61,16 @@ class Cluster(Section):
         (Toleration(key="nvidia.com/gpu", operator="Exists", value="", effect="NoSchedule"),),
         description="taints that such a pod accepts",
     )
+    scratch: Bytes = Field("", description="most that a step's /tmp may hold; empty: what the node has")
     shared_memory: Bytes = Field("1Gi", description="/dev/shm of train; empty: the node's 64 MB")
     timeout_seconds: int = Field(86_400, ge=0, description="longest time of a step's pod; 0: no end")
-    retries: int = Field(2, ge=0, description="new tries of a step that failed or was preempted")
+    retries: int = Field(2, ge=0, le=10, description="new tries of a step that failed or was preempted")
     backoff_seconds: int = Field(60, ge=0, description="wait before the first retry, then twice as long")
     checkpoint_volume: KubernetesName = Field(
         "", description="volume claim where train keeps checkpoints between tries"
+    )
+    checkpoint_seconds: int = Field(
+        300,
+        ge=0,
+        description="between checkpoints of train, so the most that a killed pod loses; 0: none",
     )

@@ -1,4 +1,4 @@
-"""How a model is measured, when it is promoted, and under which name it is kept."""
+"""When a model is trained again, how it is measured and promoted, and under which name it is kept."""
 
 from __future__ import annotations
 
@@ -7,6 +7,23 @@ from typing import Literal
 from pydantic import Field
 
 from retrainer.settings.section import Section
+
+
+class Retrain(Section):
+    """Asked by `make retrain` and by a pipeline on a cluster; `make pipeline` never asks."""
+
+    policy: Literal["always", "new-data", "drift"] = Field(
+        "always", description="train whenever asked to, only for new data or settings, only for drifted data"
+    )
+    alpha: float = Field(0.05, ge=0.005, lt=0.5, description="drift: chance to find some where there is none")
+    min_new_rows: int = Field(
+        100, ge=1, description="drift: with fewer independent new rows nothing is tested, nor trained"
+    )
+    growth: float = Field(
+        0.0,
+        ge=0,
+        description="drift: train too once the new rows are so many for one of the champion's; 0: never",
+    )
 
 
 class Evaluation(Section):

@@ -94,6 +94,14 @@ def _thumbnails_of(encoded: pa.BinaryArray) -> list[bytes | None]:
 
 def _thumbnail(encoded: pa.Buffer | bytes) -> bytes | None:
     """uint8 [S, S, 3], upright; None where the image cannot be read or shows nothing."""
+    pixels = small_pixels(encoded)
+    if pixels is None or np.count_nonzero(_shown(pixels[None])) < _LEAST_PIXELS:
+        return None
+    return pixels.tobytes()
+
+
+def small_pixels(encoded: pa.Buffer | bytes) -> np.ndarray | None:
+    """uint8 [S, S, 3] of an encoded image, upright, whatever its shape; None where it cannot be read."""
     from PIL import Image, ImageOps
 
     try:
@@ -102,10 +110,9 @@ def _thumbnail(encoded: pa.Buffer | bytes) -> bytes | None:
                 return None
             image.draft(None, (2 * _SIDE, 2 * _SIDE))
             small = _opaque(image).resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
-            pixels = np.asarray(ImageOps.exif_transpose(small))
+            return np.asarray(ImageOps.exif_transpose(small))
     except Exception:  # whatever a decoder raises on strange bytes, there is nothing to compare
         return None
-    return pixels.tobytes() if np.count_nonzero(_shown(pixels[None])) >= _LEAST_PIXELS else None
 
 
 def _opaque(image: Image.Image) -> Image.Image:

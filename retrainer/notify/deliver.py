@@ -1,0 +1,107 @@
+"""Delivering an event, and what could not be delivered before. Nothing here raises: no run fails by it."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from itertools import islice
+
+from retrainer.errors import UserError
+from retrainer.notify.event import Event, from_plain
+from retrainer.notify.message import body
+from retrainer.services import webhook
+from retrainer.services.outbox import Outbox
+from retrainer.services.webhook import Patience, Webhook
+
+# A webhook that was away for a year must not be flooded by one run.
+_MOST = 20
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What became of an event. `line` says it to a person, and is empty when there was nothing to say.
+
+    told: nothing is left to deliver. kept: what was not delivered lies where the next run finds it.
+    """
+
+    told: bool
+    kept: bool
+    line: str = ""
+
+
+def deliver(event: Event | None, outbox: Outbox, patience: Patience | None = None) -> Delivery:
+    """Sends the event, then what waits; without a webhook it does nothing."""
+    try:
+        hook = webhook.configured()
+    except UserError as error:
+        return _not_told(event, outbox, str(error))
+    if hook is None:
+        return Delivery(True, True)
+    return _Round(hook, outbox, patience or Patience()).run(event)
+
+
+def _not_told(event: Event | None, outbox: Outbox, reason: str) -> Delivery:
+    if event is None:
+        return Delivery(False, True, f"webhook: {reason}")
+    return _undelivered(event, outbox, reason, bool(_kept(event, outbox)))
+
+
+def _undelivered(event: Event, outbox: Outbox, reason: str, kept: bool) -> Delivery:
+    lost = f"and {outbox} could not keep it: it is LOST"
+    where = f"kept in {outbox}, for the next run to send" if kept else lost
+    return Delivery(False, kept, f"webhook: '{event.event}' was not delivered ({reason}); {where}")
+
+
+def _kept(event: Event, outbox: Outbox) -> str:
+    """The key under which it waits; empty when the place cannot be used."""
+    try:
+        return outbox.keep(event.plain())
+    except (OSError, UserError):
+        return ""
+
+
+@dataclass(frozen=True)
+class _Round:
+    hook: Webhook
+    outbox: Outbox
+    patience: Patience
+
+    def run(self, event: Event | None) -> Delivery:
+        if event is None:
+            return self._late("")
+        key = _kept(event, self.outbox) if self.outbox.first else ""
+        if reason := self._send(event):
+            return _undelivered(event, self.outbox, reason, bool(key or _kept(event, self.outbox)))
+        if key:
+            with contextlib.suppress(OSError, UserError):  # it would only be sent twice
+                self.outbox.done(key)
+        return self._late(f"'{event.event}' was delivered")
+
+    def _send(self, event: Event) -> str:
+        return webhook.send(self.hook, body(event, self.hook.format), self.patience)
+
+    def _late(self, said: str) -> Delivery:
+        """Delivers what waits, newest first, until one is not taken."""
+        sent, reason, unread = 0, "", ""
+        try:
+            for key, told in islice(self.outbox.waiting(), _MOST):
+                event = _read(told)
+                if event is not None and (reason := self._send(event)):
+                    break
+                self.outbox.done(key)
+                sent += event is not None
+        except (OSError, UserError) as error:
+            unread = str(error) if isinstance(error, UserError) else f"error {error.errno}"
+        parts = [said, f"older ones delivered: {sent}" if sent else ""]
+        parts.append(f"others still wait ({reason})" if reason else "")
+        parts.append(f"what waits in {self.outbox} cannot be read ({unread})" if unread else "")
+        line = "; ".join(part for part in parts if part)
+        return Delivery(not reason and not unread, True, f"webhook: {line}" if line else "")
+
+
+def _read(told: dict[str, object]) -> Event | None:
+    """None for what is no event of this version: it is dropped, as nobody will ever be able to send it."""
+    try:
+        return from_plain(told)
+    except (ValueError, TypeError, KeyError, AttributeError, AssertionError):
+        return None

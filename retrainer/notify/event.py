@@ -1,0 +1,134 @@
+"""What a notification says: names, numbers and words of a fixed list; nothing that data may hold.
+
+A gate's sentences quote values of slices, and an error's message quotes files, rows and classes: neither gets
+in. What does is held to its shape here, so that no caller can let more in.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+Kind = Literal["failed", "promoted", "refused", "nothing-new", "finished", "test"]
+
+FORMAT_VERSION = 1
+
+# Why Kubernetes, or this machine, ended a step.
+CAUSES = ("out of memory", "out of time", "evicted", "image not pulled", "pod lost", "terminated", "killed")
+
+_SHAPES = {
+    "id": r"[0-9a-f]{16}",
+    "recipe": r"[\w.+/ -]{1,100}",
+    "model": r"[\w.+/ -]{1,200}",
+    "version": r"[0-9]{1,9}",
+    "champion": r"[0-9]{1,9}",
+    "verdict": r"champion|challenger",
+    "step": r"[a-z][a-z0-9-]{0,40}",
+    "cause": "|".join(CAUSES),
+    "kfp_run_id": r"[0-9a-f-]{1,64}",
+    "link": r"https?://[^\s@?<>|\"()\[\]]{1,500}",
+    "time": r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00",
+}
+# The rules that a gate has by itself; the others are named after a column and its value.
+_RULES = {
+    "comparison": "comparison with the champion",
+    "accuracy": "accuracy",
+    "beats_the_commonest_class": "better than the commonest class",
+    "beats_the_baseline": "better than the cheap baseline",
+    "calibration_error": "calibration error",
+    "latency": "latency in ms",
+    "model_size": "model size in MB",
+}
+_SLICES = "slices below their floor"
+_RULE_TAG = "gate.rule."
+_NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*(?:e[-+]?[0-9]+)?|inf|nan)"
+_OUTCOME = re.compile(rf"(holds|fails): ({_NUMBER}|nothing measured), bound ({_NUMBER})")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule of the gate; `value` is None where there was nothing to measure."""
+
+    rule: str
+    passed: bool
+    value: float | None
+    bound: float
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened. `None` says that a field does not apply; a text that has not its shape becomes None.
+
+    id           the same for the same event, so that a receiver knows what it has already got
+    champion     the version that is champion now
+    step         that failed, or that ended the run early
+    exit_status  of that step's command; on a cluster Kubeflow's launcher hides it, and always says 1
+    link         to MLflow's page of the run, without credentials
+    time         when the run ended, UTC; `seconds` is how long it took
+    """
+
+    event: Kind
+    id: str
+    recipe: str | None
+    time: str | None
+    model: str | None = None
+    version: str | None = None
+    champion: str | None = None
+    verdict: str | None = None
+    rules: tuple[Rule, ...] = ()
+    step: str | None = None
+    exit_status: int | None = None
+    cause: str | None = None
+    kfp_run_id: str | None = None
+    link: str | None = None
+    seconds: float | None = None
+    format_version: int = field(default=FORMAT_VERSION)
+
+    def __post_init__(self) -> None:
+        assert self.event in get_args(Kind), self.event
+        for name, shape in _SHAPES.items():
+            value = getattr(self, name)
+            if not (isinstance(value, str) and re.fullmatch(shape, value)):
+                object.__setattr__(self, name, None)
+        for name in ("exit_status", "seconds"):
+            if not isinstance(getattr(self, name), int | float):
+                object.__setattr__(self, name, None)
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self) | {"rules": [asdict(rule) for rule in self.rules]}
+
+
+def from_plain(told: Mapping[str, Any]) -> Event:
+    """The event that `plain` wrote. Raises ValueError, TypeError or KeyError for what it did not write."""
+    if told["format_version"] != FORMAT_VERSION or told["event"] not in get_args(Kind):
+        raise ValueError("an event of another version")
+    rules = tuple(Rule(**rule) for rule in told["rules"] if rule["rule"] in (*_RULES.values(), _SLICES))
+    return Event(**{**told, "rules": rules})
+
+
+def rules_of(tags: Mapping[str, str]) -> tuple[Rule, ...]:
+    """The gate's rules from the tags of a registered version (`registry.told.judgement_tags`).
+
+    Rules on slices are named after data, so they are only counted.
+    """
+    own: list[Rule] = []
+    slices: list[Rule] = []
+    for name, outcome in _outcomes(tags):
+        rule = Rule(_RULES.get(name, ""), outcome[1] == "holds", _number(outcome[2]), float(outcome[3]))
+        (own if rule.rule else slices).append(rule)
+    below = sum(not rule.passed for rule in slices)
+    return (*own, Rule(_SLICES, below == 0, below, 0)) if slices else tuple(own)
+
+
+def _outcomes(tags: Mapping[str, str]) -> Iterator[tuple[str, re.Match[str]]]:
+    for tag, value in tags.items():
+        if tag.startswith(_RULE_TAG) and (outcome := _OUTCOME.fullmatch(value)):
+            yield tag.removeprefix(_RULE_TAG), outcome
+
+
+def _number(text: str) -> float | None:
+    value = math.nan if text == "nothing measured" else float(text)
+    return value if math.isfinite(value) else None  # JSON knows no other number

@@ -1,0 +1,1 @@
+"""Whether a scheduled run has reason to train: what is new since the champion, and whether it drifted."""

@@ -1,0 +1,93 @@
+"""MLflow's runs over REST, for what runs where MLflow is not installed.
+
+Every call raises UserError when the server cannot be asked.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from retrainer.errors import UserError
+from retrainer.services import rest
+
+_MOST = 100
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    run_id: str
+    tags: Mapping[str, str]
+
+
+def search(uri: str, tags: Mapping[str, str]) -> list[FoundRun]:
+    """The newest runs of this process's experiment that have all these tags; none without the experiment."""
+    experiment = _experiment(uri)
+    if experiment is None:
+        return []
+    query = {
+        "experiment_ids": [experiment],
+        "filter": " AND ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items()),
+        "order_by": ["attributes.start_time DESC"],
+        "max_results": _MOST,
+    }
+    return [_found(run) for run in _post(uri, "runs/search", query).get("runs", ())]
+
+
+def _found(run: Mapping[str, Any]) -> FoundRun:
+    tags = {tag["key"]: tag.get("value", "") for tag in run.get("data", {}).get("tags", ())}
+    return FoundRun(run["info"]["run_id"], tags)
+
+
+def _experiment(uri: str) -> str | None:
+    """The id of the experiment that MLFLOW_EXPERIMENT_ID or MLFLOW_EXPERIMENT_NAME names."""
+    if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return given
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "retrainer"
+    answer = _known(lambda: rest.ask(uri, "experiments/get-by-name", {"experiment_name": name}))
+    return str(answer["experiment"]["experiment_id"]) if answer else None
+
+
+def create(uri: str, name: str, tags: Mapping[str, str], status: str) -> str:
+    """Makes a run that has ended with `status`; returns its id. The experiment is made where it is absent."""
+    experiment = (
+        _experiment(uri)
+        or _post(
+            uri, "experiments/create", {"name": os.environ.get("MLFLOW_EXPERIMENT_NAME") or "retrainer"}
+        )["experiment_id"]
+    )
+    body = {
+        "experiment_id": experiment,
+        "run_name": name,
+        "start_time": _now(),
+        "tags": [{"key": key, "value": value} for key, value in tags.items()],
+    }
+    run_id = str(_post(uri, "runs/create", body)["run"]["info"]["run_id"])
+    end(uri, run_id, status)
+    return run_id
+
+
+def set_tag(uri: str, run_id: str, key: str, value: str) -> None:
+    _post(uri, "runs/set-tag", {"run_id": run_id, "key": key, "value": value})
+
+
+def end(uri: str, run_id: str, status: str) -> None:
+    _post(uri, "runs/update", {"run_id": run_id, "status": status, "end_time": _now()})
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
+def _post(uri: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    return _known(lambda: rest.post(uri, path, body)) or {}
+
+
+def _known(call: Any) -> Any:
+    try:
+        return call()
+    except rest.Refused as error:
+        raise UserError(f"MLflow does not take these credentials ({error})") from None
