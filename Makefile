@@ -94,10 +94,7 @@ resolve: $(READY) ## write .run/RECIPE/settings.json, for `dvc repro train@RECIP
 smoke: $(READY) ## 50 rows through every step, apart from everything else
 	@$(PIPELINES) smoke $(CHOICE)
 
-check-retrain: $(READY) ## for cron: decide by retrain.policy whether to train, then what make pipeline does; 0 for nothing new
-	@$(PIPELINES) retrain $(CHOICE)
-
-step: $(READY) ## is DIR=runs/NAME/model, which your own trainer wrote, a valid model directory?
+check-step: $(READY) ## is DIR=runs/NAME/model, which your own trainer wrote, a valid model directory?
 	@$(PY) -m retrainer check-step $(if $(DIR),'$(DIR)') $(if $(RECIPE),--recipe '$(RECIPE)')
 
 history: $(READY) ## who made which version champion, when and why
