@@ -147,6 +147,27 @@ def test_a_failed_run_says_which_step_and_why(
     assert f"make replay RUN={run_id} STEP=train" in printed
 
 
+def test_a_step_that_was_killed_says_what_the_launcher_saw(
+    api: Api, compiled: Compiled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lines as of Kubeflow 2.17's own launcher and Argo 4.0.5's own executor."""
+    connection = connect()
+    run_id = start(connection, compiled)
+    tasks = (task("train", "FAILED"), task("executor", "FAILED", child_tasks=[{"pod_name": "x-77"}]))
+    api.scripts[run_id] = [with_tasks("FAILED", *tasks)]
+    seen = "E1126 08:22:59.608650      15 launcher_v2.go:449] Component failed to execute: signal: killed"
+    api.logs["x-retry-system-container-impl-77"] = (
+        'time=2026-11-26T08:22:20.000Z level=INFO msg="capturing logs" argo=true\n'
+        "I1126 08:22:20.938193      15 main.go:67] Setting log level to: '1'\n"
+        f"{seen}\n"
+        "Error: exit status 1\n"
+    )
+    assert runs.follow(connection, run_id, poll_seconds=0) == 1
+    printed = capsys.readouterr().err
+    assert f"  {seen}\n" in printed
+    assert "log level" not in printed and "argo=true" not in printed
+
+
 def test_names_with_plus_and_percent_are_found_again(api: Api) -> None:
     connection = connect()
     for name in ("a+b", "50%", "%41", "a b"):

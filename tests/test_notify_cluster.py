@@ -192,6 +192,21 @@ def test_argos_record_says_which_step_failed(
         assert failed_step(STEPS, account) == failure
 
 
+def test_a_run_that_a_person_ends_is_known_by_its_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = node(f"{REAL}.train(0).executor(0)", "Failed", "Pod", "main: Error (exit code 143)")
+    record = record_of(node(f"{REAL}.train", "Failed", "Retry"), killed)
+    for deadline, cause in ((0, "terminated"), (3600, "")):
+        record["spec"] = {"activeDeadlineSeconds": deadline}
+        folder = tmp_path / str(deadline)
+        folder.mkdir()
+        with kubernetes(folder, record) as (account, environment):
+            for name, value in environment.items():
+                monkeypatch.setenv(name, value)
+            assert failed_step(STEPS, account) == Failure("train", 143, cause)
+
+
 def test_a_record_that_cannot_be_read_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="no access"):
         failed_step(STEPS, tmp_path)

@@ -20,8 +20,8 @@ from retrainer.services.address import without_credentials
 # With retries, and without.
 _TEMPLATES = ("retry-system-container-impl", "system-container-impl")
 _TRIES = "executor"
-# What Argo's own program says around every command.
-_ARGO = re.compile(r"\bargo=true\b|^Error: exit status \d+$")
+# What Argo's program says around every command, and Kubeflow's launcher where nothing is wrong.
+_THEIRS = re.compile(r"\bargo=true\b|^Error: exit status \d+$|^I\d{4} \d\d:\d\d")
 _LINES = 3
 _LINE_CHARACTERS = 300
 _MOST_NODES = 8
@@ -60,5 +60,5 @@ def _log(connection: Connection, run_id: str, pod: str) -> list[str]:
     if text.lstrip().startswith('{"error_message"'):
         return []
     lines = ("".join(c if c.isprintable() else " " for c in line).rstrip() for line in text.splitlines())
-    told = (line for line in lines if line and not _ARGO.search(line))
+    told = (line for line in lines if line and not _THEIRS.search(line))
     return [without_credentials(line)[:_LINE_CHARACTERS] for line in told]

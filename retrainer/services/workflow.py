@@ -18,7 +18,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +59,22 @@ class Failure:
 
 def failed_step(steps: Iterable[str], account: Path = ACCOUNT) -> Failure | None:
     """The last of these steps that failed; None when none did. Raises UserError when nobody can say."""
-    nodes = _nodes(_record(account))
+    record = _record(account)
+    nodes = _nodes(record)
     failed = {str(node.get("displayName", "")) for node in nodes if node.get("phase") in _FAILED}
     found = [step for step in steps if {step, step + _DRIVER} & failed]
-    return _described(found[-1], nodes) if found else None
+    if not found:
+        return None
+    failure = _described(found[-1], nodes)
+    return replace(failure, cause="terminated") if _terminated(record) else failure
+
+
+def _terminated(record: Mapping[str, Any]) -> bool:
+    """Whether a person ended the run: Kubeflow then sets its deadline to zero, and nothing else does.
+
+    KFP 2.17, backend/src/common/util/execution_spec.go:299. The pod's own message only tells a signal.
+    """
+    return bool(record.get("spec", {}).get("activeDeadlineSeconds") == 0)
 
 
 def _described(step: str, nodes: list[Node]) -> Failure:
