@@ -30,6 +30,8 @@ from pipelines.containers.loopback import serve
 from pipelines.containers.record import Record, artifact_sha256, rehearsal, remove_old
 from pipelines.containers.rehearse import perform
 from retrainer.errors import UserError
+from retrainer.resolve import settle
+from retrainer.settings import Compute
 from tests.conftest import ROOT
 from tests.project import RECIPE, make_project
 from tests.project import run as run_project
@@ -419,6 +421,14 @@ def test_what_cannot_be_rehearsed_is_said_before_anything_runs(tmp_path: Path, s
     with pytest.raises(UserError, match=UNSUITED[setting]):
         rehearse.rehearse("digits-mlp", [setting], tmp_path, {"full": "a:1", "light": "b:1"})
     assert not (tmp_path / "build" / "rehearsals").exists()
+
+
+def test_what_a_rehearsal_overrides_are_settings() -> None:
+    sections = settle("digits-mlp", [], ROOT)[1]
+    compute = sections["compute"]
+    assert isinstance(compute, Compute)
+    again = settle("digits-mlp", rehearse._of_this_machine(compute), ROOT)[1]
+    assert again.keys() == sections.keys()
 
 
 def test_a_registry_that_disagrees_fails_the_rehearsal(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import ROOT
 from tests.project import ORDER, RECIPE, made, make_project, pipeline, run, steps
 
 pytestmark = pytest.mark.timeout(600)
@@ -31,13 +29,6 @@ def decisions(project: Path) -> list[str]:
     )
     with sqlite3.connect(project / "mlflow.db") as database:
         return [value for (value,) in database.execute(query)]
-
-
-def test_every_target_of_make_is_defined_once() -> None:
-    lines = (ROOT / "Makefile").read_text().splitlines()
-    targets = [line.partition(":")[0] for line in lines if re.match(r"[a-z-]+:", line)]
-    assert {"retrain", "step", "check-step"} <= set(targets)
-    assert sorted(targets) == sorted(set(targets))
 
 
 def add_brighter_images(project: Path, rows: int) -> None:

@@ -78,9 +78,7 @@ def _of_this_machine(compute: Compute) -> list[str]:
         )
     settled = resolve_compute(compute.model_copy(update={"device": "cpu"}))
     chosen = {name: getattr(settled, name) for name in ("device", "dtype", "threads")}
-    # There is no GPU here, and a rehearsal is no news to anybody.
-    pods = ["cluster.gpus=0", "cluster.webhook_secret="]
-    return [*pods, *(f"compute.{name}={value}" for name, value in chosen.items())]
+    return ["cluster.gpus=0", *(f"compute.{name}={value}" for name, value in chosen.items())]
 
 
 def _own_files(source: Source, aside: Path) -> dict[str, Path]:
