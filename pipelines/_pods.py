@@ -123,7 +123,7 @@ def retry_window_seconds(cluster: Cluster) -> int:
 
 
 def _lend_secrets(task: Any, step: str, cluster: Cluster) -> None:
-    storage = STORAGE_KEYS
+    storage: tuple[str, ...] = STORAGE_KEYS
     # The volume goes before S3, and Kubernetes refuses a variable that is given twice.
     if step == "train" and cluster.checkpoint_volume:
         storage = tuple(key for key in STORAGE_KEYS if key != PLACE)
