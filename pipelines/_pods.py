@@ -22,6 +22,7 @@ MLFLOW_OTHER_KEYS = (
     "MLFLOW_TRACKING_TOKEN",
     "MLFLOW_S3_ENDPOINT_URL",
 )
+PLACE = "RETRAINER_CHECKPOINTS"
 STORAGE_KEYS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -30,7 +31,7 @@ STORAGE_KEYS = (
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_S3",
     "RETRAINER_DVC_REMOTE",
-    "RETRAINER_CHECKPOINTS",
+    PLACE,
 )
 # Where Kubeflow's own label tells the run; the image cannot know it.
 RUN_ID = "metadata.labels['pipeline/runid']"
@@ -50,7 +51,7 @@ def describe(task: Any, step: str, image: str, settings: dict[str, dict[str, Any
     kubernetes.empty_dir_mount(task, "tmp", "/tmp", size_limit=cluster.scratch or None)
     _place(task, cluster.node_selector, cluster.tolerations)
     _outlast_failures(task, cluster)
-    _lend_secrets(task, cluster)
+    _lend_secrets(task, step, cluster)
     for key, value in cluster.labels.items():
         kubernetes.add_pod_label(task, key, value)
     if cluster.image_pull_secrets:
@@ -90,7 +91,7 @@ def _equip_training(task: Any, gpu: bool, cluster: Cluster) -> None:
     task.set_env_variable("RETRAINER_CHECKPOINT_SECONDS", str(cluster.checkpoint_seconds))
     if cluster.checkpoint_volume:
         kubernetes.mount_pvc(task, cluster.checkpoint_volume, CHECKPOINTS)
-        task.set_env_variable("RETRAINER_CHECKPOINTS", CHECKPOINTS)
+        task.set_env_variable(PLACE, CHECKPOINTS)
 
 
 def _place(task: Any, selector: dict[str, str], tolerations: tuple[Toleration, ...]) -> None:
@@ -121,11 +122,15 @@ def retry_window_seconds(cluster: Cluster) -> int:
     return (cluster.retries + 1) * cluster.timeout_seconds + waits + _PENDING_SECONDS
 
 
-def _lend_secrets(task: Any, cluster: Cluster) -> None:
+def _lend_secrets(task: Any, step: str, cluster: Cluster) -> None:
+    storage: tuple[str, ...] = STORAGE_KEYS
+    # The volume goes before S3, and Kubernetes refuses a variable that is given twice.
+    if step == "train" and cluster.checkpoint_volume:
+        storage = tuple(key for key in STORAGE_KEYS if key != PLACE)
     lent = (
         (cluster.mlflow_secret, MLFLOW_KEYS, False),
         (cluster.mlflow_secret, MLFLOW_OTHER_KEYS, True),
-        (cluster.storage_secret, STORAGE_KEYS, True),
+        (cluster.storage_secret, storage, True),
     )
     for secret, keys, optional in lent:
         if secret:

@@ -159,6 +159,7 @@ def test_a_step_that_was_killed_says_what_the_launcher_saw(
     api.logs["x-retry-system-container-impl-77"] = (
         'time=2026-11-26T08:22:20.000Z level=INFO msg="capturing logs" argo=true\n'
         "I1126 08:22:20.938193      15 main.go:67] Setting log level to: '1'\n"
+        "train: going on from epoch 22, step 8 (checkpoint of 08:22)\n"
         f"{seen}\n"
         "Error: exit status 1\n"
     )

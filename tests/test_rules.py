@@ -109,6 +109,10 @@ BREAKS: dict[str, list[Break]] = {
             if each["keyToEnv"][0]["envVar"] == "MLFLOW_TRACKING_URI"
         ]
     ],
+    "variables": [
+        lambda spec, _: container(spec)["env"].append({"name": "AWS_ACCESS_KEY_ID", "value": "a"}),
+        lambda spec, _: container(spec)["env"].append({"name": "RETRAINER_KFP_RUN_ID", "value": "a"}),
+    ],
     "not root": [
         lambda _, pods: pods["exec-train"].pop("securityContext"),
         lambda _, pods: pods["exec-train"]["securityContext"].update(runAsUser="0"),

@@ -28,12 +28,17 @@ _MOST_NODES = 8
 
 
 def last_words(connection: Connection, run: Any, step: str) -> list[str]:
-    """The step's own last line, `STEP: what went wrong`, else the last lines of its log; none without one."""
+    """The step's own last line, `STEP: what went wrong`, else the last lines of its log; none without one.
+
+    What a step that was killed said last is no reason: then the launcher tells of no exit status.
+    """
     for pod in pods_of(run):
         lines = _log(connection, run.run_id, pod)
         own = [line for line in lines if line.startswith(f"{step}: ")]
+        if own and any("exit status" in line for line in lines):
+            return own[-1:]
         if lines:
-            return own[-1:] or lines[-_LINES:]
+            return lines[-_LINES:]
     return []
 
 

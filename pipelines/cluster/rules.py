@@ -185,6 +185,15 @@ def _has_registry(compiled: Compiled) -> Iterator[str]:
             yield name
 
 
+def _variables_once(compiled: Compiled) -> Iterator[str]:
+    for name, _, container, part in compiled.pods():
+        lent = [*part.get("secretAsEnv", []), *part.get("configMapAsEnv", [])]
+        names = [key["envVar"] for each in lent for key in each["keyToEnv"]]
+        names += [each["name"] for each in (*container.get("env", []), *part.get("fieldPathAsEnv", []))]
+        for twice in sorted({each for each in names if names.count(each) > 1}):
+            yield f"{name}: {twice}"
+
+
 def _not_root(compiled: Compiled) -> Iterator[str]:
     for name, _, _, part in compiled.pods():
         context = part.get("securityContext", {})
@@ -248,5 +257,11 @@ RULES = (
         "digest", "the cache's key has the image's name alone: cacheutils/cache.go:222-226", _cached_by_digest
     ),
     Rule("registry", "without MLFLOW_TRACKING_URI a step registers into its own pod", _has_registry),
+    Rule(
+        "variables",
+        "a variable given twice becomes one with `value` and `valueFrom`, and Kubernetes refuses the pod:"
+        " driver/k8s.go:386",
+        _variables_once,
+    ),
     Rule("not root", "a namespace with the restricted security standard refuses other pods", _not_root),
 )
