@@ -60,6 +60,11 @@ def test_the_curve_is_that_of_the_written_network(name: str) -> None:
     def still() -> torch.nn.Module:
         made = build()
         made.dropout.p = 0.0  # compiled code draws another mask
+        # A bias before a norm has no gradient but rounding noise, which Adam makes whole steps of: another
+        # noise on each kind of processor, and in compiled code.
+        for layer in made.modules():
+            if isinstance(layer, torch.nn.Conv2d) and layer.bias is not None:
+                layer.bias.requires_grad_(False)
         return made
 
     plain.build = still
@@ -68,7 +73,6 @@ def test_the_curve_is_that_of_the_written_network(name: str) -> None:
     assert 0 < graphs() <= 20
     for one, other in zip(history, again, strict=True):
         assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-3)
-        # A bias before a norm has no gradient but noise, by which Adam moves it; the statistics follow late.
         assert one["validation_loss"] == pytest.approx(other["validation_loss"], rel=1e-2)
 
 
