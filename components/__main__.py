@@ -135,22 +135,22 @@ def executor_output(contract: Contract, metadata: Metadata) -> dict[str, Any]:
     """Metadata per output, in the form that the Kubeflow Pipelines launcher merges into its artifacts."""
     return {
         "artifacts": {
-            name: {"artifacts": [{"name": name, "metadata": _known(values)}]}
+            name: {"artifacts": [{"name": name, "metadata": _without_unknown(values)}]}
             for name, values in metadata.items()
             if name in contract.ports
         }
     }
 
 
-def _known(value: Any) -> Any:
+def _without_unknown(value: Any) -> Any:
     """The value without what is unknown: the launcher fails a step for a null, or a NaN, in its metadata.
 
     KFP 2.17: backend/src/v2/metadata/converter.go, StructValueToMLMDValue; protojson knows no NaN.
     """
     if isinstance(value, dict):
-        return {key: _known(each) for key, each in value.items() if not _is_unknown(each)}
+        return {key: _without_unknown(each) for key, each in value.items() if not _is_unknown(each)}
     if isinstance(value, list | tuple):
-        return [_known(each) for each in value if not _is_unknown(each)]
+        return [_without_unknown(each) for each in value if not _is_unknown(each)]
     return value
 
 

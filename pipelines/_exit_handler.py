@@ -23,7 +23,7 @@ _SECONDS = 900
 Pipeline = Callable[..., None]
 
 
-def told(
+def with_exit_task(
     recipe: str, settings: dict[str, dict[str, Any]], image: str, cluster: Cluster
 ) -> Callable[[Pipeline], Pipeline]:
     """Decorates the function of a pipeline: with `cluster.webhook_secret` an exit task guards its steps."""

@@ -73,7 +73,7 @@ def pipeline_of(
         return call
 
     @dsl.pipeline(name=pipeline_name(recipe), description=f"Retrains and judges '{recipe}'.")
-    @_exit_handler.told(recipe, settings, images.light, cluster)
+    @_exit_handler.with_exit_task(recipe, settings, images.light, cluster)
     def pipeline(
         source: str = default["source"],
         split: str = default["split"],

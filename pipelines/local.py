@@ -15,7 +15,7 @@ from components.steps import DECIDE, STEPS
 from pipelines._dvc import Outcome, name_recipes, reproduce
 from pipelines._recipe_lock import RUNNER, keep_dvc_lock, recipe_lock
 from retrainer.errors import UserError, nearest
-from retrainer.notify.here import Notifier
+from retrainer.notify.local import Notifier
 from retrainer.resolve import Resolved, default_recipe, known_recipes, resolve
 from retrainer.services import lookup
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from retrainer.notify.event import CAUSES, Event, Rule, from_plain, rules_of
-from retrainer.notify.here import Notifier
+from retrainer.notify.local import Notifier
 from retrainer.notify.message import body, title
 from retrainer.registry.told import judgement_tags
 from retrainer.services.outbox import FolderOutbox

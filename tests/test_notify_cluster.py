@@ -25,7 +25,7 @@ from pipelines.spec import tasks_in
 from retrainer.__main__ import parser
 from retrainer.contract import contract_of
 from retrainer.errors import UserError
-from retrainer.services import mlflow_runs
+from retrainer.services import runs_over_rest
 from retrainer.services.workflow import Failure, failed_step
 from retrainer.settings import Cluster, Retrain
 from tests import webhook_server as ways
@@ -436,6 +436,6 @@ def test_runs_are_found_only_in_an_experiment_that_exists(
     server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "never made")
-    assert mlflow_runs.search(server, {"a": "b"}) == []
-    run_id = mlflow_runs.create(server, "notify", {"a": "b"}, "FAILED")
-    assert [run.run_id for run in mlflow_runs.search(server, {"a": "b"})] == [run_id]
+    assert runs_over_rest.search(server, {"a": "b"}) == []
+    run_id = runs_over_rest.create(server, "notify", {"a": "b"}, "FAILED")
+    assert [run.run_id for run in runs_over_rest.search(server, {"a": "b"})] == [run_id]

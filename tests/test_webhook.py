@@ -19,7 +19,7 @@ import pytest
 from retrainer.errors import UserError
 from retrainer.notify.deliver import deliver
 from retrainer.notify.event import Event
-from retrainer.notify.here import Notifier
+from retrainer.notify.local import Notifier
 from retrainer.services import webhook
 from retrainer.services.outbox import FOLDER, FolderOutbox
 from retrainer.services.webhook import Patience
@@ -173,7 +173,7 @@ def test_a_kill_while_it_is_sent_loses_nothing(tmp_path: Path) -> None:
     code = """
 import secrets, sys
 from pathlib import Path
-from retrainer.notify.here import Notifier
+from retrainer.notify.local import Notifier
 Notifier("mine", Path(sys.argv[1])).failed("train", 137, "killed")
 """
     with receiver(ways.hang) as server:

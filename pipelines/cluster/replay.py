@@ -162,8 +162,7 @@ def _is_own(trainer: str, digest: str, root: Path) -> bool:
 def _parameter(entry: dict[str, Any], spec: dict[str, Any], run: Any) -> Any:
     """A parameter as the run resolved it; None for one that another step handed over: only that one knew."""
     if "componentInputParameter" in entry:
-        # A guarded step's parameters come from the pipeline's own by way of names with this prefix.
-        name = entry["componentInputParameter"].removeprefix("pipelinechannel--")
+        name = entry["componentInputParameter"]
         given = (run.runtime_config and run.runtime_config.parameters) or {}
         default = spec["root"]["inputDefinitions"]["parameters"][name].get("defaultValue")
         return given.get(name, default)

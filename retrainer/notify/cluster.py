@@ -19,12 +19,12 @@ from retrainer.errors import UserError
 from retrainer.notify.deliver import Delivery, deliver
 from retrainer.notify.event import Event, Kind, rules_of
 from retrainer.registry.history import DONE, moves
-from retrainer.services import lineage, lookup, mlflow_runs
+from retrainer.services import lineage, lookup, runs_over_rest
 from retrainer.services.address import page_of_run, tracking_uri
-from retrainer.services.mlflow_runs import FoundRun
 from retrainer.services.outbox import RunsOutbox
 from retrainer.services.readers import MODEL_SHA256, RegisteredVersion
 from retrainer.services.runs import DECISION, TRAIN
+from retrainer.services.runs_over_rest import FoundRun
 from retrainer.services.webhook import Patience
 from retrainer.services.workflow import failed_step
 
@@ -76,7 +76,7 @@ def _outcome(run: Run, run_id: str) -> dict[str, Any]:
     """What MLflow knows of the run; nothing when it knows nothing and Kubeflow does not call it a success."""
     complete = {"event": "finished"} if run.state in ("COMPLETE", "SUCCEEDED") else {}
     try:
-        found = mlflow_runs.search(tracking_uri(), {lineage.KFP_RUN_ID: run_id})
+        found = runs_over_rest.search(tracking_uri(), {lineage.KFP_RUN_ID: run_id})
         judged = [one for one in found if one.tags.get(STEP) == "evaluate"]
         if judged and (registered := _registered(run, judged[0])):
             return registered

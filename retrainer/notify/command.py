@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from retrainer.errors import UserError
-from retrainer.notify.here import Notifier
+from retrainer.notify.local import Notifier
 from retrainer.services import webhook
 
 

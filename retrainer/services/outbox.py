@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from retrainer.errors import UserError
-from retrainer.services import mlflow_runs
+from retrainer.services import runs_over_rest
 from retrainer.services.address import is_server, tracking_uri
 
 FOLDER = Path(".undelivered")
@@ -82,16 +82,16 @@ class RunsOutbox:
         if not is_server(self.uri):
             raise UserError("MLFLOW_TRACKING_URI names no server")
         tags = {NOTIFICATION: json.dumps(told), DELIVERED: "no", "retrainer.step": "notify"}
-        return mlflow_runs.create(self.uri, "notify", tags, "FAILED")
+        return runs_over_rest.create(self.uri, "notify", tags, "FAILED")
 
     def waiting(self) -> Iterator[tuple[str, Told]]:
-        found = mlflow_runs.search(self.uri, {DELIVERED: "no"}) if is_server(self.uri) else []
+        found = runs_over_rest.search(self.uri, {DELIVERED: "no"}) if is_server(self.uri) else []
         for run in found:
             yield run.run_id, _parsed(run.tags.get(NOTIFICATION, ""))
 
     def done(self, key: str) -> None:
-        mlflow_runs.set_tag(self.uri, key, DELIVERED, "yes")
-        mlflow_runs.end(self.uri, key, "FINISHED")
+        runs_over_rest.set_tag(self.uri, key, DELIVERED, "yes")
+        runs_over_rest.end(self.uri, key, "FINISHED")
 
 
 def _read(path: Path) -> Told:

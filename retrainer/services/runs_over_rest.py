@@ -46,19 +46,17 @@ def _experiment(uri: str) -> str | None:
     """The id of the experiment that MLFLOW_EXPERIMENT_ID or MLFLOW_EXPERIMENT_NAME names."""
     if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
         return given
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "retrainer"
-    answer = _known(lambda: rest.ask(uri, "experiments/get-by-name", {"experiment_name": name}))
+    answer = _known(lambda: rest.ask(uri, "experiments/get-by-name", {"experiment_name": _name()}))
     return str(answer["experiment"]["experiment_id"]) if answer else None
+
+
+def _name() -> str:
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "retrainer"
 
 
 def create(uri: str, name: str, tags: Mapping[str, str], status: str) -> str:
     """Makes a run that has ended with `status`; returns its id. The experiment is made where it is absent."""
-    experiment = (
-        _experiment(uri)
-        or _post(
-            uri, "experiments/create", {"name": os.environ.get("MLFLOW_EXPERIMENT_NAME") or "retrainer"}
-        )["experiment_id"]
-    )
+    experiment = _experiment(uri) or _post(uri, "experiments/create", {"name": _name()})["experiment_id"]
     body = {
         "experiment_id": experiment,
         "run_name": name,
