@@ -14,6 +14,9 @@ from pipelines.containers.rehearse import perform
 from pipelines.kubeflow import section_text
 from tests.rehearsal import IMAGE, SECRET, engine_with_image, no_servers, record_with
 
+# Containers begin in seconds; the rules by themselves are in test_launcher.py, which is quick.
+pytestmark = pytest.mark.slow
+
 OUTPUT_FILE = dsl.PIPELINE_TASK_EXECUTOR_OUTPUT_PATH_PLACEHOLDER
 EXECUTOR_INPUT = dsl.PIPELINE_TASK_EXECUTOR_INPUT_PLACEHOLDER
 # The step's own way to what the launcher reads of its outputs.
