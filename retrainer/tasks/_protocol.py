@@ -1,18 +1,28 @@
-"""What the fit loop, the predictor and the evaluation ask of a task.
+"""What the fit loop, the predictor, the evaluation and the server ask of a task.
 
-A task is any object with these members: a built-in one, or a plug-in's. Legend: N rows, B rows of a
-batch, K classes.
+A task is any object with these members: a built-in one, or a plug-in's. `retrainer/tasks/NAME.py` has
+`Options` (the further keys of `task:`) and `make(section, labels)`. It imports nothing heavy, so that
+settings can be checked quickly. Nothing outside of a task's file and its metrics knows what its targets are.
+
+Of other layers, whose types are not imported here: a body is `retrainer.models._network.Body`, a network the
+`Network` there, a predictor is `retrainer.predict.Predictor`.
+
+Legend: N rows, B rows of a batch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
+
+    from retrainer.settings import Checks, Evaluation, Training
 
 
 class Encoded(Protocol):
@@ -64,3 +74,123 @@ class ClassificationTask(Protocol):
 
     def correct(self, decided: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """bool [N]; multi-label rows are right when the exact set is."""
+
+
+class Task(Protocol):
+    """What a row is, and what a model owes it.
+
+    `input_columns` and `target_columns`: column of the dataset → its type, a word of
+    `retrainer.formats.columns` (string, strings, number, image, audio, boxes, …). The first input is always
+    needed, further ones are read where the data has them. Every target is needed to train and to judge.
+
+    `abilities` are the settings that mean something for this task; one that needs another is refused by name:
+      accuracy         a row is right or wrong (`figures` has "accuracy")
+      calibration      `predict` divides logits by a temperature (training.calibrate)
+      class_balance    one class a row (training.balance)
+      features         the body makes one vector of a row (cached for training.strategy frozen; neighbours)
+      label_errors     a label can be doubted by out-of-sample probabilities (checks.label_errors)
+      label_smoothing  `loss` takes it (training.label_smoothing)
+      mixing           inputs and targets can be mixed (training.mixup, cutmix)
+      resizing         inputs are pixels that may be made smaller (training.start_size)
+    """
+
+    input_columns: Mapping[str, str]
+    target_columns: Mapping[str, str]
+    labels: tuple[str, ...]  # the names of classes; () for a task without
+    metrics: tuple[str, ...]  # names (retrainer/metrics/NAME.py or a plug-in's), the headline first
+    abilities: frozenset[str]
+
+    # --- training ---
+
+    def learn(self, train: pa.Table) -> None:
+        """Takes from the training rows what must be known before a network is built (a vocabulary, a scale).
+
+        Called before `input_spec` when a model is trained, never when one is loaded: what was learned must
+        travel in the body's config, preprocessing or assets. Most tasks do nothing here.
+        """
+
+    def input_spec(self) -> dict[str, Any]:
+        """What a model family must accept: `{"kind": "tokens" | "pixels" | …, …}`."""
+
+    def head(self, body: Any, training: Training) -> nn.Module:
+        """The module above the body: `head(features, batch)` → outputs, for `loss` and `predict`.
+
+        Its random values are drawn here, from PyTorch's global generator.
+        """
+
+    def encode(self, table: pa.Table, preprocessing: dict[str, Any], assets: dict[str, bytes]) -> Encoded:
+        """Table → rows ready for batches, by the body's preprocessing. Raises UserError naming a bad row.
+
+        The table has the targets when rows are for training or validation, and not when they are predicted.
+        """
+
+    def targets(self, table: pa.Table) -> np.ndarray:
+        """[N, …]: what `loss` compares with, as one array (padded where rows differ)."""
+
+    def batch(self, encoded: Any, rows: np.ndarray, generator: torch.Generator | None) -> dict[str, Tensor]:
+        """The network's input for `rows`; a generator means training, and draws each row's augmentation.
+
+        Where an augmentation changes the targets too (boxes move with their image), the batch has them as
+        `targets`, which then stand for those of `targets(table)`. Each tensor's first axis is B.
+        """
+
+    def lengths(self, encoded: Any) -> np.ndarray | None:
+        """int64 [N] by which rows of similar cost share a batch, or None where all cost the same."""
+
+    def loss(self, outputs: Any, targets: Tensor, label_smoothing: float) -> Tensor:
+        """Loss per row [B], float32."""
+
+    def figures(self, outputs: Any, targets: Tensor) -> dict[str, np.ndarray]:
+        """What else the history tells of the validation rows: name → float64 [B], averaged over rows."""
+
+    # --- answers ---
+
+    def predict(self, network: Any, batch: dict[str, Tensor], temperature: float) -> pa.Table:
+        """A batch without targets → one typed row each: what evaluation reads, the server returns and
+        `make predict` writes. The schema's metadata may hold what is the same for all rows.
+        """
+
+    def comparable(self, first: pa.Table, second: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """Two models' predictions of the same rows, brought to one set of classes where theirs differ."""
+
+    # --- judgement ---
+
+    def baselines(self, train: pa.Table, test: pa.Table, evaluation: Evaluation) -> Baselines:
+        """What little effort gives on the same rows. The first one answers without looking at the input."""
+
+    def details(self, judged: Judged) -> dict[str, Any]:
+        """JSON for metrics.json beyond the common part: per class, confusion, calibration, examples."""
+
+    def panels(self, judged: Judged, report: dict[str, Any]) -> list[str]:
+        """Sections of report.html beyond the common part, made by `retrainer.pages`."""
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """`name` is the key in metrics.json, `title` what people read, `note` what they must know about it."""
+
+    name: str
+    title: str
+    predictions: pa.Table
+    fitted_rows: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """`missing` says why there are not more: a setting, or rows that give nothing to fit."""
+
+    found: tuple[Baseline, ...]
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A model on the test rows, for the task's own part of the report."""
+
+    predictor: Any
+    train: pa.Table
+    test: pa.Table
+    predictions: pa.Table
+    evaluation: Evaluation
+    checks: Checks

@@ -1,0 +1,42 @@
+"""The types that a column of a dataset can have, as one word each: what a task asks for, and ingest makes.
+
+string, strings   text; a list of them (class names, tags)
+number, numbers   float64; a list of them
+image, audio      the file's bytes as they came, and its path: what Hugging Face `datasets` decodes
+boxes             a list of objects in an image: its label and the corners in pixels, from the top left
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+ENCODED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+CORNERS = ("left", "top", "right", "bottom")
+BOX = pa.struct([("label", pa.string()), *((corner, pa.float64()) for corner in CORNERS)])
+
+TYPES: dict[str, pa.DataType] = {
+    "string": pa.string(),
+    "strings": pa.list_(pa.string()),
+    "number": pa.float64(),
+    "numbers": pa.list_(pa.float64()),
+    "image": ENCODED,
+    "audio": ENCODED,
+    "boxes": pa.list_(BOX),
+}
+
+
+def feature(word: str) -> dict[str, Any]:
+    """The note by which Hugging Face `datasets` (5.2) reads a column of this type."""
+    text, number = {"dtype": "string", "_type": "Value"}, {"dtype": "float64", "_type": "Value"}
+    features: dict[str, dict[str, Any]] = {
+        "string": text,
+        "strings": {"feature": text, "_type": "List"},
+        "number": number,
+        "numbers": {"feature": number, "_type": "List"},
+        "image": {"_type": "Image"},
+        "audio": {"_type": "Audio"},
+        "boxes": {"feature": {"label": text} | dict.fromkeys(CORNERS, number), "_type": "List"},
+    }
+    return features[word]

@@ -1,0 +1,41 @@
+"""What everything that compares models asks of a metric: a sum over rows, and a function of sums.
+
+A metric is a module: `retrainer/metrics/NAME.py`, or a plug-in's, with these members. The value, its
+interval, the paired test against champion and baselines, slices, floors, the smallest detectable difference
+and the comparison of versions follow from them, once for all metrics.
+
+Legend: N rows, S statistics of a row, "..." any leading axes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+
+class Metric(Protocol):
+    """`predictions` is what the task's `predict` made of the rows, `truth` the same rows of the dataset."""
+
+    TITLE: str  # in words, lower case: "accuracy", "word error rate"
+    UNIT: (
+        str  # "share" (0..1, shown in points of a hundredth), or what one is: "nats", "BLEU", "edits a word"
+    )
+    HIGHER_IS_BETTER: bool
+    LOWEST: float  # no value lies below or above; -inf and inf where there is no such bound
+    HIGHEST: float
+
+    @staticmethod
+    def statistics(predictions: pa.Table, truth: pa.Table) -> np.ndarray:
+        """float64 [N, S], the same S columns for two models that `Task.comparable` has prepared.
+
+        Where all of a row's statistics are equal for two models, the row does not tell them apart. A metric
+        with S = 2, whose first column is 0 or 1 and whose second is 1 in every row, is a share of rows: it
+        gets exact tests and Wilson's interval.
+        """
+
+    @staticmethod
+    def value(sums: np.ndarray) -> np.ndarray:
+        """Sums [..., S] over rows → the metric [...]. Where it does not exist (nothing to divide by): 0."""
