@@ -1,4 +1,4 @@
-"""For mkdocs: a link that leaves docs/ works in the repository only, so the site shows its text and its path."""
+"""For mkdocs: a link that leaves docs/ works in the repository only; the site shows its text and its path."""
 
 from __future__ import annotations
 
