@@ -1,4 +1,4 @@
-"""Figures of small trainings, kept in tests/golden: a change of the code that should change none, changes none.
+"""Figures of small trainings, kept in tests/golden: a change of the code leaves them as they are.
 
 To write them anew after a change that is meant: `python -m tests.test_golden_training`.
 """
@@ -74,9 +74,7 @@ def train_case(case: str, out: Path, starts: dict[str, Path]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_figures_of_a_training_stay_as_they_are(
-    case: str, starts: dict[str, Path], tmp_path: Path
-) -> None:
+def test_figures_of_a_training_stay_as_they_are(case: str, starts: dict[str, Path], tmp_path: Path) -> None:
     made = train_case(case, tmp_path / "model", starts)
     expected = json.loads((GOLDEN / f"training-{case}.json").read_text())
     assert len(made["history"]) == len(expected["history"])
