@@ -1,8 +1,8 @@
 """The model on disk: a self-describing directory in which nothing is pickled.
 
     model.safetensors   every value of the body (`body.…`) and the head (`head.…`), float32
-    model.json          family, architecture, preprocessing, task, class names, the dataset's content hash,
-                        and `temperature`, by which logits are divided (absent: 1)
+    model.json          family, architecture, preprocessing, task, class names (none where the task has none),
+                        the dataset's content hash, and `temperature`, by which logits are divided (absent: 1)
     tokenizer.json, …   what the preprocessing needs
     history.json        figures per epoch, none of them a time
     settings.json       the settings that training was given
@@ -128,7 +128,7 @@ def _plain(value: Tensor) -> Tensor:
 def seal(directory: Path, sections: Sections, dataset_sha256: str) -> str:
     """Turns weights and a description into a valid model directory, and returns its `model_sha256`.
 
-    A trainer of your own has written `model.safetensors` (`body.…`, `head.weight`, `head.bias`), `model.json`
+    A trainer of your own has written `model.safetensors` (`body.…`, and `head.…` of the task), `model.json`
     (family, config, preprocessing, labels, and assets: names of further files) and those files; the files
     `history.json` and `row_keys.parquet`, and the description's `temperature`, are optional. `sections` holds
     `task` at least. Raises UserError when it is no whole model.

@@ -141,7 +141,7 @@ def _train_here(
         network,
         family=backbone.family,
         task=task,
-        labels=data.labels,
+        labels=job.labels,
         sections=settings.plain(),
         dataset_sha256=data.content_sha256,
         history=history,
