@@ -29,6 +29,7 @@ from retrainer.formats.model import check_model, load_network
 from retrainer.models._network import Body, Network
 from retrainer.settings import Backbone, Compute, Task, Training
 from retrainer.tasks import image_classification, text_classification
+from retrainer.tasks._heads import LinearHead
 from retrainer.tasks._pixels import Pixels
 from retrainer.tasks._tokens import Tokens
 from retrainer.training import compute as compute_module
@@ -96,7 +97,7 @@ def convolution() -> nn.Module:
 def network(module: Callable[[], nn.Module] = dense, width: int = 16, dropout: float = 0.0) -> Network:
     with own_randomness(0, torch.device("cpu"), "test"):
         body = Body(module(), lambda inner, batch: inner(batch["pixels"]), width, {}, {})
-        return Network(body, 2, dropout)
+        return Network(body, LinearHead(width, 2, dropout))
 
 
 def convolutional(dropout: float = 0.0) -> Network:
@@ -332,17 +333,38 @@ def ordinary_frozen_loop(model: Network, training: Training, rows: Pixels, targe
             model.eval()
             with torch.no_grad():
                 features = model.features(task.batch(rows, numbers, None))
-            model.dropout.train()
+            model.head.dropout.train()
             for group in optimiser.param_groups:
                 share = rate(step, training.epochs * steps, training.warmup, training.schedule)
                 group["lr"] = training.learning_rate * share
             losses = task.loss(
-                model.classify(features), targets[torch.from_numpy(numbers)], training.label_smoothing
+                model.head(features), targets[torch.from_numpy(numbers)], training.label_smoothing
             )
             optimiser.zero_grad()
             losses.mean().backward()
             nn.utils.clip_grad_norm_(model.head.parameters(), training.clip_norm)
             optimiser.step()
+
+
+@pytest.mark.parametrize("strategy", ["frozen", "head-then-full"])
+def test_a_task_that_keeps_no_features_trains_its_head_on_the_same_body(strategy: str) -> None:
+    rows, validation = squares(40), squares(20, 1)
+    models, histories = [network(dropout=0.3), network(dropout=0.3)], []
+    without = image_task()
+    without.abilities -= {"features"}
+    before = weights(models[0].body)
+    for model, task in zip(models, (image_task(), without), strict=True):
+        histories.append(trained(model, settings(strategy=strategy), rows, validation, task))
+    for kept, computed in zip(*histories, strict=True):
+        assert kept == pytest.approx(computed, abs=1e-5)
+    assert same(before, weights(models[1].body)) == (strategy == "frozen")
+
+
+def test_a_head_without_weights_cannot_be_trained_alone() -> None:
+    task, model = image_task(), network()
+    model.head = nn.Identity()
+    with pytest.raises(UserError, match=r"training\.strategy: frozen trains a new head"):
+        trained(model, settings(strategy="frozen"), squares(20), task=task)
 
 
 def test_frozen_sees_plain_views_when_augmentation_is_on() -> None:
@@ -410,7 +432,8 @@ def sentences(count: int, seed: int = 0) -> tuple[Tokens, np.ndarray]:
 
 def reader(tied: bool = False) -> Network:
     with own_randomness(0, torch.device("cpu"), "test"):
-        return Network(Body(Words(tied), lambda inner, batch: inner(batch), 8, {}, {}), 2)
+        body = Body(Words(tied), lambda inner, batch: inner(batch), 8, {}, {})
+        return Network(body, LinearHead(8, 2))
 
 
 def read(model: Network, on_epoch: Callable[[int, dict[str, float]], None] = ignore, **changes: Any) -> Any:
