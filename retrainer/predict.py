@@ -1,19 +1,17 @@
-"""Answers of a model directory: the same code evaluates, re-scores the champion and serves.
+"""Predictions of a model directory: the same code evaluates, re-scores the champion and serves.
 
-Legend: N rows, C channels, H height, W width, K classes.
+Legend: N rows, D feature width, C channels, H height, W width, K classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from retrainer import extend
 from retrainer.errors import UserError
-from retrainer.formats.model import load_network
-from retrainer.formats.model_files import DESCRIPTION, read_model
-from retrainer.settings import Task
+from retrainer.formats.model import load_network, task_of
+from retrainer.formats.model_files import read_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,8 +19,9 @@ if TYPE_CHECKING:
     import torch
 
     from retrainer.models._network import Batch, Network
-    from retrainer.tasks._protocol import ClassificationTask, Encoded
+    from retrainer.tasks._protocol import Encoded, Task
 
+Answer = TypeVar("Answer")
 _BATCH = 64
 # Images of one batch: few, so that a processor's caches hold what lies between layers; many for a GPU.
 _BATCH_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
@@ -36,7 +35,7 @@ class Predictor:
     def __init__(
         self,
         network: Network,
-        task: ClassificationTask,
+        task: Task,
         device: str,
         model_sha256: str,
         temperature: float = 1.0,
@@ -53,40 +52,54 @@ class Predictor:
     def load(cls, model: Path, device: str = "cpu") -> Self:
         """Loads a model directory after checking its hashes. Raises UserError when it is not whole."""
         description = read_model(model)
-        section = Task.parse(description.get("task", {}), f"{model / DESCRIPTION}: task")
-        labels = tuple(description["labels"])
-        task = extend.load("tasks", section.kind, "task.kind").make(section, labels)
         digest, temperature = description["model_sha256"], float(description["temperature"])
-        return cls(load_network(model), task, device, digest, temperature)
+        return cls(load_network(model), task_of(model, description), device, digest, temperature)
 
     @property
     def labels(self) -> tuple[str, ...]:
         return self.task.labels
 
-    def probabilities(self, table: pa.Table) -> np.ndarray:
-        """Columns of the task (`text`, `text_pair`, `image`) → float32 [N, K], in the table's order.
+    def predict(self, table: pa.Table) -> pa.Table:
+        """What the task predicts of each row, in the table's order.
 
-        A row's answer does not depend on the rows beside it, but for rounding. Raises UserError when the
-        first of the task's columns is missing, or a row cannot be read.
+        The table has the task's input columns (`text`, `text_pair`, `image`, …). A row's prediction does not
+        depend on the rows beside it, but for rounding. Raises UserError when the first of the task's input
+        columns is missing, or a row cannot be read.
         """
-        return self._each(table, self._likely, len(self.labels))
-
-    def features(self, table: pa.Table) -> np.ndarray:
-        """As `probabilities`, but float32 [N, D]: what the network's body makes of each row."""
-        return self._each(table, self._body, self.network.description.width)
-
-    def _likely(self, batch: Batch) -> np.ndarray:
-        return self.task.probabilities(self.network(batch) / self.temperature)
-
-    def _body(self, batch: Batch) -> np.ndarray:
-        return self.network.features(batch).float().cpu().numpy()
-
-    def _each(self, table: pa.Table, ask: Callable[[Batch], np.ndarray], width: int) -> np.ndarray:
-        """float32 [N, width]: what `ask` makes of the rows, encoded part by part."""
         import numpy as np
         import pyarrow as pa
 
-        needed = self.task.columns[0]
+        def ask(batch: Batch) -> pa.Table:
+            return self.task.predict(self.network, batch, self.temperature)
+
+        rows, parts = zip(*self._each(table, ask), strict=True)
+        predictions = pa.concat_tables(parts).combine_chunks()
+        order = np.argsort(np.concatenate(rows), kind="stable")
+        return predictions.take(pa.array(order))
+
+    def probabilities(self, table: pa.Table) -> np.ndarray:
+        """Of a classifier: float32 [N, K], in the order of `labels`."""
+        from retrainer.tasks._classes import probability_matrix
+
+        return probability_matrix(self.predict(table))
+
+    def features(self, table: pa.Table) -> np.ndarray:
+        """float32 [N, D]: what the network's body makes of each row, where it makes one vector of it."""
+        import numpy as np
+
+        def ask(batch: Batch) -> np.ndarray:
+            return self.network.features(batch).float().cpu().numpy()
+
+        made: np.ndarray = np.zeros((len(table), self.network.description.width), np.float32)
+        for rows, features in self._each(table, ask):
+            made[rows] = features
+        return made
+
+    def _each(self, table: pa.Table, ask: Callable[[Batch], Answer]) -> Iterator[tuple[np.ndarray, Answer]]:
+        """(row numbers, what `ask` makes of them) of each batch; one of no rows where the table has none."""
+        import pyarrow as pa
+
+        needed = next(iter(self.task.input_columns))
         if needed not in table.column_names:
             found = ", ".join(table.column_names) or "none"
             raise UserError(
@@ -97,36 +110,35 @@ class Predictor:
             table = table.append_column(
                 "origin", pa.array([f"row {n}" for n in range(len(table))], pa.string())
             )
-        answers: np.ndarray = np.zeros((len(table), width), np.float32)
-        for start in range(0, len(table), _ROWS_AT_ONCE):
-            part = table.slice(start, _ROWS_AT_ONCE)
-            self._answer(part, ask, answers[start : start + len(part)])
-        return answers
+        for start in range(0, max(1, len(table)), _ROWS_AT_ONCE):
+            for rows, answer in self._part(table.slice(start, _ROWS_AT_ONCE), ask):
+                yield start + rows, answer
 
-    def _answer(self, table: pa.Table, ask: Callable[[Batch], np.ndarray], answers: np.ndarray) -> None:
-        """Fills `answers`, float32 [rows of the part, width]."""
+    def _part(self, table: pa.Table, ask: Callable[[Batch], Answer]) -> Iterator[tuple[np.ndarray, Answer]]:
         import torch
 
         from retrainer.models._network import exact
 
         body = self.network.description
-        rows = self.task.encode(table, body.preprocessing, body.assets).to(self.device)
-        with torch.inference_mode(), exact(self.device):
-            for numbers in self._batches(rows):
-                batch = self.task.batch(rows, numbers, None)
-                answers[numbers] = ask({name: tensor.to(self.device) for name, tensor in batch.items()})
+        encoded = self.task.encode(table, body.preprocessing, body.assets).to(self.device)
+        for rows in self._batches(encoded):
+            # Left before each yield: what the caller computes between two batches is its own.
+            with torch.inference_mode(), exact(self.device):
+                batch = self.task.batch(encoded, rows, None)
+                answer = ask({name: tensor.to(self.device) for name, tensor in batch.items()})
+            yield rows, answer
 
-    def _batches(self, rows: Encoded) -> Iterator[np.ndarray]:
+    def _batches(self, encoded: Encoded) -> Iterator[np.ndarray]:
         """Row numbers, batch by batch; rows of similar length share one, so that little is padded."""
         import numpy as np
 
-        lengths = self.task.lengths(rows)
-        order = np.arange(len(rows)) if lengths is None else np.argsort(-lengths, kind="stable")
+        lengths = self.task.lengths(encoded)
+        order = np.arange(len(encoded)) if lengths is None else np.argsort(-lengths, kind="stable")
         size = _BATCH
         if self.network.description.preprocessing.get("kind") == "pixels":
             budget = _BATCH_BYTES.get(self.device.type, _BATCH_BYTES["cuda"])
             size = int(np.clip(budget // _image_bytes(self.network.description.preprocessing), 8, 512))
-        for start in range(0, len(order), size):
+        for start in range(0, max(1, len(order)), size):
             yield order[start : start + size]
 
 

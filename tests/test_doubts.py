@@ -130,7 +130,7 @@ def test_features_are_those_that_the_head_reads(planted: tuple[Path, Path]) -> N
     features = predictor.features(test)
     assert features.shape == (70, 32) and features.dtype == np.float32
     with torch.inference_mode():
-        logits = predictor.network.classify(torch.from_numpy(features)) / predictor.temperature
+        logits = predictor.network.head(torch.from_numpy(features)) / predictor.temperature
     told = predictor.task.probabilities(logits)
     np.testing.assert_allclose(told, predictor.probabilities(test), atol=1e-6)
 

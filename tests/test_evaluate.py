@@ -36,6 +36,7 @@ from retrainer.models._network import Body, Network
 from retrainer.predict import Predictor
 from retrainer.settings import Backbone, Compute, Evaluation, Gate, Task, Training
 from retrainer.tasks import text_classification
+from retrainer.tasks._heads import LinearHead
 from retrainer.training.compute import resolve_compute
 from retrainer.training.train import train_model
 from tests.test_models import tokenizer_json
@@ -481,7 +482,7 @@ def test_texts_that_are_cut_are_counted_exactly(tmp_path: Path) -> None:
         torch.nn.Identity(), lambda *_: torch.empty(0), 1, {}, preprocessing, {"t": tokenizer_json().encode()}
     )
     task = text_classification.make(Task(), ("x",))
-    predictor = Predictor(Network(body, 1), task, "cpu", "")
+    predictor = Predictor(Network(body, LinearHead(body.width, 1)), task, "cpu", "")
     facts = data_facts(Dataset(tmp_path / "dataset"), predictor, test, [])
     # [CLS] a b c d e [SEP] fits; one word more does not, nor does a pair with its second [SEP].
     assert (facts["max_length"], facts["cut_rows"]) == (7, 2)

@@ -26,6 +26,7 @@ from retrainer.models._network import Body, Network
 from retrainer.models._start import drawn_from
 from retrainer.predict import Predictor
 from retrainer.settings import Backbone, Task, Training
+from retrainer.tasks._heads import LinearHead
 from tests.conftest import ROOT
 from tests.test_models import save_encoder
 
@@ -45,7 +46,7 @@ def network(family: str = "mlp", outputs: int = 3, **options: Any) -> Network:
     options = options or ({"hidden": [6]} if family == "mlp" else {"name": "shufflenet_v2_x0_5"})
     body = module.build(module.Options.parse(options, "backbone"), wanted, None, 0, True)
     with drawn_from(1):
-        return Network(body, outputs)
+        return Network(body, LinearHead(body.width, outputs))
 
 
 def write(out: Path, made: Network | None = None, **changes: Any) -> str:
@@ -460,7 +461,8 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_plug_ins_tied_weights_are_kept(plugin: str, tmp_path: Path) -> None:
-    made = Network(Body(Tied(), lambda module, batch: module(batch["pixels"]), 64, {"any": 1}, PIXELS), 3)
+    body = Body(Tied(), lambda module, batch: module(batch["pixels"]), 64, {"any": 1}, PIXELS)
+    made = Network(body, LinearHead(64, 3))
     write(tmp_path / "model", made, family=plugin)
     again = load_network(tmp_path / "model")
     assert torch.equal(again.body.first.weight, made.body.first.weight)
@@ -534,7 +536,7 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
     body = family.build(family.Options(), {"kind": "tokens", "max_length": 16}, weights, 0, False)
     task = Task(max_length=16, multi_label=True)
     with drawn_from(0):
-        made = Network(body, 3)
+        made = Network(body, LinearHead(body.width, 3))
     write(folder / "model", made, family="transformers", task=task)
     return Predictor.load(folder / "model")
 

@@ -24,6 +24,7 @@ from retrainer.models._network import Body, Network
 from retrainer.models._start import unfilled
 from retrainer.models.torchvision import read_published
 from retrainer.settings import Task
+from retrainer.tasks._heads import LinearHead
 from tests.conftest import ROOT
 
 TOKENS = {"kind": "tokens", "max_length": 16}
@@ -231,7 +232,7 @@ def our_directory(out: Path, body: Body, family: str, task: Task = IMAGE_TASK) -
     labels = ("a", "b", "c")
     write_model(
         out,
-        Network(body, len(labels)),
+        Network(body, LinearHead(body.width, len(labels))),
         family=family,
         task=task,
         labels=labels,

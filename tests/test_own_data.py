@@ -119,6 +119,8 @@ from retrainer.formats.dataset import Dataset
 from retrainer.formats.model import write_parts
 from retrainer.models import mlp
 from retrainer.models._network import Network
+from retrainer.settings import Task, Training
+from retrainer.tasks import image_classification
 
 words = argparse.ArgumentParser()
 for name in ("dataset", "model", "settings"):
@@ -127,8 +129,11 @@ given = words.parse_args()
 data = Dataset(given.dataset)
 wanted = {"kind": "pixels", "size": [12, 12], "channels": 1}
 body = mlp.build(mlp.Options(hidden=(8,)), wanted, None, seed=0, fresh=True)
-assert json.loads(given.settings.read_text())["training"]["command"]
-write_parts(given.model, Network(body, len(data.labels)), family="mlp", labels=data.labels, history=[])
+settings = json.loads(given.settings.read_text())
+assert settings["training"]["command"]
+task = image_classification.make(Task.parse(settings["task"], "task"), data.labels)
+network = Network(body, task.head(body, Training()))
+write_parts(given.model, network, family="mlp", labels=data.labels, history=[])
 """
 
 

@@ -19,6 +19,7 @@ from retrainer.models import mlp, timm, torchvision
 from retrainer.models._blocks import depths, repeated_blocks
 from retrainer.models._network import Body, Network
 from retrainer.settings import Backbone, Task, Training
+from retrainer.tasks._heads import LinearHead
 from retrainer.training._fold import folded
 from retrainer.training._lora import targets
 from retrainer.training.groups import network_groups
@@ -321,7 +322,7 @@ def residual() -> Network:
     """A ResNet-18 whose statistics are not the initial ones."""
     body = torchvision.build(torchvision.Options(name="resnet18"), PIXELS, None, 0, True)
     with own_randomness(0, torch.device("cpu"), "statistics"):
-        model = Network(body, 2).train()
+        model = Network(body, LinearHead(body.width, 2)).train()
         for _ in range(3):
             model({"pixels": torch.randn(16, 3, 32, 32) * 2 + 1})
     return model.eval()

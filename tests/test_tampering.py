@@ -85,7 +85,7 @@ TAMPERED: dict[str, Callable[[Path], object]] = {
     "a flipped byte in the weights": lambda files: flip(files / MODEL / "model.safetensors"),
     "two files that changed places": lambda files: (files / "served.py").rename(files / "MLmodel"),
     "a removed file": lambda files: (files / "requirements.txt").unlink(),
-    "other code": lambda files: (files / "code/retrainer/tasks/_answers.py").write_text("import os"),
+    "other code": lambda files: (files / "code/retrainer/tasks/_classes.py").write_text("import os"),
     "no signature": lambda files: (files / signing.SIGNATURE).unlink(),
     "a broken signature": lambda files: flip(files / signing.SIGNATURE),
     "another key's signature": lambda files: sign_by(OTHER, files),

@@ -21,6 +21,7 @@ from retrainer.errors import UserError
 from retrainer.formats.dataset import SCHEMA
 from retrainer.settings import Task
 from retrainer.tasks import image_classification, text_classification
+from retrainer.tasks._classes import probability_matrix
 from retrainer.tasks._pixels import Augmentation, augment
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{i}" for i in range(40))]
@@ -86,8 +87,9 @@ def decoded(data: bytes, preprocessing: dict[str, Any]) -> np.ndarray:
 def test_every_task_has_the_members_that_the_loop_calls(name: str) -> None:
     task = extend.load("tasks", name, "task.kind").make(Task(kind=name), ("a", "b"))
     assert type(task).__name__ == name.title().replace("_", "")
-    assert task.wanted()["kind"] in {"tokens", "pixels"}
-    for member in ("encode", "targets", "batch", "lengths", "loss", "probabilities", "decide", "correct"):
+    assert task.input_spec()["kind"] in {"tokens", "pixels"}
+    members = ("learn", "head", "encode", "targets", "batch", "lengths", "loss", "figures", "predict")
+    for member in (*members, "comparable"):
         assert callable(getattr(task, member))
 
 
@@ -119,9 +121,9 @@ def test_tasks_are_read_without_heavy_imports() -> None:
 
 
 def test_wishes_for_the_family() -> None:
-    assert text_task(max_length=64).wanted() == {"kind": "tokens", "max_length": 64}
-    assert image_task().wanted() == {"kind": "pixels", "size": None, "channels": None}
-    assert image_task(size=28, channels=1).wanted() == {"kind": "pixels", "size": [28, 28], "channels": 1}
+    assert text_task(max_length=64).input_spec() == {"kind": "tokens", "max_length": 64}
+    assert image_task().input_spec() == {"kind": "pixels", "size": None, "channels": None}
+    assert image_task(size=28, channels=1).input_spec() == {"kind": "pixels", "size": [28, 28], "channels": 1}
 
 
 # --- labels and answers --------------------------------------------------------------------------------
@@ -178,17 +180,49 @@ def test_single_label_answers() -> None:
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
     decided = task.decide(probabilities)
     assert decided.tolist() == [0, 1]
-    assert task.correct(decided, np.array([0, 0])).tolist() == [True, False]
+    logits = torch.tensor([[2.0, 0.0], [1.0, 4.0]])
+    assert task.figures(logits, torch.tensor([0, 0]))["accuracy"].tolist() == [1, 0]
+
+
+def test_a_prediction_is_a_class_and_the_probability_of_each() -> None:
+    logits = torch.tensor([[0.0, 0.0], [2.0, 6.0]])
+    found = text_task().predict(lambda batch: batch["logits"], {"logits": logits}, temperature=2.0)
+    assert found["label"].to_pylist() == ["no", "yes"]
+    expected = (logits / 2).softmax(dim=1)
+    assert found.schema.field("probabilities").type == pa.struct(
+        [("no", pa.float32()), ("yes", pa.float32())]
+    )
+    np.testing.assert_array_equal(probability_matrix(found), expected.numpy())
+
+
+def test_a_multi_label_prediction_is_a_set_of_classes() -> None:
+    logits = torch.tensor([[3.0, -3.0], [3.0, 3.0], [-3.0, -3.0]])
+    task = text_task(multi_label=True)
+    found = task.predict(lambda batch: batch["logits"], {"logits": logits}, temperature=1.0)
+    assert found["labels"].to_pylist() == [["no"], ["no", "yes"], []]
+    assert found.schema.field("labels").type == pa.list_(pa.string())
+    np.testing.assert_array_equal(probability_matrix(found), logits.sigmoid().numpy())
+
+
+def test_predictions_of_models_with_other_classes_are_brought_to_one_set() -> None:
+    first = text_task(labels=("a", "b")).predictions(np.array([[0.25, 0.75]], np.float32))
+    second = text_task(labels=("b", "c")).predictions(np.array([[0.5, 0.5]], np.float32))
+    brought = text_task(labels=("a", "b")).comparable(first, second)
+    assert [table["probabilities"].to_pylist() for table in brought] == [
+        [{"a": 0.25, "b": 0.75, "c": 0.0}],
+        [{"a": 0.0, "b": 0.5, "c": 0.5}],
+    ]
+    assert brought[0].schema == brought[1].schema
+    assert [table["label"].to_pylist() for table in brought] == [["b"], ["b"]]
 
 
 def test_a_multi_label_row_is_right_when_its_exact_set_is() -> None:
     task = text_task(multi_label=True)
-    decided = task.decide(
-        task.probabilities(torch.tensor([[3.0, -3.0], [3.0, 3.0], [-3.0, -3.0], [0.0, -1.0]]))
-    )
+    logits = torch.tensor([[3.0, -3.0], [3.0, 3.0], [-3.0, -3.0], [0.0, -1.0]])
+    decided = task.decide(task.probabilities(logits))
     assert decided.tolist() == [[True, False], [True, True], [False, False], [False, False]]
-    truth = np.array([[1, 0], [1, 0], [0, 0], [1, 0]], dtype=np.float32)
-    assert task.correct(decided, truth).tolist() == [True, False, True, False]
+    truth = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+    assert task.figures(logits, truth)["accuracy"].tolist() == [1, 0, 1, 0]
 
 
 # --- texts ---------------------------------------------------------------------------------------------

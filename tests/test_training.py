@@ -29,6 +29,7 @@ from retrainer.formats.model import check_model, load_network
 from retrainer.models._network import Body, Network
 from retrainer.settings import Backbone, Compute, Task, Training
 from retrainer.tasks import image_classification, text_classification
+from retrainer.tasks._heads import LinearHead
 from retrainer.tasks._pixels import Pixels
 from retrainer.tasks._tokens import Tokens
 from retrainer.training import compute as compute_module
@@ -96,7 +97,7 @@ def convolution() -> nn.Module:
 def network(module: Callable[[], nn.Module] = dense, width: int = 16, dropout: float = 0.0) -> Network:
     with own_randomness(0, torch.device("cpu"), "test"):
         body = Body(module(), lambda inner, batch: inner(batch["pixels"]), width, {}, {})
-        return Network(body, 2, dropout)
+        return Network(body, LinearHead(width, 2, dropout))
 
 
 def convolutional(dropout: float = 0.0) -> Network:
@@ -332,12 +333,12 @@ def ordinary_frozen_loop(model: Network, training: Training, rows: Pixels, targe
             model.eval()
             with torch.no_grad():
                 features = model.features(task.batch(rows, numbers, None))
-            model.dropout.train()
+            model.head.dropout.train()
             for group in optimiser.param_groups:
                 share = rate(step, training.epochs * steps, training.warmup, training.schedule)
                 group["lr"] = training.learning_rate * share
             losses = task.loss(
-                model.classify(features), targets[torch.from_numpy(numbers)], training.label_smoothing
+                model.head(features), targets[torch.from_numpy(numbers)], training.label_smoothing
             )
             optimiser.zero_grad()
             losses.mean().backward()
@@ -410,7 +411,8 @@ def sentences(count: int, seed: int = 0) -> tuple[Tokens, np.ndarray]:
 
 def reader(tied: bool = False) -> Network:
     with own_randomness(0, torch.device("cpu"), "test"):
-        return Network(Body(Words(tied), lambda inner, batch: inner(batch), 8, {}, {}), 2)
+        body = Body(Words(tied), lambda inner, batch: inner(batch), 8, {}, {})
+        return Network(body, LinearHead(8, 2))
 
 
 def read(model: Network, on_epoch: Callable[[int, dict[str, float]], None] = ignore, **changes: Any) -> Any:

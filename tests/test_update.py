@@ -17,6 +17,7 @@ from retrainer.models import torchvision
 from retrainer.models._network import Network
 from retrainer.settings import Task, Training
 from retrainer.tasks import image_classification, text_classification
+from retrainer.tasks._heads import LinearHead
 from retrainer.training._adamw import AdamW
 from retrainer.training.feeder import shuffled_batches, stream
 from retrainer.training.mixing import mix, resize, side_share
@@ -243,7 +244,7 @@ def test_rows_of_several_classes_have_no_balance() -> None:
     task = image_classification.make(Task(kind="image_classification", multi_label=True), ("a", "b"))
     rows, targets = squares(32)
     both = np.stack([targets, 1 - targets], axis=1).astype(np.float32)
-    with pytest.raises(UserError, match=r"training\.balance: weights needs one class a row"):
+    with pytest.raises(UserError, match=r"training\.balance needs one class a row"):
         trained(network(), settings(balance="weights"), (rows, both), task=task)
 
 
@@ -325,15 +326,13 @@ def test_a_body_of_one_size_cannot_begin_small() -> None:
     rows, targets = squares(4)
     rows = type(rows)(rows.images.expand(4, 3, 8, 8).repeat(1, 1, 8, 8), rows.mean * 3, rows.std * 3)
     with pytest.raises(UserError, match=r"training\.start_size: this backbone takes images of one size"):
-        trained(Network(body, 2), settings(start_size=0.5), (rows, targets))
+        trained(Network(body, LinearHead(body.width, 2)), settings(start_size=0.5), (rows, targets))
 
 
 @pytest.mark.parametrize("key", [{"mixup": 0.2}, {"cutmix": 1.0}, {"start_size": 0.5}])
 def test_what_is_for_images_is_refused_for_texts(key: dict[str, float]) -> None:
     task = text_classification.make(Task(), ("a", "b"))
-    with pytest.raises(
-        UserError, match=rf"training\.{next(iter(key))} is for images, and the task gives tokens"
-    ):
+    with pytest.raises(UserError, match=rf"training\.{next(iter(key))} needs images"):
         trained(reader(), settings(strategy="full", **key), sentences(20), task=task)
 
 

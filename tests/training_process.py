@@ -129,9 +129,9 @@ def _work(job: dict[str, Any]) -> int:
 
 
 def _act_at(job: dict[str, Any]) -> None:
-    from retrainer.tasks._answers import ClassAnswers
+    from retrainer.tasks._classes import Classification
 
-    plain, count = ClassAnswers.loss, iter(range(1, 10**9))
+    plain, count = Classification.loss, iter(range(1, 10**9))
 
     def loss(self: Any, *inputs: Any) -> Any:
         at = next(count)
@@ -143,4 +143,4 @@ def _act_at(job: dict[str, Any]) -> None:
             time.sleep(0.3)
         return plain(self, *inputs)
 
-    ClassAnswers.loss = loss  # type: ignore[method-assign]
+    Classification.loss = loss  # type: ignore[method-assign]

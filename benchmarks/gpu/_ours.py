@@ -53,9 +53,9 @@ def _labels(job: Job) -> tuple[str, ...]:
 def _pixels(job: Job, seed: int) -> tuple[Network, Any, Pixels]:
     section = Task.parse({"kind": "image_classification", "size": job.side, "flip": True}, "task")
     task = image_classification.make(section, _labels(job))
-    body = torchvision.build(torchvision.Options(name=job.network), task.wanted(), None, seed, fresh=True)
+    body = torchvision.build(torchvision.Options(name=job.network), task.input_spec(), None, seed, fresh=True)
     torch.manual_seed(seed)
-    return Network(body, job.classes), task, Pixels(images(job, seed), MEAN, STD)
+    return Network(body, task.head(body, Training())), task, Pixels(images(job, seed), MEAN, STD)
 
 
 def _tokens(job: Job, seed: int) -> tuple[Network, Any, Tokens]:
@@ -67,4 +67,5 @@ def _tokens(job: Job, seed: int) -> tuple[Network, Any, Tokens]:
     ids = token_ids(job, seed)
     offsets: np.ndarray = np.arange(job.rows + 1, dtype=np.int64) * job.side
     rows = Tokens(np.append(ids.ravel(), np.int32(0)), None, offsets, pad_id=0, max_length=job.side)
-    return Network(body, job.classes, 0.1), text_classification.make(section, _labels(job)), rows
+    task = text_classification.make(section, _labels(job))
+    return Network(body, task.head(body, Training(dropout=0.1))), task, rows

@@ -34,7 +34,7 @@ def ours(chosen: argparse.Namespace) -> list[float]:
     labels = tuple(sorted(path.name for path in Path(chosen.directory, "train").iterdir()))
     options = {"size": chosen.size, "flip": True, "shift": chosen.size // 8}
     task = image_classification.make(Task.parse({"kind": "image_classification", **options}, "task"), labels)
-    body = torchvision.build(torchvision.Options(name=chosen.network), task.wanted(), None, 0, fresh=True)
+    body = torchvision.build(torchvision.Options(name=chosen.network), task.input_spec(), None, 0, fresh=True)
     tables = [_table(Path(chosen.directory, name), labels) for name in ("train", "test")]
     train, test = ((task.encode(table, body.preprocessing, {}), task.targets(table)) for table in tables)
     seen: list[float] = []
@@ -50,7 +50,8 @@ def ours(chosen: argparse.Namespace) -> list[float]:
     torch.manual_seed(chosen.seed)
     compute = resolve_compute(Compute.parse({}, "compute"))
     with suppress(Enough):
-        fit(Network(body, len(labels)), task, train, test, training, compute, scored, progress=False)
+        network = Network(body, task.head(body, training))
+        fit(network, task, train, test, training, compute, scored, progress=False)
     return seen
 
 

@@ -107,7 +107,7 @@ def _shape(encoded: list[bytes]) -> tuple[tuple[int, int], int]:
 
 def _pixels(table: pa.Table, size: tuple[int, int], channels: int) -> np.ndarray:
     """float32 [N, channels * height * width], 0 to 1."""
-    from retrainer.tasks._answers import row_name
+    from retrainer.tasks._classes import row_name
     from retrainer.tasks._decode import decode_images
 
     encoded = [image["bytes"] for image in table["image"].to_pylist()]

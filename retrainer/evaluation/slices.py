@@ -109,7 +109,7 @@ def _lengths(test: pa.Table) -> list[str]:
 
 def _brightness(test: pa.Table) -> list[str]:
     """By the mean grey level of what a task sees: the square in the middle, upright."""
-    from retrainer.tasks._answers import row_name
+    from retrainer.tasks._classes import row_name
     from retrainer.tasks._decode import decode_image
 
     greys = []

@@ -39,12 +39,13 @@ from retrainer.formats.files import (
 from retrainer.formats.model_card import model_card
 from retrainer.formats.model_files import CARD, FORMAT_VERSION, HISTORY, KIND, SETTINGS, WEIGHTS, read_model
 from retrainer.formats.row_keys import FILE as ROW_KEYS
-from retrainer.settings import Task
+from retrainer.settings import Task, Training
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from retrainer.models._network import Body, Network
+    from retrainer.tasks._protocol import Task as TaskObject
 
 Sections = dict[str, dict[str, Any]]
 
@@ -188,25 +189,37 @@ def load_network(path: Path) -> Network:
     from retrainer.models._start import unfilled
 
     description = read_description(path)
-    labels = description["labels"]
     tensors = _read_weights(path / WEIGHTS)
-    outputs = tensors["head.bias"].shape[0] if "head.bias" in tensors else len(labels)
-    if outputs != len(labels):
-        raise UserError(
-            f"{path / DESCRIPTION} names {len(labels)} labels, but {WEIGHTS} has a head of {outputs};"
-            " name each class once, in the order of the outputs"
-        )
     with unfilled():
         body = _restore(path / DESCRIPTION, description)
-        network = Network(body, len(labels))
-    body.preprocessing = description["preprocessing"]
-    body.assets = {name: (path / name).read_bytes() for name in description.get("assets", [])}
+        body.preprocessing = description["preprocessing"]
+        body.assets = {name: (path / name).read_bytes() for name in description.get("assets", [])}
+        network = Network(body, task_of(path, description).head(body, Training.parse({}, "training")))
+    _require_outputs(path, network.head, tensors, description["labels"])
     try:
         network.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{path / WEIGHTS} does not fit 'config' of {DESCRIPTION}: {reason}") from None
     return network.eval()
+
+
+def task_of(path: Path, description: dict[str, Any]) -> TaskObject:
+    """The task that the model at `path` was trained for."""
+    section = Task.parse(description.get("task", {}), f"{path / DESCRIPTION}: task")
+    module = extend.load("tasks", section.kind, "task.kind")
+    made: TaskObject = module.make(section, tuple(description["labels"]))
+    return made
+
+
+def _require_outputs(path: Path, head: nn.Module, tensors: dict[str, Tensor], labels: list[str]) -> None:
+    """Of a linear head with an output per label; what else does not fit is said when it is filled."""
+    bias = tensors.get("head.bias")
+    if bias is not None and getattr(head, "out_features", bias.shape[0]) == len(labels) != bias.shape[0]:
+        raise UserError(
+            f"{path / DESCRIPTION} names {len(labels)} labels, but {WEIGHTS} has a head of {bias.shape[0]};"
+            " name each class once, in the order of the outputs"
+        )
 
 
 def _read_weights(file: Path) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """What a model family's file returns, and the network that every task trains.
 
-Legend: B batch, D feature width, K outputs. A batch is a dict of tensors, made by the task from the
+Legend: B batch, D feature width. A batch is a dict of tensors, made by the task from the
 body's `preprocessing`: tokens give `input_ids` and `attention_mask` [B, T] (and `token_type_ids` [B, T]
 where the tokenizer knows pairs); pixels give `pixels` [B, C, H, W], normalised float32.
 """
@@ -30,37 +30,41 @@ class Body:
       {"kind": "pixels", "size": [H, W], "channels": 1 or 3, "mean": [C], "std": [C]}
     `assets` are files kept beside the weights, by name.
     `blocks` names the blocks of `module` in their order; a family whose networks hide them gives its own.
+
+    Two fields for tasks that need more than one vector of a row; None where a family has no such thing:
+    `maps` gives feature maps of several scales, [B, C_i, H_i, W_i] with C_i from `map_widths` and H / H_i
+    from `map_strides`, finest first; `generate(module, batch, options)` gives token ids [B, T] of a text
+    written by the network.
     """
 
     module: nn.Module
-    features: Callable[[nn.Module, Batch], Tensor]
+    features: Callable[[nn.Module, Batch], Any]
     width: int
     config: dict[str, Any]
     preprocessing: dict[str, Any]
     assets: dict[str, bytes] = field(default_factory=dict)
     blocks: Callable[[nn.Module], list[str]] = repeated_blocks
+    maps: Callable[[nn.Module, Batch], list[Tensor]] | None = None
+    map_widths: tuple[int, ...] = ()
+    map_strides: tuple[int, ...] = ()
+    generate: Callable[[nn.Module, Batch, dict[str, Any]], Tensor] | None = None
 
 
 class Network(nn.Module):
-    """A body and a linear head. `forward`: batch → logits [B, K]."""
+    """A body and the task's head above it: `head(features, batch)` → what the task's `loss` takes."""
 
-    def __init__(self, body: Body, outputs: int, dropout: float = 0.0) -> None:
+    def __init__(self, body: Body, head: nn.Module) -> None:
         super().__init__()
         self.description = body
         self.body = body.module
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(body.width, outputs)
+        self.head = head
 
-    def features(self, batch: Batch) -> Tensor:
-        """Batch → features [B, D]."""
+    def features(self, batch: Batch) -> Any:
+        """What the body makes of a batch: [B, D], or whatever else the task's head takes."""
         return self.description.features(self.body, batch)
 
-    def classify(self, features: Tensor) -> Tensor:
-        """Features [B, D] → logits [B, K]."""
-        return self.head(self.dropout(features))
-
-    def forward(self, batch: Batch) -> Tensor:
-        return self.classify(self.features(batch))
+    def forward(self, batch: Batch) -> Any:
+        return self.head(self.features(batch), batch)
 
 
 def exact(device: torch.device) -> AbstractContextManager[Any]:

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from retrainer.errors import UserError
 from retrainer.formats.dataset import IMAGE_FORMATS
-from retrainer.tasks._answers import row_name
+from retrainer.tasks._classes import row_name
 
 # Threads only pay where decoding and scaling do (they free the interpreter's lock); small images are quicker
 # without.

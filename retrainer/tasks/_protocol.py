@@ -41,41 +41,6 @@ class Encoded(Protocol):
         """The same rows, whose batches come out on `device`."""
 
 
-class ClassificationTask(Protocol):
-    """Owns everything between a table and a loss: input, collate, loss, decision."""
-
-    columns: tuple[str, ...]
-    labels: tuple[str, ...]
-    multi_label: bool
-
-    def wanted(self) -> dict[str, Any]:
-        """What a model family must accept: `{"kind": "tokens" | "pixels", …}`."""
-
-    def encode(self, table: pa.Table, preprocessing: dict[str, Any], assets: dict[str, bytes]) -> Encoded:
-        """Table → rows ready for batches, by the body's preprocessing. Raises UserError naming a bad row."""
-
-    def targets(self, table: pa.Table) -> np.ndarray:
-        """int64 [N], or float32 [N, K] for multi-label."""
-
-    def batch(self, encoded: Any, rows: np.ndarray, generator: torch.Generator | None) -> dict[str, Tensor]:
-        """The body's input for `rows`; a generator means training, and draws each row's augmentation."""
-
-    def lengths(self, encoded: Any) -> np.ndarray | None:
-        """int64 [N] by which rows of similar cost share a batch, or None where all cost the same."""
-
-    def loss(self, logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:
-        """Logits [B, K] → loss per row [B]."""
-
-    def probabilities(self, logits: Tensor) -> np.ndarray:
-        """Logits [N, K] → float32 [N, K]."""
-
-    def decide(self, probabilities: np.ndarray) -> np.ndarray:
-        """int64 [N] of the likeliest class, or bool [N, K] for multi-label."""
-
-    def correct(self, decided: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """bool [N]; multi-label rows are right when the exact set is."""
-
-
 class Task(Protocol):
     """What a row is, and what a model owes it.
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from retrainer.settings import Section, Task
-from retrainer.tasks._answers import ClassAnswers
+from retrainer.tasks._classes import Classification
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,16 +38,17 @@ def make(task: Task, labels: tuple[str, ...]) -> ImageClassification:
     return ImageClassification(Options.parse(task.options, "task"), labels, task.multi_label)
 
 
-class ImageClassification(ClassAnswers):
+class ImageClassification(Classification):
     """Reads `image`, the encoded bytes of any format that Pillow opens."""
 
-    columns: tuple[str, ...] = ("image",)
+    input_columns: Mapping[str, str] = {"image": "image"}
 
     def __init__(self, options: Options, labels: tuple[str, ...], multi_label: bool) -> None:
         super().__init__(labels, multi_label)
         self.options = options
+        self.abilities |= {"mixing", "resizing"}
 
-    def wanted(self) -> dict[str, Any]:
+    def input_spec(self) -> dict[str, Any]:
         size = [self.options.size] * 2 if self.options.size else None
         return {"kind": "pixels", "size": size, "channels": self.options.channels or None}
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from retrainer.settings import Section, Task
-from retrainer.tasks._answers import ClassAnswers
+from retrainer.tasks._classes import Classification
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,16 +30,16 @@ def make(task: Task, labels: tuple[str, ...]) -> TextClassification:
     return TextClassification(Options.parse(task.options, "task"), labels, task.multi_label)
 
 
-class TextClassification(ClassAnswers):
+class TextClassification(Classification):
     """Reads `text` and, where the data has it, `text_pair`."""
 
-    columns: tuple[str, ...] = ("text", "text_pair")
+    input_columns: Mapping[str, str] = {"text": "string", "text_pair": "string"}
 
     def __init__(self, options: Options, labels: tuple[str, ...], multi_label: bool) -> None:
         super().__init__(labels, multi_label)
         self.options = options
 
-    def wanted(self) -> dict[str, Any]:
+    def input_spec(self) -> dict[str, Any]:
         return {"kind": "tokens", "max_length": self.options.max_length}
 
     def encode(self, table: pa.Table, preprocessing: dict[str, Any], assets: dict[str, bytes]) -> Tokens:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -9,25 +11,29 @@ from torch import Tensor, nn
 from retrainer.errors import UserError
 from retrainer.models._network import Network
 from retrainer.settings import Training
-from retrainer.tasks._protocol import ClassificationTask, Encoded
+from retrainer.tasks._protocol import Encoded, Task
 from retrainer.training.mixing import resize
+
+# The key, the value by which it is off, the task's ability that it needs, and that in words.
+_KEYS_OF_ABILITIES: tuple[tuple[str, Any, str, str], ...] = (
+    ("label_smoothing", 0.0, "label_smoothing", "a loss over classes"),
+    ("balance", "none", "class_balance", "one class a row"),
+    ("mixup", 0.0, "mixing", "images that can be blended along with their classes"),
+    ("cutmix", 0.0, "mixing", "images that can be blended along with their classes"),
+    ("start_size", 1.0, "resizing", "images that can be made smaller"),
+    ("cached_views", 1, "features", "one vector of features a row"),
+)
 
 
 def require_applicable(
-    network: Network, task: ClassificationTask, rows: Encoded, validated: bool, training: Training
+    network: Network, task: Task, rows: Encoded, validated: bool, training: Training
 ) -> None:
     """Raises UserError naming the key and the cure. `validated`: whether there are validation rows."""
-    kind = task.wanted()["kind"]
-    for key, off in (("mixup", 0.0), ("cutmix", 0.0), ("start_size", 1.0)):
-        if getattr(training, key) != off and kind != "pixels":
-            raise UserError(f"training.{key} is for images, and the task gives {kind}; leave it out")
+    for key, off, ability, needed in _KEYS_OF_ABILITIES:
+        if getattr(training, key) != off and ability not in task.abilities:
+            raise UserError(f"training.{key} needs {needed}, which this task does not have; leave it out")
     if training.start_size < 1:
         _require_any_size(network, task.batch(rows, np.arange(1), None)["pixels"], training)
-    if training.balance != "none" and task.multi_label:
-        raise UserError(
-            f"training.balance: {training.balance} needs one class a row, and rows here may have several;"
-            " leave it out"
-        )
     if training.patience and not validated:
         raise UserError(
             "training.patience: the validation loss decides, and the dataset has no validation rows;"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from retrainer.tasks._protocol import ClassificationTask, Encoded
+from retrainer.tasks._protocol import Encoded, Task
 
 _ROWS_AT_ONCE = 1024
 
@@ -39,7 +39,7 @@ class WordsInUse(nn.Module):
 
 
 @contextmanager
-def words_in_use(body: nn.Module, task: ClassificationTask, splits: list[Encoded]) -> Iterator[None]:
+def words_in_use(body: nn.Module, task: Task, splits: list[Encoded]) -> Iterator[None]:
     """Inside, `body` holds only the words of `splits`; afterwards all of them, those trained.
 
     Nothing else changes but the weight decay, which a word that never comes is spared. A body without a
@@ -73,7 +73,7 @@ def _word_table(body: nn.Module) -> tuple[str, nn.Embedding] | None:
     return (holders[0].removesuffix(".weight"), table) if len(holders) == 1 else None
 
 
-def _used(task: ClassificationTask, splits: list[Encoded]) -> Tensor | None:
+def _used(task: Task, splits: list[Encoded]) -> Tensor | None:
     """Every token id of the splits, rising; None where rows are not tokens."""
     found: list[Tensor] = []
     for encoded in splits:

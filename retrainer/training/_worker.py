@@ -9,10 +9,9 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retrainer import extend
 from retrainer.errors import UserError
 from retrainer.formats.dataset import Dataset
-from retrainer.training.train import Settings, build_network, read_split
+from retrainer.training.train import Settings, encode, prepare, read_validation
 
 if TYPE_CHECKING:
     from retrainer.training._distributed import Group
@@ -64,10 +63,8 @@ def take_part(data: Dataset, settings: Settings, weights: Path | str | None, gro
     """This process's share of the training, inside of `group`."""
     from retrainer.training.loop import fit
 
-    task = extend.load("tasks", settings.task.kind, "task.kind").make(settings.task, data.labels)
-    network = build_network(task, settings.backbone, settings.training, weights)
-    train, validation = (read_split(data, name, task, network) for name in ("train", "validation"))
-    assert train is not None
+    task, network, table = prepare(data, settings, weights)
+    train, validation = encode(table, task, network), read_validation(data, task, network)
     fit(network, task, train, validation, settings.training, settings.compute, _nobody, False, group=group)
 
 

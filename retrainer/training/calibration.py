@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrainer.settings import Compute
-from retrainer.tasks._protocol import ClassificationTask
+from retrainer.settings import Compute, Training
+from retrainer.tasks._protocol import Task
 
 if TYPE_CHECKING:
     from retrainer.models._network import Network
@@ -29,14 +29,20 @@ _HALVINGS = 60
 _DECIMALS = 6
 
 
-def calibrate(network: Network, task: ClassificationTask, validation: Data | None, compute: Compute) -> float:
-    """The temperature for the validation rows; 1.0 when there are fewer than FEWEST_ROWS.
+def calibrate(
+    network: Network, task: Task, validation: Data | None, training: Training, compute: Compute
+) -> float:
+    """The temperature for the validation rows; 1.0 when there are fewer than FEWEST_ROWS, when the settings
+    ask for none, or when the task has no use for one.
 
     `network` is on the CPU in eval mode, and so it is left. It follows from the weights and the rows alone.
     """
-    if validation is None or len(validation[1]) < FEWEST_ROWS:
+    wanted = training.calibrate and "calibration" in task.abilities
+    if not wanted or validation is None or len(validation[1]) < FEWEST_ROWS:
         return 1.0
-    return fit_temperature(_logits(network, task, validation, compute), validation[1], task.multi_label)
+    return fit_temperature(
+        _logits(network, task, validation, compute), validation[1], validation[1].ndim == 2
+    )
 
 
 def fit_temperature(logits: np.ndarray, targets: np.ndarray, multi_label: bool) -> float:
@@ -69,7 +75,7 @@ def _binary_slope(scale: float, logits: np.ndarray, targets: np.ndarray) -> floa
     return float(((shares - targets) * logits).mean())
 
 
-def _logits(network: Network, task: ClassificationTask, rows: Data, compute: Compute) -> np.ndarray:
+def _logits(network: Network, task: Task, rows: Data, compute: Compute) -> np.ndarray:
     """[N, K], computed in float32, as the model will be asked; the network returns to the CPU."""
     import torch
 

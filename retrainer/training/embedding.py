@@ -63,7 +63,7 @@ def _features(
     network: Network, rows: Rows, compute: Compute, group: Group, view: torch.Generator | None
 ) -> Tensor:
     """Float32 [N, D]."""
-    features = torch.zeros(len(rows), network.head.in_features, device=rows.targets.device)
+    features = torch.zeros(len(rows), network.description.width, device=rows.targets.device)
     batches = sorted_batches(len(rows), evaluation_batch_size(rows), rows.lengths)
     with torch.no_grad(), autocast(compute):
         for batch, _, numbers in feed(rows, batches[group.rank :: group.size], view):

@@ -18,7 +18,7 @@ from torch import Tensor
 from retrainer.errors import UserError
 from retrainer.models._network import Network
 from retrainer.settings import Compute, Training
-from retrainer.tasks._protocol import ClassificationTask
+from retrainer.tasks._protocol import Task
 from retrainer.training._adamw import AdamW
 from retrainer.training._applies import require_applicable
 from retrainer.training._distributed import ALONE, Group
@@ -48,7 +48,7 @@ _STEPS_BETWEEN_LOOKS = 32
 
 def fit(
     network: Network,
-    task: ClassificationTask,
+    task: Task,
     train: Data,
     validation: Data | None,
     training: Training,
@@ -65,9 +65,10 @@ def fit(
 
     `train` and `validation` are what the task encoded, and its targets. An entry holds `epoch` (from 1),
     `train_loss`, `learning_rate` (the head's, at the last step), with validation rows `validation_loss` and
-    `validation_accuracy`, and `kept`: whether this epoch's weights are those that remain. The history repeats
-    exactly; `on_epoch(epoch, figures)` also gets `seconds` and `rows_per_second` of epochs that this process
-    trained from their first step. Raises UserError when the loss is no longer a number.
+    one `validation_<name>` for each of the task's figures, and `kept`: whether this epoch's weights are those
+    that remain. The history repeats exactly; `on_epoch(epoch, figures)` also gets `seconds` and
+    `rows_per_second` of epochs that this process trained from their first step. Raises UserError when the
+    loss is no longer a number.
     """
     checkpoints = checkpoints or Checkpoints()
     device = prepare(compute, *group.here)
@@ -110,7 +111,7 @@ def own_randomness(seed: int, device: torch.device, purpose: str = "dropout") ->
 
 
 def _class_weights(
-    task: ClassificationTask, targets: np.ndarray, training: Training, device: torch.device
+    task: Task, targets: np.ndarray, training: Training, device: torch.device
 ) -> Tensor | None:
     if training.balance != "weights":
         return None
@@ -123,7 +124,7 @@ class _Run:
 
     strategy: Plan
     state: State
-    task: ClassificationTask
+    task: Task
     training: Training
     compute: Compute
     update: Update
@@ -214,23 +215,27 @@ class _Run:
         self.bar.advance(state.epoch, passed, state.loss / state.rows)
 
     def validate(self, phase: Phase, rows: Rows) -> dict[str, float]:
-        """Mean loss (never smoothed) and share of right answers, in eval mode."""
+        """Mean loss (never smoothed) and the means of the task's own figures, in eval mode."""
         self.strategy.trained.eval()
-        loss, right, group = 0.0, 0, self.state.group
+        group = self.state.group
         batches = sorted_batches(len(rows), evaluation_batch_size(rows), rows.lengths)
-        mine = batches[group.rank :: group.size]
+        # A process without a batch of its own computes the first one too: it must know the figures' names.
+        mine, counts = batches[group.rank :: group.size] or batches[:1], group.rank < len(batches)
+        sums: dict[str, float] = {"loss": 0.0}
         with torch.no_grad(), autocast(self.compute):
             for batch, targets, _ in feed(rows, mine, None):
-                logits = phase.answer(batch)
-                loss += float(self.task.loss(logits, targets, 0.0).double().sum())
-                decided = self.task.decide(self.task.probabilities(logits))
-                right += int(self.task.correct(decided, targets.cpu().numpy()).sum())
+                outputs = phase.answer(batch)
+                sums["loss"] += counts * float(self.task.loss(outputs, targets, 0.0).double().sum())
+                for name, values in self.task.figures(outputs, targets).items():
+                    sums[name] = sums.get(name, 0.0) + counts * float(values.sum())
                 # Nothing moves here: what is kept is the state behind the epoch's last step.
                 self.checkpoints.pass_by(self.state.snapshot)
-        sums = torch.tensor([loss, right], dtype=torch.float64, device=rows.targets.device)
-        loss, right = group.sum(sums).tolist()
-        self.require_finite(torch.tensor([loss]), f"the validation after epoch {self.state.epoch}", 0, 1)
-        return {"validation_loss": loss / len(rows), "validation_accuracy": right / len(rows)}
+        together = torch.tensor(list(sums.values()), dtype=torch.float64, device=rows.targets.device)
+        means = dict(zip(sums, (group.sum(together) / len(rows)).tolist(), strict=True))
+        self.require_finite(
+            torch.tensor([means["loss"]]), f"the validation after epoch {self.state.epoch}", 0, 1
+        )
+        return {f"validation_{name}": value for name, value in means.items()}
 
     def require_finite(self, losses: Tensor, when: str, before: int, steps: int) -> None:
         """Raises UserError for the first loss that overflowed; `before` steps went well."""

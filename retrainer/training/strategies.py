@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from retrainer.errors import UserError
 from retrainer.models._blocks import depths
 from retrainer.models._network import Network
 from retrainer.settings import Compute, Training
-from retrainer.tasks._protocol import ClassificationTask, Encoded
+from retrainer.tasks._protocol import Encoded, Task
 from retrainer.training._compiled import compiled
 from retrainer.training._distributed import ALONE, Group
 from retrainer.training._recompute import recomputed
@@ -48,8 +49,8 @@ class Phase:
 
     first: int
     last: int
-    forward: Callable[[Batch], Tensor]  # in training
-    answer: Callable[[Batch], Tensor]
+    forward: Callable[[Batch], Any]  # in training
+    answer: Callable[[Batch], Any]
     train: Rows
     validation: Rows | None
     active: Sequence[nn.Module]
@@ -82,9 +83,7 @@ class Plan:
 
 
 @contextmanager
-def stand_ins(
-    network: Network, task: ClassificationTask, splits: list[Encoded], training: Training
-) -> Iterator[None]:
+def stand_ins(network: Network, task: Task, splits: list[Encoded], training: Training) -> Iterator[None]:
     """While a network trains, smaller or further parts may stand in for some of its own."""
     with ExitStack() as stack:
         if training.strategy == "lora":
@@ -100,7 +99,7 @@ def stand_ins(
 
 def plan(
     network: Network,
-    task: ClassificationTask,
+    task: Task,
     train: Data,
     validation: Data | None,
     training: Training,
@@ -112,13 +111,15 @@ def plan(
     seen = placed_rows(task, train, network, device)
     held_out = None if validation is None else placed_rows(task, validation, network, device)
     strategy, epochs = training.strategy, training.epochs
-    head = [network.dropout, network.head]
+    head = network.head
 
-    def answer(batch: Batch) -> Tensor:
-        return network.classify(batch["features"])
+    def answer(batch: Batch) -> Any:
+        return head(batch["features"], batch)
 
     def on_features(last: int) -> Phase:
-        return Phase(1, last, answer, answer, *embed(network, seen, held_out, training, compute, group), head)
+        return Phase(
+            1, last, answer, answer, *embed(network, seen, held_out, training, compute, group), [head]
+        )
 
     def on_rows(first: int, active: Sequence[nn.Module], still: Sequence[nn.Module] = ()) -> Phase:
         forward = compiled(network, seen, training, compute, group)
@@ -132,9 +133,9 @@ def plan(
     if strategy == "frozen":
         made = on_features(epochs)
         network.body.requires_grad_(False)
-        return Plan(nn.Sequential(*head), head_groups(network, training), lambda _: iter([made]))
+        return Plan(head, head_groups(network, training), lambda _: iter([made]))
     if strategy == "last-n":
-        active = _last_blocks(network, training) + head
+        active = [*_last_blocks(network, training), head]
         whole = on_rows(1, active)
     elif strategy == "lora":
         whole = on_rows(1, [network], [part for part in network.body.modules() if isinstance(part, _Norm)])
@@ -151,7 +152,7 @@ def memory_format(network: nn.Module) -> torch.memory_format:
     return torch.channels_last if has_convolution else torch.contiguous_format
 
 
-def placed_rows(task: ClassificationTask, data: Data, network: Network, device: torch.device) -> Rows:
+def placed_rows(task: Task, data: Data, network: Network, device: torch.device) -> Rows:
     encoded, targets = data
     placed = encoded.to(device)
     layout = memory_format(network)

@@ -15,8 +15,10 @@ from retrainer.settings import Backbone, Compute, Task, Training
 from retrainer.training._command import run_command
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from retrainer.models._network import Network
-    from retrainer.tasks._protocol import ClassificationTask
+    from retrainer.tasks._protocol import Task as TaskObject
     from retrainer.training._distributed import Group
     from retrainer.training._stop import Stop
     from retrainer.training.checkpoints import Place
@@ -78,20 +80,17 @@ def train_model(
     """
     data = Dataset(dataset)
     settings = Settings(task, backbone, training, compute)
-    _check(data, settings, weights)
+    _check(data, training, weights)
     if training.command:
         return _train_elsewhere(data, out, settings)
     return _train_here(data, out, settings, weights, on_epoch, progress, place, stop, join)
 
 
-def _check(data: Dataset, settings: Settings, weights: Path | str | None) -> None:
+def _check(data: Dataset, training: Training, weights: Path | str | None) -> None:
     if not data.manifest["rows"].get("train"):
         raise UserError(
             f"{data.path} has no training rows; lower split.test and split.validation, or add data"
         )
-    if not data.labels or (len(data.labels) == 1 and not settings.task.multi_label):
-        raise UserError(f"{data.path} has classes {list(data.labels)}; a classifier needs two or more")
-    training = settings.training
     if training.strategy != "scratch" and weights is None and not training.command:
         raise UserError(
             f"training.strategy: {training.strategy} starts from weights, and backbone.weights is none; "
@@ -130,15 +129,13 @@ def _train_here(
     digest = inputs_digest(data, settings.plain(), weights) if place or join else ""
     checkpoints = Checkpoints(place, digest, stop)
     task, backbone, training, compute = settings
-    job: ClassificationTask = extend.load("tasks", task.kind, "task.kind").make(task, data.labels)
-    network = build_network(job, backbone, training, weights)
+    job, network, table = prepare(data, settings, weights)
     together = processes(compute, _shared(data, settings, weights)) if join is None else join(compute, digest)
     with together as group:
-        train, validation = (read_split(data, name, job, network) for name in ("train", "validation"))
-        assert train is not None
+        train, validation = encode(table, job, network), read_validation(data, job, network)
         told = (on_epoch, progress, checkpoints, group)
         history = fit(network, job, train, validation, training, compute, *told)
-    temperature = calibrate(network, job, validation, compute) if training.calibrate else 1.0
+    temperature = calibrate(network, job, validation, training, compute)
     model_sha256 = write_model(
         out,
         network,
@@ -165,7 +162,7 @@ def _shared(data: Dataset, settings: Settings, weights: Path | str | None) -> di
 
 
 def build_network(
-    task: ClassificationTask, backbone: Backbone, training: Training, weights: Path | str | None
+    task: TaskObject, backbone: Backbone, training: Training, weights: Path | str | None
 ) -> Network:
     """The family's body, from `weights` or at random, under a head drawn from `training.seed` alone."""
     import torch
@@ -176,15 +173,34 @@ def build_network(
     family = extend.load("models", backbone.family, "backbone.family")
     options = family.Options.parse(backbone.options, "backbone")
     fresh = training.strategy == "scratch"
-    body = family.build(options, task.wanted(), weights, training.seed, fresh)
+    body = family.build(options, task.input_spec(), weights, training.seed, fresh)
     with own_randomness(training.seed, torch.device("cpu"), "head"):
-        return Network(body, len(task.labels), training.dropout)
+        return Network(body, task.head(body, training))
 
 
-def read_split(data: Dataset, name: str, task: ClassificationTask, network: Network) -> Data | None:
-    """A split's rows, encoded for the network's body, and their targets; None where it has no rows."""
-    if not data.manifest["rows"].get(name):
+def prepare(
+    data: Dataset, settings: Settings, weights: Path | str | None
+) -> tuple[TaskObject, Network, pa.Table]:
+    """The task, its network before any training, and the training rows, from which both may have learned."""
+    section = settings.task
+    task: TaskObject = extend.load("tasks", section.kind, "task.kind").make(section, data.labels)
+    table = data.split("train", _columns(task))
+    task.learn(table)
+    return task, build_network(task, settings.backbone, settings.training, weights), table
+
+
+def read_validation(data: Dataset, task: TaskObject, network: Network) -> Data | None:
+    """The validation rows, encoded, and their targets; None where there are none."""
+    if not data.manifest["rows"].get("validation"):
         return None
+    return encode(data.split("validation", _columns(task)), task, network)
+
+
+def encode(table: pa.Table, task: TaskObject, network: Network) -> Data:
+    """Rows, encoded for the network's body, and their targets."""
     body = network.description
-    table = data.split(name, [*task.columns, "labels", "origin"])
     return task.encode(table, body.preprocessing, body.assets), task.targets(table)
+
+
+def _columns(task: TaskObject) -> list[str]:
+    return [*task.input_columns, *task.target_columns, "origin"]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from retrainer.errors import UserError
 from retrainer.settings import Compute, Training
-from retrainer.tasks._protocol import ClassificationTask
+from retrainer.tasks._protocol import Task
 from retrainer.training._state import State
 from retrainer.training.compute import autocast
 from retrainer.training.feeder import Batch
@@ -26,7 +26,7 @@ from retrainer.training.strategies import Phase
 class Update:
     """The same for every step of a run. `class_weights` [K] weigh the rows' losses, if given."""
 
-    task: ClassificationTask
+    task: Task
     training: Training
     compute: Compute
     state: State

@@ -1,0 +1,18 @@
+"""Heads that tasks share. Legend: B rows, D feature width, K outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class LinearHead(nn.Linear):
+    """Features [B, D] → outputs [B, K], with dropout before it in training."""
+
+    def __init__(self, width: int, outputs: int, dropout: float = 0.0) -> None:
+        super().__init__(width, outputs)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features: Tensor, batch: Any = None) -> Tensor:  # noqa: ARG002 (a head may read it)
+        return super().forward(self.dropout(features))
