@@ -131,7 +131,13 @@ def _model(
     description = {
         "family": "mlp",
         "config": {"inputs": SIDE**2, "hidden": [size]},
-        "preprocessing": {"kind": "pixels", "size": [SIDE, SIDE], "channels": 1, "mean": [0.5], "std": [0.25]},
+        "preprocessing": {
+            "kind": "pixels",
+            "size": [SIDE, SIDE],
+            "channels": 1,
+            "mean": [0.5],
+            "std": [0.25],
+        },
         "labels": list(labels),
         "assets": [],
         "temperature": 1.25,
@@ -139,6 +145,11 @@ def _model(
     write_json(path / "model.json", description)
     if row_keys is not None:
         write_row_keys(path, row_keys)
-    task: dict[str, Any] = {"kind": "image_classification", "multi_label": several, "size": SIDE, "channels": 1}
+    task: dict[str, Any] = {
+        "kind": "image_classification",
+        "multi_label": several,
+        "size": SIDE,
+        "channels": 1,
+    }
     seal(path, {"task": task}, dataset_sha256)
     return path

@@ -5,7 +5,7 @@ with replacement, for both models the same, and the gain is measured on every dr
 from the gain that was seen stands for how far that may deviate from the true one: the basic bootstrap. Plain
 quantiles of the gain (the percentile bootstrap) and the gain in units of its standard error pass equal models
 more often than agreed on few rows (docs/decisions tells the figures). Where the draws are biased in the
-candidate's favour, as those of a calibration error are whose value came out low by luck, the bias is taken out.
+candidate's favour, as those of a calibration error are that came out low by luck, the bias is taken out.
 Source: Davison and Hinkley, Bootstrap Methods and their Application (1997), sections 4.4 and 5.2.
 
 Legend: B blocks of rows that are drawn together (up to 4,096 rows each its own), D draws.

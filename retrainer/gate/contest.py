@@ -1,8 +1,8 @@
 """The candidate against the champion, by the gate's policy and metric, on rows that the champion never saw.
 
-    policy      a share of rows                            any other metric
-    better      McNemar's exact test                       paired bootstrap, margin 0
-    not-worse   exact unconditional test of `margin`       paired bootstrap of `margin`
+policy      a share of rows                            any other metric
+better      McNemar's exact test                       paired bootstrap, margin 0
+not-worse   exact unconditional test of `margin`       paired bootstrap of `margin`
 """
 
 from __future__ import annotations

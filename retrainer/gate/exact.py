@@ -1,15 +1,16 @@
 """Exact tests of two models on the same rows, each of which a model has right or not, and what they can find.
 
-Both models are right on a row, one alone is, or none is. `better` and `worse` count the discordant rows: those
-that only the candidate, or only the other, has right.
+Both models are right on a row, one alone is, or none is. `better` and `worse` count the discordant rows:
+those that only the candidate, or only the other, has right.
 
 Is the candidate better? If both were equally good, each discordant row would favour either with probability
 1/2: McNemar's test, here one-sided and exact (binomial), so that it also holds for few rows.
 
-Is the candidate worse by a margin or more? Under the hypothesis to refute its share of right rows is lower by
-the margin. The share of discordant rows is then unknown, and the chance of what was seen depends on it: the
-p-value is the largest over all shares that the discordant rows make plausible. So a model that is worse by the
-margin passes at most as often as agreed, on few rows too, where the normal approximation passes it too often.
+Is the candidate worse by a margin or more? Under the hypothesis to refute its share of right rows is lower
+by the margin. The share of discordant rows is then unknown, and the chance of what was seen depends on it:
+the p-value is the largest over all shares that the discordant rows make plausible. So a model that is worse
+by the margin passes at most as often as agreed, on few rows too, where the normal approximation passes it
+too often.
 
 Sources: McNemar, Psychometrika 12 (1947), 153–157. Tango, Statistics in Medicine 17 (1998), 891–908 (the
 statistic, its nuisance estimated under the hypothesis). Berger and Boos, Journal of the American Statistical
@@ -72,8 +73,8 @@ def noninferiority_p_value(rows: int, better: int, worse: int, margin: float) ->
 def smallest_gain(rows: int, discordant_share: float, alpha: float, power: float) -> float | None:
     """The smallest true gain that McNemar's test at level `alpha` finds with probability `power`.
 
-    `discordant_share` is the share of discordant rows, as observed on a pair; a gain larger than it needs (and
-    gets) more such rows. None: so few rows show no gain at all.
+    `discordant_share` is the share of discordant rows, as observed on a pair; a gain larger than it needs
+    (and gets) more such rows. None: so few rows show no gain at all.
     """
     return _detectable(rows, discordant_share, power, lambda counts: _majority(counts, alpha), 0.0)
 
@@ -148,7 +149,7 @@ def _detectable(
 ) -> float | None:
     """The smallest true difference from `least` on that a test finds with probability `power`.
 
-    The power is the exact one, summed over the number of discordant rows. None: not even the largest is found.
+    The power is the exact one, summed over the number of discordant rows. None: not even the largest is.
     """
     if _power(rows, discordant_share, 1.0, critical) < power:
         return None

@@ -1,6 +1,7 @@
 """Confidence intervals: Wilson's for a share of rows, the bootstrap for any other function of sums over rows.
 
-Legend: N rows, B blocks of rows that are drawn together (up to 4,096 rows each its own), D draws, S statistics.
+Legend: N rows, B blocks of rows that are drawn together (up to 4,096 rows each its own), D draws,
+S statistics of a row.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Measured:
 
 
 def measure(metric: Metric, name: str, predictions: pa.Table, truth: pa.Table) -> Measured:
-    """Raises UserError when these predictions or rows lack what the metric reads, or it breaks its contract."""
+    """Raises UserError when the predictions or rows lack what the metric reads, or it breaks its contract."""
     try:
         statistics = np.asarray(metric.statistics(predictions, truth), dtype=np.float64)
     except KeyError as error:

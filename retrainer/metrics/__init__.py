@@ -1,4 +1,4 @@
-"""Metrics, one file each: what they offer stands in `_protocol.py`. Nothing heavy is imported before their use."""
+"""Metrics, one file each; what they offer stands in `_protocol.py`."""
 
 from __future__ import annotations
 

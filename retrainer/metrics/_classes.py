@@ -41,7 +41,7 @@ class Classes:
 
     @property
     def confidences(self) -> tuple[np.ndarray, np.ndarray]:
-        """float64 and bool [N, 1], in multi-label [N, K]: how sure each answer was, and whether it was right."""
+        """float64 and bool [N, 1], in multi-label [N, K]: how sure each answer was, and if it was right."""
         if self.multi_label:
             return self.probabilities, self.targets
         return self.probabilities.max(axis=1, keepdims=True), self.correct[:, None]
@@ -119,6 +119,4 @@ def _refuse_other_than_one(targets: pa.ListArray) -> None:
     counts = pc.fill_null(pc.list_value_length(targets), 0).to_numpy()
     if (counts != 1).any():
         row = int((counts != 1).argmax())
-        raise UserError(
-            f"test row {row + 1} has {counts[row]} labels, not one; is task.multi_label meant?"
-        )
+        raise UserError(f"test row {row + 1} has {counts[row]} labels, not one; is task.multi_label meant?")

@@ -1,4 +1,4 @@
-"""Log loss: the mean of -ln(probability of the truth); in multi-label over every pair of a row and a class."""
+"""Log loss: the mean of -ln(probability of the truth), in multi-label over all pairs of a row and a class."""
 
 from __future__ import annotations
 
