@@ -150,3 +150,16 @@ def test_what_the_thread_raises_comes_in_its_turn_and_the_thread_ends() -> None:
     next(left)
     left.close()  # as when training is stopped between two batches
     assert not [t for t in threading.enumerate() if t.name.startswith("feed")]
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_targets_that_an_augmentation_changed_stand_for_those_of_the_rows(ahead: bool) -> None:
+    def make(rows: np.ndarray, generator: torch.Generator | None) -> dict[str, Tensor]:
+        x = torch.from_numpy(rows).float()
+        return {"x": x, "targets": 100 + x} if generator is not None else {"x": x}
+
+    rows = Rows(make, torch.arange(7), None, 4, ahead)
+    for generator, offset in ((torch.Generator(), 100), (None, 0)):
+        for batch, targets, numbers in feed(rows, BATCHES[:2], generator):
+            assert set(batch) == {"x"}
+            assert targets.tolist() == [offset + number for number in numbers]

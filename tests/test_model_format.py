@@ -271,7 +271,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a label twice": ({"labels": ["a", "b", "a"]}, "'labels' has 'a' more than once"),
     "labels as text": ({"labels": "abc"}, "'labels' must be a list of class names, found 'abc'"),
     "a label that is a number": ({"labels": ["a", "b", 3]}, "'labels' must be class names"),
-    "no labels": ({"labels": []}, "'labels' must be class names, one or more"),
+    "no labels": ({"labels": []}, "'labels' must name the classes, one or more"),
     "no family": ({"family": None}, "'family' is missing; it needs family, config"),
     "an unknown family": ({"family": "mpl"}, "no 'mpl' in retrainer/models; did you mean 'mlp'"),
     "a family that is a path": (

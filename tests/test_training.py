@@ -346,6 +346,27 @@ def ordinary_frozen_loop(model: Network, training: Training, rows: Pixels, targe
             optimiser.step()
 
 
+@pytest.mark.parametrize("strategy", ["frozen", "head-then-full"])
+def test_a_task_that_keeps_no_features_trains_its_head_on_the_same_body(strategy: str) -> None:
+    rows, validation = squares(40), squares(20, 1)
+    models, histories = [network(dropout=0.3), network(dropout=0.3)], []
+    without = image_task()
+    without.abilities -= {"features"}
+    before = weights(models[0].body)
+    for model, task in zip(models, (image_task(), without), strict=True):
+        histories.append(trained(model, settings(strategy=strategy), rows, validation, task))
+    for kept, computed in zip(*histories, strict=True):
+        assert kept == pytest.approx(computed, abs=1e-5)
+    assert same(before, weights(models[1].body)) == (strategy == "frozen")
+
+
+def test_a_head_without_weights_cannot_be_trained_alone() -> None:
+    task, model = image_task(), network()
+    model.head = nn.Identity()
+    with pytest.raises(UserError, match=r"training\.strategy: frozen trains a new head"):
+        trained(model, settings(strategy="frozen"), squares(20), task=task)
+
+
 def test_frozen_sees_plain_views_when_augmentation_is_on() -> None:
     models = [settled(), settled()]
     for model, task in zip(models, (image_task(), image_task(**EVERY_DRAW)), strict=True):

@@ -63,8 +63,8 @@ def read_json(file: Path, kind: type) -> Any:
 
 
 def _check_labels(file: Path, labels: list[Any]) -> None:
-    if not labels or not all(isinstance(name, str) for name in labels):
-        raise UserError(f"{file}: 'labels' must be class names, one or more, each a string")
+    if not all(isinstance(name, str) for name in labels):
+        raise UserError(f"{file}: 'labels' must be class names, each a string")
     if len(set(labels)) != len(labels):
         twice = next(name for name in labels if labels.count(name) > 1)
         raise UserError(f"{file}: 'labels' has {twice!r} more than once; each class has one name")

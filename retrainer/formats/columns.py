@@ -28,6 +28,22 @@ TYPES: dict[str, pa.DataType] = {
 }
 
 
+def word_of(name: str, kind: pa.DataType) -> str | None:
+    """The word for a column of this Arrow type; None for a type that no word means.
+
+    Images and sounds have one Arrow type: where nobody says which it is, a column of the name `audio` holds
+    sounds.
+    """
+    if kind == ENCODED:
+        return "audio" if name == "audio" else "image"
+    return next((word for word, known in TYPES.items() if known == kind), None)
+
+
+def encoded_columns(schema: pa.Schema) -> list[str]:
+    """Columns that hold whole files, so that few of their rows are handled at a time."""
+    return [field.name for field in schema if field.type == ENCODED]
+
+
 def feature(word: str) -> dict[str, Any]:
     """The note by which Hugging Face `datasets` (5.2) reads a column of this type."""
     text, number = {"dtype": "string", "_type": "Value"}, {"dtype": "float64", "_type": "Value"}

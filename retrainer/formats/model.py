@@ -1,8 +1,8 @@
 """The model on disk: a self-describing directory in which nothing is pickled.
 
     model.safetensors   every value of the body (`body.…`) and the head (`head.…`), float32
-    model.json          family, architecture, preprocessing, task, class names, the dataset's content hash,
-                        and `temperature`, by which logits are divided (absent: 1)
+    model.json          family, architecture, preprocessing, task, class names (none where the task has none),
+                        the dataset's content hash, and `temperature`, by which logits are divided (absent: 1)
     tokenizer.json, …   what the preprocessing needs
     history.json        figures per epoch, none of them a time
     settings.json       the settings that training was given
@@ -40,6 +40,7 @@ from retrainer.formats.model_card import model_card
 from retrainer.formats.model_files import CARD, FORMAT_VERSION, HISTORY, KIND, SETTINGS, WEIGHTS, read_model
 from retrainer.formats.row_keys import FILE as ROW_KEYS
 from retrainer.settings import Task, Training
+from retrainer.tasks import make_task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -128,7 +129,7 @@ def _plain(value: Tensor) -> Tensor:
 def seal(directory: Path, sections: Sections, dataset_sha256: str) -> str:
     """Turns weights and a description into a valid model directory, and returns its `model_sha256`.
 
-    A trainer of your own has written `model.safetensors` (`body.…`, `head.weight`, `head.bias`), `model.json`
+    A trainer of your own has written `model.safetensors` (`body.…`, and `head.…` of the task), `model.json`
     (family, config, preprocessing, labels, and assets: names of further files) and those files; the files
     `history.json` and `row_keys.parquet`, and the description's `temperature`, are optional. `sections` holds
     `task` at least. Raises UserError when it is no whole model.
@@ -207,9 +208,7 @@ def load_network(path: Path) -> Network:
 def task_of(path: Path, description: dict[str, Any]) -> TaskObject:
     """The task that the model at `path` was trained for."""
     section = Task.parse(description.get("task", {}), f"{path / DESCRIPTION}: task")
-    module = extend.load("tasks", section.kind, "task.kind")
-    made: TaskObject = module.make(section, tuple(description["labels"]))
-    return made
+    return make_task(section, tuple(description["labels"]))
 
 
 def _require_outputs(path: Path, head: nn.Module, tensors: dict[str, Tensor], labels: list[str]) -> None:

@@ -22,13 +22,13 @@ def model_card(
     facts = {
         "Task": task.get("kind", "unknown") + (", multi-label" if task.get("multi_label") else ""),
         "Input": _input(description["preprocessing"]),
-        "Classes": _classes(labels),
+        **({"Classes": _classes(labels)} if labels else {}),
         "Family": description["family"],
         "Parameters": f"{parameters:,}",
         "Started from": _start(backbone, training),
         "Dataset": f"content sha256 `{dataset_sha256}`",
         "Trained": _trained(training, kept),
-        "Calibration": _calibration(description["temperature"]),
+        **({"Calibration": _calibration(description["temperature"])} if labels else {}),
     }
     lines = ["# Model card", "", *(f"- **{key}**: {value}" for key, value in facts.items()), ""]
     figures = {k: v for k, v in kept.items() if isinstance(v, float)}

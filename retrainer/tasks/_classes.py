@@ -56,8 +56,11 @@ class Classification:
             raise UserError(f"the dataset has classes {list(self.labels)}; a classifier needs two or more")
 
     def head(self, body: Any, training: Training) -> nn.Module:
+        """Raises UserError when there is no class."""
         from retrainer.tasks._heads import LinearHead
 
+        if not self.labels:
+            raise UserError("the model's 'labels' must name the classes, one or more")
         return LinearHead(body.width, len(self.labels), training.dropout)
 
     def targets(self, table: pa.Table) -> np.ndarray:

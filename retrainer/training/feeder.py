@@ -29,10 +29,14 @@ _Made = tuple[Tensor | None, Batch, Tensor]  # the mark, input and targets of a 
 
 @dataclass(frozen=True)
 class Rows:
-    """A split as the loop sees it. `make(rows, generator)` gives the model's input, on the device."""
+    """A split as the loop sees it.
+
+    `make(rows, generator)` gives the model's input, on the device; its `targets`, if it has any, stand for
+    those of the rows.
+    """
 
     make: Callable[[np.ndarray, torch.Generator | None], Batch]
-    targets: Tensor  # [N] or [N, K], on the device
+    targets: Tensor  # [N, …], on the device
     lengths: np.ndarray | None  # [N], or None where all rows cost the same
     row_bytes: int  # of one row's input as float32
     make_ahead: bool = False  # whether a thread makes the next rows while a step runs
@@ -133,7 +137,13 @@ def feed(
         mark = before_draws(first)
         joined = np.concatenate(batches[first : first + together])
         made = rows.make(joined, generator) if len(joined) else {}
-        return mark, made, rows.targets[send(torch.from_numpy(joined), device)]
+        # An augmentation may have changed the targets along with the input.
+        changed = made.pop("targets", None)
+        return (
+            mark,
+            made,
+            rows.targets[send(torch.from_numpy(joined), device)] if changed is None else changed,
+        )
 
     groups = range(max(0, done - 1) // together * together, len(batches), together)
     with closing(_results(make, groups, rows.make_ahead)) as results:

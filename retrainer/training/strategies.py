@@ -1,7 +1,8 @@
 """What is trained, by one word of the settings (`training.strategy`):
 
     scratch          everything, from random values
-    frozen           a new head on a frozen body, which sees every row once
+    frozen           a new head on a frozen body, which sees every row once (or, where the task keeps no
+                     features, in every step)
     head-then-full   first the head alone, as in `frozen`, then everything
     last-n           the head and the last blocks of the body
     lora             the head and small matrices beside the body's layers
@@ -116,10 +117,17 @@ def plan(
     def answer(batch: Batch) -> Any:
         return head(batch["features"], batch)
 
-    def on_features(last: int) -> Phase:
-        return Phase(
-            1, last, answer, answer, *embed(network, seen, held_out, training, compute, group), [head]
-        )
+    def above_still_body(batch: Batch) -> Any:
+        with torch.no_grad():
+            features = network.features(batch)
+        return head(features, batch)
+
+    def head_alone(last: int) -> Phase:
+        if "features" not in task.abilities:  # nothing that could be kept: the body runs in every step
+            network.eval()
+            return Phase(1, last, above_still_body, network, seen, held_out, [head])
+        rows = embed(network, seen, held_out, training, compute, group)
+        return Phase(1, last, answer, answer, *rows, [head])
 
     def on_rows(first: int, active: Sequence[nn.Module], still: Sequence[nn.Module] = ()) -> Phase:
         forward = compiled(network, seen, training, compute, group)
@@ -127,11 +135,11 @@ def plan(
 
     def first_the_head(epoch: int) -> Iterator[Phase]:
         if epoch <= training.head_epochs:
-            yield on_features(training.head_epochs)
+            yield head_alone(training.head_epochs)
         yield on_rows(training.head_epochs + 1, [network])
 
     if strategy == "frozen":
-        made = on_features(epochs)
+        made = head_alone(epochs)
         network.body.requires_grad_(False)
         return Plan(head, head_groups(network, training), lambda _: iter([made]))
     if strategy == "last-n":
