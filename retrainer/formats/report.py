@@ -17,9 +17,9 @@ metrics.json:
     metrics     {name: {"value", "low", "high", "n"}}: low and high bound the confidence interval, n are rows
     about       {name: {"title", "unit", "higher_is_better"}} of each metric
     baselines   {name: {"title", "trivial", "note", "fitted_rows", "metrics", "difference", "better", "worse",
-                "p_value"}}: the model against it by the gate's metric, on the same rows; above 0 it is better,
-                and better and worse count the rows that one alone has right (null where rows are not right
-                or wrong by that metric)
+                "p_value"}}: the model against it by the gate's metric, on the same rows; above 0 it is
+                better, and better and worse count the rows that one alone has right (null where rows are not
+                right or wrong by that metric)
     no_baseline why there is no cheap baseline, else ""
     champion    null, or {"version", "model_sha256", "same", "compared", "note", "metrics"}, and where it was
                 compared the paired test as of a baseline
