@@ -17,11 +17,14 @@ from retrainer import extend
 from retrainer.errors import UserError, nearest
 from retrainer.formats.files import write_json
 from retrainer.own_code import command_digest, plugin_digest
-from retrainer.settings import SECTIONS, SHORTHAND, Section
+from retrainer.settings import SECTIONS, SHORTHAND, Section, Source, Task
 from retrainer.strict_yaml import parse_yaml
+from retrainer.tasks import make_task
 
 PARAMS = "params.yaml"
 RUN = ".run"
+# By ingest, whatever the task.
+_ALWAYS_READ = {"text", "text_pair", "image", "labels"}
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,13 @@ def validate(merged: Mapping[str, Any]) -> dict[str, Section]:
         if hasattr(module, "Options"):
             module.Options.parse(section.options, name)
     _refuse_unknown_slices(sections)
+    _refuse_unknown_metric(sections["gate"])
     return sections
+
+
+def _refuse_unknown_metric(gate: Any) -> None:
+    if gate.metric:
+        extend.load("metrics", gate.metric, "gate.metric")
 
 
 def _refuse_unknown_slices(parts: Mapping[str, Any]) -> None:
@@ -193,6 +202,7 @@ def pin(sections: dict[str, Section], root: Path, memory: Path) -> dict[str, Sec
     source = source.model_copy(update={"kind": choose_kind(source)})
     pinned = pin_code_and_weights(sections | {"source": source}, root, memory)
     source = pinned["source"]
+    _refuse_unknown_source_keys(source, source.columns)
     remote = storage.is_remote(source.path) or storage.is_remote(source.test_path)
     digest = storage.digest(source) if remote else source_digest(source, memory / "source-digest.json")
     return pinned | {
@@ -201,12 +211,38 @@ def pin(sections: dict[str, Section], root: Path, memory: Path) -> dict[str, Sec
     }
 
 
+def source_columns(task: Task) -> dict[str, str]:
+    """The task's columns and their types, for `source.columns`; none where ingest reads them anyway.
+
+    Further inputs than the first may be absent, which a ? says.
+    """
+    made = make_task(task)
+    first, *further = made.input_columns
+    columns = {first: made.input_columns[first]}
+    columns |= {name: f"{made.input_columns[name]}?" for name in further} | dict(made.target_columns)
+    return {} if columns.keys() <= _ALWAYS_READ and "labels" in columns else columns
+
+
+def _refuse_unknown_source_keys(source: Source, columns: Mapping[str, str]) -> None:
+    """Further keys of `source` name the user's columns, or are the source's own (its `Options`)."""
+    from retrainer.data.fingerprint import source_module
+
+    own = {key: value for key, value in source.options.items() if key not in columns}
+    module = source_module(source)
+    if hasattr(module, "Options"):
+        module.Options.parse(own, "source")
+    elif own and "." not in source.kind:
+        key = min(own)
+        raise UserError(f"unknown setting source.{key}{nearest(key, [*Source.model_fields, *columns])}")
+
+
 def pin_code_and_weights(sections: dict[str, Section], root: Path, memory: Path) -> dict[str, Section]:
     """What is the same on every machine: the digests of plug-ins, of a trainer's code and of the weights."""
     from retrainer.models import reads_weights
     from retrainer.services import weights
 
     parts: dict[str, Any] = dict(sections)
+    parts["source"] = parts["source"].model_copy(update={"columns": source_columns(parts["task"])})
     code = {
         "source": plugin_digest(parts["source"].kind),
         "task": plugin_digest(parts["task"].kind),

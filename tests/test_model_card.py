@@ -15,7 +15,7 @@ from retrainer.evaluation.report import render
 from retrainer.evaluation.rivals import Rescored
 from retrainer.evaluation.summary import closing_table
 from retrainer.pages.markdown import plain
-from retrainer.registry.told import description, judgement_tags
+from retrainer.registry.judgement_tags import description, judgement_tags
 from tests.test_report import EVIL, HISTORY, Page, mistakes, report_of, texts_of, told_of
 
 RULES = [

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import sys
 import zlib
 from collections import Counter
+from types import ModuleType
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +26,7 @@ from retrainer.data.tables import take_rows
 from retrainer.errors import UserError
 from retrainer.formats.dataset import SPLITS, Dataset
 from retrainer.settings import Source, Split, Task
+from retrainer.tasks.text_classification import Options, TextClassification
 from tests.raw_rows import TEXT, WARN, Row, raw_of, run, scratch, told, where, words
 
 # --- properties -------------------------------------------------------------------------------------------
@@ -257,7 +261,13 @@ def test_several_labels_want_the_setting(tmp_path):
     )
 
 
-def test_the_task_says_which_columns_count(tmp_path):
+def test_the_task_says_which_columns_count(tmp_path, monkeypatch):
+    class Both(TextClassification):
+        input_columns: ClassVar = {"text": "string", "image": "image"}
+
+    plugin = ModuleType("plugins.mine")
+    plugin.make = lambda task, labels: Both(Options(), labels, task.multi_label)
+    monkeypatch.setitem(sys.modules, "plugins.mine", plugin)
     rows = [{**row, "image": {"bytes": encoded(shade=n), "path": None}} for n, row in enumerate(words(30))]
     rows[0]["text"], rows[1]["image"] = "", None
     for kind, columns, dropped in (

@@ -26,7 +26,7 @@ from retrainer.predict import Predictor
 from retrainer.registry import history
 from retrainer.registry.champion import fetch_champion
 from retrainer.registry.register import register_model
-from retrainer.registry.told import description
+from retrainer.registry.judgement_tags import description
 from retrainer.registry.versions import Source, _new_version
 from retrainer.services import lineage, lookup, runs, tracking
 from retrainer.services.connection import client, experiment_id

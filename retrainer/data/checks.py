@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from retrainer.data.images import Look
+from retrainer.data.task_columns import TaskColumns
 from retrainer.data.texts import longest_read, word_counts, wrongly_encoded
 from retrainer.errors import UserError
 from retrainer.findings import MOST_EXAMPLES, Findings
+from retrainer.formats.dataset import LABELS
 from retrainer.settings import Task
 
 # Reasons of the check `broken`; every other reason of `unusable` is of the check `empty`.
@@ -41,32 +44,44 @@ def check_one_label(labels: Labels, origins: Sequence[str]) -> None:
 
 
 def unusable(
-    table: pa.Table, columns: Sequence[str], multi_label: bool, looks: Sequence[Look]
+    table: pa.Table, columns: TaskColumns, multi_label: bool, looks: Mapping[str, Sequence[Look]]
 ) -> list[str | None]:
-    """Per row the reason why the task that reads `columns` cannot use it; None for a sound row.
+    """Per row the reason why the task cannot use it: an input or a target is missing. None for a sound row.
 
-    `looks` has one entry per image where the task reads images. A row of a multi-label task may have no label
-    ([]), but must say so: an absent one is missing.
+    `looks` has one entry per row for every column of images. A row of a multi-label task may have no label
+    ([]), and an image no box, but must say so: an absent list is missing.
     """
     reasons: list[str | None] = [None] * len(table)
-
-    def note(found: Sequence[str | None]) -> None:
+    for name in (*columns.inputs, *columns.targets):
+        if name in looks:
+            found = [look.reason for look in looks[name]]
+        else:
+            may_be_empty = multi_label if name == LABELS else name in columns.targets
+            found = _absent(table[name], name, columns.types[name], may_be_empty)
         for row, reason in enumerate(found):
             reasons[row] = reasons[row] or reason
-
-    for column in columns:
-        if column == "image":
-            note([look.reason for look in looks])
-        else:
-            what = f"empty {column.replace('_', ' ')}"
-            note([None if text and not text.isspace() else what for text in table[column].to_pylist()])
-    labels = table["labels"].to_pylist()
-    note(["missing label" if row is None or not (row or multi_label) else None for row in labels])
     return reasons
 
 
+def _absent(column: pa.ChunkedArray, name: str, word: str, may_be_empty: bool) -> list[str | None]:
+    """Per row why its value cannot be used, in words; None where it can.
+
+    `may_be_empty`: whether a list without an item says something, as a target does.
+    """
+    what = name.replace("_", " ")
+    if word in ("image", "audio"):
+        sizes = pc.fill_null(pc.binary_length(pc.struct_field(column, 0)), 0).to_pylist()
+        return [None if size else f"no {what}" for size in sizes]
+    if word == "string":
+        return [None if text and not text.isspace() else f"empty {what}" for text in column.to_pylist()]
+    missing = "missing label" if name == LABELS else f"missing {what}"
+    if word == "number":
+        return [missing if value is None else None for value in column.to_pylist()]
+    return [missing if row is None or not (row or may_be_empty) else None for row in column.to_pylist()]
+
+
 def check_reasons(
-    reasons: Sequence[str | None], columns: Sequence[str], origins: Sequence[str], findings: Findings
+    reasons: Sequence[str | None], columns: TaskColumns, origins: Sequence[str], findings: Findings
 ) -> None:
     """The checks `empty` and `broken`: rows that are left out whatever the level says."""
     broken = {row for row, reason in enumerate(reasons) if reason in _BROKEN}
@@ -76,16 +91,17 @@ def check_reasons(
         if findings.looks(name):
             findings.add(name, len(rows), what, (f"{origins[row]}: {reasons[row]}" for row in rows))
 
-    note("empty", empty, "rows without a label or what the task reads; left out")
-    if "image" in columns:
+    target = "" if not columns.targets else "a label or " if columns.targets == (LABELS,) else "a target or "
+    note("empty", empty, f"rows without {target}what the task reads; left out")
+    if columns.inputs_of("image"):
         note("broken", sorted(broken), "images that cannot be decoded, or are too large; left out")
 
 
-def check_texts(table: pa.Table, columns: Sequence[str], task: Task, findings: Findings) -> np.ndarray:
-    """The checks `encoding` and `too_long`, on sound rows. Returns the words per row, int64 [N]."""
-    names = [name for name in columns if name != "image"]
-    if names and findings.looks("encoding"):
-        _check_encoding(table, names, findings)
+def check_texts(table: pa.Table, columns: TaskColumns, task: Task, findings: Findings) -> np.ndarray:
+    """The checks `encoding` and `too_long`, on sound rows. Returns the words per row's inputs, int64 [N]."""
+    names = columns.inputs_of("string")
+    if columns.texts() and findings.looks("encoding"):
+        _check_encoding(table, columns.texts(), findings)
     words, most = word_counts(table, names), longest_read(task)
     if names and most is not None and findings.looks("too_long"):
         cut = np.flatnonzero(words > most)

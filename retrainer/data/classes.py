@@ -22,7 +22,7 @@ Counts = Mapping[str, Mapping[str, int]]  # split → class → rows
 def counts_of(rows: Rows, placed: Mapping[str, Sequence[int]]) -> dict[str, dict[str, int]]:
     """Rows per class in each split, names sorted; a multi-label row counts for each of its labels."""
     return {
-        name: dict(sorted(Counter(label for row in members for label in rows.labels[row]).items()))
+        name: dict(sorted(Counter(label for row in members for label in rows.classes[row]).items()))
         for name, members in placed.items()
     }
 

@@ -17,8 +17,10 @@ import pyarrow.compute as pc
 
 from retrainer.data.fingerprint import Listing, choose_kind, listing_of, source_module
 from retrainer.data.memory import budget_bytes
+from retrainer.data.sources._columns import name_of, needed_columns, words_of
 from retrainer.errors import UserError, nearest
-from retrainer.formats.dataset import SCHEMA, write_dataset
+from retrainer.formats.columns import TYPES
+from retrainer.formats.dataset import LABELS, ordered, write_dataset
 from retrainer.formats.files import digest_of
 from retrainer.settings import Source
 
@@ -49,14 +51,14 @@ def ingest(source: Source, out: Path) -> dict[str, Any]:
         raise UserError(f"source.path: {_title(source)} changed since the settings were resolved; run again")
     rows = _read(source)
     splits = {"all": rows.training, "given_test": rows.testing} if rows.testing else {"all": rows.training}
-    tables = _whole_splits(splits)
+    tables = _whole_splits(splits, source)
     _check_splits(tables, rows, source)
     reasons = ["class not selected"] * len(rows.left_out)
     dropped = pa.table(
         {"origin": pa.array(rows.left_out, pa.string()), "reason": pa.array(reasons, pa.string())}
     )
     described = {"source_digest": digest, "sources": _describe(source, listing, rows)}
-    return write_dataset(out, tables, dropped, extra=described)
+    return write_dataset(out, tables, dropped, extra=described, types=words_of(source))
 
 
 def _read(source: Source) -> _Rows:
@@ -77,14 +79,11 @@ def _read(source: Source) -> _Rows:
 
 
 def _shaped(source: Source) -> Iterator[pa.Table]:
-    """What the reader (a plug-in's too) yields, in the types of SCHEMA and with `given_test`."""
-    kind = choose_kind(source)
+    """What the reader (a plug-in's too) yields, in the columns' types and with `given_test`."""
+    kind, types = choose_kind(source), _types(source)
     before = 0
     for table in source_module(source).read(source):
-        if "labels" not in table.column_names or not set(_CONTENT) & set(table.column_names):
-            raise UserError(
-                f"source.kind: a table of {kind} has no 'labels', or none of {', '.join(_CONTENT)}"
-            )
+        _require_columns(table, source, kind)
         if "given_test" not in table.column_names:
             table = table.append_column("given_test", pa.array([False] * len(table), pa.bool_()))
         if "origin" not in table.column_names:
@@ -93,16 +92,30 @@ def _shaped(source: Source) -> Iterator[pa.Table]:
         if source.metadata and "metadata" not in table.column_names:
             raise UserError(f"source.metadata: {kind} has no further columns to keep; leave it empty")
         before += len(table)
-        names = [name for name in (*SCHEMA, "given_test") if name in table.column_names]
+        names = [*(name for name in types if name in table.column_names), "given_test"]
         try:
-            yield table.select(names).cast(
-                pa.schema([(name, SCHEMA.get(name, pa.bool_())) for name in names])
-            )
+            yield table.select(names).cast(pa.schema([(name, types.get(name, pa.bool_())) for name in names]))
         except (pa.ArrowException, ValueError) as error:
             reason = " ".join(str(error).split())[:160]
             raise UserError(
                 f"source.kind: a table of {kind} is not of the dataset's types ({reason})"
             ) from None
+
+
+def _types(source: Source) -> dict[str, pa.DataType]:
+    """Column → its type, of all that may be kept, in the order of the dataset's columns."""
+    words = words_of(source) | {"metadata": "string", "origin": "string"}
+    return {name: TYPES[words[name]] for name in ordered(words)}
+
+
+def _require_columns(table: pa.Table, source: Source, kind: str) -> None:
+    lacking = sorted(set(needed_columns(source)) - set(table.column_names))
+    if lacking and source.columns:
+        raise UserError(f"source.kind: a table of {kind} has no '{lacking[0]}', which the task needs")
+    if lacking or (not source.columns and not set(_CONTENT) & set(table.column_names)):
+        raise UserError(f"source.kind: a table of {kind} has no 'labels', or none of {', '.join(_CONTENT)}")
+    if source.classes and LABELS not in table.column_names:
+        raise UserError("source.classes chooses among labels, and the task reads none; leave it empty")
 
 
 def _only_classes(table: pa.Table, classes: set[str], rows: _Rows) -> pa.Table:
@@ -118,19 +131,20 @@ def _only_classes(table: pa.Table, classes: set[str], rows: _Rows) -> pa.Table:
             rows.left_out.append(origin)
     place = table.column_names.index("labels")
     return table.filter(pa.array(wanted, pa.bool_())).set_column(
-        place, "labels", pa.array(kept, SCHEMA["labels"])
+        place, "labels", pa.array(kept, TYPES["strings"])
     )
 
 
-def _whole_splits(splits: dict[str, list[pa.Table]]) -> dict[str, pa.Table]:
-    """One table per split; all have the same columns, and none that is empty in every split."""
-    names = [n for n in SCHEMA if any(n in t.column_names for parts in splits.values() for t in parts)]
-    everything = pa.schema([(name, SCHEMA[name]) for name in names])
+def _whole_splits(splits: dict[str, list[pa.Table]], source: Source) -> dict[str, pa.Table]:
+    """One table per split, with the same columns; one that is empty in every split stays if it is needed."""
+    types, needed = _types(source), {LABELS, *source.columns}
+    names = [n for n in types if any(n in t.column_names for parts in splits.values() for t in parts)]
+    everything = pa.schema([(name, types[name]) for name in names])
     tables = {
         split: pa.concat_tables([everything.empty_table(), *parts], promote_options="default")
         for split, parts in splits.items()
     }
-    empty = [n for n in names if n != "labels" and all(t[n].null_count == len(t) for t in tables.values())]
+    empty = [n for n in names if n not in needed and all(t[n].null_count == len(t) for t in tables.values())]
     return {split: table.drop_columns(empty) for split, table in tables.items()}
 
 
@@ -146,11 +160,11 @@ def _check_splits(tables: dict[str, pa.Table], rows: _Rows, source: Source) -> N
         if source.test_path:
             raise UserError(f"source.test_path: {source.test_path} has no rows to test on")
         return
-    for name in _CONTENT:
+    for name in source.columns or _CONTENT:
         if name in testing.column_names and testing[name].null_count == len(testing):
             raise UserError(
                 f"source.test_path: the test set has no {name} where the training rows have one; "
-                f"add the column '{getattr(source, name)}' to it, or leave it out of both (source.{name})"
+                f"add the column '{name_of(source, name)}' to it, or leave it out of both (source.{name})"
             )
 
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from retrainer.data.splits import components
 from retrainer.data.tables import take_images
+from retrainer.data.task_columns import TaskColumns
 from retrainer.findings import Findings
 
 Pairs = list[tuple[bytes, bytes]]
@@ -26,24 +27,27 @@ class Contents:
 
 
 def near_duplicates(
-    table: pa.Table, columns: Sequence[str], keys: Sequence[bytes], findings: Findings
+    table: pa.Table, columns: TaskColumns, keys: Sequence[bytes], findings: Findings
 ) -> Pairs:
     """Pairs of content keys that are nearly equal; none when the check is off.
 
-    Where the task reads an image that decides alone, whatever is said of it: so an image never stands in two
-    splits. Else it is the texts, of a pair both together.
+    Where the task reads an image that decides alone (the first one, where there are several), whatever is
+    said of it: so an image never stands in two splits. Else it is the texts, of a pair both together; of
+    other inputs, such as sounds, only what is equal to the byte is found.
     """
-    if not findings.looks("near_duplicates"):
+    images, texts = columns.inputs_of("image"), columns.inputs_of("string")
+    if not (images or texts) or not findings.looks("near_duplicates"):
         return []
     from retrainer.data.similar import similar_images, similar_texts
 
     contents = Contents(keys)
-    if "image" in columns:
-        images = take_images(table["image"], contents.rows)
-        found = similar_images(images, findings.checks.image_distance)
+    if images:
+        distinct = take_images(table[images[0]], contents.rows)
+        found = similar_images(distinct, findings.checks.image_distance)
     else:
-        texts = [table[name].take(pa.array(contents.rows, pa.int64())).to_pylist() for name in columns]
-        joined = ["\n".join(parts) for parts in zip(*texts, strict=True)]
+        places = pa.array(contents.rows, pa.int64())
+        distinct_texts = [table[name].take(places).to_pylist() for name in texts]
+        joined = ["\n".join(parts) for parts in zip(*distinct_texts, strict=True)]
         found = similar_texts(joined, findings.checks.text_similarity)
     pairs = [(contents.keys[one], contents.keys[other]) for one, other in found.tolist()]
     _note(table, keys, contents, pairs, findings)

@@ -1,20 +1,20 @@
-"""Preprocessing: the raw dataset checked, without twins, and split. Every row that goes in is accounted for.
+"""Preprocessing: the raw dataset checked, without duplicates, split. Every row that goes in is accounted for.
 
 A row comes out in train, validation or test, or stands in `dropped.parquet` with its origin and one reason:
     class not selected          (by ingest) none of `source.classes`
-    empty text, empty text pair, no image, not an image, broken image, image too large,
-    no grey or RGB image, missing label
+    empty text (or another column of text), no image, not an image, broken image, image too large,
+    no grey or RGB image, no audio, missing label (or another input or target)
     also in the test set        the same content or group as a row of the user's own test set
     near-duplicate of a test row    of the user's own, or linked to one
-    duplicate                   the same content and labels as another row, which stays
+    duplicate                   the same content and targets as another row, which stays
     conflicting labels          the same content as another row with other labels; none of them stays
+                                (conflicting targets, where the task's are of another kind)
     over split.train_per_class, over split.validation_per_class, over split.limit
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,26 +30,26 @@ from retrainer.data.checks import (
     unusable,
 )
 from retrainer.data.classes import check_classes, check_division, counts_of, shares
+from retrainer.data.exact_duplicates import drop_exact_duplicates, drop_tested
 from retrainer.data.images import look_at
 from retrainer.data.near import near_duplicates
 from retrainer.data.profile import profile_of
 from retrainer.data.quotas import choose
 from retrainer.data.splits import TEST, TRAIN, VALIDATION, Rows, components, content_keys, place
 from retrainer.data.tables import all_rows, dropped_by_ingest, dropped_rows, schema_of, take_rows
+from retrainer.data.task_columns import TaskColumns, task_columns
 from retrainer.data.times import instant, needed_instants
-from retrainer.data.twins import drop_tested, drop_twins
 from retrainer.errors import UserError
 from retrainer.findings import Findings
-from retrainer.formats.dataset import SCHEMA, SPLITS, Dataset, row_digest, write_dataset
+from retrainer.formats.columns import TYPES
+from retrainer.formats.dataset import LABELS, SPLITS, Dataset, names_in, row_digest, write_dataset
 from retrainer.formats.files import whole_directory, write_text
 from retrainer.formats.profile import Profile, write_profile
 from retrainer.formats.row_keys import short, write_components, write_row_keys
 from retrainer.settings import Checks, Split, Task
 
-_CONTENT = ("text", "text_pair", "image")
-# What a built-in task reads; a plug-in's task reads all that the data has.
-_COLUMNS = {"text_classification": ("text", "text_pair"), "image_classification": ("image",)}
-_OTHER = ("labels", "group", "time", "id", "metadata", "origin")
+# Columns that are everyone's, whatever the task.
+_EVERYONES = ("group", "time", "id", "metadata", "origin")
 # One component with more than this share of the rows makes the shares of the splits a matter of luck.
 _LARGE_COMPONENT = 0.2
 
@@ -65,9 +65,10 @@ def preprocess(
     """
     source, findings = Dataset(raw), Findings(checks)
     table, given_test = all_rows(source)
-    schema, columns = schema_of(table), content_columns(task, table.column_names)
+    types = source.manifest.get("types", {})
+    schema, columns = schema_of(table, types), task_columns(task, table.column_names)
     table = _with_clean_labels(table, columns, task.multi_label)
-    looks = look_at(table["image"]) if "image" in columns else []
+    looks = {name: look_at(table[name]) for name in columns.inputs_of("image")}
     reasons = unusable(table, columns, task.multi_label, looks)
     check_reasons(reasons, columns, table["origin"].to_pylist(), findings)
     before, bad = dropped_by_ingest(source), dropped_rows(table, reasons)
@@ -76,19 +77,21 @@ def preprocess(
 
     rows = _rows_of(table, columns, [given_test[row] for row in sound], split)
     words = check_texts(table, columns, task, findings)
-    if looks:
-        looks = [looks[row] for row in sound]
-        check_images(looks, rows.origins, findings)
+    looks = {name: [of_column[row] for row in sound] for name, of_column in looks.items()}
+    for of_column in looks.values():
+        check_images(of_column, rows.origins, findings)
     near = near_duplicates(table, columns, rows.keys, findings)
-    _link_and_drop(table, rows, near, findings)
+    _link_and_drop(table, rows, near, columns, findings)
     divided = place(rows, split)
     placed = choose(rows, divided, split)
     dropped = pa.concat_tables([before, bad, dropped_rows(table, rows.reasons)])
     assert len(reasons) + len(before) == sum(map(len, placed.values())) + len(dropped), "a row was lost"
     classes = counts_of(rows, divided)
     _check_splits(rows, placed, split, dropped, findings)
-    check_classes(counts_of(rows, placed), task.multi_label, _lost(dropped), findings)
-    check_division(classes, split.by == "hash" and not any(rows.given_test), findings)
+    if columns.classes is not None:
+        several = task.multi_label or columns.classes != LABELS
+        check_classes(counts_of(rows, placed), several, _lost(dropped), findings)
+        check_division(classes, split.by == "hash" and not any(rows.given_test), findings)
     compared = SPLITS[:2] if any(rows.given_test) else SPLITS
     profile = _profile(table, rows, [row for name in compared for row in placed[name]])
     extra = {
@@ -106,9 +109,10 @@ def preprocess(
         write_components(aside, {name: [rows.components[row] for row in placed[name]] for name in SPLITS})
         write_profile(aside, profile)
 
-    manifest = write_dataset(out, tables, dropped, extra, beside)
+    manifest = write_dataset(out, tables, dropped, extra, beside, types, columns.classes)
     if findings_out is not None:
-        found = report.Found(near, rows.keys, words, [look.size for look in looks])
+        sizes = [look.size for of_column in looks.values() for look in of_column]
+        found = report.Found(near, rows.keys, words, sizes)
         with whole_directory(findings_out) as aside:
             write_text(aside / report.FILE, report.render(manifest, table, columns, found))
     return manifest
@@ -120,39 +124,31 @@ def _profile(table: pa.Table, rows: Rows, compared: list[int]) -> Profile:
     return profile_of(table, compared, short(keys), short(linked))
 
 
-def content_columns(task: Task, present: Sequence[str]) -> tuple[str, ...]:
-    """The columns of the data that the task reads. Raises UserError when the one it must have is absent."""
-    there = [name for name in _CONTENT if name in present]
-    if task.kind not in _COLUMNS:
-        return tuple(there)
-    wanted = _COLUMNS[task.kind]
-    if wanted[0] not in there:
-        raise UserError(
-            f"task.kind {task.kind} reads the column '{wanted[0]}', and the source has "
-            f"{' and '.join(there) or 'none'}; set source.{wanted[0]} or another task.kind"
-        )
-    return tuple(name for name in wanted if name in there)
-
-
-def _with_clean_labels(table: pa.Table, columns: Sequence[str], multi_label: bool) -> pa.Table:
-    labels = clean_labels(table["labels"].to_pylist())
+def _with_clean_labels(table: pa.Table, columns: TaskColumns, multi_label: bool) -> pa.Table:
+    """What the task reads and what is everyone's, labels without white space around them."""
+    needed = {*columns.inputs, *columns.targets, *_EVERYONES}
+    table = table.select([name for name in table.column_names if name in needed])
+    if LABELS not in columns.targets:
+        return table
+    labels = clean_labels(table[LABELS].to_pylist())
     if not multi_label:
         check_one_label(labels, table["origin"].to_pylist())
-    table = table.select([name for name in table.column_names if name in (*columns, *_OTHER)])
-    return table.set_column(table.column_names.index("labels"), "labels", pa.array(labels, SCHEMA["labels"]))
+    return table.set_column(table.column_names.index(LABELS), LABELS, pa.array(labels, TYPES["strings"]))
 
 
-def _rows_of(table: pa.Table, columns: Sequence[str], given_test: list[bool], split: Split) -> Rows:
+def _rows_of(table: pa.Table, columns: TaskColumns, given_test: list[bool], split: Split) -> Rows:
     """The sound rows, not yet linked. Raises UserError where `split.by: time` meets a row without a time."""
-    keys, origins = content_keys(table, columns), table["origin"].to_pylist()
+    keys, origins = content_keys(table, columns.inputs), table["origin"].to_pylist()
     times: list[int | None] = [instant(text) for text in _column(table, "time")]
     if split.by == "time":
         if "time" not in table.column_names:
             raise UserError("split.by: time, and the rows have none; set source.time to the column of times")
         own = [row for row, given in enumerate(given_test) if not given]
         needed_instants([_column(table, "time")[row] for row in own], [origins[row] for row in own])
-    labels = [tuple(row or ()) for row in table["labels"].to_pylist()]
-    return Rows(keys, keys, labels, times, origins, given_test, [None] * len(table))
+    named = table[columns.classes].to_pylist() if columns.classes else [None] * len(table)
+    classes = [tuple(dict.fromkeys(names_in(row))) for row in named]
+    targets = content_keys(table, columns.targets, exact=True)
+    return Rows(keys, keys, classes, targets, times, origins, given_test, [None] * len(table))
 
 
 def _column(table: pa.Table, name: str) -> list[str | None]:
@@ -160,13 +156,19 @@ def _column(table: pa.Table, name: str) -> list[str | None]:
     return list(table[name].to_pylist()) if name in table.column_names else [None] * len(table)
 
 
-def _link_and_drop(table: pa.Table, rows: Rows, near: list[tuple[bytes, bytes]], findings: Findings) -> None:
+def _link_and_drop(
+    table: pa.Table, rows: Rows, near: list[tuple[bytes, bytes]], columns: TaskColumns, findings: Findings
+) -> None:
     """Links the rows to components, then leaves out what is tested already or said twice."""
     groups = _column(table, "group")
     times = rows.times if "time" in table.column_names else None
     rows.components = components(rows.keys, groups, near, times)
     drop_tested(rows, components(rows.keys, groups), findings)
-    drop_twins(rows, lambda row: row_digest(table.slice(row, 1).to_pylist()[0]), findings)
+
+    def digest(row: int) -> bytes:
+        return row_digest(table.slice(row, 1).to_pylist()[0])
+
+    drop_exact_duplicates(rows, digest, columns, findings)
 
 
 def _lost(dropped: pa.Table) -> str:

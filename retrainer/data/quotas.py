@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from retrainer.data.splits import TRAIN, VALIDATION, Rows
+from retrainer.errors import UserError
 from retrainer.settings import Split
 
 _LEAST_PER_CLASS = 2
@@ -14,7 +15,8 @@ def choose(rows: Rows, placed: dict[str, list[int]], split: Split) -> dict[str, 
     """Applies train_per_class, validation_per_class and limit; the rows left out get the reason.
 
     `limit` keeps the splits' and classes' shares as they are, but at least two rows of each split and two of
-    each class in train, so it may keep more than it says.
+    each class in train, so it may keep more than it says. Raises UserError for a quota of each class where
+    no row has a class.
     """
     chosen = dict(placed)
     for name, most, setting in (
@@ -22,6 +24,10 @@ def choose(rows: Rows, placed: dict[str, list[int]], split: Split) -> dict[str, 
         (VALIDATION, split.validation_per_class, "validation_per_class"),
     ):
         if most:
+            if not any(rows.classes):
+                raise UserError(
+                    f"split.{setting} counts rows of a class, and these rows have none; leave it out"
+                )
             wanted = _lowest_per_class(rows, placed[name], most)
             chosen[name] = _only(rows, placed[name], wanted, setting)
     total = sum(len(members) for members in chosen.values())
@@ -40,7 +46,7 @@ def _lowest_per_class(rows: Rows, members: list[int], most: int) -> set[int]:
     counts: dict[str, int] = defaultdict(int)
     wanted = set()
     for row in members:
-        names = rows.labels[row] or ("",)  # rows without a label count as a class of their own
+        names = rows.classes[row] or ("",)  # rows without a label count as a class of their own
         if any(counts[name] < most for name in names):
             wanted.add(row)
             for name in names:

@@ -6,7 +6,6 @@ The same rows and settings give the same page.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from retrainer.data.near import MOST_DRAWN, Pairs, drawn
+from retrainer.data.task_columns import TaskColumns
 from retrainer.formats.dataset import SPLITS
 from retrainer.pages.histograms import histogram
 from retrainer.pages.page import (
@@ -47,8 +47,8 @@ class Found:
     sizes: list[tuple[int, int]]
 
 
-def render(manifest: Manifest, rows: pa.Table, columns: Sequence[str], found: Found) -> str:
-    """The page. `rows` are the sound rows, `columns` what the task reads of them."""
+def render(manifest: Manifest, rows: pa.Table, columns: TaskColumns, found: Found) -> str:
+    """The page. `rows` are the sound rows."""
     kept, left_out = sum(manifest["rows"].values()), sum(manifest["dropped"].values())
     title = f"Data: {kept:,} of {kept + left_out:,} rows"
     sections = [
@@ -118,6 +118,8 @@ def _classes(manifest: Manifest) -> str:
     totals: Counter[str] = Counter()
     for of_split in counts.values():
         totals.update(of_split)
+    if not totals:
+        return ""
     lines = [
         label_cell(label or "(empty)")
         + "".join(number_cell(f"{counts[name].get(label, 0):,}") for name in SPLITS)
@@ -132,20 +134,20 @@ def _classes(manifest: Manifest) -> str:
     return section("Classes", quiet(about), shown)
 
 
-def _near(rows: pa.Table, columns: Sequence[str], found: Found) -> str:
+def _near(rows: pa.Table, columns: TaskColumns, found: Found) -> str:
     pairs = drawn(found.near)
     if not pairs:
         return ""
     first = {key: row for row, key in reversed(list(enumerate(found.keys)))}
-    sides = [[side(rows, first[key], columns) for key in pair] for pair in pairs]
+    sides = [[side(rows, first[key], columns.inputs) for key in pair] for pair in pairs]
     which = f"{len(pairs)} of {len(found.near):,} pairs" if len(found.near) > MOST_DRAWN else "All pairs"
     about = f"{which}, from different clusters first. A cluster is in one split."
     return section("Near-duplicates", quiet(about), drawn_pairs((one, other) for one, other in sides))
 
 
-def _sizes(columns: Sequence[str], found: Found) -> str:
+def _sizes(columns: TaskColumns, found: Found) -> str:
     charts = []
-    if set(columns) - {"image"} and len(found.words):
+    if columns.inputs_of("string") and len(found.words):
         charts.append(("Words per text", found.words.tolist(), "words"))
     if found.sizes:
         charts.append(("Width", [width for width, _ in found.sizes], "pixels"))

@@ -24,11 +24,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
 from retrainer.data.times import first_of_test
 from retrainer.errors import UserError
+from retrainer.formats.columns import ENCODED
 from retrainer.formats.dataset import SPLITS
 from retrainer.formats.files import canonical_json
 from retrainer.settings import Split
@@ -42,12 +44,15 @@ _NEVER = 2**63
 class Rows:
     """The sound rows, as parallel lists. `reasons` says why a row is left out, None while it is kept.
 
-    `times` are instants (`retrainer.data.times`); None where the row has none.
+    `classes` are the names of each row's classes: of its labels or boxes, () where the task has none.
+    `targets` is one digest of all that the row should be answered with. `times` are instants
+    (`retrainer.data.times`); None where the row has none.
     """
 
     keys: list[bytes]
     components: list[bytes]
-    labels: list[tuple[str, ...]]
+    classes: list[tuple[str, ...]]
+    targets: list[bytes]
     times: list[int | None]
     origins: list[str]
     given_test: list[bool]
@@ -57,16 +62,19 @@ class Rows:
         return [row for row, reason in enumerate(self.reasons) if reason is None]
 
 
-def content_keys(table: pa.Table, columns: Sequence[str]) -> list[bytes]:
-    """Per row the sha256 of what the task reads: normalised texts, bytes of the image."""
-    parts: list[list[str]] = []
-    for column in columns:
-        if column == "image":
-            encoded = (one for chunk in table["image"].chunks for one in chunk.flatten()[0])
-            parts.append([hashlib.sha256(one.as_buffer()).hexdigest() for one in encoded])
+def content_keys(table: pa.Table, columns: Sequence[str], exact: bool = False) -> list[bytes]:
+    """Per row the sha256 of these columns: texts normalised unless `exact`, bytes of files as they are."""
+    parts: list[list[Any]] = [[] for _ in columns]
+    for part, column in zip(parts, columns, strict=True):
+        if table[column].type == ENCODED:
+            encoded = (one for chunk in table[column].chunks for one in chunk.flatten()[0])
+            part += [hashlib.sha256(one.as_buffer()).hexdigest() for one in encoded]
+        elif pa.types.is_string(table[column].type) and not exact:
+            part += [normalised(text) for text in table[column].to_pylist()]
         else:
-            parts.append([normalised(text) for text in table[column].to_pylist()])
-    return [hashlib.sha256(canonical_json(row)).digest() for row in zip(*parts, strict=True)]
+            part += table[column].to_pylist()
+    rows = zip(*parts, strict=True) if columns else [()] * len(table)
+    return [hashlib.sha256(canonical_json(row)).digest() for row in rows]
 
 
 def normalised(text: str) -> str:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retrainer.formats.dataset import IMAGE, RAW_SPLITS, Dataset
+from retrainer.formats.columns import ENCODED, encoded_columns
+from retrainer.formats.dataset import RAW_SPLITS, Dataset, types_of
 
 _IMAGES_PER_PIECE = 100
 _DROPPED = pa.schema([("origin", pa.string()), ("reason", pa.string())])
-_TYPES = {"labels": "list of words", "image": "encoded image"}
+_TYPES = {
+    "string": "text",
+    "strings": "list of words",
+    "number": "number",
+    "numbers": "list of numbers",
+    "image": "encoded image",
+    "audio": "encoded audio",
+    "boxes": "boxes in an image",
+}
 
 
 def all_rows(source: Dataset) -> tuple[pa.Table, list[bool]]:
@@ -23,32 +32,35 @@ def all_rows(source: Dataset) -> tuple[pa.Table, list[bool]]:
     ]
 
 
-def schema_of(table: pa.Table) -> dict[str, dict[str, Any]]:
+def schema_of(table: pa.Table, known: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Column → its type in a word and the share of rows without a value."""
     rows = max(1, len(table))
     return {
-        name: {"type": _TYPES.get(name, "text"), "absent": round(table[name].null_count / rows, 6)}
-        for name in table.column_names
+        name: {"type": _TYPES[word], "absent": round(table[name].null_count / rows, 6)}
+        for name, word in types_of(table, known).items()
     }
 
 
 def take_rows(table: pa.Table, rows: Sequence[int]) -> pa.Table:
     """The rows at these places, in this order."""
     places = pa.array(rows, pa.int64())
-    if "image" not in table.column_names:
-        return table.take(places)
-    others = table.drop_columns(["image"]).take(places)
-    return others.append_column("image", take_images(table["image"], rows))
+    encoded = encoded_columns(table.schema)
+    taken = table.drop_columns(encoded).take(places)
+    if encoded and not taken.num_columns:
+        return pa.table({name: take_images(table[name], rows) for name in encoded})
+    for name in encoded:
+        taken = taken.append_column(name, take_images(table[name], rows))
+    return taken
 
 
 def take_images(images: pa.ChunkedArray, rows: Sequence[int]) -> pa.ChunkedArray:
-    """The images at these places, in this order."""
+    """The images (or sounds) at these places, in this order."""
     # `take` joins all chunks, and an array of bytes ends at 2 GiB: join as large_binary, cast in pieces.
     whole = images.cast(pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])).combine_chunks()
     places = pa.array(rows, pa.int64())
     starts = range(0, len(rows), _IMAGES_PER_PIECE)
     return pa.chunked_array(
-        [whole.take(places.slice(start, _IMAGES_PER_PIECE)).cast(IMAGE) for start in starts], IMAGE
+        [whole.take(places.slice(start, _IMAGES_PER_PIECE)).cast(ENCODED) for start in starts], ENCODED
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from retrainer import extend
 from retrainer.settings import Task
 
 _REPLACED = "\ufffd"
@@ -39,16 +40,15 @@ def word_counts(table: pa.Table, columns: Sequence[str]) -> np.ndarray:
     """int64 [N]: words between white space, of a pair both texts'."""
     counts: np.ndarray = np.zeros(len(table), np.int64)
     for column in columns:
-        if column != "image":
-            counts += np.array([len(text.split()) for text in table[column].to_pylist()], np.int64)
+        counts += np.array([len(text.split()) for text in table[column].to_pylist()], np.int64)
     return counts
 
 
 def longest_read(task: Task) -> int | None:
     """Tokens that the task keeps of a text; None where the task does not say."""
-    if task.kind == "text_classification":
-        from retrainer.tasks.text_classification import Options
-
-        return Options.parse(task.options, "task").max_length
-    given = task.options.get("max_length")
+    module = extend.load("tasks", task.kind, "task.kind")
+    options = (
+        module.Options.parse(task.options, "task").plain() if hasattr(module, "Options") else task.options
+    )
+    given = options.get("max_length")
     return given if isinstance(given, int) else None

@@ -8,6 +8,7 @@ boxes             a list of objects in an image: its label and the corners in pi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +28,22 @@ TYPES: dict[str, pa.DataType] = {
 }
 
 
+def word_of(name: str, kind: pa.DataType) -> str | None:
+    """The word for a column of this Arrow type; None for a type that no word means.
+
+    Images and sounds have one Arrow type: where nobody says which it is, a column of the name `audio` holds
+    sounds.
+    """
+    if kind == ENCODED:
+        return "audio" if name == "audio" else "image"
+    return next((word for word, known in TYPES.items() if known == kind), None)
+
+
+def encoded_columns(schema: pa.Schema) -> list[str]:
+    """Columns that hold whole files, so that few of their rows are handled at a time."""
+    return [field.name for field in schema if field.type == ENCODED]
+
+
 def feature(word: str) -> dict[str, Any]:
     """The note by which Hugging Face `datasets` (5.2) reads a column of this type."""
     text, number = {"dtype": "string", "_type": "Value"}, {"dtype": "float64", "_type": "Value"}
@@ -40,3 +57,19 @@ def feature(word: str) -> dict[str, Any]:
         "boxes": {"feature": {"label": text} | dict.fromkeys(CORNERS, number), "_type": "List"},
     }
     return features[word]
+
+
+def class_names(table: pa.Table, targets: Mapping[str, str]) -> list[list[str]] | None:
+    """Of each row, the classes that it has by the first target column of names or of boxes, each once.
+
+    `targets`: column → its type, a word of TYPES. None where no target names classes.
+    """
+    for column, word in targets.items():
+        if word == "strings":
+            return [list(dict.fromkeys(names or ())) for names in table[column].to_pylist()]
+        if word == "boxes":
+            return [
+                list(dict.fromkeys(one["label"] for one in boxes or ()))
+                for boxes in table[column].to_pylist()
+            ]
+    return None

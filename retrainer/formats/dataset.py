@@ -11,6 +11,8 @@
 Columns: `text`, `text_pair` (strings), `image` (encoded bytes), `labels` (list of class names; one of them
 for single-label), `group`, `time`, `id` (strings), `metadata` (JSON of the further columns that
 `source.metadata` names, each value as a string), `origin` (file and row, never part of the content hash).
+A task may bring further ones, of any type of `columns`: they stand after these in the order of their names,
+the manifest has their types as `types`, and the format is then 2 instead of 1.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ import pyarrow.parquet as pq
 
 from retrainer import __version__
 from retrainer.errors import UserError
+from retrainer.formats.columns import ENCODED, TYPES, encoded_columns, feature, word_of
 from retrainer.formats.files import (
     MANIFEST,
     canonical_json,
@@ -37,14 +40,15 @@ from retrainer.formats.files import (
 )
 
 KIND = "dataset"
-FORMAT_VERSION = 1
+# The second is that of a dataset with columns beyond SCHEMA, which older readers would not see.
+FORMAT_VERSIONS = (1, 2)
 ROWS_PER_SHARD = 100_000
 # A reader holds the nested bytes of one row group in one array, which ends at 2 GiB.
 IMAGES_PER_ROW_GROUP = 100
 
 # Only formats whose decoders are plain: an EPS file, say, would start another program.
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
-IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+IMAGE = ENCODED
 SCHEMA: dict[str, pa.DataType] = {
     "text": pa.string(),
     "text_pair": pa.string(),
@@ -59,17 +63,18 @@ SCHEMA: dict[str, pa.DataType] = {
 # A raw dataset (what ingest writes) has these splits; preprocess turns them into the others.
 RAW_SPLITS = ("all", "given_test")
 SPLITS = ("train", "validation", "test")
-_CONTENT = ("text", "text_pair", "image", "labels", "group", "time", "id", "metadata")
+LABELS = "labels"
+# Not what a row says, but where it stood.
+_PLACE = ("origin", "given_test")
 
 
 def row_digest(row: dict[str, Any]) -> bytes:
     """sha256 over what a row says (not where it stood)."""
-    content = {}
-    for name in _CONTENT:
-        value = row.get(name)
-        if value is None:
-            continue
-        content[name] = hashlib.sha256(value["bytes"]).hexdigest() if name == "image" else value
+    content = {
+        name: hashlib.sha256(value["bytes"]).hexdigest() if isinstance(value, dict) else value
+        for name, value in row.items()
+        if value is not None and name not in _PLACE
+    }
     return hashlib.sha256(canonical_json(content)).digest()
 
 
@@ -86,18 +91,29 @@ def content_hash(splits: dict[str, pa.Table]) -> str:
     return total.hexdigest()
 
 
-def _schema(table: pa.Table) -> pa.Schema:
-    """Our columns in a fixed order, with the note by which `datasets` decodes images."""
-    names = [name for name in SCHEMA if name in table.column_names]
-    features: dict[str, Any] = {n: {"dtype": "string", "_type": "Value"} for n in names}
-    features |= (
-        {"labels": {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"}}
-        if "labels" in names
-        else {}
-    )
-    features |= {"image": {"_type": "Image"}} if "image" in names else {}
+def ordered(names: Iterable[str]) -> list[str]:
+    """Each name once: those of SCHEMA in its order, then all others by name."""
+    given = set(names)
+    return [name for name in SCHEMA if name in given] + sorted(given - set(SCHEMA))
+
+
+def types_of(table: pa.Table, known: Mapping[str, str]) -> dict[str, str]:
+    """Column → its type in one word, in the order of the format; columns of other types are left out.
+
+    `known` has the words that the Arrow type does not tell.
+    """
+    kinds = {field.name: SCHEMA.get(field.name, field.type) for field in table.schema}
+    words = {name: known.get(name) or word_of(name, kinds[name]) for name in ordered(kinds)}
+    return {name: word for name, word in words.items() if word is not None}
+
+
+def _schema(table: pa.Table, known: Mapping[str, str]) -> pa.Schema:
+    """The columns in their order, with the note by which `datasets` decodes images."""
+    types = types_of(table, known)
+    features = {name: feature(word) for name, word in types.items()}
     note = json.dumps({"info": {"features": features}}, sort_keys=True)
-    return pa.schema([(name, SCHEMA[name]) for name in names], metadata={"huggingface": note})
+    kinds = [(name, SCHEMA.get(name, TYPES[word])) for name, word in types.items()]
+    return pa.schema(kinds, metadata={"huggingface": note})
 
 
 def write_dataset(
@@ -106,16 +122,24 @@ def write_dataset(
     dropped: pa.Table | None = None,
     extra: dict[str, Any] | None = None,
     beside: Callable[[Path], None] | None = None,
+    types: Mapping[str, str] | None = None,
+    classes: str | None = None,
 ) -> dict[str, Any]:
     """Writes a whole dataset directory and returns its manifest.
 
     `dropped` has columns `origin` and `reason`; `extra` is kept in the manifest as it is. `beside` writes
-    further files into the directory that it gets.
+    further files into the directory that it gets. `types` has the words of columns beyond SCHEMA, where
+    their Arrow types do not tell them. `classes` is the column whose names are counted: None for `labels`, or
+    else the first of boxes.
     """
+    known = types or {}
+    splits = {name: _shaped(table, known) for name, table in splits.items()}
+    words = {name: word for table in splits.values() for name, word in types_of(table, known).items()}
+    further = {name: words[name] for name in ordered(words) if name not in SCHEMA}
+    classes = classes or _classes_column(words)
     with whole_directory(path) as directory:
-        for split, table in splits.items():
-            group = IMAGES_PER_ROW_GROUP if "image" in table.column_names else ROWS_PER_SHARD
-            shaped = table.select([n for n in SCHEMA if n in table.column_names]).cast(_schema(table))
+        for split, shaped in splits.items():
+            group = IMAGES_PER_ROW_GROUP if encoded_columns(shaped.schema) else ROWS_PER_SHARD
             for number in range(max(1, -(-len(shaped) // ROWS_PER_SHARD))):
                 shard = shaped.slice(number * ROWS_PER_SHARD, ROWS_PER_SHARD)
                 name = f"{split}-{number:05d}.parquet"
@@ -124,11 +148,12 @@ def write_dataset(
             pq.write_table(dropped, directory / "dropped.parquet", compression="zstd")
         manifest = {
             "kind": KIND,
-            "format_version": FORMAT_VERSION,
+            "format_version": 2 if further else 1,
             "retrainer": __version__,
-            "columns": [n for n in SCHEMA if any(n in t.column_names for t in splits.values())],
+            "columns": ordered(words),
+            **({"types": further} if further else {}),
             "rows": {split: len(table) for split, table in splits.items()},
-            "classes": {split: class_counts(table) for split, table in splits.items()},
+            "classes": {split: class_counts(table, classes) for split, table in splits.items()},
             "dropped": _reasons(dropped),
             "content_sha256": content_hash(splits),
             **(extra or {}),
@@ -144,9 +169,26 @@ def _reasons(dropped: pa.Table | None) -> dict[str, int]:
     return dict(sorted(Counter(dropped["reason"].to_pylist()).items())) if dropped is not None else {}
 
 
-def class_counts(table: pa.Table) -> dict[str, int]:
-    """Rows per class name, names sorted; a multi-label row counts once for each of its labels."""
-    return dict(sorted(Counter(label for row in table["labels"].to_pylist() for label in row or ()).items()))
+def _shaped(table: pa.Table, known: Mapping[str, str]) -> pa.Table:
+    schema = _schema(table, known)
+    return table.select(schema.names).cast(schema)
+
+
+def _classes_column(words: Mapping[str, str]) -> str | None:
+    boxes = [name for name, word in words.items() if word == "boxes"]
+    return LABELS if LABELS in words else next(iter(boxes), None)
+
+
+def class_counts(table: pa.Table, column: str | None = LABELS) -> dict[str, int]:
+    """Rows per class name, names sorted; a row of several counts once for each of them, a box for its own."""
+    if column is None or column not in table.column_names:
+        return {}
+    return dict(sorted(Counter(name for row in table[column].to_pylist() for name in names_in(row)).items()))
+
+
+def names_in(value: list[Any] | None) -> list[str]:
+    """The class names of a row: those of a list of strings, or of boxes."""
+    return [item["label"] if isinstance(item, dict) else item for item in value or ()]
 
 
 class Dataset:
@@ -154,7 +196,7 @@ class Dataset:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.manifest = read_manifest(path, KIND, FORMAT_VERSION)
+        self.manifest = read_manifest(path, KIND, *FORMAT_VERSIONS)
 
     @property
     def content_sha256(self) -> str:

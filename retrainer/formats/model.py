@@ -40,6 +40,7 @@ from retrainer.formats.model_card import model_card
 from retrainer.formats.model_files import CARD, FORMAT_VERSION, HISTORY, KIND, SETTINGS, WEIGHTS, read_model
 from retrainer.formats.row_keys import FILE as ROW_KEYS
 from retrainer.settings import Task, Training
+from retrainer.tasks import make_task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -207,9 +208,7 @@ def load_network(path: Path) -> Network:
 def task_of(path: Path, description: dict[str, Any]) -> TaskObject:
     """The task that the model at `path` was trained for."""
     section = Task.parse(description.get("task", {}), f"{path / DESCRIPTION}: task")
-    module = extend.load("tasks", section.kind, "task.kind")
-    made: TaskObject = module.make(section, tuple(description["labels"]))
-    return made
+    return make_task(section, tuple(description["labels"]))
 
 
 def _require_outputs(path: Path, head: nn.Module, tensors: dict[str, Tensor], labels: list[str]) -> None:

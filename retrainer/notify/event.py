@@ -110,7 +110,7 @@ def from_plain(told: Mapping[str, Any]) -> Event:
 
 
 def rules_of(tags: Mapping[str, str]) -> tuple[Rule, ...]:
-    """The gate's rules from the tags of a registered version (`registry.told.judgement_tags`).
+    """The gate's rules from the tags of a registered version (`registry.judgement_tags`).
 
     Rules on slices are named after data, so they are only counted.
     """

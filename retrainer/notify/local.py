@@ -54,7 +54,7 @@ class Notifier:
     @_fails_no_run
     def registered(self, report: Mapping[str, Any], registration: Mapping[str, Any]) -> str:
         """From the content of metrics.json and registration.json."""
-        from retrainer.registry.told import judgement_tags
+        from retrainer.registry.judgement_tags import judgement_tags
 
         before, now = report["gate"]["champion"], registration["champion"]
         kind: Kind = "promoted" if registration["alias"] == CHAMPION else "refused"

@@ -23,15 +23,17 @@ def side(rows: pa.Table, row: int, columns: Sequence[str]) -> str:
     parts = []
     for name in columns:
         content = rows[name][row].as_py() if name in rows.column_names else None
-        if name == "image" and content:
+        if isinstance(content, dict) and name == "image":
             source, small = thumbnail(content["bytes"], where)
             size = ' class="enlarged"' if small else ""
             parts.append(f'<img{size} src="{escape(source)}" alt="{escape(where)}">')
         elif content:
-            text = escape(shortened(content, _MOST_CHARACTERS))
+            text = escape(shortened(str(content), _MOST_CHARACTERS))
             parts.append(f'<blockquote dir="auto">{text}</blockquote>')
-    labels = ", ".join(rows["labels"][row].as_py() or ()) or "no label"
-    return f"<div>{''.join(parts)}<p>{escape(labels)}</p><p>{escape(where)}</p></div>"
+    if "labels" in rows.column_names:
+        labels = ", ".join(rows["labels"][row].as_py() or ()) or "no label"
+        parts.append(f"<p>{escape(labels)}</p>")
+    return f"<div>{''.join(parts)}<p>{escape(where)}</p></div>"
 
 
 def drawn_pairs(pairs: Iterable[tuple[str, str]], notes: Iterable[str] = ()) -> str:

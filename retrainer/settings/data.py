@@ -28,6 +28,11 @@ class Source(OpenSection):
     id: str = Field("id", description="your own key of the row")
     metadata: tuple[str, ...] = Field((), description="further columns to keep, for slices of the evaluation")
     classes: tuple[str, ...] = Field((), description="keep only these classes; empty keeps all")
+    columns: dict[str, str] = Field(
+        {},
+        description="written by resolve: the columns that the task reads and their types, with a ? behind one"
+        " that may be absent; empty: text, text_pair, image and labels",
+    )
     digest: str = Field("", description="written by resolve: sha256 of the source's bytes")
     code_digest: str = Field("", description="written by resolve: sha256 of a plug-in's code")
 

@@ -12,6 +12,7 @@ from retrainer.errors import UserError
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.files import whole_directory
 from retrainer.settings import Backbone, Compute, Task, Training
+from retrainer.tasks import make_task
 from retrainer.training._command import run_command
 
 if TYPE_CHECKING:
@@ -182,8 +183,7 @@ def prepare(
     data: Dataset, settings: Settings, weights: Path | str | None
 ) -> tuple[TaskObject, Network, pa.Table]:
     """The task, its network before any training, and the training rows, from which both may have learned."""
-    section = settings.task
-    task: TaskObject = extend.load("tasks", section.kind, "task.kind").make(section, data.labels)
+    task = make_task(settings.task, data.labels)
     table = data.split("train", _columns(task))
     task.learn(table)
     return task, build_network(task, settings.backbone, settings.training, weights), table

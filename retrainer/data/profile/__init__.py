@@ -41,7 +41,7 @@ def profile_of(
     the numbers of the rows at some places already.
     """
     stands = _one_a_component(keys, components)
-    labels = chosen_labels(table["labels"].take(np.asarray(places, np.int64)[stands]), keys[stands])
+    labels = chosen_labels(_labels(table).take(pa.array(np.asarray(places, np.int64)[stands])), keys[stands])
     sample = np.sort(np.argsort(_mixed(components[stands]), kind="stable")[:SAMPLE])
     names, measures, embedding = (measure or measured)(table, [places[at] for at in stands[sample]])
     return Profile(
@@ -53,6 +53,11 @@ def profile_of(
         measures=measures,
         embedding=embedding,
     )
+
+
+def _labels(table: pa.Table) -> pa.ChunkedArray:
+    """The labels; of rows that have none an absent one each."""
+    return table["labels"] if "labels" in table.column_names else pa.chunked_array([pa.nulls(len(table))])
 
 
 def _one_a_component(keys: np.ndarray, components: np.ndarray) -> np.ndarray:
@@ -77,7 +82,7 @@ def _measurable(table: pa.Table) -> tuple[str, ...]:
 def measured(table: pa.Table, places: list[int]) -> Measured:
     """The rows at these places, all their columns side by side, as they are kept: in float16's precision."""
     columns = _measurable(table)
-    rows = take_rows(table.select([*columns, "labels"]), places)
+    rows = take_rows(table.select(columns), places) if columns else table
     names: list[str] = []
     measures, embeddings = [np.zeros((len(places), 0))], [np.zeros((len(places), 0))]
     for column in columns:

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Self, cast
 
 from retrainer.data.memory import budget_bytes
-from retrainer.data.sources._columns import MAX_IMAGE_BYTES
+from retrainer.data.sources._values import MAX_IMAGE_BYTES
 from retrainer.errors import UserError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz")

@@ -6,8 +6,6 @@ Everything here is shaping; whether a row is usable is decided later, by `retrai
 
 from __future__ import annotations
 
-import datetime
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,30 +13,25 @@ from typing import Any
 
 import pyarrow as pa
 
+from retrainer.data.sources._values import Unfit, as_text, beside, converter
 from retrainer.errors import UserError, nearest
-from retrainer.formats.dataset import IMAGE, SCHEMA
+from retrainer.formats.columns import ENCODED, TYPES
 from retrainer.formats.files import canonical_json
 from retrainer.settings import Source
 
 Chunk = tuple[Sequence[int], dict[str, list[Any]]]
 Reader = Callable[[Path, Source], Iterator[Chunk]]
 
-# Our column → the setting that names the user's column.
-SETTING = {
-    "text": "text",
-    "text_pair": "text_pair",
-    "image": "image",
-    "labels": "label",
-    "group": "group",
-    "time": "time",
-    "id": "id",
-}
+# What is read where the settings do not name the task's columns: labels, and a text or an image.
+_DEFAULT = {"text": "string", "text_pair": "string?", "image": "image", "labels": "strings"}
+_EVERYONES = {"group": "string?", "time": "string?", "id": "string?"}
+# Of a column whose setting has another name than the column itself.
+_SETTING = {"labels": "label"}
 # Before the name of a column of `source.metadata`, among our columns.
 METADATA = "metadata:"
 ROWS_PER_CHUNK = 10_000
 # An Arrow array of bytes ends at 2 GiB: few rows at a time where a row may be a large photo.
 IMAGES_PER_CHUNK = 100
-MAX_IMAGE_BYTES = 256 * 2**20
 # A text of the data has a few kilobytes. What is longer is another kind of file, or a quote never closed.
 MAX_TEXT_CHARACTERS = 16 * 2**20
 _COLUMNS_SHOWN = 20
@@ -66,26 +59,50 @@ def given_parts(source: Source, suffixes: tuple[str, ...]) -> list[tuple[Path, b
     return parts
 
 
+def words_of(source: Source) -> dict[str, str]:
+    """Our column → the word of its type, for all that may be read."""
+    return {name: word.rstrip("?") for name, word in ((source.columns or _DEFAULT) | _EVERYONES).items()}
+
+
+def setting_of(ours: str) -> str:
+    """The setting that names the user's column."""
+    return _SETTING.get(ours, ours)
+
+
+def name_of(source: Source, ours: str) -> str:
+    """The user's name of our column: a key of `source`, or else the column's own name."""
+    setting = setting_of(ours)
+    return str(getattr(source, setting) if setting in Source.model_fields else source.options.get(ours, ours))
+
+
+def encoded_names(source: Source) -> list[str]:
+    """Our columns that hold files: images, sounds."""
+    return [ours for ours, word in words_of(source).items() if TYPES[word] == ENCODED]
+
+
+def rows_per_chunk(source: Source, chosen: Iterable[str]) -> int:
+    return IMAGES_PER_CHUNK if set(chosen) & set(encoded_names(source)) else ROWS_PER_CHUNK
+
+
 def pick_columns(source: Source, present: Sequence[str], file: str) -> dict[str, str]:
     """Our column → the file's, for those that are there.
 
-    The label and a text or an image must be; so must every column that the settings name in another word
-    than the default, and those of `source.metadata`, which stand here as `metadata:NAME`. Raises UserError
-    with the columns of the file and the setting to change.
+    What the task needs must be there (without `source.columns`: the label and a text or an image); so must
+    every column that the settings name in another word than the default, and those of `source.metadata`,
+    which stand here as `metadata:NAME`. Raises UserError with the columns of the file and the setting to
+    change.
     """
     chosen = {}
-    for ours, setting in SETTING.items():
-        name = getattr(source, setting)
+    for ours in words_of(source):
+        name, setting = name_of(source, ours), setting_of(ours)
+        default = Source.model_fields[setting].default if setting in Source.model_fields else ours
         if name in present:
             if present.count(name) > 1:
                 raise UserError(f"{file}: two columns are named '{name}'; rename one of them")
             chosen[ours] = name
-        elif name and name != Source.model_fields[setting].default:
+        elif name and name != default:
             raise _absent(file, name, present, setting)
-    if "labels" not in chosen:
-        raise _absent(file, source.label, present, "label")
-    if "text" not in chosen and "image" not in chosen:
-        raise _absent(file, source.text, present, "text", f", nor '{source.image}' (source.image)")
+    _require_needed(source, chosen, present, file)
     for name in source.metadata:
         if name not in present:
             raise UserError(f"source.metadata: {file} has no column '{name}'{nearest(name, present)}")
@@ -93,6 +110,19 @@ def pick_columns(source: Source, present: Sequence[str], file: str) -> dict[str,
             raise UserError(f"{file}: two columns are named '{name}'; rename one of them")
         chosen[METADATA + name] = name
     return chosen
+
+
+def needed_columns(source: Source) -> list[str]:
+    """Our columns that must be there; without `source.columns` it is the labels (and a text or an image)."""
+    return [ours for ours, word in source.columns.items() if not word.endswith("?")] or ["labels"]
+
+
+def _require_needed(source: Source, chosen: dict[str, str], present: Sequence[str], file: str) -> None:
+    for ours in needed_columns(source):
+        if ours not in chosen:
+            raise _absent(file, name_of(source, ours), present, setting_of(ours))
+    if not source.columns and not {"text", "image"} & chosen.keys():
+        raise _absent(file, source.text, present, "text", f", nor '{source.image}' (source.image)")
 
 
 def _absent(file: str, name: str, present: Sequence[str], setting: str, also: str = "") -> UserError:
@@ -117,17 +147,20 @@ def read_tables(source: Source, suffixes: tuple[str, ...], reader: Reader) -> It
 
 
 def files_with_images(
-    source: Source, suffixes: tuple[str, ...], image_names: Callable[[Path, Source], Iterable[str]]
+    source: Source, suffixes: tuple[str, ...], file_names: Callable[[Path, Source], Iterable[tuple[str, str]]]
 ) -> list[Path]:
-    """Every file of the source and every image that they name."""
+    """Every file of the source and every image or sound that they name.
+
+    `file_names` gives our column and the name of a file, for each row.
+    """
     found: dict[Path, None] = {}
     for file, _ in given_parts(source, suffixes):
         found[file] = None
-        for name in image_names(file, source):
+        for ours, name in file_names(file, source):
             try:
-                found[_beside(file.parent, name)] = None
-            except _Unfit as error:
-                raise UserError(f"{file.name}: column '{source.image}' {error}") from None
+                found[beside(file.parent, name, words_of(source)[ours])] = None
+            except Unfit as error:
+                raise UserError(f"{file.name}: column '{name_of(source, ours)}' {error}") from None
     return list(found)
 
 
@@ -136,27 +169,22 @@ def _shape(
 ) -> pa.Table:
     arrays: dict[str, pa.Array] = {}
     further: dict[str, list[str | None]] = {}
+    words = words_of(source)
     for ours, column in values.items():
         if ours.startswith(METADATA):
             name = ours.removeprefix(METADATA)
             further[name] = _convert(column, as_text, rows, file, name)
             continue
-        name = getattr(source, SETTING[ours])
-        if ours == "image":
-            arrays[ours] = image_array(_convert(column, _image_from(file.parent), rows, file, name))
-            continue
-        convert = _labels_by(source.label_separator) if ours == "labels" else as_text
-        arrays[ours] = pa.array(_convert(column, convert, rows, file, name), SCHEMA[ours])
+        convert = converter(words[ours], file.parent, source.label_separator)
+        values_here = _convert(column, convert, rows, file, name_of(source, ours))
+        encoded = TYPES[words[ours]] == ENCODED
+        arrays[ours] = image_array(values_here) if encoded else pa.array(values_here, TYPES[words[ours]])
     if further:
         told = [dict(zip(further, row, strict=True)) for row in zip(*further.values(), strict=True)]
-        arrays["metadata"] = pa.array([canonical_json(row).decode() for row in told], SCHEMA["metadata"])
+        arrays["metadata"] = pa.array([canonical_json(row).decode() for row in told], pa.string())
     arrays["origin"] = pa.array([f"{file.name}:row {row}" for row in rows], pa.string())
     arrays["given_test"] = pa.array([test] * len(rows), pa.bool_())
     return pa.table(arrays)
-
-
-class _Unfit(ValueError):
-    """A value that cannot stand in its column; the message goes on after the column's name."""
 
 
 def _convert(
@@ -166,98 +194,14 @@ def _convert(
     for row, value in zip(rows, column, strict=True):
         try:
             converted.append(convert(value))
-        except _Unfit as error:
+        except Unfit as error:
             raise UserError(f"{file.name}:row {row}: column '{name}' {error}") from None
     return converted
 
 
-def as_text(value: Any) -> str | None:
-    """A plain value as text: 7, 7.0 and '7' are all '7'; absent values and NaN are None."""
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return _whole_text(value)
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        if value != value:
-            return None
-        if math.isinf(value):
-            raise _Unfit("holds an infinite number; write a text, or leave it empty")
-        return str(int(value)) if value.is_integer() else repr(value)
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    raise _Unfit(f"holds a {type(value).__name__}, not a text or a number")
-
-
-def _whole_text(value: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise _Unfit("holds half a character (a lone surrogate); write the text out as UTF-8") from None
-    return value
-
-
-def _labels_by(separator: str) -> Callable[[Any], list[str] | None]:
-    """One label or several as a list; None where the row says nothing, [] where it says 'no label'."""
-
-    def labels(value: Any) -> list[str] | None:
-        if isinstance(value, str):
-            _whole_text(value)
-            parts = value.split(separator) if separator else [value]
-            return [part for part in parts if part.strip()]
-        if isinstance(value, list | tuple):
-            inner = [as_text(item) for item in value]
-            return [part for part in inner if part is not None]
-        if isinstance(value, float) and value == value and not value.is_integer():
-            raise _Unfit(f"holds {value!r}, a number with a fraction; a label is a word or a whole number")
-        text = as_text(value)
-        return None if text is None else [text]
-
-    return labels
-
-
-def _image_from(folder: Path) -> Callable[[Any], bytes | None]:
-    """Encoded bytes as they are, or read from the path that the row names inside `folder`."""
-
-    def image(value: Any) -> bytes | None:
-        if value is None or value == "":
-            return None
-        if isinstance(value, bytes):
-            return value
-        if isinstance(value, dict):
-            if value.get("bytes") is None and value.get("path"):
-                raise _Unfit("has a path and no bytes; write the bytes, or the path as a plain text")
-            return image(value.get("bytes"))
-        if isinstance(value, str):
-            return _beside(folder, value).read_bytes()
-        raise _Unfit(f"holds a {type(value).__name__}, not image bytes or the path of an image")
-
-    return image
-
-
-def _beside(folder: Path, name: str) -> Path:
-    """The image file `name` inside `folder`; a path or a link that leads out of the folder is refused."""
-    try:
-        path = (folder / name).resolve()
-        inside = path.is_relative_to(folder.resolve())
-        size = path.stat().st_size if inside and path.is_file() else -1
-    except (OSError, ValueError, RuntimeError):  # the last: links that lead to each other
-        raise _Unfit(f"holds {name[:100]!r}, which is no path of an image") from None
-    if not inside:
-        raise _Unfit(f"names '{name}', outside the folder of the file; copy the images beside it")
-    if size < 0:
-        raise _Unfit(f"names '{name}', and there is no such file beside it; put it there or remove the row")
-    if size > MAX_IMAGE_BYTES:
-        raise _Unfit(f"names '{name}', which is larger than {MAX_IMAGE_BYTES // 2**20} MiB")
-    return path
-
-
-def image_array(images: list[bytes | None]) -> pa.Array:
-    """Encoded images as an array of IMAGE structs, null where there is none."""
-    encoded = pa.array(images, pa.binary())
+def image_array(files: list[bytes | None]) -> pa.Array:
+    """Encoded images or sounds as an array of ENCODED structs, null where there is none."""
+    encoded = pa.array(files, pa.binary())
     return pa.StructArray.from_arrays(
-        [encoded, pa.nulls(len(images), pa.string())], fields=list(IMAGE), mask=encoded.is_null()
+        [encoded, pa.nulls(len(files), pa.string())], fields=list(ENCODED), mask=encoded.is_null()
     )

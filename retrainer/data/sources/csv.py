@@ -13,13 +13,13 @@ from typing import TextIO
 import pyarrow as pa
 
 from retrainer.data.sources._columns import (
-    IMAGES_PER_CHUNK,
     MAX_TEXT_CHARACTERS,
-    ROWS_PER_CHUNK,
     Chunk,
+    encoded_names,
     files_with_images,
     pick_columns,
     read_tables,
+    rows_per_chunk,
 )
 from retrainer.errors import UserError
 from retrainer.settings import Source
@@ -29,7 +29,7 @@ SUFFIXES = (".csv", ".tsv")
 
 def files(source: Source) -> list[Path]:
     """The CSV files and the images they name. Raises UserError for a column that is missing."""
-    return files_with_images(source, SUFFIXES, _image_names)
+    return files_with_images(source, SUFFIXES, _file_names)
 
 
 def read(source: Source) -> Iterator[pa.Table]:
@@ -37,11 +37,12 @@ def read(source: Source) -> Iterator[pa.Table]:
     return read_tables(source, SUFFIXES, _chunks)
 
 
-def _image_names(file: Path, source: Source) -> Iterator[str]:
+def _file_names(file: Path, source: Source) -> Iterator[tuple[str, str]]:
     for _, values in _chunks(file, source):
-        if "image" not in values:
+        columns = [ours for ours in encoded_names(source) if ours in values]
+        if not columns:
             return
-        yield from (name for name in values["image"] if name)
+        yield from ((ours, name) for ours in columns for name in values[ours] if name)
 
 
 def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
@@ -53,7 +54,7 @@ def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
         raise UserError(f"{file.name}: two columns are named '{twice[0]}'; rename one of them")
     chosen = pick_columns(source, header, file.name)
     places = {ours: header.index(name) for ours, name in chosen.items()}
-    most = IMAGES_PER_CHUNK if "image" in chosen else ROWS_PER_CHUNK
+    most = rows_per_chunk(source, chosen)
     numbers: list[int] = []
     values: dict[str, list[str]] = {ours: [] for ours in chosen}
     for number, record in enumerate(records, start=1):

@@ -17,7 +17,8 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 
 from retrainer.data.sources import _archives
-from retrainer.data.sources._columns import IMAGES_PER_CHUNK, MAX_IMAGE_BYTES, image_array
+from retrainer.data.sources._columns import IMAGES_PER_CHUNK, image_array
+from retrainer.data.sources._values import MAX_IMAGE_BYTES
 from retrainer.errors import UserError
 from retrainer.formats.dataset import SCHEMA
 from retrainer.settings import Source

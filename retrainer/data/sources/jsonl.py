@@ -14,14 +14,15 @@ from typing import Any
 import pyarrow as pa
 
 from retrainer.data.sources._columns import (
-    IMAGES_PER_CHUNK,
     MAX_TEXT_CHARACTERS,
-    ROWS_PER_CHUNK,
-    SETTING,
     Chunk,
+    encoded_names,
     files_with_images,
+    name_of,
     pick_columns,
     read_tables,
+    rows_per_chunk,
+    words_of,
 )
 from retrainer.errors import UserError
 from retrainer.settings import Source
@@ -48,7 +49,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_each_once, parse_constant=_no_num
 
 def files(source: Source) -> list[Path]:
     """The JSONL files and the images they name."""
-    return files_with_images(source, SUFFIXES, _image_names)
+    return files_with_images(source, SUFFIXES, _file_names)
 
 
 def read(source: Source) -> Iterator[pa.Table]:
@@ -56,19 +57,20 @@ def read(source: Source) -> Iterator[pa.Table]:
     return read_tables(source, SUFFIXES, _chunks)
 
 
-def _image_names(file: Path, source: Source) -> Iterator[str]:
-    # Only lines that can hold the key are parsed: `resolve` asks for this on every run.
-    keys = {json.dumps(source.image, ensure_ascii=ascii_only).encode() for ascii_only in (True, False)}
+def _file_names(file: Path, source: Source) -> Iterator[tuple[str, str]]:
+    # Only lines that can hold a key are parsed: `resolve` asks for this on every run.
+    names = {ours: name_of(source, ours) for ours in encoded_names(source)}
+    keys = {json.dumps(n, ensure_ascii=ascii_only).encode() for n in names.values() for ascii_only in (0, 1)}
     for number, line in _lines(file):
         if any(key in line for key in keys):
-            name = _parse(line, file, number).get(source.image)
-            if isinstance(name, str) and name:
-                yield name
+            record = _parse(line, file, number)
+            found = {ours: record.get(name) for ours, name in names.items()}
+            yield from ((ours, value) for ours, value in found.items() if isinstance(value, str) and value)
 
 
 def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
     """A key counts as a column when any line has it, so all lines are read before the first chunk."""
-    named = {getattr(source, setting) for setting in SETTING.values()} | set(source.metadata)
+    named = {name_of(source, ours) for ours in words_of(source)} | set(source.metadata)
     keys: dict[str, None] = {}
     numbers: list[int] = []
     values: dict[str, list[Any]] = {name: [] for name in named}
@@ -81,7 +83,7 @@ def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
     if not numbers:
         return
     chosen = pick_columns(source, list(keys), file.name)
-    most = IMAGES_PER_CHUNK if "image" in chosen else ROWS_PER_CHUNK
+    most = rows_per_chunk(source, chosen)
     for start in range(0, len(numbers), most):
         piece = slice(start, start + most)
         yield numbers[piece], {ours: values[name][piece] for ours, name in chosen.items()}

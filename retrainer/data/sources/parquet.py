@@ -14,12 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrainer.data.sources._columns import (
-    IMAGES_PER_CHUNK,
     ROWS_PER_CHUNK,
     Chunk,
+    encoded_names,
     files_with_images,
     pick_columns,
     read_tables,
+    rows_per_chunk,
+    words_of,
 )
 from retrainer.errors import UserError
 from retrainer.settings import Source
@@ -29,7 +31,7 @@ SUFFIXES = (".parquet",)
 
 def files(source: Source) -> list[Path]:
     """The Parquet files and the images they name. Raises UserError for a column that is missing."""
-    return files_with_images(source, SUFFIXES, _image_names)
+    return files_with_images(source, SUFFIXES, _file_names)
 
 
 def read(source: Source) -> Iterator[pa.Table]:
@@ -37,25 +39,29 @@ def read(source: Source) -> Iterator[pa.Table]:
     return read_tables(source, SUFFIXES, _chunks)
 
 
-def _image_names(file: Path, source: Source) -> Iterator[str]:
+def _file_names(file: Path, source: Source) -> Iterator[tuple[str, str]]:
     parquet = _open(file)
-    chosen = pick_columns(source, parquet.schema_arrow.names, file.name)
-    if "image" not in chosen or not _is_text(parquet.schema_arrow.field(chosen["image"]).type):
-        return
-    for batch in _batches(parquet, file, [chosen["image"]], ROWS_PER_CHUNK):
-        yield from (name for name in batch.column(0).to_pylist() if name)
+    schema = parquet.schema_arrow
+    chosen = pick_columns(source, schema.names, file.name)
+    for ours in encoded_names(source):
+        if ours not in chosen or not _is_text(schema.field(chosen[ours]).type):
+            continue
+        for batch in _batches(parquet, file, [chosen[ours]], ROWS_PER_CHUNK):
+            yield from ((ours, name) for name in batch.column(0).to_pylist() if name)
 
 
 def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
     parquet = _open(file)
     chosen = pick_columns(source, parquet.schema_arrow.names, file.name)
-    names = _class_names(parquet.schema_arrow, chosen["labels"])
-    most = IMAGES_PER_CHUNK if "image" in chosen else ROWS_PER_CHUNK
+    lists = [ours for ours, word in words_of(source).items() if word == "strings" and ours in chosen]
+    class_names = {ours: _class_names(parquet.schema_arrow, chosen[ours]) for ours in lists}
+    most = rows_per_chunk(source, chosen)
     first = 1
     for batch in _batches(parquet, file, sorted(set(chosen.values())), most):
         values = {ours: _plain(batch.column(name), file, name) for ours, name in chosen.items()}
-        if names:
-            values["labels"] = [_named(value, names) for value in values["labels"]]
+        for ours, names in class_names.items():
+            if names:
+                values[ours] = [_named(value, names) for value in values[ours]]
         yield range(first, first + len(batch)), values
         first += len(batch)
 

@@ -6,12 +6,13 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from retrainer.data.splits import Rows
+from retrainer.data.task_columns import TaskColumns
 from retrainer.findings import Findings
+from retrainer.formats.dataset import LABELS
 
 IN_TEST = "also in the test set"
 NEAR_TEST = "near-duplicate of a test row"
 DUPLICATE = "duplicate"
-CONFLICT = "conflicting labels"
 
 
 def drop_tested(rows: Rows, linked: Sequence[bytes], findings: Findings) -> None:
@@ -38,44 +39,56 @@ def drop_tested(rows: Rows, linked: Sequence[bytes], findings: Findings) -> None
         rows.reasons[row] = reason
 
 
-def drop_twins(rows: Rows, digest: Callable[[int], bytes], findings: Findings) -> None:
+def drop_exact_duplicates(
+    rows: Rows, digest: Callable[[int], bytes], columns: TaskColumns, findings: Findings
+) -> None:
     """Leaves out rows that say the same thing twice; the user's own test rows stay as they are.
 
-    Of twins with the same labels the oldest stays, of equally old ones the one with the lowest `digest`; of
-    twins with different labels none does, since nothing tells which is right.
+    Of rows with equal inputs and targets the oldest stays, of equally old ones the one with the lowest
+    `digest`. Of rows with equal inputs and other labels none does, since nothing tells which is right; where
+    several targets may be right (`TaskColumns.contradicting`) all stay, and are counted.
     """
-    twins: dict[bytes, list[int]] = defaultdict(list)
+    equal: dict[bytes, list[int]] = defaultdict(list)
     for row in rows.kept():
         if not rows.given_test[row]:
-            twins[rows.keys[row]].append(row)
-    several = [same for same in twins.values() if len(same) > 1]
-    if findings.looks("conflicting_labels"):
-        at_odds = [row for same in several if len({rows.labels[row] for row in same}) > 1 for row in same]
-        note = "rows of equal content with different labels; none is kept"
-        _leave_out(rows, at_odds, CONFLICT, "conflicting_labels", note, findings)
+            equal[rows.keys[row]].append(row)
+    several = [same for same in equal.values() if len(same) > 1]
+    what = "labels" if LABELS in columns.targets else "targets"
+    if columns.targets and findings.looks("conflicting_labels"):
+        differing = [row for same in several if len({rows.targets[row] for row in same}) > 1 for row in same]
+        note = f"rows of equal content with different {what}"
+        if columns.contradicting:
+            note += "; none is kept"
+            _leave_out(rows, differing, f"conflicting {what}", "conflicting_labels", note, findings)
+        else:
+            note += ", of which several may be right; all are kept"
+            _note(rows, differing, "conflicting_labels", note, findings)
     if findings.looks("duplicates"):
         again = [row for same in several for row in _all_but_first(rows, same, digest)]
-        note = "rows with the content and labels of another, which is kept"
+        note = f"rows with the content and {what} of another, which is kept"
         _leave_out(rows, again, DUPLICATE, "duplicates", note, findings)
 
 
 def _all_but_first(rows: Rows, same: list[int], digest: Callable[[int], bytes]) -> list[int]:
-    by_labels: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    by_targets: dict[bytes, list[int]] = defaultdict(list)
     for row in same:
         if rows.reasons[row] is None:
-            by_labels[rows.labels[row]].append(row)
+            by_targets[rows.targets[row]].append(row)
 
     def age(row: int) -> tuple[bool, int, bytes]:
         at = rows.times[row]
         return at is None, at or 0, digest(row)
 
-    return [row for alike in by_labels.values() if len(alike) > 1 for row in sorted(alike, key=age)[1:]]
+    return [row for alike in by_targets.values() if len(alike) > 1 for row in sorted(alike, key=age)[1:]]
+
+
+def _note(rows: Rows, members: list[int], check: str, note: str, findings: Findings) -> None:
+    findings.add(check, len(members), note, (rows.origins[row] for row in sorted(members)))
 
 
 def _leave_out(
     rows: Rows, members: list[int], reason: str, check: str, note: str, findings: Findings
 ) -> None:
-    members = sorted(members)
-    findings.add(check, len(members), note, (rows.origins[row] for row in members))
+    _note(rows, members, check, note, findings)
     for row in members:
         rows.reasons[row] = reason
