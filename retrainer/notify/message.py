@@ -56,6 +56,7 @@ def _nothing_new(event: Event) -> str:
 def facts(event: Event) -> list[tuple[str, str]]:
     told = [
         ("champion", f"version {event.champion}" if event.champion else ""),
+        (event.metric or "", f"{event.value:.4g}" if event.metric and event.value is not None else ""),
         *((rule.rule, _rule(rule)) for rule in event.rules),
         ("took", f"{event.seconds:.0f} s" if event.seconds is not None else ""),
         ("ended", event.time or ""),
