@@ -81,7 +81,7 @@ def judged_of(tables: Tables, checks: Checks = NOT_LOOKED, temperature: float = 
 def report_of(
     tables: Tables, champion: pa.Table | None = None, note: str = "", name: str = "a model", **gate: Any
 ) -> dict[str, Any]:
-    """metrics.json of a model that is as good as the cheap baseline, beside a champion of these predictions."""
+    """metrics.json of a model that is as good as the cheap baseline, and beside it these of a champion."""
     judged = judged_of(tables)
     task, chosen = judged.predictor.task, Gate(**gate)
     scores = scores_of(task.metrics, chosen.metric)

@@ -27,6 +27,7 @@ Row = dict[str, Any]
 _ASK = Path(__file__).with_name("ask_served.py")
 _TIMEOUT_SECONDS = 600.0
 
+
 def serving_check_begun(family: str) -> AbstractContextManager[None]:
     """Inside, the process that `check_serving` needs is on its way: its imports are most of its time.
 
