@@ -149,7 +149,7 @@ def _say(line: str) -> None:
 def state_of(status: str) -> str:
     """`state` of the PipelineTaskFinalStatus that Kubeflow passes as JSON; empty when it passes none."""
     try:
-        told = json.loads(status)
+        content = json.loads(status)
     except ValueError:
         return ""
-    return str(told.get("state", "")) if isinstance(told, dict) else ""
+    return str(content.get("state", "")) if isinstance(content, dict) else ""

@@ -106,12 +106,12 @@ class Event:
         return asdict(self) | {"rules": [asdict(rule) for rule in self.rules]}
 
 
-def from_plain(told: Mapping[str, Any]) -> Event:
+def from_plain(plain: Mapping[str, Any]) -> Event:
     """The event that `plain` wrote. Raises ValueError, TypeError or KeyError for what it did not write."""
-    if told["format_version"] != FORMAT_VERSION or told["event"] not in get_args(Kind):
+    if plain["format_version"] != FORMAT_VERSION or plain["event"] not in get_args(Kind):
         raise ValueError("an event of another version")
-    rules = tuple(Rule(**rule) for rule in told["rules"] if rule["rule"] in (*_RULES.values(), _SLICES))
-    return Event(**{**told, "rules": rules})
+    rules = tuple(Rule(**rule) for rule in plain["rules"] if rule["rule"] in (*_RULES.values(), _SLICES))
+    return Event(**{**plain, "rules": rules})
 
 
 def judgement_of(tags: Mapping[str, str]) -> dict[str, Any]:
