@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from retrainer.errors import UserError
 from retrainer import metrics
+from retrainer.errors import UserError
 from retrainer.gate.compare import FEWEST_DISCORDANT, bootstrap_test, compare
 from retrainer.gate.contest import ASSUMED_DISCORDANT_SHARE
 from retrainer.gate.evidence import Evidence, SliceFigure

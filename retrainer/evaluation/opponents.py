@@ -71,8 +71,8 @@ def champion_of(champion: Champion, judged: Judged, scores: Scores) -> Opponent:
 
 def _require_alike(its: pa.Table, mine: pa.Table) -> None:
     if its.column_names != mine.column_names:
-        found, wanted = (", ".join(one.column_names) for one in (its, mine))
-        raise UserError(f"it predicts {found}, this model {wanted}")
+        theirs, ours = (", ".join(one.column_names) for one in (its, mine))
+        raise UserError(f"it predicts {theirs}, this model {ours}")
 
 
 def _of_unknown_classes(judged: Judged, known: tuple[str, ...]) -> str:

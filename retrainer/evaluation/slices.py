@@ -47,10 +47,10 @@ def slice_figures(judged: Judged, measured: Measured, floors: Iterable[str] = ()
     Values beyond the MOST_VALUES most frequent are one, OTHERS, which comes last. Raises UserError for a
     slice that these rows do not have.
     """
-    asked = [(name, "evaluation.slices") for name in judged.evaluation.slices]
-    asked += [(name, "gate.slice_floors") for name in floors]
+    named = [(name, "evaluation.slices") for name in judged.evaluation.slices]
+    named += [(name, "gate.slice_floors") for name in floors]
     found: dict[str, tuple[SliceFigure, ...]] = {}
-    for name, setting in asked:
+    for name, setting in named:
         if name not in found:
             found[name] = _figures(name, _values(name, setting, judged), measured, judged.evaluation)
     return tuple(figure for figures in found.values() for figure in figures)

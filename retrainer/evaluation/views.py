@@ -15,7 +15,7 @@ _MOST_IN_MATRIX = 30
 
 
 def views(report: Path) -> dict[str, dict[str, Any]]:
-    """Metadata by port. The port `confusion` has what the task gives: a matrix, a ROC curve, both, or nothing."""
+    """Metadata by port; `confusion` has what the task gives: a matrix, a ROC curve, both, or nothing."""
     content = read_report(report)
     details = content["details"]
     return {"metrics": _metrics(content), "confusion": _matrix(details) | _roc(details)}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 from retrainer.notify.deliver import deliver
-from retrainer.notify.event import Event, Kind, rules_of
+from retrainer.notify.event import Event, Kind, judgement_of
 from retrainer.services.address import page_of_run
 from retrainer.services.lookup import CHAMPION
 from retrainer.services.outbox import FolderOutbox
@@ -66,7 +66,7 @@ class Notifier:
             version=str(registration["version"]),
             champion=str(now["version"]) if now else None,
             verdict=registration["verdict"],
-            rules=rules_of(judgement_tags(report)),
+            **judgement_of(judgement_tags(report)),
             link=page_of_run(registration["evaluation_run_id"]),
         )
 

@@ -136,13 +136,13 @@ def heat_map(labels: Sequence[str], counts: Sequence[Sequence[int]], label: str)
         parts.append(f'<text class="tick" transform="translate({at}) rotate(-55)">{short}</text>')
     for true, row in enumerate(counts):
         for given, count in enumerate(row):
-            told = f"{labels[true]} answered as {labels[given]}: {count} of {sum(row)}"
+            tooltip = f"{labels[true]} answered as {labels[given]}: {count} of {sum(row)}"
             corner = (name + given * cell, top + true * cell)
-            parts.append(_cell(corner, cell, count, sum(row), true == given, told))
+            parts.append(_cell(corner, cell, count, sum(row), true == given, tooltip))
     return "".join([*parts, "</svg>"])
 
 
-def _cell(corner: tuple[float, float], size: int, count: int, total: int, right: bool, told: str) -> str:
+def _cell(corner: tuple[float, float], size: int, count: int, total: int, right: bool, tooltip: str) -> str:
     x, y = corner
     box = f'x="{x}" y="{y}" width="{size - 2}" height="{size - 2}" rx="3"'
     empty = f'<rect class="cell" {box}/>'
@@ -154,7 +154,7 @@ def _cell(corner: tuple[float, float], size: int, count: int, total: int, right:
     place = f'text-anchor="middle" x="{x + size / 2 - 1}" y="{y + size / 2 + 3}"'
     return (
         f'{empty}<rect class="{kind}" {box} fill-opacity="{strength:.2f}">'
-        f"<title>{escape(told)}</title></rect>"
+        f"<title>{escape(tooltip)}</title></rect>"
         f'<text class="count{over}" {place}>{count}</text>'
     )
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from retrainer.errors import UserError
-from retrainer.formats.model_files import read_model
 from retrainer.registry.bundle import save_bundle
 from retrainer.registry.reap import LEAST_HOURS
 from retrainer.registry.serving_check import check_serving
@@ -51,7 +50,7 @@ def verified_version(mlflow: MlflowClient, name: str, source: Source) -> Registe
         version = _new_version(mlflow, name, source)
     if not version.usable:
         try:
-            check_serving(version, source.sample, read_model(source.model)["labels"])
+            check_serving(version, source.sample)
         except UserError:
             mlflow.set_model_version_tag(name, version.version, VERIFICATION, "failed")
             raise
