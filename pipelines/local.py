@@ -92,7 +92,7 @@ def run_step(step: str, recipe: str | None, overrides: list[str], root: Path = P
 
 def prepare(recipe: str | None, overrides: list[str], root: Path) -> Resolved:
     """Settles the recipe's settings, makes the recipe known to DVC, and names its experiment."""
-    resolved = resolve(recipe, overrides, root)
+    resolved = resolve(recipe, overrides, root, steps=STEPS)
     name_recipes(known_recipes(root, default_recipe(root)), root)
     os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", resolved.settings["registry"]["name"])
     return resolved

@@ -23,6 +23,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from retrainer.code import digests
 from retrainer.errors import UserError
 from retrainer.formats.dataset import SCHEMA, Dataset, write_dataset
 from retrainer.models._network import Network
@@ -34,7 +35,6 @@ from retrainer.services.checkpoint_store import (
 from retrainer.services.s3 import s3_client
 from retrainer.settings import Backbone, Compute, Task, Training
 from retrainer.tasks import text_classification
-from retrainer.training import _inputs
 from retrainer.training._command import run_command
 from retrainer.training._inputs import inputs_digest
 from retrainer.training._stop import Stop
@@ -477,16 +477,17 @@ def test_the_digest_follows_all_that_changes_a_result(digits: Path, reviews: Pat
     assert len({ours, *others}) == 1 + len(others)
 
 
-def test_an_edit_of_the_library_is_another_training(
-    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("edit", "another"), [("# a comment", False), ("_STEPS = 3", True)])
+def test_an_edit_of_the_code_is_another_training_and_one_of_a_comment_is_not(
+    edit: str, another: bool, digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = digest_with(digits)
     shutil.copytree(ROOT / "retrainer", tmp_path / "retrainer", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(_inputs, "__file__", str(tmp_path / "retrainer" / "training" / "_inputs.py"))
+    monkeypatch.setattr(digests.extend, "__file__", str(tmp_path / "retrainer" / "extend.py"))
     assert digest_with(digits) == before
     with (tmp_path / "retrainer" / "training" / "schedule.py").open("a") as file:
-        file.write("# another schedule")
-    assert digest_with(digits) != before
+        file.write(edit)
+    assert (digest_with(digits) != before) == another
 
 
 def test_rows_in_another_order_are_another_training(tmp_path: Path) -> None:

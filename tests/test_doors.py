@@ -65,14 +65,16 @@ def from_dvc() -> Map:
     found = {
         (producers[dep], dep.rpartition("/")[2], step)
         for step, stage in stages().items()
-        for dep in stage["deps"]
+        for dep in stage.get("deps", ())
         if dep in producers
     }
-    sections = {
-        step: frozenset(key for entry in stage["params"] for keys in entry.values() for key in keys)
-        for step, stage in stages().items()
-    }
-    return Map(frozenset(found), sections)
+    return Map(
+        frozenset(found), {step: params_of(stage) - {f"code.{step}"} for step, stage in stages().items()}
+    )
+
+
+def params_of(stage: dict[str, Any]) -> frozenset[str]:
+    return frozenset(key for entry in stage["params"] for keys in entry.values() for key in keys)
 
 
 def from_kubeflow(spec: dict[str, Any], scheduled: str = "") -> Map:
@@ -90,6 +92,7 @@ def from_kubeflow(spec: dict[str, Any], scheduled: str = "") -> Map:
             if consumer == step and port in CONTRACTS[step].sealed("input"):
                 digest = given.pop(f"{port}_sha256")["taskOutputParameter"]
                 assert digest == {"producerTask": producer, "outputParameterKey": f"{port}_sha256"}
+        assert len(given.pop("code_sha256")["runtimeValue"]["constant"]) in (0, 64)
         if FACTS[step].scheduled:
             assert given.pop("scheduled_time") == {"runtimeValue": {"constant": scheduled}}
         assert given == {name: {"componentInputParameter": name} for name in given}
@@ -121,6 +124,12 @@ def container_of(spec: dict[str, Any], step: str) -> dict[str, Any]:
 
 def test_dvc_yaml_is_the_signatures() -> None:
     assert from_dvc() == from_signatures()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_stage_depends_on_its_steps_code_and_on_no_file_of_it(step: str) -> None:
+    assert f"code.{step}" in params_of(stages()[step])
+    assert all(str(path).startswith("runs/") for path in stages()[step].get("deps", ()))
 
 
 def test_the_kubeflow_pipeline_is_the_signatures(compiled: list[dict[str, Any]]) -> None:
