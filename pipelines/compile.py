@@ -11,7 +11,7 @@ from typing import Any
 from kfp import compiler
 
 from components.steps import STEPS
-from pipelines._pods import cores, resources_of
+from pipelines._pods import check_resources, cores, resources_of
 from pipelines.cluster import rules
 from pipelines.containers.backend.dag import parts_of
 from pipelines.containers.images import CODE
@@ -124,6 +124,7 @@ def cluster_settings(recipe: str | None, overrides: list[str], root: Path) -> tu
     name, sections = settle(recipe, overrides, root)
     parts: dict[str, Any] = dict(sections)
     cluster: Cluster = parts.pop("cluster")
+    check_resources(cluster)
     registry: Registry = parts["registry"]
     parts["source"] = parts["source"].model_copy(update={"digest": ""})
     parts["backbone"] = with_prefix(parts["backbone"], cluster, root)
@@ -136,7 +137,7 @@ def cluster_settings(recipe: str | None, overrides: list[str], root: Path) -> tu
 
 
 def code_of(settings: Settings, root: Path) -> dict[str, str]:
-    """Step → digest of its code, as `make pipeline` has it; the image's code is told by the image's digest."""
+    """Step → digest of its code, as `make pipeline` has it. What an image holds, its own digest tells."""
     code = project_code(PROJECT, root / RUN)
     digests = step_digests(STEPS, settings, code, root)
     code.remember()

@@ -32,7 +32,7 @@ Sections = Mapping[str, Mapping[str, Any]]
 
 
 def project_code(root: Path, memory: Path | None = None) -> Modules:
-    """The library, and the components in `root`; what was read of each file is kept in the folder `memory`."""
+    """The library, and the components in `root`; the folder `memory` keeps what was read of each file."""
     library = Path(extend.__file__).parents[1]
     return Modules({LIBRARY: library, "components": root}, JUDGEMENT, memory and memory / _MEMORY)
 

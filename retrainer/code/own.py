@@ -114,7 +114,7 @@ def _digest(files: Iterable[Path], code: Modules) -> str:
 
 
 def _said(path: Path, code: Modules) -> str:
-    """By its syntax where the file is Python and the user's, so that comments do not count; else by its bytes."""
+    """The digest of the syntax where the file is Python and not installed, of the bytes where it is not."""
     if path.suffix == ".py" and "site-packages" not in path.parts:
         with contextlib.suppress(SyntaxError, ValueError):
             return " ".join(part.digest for part in code.source_of(path))
