@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ class Modules:
         self._files: dict[str, Path | None] = {}
         self._read: dict[Path, tuple[Read, Read]] = {}
         self._kept: dict[str, list[Any]] = {}
+        self._imports: dict[tuple[str, bool], list[Import]] = {}
 
     def __contains__(self, name: str) -> bool:
         """Whether the module is in one of the packages, be there such a file or not."""
@@ -64,11 +65,13 @@ class Modules:
             self._read[file], self._kept[str(file)] = found, [sha256, *found]
         return self._read[file]
 
-    def imports(self, name: str, apart: bool = False) -> Iterator[Import]:
+    def imports(self, name: str, apart: bool = False) -> list[Import]:
         """What the module imports (`apart`: also in functions read apart), as modules: `name` is empty."""
-        for part in self.source(name, apart):
-            for found in part.imports:
-                yield Import(self.module_of(found), "", found.at_once)
+        if (name, apart) not in self._imports:
+            written = [found for part in self.source(name, apart) for found in part.imports]
+            resolved = [Import(self.module_of(found), "", found.at_once) for found in written]
+            self._imports[name, apart] = list(dict.fromkeys(resolved))
+        return self._imports[name, apart]
 
     def module_of(self, found: Import) -> str:
         """The module behind `from package import name`: a module of that name, or the one that defines it.
