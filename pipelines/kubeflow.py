@@ -2,7 +2,8 @@
 
 The map below is written by hand, as `dvc.yaml` is; a test holds both equal to the steps' signatures. Beside
 each dataset and model goes its sha256 as a parameter: the step checks what arrived, and a cache tells data
-apart by content. Only the two pure steps may be answered from a cache: the others have side effects, or read what changes outside of the pipeline.
+apart by content. Only the pure steps may be answered from a cache: the others have side effects, or read what
+changes outside of the pipeline.
 
 A section travels as text that holds JSON, see `section_text`.
 """
