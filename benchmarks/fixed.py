@@ -129,8 +129,8 @@ def main() -> None:
         "import dvc.repo": {"seconds": alone},
     }
     print("| | seconds (lowest to highest) | of it others' imports | torch imported |\n|---|---|---|---|")
-    for row, found in rows.items():
-        print(f"| {row} | {_spread(found['seconds'])} | | |")
+    for row, times in rows.items():
+        print(f"| {row} | {_spread(times['seconds'])} | | |")
     ratio = statistics.median(unchanged) / statistics.median(alone)
     print(f"| an unchanged pipeline takes {ratio:.1f} times as long as `import dvc.repo` (at most 2) | | | |")
     for step, found in steps.items():

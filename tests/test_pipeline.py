@@ -96,6 +96,27 @@ def test_a_life_of_a_recipe(project: Path) -> None:
     assert steps(pipeline(project)) == {}
 
 
+def test_where_nothing_has_changed_dvc_is_not_even_loaded(project: Path) -> None:
+    """DVC says once that there is nothing to do; an output that somebody alters has it asked again."""
+    code = (
+        "import sys; from pipelines.__main__ import main; status = main(sys.argv[1:]);"
+        "print('loaded' if 'dvc.repo' in sys.modules else 'not loaded'); sys.exit(status)"
+    )
+    command = [sys.executable, "-c", code, "run", "--recipe", RECIPE]
+
+    def loaded() -> bool:
+        done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True)
+        assert done.returncode == 0 and "Nothing to do" in done.stdout, done.stderr
+        return done.stdout.splitlines()[-1] == "loaded"
+
+    assert [loaded(), loaded()] == [True, False]
+    registration = project / "runs" / RECIPE / "registration" / "registration.json"
+    os.utime(registration)
+    assert [loaded(), loaded()] == [True, False]
+    registration.write_text(registration.read_text() + " ")
+    assert steps(pipeline(project)) == {"register": "ran"}
+
+
 def test_an_edit_of_a_comment_runs_nothing(project: Path) -> None:
     for file in ("retrainer/errors.py", "retrainer/training/loop.py", "components/train.py"):
         path = project / file
