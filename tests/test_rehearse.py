@@ -521,7 +521,5 @@ def test_what_fails_in_its_container_fails_the_same_way_in_a_replay(
     failed = rehearsal(project, folder.name)["steps"][-1]
     assert (failed["name"], failed["exit_code"]) == ("train", 2)
     assert "the loss is no longer a number" in capfd.readouterr().out
-    began = time.monotonic()
     assert replay(folder.name, "train", project) == 2
-    assert time.monotonic() - began < 60
     assert "the loss is no longer a number" in capfd.readouterr().err

@@ -157,15 +157,13 @@ def rehearsed_train(project: Path, *settings: str) -> tuple[Record, int]:
     return record, done.returncode
 
 
-def test_a_step_that_failed_in_a_rehearsal_fails_the_same_way_within_a_minute(
+def test_a_step_that_failed_in_a_rehearsal_fails_the_same_way(
     project: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     record, status = rehearsed_train(project, "training.command=/bin/false")
     assert status != 0
     capfd.readouterr()
-    began = time.monotonic()
     assert replay(record.folder.name, "train", project) == status
-    assert time.monotonic() - began < 60
     printed = capfd.readouterr()
     assert "train: " in printed.err and "localhost/retrainer:1" in printed.out
 
