@@ -157,3 +157,16 @@ def test_a_stage_depends_on_exactly_the_code_that_its_step_imports(step: str) ->
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     code = {path for path in stages[step]["deps"] if not path.startswith("runs/")}
     assert sorted(code) == sorted(derived(step))
+
+
+@pytest.mark.parametrize("task", ["image_classification", "text_classification"])
+def test_a_served_model_carries_nothing_of_its_judgement(task: str) -> None:
+    from retrainer.registry.served_code import needed
+
+    modules, packages = needed("mlp", task)
+    assert not {"sklearn", "scipy"} & packages
+    assert not [
+        name
+        for name in modules
+        if name.startswith(("retrainer.pages", "retrainer.metrics", "retrainer.gate"))
+    ]
