@@ -60,7 +60,11 @@ def read(source: Source) -> Iterator[pa.Table]:
 def _file_names(file: Path, source: Source) -> Iterator[tuple[str, str]]:
     # Only lines that can hold a key are parsed: `resolve` asks for this on every run.
     names = {ours: name_of(source, ours) for ours in encoded_names(source)}
-    keys = {json.dumps(n, ensure_ascii=ascii_only).encode() for n in names.values() for ascii_only in (0, 1)}
+    keys = {
+        json.dumps(n, ensure_ascii=ascii_only).encode()
+        for n in names.values()
+        for ascii_only in (False, True)
+    }
     for number, line in _lines(file):
         if any(key in line for key in keys):
             record = _parse(line, file, number)
