@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from retrainer.evaluation.evaluate import Findings, Request, _evidence, _figures, _gate_figures
+from retrainer.evaluation.measurements import Measurements, evidence_of, figures_of, verdict_figures
 from retrainer.evaluation.opponents import Opponent, baseline_of
+from retrainer.evaluation.request import Request
 from retrainer.gate.evidence import Champion
 from retrainer.gate.scores import scores_of
 from retrainer.gate.verdict import judge
@@ -91,7 +92,7 @@ def report_of(
     opponent = None
     if champion is not None:
         opponent = Opponent(scores.pairs(*task.comparable(tables[0], champion), judged.test), note)
-    found = Findings(
+    found = Measurements(
         judged=judged,
         details=task.details(judged),
         scores=scores,
@@ -105,7 +106,7 @@ def report_of(
     held = HELD if champion is not None else None
     place = Path("nowhere")
     request = Request(place, place, place, QUICK, chosen, Compute(), held, name)
-    evidence = _evidence(request, found)
+    evidence = evidence_of(request, found)
     rows = len(judged.test)
     return {
         "name": name,
@@ -123,8 +124,8 @@ def report_of(
             "max_length": None,
             "cut_rows": None,
         },
-        **_figures(request, found, evidence),
-        "gate": _gate_figures(judge(chosen, evidence), held),
+        **figures_of(request, found, evidence),
+        "gate": verdict_figures(judge(chosen, evidence), held),
         "details": found.details,
     }
 

@@ -75,7 +75,9 @@ def test_a_metric_knows_no_other_metric_and_no_task() -> None:
 def test_the_gate_knows_no_task_no_model_and_no_service() -> None:
     known = ("retrainer.gate", "retrainer.metrics", "retrainer.settings", "retrainer.errors")
     for module in below("retrainer.gate"):
-        assert all(name.startswith(known) for name in imported(module) if name.startswith("retrainer.")), module
+        assert all(name.startswith(known) for name in imported(module) if name.startswith("retrainer.")), (
+            module
+        )
 
 
 @pytest.mark.parametrize(("one", "other"), [("evaluation", "registry"), ("registry", "evaluation")])
@@ -135,3 +137,16 @@ def test_importing_a_package_only_defines_names(package: str) -> None:
         assert isinstance(line, quiet) or is_text or for_types, ast.unparse(line)
         if isinstance(line, ast.Assign | ast.AnnAssign):
             assert not any(isinstance(part, ast.Call) for part in ast.walk(line)), ast.unparse(line)
+
+
+@pytest.mark.parametrize("task", ["image_classification", "text_classification"])
+def test_a_served_model_carries_nothing_of_its_judgement(task: str) -> None:
+    from retrainer.registry.served_code import needed
+
+    modules, packages = needed("mlp", task)
+    assert not {"sklearn", "scipy"} & packages
+    assert not [
+        name
+        for name in modules
+        if name.startswith(("retrainer.pages", "retrainer.metrics", "retrainer.gate"))
+    ]

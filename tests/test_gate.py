@@ -447,3 +447,59 @@ def test_the_bootstrap_is_seeded_and_both_models_are_drawn_together() -> None:
     loss = models(300, (2, 2), seed=4, metric="log_loss").candidate
     same = bootstrap_test(Pair(loss, loss), margin=0.1)
     assert (same.difference, same.standard_error, same.p_value) == (0, 0, 1)
+
+
+def test_where_less_is_better_a_floor_is_a_ceiling_and_the_baselines_go_by_the_same_metric() -> None:
+    evidence = models(400, (3, 1), metric="log_loss")
+    loss, weak = evidence.candidate.value, evidence.champion
+    assert weak is not None
+    figures = (
+        SliceFigure("region", "north", 60, loss + 0.1, 0, 9),
+        SliceFigure("region", "south", 60, 0.01, 0, 9),
+    )
+    gate = Gate(min_value=loss + 0.05, slice_floors={"region": loss + 0.05}, beat_baseline=True)
+    itself = Pair(evidence.candidate, evidence.candidate)
+    verdict = judge(gate, replace(evidence, slices=figures, trivial=weak, baseline=itself))
+    outcomes = {one.name: one.passed for one in verdict.rules}
+    assert outcomes == {
+        "comparison": True, "metric": True, "beats the trivial baseline": True, "beats the baseline": False,
+        "region = north": False, "region = south": True,
+    }  # fmt: skip
+    north = rule(verdict, "region = north").note
+    assert re.fullmatch(
+        r"log loss on the 60 rows with region = north .* is above gate\.slice_floors\.region = .*", north
+    )
+    assert "beats the trivial baseline (+0." in rule(verdict, "beats the trivial baseline").note
+    assert "in log loss, p = " in rule(verdict, "beats the baseline").note
+    assert judge(Gate(beat_trivial=False, min_value=loss - 0.05), evidence).verdict == "challenger"
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    bounds=st.tuples(st.floats(0, 2), st.floats(0, 2)).map(sorted),
+    metric=st.sampled_from(["accuracy", "log_loss"]),
+)
+def test_a_stricter_floor_never_lets_a_model_pass_that_a_laxer_one_refused(
+    bounds: list[float], metric: str
+) -> None:
+    evidence = MONOTONE[metric]
+    lax, strict = bounds if metric == "accuracy" else bounds[::-1]
+    passed = [
+        judge(Gate(beat_trivial=False, min_value=bound), evidence).verdict == "champion"
+        for bound in (lax, strict)
+    ]
+    assert passed[0] or not passed[1]
+
+
+MONOTONE = {
+    name: replace(models(50, (2, 2), metric=name), champion=None) for name in ("accuracy", "log_loss")
+}
+
+
+def test_a_margin_that_no_share_can_have_is_refused() -> None:
+    gate = Gate(beat_trivial=False, policy="not-worse", margin=1.5)
+    with pytest.raises(
+        UserError, match=r"gate\.margin: 1\.5 is no share of rows; accuracy needs one below 1"
+    ):
+        judge(gate, pair(20, 4, both=76))
+    assert judge(gate, models(400, (2, 2), 1, metric="log_loss")).verdict == "champion"

@@ -4,83 +4,30 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
 from retrainer.errors import UserError
-from retrainer.evaluation.cost import latency_ms
 from retrainer.evaluation.data_facts import data_facts
+from retrainer.evaluation.measurements import evidence_of, figures_of, measurements_of, verdict_figures
 from retrainer.evaluation.model_card import model_card
-from retrainer.evaluation.opponents import (
-    Opponent,
-    baseline_figures,
-    baseline_of,
-    champion_figures,
-    champion_of,
-    on_unseen_rows,
-)
 from retrainer.evaluation.report import render
+from retrainer.evaluation.request import Request
 from retrainer.evaluation.rows import prediction_table, sample_table
-from retrainer.evaluation.slices import slice_figures
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.files import whole_directory, write_json, write_text
-from retrainer.formats.model_files import HISTORY, SETTINGS, model_mb, read_model
+from retrainer.formats.model_files import HISTORY, SETTINGS, read_model
 from retrainer.formats.profile import FILE as PROFILE
 from retrainer.formats.report import CARD, HTML, METRICS, PREDICTIONS, SAMPLE, seal_report
-from retrainer.gate.evidence import Champion, Evidence
-from retrainer.gate.intervals import figures
-from retrainer.gate.measured import Measured
-from retrainer.gate.scores import Scores, scores_of
-from retrainer.gate.verdict import Verdict, judge
-from retrainer.overlap import HeldOut, JudgedOn, held_out
-from retrainer.settings import Checks, Compute, Evaluation, Gate
-from retrainer.tasks._protocol import Baseline, Judged
+from retrainer.gate.verdict import judge
+from retrainer.tasks._protocol import Judged
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_AS_USUAL = Checks.parse({}, "checks")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is judged, by which rules, and where the report goes.
-
-    `name` is the registered model's, for the title; `judged_on` says which of its models a test set judged.
-    """
-
-    dataset: Path
-    model: Path
-    out: Path
-    evaluation: Evaluation
-    gate: Gate
-    compute: Compute
-    champion: Champion | None = None
-    name: str = ""
-    judged_on: JudgedOn = lambda _: ()
-    checks: Checks = _AS_USUAL
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What was measured on the test rows, before the gate judges it. `details` are the task's own.
-
-    `champion` is None without one, or when the judged model is it; `compared` is the champion on the rows
-    that it was never trained on.
-    """
-
-    judged: Judged
-    details: dict[str, Any]
-    scores: Scores
-    measured: dict[str, Measured]
-    baselines: list[tuple[Baseline, Opponent]]
-    no_baseline: str
-    rows: HeldOut
-    champion: Opponent | None
-    compared: Opponent | None
+__all__ = ["Request", "evaluate_model"]
 
 
 def evaluate_model(request: Request) -> dict[str, Any]:
@@ -92,8 +39,8 @@ def evaluate_model(request: Request) -> dict[str, Any]:
     """
     data = Dataset(request.dataset)
     judged = _predicted(request, data)
-    found = _findings(request, judged)
-    evidence = _evidence(request, found)
+    found = measurements_of(request, judged)
+    evidence = evidence_of(request, found)
     report = {
         "name": request.name,
         **_about_model(request.model, judged),
@@ -101,8 +48,8 @@ def evaluate_model(request: Request) -> dict[str, Any]:
         "data": data_facts(data, judged, found.details),
         "rows": len(judged.test),
         "confidence": request.evaluation.confidence,
-        **_figures(request, found, evidence),
-        "gate": _gate_figures(judge(request.gate, evidence), request.champion),
+        **figures_of(request, found, evidence),
+        "gate": verdict_figures(judge(request.gate, evidence), request.champion),
         "details": found.details,
     }
     _write(request, report, judged)
@@ -138,81 +85,6 @@ def _test_rows(data: Dataset) -> pa.Table:
         )
     print(f"evaluate: {len(test):,} test rows", flush=True)
     return test
-
-
-def _findings(request: Request, judged: Judged) -> Findings:
-    task, scores = judged.predictor.task, scores_of(judged.predictor.task.metrics, request.gate.metric)
-    measured = scores.measured(judged.predictions, judged.test)
-    if not len(judged.train):
-        raise UserError("the dataset has no training rows, so there is no baseline; lower split.test")
-    baselines = task.baselines(judged.train, judged.test, request.evaluation)
-    details = task.details(judged)
-    champion = _champion(request, judged, scores)
-    met = request.champion.directory if request.champion and champion and champion.pairs else None
-    sha256 = judged.predictor.model_sha256
-    rows = held_out(request.dataset, judged.test, sha256, met, request.judged_on)
-    compared = champion and on_unseen_rows(champion, rows.met.unseen if rows.met else None)
-    against = [(one, baseline_of(one, judged, scores)) for one in baselines.found]
-    return Findings(judged, details, scores, measured, against, baselines.missing, rows, champion, compared)
-
-
-def _champion(request: Request, judged: Judged, scores: Scores) -> Opponent | None:
-    champion = request.champion
-    if champion is None or champion.model_sha256 == judged.predictor.model_sha256:
-        return None
-    return champion_of(champion, judged, scores)
-
-
-def _evidence(request: Request, found: Findings) -> Evidence:
-    """A time is measured only where the gate has a limit for it: it is new every time, and a report that
-    nobody asked for a time stays the same to the byte. Raises UserError for a slice that there is not."""
-    chosen, met, compared = found.scores.chosen, found.rows.met, found.compared
-    pairs = [opponent.pairs[chosen] for _, opponent in found.baselines]
-    errors = found.measured.get("calibration_error")
-    return Evidence(
-        candidate=found.measured[chosen],
-        metric=chosen,
-        headline=chosen == found.scores.headline,
-        champion=found.champion.pairs[chosen] if found.champion and compared and compared.pairs else None,
-        incomparable=compared.note if compared and not compared.pairs else "",
-        unseen_by_champion=met.unseen if met else None,
-        new=met.new if met else None,
-        trivial=pairs[0] if pairs else None,
-        baseline=pairs[1] if len(pairs) > 1 else None,
-        is_champion=request.champion is not None and found.champion is None,
-        slices=slice_figures(found.judged, found.measured[chosen], request.gate.slice_floors),
-        calibration_error=None if errors is None else round(errors.value, 6),
-        latency_ms=latency_ms(request.model, found.judged.test) if request.gate.max_latency_ms else None,
-        model_mb=model_mb(request.model),
-        test_uses=found.rows.uses,
-    )
-
-
-def _figures(request: Request, found: Findings, evidence: Evidence) -> dict[str, Any]:
-    """The common part of metrics.json that was measured."""
-    scores, settings = found.scores, request.evaluation
-    return {
-        "headline": scores.chosen,
-        "metrics": figures(found.measured, settings),
-        "about": scores.about(getattr(found.judged.predictor.task, "titles", {})),
-        "baselines": {
-            one.name: baseline_figures(one, number == 0, against, scores, settings)
-            for number, (one, against) in enumerate(found.baselines)
-        },
-        "no_baseline": found.no_baseline,
-        "champion": champion_figures(request.champion, found.compared, scores, settings),
-        "slices": [asdict(one) for one in evidence.slices],
-        "test_set": found.rows.plain(),
-        "cost": {"latency_ms": evidence.latency_ms, "model_mb": evidence.model_mb},
-    }
-
-
-def _gate_figures(verdict: Verdict, champion: Champion | None) -> dict[str, Any]:
-    judged = {"version": champion.version, "model_sha256": champion.model_sha256} if champion else None
-    plain = {
-        name: list(value) if isinstance(value, tuple) else value for name, value in asdict(verdict).items()
-    }
-    return plain | {"champion": judged}
 
 
 def _about_model(model: Path, judged: Judged) -> dict[str, Any]:
