@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from retrainer.errors import UserError
+from retrainer.formats.model import task_of
 from retrainer.formats.model_files import read_model
 from retrainer.registry.bundle import save_bundle
 from retrainer.registry.reap import LEAST_HOURS
@@ -51,7 +52,9 @@ def verified_version(mlflow: MlflowClient, name: str, source: Source) -> Registe
         version = _new_version(mlflow, name, source)
     if not version.usable:
         try:
-            check_serving(version, source.sample, read_model(source.model)["labels"])
+            about = read_model(source.model)
+            inputs = task_of(source.model, about).input_columns
+            check_serving(version, source.sample, inputs, about["labels"])
         except UserError:
             mlflow.set_model_version_tag(name, version.version, VERIFICATION, "failed")
             raise
