@@ -26,8 +26,8 @@ def decide(
     from retrainer.services.tracking import log_decision
 
     sections = {"task": task.plain(), "backbone": backbone.plain(), "training": training.plain()}
-    asked = by_policy.Asked(registry.name, dataset, sections, retrain)
-    decided = by_policy.plain(asked, by_policy.decide(asked))
+    request = by_policy.Request(registry.name, dataset, sections, retrain)
+    decided = by_policy.plain(request, by_policy.decide(request))
     with whole_directory(decision) as aside:
         write_json(aside / by_policy.FILE, decided)
     if decided["policy"] != "always":

@@ -32,31 +32,30 @@ def evaluate(
     compute: Compute,
 ) -> Metadata:
     """Model and test rows → report with a verdict. Worldly: it reads the registry's champion."""
-    from retrainer.evaluation.evaluate import evaluate_model
+    from retrainer.evaluation.evaluate import Request, evaluate_model
     from retrainer.evaluation.views import views
     from retrainer.registry.champion import fetch_champion
     from retrainer.services.lookup import judged_on
     from retrainer.training.compute import for_scoring
 
     with tempfile.TemporaryDirectory() as scratch:
-        champion = fetch_champion(registry.name, Path(scratch))
-        machine = for_scoring(compute)
-        result = evaluate_model(
+        request = Request(
             dataset,
             model,
             report,
             evaluation,
             gate,
-            machine,
-            champion,
-            registry.name,
-            partial(judged_on, registry.name),
-            checks,
+            for_scoring(compute),
+            champion=fetch_champion(registry.name, Path(scratch)),
+            name=registry.name,
+            judged_on=partial(judged_on, registry.name),
+            checks=checks,
         )
+        result = evaluate_model(request)
     shown = views(report)
     if html is not None:
         html.parent.mkdir(parents=True, exist_ok=True)
         html.write_bytes((report / "report.html").read_bytes())
-    asked = {"html": html, "metrics": metrics, "confusion": confusion}
-    shown = {port: shown.get(port, {}) for port, path in asked.items() if path is not None}
+    ports = {"html": html, "metrics": metrics, "confusion": confusion}
+    shown = {port: shown.get(port, {}) for port, path in ports.items() if path is not None}
     return {"report": {"verdict": result["gate"]["verdict"]}, **shown}

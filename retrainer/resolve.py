@@ -166,7 +166,13 @@ def validate(merged: Mapping[str, Any]) -> dict[str, Section]:
         if hasattr(module, "Options"):
             module.Options.parse(section.options, name)
     _refuse_unknown_slices(sections)
+    _refuse_unknown_metric(sections["gate"])
     return sections
+
+
+def _refuse_unknown_metric(gate: Any) -> None:
+    if gate.metric:
+        extend.load("metrics", gate.metric, "gate.metric")
 
 
 def _refuse_unknown_slices(parts: Mapping[str, Any]) -> None:

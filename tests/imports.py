@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from retrainer.tasks._protocol import JUDGEMENT
 from tests.conftest import ROOT
 
 OURS = ("retrainer", "components", "pipelines", "plugins")
@@ -58,6 +59,8 @@ def _walk(node: ast.AST, at_once: bool) -> Iterator[Found]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
             continue
+        if isinstance(child, ast.FunctionDef) and child.name in JUDGEMENT:
+            continue  # what only evaluation asks of a task
         yield from (Found(name, at_once) for name in _named(child))
         inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         yield from _walk(child, at_once and not inside)

@@ -11,9 +11,10 @@ import pyarrow as pa
 from PIL import Image
 
 from retrainer import extend
-from retrainer.evaluation.evaluate import Champion, evaluate_model
+from retrainer.evaluation.evaluate import Request, evaluate_model
 from retrainer.formats.dataset import SCHEMA, Dataset, write_dataset
 from retrainer.formats.model import write_model
+from retrainer.gate.evidence import Champion
 from retrainer.settings import Backbone, Compute, Evaluation, Gate, Task, Training
 from retrainer.training.compute import resolve_compute
 from retrainer.training.train import build_network
@@ -71,6 +72,6 @@ def untrained_model(
 def judged(path: Path, dataset: Path, model: Path, champion: Champion | None, **gate: Any) -> Path:
     """evaluate's report of the model, against the champion."""
     evaluation = Evaluation(resamples=100, baseline=False)
-    rule = Gate(**{"beat_majority": False, **gate})
-    evaluate_model(dataset, model, path, evaluation, rule, resolve_compute(COMPUTE), champion)
+    rule = Gate(**{"beat_trivial": False, **gate})
+    evaluate_model(Request(dataset, model, path, evaluation, rule, resolve_compute(COMPUTE), champion))
     return path

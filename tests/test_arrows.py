@@ -18,7 +18,13 @@ HEAVY = {"torch", "torchvision", "transformers", "timm", "mlflow", "sklearn", "p
 BARE = {"torch", "torchvision", "transformers", "numpy", "pyarrow", "pydantic", "pydantic_core"}
 BARE |= {"safetensors", "tokenizers", "PIL", "tqdm", "yaml", "psutil"}
 # An optional package is imported in one file.
-EXTRAS = {"retrainer.models.timm": {"timm"}, "retrainer.training._lora": {"peft"}}
+EXTRAS = {
+    "retrainer.models.timm": {"timm"},
+    "retrainer.training._lora": {"peft"},
+    # The cheap baseline of classification: evaluation alone reaches it.
+    "retrainer.tasks._class_baselines": {"sklearn", "threadpoolctl"},
+    "retrainer.tasks._class_features": {"sklearn"},
+}
 
 LIBRARY = modules("retrainer")
 COMPONENTS = modules("components")
@@ -62,6 +68,25 @@ def test_tasks_and_families_do_not_know_each_other(package: str) -> None:
         assert not {name for name in names(module) if name.startswith(other)}, module
         shared = {name for name in names(module) if name.startswith(f"retrainer.{package}.")}
         assert all(name.rpartition(".")[2].startswith("_") for name in shared), f"{module} imports {shared}"
+
+
+def test_a_metric_knows_no_other_metric_and_no_task() -> None:
+    for module in below("retrainer.metrics")[1:]:
+        ours = {name for name in names(module) if name.startswith("retrainer.")}
+        shared = {name for name in ours if name.startswith("retrainer.metrics._")}
+        assert ours - shared <= {"retrainer.errors"}, module
+
+
+def test_the_gate_knows_no_task_no_model_and_no_service() -> None:
+    known = ("retrainer.gate", "retrainer.metrics", "retrainer.settings", "retrainer.errors")
+    for module in below("retrainer.gate"):
+        assert all(name.startswith(known) for name in names(module) if name.startswith("retrainer.")), module
+
+
+@pytest.mark.parametrize(("one", "other"), [("evaluation", "registry"), ("registry", "evaluation")])
+def test_evaluation_and_registry_meet_in_the_gate_alone(one: str, other: str) -> None:
+    for module in below(f"retrainer.{one}"):
+        assert not {name for name in names(module) if name.startswith(f"retrainer.{other}")}, module
 
 
 @pytest.mark.parametrize("package", ["training", "tasks", "models", "data", "formats"])
@@ -132,3 +157,16 @@ def test_a_stage_depends_on_exactly_the_code_that_its_step_imports(step: str) ->
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     code = {path for path in stages[step]["deps"] if not path.startswith("runs/")}
     assert sorted(code) == sorted(derived(step))
+
+
+@pytest.mark.parametrize("task", ["image_classification", "text_classification"])
+def test_a_served_model_carries_nothing_of_its_judgement(task: str) -> None:
+    from retrainer.registry.served_code import needed
+
+    modules, packages = needed("mlp", task)
+    assert not {"sklearn", "scipy"} & packages
+    assert not [
+        name
+        for name in modules
+        if name.startswith(("retrainer.pages", "retrainer.metrics", "retrainer.gate"))
+    ]

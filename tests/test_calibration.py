@@ -13,17 +13,19 @@ import pytest
 from scipy.optimize import minimize_scalar
 
 from retrainer.errors import UserError
-from retrainer.evaluation.answers import answers
-from retrainer.evaluation.calibration import calibration_error, calibration_figures, uncalibrated
-from retrainer.evaluation.metrics import measure
 from retrainer.formats.dataset import write_dataset
 from retrainer.formats.files import digest_of, hash_files
 from retrainer.formats.model_files import read_model
 from retrainer.formats.row_keys import read_row_keys, write_row_keys
+from retrainer.metrics import calibration_error, log_loss
+from retrainer.metrics._classes import classes
+from retrainer.metrics._protocol import Metric
 from retrainer.predict import Predictor
-from retrainer.settings import Backbone, Evaluation, Task, Training
+from retrainer.settings import Backbone, Task, Training
+from retrainer.tasks._class_details import calibration_of, uncalibrated
 from retrainer.training.calibration import FEWEST_ROWS, fit_temperature
 from retrainer.training.train import train_model
+from tests.predictions import Tables, answered
 from tests.test_evaluate import COMPUTE, KINDS, SIDE, made, table
 from tests.test_evaluate import SIZES as SMALL
 
@@ -91,6 +93,10 @@ def trained(dataset: Path, out: Path, **training: Any) -> dict[str, Any]:
     return train_model(dataset, out, task, backbone, settings, COMPUTE, None, lambda *_: None, progress=False)
 
 
+def value(metric: Metric, tables: Tables) -> float:
+    return float(metric.value(metric.statistics(*tables).sum(axis=0)))
+
+
 def test_an_overconfident_model_becomes_honest_and_decides_the_same(stubborn: Path, tmp_path: Path) -> None:
     made = trained(stubborn, tmp_path / "model")
     trained(stubborn, tmp_path / "raw", calibrate=False)
@@ -101,12 +107,9 @@ def test_an_overconfident_model_becomes_honest_and_decides_the_same(stubborn: Pa
     after, before = (Predictor.load(tmp_path / name).probabilities(test) for name in ("model", "raw"))
     assert np.array_equal(after.argmax(axis=1), before.argmax(axis=1))
     rows = test["labels"].to_pylist()
-    figures = {
-        name: measure(answers(shares, KINDS, rows, False), Evaluation(resamples=100))["metrics"]
-        for name, shares in (("after", after), ("before", before))
-    }
-    for name in ("log_loss", "calibration_error"):
-        assert figures["after"][name]["value"] < 0.8 * figures["before"][name]["value"], name
+    for metric in (log_loss, calibration_error):
+        found, raw = (value(metric, answered(shares, KINDS, rows)) for shares in (after, before))
+        assert found < 0.8 * raw, metric.TITLE
     assert f"temperature {made['temperature']:.6g}, fitted to the validation rows" in (
         (tmp_path / "model" / "README.md").read_text()
     )
@@ -117,13 +120,11 @@ def test_the_report_tells_the_error_that_there_was_without_it(stubborn: Path, tm
     trained(stubborn, tmp_path / "raw", calibrate=False)
     test = pq.read_table(stubborn / "test-00000.parquet")
     after, before = (Predictor.load(tmp_path / name).probabilities(test) for name in ("model", "raw"))
-    told = answers(after, KINDS, test["labels"].to_pylist(), False)
-    found = calibration_figures(told, made["temperature"])
-    right = told.correct
-    assert found["uncalibrated_error"] == pytest.approx(
-        calibration_error(before.max(axis=1), right), abs=1e-3
-    )
-    assert found["error"] == measure(told, Evaluation(resamples=100))["metrics"]["calibration_error"]["value"]
+    rows = test["labels"].to_pylist()
+    found = calibration_of(classes(*answered(after, KINDS, rows)), made["temperature"])
+    raw = value(calibration_error, answered(before, KINDS, rows))
+    assert found["uncalibrated_error"] == pytest.approx(raw, abs=1e-3)
+    assert found["error"] == pytest.approx(value(calibration_error, answered(after, KINDS, rows)), abs=1e-6)
     assert sum(one["rows"] for one in found["bins"]) == len(test)
     gaps = sum(one["rows"] * abs(one["confidence"] - one["accuracy"]) for one in found["bins"])
     assert gaps / len(test) == pytest.approx(found["error"], abs=1e-5)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from retrainer.__main__ import main
-from retrainer.evaluation.rivals import ask
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.files import MANIFEST, hash_files
 from retrainer.formats.row_keys import write_row_keys
+from retrainer.metrics._classes import classes
 from retrainer.predict import Predictor
 from retrainer.registry.columns import aligned
 from tests.champions import PARAMS, Project, files_of, in_a_copy, own_environment
@@ -59,7 +59,8 @@ def project(base: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 def correct(project: Project, seed: int) -> np.ndarray:
     test = Dataset(project.dataset).split("test")
-    return ask(Predictor.load(project.folder / f"model-{seed}"), test).correct
+    predictions = Predictor.load(project.folder / f"model-{seed}").predict(test)
+    return classes(predictions, test).correct
 
 
 def test_two_versions_on_the_same_rows(project: Project, capsys: Capture) -> None:
@@ -76,7 +77,7 @@ def test_two_versions_on_the_same_rows(project: Project, capsys: Capture) -> Non
     better, worse = int((a & ~b)[4:].sum()), int((b & ~a)[4:].sum())
     fair = "the 8 rows that neither was trained on"
     assert f"{fair}: only version 1 was right on {better}, only version 2 on {worse}\n" in out
-    assert re.search(r"^recall of class  rows  version 1  version 2\n[abc]  +4  ", out, re.M)
+    assert re.search(r"^accuracy by class  rows  version 1  version 2\n[abc]  +4  ", out, re.M)
     for tag in ("verdict", "model_sha256", "dataset_sha256", "settings_sha256", "evaluation_run_id"):
         assert re.search(rf"^{tag} +\S+ +\S+$", out, re.M), tag
     assert "stored figures" not in out
@@ -85,12 +86,25 @@ def test_two_versions_on_the_same_rows(project: Project, capsys: Capture) -> Non
     assert f"{fair}: only version 2 was right on {worse}, only version 1 on {better}\n" in back
 
 
+def test_they_are_compared_by_the_metric_of_the_gate(project: Project, capsys: Capture) -> None:
+    (project.folder / "params.yaml").write_text(PARAMS + "compute: {device: cpu}\ngate: {metric: log_loss}\n")
+    assert main(["compare", "1", "2"]) == 0
+    out = capsys.readouterr().out
+    found = re.search(r"^all rows: log loss is (\d\.\d+) of version 1, (\d\.\d+) of version 2$", out, re.M)
+    assert found
+    assert re.search(rf"^log_loss +{found[1]} \(.*{found[2]} \(", out, re.M)
+    assert re.search(
+        r"^  is version 1 better\? p = [01]\.\d+; is version 2\? p = .* \(bootstrap\)$", out, re.M
+    )
+    assert re.search(r"^log loss by class  rows ", out, re.M)
+
+
 def test_without_rows_the_stored_figures_and_why(project: Project, capsys: Capture) -> None:
     shutil.rmtree(project.dataset)
     assert main(["compare", "1", "2"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("stored figures only, each of its own test rows: runs/net/dataset is not there (")
-    assert re.search(r"^gate\.accuracy +0\.\d+ +0\.\d+$", out, re.M)
+    assert re.search(r"^gate\.value +0\.\d+ +0\.\d+$", out, re.M)
     assert re.search(r"^settings_sha256 ", out, re.M)
 
 
@@ -104,7 +118,7 @@ def test_rows_that_a_version_cannot_read(project: Project, capsys: Capture) -> N
     write_dataset(project.dataset, {"train": texts, "test": texts})
     assert main(["compare", "1", "2"]) == 0
     out = capsys.readouterr().out
-    assert "version 1 cannot answer these rows: the input has no column 'image'" in out.splitlines()[0]
+    assert "version 1 cannot predict these rows: the input has no column 'image'" in out.splitlines()[0]
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from retrainer.errors import UserError
-from retrainer.evaluation import doubts as module
-from retrainer.evaluation.embedding_duplicates import LEAST_COSINE, likest
-from retrainer.evaluation.evaluate import evaluate_model
+from retrainer.evaluation.evaluate import Request, evaluate_model
 from retrainer.formats.dataset import IMAGE, write_dataset
 from retrainer.formats.report import CARD, HTML, read_report
 from retrainer.predict import Predictor
 from retrainer.settings import Backbone, Checks, Gate, Task, Training
+from retrainer.tasks import _class_doubts as module
+from retrainer.tasks._neighbours import LEAST_COSINE, nearest
 from retrainer.training.train import train_model
 from tests.html_page import Page
 from tests.test_evaluate import COMPUTE, KINDS, QUICK, SIDE, table
@@ -69,7 +69,8 @@ def found(report: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def judged(pair: tuple[Path, Path], out: Path, **levels: Any) -> dict[str, Any]:
-    return evaluate_model(*pair, out, QUICK, Gate(), COMPUTE, None, checks=Checks.parse(levels, "checks"))
+    checks = Checks.parse(levels, "checks")
+    return evaluate_model(Request(*pair, out, QUICK, Gate(), COMPUTE, checks=checks))
 
 
 def test_planted_flips_and_leaks_are_told(planted: tuple[Path, Path], tmp_path: Path) -> None:
@@ -136,25 +137,25 @@ def test_features_are_those_that_the_head_reads(planted: tuple[Path, Path]) -> N
 
 
 @pytest.mark.parametrize(("rows", "others"), [(3, 5), (700, 5000)])
-def test_the_likest_is_what_comparing_all_with_all_finds(rows: int, others: int) -> None:
+def test_the_nearest_is_what_comparing_all_with_all_finds(rows: int, others: int) -> None:
     draw = np.random.default_rng(0)
     train = (draw.normal(size=(others, 8)) + 5).astype(np.float32)
     test = (draw.normal(size=(rows, 8)) + 5).astype(np.float32)
     test[1] = train[4] + np.float32(0.001)
     train[3] = train.mean(axis=0)
-    near = likest(test, train)
+    near = nearest(test, train)
     apart = [one - train.mean(axis=0, dtype=np.float64) for one in (test, train)]
     unit = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in apart]
     cosines = unit[0] @ unit[1].T
     assert near.test[0] == 1 and near.train[0] == 4 and near.cosine[0] > 0.999
     ranked = np.sort(cosines, axis=1)[:, ::-1]
-    twin = (ranked[:, 0] >= LEAST_COSINE) & (1 - ranked[:, 0] < (1 - ranked[:, 4]) / 10)
-    assert set(near.test) == set(np.flatnonzero(twin))
+    close = (ranked[:, 0] >= LEAST_COSINE) & (1 - ranked[:, 0] < (1 - ranked[:, 4]) / 10)
+    assert set(near.test) == set(np.flatnonzero(close))
     assert near.train.tolist() == cosines.argmax(axis=1)[near.test].tolist()
     assert (np.diff(near.cosine) <= 0).all()
 
 
-def test_rows_of_a_class_that_a_network_sees_alike_are_no_twins() -> None:
+def test_rows_of_a_class_that_a_network_sees_alike_are_no_duplicates() -> None:
     draw = np.random.default_rng(0)
     centres = draw.normal(size=(3, 16))
     drawn = [
@@ -162,8 +163,8 @@ def test_rows_of_a_class_that_a_network_sees_alike_are_no_twins() -> None:
     ]
     cosines = np.corrcoef(drawn[0] - drawn[1].mean(axis=0), drawn[1] - drawn[1].mean(axis=0))
     assert cosines[:90, 90:].max(axis=1).min() > 0.99
-    assert len(likest(*drawn).test) == 0
+    assert len(nearest(*drawn).test) == 0
 
 
 def test_a_row_without_features_is_like_no_other() -> None:
-    assert len(likest(np.zeros((2, 3), np.float32), np.zeros((4, 3), np.float32)).test) == 0
+    assert len(nearest(np.zeros((2, 3), np.float32), np.zeros((4, 3), np.float32)).test) == 0

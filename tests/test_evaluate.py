@@ -19,12 +19,9 @@ from PIL import Image
 
 from retrainer.errors import UserError
 from retrainer.evaluation import rows
-from retrainer.evaluation.answers import answers
 from retrainer.evaluation.data_facts import data_facts
-from retrainer.evaluation.evaluate import Champion, evaluate_model
-from retrainer.evaluation.metrics import headline
-from retrainer.evaluation.overlap import digest_of_test, held_out, keys_of_test
-from retrainer.evaluation.rivals import Rescored, champion_figures, without_known_rows
+from retrainer.evaluation.evaluate import Request, evaluate_model
+from retrainer.evaluation.opponents import Opponent, champion_figures, on_unseen_rows
 from retrainer.evaluation.views import views
 from retrainer.formats.dataset import IMAGE, Dataset, write_dataset
 from retrainer.formats.files import hash_files, write_json
@@ -32,13 +29,19 @@ from retrainer.formats.model import seal
 from retrainer.formats.report import read_report
 from retrainer.formats.row_keys import FILE as ROW_KEYS
 from retrainer.formats.row_keys import write_row_keys
+from retrainer.gate.evidence import Champion
+from retrainer.gate.scores import scores_of
 from retrainer.models._network import Body, Network
+from retrainer.overlap import digest_of_test, held_out, keys_of_test
 from retrainer.predict import Predictor
-from retrainer.settings import Backbone, Compute, Evaluation, Gate, Task, Training
-from retrainer.tasks import text_classification
+from retrainer.settings import Backbone, Checks, Compute, Evaluation, Gate, Task, Training
+from retrainer.tasks import image_classification, text_classification
+from retrainer.tasks._classes import probability_matrix
 from retrainer.tasks._heads import LinearHead
+from retrainer.tasks._protocol import Judged
 from retrainer.training.compute import resolve_compute
 from retrainer.training.train import train_model
+from tests.predictions import answered
 from tests.test_models import tokenizer_json
 
 SIDE = 8
@@ -121,7 +124,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def report(three: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("report") / "report"
-    evaluate_model(*three, out, QUICK, Gate(), COMPUTE, None, "stripes")
+    evaluate_model(Request(*three, out, QUICK, Gate(), COMPUTE, name="stripes"))
     return out
 
 
@@ -132,7 +135,7 @@ def judged(
     if champion is not None:
         digest = json.loads((champion / "manifest.json").read_text())["model_sha256"]
         held = Champion("7", digest, champion)
-    return evaluate_model(*pair, out, QUICK, gate or Gate(), COMPUTE, held)
+    return evaluate_model(Request(*pair, out, QUICK, gate or Gate(), COMPUTE, held))
 
 
 def test_the_first_good_model_becomes_champion(three: tuple[Path, Path], report: Path) -> None:
@@ -150,24 +153,26 @@ def test_the_first_good_model_becomes_champion(three: tuple[Path, Path], report:
 
 def test_every_test_row_is_kept_with_its_answer(three: tuple[Path, Path], report: Path) -> None:
     kept, told = pq.read_table(report / "predictions.parquet"), read_report(report)
-    assert kept.column_names == ["origin", "id", "labels", "decided", "correct", "probabilities"]
+    assert kept.column_names == ["origin", "id", "labels", "label", "probabilities"]
     assert kept["id"].to_pylist() == [f"row-2-{n}" for n in range(60)]
-    assert np.mean(kept["correct"]) == pytest.approx(told["metrics"]["accuracy"]["value"], abs=1e-6)
+    correct = [
+        [one] == truth for one, truth in zip(*(kept[n].to_pylist() for n in ("label", "labels")), strict=True)
+    ]
+    assert np.mean(correct) == pytest.approx(told["metrics"]["accuracy"]["value"], abs=1e-6)
     test = pq.read_table(three[0] / "test-00000.parquet")
-    expected = Predictor.load(three[1]).probabilities(test)
-    assert np.array_equal(np.stack(kept["probabilities"].to_numpy()), expected)
-    likeliest = [[told["labels"][n]] for n in expected.argmax(axis=1)]
-    assert kept["decided"].to_pylist() == likeliest
+    predicted = Predictor.load(three[1]).predict(test)
+    assert kept.select(predicted.column_names).equals(predicted)
+    assert kept["labels"].to_pylist() == test["labels"].to_pylist()
 
 
 def test_the_sample_holds_raw_inputs_of_every_class_beside_their_answers(report: Path) -> None:
     sample, kept = pq.read_table(report / "sample.parquet"), pq.read_table(report / "predictions.parquet")
-    assert sample.column_names == ["row", "image", "labels", "decided", "correct", "probabilities"]
+    assert sample.column_names == ["row", "image", "labels", "label", "probabilities"]
     assert len(sample) == 32
     assert {row[0] for row in sample["labels"].to_pylist()} == set(KINDS)
     places = sample["row"].to_pylist()
     assert places == sorted(set(places))
-    for name in ("labels", "decided", "probabilities"):
+    for name in ("labels", "label", "probabilities"):
         assert sample[name].to_pylist() == kept[name].take(places).to_pylist()
 
 
@@ -175,17 +180,18 @@ def test_large_inputs_make_the_sample_smaller(report: Path, monkeypatch: pytest.
     kept = pq.read_table(report / "predictions.parquet")
     test = table(KINDS, 60, 2)
     monkeypatch.setattr(rows, "SAMPLE_BYTES", 1000)
-    few = rows.sample_table(test, kept, ("image",))
+    task = image_classification.make(Task(), KINDS)
+    few = rows.sample_table(test, kept, task)
     assert 2 < len(few) < 32
     monkeypatch.setattr(rows, "SAMPLE_BYTES", 1)
-    assert len(rows.sample_table(test, kept, ("image",))) == rows.FEWEST_ROWS
+    assert len(rows.sample_table(test, kept, task)) == rows.FEWEST_ROWS
 
 
 def test_the_same_inputs_give_the_same_bytes_and_name_no_place(
     three: tuple[Path, Path], report: Path, tmp_path: Path
 ) -> None:
     again = tmp_path / "again"
-    evaluate_model(*three, again, QUICK, Gate(), COMPUTE, None, "stripes")
+    evaluate_model(Request(*three, again, QUICK, Gate(), COMPUTE, name="stripes"))
     names = sorted(path.name for path in report.iterdir())
     files = ["manifest.json", "metrics.json", "model_card.md", "predictions.parquet", "report.html"]
     assert names == [*files, "sample.parquet"]
@@ -209,9 +215,8 @@ def test_the_champion_itself_stays_champion_and_is_not_scored_twice(
 ) -> None:
     digest = json.loads((three[1] / "manifest.json").read_text())["model_sha256"]
     # Its directory is not even there: nothing of it is read.
-    told = evaluate_model(
-        *three, tmp_path / "out", QUICK, Gate(), COMPUTE, Champion("3", digest, tmp_path / "nowhere")
-    )
+    itself = Champion("3", digest, tmp_path / "nowhere")
+    told = evaluate_model(Request(*three, tmp_path / "out", QUICK, Gate(), COMPUTE, itself))
     assert told["gate"]["verdict"] == "champion"
     assert told["gate"]["reasons"] == ["it is the champion already"]
     assert told["champion"]["same"] and not told["champion"]["compared"]
@@ -229,7 +234,7 @@ def test_a_better_model_beats_a_champion_that_lacks_a_class(
     assert champion["metrics"]["accuracy"]["value"] < 0.67
     assert champion["better"] - champion["worse"] == pytest.approx(champion["difference"] * 60)
     assert champion["p_value"] == told["gate"]["p_value"] < 0.05
-    assert "log_loss" not in champion["metrics"]
+    assert champion["metrics"]["log_loss"]["value"] > told["metrics"]["log_loss"]["value"]
 
 
 def test_a_worse_model_is_a_challenger(three: tuple[Path, Path], hasty: Path, tmp_path: Path) -> None:
@@ -270,7 +275,11 @@ def test_a_champion_that_cannot_be_compared_stays(
     told = judged(three, tmp_path / "out", champion)
     assert told["gate"]["verdict"] == "challenger"
     (reason,) = told["gate"]["reasons"]
-    said = {"newer format": "format 99", "several labels": "several labels a row", "altered": "was altered"}
+    said = {
+        "newer format": "format 99",
+        "several labels": "it predicts labels, probabilities, this model label, probabilities",
+        "altered": "was altered",
+    }
     assert reason.startswith("the champion cannot be compared on these rows: ") and said[case] in reason
     assert not told["champion"]["compared"] and told["gate"]["p_value"] is None
     assert told["gate"]["champion"]["version"] == "7"
@@ -280,14 +289,15 @@ def test_a_champion_that_cannot_be_compared_stays(
 def test_several_labels_a_row(several: tuple[Path, Path], tmp_path: Path) -> None:
     told = judged(several, tmp_path / "out", None)
     assert told["labels"] == ["across", "down", "striped"]
-    assert told["metrics"]["subset_accuracy"]["value"] > 0.5
-    assert set(told["baselines"]["pixels_linear"]["metrics"]) == {"subset_accuracy", "micro_f1", "macro_f1"}
-    assert told["confusion"] is None
+    assert told["metrics"]["accuracy"]["value"] > 0.5
+    assert told["about"]["accuracy"]["title"] == "exact set right"
+    assert list(told["metrics"]) == ["accuracy", "macro_f1", "micro_f1", "log_loss", "calibration_error"]
+    assert told["details"]["confusion"] is None
     assert views(tmp_path / "out")["confusion"] == {}
     kept = pq.read_table(tmp_path / "out" / "predictions.parquet")
-    probabilities = np.stack(kept["probabilities"].to_numpy())
-    chosen = [[told["labels"][n] for n in np.flatnonzero(row > 0.5)] for row in probabilities]
-    assert kept["decided"].to_pylist() == chosen
+    assert kept.column_names == ["origin", "id", "labels", "predicted_labels", "probabilities"]
+    chosen = [[name for name, p in row.items() if p > 0.5] for row in kept["probabilities"].to_pylist()]
+    assert kept["predicted_labels"].to_pylist() == chosen
 
 
 def test_the_views_are_what_kubeflow_itself_would_log(report: Path) -> None:
@@ -295,7 +305,7 @@ def test_the_views_are_what_kubeflow_itself_would_log(report: Path) -> None:
 
     shown, told = views(report), read_report(report)
     counts = [[0] * 3 for _ in range(3)]
-    for true, given, number in told["confusion"]["cells"]:
+    for true, given, number in told["details"]["confusion"]["cells"]:
         counts[true][given] = number
     expected = ClassificationMetrics()
     expected.log_confusion_matrix(list(KINDS), counts)
@@ -327,25 +337,24 @@ def test_the_roc_curve_is_the_one_of_scikit_learn(
     kept = pq.read_table(tmp_path / "out" / "predictions.parquet")
     labels = read_report(tmp_path / "out")["labels"]
     truth = np.array([[label in row for label in labels] for row in kept["labels"].to_pylist()])
-    scores = np.stack(kept["probabilities"].to_numpy())
+    scores = probability_matrix(kept)
     if classes == 2:
         truth, scores = truth[:, 1], scores[:, 1]
     assert area == pytest.approx(roc_auc_score(truth.ravel(), scores.ravel()), abs=0.005)
 
 
 def test_without_the_cheap_baseline_the_report_says_why(three: tuple[Path, Path], tmp_path: Path) -> None:
-    told = evaluate_model(
-        *three, tmp_path / "out", Evaluation(resamples=100, baseline=False), Gate(), COMPUTE, None
-    )
+    evaluation = Evaluation(resamples=100, baseline=False)
+    told = evaluate_model(Request(*three, tmp_path / "out", evaluation, Gate(), COMPUTE))
     assert set(told["baselines"]) == {"majority"}
     assert told["no_baseline"] == "evaluation.baseline is false"
 
 
 def test_a_floor_makes_a_challenger_even_of_the_first(three: tuple[Path, Path], tmp_path: Path) -> None:
-    told = judged(three, tmp_path / "out", None, Gate(min_accuracy=1.0))
+    told = judged(three, tmp_path / "out", None, Gate(min_value=1.0))
     if told["metrics"]["accuracy"]["value"] < 1.0:
         assert told["gate"]["verdict"] == "challenger"
-        assert "gate.min_accuracy" in told["gate"]["reasons"][0]
+        assert "gate.min_value" in told["gate"]["reasons"][0]
 
 
 @pytest.mark.parametrize(("empty", "said"), [("test", "no test rows"), ("train", "no training rows")])
@@ -355,7 +364,7 @@ def test_rows_are_needed(empty: str, said: str, three: tuple[Path, Path], tmp_pa
     model = shutil.copytree(three[1], tmp_path / "model")
     seal(model, json.loads((model / "settings.json").read_text()), digest)
     with pytest.raises(UserError, match=said):
-        evaluate_model(tmp_path / "dataset", model, tmp_path / "out", QUICK, Gate(), COMPUTE, None)
+        evaluate_model(Request(tmp_path / "dataset", model, tmp_path / "out", QUICK, Gate(), COMPUTE))
     assert not (tmp_path / "out").exists()
 
 
@@ -434,34 +443,34 @@ def test_rows_that_the_champion_learned_from_are_left_out(
     assert "30 rows are left out of the comparison, because the champion was trained on them" in page
 
 
-def test_the_evidence_marks_fair_and_new_rows(months: tuple[tuple[Path, Path], Path]) -> None:
+def test_the_rows_that_the_champion_never_saw_and_the_new_ones_are_marked(
+    months: tuple[tuple[Path, Path], Path],
+) -> None:
     (data, model), before = months
     test = pq.read_table(data / "test-00000.parquet")
     rows = held_out(data, test, "a" * 64, before, lambda _: ())
     assert rows.met is not None
-    assert rows.met.fair.tolist() == [False] * 30 + [True] * 30
+    assert rows.met.unseen.tolist() == [False] * 30 + [True] * 30
     assert rows.met.new.tolist() == [True] * 30 + [False] * 20 + [True] * 10
     itself = held_out(data, test, "a" * 64, model, lambda _: ())
-    assert itself.met is not None and itself.met.fair.all() and not itself.met.new.any()
+    assert itself.met is not None and itself.met.unseen.all() and not itself.met.new.any()
 
 
 def test_what_the_champion_knows_by_heart_does_not_help_it() -> None:
     """It has its training rows right and no other; the candidate half of all."""
     rows = [["a"]] * 40
-    fair = np.arange(40) >= 20
-    told, by_heart = (
-        answers(np.eye(2)[wrong.astype(int)], ("a", "b"), rows, False)
-        for wrong in (np.arange(40) % 2 == 1, fair)
+    unseen = np.arange(40) >= 20
+    mine, by_heart = (
+        answered(np.eye(2)[wrong.astype(int)], ("a", "b"), rows) for wrong in (np.arange(40) % 2 == 1, unseen)
     )
-    held = Champion("3", "c" * 64, Path("nowhere"))
-    on_all = Rescored(by_heart, headline(by_heart, QUICK), "")
-    rescored = without_known_rows(on_all, fair, QUICK)
-    found = champion_figures(held, rescored, told, fair)
+    held, scores = Champion("3", "c" * 64, Path("nowhere")), scores_of(["accuracy"])
+    on_all = Opponent(scores.pairs(mine[0], by_heart[0], mine[1]))
+    found = champion_figures(held, on_unseen_rows(on_all, unseen), scores, QUICK)
     assert found is not None
     assert (found["better"], found["worse"], found["difference"]) == (10, 0, 0.5)
     assert found["metrics"]["accuracy"]["value"] == 0.0 and found["metrics"]["accuracy"]["n"] == 20
     assert found["note"] == "20 rows that it was trained on are left out of the comparison"
-    unknown = champion_figures(held, without_known_rows(on_all, None, QUICK), told)
+    unknown = champion_figures(held, on_unseen_rows(on_all, None), scores, QUICK)
     assert unknown is not None and (unknown["better"], unknown["worse"]) == (10, 10)
 
 
@@ -483,7 +492,8 @@ def test_texts_that_are_cut_are_counted_exactly(tmp_path: Path) -> None:
     )
     task = text_classification.make(Task(), ("x",))
     predictor = Predictor(Network(body, LinearHead(body.width, 1)), task, "cpu", "")
-    facts = data_facts(Dataset(tmp_path / "dataset"), predictor, test, [])
+    judged = Judged(predictor, test, test, test, QUICK, Checks())
+    facts = data_facts(Dataset(tmp_path / "dataset"), judged, {})
     # [CLS] a b c d e [SEP] fits; one word more does not, nor does a pair with its second [SEP].
     assert (facts["max_length"], facts["cut_rows"]) == (7, 2)
     assert facts["rows"] == {"train": 5, "test": 5} and facts["checks"] == []
@@ -541,24 +551,23 @@ def test_models_that_the_same_rows_have_judged_are_counted(three: tuple[Path, Pa
         return {"a" * 64, "b" * 64, own}
 
     own = json.loads((three[1] / "manifest.json").read_text())["model_sha256"]
-    told = evaluate_model(*three, tmp_path / "out", QUICK, Gate(), COMPUTE, None, judged_on=judged_on)
+    told = evaluate_model(Request(*three, tmp_path / "out", QUICK, Gate(), COMPUTE, judged_on=judged_on))
     assert asked == [told["test_set"]["sha256"]] and told["test_set"]["uses"] == 3
-    first = evaluate_model(*three, tmp_path / "first", QUICK, Gate(), COMPUTE, None)
+    first = evaluate_model(Request(*three, tmp_path / "first", QUICK, Gate(), COMPUTE))
     assert first["test_set"] == {"sha256": asked[0], "uses": 1, "champion": None}
 
 
 def test_slices_of_both_sections_are_measured(three: tuple[Path, Path], tmp_path: Path) -> None:
     gate = Gate(slice_floors={"brightness": 0.5})
     evaluation = Evaluation(resamples=100, slices=("class",))
-    told = evaluate_model(*three, tmp_path / "out", evaluation, gate, COMPUTE, None)
+    told = evaluate_model(Request(*three, tmp_path / "out", evaluation, gate, COMPUTE))
     by = [one["by"] for one in told["slices"]]
     assert by[:3] == ["class"] * 3 and set(by[3:]) == {"brightness"}
-    recall = {one["label"]: one["recall"] for one in told["per_class"]}
-    assert {one["value"]: one["accuracy"] for one in told["slices"][:3]} == recall
+    recall = {one["label"]: one["recall"] for one in told["details"]["per_class"]}
+    assert {one["name"]: one["value"] for one in told["slices"][:3]} == recall
     with pytest.raises(UserError, match=r"evaluation\.slices: the test rows have no slice 'regoin'"):
-        evaluate_model(
-            *three, tmp_path / "no", Evaluation(resamples=100, slices=("regoin",)), gate, COMPUTE, None
-        )
+        wrong = Evaluation(resamples=100, slices=("regoin",))
+        evaluate_model(Request(*three, tmp_path / "no", wrong, gate, COMPUTE))
     assert not (tmp_path / "no").exists()
 
 
@@ -577,7 +586,48 @@ def test_the_time_of_an_answer_is_measured_where_the_gate_asks(
 
 def test_the_views_have_the_new_numbers(report: Path) -> None:
     shown, told = views(report)["metrics"], read_report(report)
-    assert shown["temperature"] == told["calibration"]["temperature"]
-    assert shown["uncalibrated_error"] == told["calibration"]["uncalibrated_error"]
+    assert shown["temperature"] == told["details"]["calibration"]["temperature"]
+    assert shown["uncalibrated_error"] == told["details"]["calibration"]["uncalibrated_error"]
     assert (shown["test_uses"], shown["model_mb"]) == (1, told["cost"]["model_mb"])
     assert "latency_ms" not in shown and "p_value" not in shown
+
+
+RECALL = """
+import numpy as np
+
+TITLE, UNIT, HIGHER_IS_BETTER, LOWEST, HIGHEST = "recall of plain", "share", True, 0.0, 1.0
+
+
+def statistics(predictions, truth):
+    had = np.array([names == ["plain"] for names in truth["labels"].to_pylist()])
+    right = np.array(predictions["label"].to_pylist()) == "plain"
+    return np.stack([had & right, had], axis=1).astype(float)
+
+
+def value(sums):
+    return np.divide(sums[..., 0], sums[..., 1], out=np.zeros(np.shape(sums[..., 0])), where=sums[..., 1] > 0)
+"""
+
+
+def test_a_metric_that_this_task_does_not_have_is_refused(three: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gate\.metric: no 'macro-f1'|neither a file of retrainer/metrics"):
+        judged(three, tmp_path / "out", None, Gate(metric="macro-f1"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_plugins_metric_can_be_the_gates(
+    three: tuple[Path, Path], hasty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the rows of one class, the share that is right; and a floor in it, and slices."""
+    (tmp_path / "plugs").mkdir()
+    (tmp_path / "plugs" / "my_recall.py").write_text(RECALL)
+    monkeypatch.syspath_prepend(tmp_path)
+    gate = Gate(metric="plugs.my_recall", min_value=0.5, slice_floors={"class": 0.0})
+    told = judged(three, tmp_path / "out", hasty, gate)
+    kept = {one["label"]: one["recall"] for one in told["details"]["per_class"]}
+    assert told["headline"] == told["gate"]["metric"] == "plugs.my_recall"
+    assert told["metrics"]["plugs.my_recall"]["value"] == pytest.approx(kept["plain"], abs=1e-6)
+    assert told["champion"]["metrics"]["plugs.my_recall"]["n"] == 60
+    by = {one["name"]: one["value"] for one in told["slices"]}
+    assert by == {"plain": pytest.approx(kept["plain"], abs=1e-6), "across": 0.0, "down": 0.0}
+    assert "recall of plain" in (tmp_path / "out" / "report.html").read_text()

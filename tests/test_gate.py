@@ -12,26 +12,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from retrainer import metrics
 from retrainer.errors import UserError
-from retrainer.evaluation.answers import Answers, answers
-from retrainer.evaluation.compare import compare
-from retrainer.evaluation.evidence import Evidence, SliceFigure
-from retrainer.evaluation.noninferiority import noninferiority_p_value
-from retrainer.evaluation.paired_bootstrap import FEWEST_TELLING, bootstrap_test
-from retrainer.registry.contest import ASSUMED_DISCORDANT_SHARE
-from retrainer.registry.gate import Verdict, judge
-from retrainer.registry.rules import Rule
+from retrainer.gate.compare import FEWEST_DISCORDANT, bootstrap_test, compare
+from retrainer.gate.contest import ASSUMED_DISCORDANT_SHARE
+from retrainer.gate.evidence import Evidence, SliceFigure
+from retrainer.gate.exact import mcnemar_p_value, noninferiority_p_value
+from retrainer.gate.measured import Measured, Pair, measure
+from retrainer.gate.rules import Rule
+from retrainer.gate.verdict import Verdict, judge
 from retrainer.settings import Gate
+from tests.predictions import answered
 
-OPEN = Gate(beat_majority=False)
-NOT_WORSE = Gate(beat_majority=False, policy="not-worse", margin=0.05)
-LABELS = ("no", "yes")
+OPEN = Gate(beat_trivial=False)
+NOT_WORSE = Gate(beat_trivial=False, policy="not-worse", margin=0.05)
+ACCURACY = metrics.load("accuracy", "test")
 
 
-def told(correct: np.ndarray) -> Answers:
-    """Answers to rows that are all `yes`, sure of what they say."""
-    sure = np.where(correct[:, None], [0.1, 0.9], [0.9, 0.1])
-    return answers(sure, LABELS, [["yes"]] * len(correct), False)
+def told(correct: np.ndarray) -> Measured:
+    """The accuracy of a model that has these rows right."""
+    return Measured(ACCURACY, np.stack([correct, np.ones(len(correct))], axis=1).astype(float))
+
+
+def alone(correct: np.ndarray, **more: Any) -> Evidence:
+    """A candidate without a champion."""
+    return Evidence(told(correct), "accuracy", **more)
 
 
 def right(count: int, rows: int) -> np.ndarray:
@@ -39,11 +44,16 @@ def right(count: int, rows: int) -> np.ndarray:
     return np.arange(rows) < count
 
 
+def against(others: int) -> Pair:
+    """The model that has 90 of 100 rows right, beside one that has so many right."""
+    return Pair(told(right(90, 100)), told(right(others, 100)))
+
+
 def pair(better: int, worse: int, both: int, **more: Any) -> Evidence:
     """Candidate and champion that differ on `better + worse` rows."""
     candidate = np.array([True] * better + [False] * worse + [True] * both)
     champion = np.array([False] * better + [True] * worse + [True] * both)
-    return Evidence(told(candidate), told(champion), **more)
+    return alone(candidate, champion=Pair(told(candidate), told(champion)), **more)
 
 
 def rule(verdict: Verdict, name: str) -> Rule:
@@ -99,7 +109,8 @@ def test_an_equal_model_is_rarely_promoted(rows: int, discordant: float, alpha: 
         both = draw.random(rows) < 0.8
         candidate = np.where(differ, candidate_wins, both)
         champion = np.where(differ, ~candidate_wins, both)
-        promoted += compare(candidate, champion).p_value <= alpha  # the rule, as the test above shows
+        versus = compare(Pair(told(candidate), told(champion)))
+        promoted += versus.p_value <= alpha  # the rule, as the test above shows
     # Three standard deviations above the agreed rate would be a broken test, not bad luck.
     assert promoted / trials <= alpha + 3 * np.sqrt(alpha * (1 - alpha) / trials)
 
@@ -117,7 +128,7 @@ def test_the_smallest_difference_is_found_as_often_as_promised(gate: Gate, share
         better = draw.binomial(discordant, favour)
         worse = discordant - better
         if gate is OPEN:
-            p_value = compare(right(better, rows), ~right(rows - worse, rows)).p_value
+            p_value = mcnemar_p_value(better, worse)
         else:
             p_value = noninferiority_p_value(rows, better, worse, gate.margin)
         found += p_value <= gate.alpha
@@ -125,7 +136,7 @@ def test_the_smallest_difference_is_found_as_often_as_promised(gate: Gate, share
 
 
 def test_the_first_model_is_champion_when_the_floors_hold() -> None:
-    verdict = judge(Gate(), Evidence(told(right(90, 100)), majority=right(50, 100)))
+    verdict = judge(Gate(), alone(right(90, 100), trivial=against(50)))
     assert verdict.verdict == "champion"
     assert verdict.reasons == ("there is no champion yet",)
     assert (verdict.p_value, verdict.better, verdict.worse, verdict.difference) == (None,) * 4
@@ -134,7 +145,7 @@ def test_the_first_model_is_champion_when_the_floors_hold() -> None:
     assert verdict.discordant_share == ASSUMED_DISCORDANT_SHARE
     assert [(one.name, one.passed) for one in verdict.rules] == [
         ("comparison", True),
-        ("beats the commonest class", True),
+        ("beats the trivial baseline", True),
     ]
 
 
@@ -151,7 +162,7 @@ def test_a_better_model_replaces_the_champion() -> None:
 
 def test_a_model_that_may_be_better_by_luck_does_not() -> None:
     verdict = judge(OPEN, pair(8, 4, both=88))
-    assert verdict.accuracy > 0.95
+    assert verdict.value > 0.95
     assert verdict.verdict == "challenger"
     assert verdict.reasons[0].startswith("not shown to be better than the champion")
     assert "> 0.05" in verdict.reasons[0]
@@ -181,12 +192,14 @@ def test_not_worse_refuses_what_may_be_worse() -> None:
 
 @pytest.mark.parametrize("policy", ["better", "not-worse"])
 def test_few_rows_promote_nothing(policy: str) -> None:
-    gate = Gate(beat_majority=False, policy=policy)  # type: ignore[arg-type]
+    gate = Gate(beat_trivial=False, policy=policy)  # type: ignore[arg-type]
     for better in range(5):
         assert judge(gate, pair(better, 0, both=4 - better)).verdict == "challenger"
 
 
-def models(rows: int, skill: tuple[float, float], seed: int = 0, several: bool = False) -> Evidence:
+def models(
+    rows: int, skill: tuple[float, float], seed: int = 0, several: bool = False, metric: str = "accuracy"
+) -> Evidence:
     """Two models of three classes, noisy in their own ways."""
     draw = np.random.default_rng(seed)
     names = ("a", "b", "c")
@@ -194,28 +207,34 @@ def models(rows: int, skill: tuple[float, float], seed: int = 0, several: bool =
     logits = draw.normal(size=(2, rows, 3))
     logits[:, np.arange(rows), truth] += np.array(skill)[:, None]
     shares = 1 / (1 + np.exp(-logits)) if several else np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    first, second = (answers(one, names, [[names[n]] for n in truth], several) for one in shares)
-    return Evidence(first, second)
+    tables = [answered(one, names, [[names[n]] for n in truth], several) for one in shares]
+    first, second = (measure(metrics.load(metric, "test"), metric, *one) for one in tables)
+    return Evidence(first, metric, headline=metric == "accuracy", champion=Pair(first, second))
 
 
 @pytest.mark.parametrize("several", [False, True], ids=["single", "multi"])
 @pytest.mark.parametrize("metric", ["macro_f1", "micro_f1", "log_loss"])
 @pytest.mark.parametrize("policy", ["better", "not-worse"])
 def test_other_metrics_are_compared_by_the_bootstrap(metric: str, several: bool, policy: str) -> None:
-    gate = Gate(beat_majority=False, metric=metric, policy=policy, margin=0.05)  # type: ignore[arg-type]
-    good, bad = (judge(gate, models(400, skill, several=several)) for skill in ((3, 1), (1, 3)))
+    gate = Gate(beat_trivial=False, policy=policy, margin=0.05)  # type: ignore[arg-type]
+    good, bad = (
+        judge(gate, models(400, skill, several=several, metric=metric)) for skill in ((3, 1), (1, 3))
+    )
     assert (good.verdict, bad.verdict) == ("champion", "challenger")
     assert (good.difference or 0) > 0.05 > -0.05 > (bad.difference or 0)
     title = metric.replace("_", " ").replace("f1", "F1")
     assert f"champion in {title}" in good.reasons[0] and "on 400 rows (p = 0.00025 ≤ 0.05)" in good.reasons[0]
     assert good.smallest_difference is not None
-    assert good == judge(gate, models(400, (3, 1), several=several))
+    assert good == judge(gate, models(400, (3, 1), several=several, metric=metric))
 
 
 @pytest.mark.parametrize("metric", ["macro_f1", "log_loss"])
 def test_the_bootstrap_takes_the_margin_under_not_worse_alone(metric: str) -> None:
     better, loose, tight = (
-        judge(Gate(beat_majority=False, metric=metric, policy=policy, margin=margin), models(400, (2, 2), 1))  # type: ignore[arg-type]
+        judge(
+            Gate(beat_trivial=False, policy=policy, margin=margin),  # type: ignore[arg-type]
+            models(400, (2, 2), 1, metric=metric),
+        )
         for policy, margin in (("better", 0.4), ("not-worse", 0.4), ("not-worse", 1e-6))
     )
     assert [one.verdict for one in (better, loose, tight)] == ["challenger", "champion", "challenger"]
@@ -227,35 +246,48 @@ def test_multi_label_accuracy_is_the_exact_set() -> None:
     evidence = models(400, (3, 1), several=True)
     verdict = judge(OPEN, evidence)
     assert evidence.champion is not None
-    better = int((evidence.candidate.correct & ~evidence.champion.correct).sum())
+    better = int((evidence.candidate.right & ~evidence.champion.other.right).sum())
     assert verdict.better == better > 0
-    assert verdict.accuracy == evidence.candidate.correct.mean()
+    assert verdict.value == evidence.candidate.right.mean()
+
+
+def by_macro_f1(evidence: Evidence) -> Evidence:
+    """The same models by another metric: rows of one class that are answered `no` or `yes`."""
+    assert evidence.champion is not None
+    macro_f1, sides = metrics.load("macro_f1", "test"), evidence.champion
+    tables = [
+        answered(np.where(one.right[:, None], [0.1, 0.9], [0.9, 0.1]), ("no", "yes"), [["yes"]] * one.rows)
+        for one in (sides.candidate, sides.other)
+    ]
+    first, second = (measure(macro_f1, "macro_f1", *one) for one in tables)
+    return replace(evidence, candidate=first, metric="macro_f1", champion=Pair(first, second))
 
 
 @pytest.mark.parametrize("policy", ["better", "not-worse"])
 def test_the_bootstrap_needs_rows_that_tell_the_two_apart(policy: str) -> None:
-    gate = Gate(beat_majority=False, metric="macro_f1", policy=policy)  # type: ignore[arg-type]
-    few = judge(gate, pair(FEWEST_TELLING - 1, 0, both=2000))
+    gate = Gate(beat_trivial=False, policy=policy)  # type: ignore[arg-type]
+    few = judge(gate, by_macro_f1(pair(FEWEST_DISCORDANT - 1, 0, both=2000)))
     assert (few.verdict, few.p_value, few.smallest_difference) == ("challenger", 1.0, None)
-    assert f"of which 9 tell the two apart; {FEWEST_TELLING} are needed to judge" in few.reasons[0]
-    assert judge(gate, pair(FEWEST_TELLING, 0, both=2000)).verdict == "champion"
+    assert f"of which 9 tell the two apart; {FEWEST_DISCORDANT} are needed to judge" in few.reasons[0]
+    assert judge(gate, by_macro_f1(pair(FEWEST_DISCORDANT, 0, both=2000))).verdict == "champion"
 
 
 def test_rows_that_the_champion_was_trained_on_are_left_out() -> None:
     fair = np.array([True] * 24 + [True] * 36 + [False] * 40)
-    verdict = judge(OPEN, pair(20, 4, both=76, fair=fair))
+    verdict = judge(OPEN, pair(20, 4, both=76, unseen_by_champion=fair))
     assert (verdict.rows, verdict.compared_rows, verdict.left_out) == (100, 60, 40)
     assert verdict.reasons[1] == "40 of 100 test rows are not compared: the champion was trained on them"
     # Its memory of the rows where it is right must not save it, nor those where it is wrong bring it down.
-    remembered = judge(OPEN, pair(8, 30, both=62, fair=np.arange(100) < 8))
+    remembered = judge(OPEN, pair(8, 30, both=62, unseen_by_champion=np.arange(100) < 8))
     assert (remembered.verdict, remembered.better, remembered.worse) == ("champion", 8, 0)
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "log_loss"])
+@pytest.mark.parametrize("metric", ["accuracy", "macro_f1"])
 @pytest.mark.parametrize("policy", ["better", "not-worse"])
 def test_when_all_rows_are_left_out_nothing_is_promoted(policy: str, metric: str) -> None:
-    gate = Gate(beat_majority=False, policy=policy, metric=metric)  # type: ignore[arg-type]
-    verdict = judge(gate, pair(50, 0, both=50, fair=np.zeros(100, bool)))
+    gate = Gate(beat_trivial=False, policy=policy)  # type: ignore[arg-type]
+    evidence = pair(50, 0, both=50, unseen_by_champion=np.zeros(100, bool))
+    verdict = judge(gate, evidence if metric == "accuracy" else by_macro_f1(evidence))
     assert (verdict.verdict, verdict.compared_rows, verdict.left_out) == ("challenger", 0, 100)
     assert verdict.reasons == ("the champion was trained on all 100 test rows, so nothing can be compared",)
     assert not rule(verdict, "comparison").passed
@@ -263,8 +295,8 @@ def test_when_all_rows_are_left_out_nothing_is_promoted(policy: str, metric: str
 
 @pytest.mark.parametrize("policy", ["better", "not-worse"])
 def test_a_champion_that_cannot_be_asked_stays(policy: str) -> None:
-    gate = Gate(beat_majority=False, policy=policy)  # type: ignore[arg-type]
-    verdict = judge(gate, Evidence(told(right(90, 100)), incomparable="it reads images"))
+    gate = Gate(beat_trivial=False, policy=policy)  # type: ignore[arg-type]
+    verdict = judge(gate, alone(right(90, 100), incomparable="it reads images"))
     assert verdict.verdict == "challenger"
     assert verdict.reasons == ("the champion cannot be compared on these rows: it reads images",)
 
@@ -278,10 +310,10 @@ def test_new_rows_are_compared_for_information() -> None:
         "the test set changed: 22 of 100 rows are new since the champion was judged; on these it alone has "
         "20 right, the champion alone 2 (p = "
     )
-    fair = judge(OPEN, pair(20, 4, both=76, new=new, fair=np.arange(100) >= 10))
+    fair = judge(OPEN, pair(20, 4, both=76, new=new, unseen_by_champion=np.arange(100) >= 10))
     assert fair.new_rows is not None and fair.new_rows.rows == 12
     assert "on 12 of these, where it was not trained, it alone has 10 right" in fair.reasons[2]
-    unfair = judge(OPEN, pair(20, 4, both=76, new=new, fair=~new))
+    unfair = judge(OPEN, pair(20, 4, both=76, new=new, unseen_by_champion=~new))
     assert unfair.new_rows is None and unfair.reasons[2].endswith("since the champion was judged")
     assert judge(OPEN, pair(20, 4, both=76, new=np.zeros(100, bool))).new_rows is None
 
@@ -297,11 +329,11 @@ def test_the_uses_of_the_test_set_are_counted() -> None:
 
 
 def test_the_champion_stays_champion_whatever_the_floors_say() -> None:
-    evidence = Evidence(told(right(90, 100)), majority=right(50, 100), is_champion=True)
-    verdict = judge(Gate(min_accuracy=0.99), evidence)
+    evidence = alone(right(90, 100), trivial=against(50), is_champion=True)
+    verdict = judge(Gate(min_value=0.99), evidence)
     assert verdict.verdict == "champion"
     assert verdict.reasons[-1] == "it is the champion already"
-    assert not rule(verdict, "accuracy").passed
+    assert not rule(verdict, "metric").passed
 
 
 REGIONS = (
@@ -311,7 +343,7 @@ REGIONS = (
 )
 # A bound that the evidence below meets, one that it does not, the rule's name, the reason of its refusal.
 RULES = [
-    ("min_accuracy", 0.9, 0.95, "accuracy", r"accuracy 0\.9000 is below gate\.min_accuracy = 0\.95"),
+    ("min_value", 0.9, 0.95, "metric", r"accuracy 0\.9000 is below gate\.min_value = 0\.95"),
     (
         "slice_floors", {"region": 0.8}, {"region": 0.81}, "region = south",
         r"accuracy on the 30 rows with region = south 0\.8000 is below gate\.slice_floors\.region = 0\.81",
@@ -323,19 +355,17 @@ RULES = [
     ("max_latency_ms", 20, 19, "latency", r"latency 20 ms a row is above gate\.max_latency_ms = 19"),
     ("max_model_mb", 7.5, 7.4, "model size", r"model size 7\.5 MB is above gate\.max_model_mb = 7\.4"),
 ]  # fmt: skip
-MEASURED = Evidence(
-    told(right(90, 100)), slices=REGIONS, calibration_error=0.05, latency_ms=20.0, model_mb=7.5
-)
+MEASURED = alone(right(90, 100), slices=REGIONS, calibration_error=0.05, latency_ms=20.0, model_mb=7.5)
 
 
 @pytest.mark.parametrize(("setting", "met", "unmet", "name", "reason"), RULES)
 def test_every_rule_passes_at_its_bound_and_refuses_beyond(
     setting: str, met: Any, unmet: Any, name: str, reason: str
 ) -> None:
-    passing = judge(Gate(beat_majority=False, **{setting: met}), MEASURED)
+    passing = judge(Gate(beat_trivial=False, **{setting: met}), MEASURED)
     assert passing.verdict == "champion" and passing.reasons == ("there is no champion yet",)
     assert rule(passing, name).passed
-    refused = judge(Gate(beat_majority=False, **{setting: unmet}), MEASURED)
+    refused = judge(Gate(beat_trivial=False, **{setting: unmet}), MEASURED)
     assert refused.verdict == "challenger"
     found = rule(refused, name)
     assert (
@@ -346,7 +376,7 @@ def test_every_rule_passes_at_its_bound_and_refuses_beyond(
 
 
 def test_a_better_model_that_misses_a_floor_is_refused() -> None:
-    verdict = judge(Gate(beat_majority=False, min_accuracy=0.97), pair(20, 4, both=76))
+    verdict = judge(Gate(beat_trivial=False, min_value=0.97), pair(20, 4, both=76))
     assert verdict.verdict == "challenger" and rule(verdict, "comparison").passed
 
 
@@ -355,24 +385,24 @@ def test_a_rule_that_is_off_leaves_no_entry() -> None:
 
 
 def test_every_large_value_of_a_slice_is_judged_and_a_small_one_is_not() -> None:
-    verdict = judge(Gate(beat_majority=False, slice_floors={"region": 0.5}), MEASURED)
+    verdict = judge(Gate(beat_trivial=False, slice_floors={"region": 0.5}), MEASURED)
     judged = [one for one in verdict.rules if one.setting == "gate.slice_floors.region"]
     assert [(one.name, one.value) for one in judged] == [("region = north", 0.95), ("region = south", 0.8)]
-    small = judge(Gate(beat_majority=False, slice_floors={"region": 0.99}, slice_rows=61), MEASURED)
+    small = judge(Gate(beat_trivial=False, slice_floors={"region": 0.99}, slice_rows=61), MEASURED)
     assert small.verdict == "champion"
     assert rule(small, "region").note == "no value of region has gate.slice_rows = 61 rows, so none is judged"
 
 
 @pytest.mark.parametrize(
-    ("name", "setting"), [("beats the commonest class", "majority"), ("beats the baseline", "baseline")]
+    ("name", "setting"), [("beats the trivial baseline", "trivial"), ("beats the baseline", "baseline")]
 )
 def test_a_model_must_beat_what_costs_nothing(name: str, setting: str) -> None:
-    gate = Gate(**{"beat_majority": False, f"beat_{setting}": True})  # type: ignore[arg-type]
+    gate = Gate(**{"beat_trivial": False, f"beat_{setting}": True})  # type: ignore[arg-type]
     for rights, passed in ((70, True), (88, False)):
-        verdict = judge(gate, replace(MEASURED, **{setting: right(rights, 100)}))
+        verdict = judge(gate, replace(MEASURED, **{setting: against(rights)}))
         found = rule(verdict, name)
         assert (found.passed, verdict.verdict == "champion") == (passed, passed)
-        assert found.value == compare(right(90, 100), right(rights, 100)).p_value
+        assert found.value == compare(against(rights)).p_value
     assert re.search(rf"not shown to beat .*p = 0\.25 > 0\.05; gate\.beat_{setting}\)", verdict.reasons[0])
 
 
@@ -387,33 +417,89 @@ def test_a_model_must_beat_what_costs_nothing(name: str, setting: str) -> None:
 def test_a_rule_without_its_figures_says_what_to_set(gate: dict[str, Any], message: str) -> None:
     evidence = replace(MEASURED, latency_ms=None)
     with pytest.raises(UserError, match=message):
-        judge(Gate(**{"beat_majority": False, **gate}), evidence)
+        judge(Gate(**{"beat_trivial": False, **gate}), evidence)
 
 
 def test_a_floor_of_a_slice_where_there_are_none_says_so() -> None:
     with pytest.raises(
         UserError, match=r"names 'size', which is no slice, there are none; see evaluation\.s"
     ):
-        judge(Gate(slice_floors={"size": 0.5}, beat_majority=False), Evidence(told(right(9, 10))))
+        judge(Gate(slice_floors={"size": 0.5}, beat_trivial=False), alone(right(9, 10)))
 
 
 def test_too_few_rows_are_told() -> None:
-    assert judge(OPEN, Evidence(told(right(3, 3)))).smallest_difference is None
-    assert judge(Gate(beat_majority=False, metric="log_loss"), MEASURED).smallest_difference is None
+    assert judge(OPEN, alone(right(3, 3))).smallest_difference is None
+    assert judge(OPEN, by_macro_f1(pair(1, 0, both=2))).smallest_difference is None
 
 
 def test_a_verdict_is_plain_data() -> None:
     import json
 
-    gate = Gate(beat_majority=False, min_accuracy=0.5, slice_floors={"region": 0.5})
+    gate = Gate(beat_trivial=False, min_value=0.5, slice_floors={"region": 0.5})
     verdict = judge(gate, replace(pair(20, 4, both=76, new=np.arange(100) < 22), slices=REGIONS))
-    assert json.loads(json.dumps(asdict(verdict)))["rules"][1]["name"] == "accuracy"
+    assert json.loads(json.dumps(asdict(verdict)))["rules"][1]["name"] == "metric"
 
 
 def test_the_bootstrap_is_seeded_and_both_models_are_drawn_together() -> None:
-    evidence = models(300, (2, 2), seed=4)
+    evidence = models(300, (2, 2), seed=4, metric="macro_f1")
     assert evidence.champion is not None
-    found = bootstrap_test("macro_f1", evidence.candidate, evidence.champion)
-    assert found == bootstrap_test("macro_f1", evidence.candidate, evidence.champion)
-    same = bootstrap_test("log_loss", evidence.candidate, evidence.candidate, margin=0.1)
-    assert (same.gain, same.standard_error, same.p_value) == (0, 0, 1)
+    assert bootstrap_test(evidence.champion) == bootstrap_test(evidence.champion)
+    loss = models(300, (2, 2), seed=4, metric="log_loss").candidate
+    same = bootstrap_test(Pair(loss, loss), margin=0.1)
+    assert (same.difference, same.standard_error, same.p_value) == (0, 0, 1)
+
+
+def test_where_less_is_better_a_floor_is_a_ceiling_and_the_baselines_go_by_the_same_metric() -> None:
+    evidence = models(400, (3, 1), metric="log_loss")
+    loss, weak = evidence.candidate.value, evidence.champion
+    assert weak is not None
+    figures = (
+        SliceFigure("region", "north", 60, loss + 0.1, 0, 9),
+        SliceFigure("region", "south", 60, 0.01, 0, 9),
+    )
+    gate = Gate(min_value=loss + 0.05, slice_floors={"region": loss + 0.05}, beat_baseline=True)
+    itself = Pair(evidence.candidate, evidence.candidate)
+    verdict = judge(gate, replace(evidence, slices=figures, trivial=weak, baseline=itself))
+    outcomes = {one.name: one.passed for one in verdict.rules}
+    assert outcomes == {
+        "comparison": True, "metric": True, "beats the trivial baseline": True, "beats the baseline": False,
+        "region = north": False, "region = south": True,
+    }  # fmt: skip
+    north = rule(verdict, "region = north").note
+    assert re.fullmatch(
+        r"log loss on the 60 rows with region = north .* is above gate\.slice_floors\.region = .*", north
+    )
+    assert "beats the trivial baseline (+0." in rule(verdict, "beats the trivial baseline").note
+    assert "in log loss, p = " in rule(verdict, "beats the baseline").note
+    assert judge(Gate(beat_trivial=False, min_value=loss - 0.05), evidence).verdict == "challenger"
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    bounds=st.tuples(st.floats(0, 2), st.floats(0, 2)).map(sorted),
+    metric=st.sampled_from(["accuracy", "log_loss"]),
+)
+def test_a_stricter_floor_never_lets_a_model_pass_that_a_laxer_one_refused(
+    bounds: list[float], metric: str
+) -> None:
+    evidence = MONOTONE[metric]
+    lax, strict = bounds if metric == "accuracy" else bounds[::-1]
+    passed = [
+        judge(Gate(beat_trivial=False, min_value=bound), evidence).verdict == "champion"
+        for bound in (lax, strict)
+    ]
+    assert passed[0] or not passed[1]
+
+
+MONOTONE = {
+    name: replace(models(50, (2, 2), metric=name), champion=None) for name in ("accuracy", "log_loss")
+}
+
+
+def test_a_margin_that_no_share_can_have_is_refused() -> None:
+    gate = Gate(beat_trivial=False, policy="not-worse", margin=1.5)
+    with pytest.raises(
+        UserError, match=r"gate\.margin: 1\.5 is no share of rows; accuracy needs one below 1"
+    ):
+        judge(gate, pair(20, 4, both=76))
+    assert judge(gate, models(400, (2, 2), 1, metric="log_loss")).verdict == "champion"

@@ -15,7 +15,7 @@ import pytest
 from retrainer.__main__ import main
 from retrainer.errors import UserError
 from retrainer.registry import history
-from retrainer.registry.history import DONE, MOVING, NOT_DONE, in_office, move_champion, moves, new_move
+from retrainer.registry.history import DONE, MOVING, NOT_DONE, champion_stack, move_champion, moves, new_move
 from retrainer.registry.promote import promote, rollback
 from retrainer.registry.register import register_model
 from retrainer.services import lookup
@@ -235,14 +235,14 @@ def test_rollback_is_a_stack() -> None:
 
     first = (("register", "", "1"), ("register", "1", "2"), ("promote", "2", "3"))
     back = (("rollback", "3", "2"),)
-    assert in_office(entries(*first), "3") == ["1", "2", "3"]
-    assert in_office(entries(*first, *back), "2") == ["1", "2"]
-    assert in_office(entries(*first, *back, ("register", "2", "4")), "4") == ["1", "2", "4"]
-    assert in_office(entries(*first, *back, ("rollback", "2", "1")), "1") == ["1"]
-    assert in_office(entries(("register", "4", "5")), "5") == ["4", "5"], "older than the history"
-    assert in_office(entries(*first), "7") == ["1", "2", "3", "7"], "moved by another tool"
+    assert champion_stack(entries(*first), "3") == ["1", "2", "3"]
+    assert champion_stack(entries(*first, *back), "2") == ["1", "2"]
+    assert champion_stack(entries(*first, *back, ("register", "2", "4")), "4") == ["1", "2", "4"]
+    assert champion_stack(entries(*first, *back, ("rollback", "2", "1")), "1") == ["1"]
+    assert champion_stack(entries(("register", "4", "5")), "5") == ["4", "5"], "older than the history"
+    assert champion_stack(entries(*first), "7") == ["1", "2", "3", "7"], "moved by another tool"
     lost = [replace(move, state=NOT_DONE) for move in entries(*back)]
-    assert in_office([*entries(*first), *lost], "3") == ["1", "2", "3"]
+    assert champion_stack([*entries(*first), *lost], "3") == ["1", "2", "3"]
 
 
 @pytest.mark.slow

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from retrainer.evaluation.doubts import Doubts
-from retrainer.evaluation.model_card import FEW_ROWS, model_card
+from retrainer.evaluation.model_card import model_card
 from retrainer.evaluation.report import render
-from retrainer.evaluation.rivals import Rescored
 from retrainer.evaluation.summary import closing_table
 from retrainer.pages.markdown import plain
-from retrainer.registry.told import description, judgement_tags
-from tests.test_report import EVIL, HISTORY, Page, mistakes, report_of, texts_of, told_of
+from retrainer.registry.judgement_tags import description, judgement_tags
+from retrainer.tasks._class_details import FEW_ROWS
+from tests.html_page import Page
+from tests.reports import panels_of, report_of, told_of
+from tests.test_report import EVIL, HISTORY
 
 RULES = [
     {
@@ -45,9 +46,9 @@ RULES = [
     },
 ]
 SLICES = [
-    {"by": "region", "value": "north|south", "rows": 45, "accuracy": 0.71, "low": 0.57, "high": 0.82},
-    {"by": "region", "value": "<b>east</b>", "rows": 33, "accuracy": 0.97, "low": 0.85, "high": 0.99},
-    {"by": "region", "value": "hamlet", "rows": 2, "accuracy": 0.0, "low": 0.0, "high": 0.66},
+    {"by": "region", "name": "north|south", "rows": 45, "value": 0.71, "low": 0.57, "high": 0.82},
+    {"by": "region", "name": "<b>east</b>", "rows": 33, "value": 0.97, "low": 0.85, "high": 0.99},
+    {"by": "region", "name": "hamlet", "rows": 2, "value": 0.0, "low": 0.0, "high": 0.66},
 ]
 DATA = {
     "rows": {"train": 700, "validation": 100, "test": 90},
@@ -64,8 +65,7 @@ MET = {"same": 60, "new": 30, "gone": 4, "left_out": 12}
 def full(labels: tuple[str, ...] = ("cat", "dog", "emu"), **changes: Any) -> dict[str, Any]:
     """A report with everything that there can be."""
     told = told_of(labels)
-    champion = Rescored(told, report_of(told)["metrics"], "it does not know 'emu'")
-    report = report_of(told, champion=champion)
+    report = report_of(told, champion=told[0], note="it does not know 'emu'")
     more = {"policy": "better", "margin": 0.01, "new_rows": {"rows": 30, "p_value": 0.5}, "rules": RULES}
     return {
         **report,
@@ -141,11 +141,11 @@ def test_outside_text_stays_text(evil: str) -> None:
 def hostile(text: str) -> dict[str, Any]:
     """A report in which every text from outside is this one."""
     report = full(("a", text), name=text, start=text, no_baseline=text)
-    report["slices"] = [SLICES[0] | {"by": text, "value": text}]
+    report["slices"] = [SLICES[0] | {"by": text, "name": text}]
     report["gate"]["reasons"] = [text]
     report["gate"]["rules"] = [RULES[1] | {"name": text, "note": text}]
     report["data"] = DATA | {"dropped": {text: 1}, "checks": [{"name": text, "count": 1, "note": text}]}
-    report["per_class"] = [one | {"support": 1} for one in report["per_class"]]
+    report["details"] |= {"notes": [text], "limits": [text]}
     return report
 
 
@@ -165,7 +165,7 @@ def parts(card: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("evil", [*HOSTILE, "www.evil.com"])
 def test_outside_text_is_inert_in_the_page_too(evil: str) -> None:
-    page = Page(render(hostile(evil), HISTORY, []))
+    page = Page(render(hostile(evil), HISTORY))
     assert not {"script", "iframe", "a"} & set(page.tags) and not page.open
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     assert evil in page.text
@@ -179,18 +179,17 @@ def test_plain_text_is_one_line_without_hidden_signs() -> None:
 
 
 def test_the_page_shows_rules_slices_calibration_and_the_test_set() -> None:
-    report = full()
-    page = Page(render(report, HISTORY, []))
+    report, told = full(), told_of(("cat", "dog", "emu"))
+    page = Page(render(report, HISTORY, panels_of(told, report)))
     for words in (*SAID, "The gate's rules", "By slice", "Calibration", "region", "better than the champion"):
         assert words in flat(page.text), words
     kinds = [value for name, value in page.attributes if name == "class"]
     assert kinds.count("holds") == 2 and kinds.count("fails") == 1
     assert kinds.count("floor") == len(SLICES)
-    doubted = mistakes(texts_of(told_of(("cat", "dog"))), told_of(("cat", "dog")), ("text",))
     assert "Rows to look at again" not in page.text
     checks = [{"name": "label_errors", "level": "warn", "count": 2, "note": "rows are doubted"}]
-    doubts = Doubts(checks, doubted[:2], [])
-    again = Page(render(report, HISTORY, [], doubts))
+    report["details"] |= {"checks": checks, "label_errors": [3, 5]}
+    again = Page(render(report, HISTORY, panels_of(told, report)))
     assert "Rows to look at again 2 rows are doubted." in flat(again.text) and not again.open
 
 
@@ -208,7 +207,7 @@ def test_every_rule_and_number_is_a_short_tag() -> None:
     assert tags["gate.rule.comparison"] == "holds: 0.0123, bound 0.05"
     assert tags["gate.rule.region_north_south"] == "fails: 0.71, bound 0.8"
     assert tags["gate.rule.region_north_south_"] == "holds: nothing measured, bound 0.8"
-    assert tags["calibration.temperature"] == "1.5" and tags["cost.latency_ms"] == "4.5"
+    assert tags["details.temperature"] == "1.5" and tags["cost.latency_ms"] == "4.5"
     assert all(re.fullmatch(r"[A-Za-z0-9_.]+", name) and len(value) <= 250 for name, value in tags.items())
     older = {"gate": {"verdict": "champion", "reasons": [], "champion": None, "p_value": None, "rows": 9}}
     assert judgement_tags(older) == {"gate.rows": "9"}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from retrainer.notify.event import CAUSES, Event, Rule, from_plain, rules_of
 from retrainer.notify.local import Notifier
 from retrainer.notify.message import body, title
-from retrainer.registry.told import judgement_tags
+from retrainer.registry.judgement_tags import judgement_tags
 from retrainer.services.outbox import FolderOutbox
 from tests.webhook_server import CANARY, Server, receiver
 

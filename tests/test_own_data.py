@@ -58,7 +58,7 @@ def test_texts_with_several_labels_from_csv(project: Path) -> None:
         task={"kind": "text_classification", "multi_label": True, "max_length": 16},
         backbone=MINILM,
         training={"strategy": "frozen"},
-        gate={"beat_majority": False},
+        gate={"beat_trivial": False},
     )
     assert description(project)["labels"] == ["bad", "even", "good"]
 
@@ -145,7 +145,7 @@ def test_a_trainer_of_your_own(project: Path) -> None:
         source="data/more",
         task=IMAGES,
         training={"command": "python my_train.py"},
-        gate={"beat_majority": False},
+        gate={"beat_trivial": False},
     )
     settings = json.loads((project / ".run/smoke/mine/settings.json").read_text())
     assert len(settings["training"]["code_digest"]) == 64

@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.stats import multinomial
 
-from retrainer.evaluation.answers import Answers, answers
-from retrainer.evaluation.compare import smallest_difference
-from retrainer.evaluation.noninferiority import (
+from retrainer import metrics
+from retrainer.gate.compare import bootstrap_test, gains_of
+from retrainer.gate.exact import (
     GAMMA,
+    least_difference,
     noninferiority_p_value,
     score,
-    smallest_true_difference,
+    smallest_gain,
 )
-from retrainer.evaluation.paired_bootstrap import bootstrap_test, pair_of
+from retrainer.gate.measured import Pair, measure
+from tests.predictions import answered
 
 
 @cache
@@ -121,9 +123,9 @@ def test_rows_without_any_difference_show_a_margin_only_when_they_are_many() -> 
 
 
 def test_a_wider_margin_lets_worse_models_pass() -> None:
-    found = [smallest_true_difference(1000, 0.1, margin, 0.05, 0.8) for margin in (0.001, 0.01, 0.03, 0.1)]
+    found = [least_difference(1000, 0.1, margin, 0.05, 0.8) for margin in (0.001, 0.01, 0.03, 0.1)]
     assert found == sorted(found, reverse=True) and found[0] > 0 > found[-1] > -0.1
-    almost = smallest_difference(1000, 0.1, 0.05, 0.8)
+    almost = smallest_gain(1000, 0.1, 0.05, 0.8)
     assert almost is not None and found[0] == pytest.approx(almost, abs=0.003)
 
 
@@ -131,7 +133,7 @@ SKILLS = {"equal": (3.0, 3.0), "weaker": (2.6, 3.0)}
 LABELS = ("a", "b", "c")
 
 
-def models(rows: int, skills: tuple[float, float], draw: np.random.Generator) -> list[Answers]:
+def models(metric: str, rows: int, skills: tuple[float, float], draw: np.random.Generator) -> Pair:
     truth = draw.choice(3, rows, p=[0.6, 0.3, 0.1])
     shared = draw.normal(size=(rows, 3))
     named = [[LABELS[n]] for n in truth]
@@ -140,102 +142,66 @@ def models(rows: int, skills: tuple[float, float], draw: np.random.Generator) ->
         logits = shared + draw.normal(size=(rows, 3))
         logits[np.arange(rows), truth] += skill
         powers = np.exp(logits)
-        found.append(answers(powers / powers.sum(axis=1, keepdims=True), LABELS, named, False))
-    return found
+        tables = answered(powers / powers.sum(axis=1, keepdims=True), LABELS, named)
+        found.append(measure(metrics.load(metric, "test"), metric, *tables))
+    return Pair(*found)
 
 
 @pytest.mark.parametrize("metric", ["macro_f1", "log_loss"])
 @pytest.mark.parametrize("case", ["equal", "weaker"])
 def test_the_bootstrap_passes_models_on_the_edge_at_most_as_often_as_agreed(metric: str, case: str) -> None:
     """Equal models with margin 0, and models that are worse by just the margin."""
-    first, second = models(200_000, SKILLS[case], np.random.default_rng(0))
-    margin = 0.0 if case == "equal" else -bootstrap_test(metric, first, second, draws=1).gain
+    many = models(metric, 200_000, SKILLS[case], np.random.default_rng(0))
+    margin = 0.0 if case == "equal" else -bootstrap_test(many, draws=1).difference
     assert margin >= 0
     draw = np.random.default_rng(1)
     trials, passed = 400, 0
     for _ in range(trials):
-        passed += bootstrap_test(metric, *models(200, SKILLS[case], draw), margin, draws=300).p_value <= 0.05
+        passed += bootstrap_test(models(metric, 200, SKILLS[case], draw), margin, draws=300).p_value <= 0.05
     assert passed / trials <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / trials)
 
 
 def test_the_bootstrap_finds_a_gain_of_the_size_that_its_spread_promises() -> None:
     rows, trials = 400, 200
     draw = np.random.default_rng(2)
+    skills = (3.3, 3.0)
     spread = np.mean(
         [
-            bootstrap_test("log_loss", *models(rows, (3.3, 3.0), draw), draws=300).standard_error
+            bootstrap_test(models("log_loss", rows, skills, draw), draws=300).standard_error or 0
             for _ in range(20)
         ]
     )
-    first, second = models(200_000, (3.3, 3.0), np.random.default_rng(0))
-    gain = bootstrap_test("log_loss", first, second, draws=1).gain
+    many = models("log_loss", 200_000, skills, np.random.default_rng(0))
+    gain = bootstrap_test(many, draws=1).difference
     from statistics import NormalDist
 
     expected = NormalDist().cdf(gain / spread - NormalDist().inv_cdf(0.95))
     found = sum(
-        bootstrap_test("log_loss", *models(rows, (3.3, 3.0), draw), draws=300).p_value <= 0.05
+        bootstrap_test(models("log_loss", rows, skills, draw), draws=300).p_value <= 0.05
         for _ in range(trials)
     )
     assert found / trials == pytest.approx(expected, abs=0.12)
 
 
-@pytest.mark.parametrize("metric", ["macro_f1", "micro_f1", "log_loss"])
-@pytest.mark.parametrize("several", [False, True], ids=["single", "multi"])
-def test_the_figures_are_scikit_learns(metric: str, several: bool) -> None:
-    from sklearn.metrics import f1_score, log_loss
-
-    draw = np.random.default_rng(3)
-    wanted = draw.random((200, 3)) < 0.4 if several else np.eye(3, dtype=bool)[draw.integers(0, 3, 200)]
-    named = [[LABELS[n] for n in np.flatnonzero(row)] for row in wanted]
-    shares = draw.dirichlet([1, 1, 1], size=(2, 200)) + wanted
-    shares = shares.clip(0.01, 0.99) if several else shares / 2
-    pair = [answers(one, LABELS, named, several) for one in shares]
-    found = bootstrap_test(metric, *pair, draws=1)
-    for value, one in zip((found.candidate, found.other), pair, strict=True):
-        if metric != "log_loss":
-            expected = f1_score(one.targets, one.decided, average=metric.removesuffix("_f1"))
-        elif several:
-            expected = np.mean([log_loss(wanted[:, n], one.probabilities[:, n]) for n in range(3)])
-        else:
-            expected = log_loss(one.targets, one.probabilities)
-        assert value == pytest.approx(expected)
-
-
-def test_a_champion_of_other_labels_is_compared_by_name() -> None:
-    draw = np.random.default_rng(0)
-    named = [["a"], ["b"]] * 50
-    sure = np.eye(2)[[0, 1] * 50] * 0.8 + 0.1
-    mine = answers(sure, ("a", "b"), named, False)
-    same = answers(np.concatenate([np.zeros((100, 1)), sure], axis=1), ("_old", "a", "b"), named, False)
-    alike = bootstrap_test("macro_f1", mine, same)
-    assert (alike.telling, alike.gain) == (0, 0)  # a class without rows is not averaged
-    assert bootstrap_test("log_loss", mine, same).gain == 0
-    ignorant = answers(draw.dirichlet([1, 1], 100), ("a", "c"), named, False)
-    assert bootstrap_test("macro_f1", mine, ignorant).p_value < 0.01
-
-
 def test_the_two_models_are_drawn_together() -> None:
-    """Were each drawn on its own, twins would differ on every draw."""
-    first, second = models(300, (3.0, 3.0), np.random.default_rng(0))
+    """Were each drawn on its own, equal models would differ on every draw."""
     for metric in ("macro_f1", "log_loss"):
-        twins = bootstrap_test(metric, first, first, margin=0.1)
-        assert (twins.gain, twins.standard_error, twins.p_value) == (0, 0, 1)
-        pair = pair_of(metric, first, second, 0)
-        alone = np.hypot(*(np.std([_alone(pair, side, n) for n in range(200)]) for side in (0, 1)))
-        assert bootstrap_test(metric, first, second).standard_error < 0.95 * alone
+        pair = models(metric, 300, (3.0, 3.0), np.random.default_rng(0))
+        same = bootstrap_test(Pair(pair.candidate, pair.candidate), margin=0.1)
+        assert (same.difference, same.standard_error, same.p_value) == (0, 0, 1)
+        apart = np.hypot(*(np.std([_alone(pair, side, n) for n in range(200)]) for side in (0, 1)))
+        assert (bootstrap_test(pair).standard_error or 1) < 0.95 * apart
 
 
-def _alone(pair: object, side: int, seed: int) -> float:
-    sums = (pair.first, pair.second)[side]  # type: ignore[attr-defined]
-    drawn = sums[np.random.default_rng((side, seed)).integers(0, len(sums), len(sums))]
-    return float(pair.statistic(drawn.sum(axis=0, keepdims=True))[0])  # type: ignore[attr-defined]
+def _alone(pair: Pair, side: int, seed: int) -> float:
+    one = (pair.candidate, pair.other)[side]
+    return one.only(np.random.default_rng((side, seed)).integers(0, one.rows, one.rows)).value
 
 
 def test_many_rows_are_drawn_in_blocks() -> None:
-    first, second = models(9000, (3.0, 2.0), np.random.default_rng(0))
-    found = bootstrap_test("macro_f1", first, second, draws=200)
-    rows = bootstrap_test(
-        "macro_f1", *(one.only(np.arange(9000) < 4000) for one in (first, second)), draws=200
-    )
+    pair = models("macro_f1", 9000, (3.0, 2.0), np.random.default_rng(0))
+    found = bootstrap_test(pair, draws=200)
+    rows = bootstrap_test(pair.only(np.arange(9000) < 4000), draws=200)
     assert found.p_value < 0.01
-    assert found.standard_error == pytest.approx(rows.standard_error * (4000 / 9000) ** 0.5, rel=0.2)
+    assert found.standard_error == pytest.approx((rows.standard_error or 0) * (4000 / 9000) ** 0.5, rel=0.2)
+    assert gains_of(pair, 0)(np.ones((1, 4096)))[0] == pytest.approx(found.difference)

@@ -25,8 +25,8 @@ from retrainer.formats.report import METRICS, SAMPLE, seal_report
 from retrainer.predict import Predictor
 from retrainer.registry import history
 from retrainer.registry.champion import fetch_champion
+from retrainer.registry.judgement_tags import description
 from retrainer.registry.register import register_model
-from retrainer.registry.told import description
 from retrainer.registry.versions import Source, _new_version
 from retrainer.services import lineage, lookup, runs, tracking
 from retrainer.services.connection import client, experiment_id
@@ -435,7 +435,7 @@ def test_a_version_tells_its_judgement_in_tags_and_in_its_description(project: B
     tags = champion.tags
     assert tags["test_sha256"] == figures["test_set"]["sha256"] and tags["test_uses"] == "1"
     assert tags["gate.alpha"] == "0.05" and tags["gate.rows"] == str(figures["rows"])
-    assert tags["calibration.temperature"] == "1"
+    assert tags["details.temperature"] == "1"
     card = (project.report / "model_card.md").read_text()
     told = client().get_model_version("net", champion.version).description
     assert told == description(card) and told.startswith("# ")
@@ -446,7 +446,7 @@ def test_the_next_model_on_the_same_rows_is_the_second_that_they_judge(project: 
     sections = (
         Checks(),
         Evaluation(resamples=100, baseline=False),
-        Gate(beat_majority=False),
+        Gate(beat_trivial=False),
         NET,
         Compute(device="cpu", dtype="float32", threads=1),
     )
@@ -460,16 +460,3 @@ def test_the_next_model_on_the_same_rows_is_the_second_that_they_judge(project: 
     assert len(lookup.judged_on("net", digest)) == 2
     found = lookup.versions_of("net", Predictor.load(model).model_sha256)
     assert [version.tags["test_uses"] for version in found] == ["2"]
-
-
-def test_a_report_of_an_older_version_registers_all_the_same(project: Base) -> None:
-    model, report = second_model(project, "challenger")
-    figures = json.loads((report / METRICS).read_text())
-    for name in ("test_set", "calibration", "cost", "slices", "data"):
-        del figures[name]
-    (report / METRICS).write_text(json.dumps(figures))
-    (report / "model_card.md").unlink()
-    seal_report(report)
-    made = register_model(model, report, project.folder / "registration", NET)
-    assert made["alias"] == "challenger"
-    assert not client().get_model_version("net", made["version"]).description

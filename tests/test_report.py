@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +13,17 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from retrainer.evaluation.answers import Answers, answers
-from retrainer.evaluation.baselines import Baseline, majority
-from retrainer.evaluation.calibration import calibration_figures
-from retrainer.evaluation.classes import MOST_IN_MATRIX, matrix
-from retrainer.evaluation.evaluate import _gate_figures
-from retrainer.evaluation.evidence import Evidence
-from retrainer.evaluation.metrics import measure
-from retrainer.evaluation.mistakes import MOST, mistakes
 from retrainer.evaluation.report import render
-from retrainer.evaluation.rivals import Champion, Rescored, baseline_figures, champion_figures
 from retrainer.evaluation.summary import WIDTH, closing_table
 from retrainer.formats.dataset import IMAGE
-from retrainer.registry.gate import judge
-from retrainer.settings import Evaluation, Gate
+from retrainer.metrics._classes import classes
+from retrainer.tasks._class_details import confusion_of, per_class
+from retrainer.tasks._class_examples import MOST, mistakes
+from retrainer.tasks._class_panels import MOST_IN_MATRIX, matrix, mistakes_section
 from tests.html_page import Page
+from tests.predictions import Tables, answered
+from tests.reports import opposite, panels_of, report_of, told_of, with_texts
 
-QUICK = Evaluation(resamples=100)
 EVIL = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</style></title><iframe>", "a & b'")
 HISTORY = [
     {
@@ -52,75 +45,14 @@ REGISTRATION = {
 }
 
 
-def told_of(labels: tuple[str, ...], rows: int = 90, skill: float = 1.5, several: bool = False) -> Answers:
-    draw = np.random.default_rng(3)
-    truth = draw.integers(0, len(labels), rows)
-    logits = draw.normal(size=(rows, len(labels)))
-    logits[np.arange(rows), truth] += skill
-    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    return answers(probabilities, labels, [[labels[n]] for n in truth], several)
-
-
-def report_of(told: Answers, champion: Rescored | None = None, name: str = "a model") -> dict[str, Any]:
-    truth = [told.wanted(row) for row in range(told.rows)]
-    first = majority(truth, truth, told.multi_label)
-    equal = Baseline(
-        "tfidf_linear", "TF-IDF + logistic regression", told, told.rows, "fitted on 9 of 99 rows"
-    )
-    baselines = [first, equal]
-    held = None if champion is None else Champion("3", "c" * 64, Path("nowhere"))
-    evidence = Evidence(told, champion and champion.answers, majority=first.answers.correct)
-    verdict = judge(Gate(), evidence)
-    return {
-        "name": name,
-        "start": "mlp · scratch",
-        "model_sha256": "d" * 64,
-        "dataset_sha256": "e" * 64,
-        "task": {"kind": "text_classification", "multi_label": told.multi_label},
-        "labels": list(told.labels),
-        "rows": told.rows,
-        "confidence": 0.95,
-        **measure(told, QUICK),
-        "baselines": {one.name: baseline_figures(one, told, QUICK) for one in baselines},
-        "no_baseline": "",
-        "champion": champion_figures(held, champion, told),
-        "data": {
-            "rows": {"test": told.rows},
-            "dropped": {},
-            "checks": [],
-            "max_length": None,
-            "cut_rows": None,
-        },
-        "slices": [],
-        "calibration": calibration_figures(told, 1.5),
-        "test_set": {"sha256": "f" * 64, "uses": 1, "champion": None},
-        "cost": {"latency_ms": None, "model_mb": 0.5},
-        "gate": _gate_figures(verdict, held),
-    }
-
-
-def opposite(told: Answers) -> Answers:
-    """Answers that are right where the others are wrong."""
-    return replace(told, correct=~told.correct)
-
-
-def texts_of(told: Answers, text: str = "some words") -> pa.Table:
-    return pa.table(
-        {
-            "text": [f"{text} {n}" for n in range(told.rows)],
-            "origin": [f"/home/me/x.csv:row {n}" for n in range(told.rows)],
-        }
-    )
-
-
-def page_of(told: Answers, **more: Any) -> Page:
-    table = more.pop("table", None) or texts_of(told)
-    return Page(render(report_of(told, **more), HISTORY, mistakes(table, told, tuple(table.column_names))))
+def page_of(tables: Tables, **more: Any) -> Page:
+    report = report_of(tables, **more)
+    return Page(render(report, HISTORY, panels_of(tables, report)))
 
 
 def test_labels_and_texts_come_out_inert() -> None:
-    told = told_of(EVIL)
-    page = page_of(told, table=texts_of(told, EVIL[0]), name=EVIL[1])
+    predictions, rows = told_of(EVIL)
+    page = page_of(with_texts((predictions, rows.drop_columns(["text"])), EVIL[0]), name=EVIL[1])
     assert not {"script", "iframe", "object", "embed", "link", "form", "base"} & set(page.tags)
     assert not [name for name, _ in page.attributes if name.startswith("on")]
     assert not page.open  # every tag that was opened was closed where it should be
@@ -129,7 +61,7 @@ def test_labels_and_texts_come_out_inert() -> None:
 
 
 def test_the_page_needs_nothing_from_outside() -> None:
-    content = render(report_of(told_of(("a", "b"))), HISTORY, [])
+    content = render(report_of(told_of(("a", "b"))), HISTORY)
     assert "http" not in content.replace("http-equiv", "")
     assert "url(" not in content and "@import" not in content
     assert "default-src 'none'" in content
@@ -137,13 +69,13 @@ def test_the_page_needs_nothing_from_outside() -> None:
 
 def test_it_says_everything() -> None:
     told = told_of(("cat", "dog", "emu"))
-    worse = Rescored(opposite(told), report_of(told)["metrics"], "it does not know 'emu': 9 rows are wrong")
-    report = report_of(told, champion=worse)
-    page = Page(render(report, HISTORY, mistakes(texts_of(told), told, ("text",))))
+    report = report_of(told, champion=opposite(told), note="it does not know 'emu': 9 rows are wrong")
+    page = Page(render(report, HISTORY, panels_of(told, report)))
     wanted = [
         "a model", "90 test rows", "champion (version 3)", "it does not know 'emu'", "fitted on 9 of 99 rows",
         "TF-IDF + logistic regression", "training loss", "validation accuracy", "epoch 3, whose weights",
         "Confusion", "By class", "d" * 64, "e" * 64, "smallest gain", "some words", "macro F1",
+        "For calibration error and log loss less is better.", "one-sided exact McNemar test",
         "The model does not beat TF-IDF + logistic regression on these rows (p = 1).",
         *report["gate"]["reasons"],
     ]  # fmt: skip
@@ -154,28 +86,52 @@ def test_it_says_everything() -> None:
     assert f"{figure['low']:.3f} – {figure['high']:.3f}" in page.text
 
 
+@pytest.mark.parametrize(("metric", "gain"), [("macro_f1", "points"), ("log_loss", "+")])
+def test_the_page_and_the_table_go_by_the_metric_of_the_gate(metric: str, gain: str) -> None:
+    told = told_of(("cat", "dog", "emu"))
+    weak, _ = told_of(("cat", "dog", "emu"), skill=0.0)
+    report = report_of(told, champion=weak, metric=metric)
+    assert report["headline"] == report["gate"]["metric"] == metric
+    title, champion = report["about"][metric]["title"], report["champion"]
+    assert champion["difference"] > 0.1 and champion["better"] is None
+    page = " ".join(Page(render(report, HISTORY)).text.split())
+    table = closing_table(report, {}, Path("report.html"))
+    assert f"better than the champion in {title}" in page and "one-sided paired bootstrap" in page
+    assert f"in {title} is the smallest gain" in " ".join(table.split())
+    lines = table.splitlines()
+    assert lines[2].startswith(title) and max(map(len, lines)) <= WIDTH
+    for name in ("champion (version 3)", "TF-IDF"):
+        (row,) = [line for line in lines if line.startswith(name)]
+        figure = (champion if "champion" in name else report["baselines"]["tfidf_linear"])["metrics"][metric]
+        assert f"{figure['value']:.3f}" in row or f"{figure['value']:.2f}" in row
+    assert gain in page
+
+
 def test_no_folder_of_this_machine_is_told() -> None:
-    told = told_of(("a", "b"))
-    found = mistakes(texts_of(told), told, ("text",))
+    predictions, rows = told_of(("a", "b"))
+    found = mistakes(rows, classes(predictions, rows), ("text",))
     assert found and all(re.fullmatch(r"x\.csv:row \d+", miss.where) for miss in found)
 
 
 def test_the_surest_mistakes_come_first_and_are_few() -> None:
-    told = told_of(("a", "b", "c"), rows=300, skill=0.3)
-    found = mistakes(texts_of(told, "long " * 500), told, ("text",))
+    tables = told_of(("a", "b", "c"), rows=300, skill=0.3)
+    predictions, rows = with_texts((tables[0], tables[1].drop_columns(["text"])), "long " * 500)
+    arrays = classes(predictions, rows)
+    found = mistakes(rows, arrays, ("text",))
     assert len(found) == MOST
     sure = [miss.confidence for miss in found]
     assert sure == sorted(sure, reverse=True)
-    wrong = told.probabilities.max(axis=1)[~told.correct]
+    wrong = arrays.probabilities.max(axis=1)[~arrays.correct]
     assert sure[0] == pytest.approx(wrong.max())
-    assert all(miss.wanted != miss.decided and len(miss.texts[0]) <= 400 for miss in found)
+    assert all(miss.truth != miss.decided and len(miss.texts[0]) <= 400 for miss in found)
+    assert f"12 of {len(wrong)} wrong answers" in mistakes_section(found, len(wrong))
 
 
 def test_a_multi_label_mistake_is_as_sure_as_its_worst_label() -> None:
     probabilities = np.array([[0.9, 0.2, 0.6], [0.1, 0.1, 0.9]])
-    told = answers(probabilities, ("a", "b", "c"), [["b"], ["c"]], multi_label=True)
-    (miss,) = mistakes(texts_of(told), told, ("text",))
-    assert (miss.wanted, miss.decided) == (["b"], ["a", "c"])
+    tables = with_texts(answered(probabilities, ("a", "b", "c"), [["b"], ["c"]], multi_label=True))
+    (miss,) = mistakes(tables[1], classes(*tables), ("text",))
+    assert (miss.truth, miss.decided) == (["b"], ["a", "c"])
     assert (miss.confidence, miss.truth_probability) == (pytest.approx(0.9), pytest.approx(0.1))
 
 
@@ -197,13 +153,13 @@ def encoded(width: int, height: int, mode: str, form: str) -> dict[str, Any]:
     ],
 )
 def test_images_become_small_data_uris(image: dict[str, Any], kind: str, size: tuple[int, int]) -> None:
-    told = answers(np.array([[0.9, 0.1]]), ("a", "b"), [["b"]], multi_label=False)
-    table = pa.table({"image": pa.array([image], IMAGE), "id": ["one"]})
-    (miss,) = mistakes(table, told, ("image",))
+    predictions, rows = answered(np.array([[0.9, 0.1]]), ("a", "b"), [["b"]])
+    test = rows.append_column("image", pa.array([image], IMAGE))
+    (miss,) = mistakes(test, classes(predictions, rows), ("image",))
     head, _, data = miss.image.partition(",")
     assert head == f"data:image/{kind};base64" and len(data) < 60_000
     assert Image.open(io.BytesIO(base64.b64decode(data))).size == size
-    page = page_of(told, table=table)
+    page = Page(mistakes_section([miss], 1))
     assert ("src", miss.image) in page.attributes
 
 
@@ -212,18 +168,40 @@ def test_many_classes_are_listed_by_their_confusions() -> None:
     assert "Confusion" in page_of(few).text and "Most confused classes" not in page_of(few).text
     text = page_of(many).text
     assert "Most confused classes" in text
-    confusion = measure(many, QUICK)["confusion"]
+    confusion = confusion_of(classes(*many))
+    assert sum(count for _, _, count in confusion["cells"]) == 400
     worst = max(cell[2] for cell in confusion["cells"] if cell[0] != cell[1])
     true = next(c for c in confusion["cells"] if c[0] != c[1] and c[2] == worst)[0]
     assert f"{worst} of {sum(matrix(confusion)[true])}" in text
 
 
 def test_the_matrix_is_what_was_counted() -> None:
-    told = told_of(("a", "b", "c"))
-    counts = matrix(measure(told, QUICK)["confusion"])
+    found = classes(*told_of(("a", "b", "c")))
+    counts = matrix(confusion_of(found))
     for true in range(3):
         for given in range(3):
-            assert counts[true][given] == np.sum((told.targets == true) & (told.decided == given))
+            assert counts[true][given] == np.sum(found.targets[:, true] & found.decided[:, given])
+
+
+def test_figures_of_each_class_are_scikit_learns() -> None:
+    from sklearn.metrics import precision_recall_fscore_support
+
+    found = classes(*told_of(tuple("abcdefg"), rows=500))
+    expected = precision_recall_fscore_support(found.targets.argmax(axis=1), found.decided.argmax(axis=1))
+    table = per_class(found)
+    for name, column in zip(("precision", "recall", "f1", "support"), expected, strict=True):
+        assert [row[name] for row in table] == pytest.approx(list(column), abs=1e-6)
+
+
+def test_a_class_that_the_model_does_not_know_and_one_without_rows() -> None:
+    probabilities = np.array([[0.9, 0.05, 0.05], [0.2, 0.7, 0.1]])
+    tables = answered(probabilities, ("a", "b", "rare"), [["a"], ["new"]])
+    known, _, rare, new = per_class(classes(*tables))
+    assert known["recall"] == 1.0
+    assert (new["recall"], new["precision"], new["f1"]) == (0.0, None, 0.0)
+    assert rare == {
+        "label": "rare", "precision": None, "recall": None, "f1": None, "support": 0, "predicted": 0,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -237,7 +215,7 @@ def test_the_matrix_is_what_was_counted() -> None:
     ids=["none", "one epoch", "other names", "not a number"],
 )
 def test_any_history_can_be_drawn(history: list[dict[str, Any]]) -> None:
-    page = Page(render(report_of(told_of(("a", "b"))), history, []))
+    page = Page(render(report_of(told_of(("a", "b"))), history))
     assert not page.open
     assert not any("nan" in value for _, value in page.attributes)
 
@@ -246,9 +224,11 @@ def test_any_history_can_be_drawn(history: list[dict[str, Any]]) -> None:
 @pytest.mark.parametrize("several", [False, True], ids=["single", "multi"])
 def test_every_kind_of_report_is_a_whole_page(labels: tuple[str, ...], several: bool) -> None:
     told = told_of(labels, several=several)
-    content = render(report_of(told), HISTORY, [])
+    report = report_of(told)
+    content = render(report, HISTORY, panels_of(told, report))
     assert not Page(content).open
-    assert content == render(report_of(told), HISTORY, [])
+    again = report_of(told)
+    assert content == render(again, HISTORY, panels_of(told, again))
 
 
 def test_a_model_without_mistakes() -> None:
@@ -261,10 +241,8 @@ def test_the_closing_table_fits_a_terminal_and_says_it_in_words(several: bool) -
     told = told_of(
         ("a", "a very long label that is much longer than any column can be, and on"), several=several
     )
-    worse = Rescored(
-        opposite(told), report_of(told)["metrics"], "it does not know 'x': 5 rows are wrong for it"
-    )
-    report = report_of(told, champion=worse)
+    note = "it does not know 'x': 5 rows are wrong for it"
+    report = report_of(told, champion=opposite(told), note=note)
     table = closing_table(report, REGISTRATION, Path("runs/sentiment-minilm/report/report.html"))
     lines = table.splitlines()
     assert max(map(len, lines)) <= WIDTH == 78
@@ -279,13 +257,13 @@ def test_the_closing_table_fits_a_terminal_and_says_it_in_words(several: bool) -
         "runs/sentiment-minilm/report/report.html",
     ):  # fmt: skip
         assert words in flat, words
-    share = report["metrics"]["subset_accuracy" if several else "accuracy"]
+    share = report["metrics"]["accuracy"]
     assert flat.count(f"{share['value']:.3f} {share['low']:.3f} – {share['high']:.3f}") >= 2
 
 
 def test_a_challenger_is_told_beside_the_champion_that_stays() -> None:
     told = told_of(("a", "b"))
-    report = report_of(told, champion=Rescored(told, report_of(told)["metrics"], ""))
+    report = report_of(told, champion=told[0])
     registration = REGISTRATION | {
         "alias": "challenger",
         "champion": {"version": "3", "model_sha256": "c" * 64},

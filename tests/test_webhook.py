@@ -122,7 +122,7 @@ def test_a_failing_receiver_costs_no_run_and_loses_nothing(
         began = time.monotonic()
         delivery = deliver(event, outbox, PATIENCE)
         assert time.monotonic() - began < 30, "the limit of 0.8 s holds, also where this machine is busy"
-    assert not delivery.told and delivery.kept
+    assert not delivery.complete and delivery.kept
     assert "'promoted' was not delivered (" in delivery.line and "kept in .undelivered/" in delivery.line
     left = [path.read_text() for path in (tmp_path / FOLDER).iterdir()]
     assert [json.loads(text)["id"] for text in left] == [event.id]
@@ -134,7 +134,7 @@ def test_a_failing_receiver_costs_no_run_and_loses_nothing(
     with receiver() as server:
         monkeypatch.setenv("RETRAINER_WEBHOOK", server.url)
         late = deliver(None, outbox, PATIENCE)
-    assert late.told and late.line == "webhook: older ones delivered: 1"
+    assert late.complete and late.line == "webhook: older ones delivered: 1"
     assert [body["id"] for body in server.got] == [event.id]
     assert not list((tmp_path / FOLDER).iterdir())
 

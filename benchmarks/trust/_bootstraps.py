@@ -9,9 +9,11 @@ truly loses is measured once on many rows, and is then the margin.
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 
-from retrainer.evaluation.answers import Answers, answers
-from retrainer.evaluation.paired_bootstrap import FEWEST_TELLING, Pair, bootstrap_test, pair_of
+from retrainer import metrics
+from retrainer.gate.compare import FEWEST_DISCORDANT, bootstrap_test
+from retrainer.gate.measured import Measured, Pair, measure
 
 Row = dict[str, float | int | str]
 
@@ -24,24 +26,30 @@ _TRUTH_ROWS = 400_000
 CASES = {"equal": (4.0, 4.0), "worse by the margin": (3.8, 4.0)}
 
 
-def pair(rows: int, skills: tuple[float, float], draw: np.random.Generator) -> list[Answers]:
-    """Two models' answers to the same rows."""
+def pair(metric: str, rows: int, skills: tuple[float, float], draw: np.random.Generator) -> Pair:
+    """Two models' figures on the same rows."""
     truth = draw.choice(len(LABELS), rows, p=SHARES)
     shared = 1.2 * draw.normal(size=(rows, len(LABELS)))
-    named = [[LABELS[n]] for n in truth]
+    named = pa.table({"labels": [[LABELS[n]] for n in truth]})
     found = []
     for skill in skills:
         logits = shared + 0.8 * draw.normal(size=shared.shape)
         logits[np.arange(rows), truth] += skill
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        found.append(answers(powers / powers.sum(axis=1, keepdims=True), LABELS, named, False))
-    return found
+        predictions = _predictions(powers / powers.sum(axis=1, keepdims=True))
+        found.append(measure(metrics.load(metric, "metric"), metric, predictions, named))
+    return Pair(*found)
+
+
+def _predictions(probabilities: np.ndarray) -> pa.Table:
+    fields = pa.StructArray.from_arrays([pa.array(one) for one in probabilities.T], list(LABELS))
+    names = [LABELS[n] for n in probabilities.argmax(axis=1)]
+    return pa.table({"label": names, "probabilities": fields})
 
 
 def deficit(metric: str, skills: tuple[float, float]) -> float:
     """By how much the candidate is truly worse."""
-    candidate, champion = pair(_TRUTH_ROWS, skills, np.random.default_rng(5))
-    return -bootstrap_test(metric, candidate, champion, draws=1).gain
+    return -bootstrap_test(pair(metric, _TRUTH_ROWS, skills, np.random.default_rng(5)), draws=1).difference
 
 
 def sizes(metric: str, rows: int, case: str, trials: int, seed: int) -> Row:
@@ -54,11 +62,11 @@ def sizes(metric: str, rows: int, case: str, trials: int, seed: int) -> Row:
     passed = dict.fromkeys(("basic", "percentile", "permutation"), 0)
     telling = 0
     for _ in range(trials):
-        candidate, champion = pair(rows, skills, draw)
-        differ = int(np.sum(candidate.decided != champion.decided))
+        models = pair(metric, rows, skills, draw)
+        differ = int(models.discordant.sum())
         telling += differ
-        found = _p_values(pair_of(metric, candidate, champion, 0), margin, weights, swaps)
-        if metric != "log_loss" and differ < FEWEST_TELLING:
+        found = _p_values(models, margin, weights, swaps)
+        if differ < FEWEST_DISCORDANT:
             found["basic"] = 1.0
         for name, p_value in found.items():
             passed[name] += p_value <= ALPHA
@@ -68,21 +76,22 @@ def sizes(metric: str, rows: int, case: str, trials: int, seed: int) -> Row:
 
 
 def _p_values(pair: Pair, margin: float, weights: np.ndarray, swaps: np.ndarray) -> dict[str, float]:
-    (gain,) = pair.gains(np.ones((1, len(pair.first))))
-    gains = pair.gains(weights)
+    first, second = (one.statistics for one in (pair.candidate, pair.other))
+    gain = _gains(pair.candidate, first.sum(axis=0), second.sum(axis=0))
+    gains = _gains(pair.candidate, weights @ first, weights @ second)
+    # The gain when the two models' answers change places in the rows that `swaps` [D, N] marks.
+    moved = swaps @ (second - first)
+    swapped = _gains(pair.candidate, first.sum(axis=0) + moved, second.sum(axis=0) - moved)
     return {
         "basic": _share(gains - gain >= gain + margin - 1e-12),
         "percentile": _share(gains + margin <= 0),
-        "permutation": _share(_swapped(pair, swaps) >= gain + margin - 1e-12),
+        "permutation": _share(swapped >= gain + margin - 1e-12),
     }
 
 
-def _swapped(pair: Pair, swaps: np.ndarray) -> np.ndarray:
-    """The gain when the two models' answers change places in the rows that `swaps` [D, N] marks."""
-    moved = swaps @ (pair.second - pair.first)
-    mine = pair.statistic(pair.first.sum(axis=0) + moved)
-    its = pair.statistic(pair.second.sum(axis=0) - moved)
-    return pair.sign * (mine - its)
+def _gains(measured: Measured, mine: np.ndarray, its: np.ndarray) -> np.ndarray:
+    metric = measured.metric
+    return np.asarray((1 if metric.HIGHER_IS_BETTER else -1) * (metric.value(mine) - metric.value(its)))
 
 
 def _share(as_far: np.ndarray) -> float:

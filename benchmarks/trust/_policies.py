@@ -13,8 +13,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from retrainer.evaluation.compare import mcnemar_p_value, plausible_counts
-from retrainer.evaluation.noninferiority import critical, noninferiority_p_value
+from retrainer.gate.exact import critical, mcnemar_p_value, noninferiority_p_value, plausible_counts
 
 ALPHA = 0.05
 MARGIN = 0.01

@@ -15,8 +15,8 @@ from benchmarks.trust._policies import POLICIES, promoted
 from benchmarks.trust._simulated import Row, follow
 from components.ingest import ingest
 from components.preprocess import preprocess
-from retrainer.evaluation.rivals import ask
 from retrainer.formats.dataset import Dataset
+from retrainer.metrics._classes import classes
 from retrainer.predict import Predictor
 from retrainer.resolve import Resolved, resolve
 from retrainer.settings import Backbone, Compute, Task, Training
@@ -50,7 +50,7 @@ def _trained(into: Path, settled: Resolved, seed: int, held_out: pa.Table) -> np
     train_model(
         into / "dataset", model, task, family, training, compute, None, lambda *_: None, progress=False
     )
-    return ask(Predictor.load(model, "cpu"), held_out).correct
+    return classes(Predictor.load(model, "cpu").predict(held_out), held_out).correct
 
 
 def pairs(right: np.ndarray, seed: int, redraws: int = 2000) -> list[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.trust._policies import ALPHA, MARGIN, POLICIES, exact_rate, promoted
-from retrainer.evaluation.compare import smallest_difference
+from retrainer.gate.exact import smallest_gain
 
 Row = dict[str, float | int | str]
 
@@ -59,7 +59,7 @@ def better_models(seed: int) -> list[Row]:
             for gain in GAINS:
                 if gain <= share:
                     row[f"{100 * gain:+.0f} points"] = rates(rows, share, gain, ("better",), seed)["better"]
-            smallest = smallest_difference(rows, share, ALPHA, 0.8)
+            smallest = smallest_gain(rows, share, ALPHA, 0.8)
             assert smallest is not None
             found.append({**row, "smallest at 80% power": round(smallest, 4)})
     return found

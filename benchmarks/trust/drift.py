@@ -30,10 +30,10 @@ from benchmarks._runs import ROOT, machine
 from retrainer.data.near import near_duplicates
 from retrainer.data.profile import Measured, measured, profile_of
 from retrainer.data.splits import components, content_keys
-from retrainer.evaluation.intervals import wilson
 from retrainer.findings import Findings
 from retrainer.formats.dataset import SCHEMA
 from retrainer.formats.row_keys import short
+from retrainer.gate.intervals import wilson
 from retrainer.retraining.drift import compare
 from retrainer.settings import Checks
 

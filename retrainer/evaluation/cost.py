@@ -1,4 +1,4 @@
-"""What an answer costs: the median time of one row on one core, and the size of the model's files."""
+"""What a prediction costs: the median time of one row on one core."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_SECONDS = 2.0
 
 
 def latency_ms(model: Path, test: pa.Table) -> float:
-    """Milliseconds of one row from its raw input to its probabilities: the median of up to 30 rows.
+    """Milliseconds of one row from its raw input to its prediction: the median of up to 30 rows.
 
     One thread of this machine's CPU, rows spread over the test set, asked one by one, the first few not
     counted. It is a measurement, and comes out a little different every time.
@@ -32,19 +32,14 @@ def latency_ms(model: Path, test: pa.Table) -> float:
     torch.set_num_threads(1)
     try:
         for row in rows[:_WARM_UP_ROWS]:
-            predictor.probabilities(row)
+            predictor.predict(row)
         times: list[float] = []
         for row in rows:
             began = time.perf_counter()
-            predictor.probabilities(row)
+            predictor.predict(row)
             times.append(time.perf_counter() - began)
             if sum(times) > _MOST_SECONDS:
                 break
     finally:
         torch.set_num_threads(threads)
     return round(1000 * median(times), 3)
-
-
-def model_mb(model: Path) -> float:
-    """The model directory's files in 10^6 bytes."""
-    return round(sum(path.stat().st_size for path in model.rglob("*") if path.is_file()) / 1e6, 3)

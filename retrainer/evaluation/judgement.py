@@ -1,4 +1,4 @@
-"""The parts of report.html about the judgement: the gate's rules, slices, calibration, the test set."""
+"""The parts of report.html about the judgement: the gate's rules, slices, the test set."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from retrainer.evaluation import words
 from retrainer.evaluation.words import Report
 from retrainer.pages.charts import Range, range_chart, shortened
 from retrainer.pages.page import escape, label_cell, number_cell, quiet, section, table
-from retrainer.pages.reliability import reliability_chart
 
 # More values than this are folded away.
 _MOST_OPEN = 12
@@ -36,47 +35,40 @@ def _outcome(passed: bool) -> str:
 
 
 def slices_section(report: Report) -> str:
-    """Accuracy by the values of each slice, with the gate's floors."""
+    """The gate's metric by the values of each slice, with its floors."""
     by_slice: dict[str, list[dict[str, Any]]] = {}
     for one in report["slices"]:
         by_slice.setdefault(one["by"], []).append(one)
     if not by_slice:
         return ""
-    charts = [_slice(by, figures, words.floor_of(report, by)) for by, figures in by_slice.items()]
-    floors = any(words.floor_of(report, by) is not None for by in by_slice)
-    about = f"Accuracy, with {100 * report['confidence']:g}% intervals; behind each value its test rows."
-    about += " The red mark is the gate's floor." if floors else ""
+    charts = [_slice(report, by, figures) for by, figures in by_slice.items()]
+    bounds = any(words.floor_of(report, by) is not None for by in by_slice)
+    what = words.headline(report)
+    about = f"{what[:1].upper()}{what[1:]}, with {100 * report['confidence']:g}% intervals;"
+    about += " behind each value its test rows."
+    higher = report["about"][report["headline"]]["higher_is_better"]
+    about += f" The red mark is the gate's {'floor' if higher else 'ceiling'}." if bounds else ""
     return section("By slice", quiet(about), *charts)
 
 
-def _slice(by: str, figures: list[dict[str, Any]], floor: float | None) -> str:
+def _slice(report: Report, by: str, figures: list[dict[str, Any]]) -> str:
     ranges = [
         Range(
-            f"{shortened(one['value'], _TITLE_CHARACTERS)} · {one['rows']:,}",
-            one["accuracy"],
+            f"{shortened(one['name'], _TITLE_CHARACTERS)} · {one['rows']:,}",
+            one["value"],
             one["low"],
             one["high"],
-            words.number(one["accuracy"], one["rows"]),
+            words.number(one["value"], one["rows"]),
             own=True,
-            floor=floor,
+            floor=words.floor_of(report, by),
         )
         for one in figures
     ]
-    chart = f'<div class="scroll">{range_chart(ranges, f"accuracy by {by}")}</div>'
+    drawn = range_chart(ranges, f"{words.headline(report)} by {by}", words.in_points(report))
+    chart = f'<div class="scroll">{drawn}</div>'
     if len(figures) > _MOST_OPEN:
         chart = f"<details><summary>Show all {len(figures)} values</summary>{chart}</details>"
     return f"<figure><figcaption>{escape(by)}</figcaption>{chart}</figure>"
-
-
-def calibration_section(report: Report) -> str:
-    """The reliability diagram, and the error with and without the temperature."""
-    bins = [(one["rows"], one["confidence"], one["accuracy"]) for one in report["calibration"]["bins"]]
-    about = (
-        "Each dot holds the answers of about one confidence, larger for more of them. On the dashed line they"
-        " are right as often as they are sure; below it the model is too sure of itself."
-    )
-    chart = f'<div class="scroll">{reliability_chart(bins, "confidence and accuracy")}</div>'
-    return section("Calibration", f"<p>{escape(words.calibration(report))}</p>", chart, quiet(about))
 
 
 def rows_section(report: Report) -> str:

@@ -13,10 +13,6 @@ from retrainer.evaluation import words
 from retrainer.evaluation.words import Report
 from retrainer.pages.markdown import bullets, heading, plain, table
 
-# Classes with fewer test rows than this are named among the limits.
-FEW_ROWS = 10
-_MOST_NAMED = 10
-
 
 def model_card(report: Report) -> str:
     """Markdown. `report` is the content of metrics.json; the same gives the same text."""
@@ -35,8 +31,9 @@ def model_card(report: Report) -> str:
 
 def _head(report: Report) -> list[str]:
     gate, task = report["gate"], report["task"]
-    several = ", several labels a row" if task["multi_label"] else ""
-    about = f"{plain(task['kind'])}{several}, {words.plural(len(report['labels']), 'class', 'classes')}"
+    about = plain(task["kind"]) + (", several labels a row" if task["multi_label"] else "")
+    if report["labels"]:
+        about += f", {words.plural(len(report['labels']), 'class', 'classes')}"
     return [
         f"# {plain(report['name'] or report['start'] or 'Model')}",
         "",
@@ -66,18 +63,19 @@ def _gate(report: Report) -> list[str]:
 def _figures(report: Report) -> list[str]:
     percent = f"{100 * report['confidence']:g}% interval"
     rows = [
-        ("this model", words.TITLES.get(name, plain(name)), *_figure(report["metrics"][name]))
-        for name in words.ordered(report["metrics"])
+        ("this model", plain(words.title(report, name)), *_figure(report["metrics"][name]))
+        for name in words.ordered(report)
     ]
-    main = words.main_metric(report)
-    for title, rival in words.rivals(report):
-        rows.append((plain(title), words.TITLES[main], *_figure(rival["metrics"][main])))
+    for title, one in words.opponents(report):
+        rows.append(
+            (plain(title), plain(words.headline(report)), *_figure(one["metrics"][report["headline"]]))
+        )
     return [
         heading("Figures"),
         "",
         *table(("on the same rows", "figure", "value", percent), rows),
         "",
-        words.calibration(report),
+        *(plain(note) for note in report["details"].get("notes", ())),
         plain(words.cost(report)),
     ]
 
@@ -97,17 +95,11 @@ def _limits(report: Report) -> list[str]:
     if data["cut_rows"]:
         cut = words.plural(data["cut_rows"], "test row was", "test rows were")
         said.append(f"{cut} cut to {data['max_length']} tokens: the model did not see the rest.")
-    if few := [one["label"] for one in report["per_class"] if one["support"] < FEW_ROWS]:
-        what = words.plural(len(few), "class has", "classes have")
-        said.append(f"{what} fewer than {FEW_ROWS} test rows: {_named(few)}.")
+    said += report["details"].get("limits", ())
     if not report["slices"]:
         said.append("No parts of the test rows were looked at on their own (evaluation.slices is empty).")
     said.append("Rows from elsewhere than this dataset were not tested.")
     return [heading("Limits"), "", *bullets(plain(one) for one in said)]
-
-
-def _named(names: list[str]) -> str:
-    return ", ".join(names[:_MOST_NAMED]) + (", …" if len(names) > _MOST_NAMED else "")
 
 
 def _data(report: Report) -> list[str]:
@@ -134,14 +126,15 @@ def _slices(report: Report) -> list[str]:
     rows: Iterable[tuple[str, ...]] = (
         (
             plain(one["by"]),
-            plain(one["value"]),
+            plain(one["name"]),
             f"{one['rows']:,}",
-            words.number(one["accuracy"], one["rows"]),
+            words.number(one["value"], one["rows"]),
             f"{words.number(one['low'], one['rows'])} – {words.number(one['high'], one['rows'])}",
         )
         for one in report["slices"]
     )
-    return [heading("Slices"), "", *table(("slice", "value", "rows", "accuracy", "interval"), rows)]
+    heads = ("slice", "value", "rows", plain(words.headline(report)), "interval")
+    return [heading("Slices"), "", *table(heads, rows)]
 
 
 def _identity(report: Report) -> list[str]:

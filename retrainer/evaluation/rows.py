@@ -1,17 +1,19 @@
-"""The test rows as they are kept in a report: every answer, and a sample with the raw inputs.
-
-Legend: N rows, K labels of the model.
-"""
+"""The test rows as they are kept in a report: every prediction, and a sample with the raw inputs."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 
-from retrainer.evaluation.answers import Answers
+from retrainer.formats.columns import class_names
+from retrainer.formats.report import predicted_column
+
+if TYPE_CHECKING:
+    from retrainer.tasks._protocol import Task
 
 SAMPLE_ROWS = 32
 # Of raw inputs in the sample; large photographs make it smaller, but never less than two rows.
@@ -19,41 +21,33 @@ SAMPLE_BYTES = 8_000_000
 FEWEST_ROWS = 2
 
 
-def answer_table(test: pa.Table, answers: Answers, labels: tuple[str, ...]) -> pa.Table:
-    """`labels`, `decided`, `correct`, `probabilities` of every test row, and its `origin` and `id` if any."""
-    kept = {name: test[name] for name in ("origin", "id") if name in test.column_names}
-    names = pa.list_(pa.string())
-    flat = np.ascontiguousarray(answers.probabilities[:, : len(labels)], dtype=np.float32).ravel()
-    return pa.table(
-        {
-            **kept,
-            "labels": pa.array([answers.wanted(row) for row in range(answers.rows)], names),
-            "decided": pa.array([answers.names(row) for row in range(answers.rows)], names),
-            "correct": pa.array(answers.correct),
-            "probabilities": pa.FixedSizeListArray.from_arrays(pa.array(flat), len(labels)),
-        }
-    )
+def prediction_table(test: pa.Table, predictions: pa.Table, targets: Mapping[str, str]) -> pa.Table:
+    """`origin` and `id` of every test row where it has them, its targets, and what was predicted.
+
+    A predicted column that has a target's name is called `predicted_…`.
+    """
+    kept = {name: test[name] for name in ("origin", "id", *targets) if name in test.column_names}
+    found = {predicted_column(name, kept): predictions[name] for name in predictions.column_names}
+    return pa.table(kept | found)
 
 
-def sample_table(test: pa.Table, told: pa.Table, columns: tuple[str, ...]) -> pa.Table:
-    """The sample: raw inputs from `test` (those of `columns` it has) beside the answers of `answer_table`.
+def sample_table(test: pa.Table, table: pa.Table, task: Task) -> pa.Table:
+    """The sample: raw inputs of some test rows beside what `prediction_table` has of them.
 
     One row of each class in turn, in the order of the test set, so that it covers as many classes as it can.
     """
-    raw = [name for name in columns if name in test.column_names]
-    rows = _affordable(test, raw, _in_turn(told["labels"].to_pylist()))
-    answered = told.drop_columns([name for name in ("origin", "id") if name in told.column_names])
+    raw = [name for name in task.input_columns if name in test.column_names]
+    rows = _affordable(test, raw, _in_turn(class_names(test, task.target_columns) or [[]] * len(test)))
+    kept = table.drop_columns([name for name in ("origin", "id") if name in table.column_names]).take(rows)
     inputs = test.take(rows)
-    picked = {name: inputs[name] for name in raw} | dict(
-        zip(answered.column_names, answered.take(rows), strict=True)
-    )
+    picked = {name: inputs[name] for name in raw} | {name: kept[name] for name in kept.column_names}
     return pa.table({"row": pa.array(rows, pa.int64()), **picked})
 
 
-def _in_turn(labels: list[list[str]]) -> list[int]:
-    """Up to SAMPLE_ROWS row numbers: one of each class (by first label) in turn, until there are enough."""
+def _in_turn(classes: list[list[str]]) -> list[int]:
+    """Up to SAMPLE_ROWS row numbers: one of each class (by a row's first) in turn, until there are enough."""
     by_class: dict[str, list[int]] = defaultdict(list)
-    for row, names in enumerate(labels):
+    for row, names in enumerate(classes):
         by_class[names[0] if names else ""].append(row)
     turns = zip_longest(*(by_class[name] for name in sorted(by_class)))
     return [row for turn in turns for row in turn if row is not None][:SAMPLE_ROWS]

@@ -1,4 +1,4 @@
-"""Accuracy by parts of the test rows: where a good mean hides a bad part.
+"""The gate's metric by parts of the test rows: where a good mean hides a bad part.
 
 A slice is one of SLICES, or a name inside the rows' `metadata` (a column of JSON objects). Its bounds are
 fixed and stand in the values' names, so that a floor means the same thing every month.
@@ -16,12 +16,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retrainer.errors import UserError, nearest
-from retrainer.evaluation.answers import Answers
-from retrainer.evaluation.evidence import SliceFigure
-from retrainer.evaluation.intervals import wilson
+from retrainer.formats.columns import class_names
+from retrainer.gate.evidence import SliceFigure
+from retrainer.gate.intervals import figure
+from retrainer.gate.measured import Measured
+from retrainer.settings import Evaluation
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from retrainer.tasks._protocol import Judged
 
 CLASS = "class"
 MOST_VALUES = 50
@@ -33,28 +37,26 @@ _GREYS = (85, 170)
 _SIDE_PIXELS = 32
 _MONTH = re.compile(r"\d{4}-\d{2}")
 
-# The values that each row has: one, but of `class` as many as it has labels.
+# The values that each row has: one, but of `class` as many as it has classes.
 Values = Sequence[Sequence[str]]
 
 
-def slice_figures(
-    test: pa.Table, told: Answers, names: Iterable[str], settings: Iterable[str], confidence: float
-) -> tuple[SliceFigure, ...]:
-    """Every value of the slices `names` and `settings` (keys of gate.slice_floors), the largest first.
+def slice_figures(judged: Judged, measured: Measured, floors: Iterable[str] = ()) -> tuple[SliceFigure, ...]:
+    """Every value of the slices that `evaluation.slices` and `gate.slice_floors` name, the largest first.
 
     Values beyond the MOST_VALUES most frequent are one, OTHERS, which comes last. Raises UserError for a
     slice that these rows do not have.
     """
-    asked = [(name, "evaluation.slices") for name in names]
-    asked += [(name, "gate.slice_floors") for name in settings]
+    named = [(name, "evaluation.slices") for name in judged.evaluation.slices]
+    named += [(name, "gate.slice_floors") for name in floors]
     found: dict[str, tuple[SliceFigure, ...]] = {}
-    for name, setting in asked:
+    for name, setting in named:
         if name not in found:
-            found[name] = _figures(name, _values(name, setting, test, told), told.correct, confidence)
+            found[name] = _figures(name, _values(name, setting, judged), measured, judged.evaluation)
     return tuple(figure for figures in found.values() for figure in figures)
 
 
-def _figures(by: str, values: Values, correct: np.ndarray, confidence: float) -> tuple[SliceFigure, ...]:
+def _figures(by: str, values: Values, measured: Measured, settings: Evaluation) -> tuple[SliceFigure, ...]:
     rows: dict[str, list[int]] = defaultdict(list)
     for row, own in enumerate(values):
         for value in own:
@@ -63,18 +65,20 @@ def _figures(by: str, values: Values, correct: np.ndarray, confidence: float) ->
     shown = {value: rows[value] for value in order[:MOST_VALUES]}
     if others := [row for value in order[MOST_VALUES:] for row in rows[value]]:
         shown[OTHERS] = others
-    return tuple(_figure(by, value, correct[places], confidence) for value, places in shown.items())
+    return tuple(_figure(by, name, measured.only(np.array(at)), settings) for name, at in shown.items())
 
 
-def _figure(by: str, value: str, correct: np.ndarray, confidence: float) -> SliceFigure:
-    share = wilson(int(correct.sum()), len(correct), confidence)
-    return SliceFigure(by, value, len(correct), share["value"], share["low"], share["high"])
+def _figure(by: str, name: str, measured: Measured, settings: Evaluation) -> SliceFigure:
+    found = figure(measured, settings)
+    return SliceFigure(by, name, measured.rows, found["value"], found["low"], found["high"])
 
 
-def _values(name: str, setting: str, test: pa.Table, told: Answers) -> Values:
+def _values(name: str, setting: str, judged: Judged) -> Values:
     """Raises UserError that names the setting and the slices there are."""
-    if name == CLASS:
-        return [told.wanted(row) or [NOTHING] for row in range(told.rows)]
+    test = judged.test
+    classes = class_names(test, judged.predictor.task.target_columns)
+    if name == CLASS and classes is not None:
+        return [names or [NOTHING] for names in classes]
     column, make = SLICES.get(name, ("", None))
     if make is not None and column in test.column_names:
         return [[value] for value in make(test)]
@@ -82,8 +86,8 @@ def _values(name: str, setting: str, test: pa.Table, told: Answers) -> Values:
     known = {key for row in metadata for key in row}
     if name in known:
         return [[_said(row.get(name))] for row in metadata]
-    there = [CLASS, *(key for key, (needed, _) in SLICES.items() if needed in test.column_names)]
-    options = [*there, *sorted(known)]
+    there = [key for key, (needed, _) in SLICES.items() if needed in test.column_names]
+    options = [*([CLASS] if classes is not None else []), *there, *sorted(known)]
     raise UserError(
         f"{setting}: the test rows have no slice {name!r}{nearest(name, options)}; they have"
         f" {', '.join(options)} (name further columns in source.metadata)"
@@ -138,7 +142,7 @@ def _groups(test: pa.Table) -> list[str]:
     return [_said(group) for group in _column(test, "group")]
 
 
-# Name → the column it needs, and what makes each row's value of it. CLASS needs none: it is in the answers.
+# Name → the column it needs, and what makes each row's value of it. CLASS is read by the task's targets.
 SLICES: dict[str, tuple[str, Callable[[pa.Table], list[str]]]] = {
     "text_length": ("text", _lengths),
     "brightness": ("image", _brightness),

@@ -13,6 +13,9 @@ WIDTH = 78
 _NAME = 30
 _LABEL = 12
 _ROWS_THAT_TELL = 30
+# A metric's title may need more room than its values.
+_WIDER = 14
+_METRIC = 9 + _WIDER - 1
 
 
 def closing_table(report: Report, registration: dict[str, Any], report_path: Path) -> str:
@@ -23,7 +26,7 @@ def closing_table(report: Report, registration: dict[str, Any], report_path: Pat
     lines = [
         *_metric_rows(report),
         "",
-        *_rival_rows(report),
+        *_opponent_rows(report),
         "",
         *_verdict(report),
         *_where(registration, report_path),
@@ -35,28 +38,28 @@ def _metric_rows(report: Report) -> list[str]:
     heading = f"{report['name'] or 'model'}, {report['rows']:,} test rows"
     percent = f"{100 * report['confidence']:g}% interval"
     lines = [f"{_cut(heading, 46):<46}{'value':>10}{percent:>22}", "─" * WIDTH]
-    for name in words.ordered(report["metrics"]):
+    for name in words.ordered(report):
         figure = report["metrics"][name]
         value = words.number(figure["value"], figure["n"])
-        lines.append(f"{words.TITLES.get(name, name):<46}{value:>10}{words.interval(figure):>22}")
+        lines.append(f"{words.title(report, name):<46}{value:>10}{words.interval(figure):>22}")
     return lines
 
 
-def _rival_rows(report: Report) -> list[str]:
-    main = words.main_metric(report)
-    title = {"subset_accuracy": "exact set"}.get(main, main)
+def _opponent_rows(report: Report) -> list[str]:
+    headline, heading = report["headline"], _cut(words.headline(report), _METRIC)
     lines = [
-        f"{'on the same rows':<{_NAME}}{title:>9}{'interval':>18}{'difference':>13}{'p':>8}",
+        f"{'on the same rows':<{_NAME - _WIDER}}{heading:>{9 + _WIDER}}"
+        f"{'interval':>18}{'difference':>13}{'p':>8}",
         "─" * WIDTH,
     ]
-    lines.append(_rival_row("this model", report["metrics"][main], "", ""))
-    for name, rival in words.rivals(report):
-        gain = words.points(rival["difference"]).removesuffix(" points") + " pts"
-        lines.append(_rival_row(name, rival["metrics"][main], gain, words.p_value(rival["p_value"])))
+    lines.append(_opponent_row("this model", report["metrics"][headline], "", ""))
+    for name, one in words.opponents(report):
+        gain, p_value = words.gain(report, one["difference"], "pts"), words.p_value(one["p_value"])
+        lines.append(_opponent_row(name, one["metrics"][headline], gain, p_value))
     return lines
 
 
-def _rival_row(name: str, figure: dict[str, Any], gain: str, p: str) -> str:
+def _opponent_row(name: str, figure: dict[str, Any], gain: str, p: str) -> str:
     value = words.number(figure["value"], figure["n"])
     return f"{_cut(name, _NAME - 1):<{_NAME}}{value:>9}{words.interval(figure):>18}{gain:>13}{p:>8}"
 
@@ -67,21 +70,22 @@ def _verdict(report: Report) -> list[str]:
     lines += _worst_slice(report)
     for sentence in words.not_beaten(report):
         lines += _field("note", sentence)
-    for name, rival in words.rivals(report):
-        lines += _field("note", f"{name}: {rival['note']}") if rival["note"] else []
+    for name, one in words.opponents(report):
+        lines += _field("note", f"{name}: {one['note']}") if one["note"] else []
     if report["no_baseline"]:
         lines += _field("note", f"no cheap baseline: {report['no_baseline']}")
     return lines + _field("detectable", words.detectable(report))
 
 
 def _worst_slice(report: Report) -> list[str]:
-    """The value with the lowest accuracy, of those that have rows enough to say something."""
-    told = [one for one in report["slices"] if one["rows"] >= _ROWS_THAT_TELL]
-    if not told:
+    """The value with the worst figure, of those that have rows enough to say something."""
+    large = [one for one in report["slices"] if one["rows"] >= _ROWS_THAT_TELL]
+    if not large:
         return []
-    worst = min(told, key=lambda one: one["accuracy"])
-    value = words.number(worst["accuracy"], worst["rows"])
-    return _field("worst slice", f"{worst['by']} = {worst['value']}: {value} of {worst['rows']:,} rows")
+    higher = report["about"][report["headline"]]["higher_is_better"]
+    worst = (min if higher else max)(large, key=lambda one: one["value"])
+    value = words.number(worst["value"], worst["rows"])
+    return _field("worst slice", f"{worst['by']} = {worst['name']}: {value} of {worst['rows']:,} rows")
 
 
 def _where(registration: dict[str, Any], report_path: Path) -> list[str]:

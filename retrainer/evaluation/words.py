@@ -6,30 +6,35 @@ from typing import Any
 
 Report = dict[str, Any]
 
-# Metrics in the order people read them, with their names in words.
-TITLES = {
-    "accuracy": "accuracy",
-    "subset_accuracy": "exact set right",
-    "micro_f1": "micro F1",
-    "macro_f1": "macro F1",
-    "log_loss": "log loss",
-    "calibration_error": "calibration error",
-}
 # From so many rows on, the fourth decimal says something.
 _FINE_ROWS = 2000
+# Of a metric that is no share: larger values need fewer decimals.
+_LARGE = 10
 
 
-def ordered(metrics: dict[str, Any]) -> list[str]:
-    """The names of the metrics in reading order; those we have no title for come last."""
-    return [n for n in TITLES if n in metrics] + sorted(n for n in metrics if n not in TITLES)
+def ordered(report: Report) -> list[str]:
+    """The names of the metrics in reading order: the headline, then those of which more is better."""
+    about, headline = report["about"], report["headline"]
+    return sorted(report["metrics"], key=lambda n: (n != headline, not about[n]["higher_is_better"], n))
 
 
-def main_metric(report: Report) -> str:
-    """The share of rows that are right: what the paired test and the gate speak of."""
-    return "subset_accuracy" if report["task"]["multi_label"] else "accuracy"
+def title(report: Report, metric: str) -> str:
+    return str(report["about"][metric]["title"])
+
+
+def headline(report: Report) -> str:
+    """The gate's metric, in words."""
+    return title(report, report["headline"])
+
+
+def in_points(report: Report) -> bool:
+    """Whether differences of the gate's metric are said in points of a hundredth."""
+    return bool(report["about"][report["headline"]]["unit"] == "share")
 
 
 def number(value: float, rows: int) -> str:
+    if abs(value) >= _LARGE:
+        return f"{value:.2f}"
     return f"{value:.{4 if rows >= _FINE_ROWS else 3}f}"
 
 
@@ -41,9 +46,9 @@ def p_value(p: float) -> str:
     return "<1e-9" if p < 1e-9 else f"{p:.0e}" if p < 1e-3 else f"{p:.2g}"
 
 
-def points(difference: float) -> str:
-    """A difference of shares, in percentage points."""
-    return f"{100 * difference:+.1f} points"
+def gain(report: Report, difference: float, points: str = "points") -> str:
+    """By how much the model is better in the gate's metric, with its sign."""
+    return f"{100 * difference:+.1f} {points}" if in_points(report) else f"{difference:+.4g}"
 
 
 def plural(count: int, one: str, many: str = "") -> str:
@@ -89,17 +94,6 @@ def changes(report: Report) -> list[str]:
     return [said, left_out]
 
 
-def calibration(report: Report) -> str:
-    found = report["calibration"]
-    error = f"Calibration error {found['error']:.4f}"
-    if found["temperature"] == 1.0:
-        return f"{error}, at temperature 1: none was fitted."
-    return (
-        f"{error} at temperature {found['temperature']:.4g}, which was fitted to the validation rows;"
-        f" {found['uncalibrated_error']:.4f} without it."
-    )
-
-
 def cost(report: Report) -> str:
     """Size and time of an answer, in a sentence."""
     latency, size = report["cost"]["latency_ms"], report["cost"]["model_mb"]
@@ -109,7 +103,7 @@ def cost(report: Report) -> str:
     return f"The model has {size:.4g} MB; {time}."
 
 
-def rivals(report: Report) -> list[tuple[str, dict[str, Any]]]:
+def opponents(report: Report) -> list[tuple[str, dict[str, Any]]]:
     """(title, figures) of what the model is compared with on the same rows: champion first, then baselines.
 
     The figures have `metrics`, `note`, and `difference` and `p_value` of the model against it.
@@ -118,8 +112,10 @@ def rivals(report: Report) -> list[tuple[str, dict[str, Any]]]:
     found = []
     if champion and champion["compared"]:
         found.append((f"champion (version {champion['version']})", champion))
-    cheap = [name for name in sorted(report["baselines"]) if name != "majority"]
-    for name in [*cheap, "majority"]:
+    # The trivial one says least.
+    trivial = [name for name, one in report["baselines"].items() if one["trivial"]]
+    cheap = [name for name in sorted(report["baselines"]) if name not in trivial]
+    for name in [*cheap, *trivial]:
         found.append((report["baselines"][name]["title"], report["baselines"][name]))
     return found
 
@@ -127,9 +123,9 @@ def rivals(report: Report) -> list[tuple[str, dict[str, Any]]]:
 def not_beaten(report: Report) -> list[str]:
     """A sentence for each baseline that the paired test does not show the model to beat."""
     return [
-        f"The model does not beat {rival['title']} on these rows (p = {p_value(rival['p_value'])})."
-        for rival in report["baselines"].values()
-        if rival["p_value"] > report["gate"]["alpha"]
+        f"The model does not beat {one['title']} on these rows (p = {p_value(one['p_value'])})."
+        for one in report["baselines"].values()
+        if one["p_value"] > report["gate"]["alpha"]
     ]
 
 
@@ -137,26 +133,23 @@ def detectable(report: Report) -> str:
     """The smallest difference that these rows can show, in a sentence."""
     gate = report["gate"]
     smallest, rows = gate["smallest_difference"], gate["compared_rows"] or report["rows"]
-    metric = TITLES[gate["metric"]]
-    if smallest is None and gate["metric"] != "accuracy":
+    if smallest is None and not gate["share"]:
         return (
-            f"what difference in {metric} these rows show is not known before two models answer differently"
+            f"what difference in {gate['title']} these rows show is not known before two models answer"
+            " differently"
         )
     if smallest is None:
         return f"{rows:,} test rows are too few to show that any model is better than another"
-    if gate["metric"] == "log_loss":
-        gain = f"{smallest:.4f} in log loss"
-    else:
-        gain = f"{100 * smallest:.1f} points in {metric}"
+    size = f"{100 * smallest:.1f} points" if in_points(report) else f"{smallest:.4f}"
     what = f"the smallest gain that {rows:,} test rows show"
     if gate["policy"] == "not-worse":
         what = f"the least true gain at which {rows:,} test rows show a model to be not worse"
-    return f"{gain} is {what} with probability {gate['power']:g}, {_given(gate)}"
+    return f"{size} in {gate['title']} is {what} with probability {gate['power']:g}, {_given(gate)}"
 
 
 def _given(gate: dict[str, Any]) -> str:
     """The spread between two models that a smallest difference supposes."""
-    if gate["metric"] != "accuracy":
+    if not gate["share"]:
         return "as far as these two differ"
     share = f"on {100 * gate['discordant_share']:.3g}% of the rows only one of two models is right"
     return f"if {share}" if gate["discordant_assumed"] else f"as {share}"

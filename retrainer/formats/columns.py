@@ -8,6 +8,7 @@ boxes             a list of objects in an image: its label and the corners in pi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -56,3 +57,19 @@ def feature(word: str) -> dict[str, Any]:
         "boxes": {"feature": {"label": text} | dict.fromkeys(CORNERS, number), "_type": "List"},
     }
     return features[word]
+
+
+def class_names(table: pa.Table, targets: Mapping[str, str]) -> list[list[str]] | None:
+    """Of each row, the classes that it has by the first target column of names or of boxes, each once.
+
+    `targets`: column → its type, a word of TYPES. None where no target names classes.
+    """
+    for column, word in targets.items():
+        if word == "strings":
+            return [list(dict.fromkeys(names or ())) for names in table[column].to_pylist()]
+        if word == "boxes":
+            return [
+                list(dict.fromkeys(one["label"] for one in boxes or ()))
+                for boxes in table[column].to_pylist()
+            ]
+    return None

@@ -40,3 +40,8 @@ def read_model(path: Path) -> dict[str, Any]:
 def training_digest(settings: Mapping[str, Any]) -> str:
     """The digest of what is trained, whatever the machine: equal for settings that want the same model."""
     return digest_of({name: settings[name] for name in WHAT_IS_TRAINED if name in settings})
+
+
+def model_mb(path: Path) -> float:
+    """The model directory's files in 10^6 bytes."""
+    return round(sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / 1e6, 3)

@@ -1,10 +1,11 @@
 """The report on disk: what evaluate found on the test rows, sealed.
 
     metrics.json          every figure and the gate's verdict (schema below)
-    predictions.parquet   every test row: `origin`, `id` (where the data has it), `labels`, `decided` (names),
-                          `correct`, `probabilities` (float32, in the order of metrics.json's `labels`)
+    predictions.parquet   every test row: `origin`, `id` (where the data has it), the task's targets, and what
+                          was predicted, by the columns that serving answers with; one that has a target's
+                          name is called `predicted_…`
     sample.parquet        up to 32 test rows of several classes with their raw inputs, for the serving check:
-                          `row` (its place in predictions.parquet), the task's columns, and the same answers
+                          `row` (its place in predictions.parquet), the task's inputs, targets and predictions
     report.html           the same for people: self-contained, without a script
     profile.parquet       of the dataset, copied from it, for a later test of drift (formats/profile.py)
     model_card.md         the same in short, with the limits: the registered version's description
@@ -12,41 +13,52 @@
 
 metrics.json:
     model_sha256, dataset_sha256, name, start, task {"kind", "multi_label"}, labels, rows, confidence
-    metrics, per_class, confusion     see retrainer/evaluation/metrics.py
-    baselines   {"majority" | "tfidf_linear" | "pixels_linear": {"title", "note", "fitted_rows", "metrics",
-                "difference", "better", "worse", "p_value"}}: the model against it, on the same rows
+    headline    the gate's metric
+    metrics     {name: {"value", "low", "high", "n"}}: low and high bound the confidence interval, n are rows
+    about       {name: {"title", "unit", "higher_is_better"}} of each metric
+    baselines   {name: {"title", "trivial", "note", "fitted_rows", "metrics", "difference", "better", "worse",
+                "p_value"}}: the model against it by the gate's metric, on the same rows; above 0 it is
+                better, and better and worse count the rows that one alone has right (null where rows are not
+                right or wrong by that metric)
     no_baseline why there is no cheap baseline, else ""
-    champion    null, or {"version", "model_sha256", "same", "compared", "note", "metrics"}
-    data        {"rows": {split: n}, "dropped": {reason: n}, "checks": [what preprocess found, and what the
-                model doubts: label_errors and embedding_duplicates, with their "share" of the test rows],
+    champion    null, or {"version", "model_sha256", "same", "compared", "note", "metrics"}, and where it was
+                compared the paired test as of a baseline
+    data        {"rows": {split: n}, "dropped": {reason: n}, "checks": [what preprocess found, and the task],
                 "max_length", "cut_rows"}: test rows of more tokens than max_length; null where there are none
-    slices      [{"by", "value", "rows", "accuracy", "low", "high"}]
-    calibration {"temperature", "error", "uncalibrated_error": at temperature 1,
-                "bins": [{"rows", "confidence", "accuracy"}]}, those of the error, without empty ones
+    slices      [{"by", "name", "rows", "value", "low", "high"}], by the gate's metric
     test_set    {"sha256", "uses": models of this name that it has judged, with this one,
                 "champion": null or {"same", "new", "gone", "left_out"}: rows beside those it was tested on,
                 and those it was trained on}
     cost        {"latency_ms": null unless the gate limits it, "model_mb"}
     gate        {"verdict", "reasons", "champion": null | {"version", "model_sha256"}, …}: the fields of
-                retrainer/registry/gate.py's Verdict
+                retrainer/gate/verdict.py's Verdict
+    details     the task's own part (`Task.details`), of classification in retrainer/tasks/_class_details.py
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 from retrainer import __version__
+from retrainer.errors import UserError
 from retrainer.formats.files import MANIFEST, hash_files, read_manifest, write_json
 
 KIND = "report"
-FORMAT_VERSION = 1
+# 2: figures by any metric, `details` of the task, predictions as they are served.
+FORMAT_VERSION = 2
 METRICS = "metrics.json"
 PREDICTIONS = "predictions.parquet"
 SAMPLE = "sample.parquet"
 HTML = "report.html"
 CARD = "model_card.md"
+
+
+def predicted_column(name: str, others: Container[str]) -> str:
+    """What a column of predictions is called beside `others`, the columns of the rows."""
+    return f"predicted_{name}" if name in others else name
 
 
 def seal_report(directory: Path) -> None:
@@ -61,7 +73,14 @@ def seal_report(directory: Path) -> None:
 
 
 def read_report(path: Path) -> dict[str, Any]:
-    """The content of metrics.json, every file's hash checked. Raises UserError when one is altered."""
-    read_manifest(path, KIND, FORMAT_VERSION)
+    """The content of metrics.json, every file's hash checked.
+
+    Raises UserError when one is altered, or the report is of another format.
+    """
+    version = read_manifest(path, KIND, *range(1, FORMAT_VERSION + 1))["format_version"]
+    if version != FORMAT_VERSION:
+        raise UserError(
+            f"{path} was written by an earlier version (report format {version}); run evaluate again"
+        )
     content: dict[str, Any] = json.loads((path / METRICS).read_text(encoding="utf-8"))
     return content

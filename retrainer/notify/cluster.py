@@ -17,7 +17,7 @@ from typing import Any
 
 from retrainer.errors import UserError
 from retrainer.notify.deliver import Delivery, deliver
-from retrainer.notify.event import Event, Kind, rules_of
+from retrainer.notify.event import Event, Kind, judgement_of
 from retrainer.registry.history import DONE, moves
 from retrainer.services import lineage, lookup, runs_over_rest
 from retrainer.services.address import page_of_run, tracking_uri
@@ -103,15 +103,15 @@ def _registered(run: Run, judged: FoundRun) -> dict[str, Any]:
         "version": version.version,
         "champion": champion,
         "verdict": judged.tags.get("verdict"),
-        "rules": _rules(version, judged),
+        **_judgement(version, judged),
         "link": page_of_run(judged.run_id),
     }
 
 
-def _rules(version: RegisteredVersion, judged: FoundRun) -> Any:
+def _judgement(version: RegisteredVersion, judged: FoundRun) -> dict[str, Any]:
     """The tags of a version that was there before tell of an older judgement."""
     ours = version.tags.get("evaluation_run_id") == judged.run_id
-    return rules_of(version.tags) if ours else ()
+    return judgement_of(version.tags) if ours else {}
 
 
 def _failure(steps: Iterable[str]) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def _say(line: str) -> None:
 def state_of(status: str) -> str:
     """`state` of the PipelineTaskFinalStatus that Kubeflow passes as JSON; empty when it passes none."""
     try:
-        told = json.loads(status)
+        content = json.loads(status)
     except ValueError:
         return ""
-    return str(told.get("state", "")) if isinstance(told, dict) else ""
+    return str(content.get("state", "")) if isinstance(content, dict) else ""

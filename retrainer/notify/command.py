@@ -35,5 +35,5 @@ def tell_of_run(arguments: argparse.Namespace) -> int:
     steps = tuple(step for step in arguments.steps.split(",") if step)
     run = Run(arguments.recipe, arguments.model, state_of(arguments.status), arguments.began, steps)
     delivery = tell(run)
-    print(delivery.line, file=sys.stdout if delivery.told else sys.stderr, flush=True)
+    print(delivery.line, file=sys.stdout if delivery.complete else sys.stderr, flush=True)
     return 0 if delivery.kept else 1

@@ -21,10 +21,10 @@ _MOST = 20
 class Delivery:
     """What became of an event. `line` says it to a person, and is empty when there was nothing to say.
 
-    told: nothing is left to deliver. kept: what was not delivered lies where the next run finds it.
+    complete: nothing is left to deliver. kept: what was not delivered lies where the next run finds it.
     """
 
-    told: bool
+    complete: bool
     kept: bool
     line: str = ""
 
@@ -34,13 +34,13 @@ def deliver(event: Event | None, outbox: Outbox, patience: Patience | None = Non
     try:
         hook = webhook.configured()
     except UserError as error:
-        return _not_told(event, outbox, str(error))
+        return _not_delivered(event, outbox, str(error))
     if hook is None:
         return Delivery(True, True)
     return _Round(hook, outbox, patience or Patience()).run(event)
 
 
-def _not_told(event: Event | None, outbox: Outbox, reason: str) -> Delivery:
+def _not_delivered(event: Event | None, outbox: Outbox, reason: str) -> Delivery:
     if event is None:
         return Delivery(False, True, f"webhook: {reason}")
     return _undelivered(event, outbox, reason, bool(_kept(event, outbox)))
@@ -84,8 +84,8 @@ class _Round:
         """Delivers what waits, newest first, until one is not taken."""
         sent, reason, unread = 0, "", ""
         try:
-            for key, told in islice(self.outbox.waiting(), _MOST):
-                event = _read(told)
+            for key, plain in islice(self.outbox.waiting(), _MOST):
+                event = _read(plain)
                 if event is not None and (reason := self._send(event)):
                     break
                 self.outbox.done(key)
@@ -99,9 +99,9 @@ class _Round:
         return Delivery(not reason and not unread, True, f"webhook: {line}" if line else "")
 
 
-def _read(told: dict[str, object]) -> Event | None:
+def _read(plain: dict[str, object]) -> Event | None:
     """None for what is no event of this version: it is dropped, as nobody will ever be able to send it."""
     try:
-        return from_plain(told)
+        return from_plain(plain)
     except (ValueError, TypeError, KeyError, AttributeError, AssertionError):
         return None

@@ -29,14 +29,15 @@ _SHAPES = {
     "step": r"[a-z][a-z0-9-]{0,40}",
     "cause": "|".join(CAUSES),
     "kfp_run_id": r"[0-9a-f-]{1,64}",
+    "metric": r"[\w.]{1,80}",
     "link": r"https?://[^\s@?<>|\"()\[\]]{1,500}",
     "time": r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00",
 }
 # The rules that a gate has by itself; the others are named after a column and its value.
 _RULES = {
     "comparison": "comparison with the champion",
-    "accuracy": "accuracy",
-    "beats_the_commonest_class": "better than the commonest class",
+    "metric": "bound of the gate's metric",
+    "beats_the_trivial_baseline": "better than the trivial baseline",
     "beats_the_baseline": "better than the cheap baseline",
     "calibration_error": "calibration error",
     "latency": "latency in ms",
@@ -44,6 +45,7 @@ _RULES = {
 }
 _SLICES = "slices below their floor"
 _RULE_TAG = "gate.rule."
+_METRIC_TAG, _VALUE_TAG = "gate.metric", "gate.value"
 _NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*(?:e[-+]?[0-9]+)?|inf|nan)"
 _OUTCOME = re.compile(rf"(holds|fails): ({_NUMBER}|nothing measured), bound ({_NUMBER})")
 
@@ -64,6 +66,7 @@ class Event:
 
     id           the same for the same event, so that a receiver knows what it has already got
     champion     the version that is champion now
+    metric       the gate's, by its name in the settings; `value` is the new version's on the test rows
     step         that failed, or that ended the run early
     exit_status  of that step's command; on a cluster Kubeflow's launcher hides it, and always says 1
     link         to MLflow's page of the run, without credentials
@@ -78,6 +81,8 @@ class Event:
     version: str | None = None
     champion: str | None = None
     verdict: str | None = None
+    metric: str | None = None
+    value: float | None = None
     rules: tuple[Rule, ...] = ()
     step: str | None = None
     exit_status: int | None = None
@@ -93,7 +98,7 @@ class Event:
             value = getattr(self, name)
             if not (isinstance(value, str) and re.fullmatch(shape, value)):
                 object.__setattr__(self, name, None)
-        for name in ("exit_status", "seconds"):
+        for name in ("exit_status", "seconds", "value"):
             if not isinstance(getattr(self, name), int | float):
                 object.__setattr__(self, name, None)
 
@@ -101,16 +106,23 @@ class Event:
         return asdict(self) | {"rules": [asdict(rule) for rule in self.rules]}
 
 
-def from_plain(told: Mapping[str, Any]) -> Event:
+def from_plain(plain: Mapping[str, Any]) -> Event:
     """The event that `plain` wrote. Raises ValueError, TypeError or KeyError for what it did not write."""
-    if told["format_version"] != FORMAT_VERSION or told["event"] not in get_args(Kind):
+    if plain["format_version"] != FORMAT_VERSION or plain["event"] not in get_args(Kind):
         raise ValueError("an event of another version")
-    rules = tuple(Rule(**rule) for rule in told["rules"] if rule["rule"] in (*_RULES.values(), _SLICES))
-    return Event(**{**told, "rules": rules})
+    rules = tuple(Rule(**rule) for rule in plain["rules"] if rule["rule"] in (*_RULES.values(), _SLICES))
+    return Event(**{**plain, "rules": rules})
+
+
+def judgement_of(tags: Mapping[str, str]) -> dict[str, Any]:
+    """`metric`, `value` and `rules` of an event, from the tags of a registered version."""
+    value = tags.get(_VALUE_TAG, "")
+    number = _number(value) if re.fullmatch(_NUMBER, value) else None
+    return {"metric": tags.get(_METRIC_TAG), "value": number, "rules": rules_of(tags)}
 
 
 def rules_of(tags: Mapping[str, str]) -> tuple[Rule, ...]:
-    """The gate's rules from the tags of a registered version (`registry.told.judgement_tags`).
+    """The gate's rules from the tags of a registered version (`registry.judgement_tags`).
 
     Rules on slices are named after data, so they are only counted.
     """

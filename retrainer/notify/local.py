@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 from retrainer.notify.deliver import deliver
-from retrainer.notify.event import Event, Kind, rules_of
+from retrainer.notify.event import Event, Kind, judgement_of
 from retrainer.services.address import page_of_run
 from retrainer.services.lookup import CHAMPION
 from retrainer.services.outbox import FolderOutbox
@@ -54,7 +54,7 @@ class Notifier:
     @_fails_no_run
     def registered(self, report: Mapping[str, Any], registration: Mapping[str, Any]) -> str:
         """From the content of metrics.json and registration.json."""
-        from retrainer.registry.told import judgement_tags
+        from retrainer.registry.judgement_tags import judgement_tags
 
         before, now = report["gate"]["champion"], registration["champion"]
         kind: Kind = "promoted" if registration["alias"] == CHAMPION else "refused"
@@ -66,7 +66,7 @@ class Notifier:
             version=str(registration["version"]),
             champion=str(now["version"]) if now else None,
             verdict=registration["verdict"],
-            rules=rules_of(judgement_tags(report)),
+            **judgement_of(judgement_tags(report)),
             link=page_of_run(registration["evaluation_run_id"]),
         )
 

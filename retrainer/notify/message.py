@@ -43,8 +43,8 @@ def title(event: Event) -> str:
 def _failed(event: Event) -> str:
     where = event.step or "the run"
     why = [event.cause or "", f"exit status {event.exit_status}" if event.exit_status is not None else ""]
-    told = ", ".join(part for part in why if part)
-    return f"{where} failed ({told})" if told else f"{where} failed"
+    reason = ", ".join(part for part in why if part)
+    return f"{where} failed ({reason})" if reason else f"{where} failed"
 
 
 def _nothing_new(event: Event) -> str:
@@ -54,15 +54,16 @@ def _nothing_new(event: Event) -> str:
 
 
 def facts(event: Event) -> list[tuple[str, str]]:
-    told = [
+    found = [
         ("champion", f"version {event.champion}" if event.champion else ""),
+        (event.metric or "", f"{event.value:.4g}" if event.metric and event.value is not None else ""),
         *((rule.rule, _rule(rule)) for rule in event.rules),
         ("took", f"{event.seconds:.0f} s" if event.seconds is not None else ""),
         ("ended", event.time or ""),
         ("Kubeflow run", event.kfp_run_id or ""),
         ("MLflow", event.link or ""),
     ]
-    return [(name, value) for name, value in told if value]
+    return [(name, value) for name, value in found if value]
 
 
 def _rule(rule: Rule) -> str:

@@ -34,19 +34,17 @@ class Range:
     floor: float | None = None
 
 
-def range_chart(rows: list[Range], label: str) -> str:
-    """Values and intervals under each other on one axis of shares."""
+def range_chart(rows: list[Range], label: str, shares: bool = True) -> str:
+    """Values and intervals under each other on one axis; that of shares ends at 1."""
     left, right, line, width = 268, 76, 34, 880
-    # The axis begins a little below the lowest interval, on a tenth.
-    lowest = min(row.low if row.floor is None else min(row.low, row.floor) for row in rows)
-    start = max(0.0, math.floor(lowest * 10 - 0.3) / 10)
+    start, end = _axis(rows, shares)
     height = len(rows) * line + 30
 
     def x(value: float) -> float:
-        return left + (value - start) / (1 - start) * (width - left - right)
+        return left + (value - start) / (end - start) * (width - left - right)
 
     parts = [_svg(width, height, label)]
-    for tick in _ticks(start, 1.0):
+    for tick in _ticks(start, end):
         parts.append(f'<line class="grid" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="4" y2="{height - 24}"/>')
         parts.append(
             f'<text class="tick" text-anchor="middle" x="{x(tick):.1f}" y="{height - 6}">{tick:g}</text>'
@@ -67,6 +65,15 @@ def range_chart(rows: list[Range], label: str) -> str:
             f'<text class="value" text-anchor="end" x="{width}" y="{y + 4:.1f}">{escape(row.shown)}</text>'
         )
     return "".join([*parts, "</svg>"])
+
+
+def _axis(rows: list[Range], shares: bool) -> tuple[float, float]:
+    """Where it begins and ends: a little beyond the intervals and the floors."""
+    ends = [end for row in rows for end in (row.low, row.high, row.floor) if end is not None]
+    if shares:  # begins on a tenth
+        return max(0.0, math.floor(min(ends) * 10 - 0.3) / 10), 1.0
+    low, high = _bounds(ends)
+    return low - 0.05 * (high - low), high + 0.05 * (high - low)
 
 
 def line_chart(series: dict[str, Points], label: str, marked: float | None) -> str:
@@ -129,13 +136,13 @@ def heat_map(labels: Sequence[str], counts: Sequence[Sequence[int]], label: str)
         parts.append(f'<text class="tick" transform="translate({at}) rotate(-55)">{short}</text>')
     for true, row in enumerate(counts):
         for given, count in enumerate(row):
-            told = f"{labels[true]} answered as {labels[given]}: {count} of {sum(row)}"
+            tooltip = f"{labels[true]} answered as {labels[given]}: {count} of {sum(row)}"
             corner = (name + given * cell, top + true * cell)
-            parts.append(_cell(corner, cell, count, sum(row), true == given, told))
+            parts.append(_cell(corner, cell, count, sum(row), true == given, tooltip))
     return "".join([*parts, "</svg>"])
 
 
-def _cell(corner: tuple[float, float], size: int, count: int, total: int, right: bool, told: str) -> str:
+def _cell(corner: tuple[float, float], size: int, count: int, total: int, right: bool, tooltip: str) -> str:
     x, y = corner
     box = f'x="{x}" y="{y}" width="{size - 2}" height="{size - 2}" rx="3"'
     empty = f'<rect class="cell" {box}/>'
@@ -147,7 +154,7 @@ def _cell(corner: tuple[float, float], size: int, count: int, total: int, right:
     place = f'text-anchor="middle" x="{x + size / 2 - 1}" y="{y + size / 2 + 3}"'
     return (
         f'{empty}<rect class="{kind}" {box} fill-opacity="{strength:.2f}">'
-        f"<title>{escape(told)}</title></rect>"
+        f"<title>{escape(tooltip)}</title></rect>"
         f'<text class="count{over}" {place}>{count}</text>'
     )
 

@@ -33,11 +33,11 @@ def reliability_chart(bins: Sequence[Bin], label: str) -> str:
     path = " ".join(f"{_x(confidence):.1f},{_y(right):.1f}" for _, confidence, right in bins)
     parts.append(f'<polyline class="line s0" points="{path}"/>')
     for rows, confidence, right in bins:
-        told = f"{rows:,} answers: confidence {confidence:.3f}, right {right:.3f}"
+        tooltip = f"{rows:,} answers: confidence {confidence:.3f}, right {right:.3f}"
         radius = 3 + 5 * math.sqrt(rows / most)
         parts.append(
             f'<circle class="own" cx="{_x(confidence):.1f}" cy="{_y(right):.1f}" r="{radius:.1f}">'
-            f"<title>{escape(told)}</title></circle>"
+            f"<title>{escape(tooltip)}</title></circle>"
         )
     return "".join([*parts, "</svg>"])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from retrainer.errors import UserError
-from retrainer.evaluation.rivals import Champion
+from retrainer.gate.evidence import Champion
 from retrainer.registry.unaltered import unaltered_model
 from retrainer.services import keys, lookup
 

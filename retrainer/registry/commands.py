@@ -11,7 +11,7 @@ from retrainer.registry.history import DONE, PREFIX, Move, moves
 from retrainer.resolve import settle
 from retrainer.services import lookup
 from retrainer.services.lookup import CHALLENGER, CHAMPION
-from retrainer.settings import Compute, Evaluation, Registry
+from retrainer.settings import Compute, Evaluation, Gate, Registry
 
 _WHY_CHARACTERS = 60
 
@@ -72,13 +72,16 @@ def compare(recipe: str, first: str, second: str, root: Path = Path()) -> None:
 
     numbers = _number(first, "A"), _number(second, "B")
     stem, sections = settle(recipe or None, [], root)
-    registry, evaluation, compute = (sections[name] for name in ("registry", "evaluation", "compute"))
+    registry, evaluation, gate, compute = (
+        sections[name] for name in ("registry", "evaluation", "gate", "compute")
+    )
     assert isinstance(registry, Registry)
     assert isinstance(evaluation, Evaluation)
+    assert isinstance(gate, Gate)
     assert isinstance(compute, Compute)
     device = str(prepare(for_scoring(compute)))
     dataset = root / "runs" / stem / "dataset"
-    for line in compare_versions(registry.name, numbers, dataset, evaluation, device):
+    for line in compare_versions(registry.name, numbers, dataset, evaluation, gate.metric, device):
         print(line)
 
 

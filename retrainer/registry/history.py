@@ -103,8 +103,8 @@ def moves(name: str) -> list[Move]:
 def _read(key: str, value: str) -> Move | None:
     try:
         _time_of(key)
-        told: dict[str, Any] = json.loads(value)
-        move = Move(key=key, **{field: printable(text) for field, text in told.items()})
+        fields: dict[str, Any] = json.loads(value)
+        move = Move(key=key, **{field: printable(text) for field, text in fields.items()})
     except (ValueError, TypeError, AttributeError, RecursionError):
         return None
     numbers = _NUMBER.fullmatch(move.to) and _NUMBER.fullmatch(move.before or move.to)
@@ -112,8 +112,8 @@ def _read(key: str, value: str) -> Move | None:
 
 
 def _write(mlflow: MlflowClient, name: str, move: Move) -> None:
-    told = {field: text for field, text in asdict(move).items() if field != "key"}
-    mlflow.set_registered_model_tag(name, move.key, json.dumps(told, ensure_ascii=False))
+    fields = {field: text for field, text in asdict(move).items() if field != "key"}
+    mlflow.set_registered_model_tag(name, move.key, json.dumps(fields, ensure_ascii=False))
 
 
 def move_champion(mlflow: MlflowClient, name: str, move: Move) -> None:
@@ -205,7 +205,7 @@ def _settle_all(mlflow: MlflowClient, name: str, left: Sequence[Move]) -> list[M
     return settled
 
 
-def in_office(entries: Sequence[Move], champion: str | None) -> list[str]:
+def champion_stack(entries: Sequence[Move], champion: str | None) -> list[str]:
     """The versions that a rollback goes back through: the present champion last.
 
     A rollback takes back the move that brought the champion, so what it left is not gone back to. A move

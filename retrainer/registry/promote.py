@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrainer.errors import UserError
-from retrainer.registry.history import How, in_office, move_champion, moves, new_move, settle
+from retrainer.registry.history import How, champion_stack, move_champion, moves, new_move, settle
 from retrainer.registry.lock import registry_lock
 from retrainer.registry.unaltered import demanded_key, unaltered_model
 from retrainer.services import lookup
@@ -48,7 +48,7 @@ def rollback(name: str, why: str) -> str:
     with explained(), registry_lock(name):
         settle(mlflow, name)
         champion = lookup.state(name)[CHAMPION]
-        before = in_office(moves(name), champion)[:-1]
+        before = champion_stack(moves(name), champion)[:-1]
         if champion is None:
             raise UserError(f"'{name}' has no champion to take back; `make promote VERSION=…` makes one")
         if not before:

@@ -20,10 +20,10 @@ from retrainer.formats.model_files import SETTINGS, read_model, training_digest
 from retrainer.formats.report import SAMPLE, read_report
 from retrainer.registry import signing
 from retrainer.registry.history import move_champion, moves, new_move, removed_by_person, settle
+from retrainer.registry.judgement_tags import describe, judgement_tags
 from retrainer.registry.lock import registry_lock
 from retrainer.registry.reap import reap_left
 from retrainer.registry.serving_check import serving_check_begun
-from retrainer.registry.told import describe, judgement_tags
 from retrainer.registry.versions import Source, verified_version
 from retrainer.services import keys, lineage, lookup, tracking
 from retrainer.services.address import tracking_uri, without_credentials

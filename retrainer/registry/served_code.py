@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
+from retrainer.tasks._protocol import JUDGEMENT
+
 LIBRARY = "retrainer"
 # What serving calls by name; the model's family and task are added.
 _ENTRY = "retrainer.predict"
@@ -101,13 +103,17 @@ def _file_of(name: str) -> Path | None:
 
 
 def _imports(name: str, file: Path) -> Iterator[str]:
-    """Every module that `file` imports, at its top or inside a function, but not for type checking alone."""
+    """Every module that `file` imports, at its top or inside a function, but not for type checking alone, nor
+    for what only evaluation asks of a task.
+    """
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     waiting: list[ast.AST] = [ast.parse(file.read_text(encoding="utf-8"))]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             waiting += node.orelse
+            continue
+        if isinstance(node, ast.FunctionDef) and node.name in JUDGEMENT:
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -19,14 +19,14 @@ from retrainer.registry.bundle import raw_frame
 from retrainer.services.isolated import Failed, begun, run_isolated
 from retrainer.services.readers import RegisteredVersion
 
-# A probability may differ by this much: another machine, number of threads or device.
+# A number may differ by this much, a large one by this share of it: another machine, threads or device.
 TOLERANCE = 1e-4
+_SHOWN_CHARACTERS = 200
+
+Row = dict[str, Any]
 
 _ASK = Path(__file__).with_name("ask_served.py")
 _TIMEOUT_SECONDS = 600.0
-
-# Labels that evaluate gave to a row, and every label's probability.
-Stored = tuple[list[str], dict[str, float]]
 
 
 def serving_check_begun(family: str) -> AbstractContextManager[None]:
@@ -39,12 +39,10 @@ def serving_check_begun(family: str) -> AbstractContextManager[None]:
     return begun(_ASK, ["torch", *getattr(module, "IMPORTED", ())])
 
 
-def check_serving(
-    version: RegisteredVersion, sample: pa.Table, inputs: Iterable[str], labels: list[str]
-) -> None:
+def check_serving(version: RegisteredVersion, sample: pa.Table, inputs: Iterable[str]) -> None:
     """Asks the version for the raw inputs of the report's sample (the columns `inputs`), as a stranger would.
 
-    `sample` holds beside them what evaluate stored: `decided` and `probabilities` in the order of `labels`.
+    `sample` holds beside them what evaluate predicted, by the columns that serving answers with.
 
     Raises UserError that says what differed from the stored predictions, or why it does not answer at all.
     """
@@ -52,28 +50,43 @@ def check_serving(
     found = ask(uri, sample.select([name for name in inputs if name in sample.column_names]))
     if found["strays"]:
         raise UserError(f"{uri} does not serve by itself: it imported {found['strays'][0]}")
-    if difference := _difference(found["answers"], _stored(sample, labels)):
+    if difference := _difference(found["answers"], sample.to_pylist()):
         raise UserError(f"{uri} does not serve what was evaluated: {difference}; no alias was moved")
 
 
-def _stored(sample: pa.Table, labels: list[str]) -> list[Stored]:
-    rows = zip(sample["decided"].to_pylist(), sample["probabilities"].to_pylist(), strict=True)
-    return [(decided, dict(zip(labels, probabilities, strict=True))) for decided, probabilities in rows]
-
-
-def _difference(answers: list[dict[str, Any]], stored: list[Stored]) -> str:
+def _difference(answers: list[Row], stored: list[Row]) -> str:
     """What differs, in words; empty when nothing does."""
     if len(answers) != len(stored):
         return f"{len(answers)} answers to {len(stored)} inputs"
-    for row, (answer, (labels, expected)) in enumerate(zip(answers, stored, strict=True), start=1):
-        for label, probability in answer["probabilities"].items():
-            before = expected.get(label, 0.0)
-            if not abs(probability - before) <= TOLERANCE:
-                return f"sample {row} has '{label}' with {probability:.6f}, evaluate stored {before:.6f}"
-        served = set(answer["labels"] if "labels" in answer else [answer["label"]])
-        if any(not _undecided(label, expected) for label in served ^ set(labels)):
-            return f"sample {row} is {sorted(served)}, evaluate stored {sorted(labels)}"
+    for number, (answer, row) in enumerate(zip(answers, stored, strict=True), start=1):
+        for name, served in answer.items():
+            before = row.get(f"predicted_{name}", row.get(name))
+            if not _alike(served, before, row.get("probabilities")):
+                return f"sample {number} has {name} {_shown(served)}, evaluate stored {_shown(before)}"
     return ""
+
+
+def _alike(served: Any, stored: Any, probabilities: Mapping[str, float] | None) -> bool:
+    """Numbers within the tolerance, all else equal, but for classes that the tolerance turns on or off."""
+    if isinstance(stored, float) and isinstance(served, int | float):
+        return abs(served - stored) <= TOLERANCE * max(1.0, abs(stored))
+    if isinstance(stored, dict) and isinstance(served, dict):
+        return stored.keys() == served.keys() and all(_alike(served[k], stored[k], None) for k in stored)
+    names = [{one} if isinstance(one, str) else one for one in (served, stored)]
+    if probabilities is not None and all(_are_names(one) for one in names):
+        return all(_undecided(label, probabilities) for label in set(names[0]) ^ set(names[1]))
+    if isinstance(stored, list) and isinstance(served, list):
+        return len(stored) == len(served) and all(map(_alike, served, stored, [None] * len(stored)))
+    return bool(served == stored)
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list | set) and all(isinstance(one, str) for one in value)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
 
 
 def _undecided(label: str, probabilities: Mapping[str, float]) -> bool:

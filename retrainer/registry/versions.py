@@ -52,9 +52,8 @@ def verified_version(mlflow: MlflowClient, name: str, source: Source) -> Registe
         version = _new_version(mlflow, name, source)
     if not version.usable:
         try:
-            about = read_model(source.model)
-            inputs = task_of(source.model, about).input_columns
-            check_serving(version, source.sample, inputs, about["labels"])
+            inputs = task_of(source.model, read_model(source.model)).input_columns
+            check_serving(version, source.sample, inputs)
         except UserError:
             mlflow.set_model_version_tag(name, version.version, VERIFICATION, "failed")
             raise

@@ -39,7 +39,7 @@ _SHOWN_SETTINGS = 5
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """What a run would train, `sections` as train gets them, and under which name it would register."""
 
     name: str
@@ -59,42 +59,42 @@ class Decision:
     found: Drift = field(default_factory=Drift)
 
 
-def decide(asked: Asked) -> Decision:
+def decide(request: Request) -> Decision:
     """By the policy; `always` reads nothing. Raises UserError when the registry's files are not to be had."""
-    policy = asked.retrain.policy
+    policy = request.retrain.policy
     if policy == "always":
         return Decision("train", "always", "retrain.policy is always")
-    champion = lookup.by_alias(asked.name, lookup.CHAMPION)
-    versions = lookup.usable_versions(asked.name)
+    champion = lookup.by_alias(request.name, lookup.CHAMPION)
+    versions = lookup.usable_versions(request.name)
     if champion is None or not versions:
-        return Decision("train", "no-champion", f"{asked.name} has no champion yet")
-    wanted, data = training_digest(_trained_with(asked)), content_digest(asked.dataset)
+        return Decision("train", "no-champion", f"{request.name} has no champion yet")
+    training, data = training_digest(_trained_with(request)), content_digest(request.dataset)
     for version in versions:
-        if (version.tags.get(DATASET_SHA256), version.tags.get(TRAINING_SHA256)) == (data, wanted):
+        if (version.tags.get(DATASET_SHA256), version.tags.get(TRAINING_SHA256)) == (data, training):
             why = f"version {version.version} was trained on exactly these rows, with these settings"
             return Decision("stop", "nothing-new", why, champion, version)
     newest = versions[-1]
     with tempfile.TemporaryDirectory() as scratch:
-        if newest.tags.get(TRAINING_SHA256) != wanted:
-            return _new_settings(asked, champion, newest, Path(scratch))
+        if newest.tags.get(TRAINING_SHA256) != training:
+            return _new_settings(request, champion, newest, Path(scratch))
         if policy == "new-data":
-            found = Drift("train", "new-data", *_new_data(champion, asked.dataset, Path(scratch)))
+            found = Drift("train", "new-data", *_new_data(champion, request.dataset, Path(scratch)))
         else:
-            found = drift_since(champion, asked.dataset, asked.retrain, Path(scratch))
+            found = drift_since(champion, request.dataset, request.retrain, Path(scratch))
     return Decision(found.choice, found.reason, found.why, champion, newest, found=found)
 
 
-def _trained_with(asked: Asked) -> Sections:
-    return without_paths({name: asked.sections[name] for name in WHAT_IS_TRAINED})
+def _trained_with(request: Request) -> Sections:
+    return without_paths({name: request.sections[name] for name in WHAT_IS_TRAINED})
 
 
 def _new_settings(
-    asked: Asked, champion: RegisteredVersion, newest: RegisteredVersion, scratch: Path
+    request: Request, champion: RegisteredVersion, newest: RegisteredVersion, scratch: Path
 ) -> Decision:
     before = settings_of(newest, scratch)
     changed = [
         f"{section}.{key}: {before.get(section, {}).get(key)} → {value}"
-        for section, values in _trained_with(asked).items()
+        for section, values in _trained_with(request).items()
         for key, value in values.items()
         if before.get(section, {}).get(key) != value
     ]
@@ -103,18 +103,18 @@ def _new_settings(
     return Decision("train", "new-settings", why, champion, newest, settings=tuple(changed))
 
 
-def plain(asked: Asked, decision: Decision) -> dict[str, Any]:
+def plain(request: Request, decision: Decision) -> dict[str, Any]:
     """The content of decision.json."""
     champion = decision.champion
     return {
         "format_version": FORMAT_VERSION,
-        "name": asked.name,
-        "policy": asked.retrain.policy,
-        "alpha": asked.retrain.alpha,
+        "name": request.name,
+        "policy": request.retrain.policy,
+        "alpha": request.retrain.alpha,
         "choice": decision.choice,
         "reason": decision.reason,
         "why": decision.why,
-        "dataset_sha256": content_digest(asked.dataset),
+        "dataset_sha256": content_digest(request.dataset),
         "champion": champion
         and {
             "version": champion.version,

@@ -107,13 +107,13 @@ def judge(before: Profile, new: Profile, rows: Mapping[str, int], retrain: Retra
         return Drift("stop", "too-few-rows", why, rows)
     tests = compare(before, new)
     drifted = [name for name, test in tests.items() if test["adjusted"] <= retrain.alpha]
-    told = ", ".join(f"{name} p = {test['adjusted']:.3g}" for name, test in tests.items())
+    p_values = ", ".join(f"{name} p = {test['adjusted']:.3g}" for name, test in tests.items())
     if drifted:
-        return Drift("train", "drift", f"{' and '.join(drifted)} drifted ({told})", rows, tests)
+        return Drift("train", "drift", f"{' and '.join(drifted)} drifted ({p_values})", rows, tests)
     if retrain.growth and new.rows >= retrain.growth * before.rows:
-        why = f"no drift ({told}), but {new.rows:,} new rows beside {before.rows:,} (retrain.growth)"
+        why = f"no drift ({p_values}), but {new.rows:,} new rows beside {before.rows:,} (retrain.growth)"
         return Drift("train", "grown", why, rows, tests)
-    return Drift("stop", "no-drift", f"{new.rows:,} new rows show no drift ({told})", rows, tests)
+    return Drift("stop", "no-drift", f"{new.rows:,} new rows show no drift ({p_values})", rows, tests)
 
 
 def compare(before: Profile, new: Profile) -> dict[str, dict[str, Any]]:

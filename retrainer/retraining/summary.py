@@ -15,7 +15,7 @@ _LABEL = 12
 def decision_table(decision: Mapping[str, Any]) -> str:
     """At most 78 columns; `decision` is the content of decision.json."""
     lines = [_headline(decision), "─" * WIDTH]
-    for name, text in _told(decision):
+    for name, text in _facts(decision):
         start, rest = f"{name:<{_LABEL}}", " " * _LABEL
         lines += textwrap.wrap(
             text, WIDTH, initial_indent=start, subsequent_indent=rest, break_on_hyphens=False
@@ -25,7 +25,7 @@ def decision_table(decision: Mapping[str, Any]) -> str:
 
 def page(decision: Mapping[str, Any]) -> str:
     """The same as a self-contained HTML page."""
-    rows = [f"<p><b>{escape(name)}</b> {escape(text)}</p>" for name, text in _told(decision)]
+    rows = [f"<p><b>{escape(name)}</b> {escape(text)}</p>" for name, text in _facts(decision)]
     heading = quiet("whether a scheduled run trains")
     return document(_headline(decision), [section(_headline(decision), heading, *rows)])
 
@@ -35,27 +35,28 @@ def _headline(decision: Mapping[str, Any]) -> str:
     return f"{decision['name']}: {decision['reason'].replace('-', ' ')}, {verdict}"
 
 
-def _told(decision: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _facts(decision: Mapping[str, Any]) -> list[tuple[str, str]]:
     champion, rows, code = decision["champion"], decision["rows"], decision["code"]
-    told = [("why", decision["why"])]
-    told += [("policy", decision["policy"])] if decision["reason"] != "always" else []
+    found = [("why", decision["why"])]
+    found += [("policy", decision["policy"])] if decision["reason"] != "always" else []
     if champion:
-        told.append(("champion", f"version {champion['version']}, of data {champion['dataset_sha256'][:12]}"))
+        data = champion["dataset_sha256"][:12]
+        found.append(("champion", f"version {champion['version']}, of data {data}"))
     if "new" in rows:
-        told.append(("rows", _rows(rows)))
+        found.append(("rows", _rows(rows)))
     for name, test in decision["tests"].items():
-        told.append((name, _test(test, decision["alpha"])))
+        found.append((name, _test(test, decision["alpha"])))
     if code:
-        told.append(("note", f"the code is {code['now'][:60]} now; it is no reason to train by itself"))
-    return told
+        found.append(("note", f"the code is {code['now'][:60]} now; it is no reason to train by itself"))
+    return found
 
 
 def _rows(rows: Mapping[str, int]) -> str:
-    told = f"{rows['new']:,} new, {rows['gone']:,} gone"
+    text = f"{rows['new']:,} new, {rows['gone']:,} gone"
     if "independent" not in rows:
-        return told
-    told += f"; {rows['independent']:,} independent new ones beside {rows['reference']:,} of the champion's"
-    return told + f"; {rows['relabelled']:,} of {rows['compared']:,} relabelled"
+        return text
+    text += f"; {rows['independent']:,} independent new ones beside {rows['reference']:,} of the champion's"
+    return text + f"; {rows['relabelled']:,} of {rows['compared']:,} relabelled"
 
 
 def _test(test: Mapping[str, Any], alpha: float) -> str:

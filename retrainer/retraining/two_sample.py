@@ -105,9 +105,9 @@ def compare_inputs(
         distances = _kolmogorov_smirnov(measures, chosen)
         statistics["one measure"] = distances.max(axis=1)
         for at in np.argsort(-distances[0], kind="stable")[:most]:
-            told = {"measure": names[at], "distance": float(distances[0, at])}
+            entry = {"measure": names[at], "distance": float(distances[0, at])}
             medians = {"was": np.median(reference[0][:, at]), "now": np.median(new[0][:, at])}
-            largest.append(told | {name: float(value) for name, value in medians.items()})
+            largest.append(entry | {name: float(value) for name, value in medians.items()})
     if embedding.shape[1]:
         statistics["embedding"] = _energy(_standard(embedding), chosen)
     return _together(statistics, largest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -37,18 +37,22 @@ class Evaluation(Section):
 
 
 class Gate(Section):
+    RENAMED: ClassVar = {"min_accuracy": "min_value", "beat_majority": "beat_trivial"}
+
     policy: Literal["better", "not-worse"] = Field("better", description="than the champion, by paired test")
-    metric: Literal["accuracy", "macro_f1", "micro_f1", "log_loss"] = Field(
-        "accuracy", description="what is compared; accuracy of multi-label is the exact set"
+    metric: str = Field(
+        "", description="what is compared: one of the task's metrics, or a plug-in's; empty: its first one"
     )
-    margin: float = Field(0.01, gt=0, lt=1, description="not-worse: a loss of the metric that does not count")
+    margin: float = Field(0.01, gt=0, description="not-worse: a loss of the metric that does not count")
     alpha: float = Field(0.05, gt=0, lt=0.5, description="chance to promote an equal (or margin worse) model")
     power: float = Field(0.8, gt=0.5, lt=1, description="of the smallest difference the report names")
-    min_accuracy: float = Field(0.0, ge=0, le=1, description="floor: below it nothing is promoted")
-    beat_majority: bool = Field(True, description="must beat always answering the commonest class")
+    min_value: float | None = Field(
+        None, description="floor of the metric, or ceiling where less is better; empty: none"
+    )
+    beat_trivial: bool = Field(True, description="must beat the baseline that does not look at its input")
     beat_baseline: bool = Field(False, description="must beat the cheap baseline by the paired test")
     slice_floors: dict[str, float] = Field(
-        {}, description="least accuracy in every value of a slice, as {text_length: 0.8, region: 0.75}"
+        {}, description="like min_value, in every value of a slice: {text_length: 0.8, region: 0.75}"
     )
     slice_rows: int = Field(30, ge=1, description="values of a slice with fewer rows are shown, not judged")
     max_calibration_error: float = Field(0.0, ge=0, le=1, description="ceiling; 0: none")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -18,9 +18,14 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    # Keys of earlier versions, and what they are called now.
+    RENAMED: ClassVar[Mapping[str, str]] = {}
+
     @classmethod
     def parse(cls, data: Mapping[str, Any], where: str) -> Self:
         """Validates plain data. Raises UserError naming the key as `where.key`."""
+        for old in [key for key in cls.RENAMED if key in data]:
+            raise UserError(f"setting {where}.{old} is called {where}.{cls.RENAMED[old]} now")
         try:
             return cls.model_validate(dict(data))
         except ValidationError as error:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from torch import Tensor, nn
 
-    from retrainer.settings import Training
+    from retrainer.settings import Evaluation, Training
+    from retrainer.tasks._protocol import Baselines, Judged
 
 # A multi-label row has every class that is likelier than not.
 THRESHOLD = 0.5
@@ -41,12 +42,9 @@ class Classification:
         # With one label a row, micro-F1 is the accuracy again.
         micro = ("micro_f1",) if multi_label else ()
         self.metrics = ("accuracy", "macro_f1", *micro, "log_loss", "calibration_error")
+        self.titles = {"accuracy": "exact set right"} if multi_label else {}
         one_class = () if multi_label else ("class_balance", "label_errors")
         self.abilities = frozenset(("accuracy", "calibration", "features", "label_smoothing", *one_class))
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return tuple(self.input_columns)
 
     def learn(self, train: pa.Table) -> None:  # noqa: ARG002 (the classes are the dataset's)
         """Raises UserError where there is nothing to tell apart."""
@@ -134,6 +132,23 @@ class Classification:
         names = [table.schema.field("probabilities").type.names for table in (first, second)]
         union = [*names[0], *(name for name in names[1] if name not in set(names[0]))]
         return _with_classes(first, union), _with_classes(second, union)
+
+    def baselines(self, train: pa.Table, test: pa.Table, evaluation: Evaluation) -> Baselines:
+        """The commonest class, and logistic regression on cheap features of text or image."""
+        from retrainer.tasks._class_baselines import baselines
+
+        return baselines(train, test, self.multi_label, evaluation)
+
+    def details(self, judged: Judged) -> dict[str, Any]:
+        """See `_class_details.py`."""
+        from retrainer.tasks._class_details import details
+
+        return details(judged)
+
+    def panels(self, judged: Judged, report: dict[str, Any]) -> list[str]:
+        from retrainer.tasks._class_panels import panels
+
+        return panels(judged, report["details"])
 
     def probabilities(self, logits: Tensor) -> np.ndarray:
         """Logits [B, K] → float32 [B, K]; rows sum to 1 unless multi-label."""

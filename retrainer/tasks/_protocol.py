@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from retrainer.settings import Checks, Evaluation, Training
 
 
+# Methods of a task that only evaluation calls. What they import is no part of training or serving.
+JUDGEMENT = ("baselines", "details", "panels")
+
+
 class Encoded(Protocol):
     """A split's rows in the form that batches are cut from: made once, then only read.
 
@@ -63,6 +67,7 @@ class Task(Protocol):
     target_columns: Mapping[str, str]
     labels: tuple[str, ...]  # the names of classes; () for a task without
     metrics: tuple[str, ...]  # names (retrainer/metrics/NAME.py or a plug-in's), the headline first
+    # `titles`, optional: {metric: what reports call it here, where its own TITLE says too little}
     abilities: frozenset[str]
 
     # --- training ---
@@ -124,7 +129,16 @@ class Task(Protocol):
         """What little effort gives on the same rows. The first one answers without looking at the input."""
 
     def details(self, judged: Judged) -> dict[str, Any]:
-        """JSON for metrics.json beyond the common part: per class, confusion, calibration, examples."""
+        """JSON for metrics.json beyond the common part: per class, examples, whatever the panels draw.
+
+        Keys that the common part reads, each optional:
+          notes      sentences beside the figures
+          limits     sentences for the model card: what the figures do not show
+          numbers    {name: number} for dashboards and the registered version's tags
+          checks     what was found in the data (`Findings.plain`)
+          confusion  {"labels": [...], "cells": [[true index, decided index, rows], ...]}
+          roc        [[threshold, false positive rate, recall]]
+        """
 
     def panels(self, judged: Judged, report: dict[str, Any]) -> list[str]:
         """Sections of report.html beyond the common part, made by `retrainer.pages`."""

@@ -29,10 +29,10 @@ JudgedOn = Callable[[str], Collection[str]]
 
 @dataclass(frozen=True)
 class Overlap:
-    """`fair`: bool [N], rows that the other model never learned from. `new`: bool [N], rows that its own test
-    did not have; `gone`: how many its test had, and today's has not."""
+    """`unseen`: bool [N], rows that the other model never learned from. `new`: bool [N], rows that its own
+    test did not have; `gone`: how many its test had, and today's has not."""
 
-    fair: np.ndarray
+    unseen: np.ndarray
     new: np.ndarray
     gone: int
 
@@ -43,7 +43,7 @@ class Overlap:
             "same": len(self.new) - new,
             "new": new,
             "gone": self.gone,
-            "left_out": int((~self.fair).sum()),
+            "left_out": int((~self.unseen).sum()),
         }
 
 
@@ -77,7 +77,7 @@ def overlap(keys: np.ndarray | None, model: Path) -> Overlap | None:
     learned = np.concatenate([nothing, *(known[split] for split in _LEARNED_FROM if split in known)])
     tested = known.get("test", nothing)
     gone = int((~np.isin(np.unique(tested), keys)).sum())
-    return Overlap(fair=~np.isin(keys, learned), new=~np.isin(keys, tested), gone=gone)
+    return Overlap(unseen=~np.isin(keys, learned), new=~np.isin(keys, tested), gone=gone)
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,8 @@ def judgement_tags(figures: Mapping[str, Any]) -> dict[str, str]:
         outcome = "holds" if rule["passed"] else "fails"
         value = "nothing measured" if rule["value"] is None else f"{rule['value']:.6g}"
         tags[name] = f"{outcome}: {value}, bound {rule['bound']:.6g}"
-    for name in ("calibration", "cost"):
-        tags |= _numbers(figures.get(name, {}), name)
-    return tags
+    tags |= _numbers(figures.get("details", {}).get("numbers", {}), "details")
+    return tags | _numbers(figures.get("cost", {}), "cost")
 
 
 def _numbers(values: Mapping[str, Any], path: str) -> dict[str, str]:

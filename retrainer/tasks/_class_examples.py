@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
-from retrainer.evaluation.answers import Answers
 from retrainer.pages.thumbnails import thumbnail
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from retrainer.metrics._classes import Classes
 
 MOST = 12
 _MOST_CHARACTERS = 400
@@ -26,7 +27,7 @@ class Mistake:
     """
 
     where: str
-    wanted: list[str]
+    truth: list[str]
     decided: list[str]
     confidence: float
     truth_probability: float
@@ -35,51 +36,59 @@ class Mistake:
     pixelated: bool
 
 
-def mistakes(test: pa.Table, answers: Answers, columns: tuple[str, ...]) -> list[Mistake]:
+def mistakes(test: pa.Table, found: Classes, columns: tuple[str, ...]) -> list[Mistake]:
     """At most MOST wrong rows, the most confident first; of equally confident ones the first row."""
-    confidence, _ = _confidence(answers)
-    wrong = np.flatnonzero(~answers.correct)
-    return shown_rows(test, answers, columns, wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST])
+    confidence, _ = _confidence(found)
+    wrong = np.flatnonzero(~found.correct)
+    return shown_rows(test, found, columns, wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST])
 
 
 def shown_rows(
-    test: pa.Table, answers: Answers, columns: tuple[str, ...], numbers: np.ndarray
+    test: pa.Table, found: Classes, columns: tuple[str, ...], numbers: Sequence[int] | np.ndarray
 ) -> list[Mistake]:
     """The rows of these numbers, in their order, as the report shows them."""
-    confidence, truth = _confidence(answers)
-    rows = test.take(numbers).to_pylist()
-    found = []
+    confidence, of_truth = _confidence(found)
+    rows = test.take(pa.array(numbers, pa.int64())).to_pylist()
+    shown = []
     for place, row in enumerate(numbers):
         content = rows[place]
         texts = [
             _cut(content[name]) for name in ("text", "text_pair") if name in columns and content.get(name)
         ]
         image, pixelated = "", False
-        where = content.get("id") or PurePath(content.get("origin") or f"row {int(row)}").name
+        where = row_place(content, int(row))
         if "image" in columns and content.get("image"):
             image, pixelated = thumbnail(content["image"]["bytes"], where)
-        found.append(
+        shown.append(
             Mistake(
                 where=_cut(where, 80),
-                wanted=answers.wanted(int(row)),
-                decided=answers.names(int(row)),
+                truth=_named(found.names, found.targets[row]),
+                decided=_named(found.names, found.decided[row]),
                 confidence=float(confidence[row]),
-                truth_probability=float(truth[row]),
+                truth_probability=float(of_truth[row]),
                 texts=texts,
                 image=image,
                 pixelated=pixelated,
             )
         )
-    return found
+    return shown
 
 
-def _confidence(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
+def row_place(content: dict[str, Any], row: int) -> str:
+    """A row's id or origin, without any folder."""
+    return str(content.get("id") or PurePath(content.get("origin") or f"row {row}").name)
+
+
+def _named(names: tuple[str, ...], chosen: np.ndarray) -> list[str]:
+    return [names[int(place)] for place in np.flatnonzero(chosen)]
+
+
+def _confidence(found: Classes) -> tuple[np.ndarray, np.ndarray]:
     """float64 [N] twice: how sure the model was of its (worst) decision, and what it left for the truth."""
-    if not answers.multi_label:
-        everyone = np.arange(answers.rows)
-        return answers.probabilities.max(axis=1), answers.probabilities[everyone, answers.targets]
-    for_truth = np.where(answers.targets, answers.probabilities, 1 - answers.probabilities).min(axis=1)
-    return 1 - for_truth, for_truth
+    if not found.multi_label:
+        return found.probabilities.max(axis=1), found.probabilities[found.targets]
+    of_truth = np.where(found.targets, found.probabilities, 1 - found.probabilities).min(axis=1)
+    return 1 - of_truth, of_truth
 
 
 def _cut(text: str, most: int = _MOST_CHARACTERS) -> str:

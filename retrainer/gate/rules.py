@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from retrainer.errors import UserError
-from retrainer.evaluation.compare import compare
-from retrainer.evaluation.evidence import Evidence
+from retrainer.gate.compare import compare
+from retrainer.gate.evidence import Evidence
+from retrainer.gate.measured import Pair
 from retrainer.settings import Gate
 
 
@@ -34,7 +33,7 @@ class Rule:
 def floors(gate: Gate, evidence: Evidence) -> list[Rule]:
     """Every rule but the comparison. Raises UserError when a figure that one needs is missing."""
     return [
-        *_accuracy(gate, evidence),
+        *_least_value(gate, evidence),
         *_beaten(gate, evidence),
         *_slices(gate, evidence),
         *_ceiling("calibration error", gate, "max_calibration_error", evidence.calibration_error, "{:.4f}"),
@@ -43,17 +42,18 @@ def floors(gate: Gate, evidence: Evidence) -> list[Rule]:
     ]
 
 
-def _accuracy(gate: Gate, evidence: Evidence) -> Iterator[Rule]:
-    if gate.min_accuracy:
-        accuracy = float(evidence.candidate.correct.mean())
-        yield _floor("accuracy", "accuracy", "gate.min_accuracy", accuracy, gate.min_accuracy)
+def _least_value(gate: Gate, evidence: Evidence) -> Iterator[Rule]:
+    if gate.min_value is not None:
+        value = evidence.candidate.value
+        yield _bound(evidence, "metric", evidence.title, "gate.min_value", value, gate.min_value)
 
 
 def _beaten(gate: Gate, evidence: Evidence) -> Iterator[Rule]:
-    if gate.beat_majority:
-        assert evidence.majority is not None, "evaluation always counts the commonest class"
-        what = "always answering the commonest class"
-        yield _beats(evidence, evidence.majority, "beats the commonest class", what, gate, "beat_majority")
+    if gate.beat_trivial:
+        if evidence.trivial is None:
+            raise UserError("gate.beat_trivial needs a baseline, and this task has none; set it to false")
+        what = "the trivial baseline"
+        yield _beats(evidence, evidence.trivial, "beats the trivial baseline", what, gate, "beat_trivial")
     if gate.beat_baseline:
         if evidence.baseline is None:
             raise UserError("gate.beat_baseline needs the cheap baseline: set evaluation.baseline: true")
@@ -61,11 +61,11 @@ def _beaten(gate: Gate, evidence: Evidence) -> Iterator[Rule]:
         yield _beats(evidence, evidence.baseline, "beats the baseline", what, gate, "beat_baseline")
 
 
-def _beats(evidence: Evidence, other: np.ndarray, name: str, what: str, gate: Gate, key: str) -> Rule:
-    versus = compare(evidence.candidate.correct, other)
+def _beats(evidence: Evidence, pair: Pair, name: str, what: str, gate: Gate, key: str) -> Rule:
+    versus = compare(pair)
     passed = versus.p_value <= gate.alpha
     sign = "≤" if passed else ">"
-    gain = f"{versus.difference:+.4f} in accuracy, p = {versus.p_value:.2g} {sign} {gate.alpha:g}"
+    gain = f"{versus.difference:+.4f} in {evidence.title}, p = {versus.p_value:.2g} {sign} {gate.alpha:g}"
     note = f"{'beats' if passed else 'not shown to beat'} {what} ({gain}; gate.{key})"
     return Rule(name, f"gate.{key}", versus.p_value, gate.alpha, passed, note)
 
@@ -79,16 +79,18 @@ def _slices(gate: Gate, evidence: Evidence) -> Iterator[Rule]:
         setting = f"gate.slice_floors.{by}"
         judged = [one for one in evidence.slices if one.by == by and one.rows >= gate.slice_rows]
         for one in judged:
-            what = f"accuracy on the {one.rows:,} rows with {by} = {one.value}"
-            yield _floor(f"{by} = {one.value}", what, setting, one.accuracy, floor)
+            what = f"{evidence.title} on the {one.rows:,} rows with {by} = {one.name}"
+            yield _bound(evidence, f"{by} = {one.name}", what, setting, one.value, floor)
         if not judged:
             note = f"no value of {by} has gate.slice_rows = {gate.slice_rows:,} rows, so none is judged"
             yield Rule(by, setting, None, floor, True, note)
 
 
-def _floor(name: str, what: str, setting: str, value: float, bound: float) -> Rule:
-    passed = value >= bound
-    relation = "is not below" if passed else "is below"
+def _bound(evidence: Evidence, name: str, what: str, setting: str, value: float, bound: float) -> Rule:
+    """A floor of the gate's metric, or a ceiling where less is better."""
+    higher = evidence.candidate.metric.HIGHER_IS_BETTER
+    passed = value >= bound if higher else value <= bound
+    relation = f"is {'not ' if passed else ''}{'below' if higher else 'above'}"
     return Rule(name, setting, value, bound, passed, f"{what} {value:.4f} {relation} {setting} = {bound:g}")
 
 

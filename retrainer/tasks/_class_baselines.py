@@ -9,16 +9,18 @@ Legend: N rows, K classes, F features.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrainer.evaluation.answers import THRESHOLD, Answers, answers
-from retrainer.evaluation.features import Features, pixel_features, text_features
+from retrainer.tasks._class_features import Features, pixel_features, text_features
+from retrainer.tasks._classes import THRESHOLD, Classification
+from retrainer.tasks._protocol import Baseline, Baselines
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from retrainer.settings import Evaluation
 
 _MOST_STEPS = 1000
 # A fit's cost is about rows × features × classes a step: what 2 cores do in some ten seconds.
@@ -27,19 +29,20 @@ _FEWEST_ROWS = 5_000
 _MOST_ROWS = 100_000
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """`name` is the key in metrics.json, `title` what people read, `note` what they must know about it."""
-
-    name: str
-    title: str
-    answers: Answers
-    fitted_rows: int
-    note: str = ""
-
-
 class NoBaseline(Exception):
     """There is no cheap baseline for these rows; the message says why."""
+
+
+def baselines(train: pa.Table, test: pa.Table, multi_label: bool, settings: Evaluation) -> Baselines:
+    """The commonest class, and the linear model where there is one."""
+    found = [majority(train, len(test), multi_label)]
+    if not settings.baseline:
+        return Baselines(tuple(found), "evaluation.baseline is false")
+    try:
+        found.append(linear(train, test, multi_label, settings.seed))
+    except NoBaseline as error:
+        return Baselines(tuple(found), str(error))
+    return Baselines(tuple(found))
 
 
 def label_rows(table: pa.Table) -> list[list[str]]:
@@ -47,23 +50,27 @@ def label_rows(table: pa.Table) -> list[list[str]]:
     return [list(row or ()) for row in table["labels"].to_pylist()]
 
 
-def majority(train: list[list[str]], test: list[list[str]], multi_label: bool) -> Baseline:
+def majority(train: pa.Table, rows: int, multi_label: bool) -> Baseline:
     """Always the commonest class of the training rows (multi-label: their commonest set of classes).
 
     Of equally common ones, the first by name. Single-label probabilities are the classes' shares.
     """
-    labels = tuple(sorted({name for row in train for name in row}))
-    counts = Counter(tuple(sorted(row)) for row in train)
+    had = label_rows(train)
+    labels = tuple(sorted({name for row in had for name in row}))
+    counts = Counter(tuple(sorted(row)) for row in had)
     if multi_label:
         commonest = min(counts, key=lambda names: (-counts[names], names))
         answer = np.array([float(label in commonest) for label in labels])
         shown = "{" + ", ".join(commonest) + "}"
     else:
-        answer = np.array([counts[(label,)] / len(train) for label in labels])
+        answer = np.array([counts[(label,)] / len(had) for label in labels])
         shown = labels[int(answer.argmax())]
-    everywhere = np.tile(answer, (len(test), 1))
-    title = f"always {_short(shown)!r}"
-    return Baseline("majority", title, answers(everywhere, labels, test, multi_label), len(train))
+    everywhere = _predictions(np.tile(answer, (rows, 1)), labels, multi_label)
+    return Baseline("majority", f"always {_short(shown)!r}", everywhere, len(had))
+
+
+def _predictions(probabilities: np.ndarray, labels: tuple[str, ...], multi_label: bool) -> pa.Table:
+    return Classification(labels, multi_label).predictions(probabilities.astype(np.float32))
 
 
 def _short(text: str, most: int = 40) -> str:
@@ -90,7 +97,7 @@ def linear(train: pa.Table, test: pa.Table, multi_label: bool, seed: int) -> Bas
         notes.append(f"fitted on {len(kept):,} of {len(train):,} training rows, drawn at random")
     if not converged:
         notes.append(f"not converged in {_MOST_STEPS} steps")
-    answered = answers(probabilities, labels, label_rows(test), multi_label)
+    answered = _predictions(probabilities, labels, multi_label)
     return Baseline(features.name, features.title, answered, len(kept), "; ".join(notes))
 
 

@@ -21,8 +21,8 @@ _TEST_BLOCK, _TRAIN_BLOCK = 512, 2048
 
 
 @dataclass(frozen=True)
-class Likeness:
-    """By falling similarity: test rows int64 [n], each with its likest training row int64 [n], and the
+class Neighbours:
+    """By falling similarity: test rows int64 [n], each with its nearest training row int64 [n], and the
     cosine of the two, float32 [n]."""
 
     test: np.ndarray
@@ -30,27 +30,27 @@ class Likeness:
     cosine: np.ndarray
 
 
-def likest(test: np.ndarray, train: np.ndarray) -> Likeness:
-    """The test rows [N, D] that have a twin among the training rows [M, D].
+def nearest(test: np.ndarray, train: np.ndarray) -> Neighbours:
+    """The test rows [N, D] that have a near-duplicate among the training rows [M, D].
 
-    A twin has a cosine similarity of LEAST_COSINE or more, and its cosine distance is less than a tenth of
-    that of the 5th nearest training row (or of the last, where there are fewer). So one of a whole family of
-    alike rows is no twin: such a row gives little away that the others do not.
+    A near-duplicate has a cosine similarity of LEAST_COSINE or more, and its cosine distance is less than a
+    tenth of that of the 5th nearest training row (or of the last, where there are fewer). So one of a whole
+    family of alike rows is none: such a row gives little away that the others do not.
 
     Features are taken from the training rows' mean: those of one network share a large part. Block by
     block: besides the features themselves, memory does not grow with N times M.
     """
     mean = train.mean(axis=0, dtype=np.float64).astype(np.float32)
     test, train = _unit(test - mean), _unit(train - mean)
-    cosines, which = _nearest(test, train)
+    cosines, which = _search(test, train)
     distance = np.maximum(1 - cosines, _NOISE)
-    twin = (cosines[:, 0] >= LEAST_COSINE) & (distance[:, 0] < _CLOSER * distance[:, -1])
-    rows = np.flatnonzero(twin)
+    close = (cosines[:, 0] >= LEAST_COSINE) & (distance[:, 0] < _CLOSER * distance[:, -1])
+    rows = np.flatnonzero(close)
     rows = rows[np.argsort(-cosines[rows, 0], kind="stable")]
-    return Likeness(rows, which[rows, 0], cosines[rows, 0])
+    return Neighbours(rows, which[rows, 0], cosines[rows, 0])
 
 
-def _nearest(test: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _search(test: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Cosines float32 [N, n] of the n nearest training rows by falling cosine, and int64 [N, n]: which."""
     count = min(_NEIGHBOURS, len(train))
     found, places = [], []

@@ -2,7 +2,7 @@
 
 A model that is no better than the champion must be promoted no more often than `gate.alpha`, however often
 a month's training is repeated. So the champion is scored again on the same rows and the two are compared
-row by row (`retrainer.registry.contest`); a higher accuracy alone proves nothing.
+row by row (`retrainer.gate.contest`); a better figure alone proves nothing.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from retrainer.evaluation.compare import Comparison
-from retrainer.evaluation.evidence import Evidence
-from retrainer.registry.contest import ASSUMED_DISCORDANT_SHARE, contest, new_rows
-from retrainer.registry.rules import Rule, floors
+from retrainer.gate.compare import Comparison
+from retrainer.gate.contest import ASSUMED_DISCORDANT_SHARE, Contest, contest, new_rows, right_alone
+from retrainer.gate.evidence import Evidence
+from retrainer.gate.rules import Rule, floors
 from retrainer.settings import Gate
 
 
@@ -23,17 +23,18 @@ class Verdict:
 
     rules       every rule that was applied, the comparison with the champion first
     reasons     what decided, and what must be known of it, in sentences
-    rows, accuracy          all test rows, and the share that the candidate has right
-    compared_rows, left_out rows compared with the champion, and those that it was trained on
-    difference  of the metric on the compared rows; above 0 the candidate is better
-    better, worse           compared rows that only the candidate, or only the champion, had right
-    new_rows    the same on rows that are new since the champion was judged, for information
-    smallest_difference     the least true difference of the metric at which a model passes with probability
+    metric, title   the gate's metric: its name in the settings, and in words
+    rows, value     all test rows, and the candidate's value on them
+    compared_rows, left_out  rows compared with the champion, and those that it was trained on
+    difference      of the metric on the compared rows; above 0 the candidate is better
+    better, worse   of a share of rows: those that only the candidate, or only the champion, has right
+    new_rows    the comparison on rows that are new since the champion was judged, for information
+    smallest_difference  the least true difference of the metric at which a model passes with probability
                 `power`; under `not-worse` it may be negative. None: there is no such one on these rows, or it
-                is not known before a pair is seen (any metric but accuracy)
-    discordant_share        of rows that one of the two alone has right: observed on the pair or, when
+                is not known before a pair is seen (any metric that is no share of rows)
+    discordant_share     of rows that do not count alike for the two: observed on the pair or, when
                 `discordant_assumed`, ASSUMED_DISCORDANT_SHARE
-    false_promotion         chance that of so many equal models as these rows have judged (`test_uses`) one
+    false_promotion      chance that of so many equal models as these rows have judged (`test_uses`) one
                 was promoted; under `not-worse`, of models worse by the margin
     """
 
@@ -42,9 +43,11 @@ class Verdict:
     rules: tuple[Rule, ...]
     policy: str
     metric: str
+    title: str
+    share: bool
     margin: float
     rows: int
-    accuracy: float
+    value: float
     compared_rows: int
     left_out: int
     alpha: float
@@ -67,26 +70,26 @@ def judge(gate: Gate, evidence: Evidence) -> Verdict:
     A model that is champion already stays so, whatever the floors say.
     """
     outcome = contest(gate, evidence)
-    against = Rule("comparison", "gate.policy", outcome.p_value, gate.alpha, outcome.passed, outcome.note)
-    rules = (against, *floors(gate, evidence))
-    passed = evidence.is_champion or all(rule.passed for rule in rules)
     versus = outcome.versus
-    compared = versus.rows if versus else 0
+    rules = (_comparison(gate, outcome), *floors(gate, evidence))
+    passed = evidence.is_champion or all(rule.passed for rule in rules)
     return Verdict(
         verdict="champion" if passed else "challenger",
         reasons=_reasons(gate, evidence, rules),
         rules=rules,
         policy=gate.policy,
-        metric=gate.metric,
+        metric=evidence.metric,
+        title=evidence.title,
+        share=evidence.candidate.is_share,
         margin=gate.margin,
         rows=evidence.candidate.rows,
-        accuracy=float(evidence.candidate.correct.mean()),
-        compared_rows=compared,
-        left_out=_left_out(evidence),
+        value=evidence.candidate.value,
+        compared_rows=versus.rows if versus else 0,
+        left_out=evidence.left_out,
         alpha=gate.alpha,
         power=gate.power,
-        p_value=outcome.p_value,
-        difference=outcome.difference,
+        p_value=versus.p_value if versus else None,
+        difference=versus.difference if versus else None,
         better=versus.better if versus else None,
         worse=versus.worse if versus else None,
         new_rows=new_rows(evidence),
@@ -98,8 +101,9 @@ def judge(gate: Gate, evidence: Evidence) -> Verdict:
     )
 
 
-def _left_out(evidence: Evidence) -> int:
-    return 0 if evidence.champion is None or evidence.fair is None else int((~evidence.fair).sum())
+def _comparison(gate: Gate, outcome: Contest) -> Rule:
+    p_value = outcome.versus.p_value if outcome.versus else None
+    return Rule("comparison", "gate.policy", p_value, gate.alpha, outcome.passed, outcome.note)
 
 
 def _false_promotion(gate: Gate, evidence: Evidence) -> float:
@@ -114,7 +118,7 @@ def _reasons(gate: Gate, evidence: Evidence, rules: tuple[Rule, ...]) -> tuple[s
 
 
 def _about_rows(gate: Gate, evidence: Evidence) -> list[str]:
-    rows, left_out, said = evidence.candidate.rows, _left_out(evidence), []
+    rows, left_out, said = evidence.candidate.rows, evidence.left_out, []
     if 0 < left_out < rows:
         said.append(f"{left_out:,} of {rows:,} test rows are not compared: the champion was trained on them")
     if evidence.champion is not None and evidence.new is not None and evidence.new.any():
@@ -132,6 +136,7 @@ def _about_new(new: int, rows: int, versus: Comparison | None) -> str:
     said = f"the test set changed: {new:,} of {rows:,} rows are new since the champion was judged"
     if versus is None:
         return said
-    counts = f"it alone has {versus.better:,} right, the champion alone {versus.worse:,}"
+    figures = f"it has {versus.candidate:.4f}, the champion {versus.other:.4f}"
+    counts = figures if versus.better is None else right_alone(versus)
     which = "on these" if versus.rows == new else f"on {versus.rows:,} of these, where it was not trained,"
     return f"{said}; {which} {counts} (p = {versus.p_value:.2g})"

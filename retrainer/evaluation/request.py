@@ -1,0 +1,31 @@
+"""What evaluation is asked to judge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from retrainer.gate.evidence import Champion
+from retrainer.overlap import JudgedOn
+from retrainer.settings import Checks, Compute, Evaluation, Gate
+
+_AS_USUAL = Checks.parse({}, "checks")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is judged, by which rules, and where the report goes.
+
+    `name` is the registered model's, for the title; `judged_on` says which of its models a test set judged.
+    """
+
+    dataset: Path
+    model: Path
+    out: Path
+    evaluation: Evaluation
+    gate: Gate
+    compute: Compute
+    champion: Champion | None = None
+    name: str = ""
+    judged_on: JudgedOn = lambda _: ()
+    checks: Checks = _AS_USUAL

@@ -1,0 +1,138 @@
+"""Two models on the same rows by one metric: how much better the candidate is, and whether that may be luck.
+
+A share of rows is compared by the exact tests of `retrainer.gate.exact`. For any other metric rows are drawn
+with replacement, for both models the same, and the gain is measured on every draw. How far the draws deviate
+from the gain that was seen stands for how far that may deviate from the true one: the basic bootstrap. Plain
+quantiles of the gain (the percentile bootstrap) and the gain in units of its standard error pass equal models
+more often than agreed on few rows (docs/decisions tells the figures). Where the draws are biased in the
+candidate's favour, as those of a calibration error are that came out low by luck, the bias is taken out.
+Source: Davison and Hinkley, Bootstrap Methods and their Application (1997), sections 4.4 and 5.2.
+
+Legend: B blocks of rows that are drawn together (up to 4,096 rows each its own), D draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from retrainer.gate.exact import (
+    least_difference,
+    mcnemar_p_value,
+    noninferiority_p_value,
+    smallest_gain,
+)
+from retrainer.gate.intervals import MOST_BLOCKS, block_sums, blocks_of
+from retrainer.gate.measured import Measured, Pair
+
+DRAWS = 4000
+# Fewer discordant rows say nothing of how far the gain could have deviated.
+FEWEST_DISCORDANT = 10
+_AT_ONCE = 250
+# A smaller bias of the draws, in standard errors, is left in: it is their noise.
+_BIAS = 0.1
+# Gains nearer than this are ties, which speak against the candidate.
+_TIE = 1e-12
+
+# How often each block was drawn [D, B] → the candidate's gain [D].
+Gains = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`difference`: by how much the candidate's value is better, whichever direction is better.
+
+    discordant      rows that do not count alike for the two
+    better, worse   of a share of rows: those that only the candidate, or only the other, has right
+    standard_error  of the difference, where it was bootstrapped; `p_value` is 1 where fewer than
+                    FEWEST_DISCORDANT rows are discordant
+    """
+
+    rows: int
+    candidate: float
+    other: float
+    difference: float
+    p_value: float
+    discordant: int
+    better: int | None = None
+    worse: int | None = None
+    standard_error: float | None = None
+
+    @property
+    def discordant_share(self) -> float:
+        return self.discordant / self.rows
+
+    @property
+    def enough(self) -> bool:
+        """Whether the rows can tell the two apart at all."""
+        return self.standard_error is None or self.discordant >= FEWEST_DISCORDANT
+
+    def smallest_difference(self, margin: float, alpha: float, power: float) -> float | None:
+        """The least true difference that the test of these rows passes with probability `power`; None: none,
+        or it is not known. Bootstrapped ones count as normal, with the spread that was observed."""
+        if self.standard_error is None:
+            return detectable_share(self.rows, self.discordant_share, margin, alpha, power)
+        normal = NormalDist()
+        spreads = normal.inv_cdf(1 - alpha) + normal.inv_cdf(power)
+        return spreads * self.standard_error - margin if self.enough else None
+
+
+def detectable_share(
+    rows: int, discordant_share: float, margin: float, alpha: float, power: float
+) -> float | None:
+    """The smallest difference of two shares of rows, by the exact tests."""
+    if margin:
+        return least_difference(rows, discordant_share, margin, alpha, power)
+    return smallest_gain(rows, discordant_share, alpha, power)
+
+
+def compare(pair: Pair, margin: float = 0.0) -> Comparison:
+    """One-sided: is the candidate better (`margin` 0), or not worse by `margin` or more?"""
+    return _exact(pair, margin) if pair.is_share else bootstrap_test(pair, margin)
+
+
+def _exact(pair: Pair, margin: float) -> Comparison:
+    mine, its = pair.candidate.right, pair.other.right
+    better, worse, rows = int(np.sum(mine & ~its)), int(np.sum(its & ~mine)), pair.rows
+    p_value = (
+        noninferiority_p_value(rows, better, worse, margin) if margin else mcnemar_p_value(better, worse)
+    )
+    values = pair.candidate.value, pair.other.value
+    return Comparison(rows, *values, (better - worse) / rows, p_value, better + worse, better, worse)
+
+
+def bootstrap_test(pair: Pair, margin: float = 0.0, draws: int = DRAWS, seed: int = 0) -> Comparison:
+    """The same arguments give the same p-value, which is a multiple of 1 / (draws + 1)."""
+    mine, its = pair.candidate.value, pair.other.value
+    gain = mine - its if pair.candidate.metric.HIGHER_IS_BETTER else its - mine
+    deviations = _drawn(gains_of(pair, seed), min(pair.rows, MOST_BLOCKS), draws, seed) - gain
+    spread, bias = float(deviations.std()), float(deviations.mean())
+    if bias < -_BIAS * spread:
+        deviations -= bias
+    as_far = int(np.sum(deviations >= gain + margin - _TIE))
+    discordant = int(pair.discordant.sum())
+    p_value = (1 + as_far) / (1 + draws) if discordant >= FEWEST_DISCORDANT else 1.0
+    return Comparison(pair.rows, mine, its, gain, p_value, discordant, standard_error=spread)
+
+
+def gains_of(pair: Pair, seed: int) -> Gains:
+    """The candidate's gain as a function of how often each block of rows counts."""
+    value, sign = pair.candidate.metric.value, 1.0 if pair.candidate.metric.HIGHER_IS_BETTER else -1.0
+    first, second = _sums(pair.candidate, seed), _sums(pair.other, seed)
+    return lambda weights: np.asarray(sign * (value(weights @ first) - value(weights @ second)))
+
+
+def _sums(measured: Measured, seed: int) -> np.ndarray:
+    return block_sums(measured.statistics, blocks_of(measured.rows, seed))
+
+
+def _drawn(gains: Gains, blocks: int, draws: int, seed: int) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    found = []
+    for start in range(0, draws, _AT_ONCE):
+        weights = random.multinomial(blocks, np.full(blocks, 1 / blocks), size=min(_AT_ONCE, draws - start))
+        found.append(gains(weights.astype(np.float64)))
+    return np.concatenate(found)

@@ -1,0 +1,104 @@
+"""The candidate against the champion, by the gate's policy and metric, on rows that the champion never saw.
+
+policy      a share of rows                            any other metric
+better      McNemar's exact test                       paired bootstrap, margin 0
+not-worse   exact unconditional test of `margin`       paired bootstrap of `margin`
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from retrainer.errors import UserError
+from retrainer.gate.compare import FEWEST_DISCORDANT, Comparison, compare, detectable_share
+from retrainer.gate.evidence import Evidence
+from retrainer.settings import Gate
+
+# Without a champion there is no pair to count: two decent models often differ on about so many rows.
+ASSUMED_DISCORDANT_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Contest:
+    """The outcome. `versus` is None when there was nobody to compare with, or no row."""
+
+    passed: bool
+    note: str
+    versus: Comparison | None = None
+    smallest_difference: float | None = None
+
+
+def contest(gate: Gate, evidence: Evidence) -> Contest:
+    """Raises UserError for a margin that no share of rows can have."""
+    margin = gate.margin if gate.policy == "not-worse" else 0.0
+    if evidence.candidate.is_share and margin >= 1:
+        raise UserError(f"gate.margin: {margin:g} is no share of rows; {evidence.title} needs one below 1")
+    passed, note = _uncontested(evidence)
+    if note:
+        return Contest(passed, note, smallest_difference=_assumed_difference(gate, margin, evidence))
+    assert evidence.champion is not None
+    pair, unseen = evidence.champion, evidence.unseen_by_champion
+    versus = compare(pair if unseen is None else pair.only(unseen), margin)
+    passed, note = _said(gate, evidence, versus)
+    return Contest(passed, note, versus, versus.smallest_difference(margin, gate.alpha, gate.power))
+
+
+def new_rows(evidence: Evidence) -> Comparison | None:
+    """Which model is better on rows that the champion was neither tested nor trained on; None without any."""
+    if evidence.champion is None or evidence.new is None:
+        return None
+    unseen = evidence.unseen_by_champion
+    chosen = evidence.new if unseen is None else evidence.new & unseen
+    return compare(evidence.champion.only(chosen)) if chosen.any() else None
+
+
+def _uncontested(evidence: Evidence) -> tuple[bool, str]:
+    """Whether the model passes, and why, when nothing can be compared; the reason is empty when it can."""
+    if evidence.is_champion:
+        return True, "it is the champion already"
+    if evidence.incomparable:
+        return False, f"the champion cannot be compared on these rows: {evidence.incomparable}"
+    if evidence.champion is None:
+        return True, "there is no champion yet"
+    unseen = evidence.unseen_by_champion
+    if unseen is not None and not unseen.any():
+        rows = f"all {evidence.candidate.rows:,} test rows"
+        return False, f"the champion was trained on {rows}, so nothing can be compared"
+    return True, ""
+
+
+def _said(gate: Gate, evidence: Evidence, versus: Comparison) -> tuple[bool, str]:
+    passed = versus.p_value <= gate.alpha
+    # "it has so many right" says enough of a share that is the task's own headline.
+    metric = "" if evidence.headline and versus.better is not None else f" in {evidence.title}"
+    claim = {
+        ("better", True): f"better than the champion{metric}",
+        ("better", False): f"not shown to be better than the champion{metric}",
+        ("not-worse", True): f"worse than the champion{metric} by less than {gate.margin:g}, if at all",
+        ("not-worse", False): f"may be worse than the champion{metric} by {gate.margin:g} or more",
+    }[gate.policy, passed]
+    sign = "≤" if passed else ">"
+    return passed, f"{claim}: {counted(versus)} (p = {versus.p_value:.2g} {sign} {gate.alpha:g})"
+
+
+def counted(versus: Comparison) -> str:
+    """What was seen of the two on the rows, in words."""
+    if versus.better is not None:
+        return f"of {versus.rows:,} rows {right_alone(versus)}"
+    figures = f"{versus.candidate:.4f} against {versus.other:.4f} on {versus.rows:,} rows"
+    if not versus.enough:
+        few = f"{versus.discordant} tell the two apart; {FEWEST_DISCORDANT} are needed to judge"
+        figures += f", of which {few}"
+    return figures
+
+
+def right_alone(versus: Comparison) -> str:
+    return f"it alone has {versus.better:,} right, the champion alone {versus.worse:,}"
+
+
+def _assumed_difference(gate: Gate, margin: float, evidence: Evidence) -> float | None:
+    """For a share of rows alone the share of discordant ones tells the spread."""
+    if not evidence.candidate.is_share:
+        return None
+    rows = evidence.candidate.rows
+    return detectable_share(rows, ASSUMED_DISCORDANT_SHARE, margin, gate.alpha, gate.power)

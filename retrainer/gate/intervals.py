@@ -1,0 +1,105 @@
+"""Confidence intervals: Wilson's for a share of rows, the bootstrap for any other function of sums over rows.
+
+Legend: N rows, B blocks of rows that are drawn together (up to 4,096 rows each its own), D draws,
+S statistics of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from retrainer.gate.measured import Measured
+from retrainer.settings import Evaluation
+
+# More rows than this are drawn in blocks of equal size: sums over rows vary alike, at a bounded cost.
+MOST_BLOCKS = 4096
+
+Figure = dict[str, Any]
+
+
+def figures(measured: Mapping[str, Measured], settings: Evaluation) -> dict[str, Figure]:
+    """Each metric of one model on the same rows, with its interval, as it stands in metrics.json."""
+    drawn = _bootstrap({n: one for n, one in measured.items() if not one.is_share}, settings)
+    return {
+        name: drawn[name] if name in drawn else wilson(one.hits, one.rows, settings.confidence)
+        for name, one in measured.items()
+    }
+
+
+def figure(measured: Measured, settings: Evaluation) -> Figure:
+    return figures({"": measured}, settings)[""]
+
+
+def wilson(hits: int, rows: int, confidence: float) -> Figure:
+    """A share of rows with Wilson's score interval, which stays inside 0..1 and holds for few rows.
+
+    Source: Wilson, Journal of the American Statistical Association 22 (1927), 209–212.
+    """
+    share, z = hits / rows, NormalDist().inv_cdf((1 + confidence) / 2)
+    scale = 1 + z**2 / rows
+    middle = (share + z**2 / (2 * rows)) / scale
+    half = z / scale * (share * (1 - share) / rows + z**2 / (4 * rows**2)) ** 0.5
+    # At 0 or `rows` hits one end equals the share; rounding must not push it past.
+    return _figure(share, min(share, middle - half), max(share, middle + half), rows)
+
+
+def _figure(value: float, low: float, high: float, rows: int) -> Figure:
+    """Rounded so far that only noise is lost."""
+    return {"value": round(value, 6), "low": round(low, 6), "high": round(high, 6), "n": rows}
+
+
+def blocks_of(rows: int, seed: int) -> np.ndarray:
+    """int64 [N]: the block that each row is drawn with; each row its own up to MOST_BLOCKS rows."""
+    if rows <= MOST_BLOCKS:
+        return np.arange(rows)
+    return np.random.default_rng((seed, rows)).permutation(rows) % MOST_BLOCKS
+
+
+def block_sums(statistics: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+    """Sums rows [N, S] into their blocks: [B, S]."""
+    count = int(blocks.max()) + 1
+    if count == len(statistics):
+        return statistics
+    order = np.argsort(blocks, kind="stable")
+    starts = np.searchsorted(blocks[order], np.arange(count))
+    return np.asarray(np.add.reduceat(statistics[order], starts, axis=0))
+
+
+def _bootstrap(measured: Mapping[str, Measured], settings: Evaluation) -> dict[str, Figure]:
+    """Values with percentile intervals; all metrics are drawn together.
+
+    The draws are moved so that their mean lies on the value: resampling adds noise of its own, which would
+    push the interval of a calibration error off its value.
+    Source: Efron, Annals of Statistics 7 (1979), 1–26.
+    """
+    if not measured:
+        return {}
+    statistics = [one.statistics for one in measured.values()]
+    rows = len(statistics[0])
+    sums = block_sums(np.concatenate(statistics, axis=1), blocks_of(rows, settings.seed))
+    totals = _draw_totals(sums, settings.resamples, settings.seed)
+    ends = np.cumsum([one.shape[1] for one in statistics])
+    parts = np.split(totals, ends[:-1], axis=1)
+    tail = (1 - settings.confidence) / 2
+    found = {}
+    for (name, one), part in zip(measured.items(), parts, strict=True):
+        value, drawn = one.value, one.metric.value(part.astype(np.float64))
+        low, high = np.quantile(drawn - drawn.mean() + value, [tail, 1 - tail])
+        # Rounding in the draws' 32-bit sums must not leave the value outside.
+        low, high = max(one.metric.LOWEST, min(value, low)), min(one.metric.HIGHEST, max(value, high))
+        found[name] = _figure(value, float(low), float(high), rows)
+    return found
+
+
+def _draw_totals(sums: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """Sums per block [B, S] → totals [D, S] over blocks drawn with replacement, as many as there are."""
+    blocks = len(sums)
+    random = np.random.default_rng(seed)
+    drawn = random.integers(0, blocks, size=(draws, blocks), dtype=np.int64)
+    drawn += np.arange(draws, dtype=np.int64)[:, None] * blocks
+    counts = np.bincount(drawn.ravel(), minlength=draws * blocks).reshape(draws, blocks)
+    return counts.astype(np.float32) @ sums.astype(np.float32)

@@ -1,0 +1,99 @@
+"""A metric of one model on rows, and of two models on the same rows.
+
+Legend: N rows, S statistics of a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from retrainer.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from retrainer.metrics._protocol import Metric
+
+
+@dataclass(frozen=True)
+class Measured:
+    """`statistics`: float64 [N, S], whose sums make the metric's value."""
+
+    metric: Metric
+    statistics: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        return len(self.statistics)
+
+    @property
+    def value(self) -> float:
+        return float(self.metric.value(self.statistics.sum(axis=0)))
+
+    @cached_property
+    def is_share(self) -> bool:
+        """Whether every row is a hit or none, so that exact tests and Wilson's interval hold."""
+        if self.statistics.shape[1] != 2:
+            return False
+        hit, one = self.statistics.T
+        return bool((one == 1).all() and np.isin(hit, (0, 1)).all())
+
+    @property
+    def hits(self) -> int:
+        return int(self.statistics[:, 0].sum())
+
+    @property
+    def right(self) -> np.ndarray:
+        """bool [N] of a share: the row counts in the model's favour."""
+        assert self.is_share
+        return np.asarray(self.statistics[:, 0] == (1 if self.metric.HIGHER_IS_BETTER else 0))
+
+    def only(self, chosen: np.ndarray) -> Measured:
+        """The same on the chosen rows: bool [N] or their numbers."""
+        return replace(self, statistics=self.statistics[chosen])
+
+
+def measure(metric: Metric, name: str, predictions: pa.Table, truth: pa.Table) -> Measured:
+    """Raises UserError when the predictions or rows lack what the metric reads, or it breaks its contract."""
+    try:
+        statistics = np.asarray(metric.statistics(predictions, truth), dtype=np.float64)
+    except KeyError as error:
+        raise UserError(f"the metric {name} cannot be computed for this task: there is no {error}") from None
+    if statistics.ndim != 2 or len(statistics) != len(truth):
+        raise UserError(f"the metric {name} gives statistics {statistics.shape} for {len(truth)} rows")
+    if not np.isfinite(statistics).all():
+        raise UserError(f"the metric {name} gives statistics that are not finite")
+    return Measured(metric, statistics)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One metric of two models on the same rows: the same statistics of each row."""
+
+    candidate: Measured
+    other: Measured
+
+    def __post_init__(self) -> None:
+        shapes = self.candidate.statistics.shape, self.other.statistics.shape
+        if shapes[0] != shapes[1] or not shapes[0][0]:
+            raise ValueError(f"cannot pair statistics of shapes {shapes[0]} and {shapes[1]}")
+
+    @property
+    def rows(self) -> int:
+        return self.candidate.rows
+
+    @property
+    def is_share(self) -> bool:
+        return self.candidate.is_share and self.other.is_share
+
+    @property
+    def discordant(self) -> np.ndarray:
+        """bool [N]: rows that do not count alike for the two."""
+        return np.asarray((self.candidate.statistics != self.other.statistics).any(axis=1))
+
+    def only(self, chosen: np.ndarray) -> Pair:
+        return Pair(self.candidate.only(chosen), self.other.only(chosen))

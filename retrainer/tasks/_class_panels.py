@@ -1,0 +1,175 @@
+"""The sections of report.html about classes: calibration, confusion, wrong answers, doubts, each class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from retrainer.metrics._classes import Classes, classes
+from retrainer.pages.charts import heat_map
+from retrainer.pages.page import (
+    bar_cell,
+    escape,
+    label_cell,
+    number_cell,
+    quiet,
+    section,
+    share_cell,
+    table,
+)
+from retrainer.pages.pairs import drawn_pairs, side
+from retrainer.pages.reliability import reliability_chart
+from retrainer.tasks._class_doubts import LABELS, NEIGHBOURS
+from retrainer.tasks._class_examples import Mistake, mistakes, shown_rows
+
+if TYPE_CHECKING:
+    from retrainer.tasks._protocol import Judged
+
+# More classes than this make a matrix nobody can read: the most confused pairs are listed instead.
+MOST_IN_MATRIX = 30
+_MOST_PAIRS = 25
+# Longer tables are folded away.
+_MOST_OPEN = 40
+
+Details = dict[str, Any]
+
+
+def panels(judged: Judged, details: Details) -> list[str]:
+    found = classes(judged.predictions, judged.test)
+    columns = tuple(judged.predictor.task.input_columns)
+    return [
+        calibration_section(details),
+        confusion_section(details),
+        mistakes_section(mistakes(judged.test, found, columns), int((~found.correct).sum())),
+        doubts_section(judged, found, columns, details),
+        neighbours_section(judged, columns, details),
+        per_class_section(details),
+    ]
+
+
+def calibration_section(details: Details) -> str:
+    """The reliability diagram, and the error with and without the temperature."""
+    bins = [(one["rows"], one["confidence"], one["accuracy"]) for one in details["calibration"]["bins"]]
+    about = (
+        "Each dot holds the answers of about one confidence, larger for more of them. On the dashed line they"
+        " are right as often as they are sure; below it the model is too sure of itself."
+    )
+    chart = f'<div class="scroll">{reliability_chart(bins, "confidence and accuracy")}</div>'
+    return section("Calibration", *(f"<p>{escape(one)}</p>" for one in details["notes"]), chart, quiet(about))
+
+
+def matrix(confusion: dict[str, Any]) -> list[list[int]]:
+    """The sparse confusion counts of metrics.json as rows [true][decided]."""
+    size = len(confusion["labels"])
+    counts = [[0] * size for _ in range(size)]
+    for true, given, rows in confusion["cells"]:
+        counts[true][given] = rows
+    return counts
+
+
+def confusion_section(details: Details) -> str:
+    """A heat map, a list of pairs, or nothing (multi-label)."""
+    confusion = details["confusion"]
+    if confusion is None:
+        return ""
+    if len(confusion["labels"]) > MOST_IN_MATRIX:
+        return _pairs(confusion)
+    chart = heat_map(confusion["labels"], matrix(confusion), "confusion matrix")
+    about = "Rows: the true class. Columns: the answer. Shaded by the share of the true class."
+    return section("Confusion", quiet(about), f'<div class="scroll">{chart}</div>')
+
+
+def _pairs(confusion: dict[str, Any]) -> str:
+    labels = confusion["labels"]
+    support: dict[int, int] = {}
+    for true, _, rows in confusion["cells"]:
+        support[true] = support.get(true, 0) + rows
+    errors = [cell for cell in confusion["cells"] if cell[0] != cell[1]]
+    if not errors:
+        return ""
+    errors.sort(key=lambda cell: (-cell[2], -cell[2] / support[cell[0]], cell[0], cell[1]))
+    rows = [
+        label_cell(labels[true])
+        + label_cell(labels[given])
+        + number_cell(f"{count} of {support[true]}")
+        + bar_cell(count / support[true])
+        for true, given, count in errors[:_MOST_PAIRS]
+    ]
+    about = f"{min(len(errors), _MOST_PAIRS)} of {len(errors):,} pairs of classes with errors."
+    shown = table(["true class", "answered as"], ["rows", "share of the true class"], rows)
+    return section("Most confused classes", quiet(about), shown)
+
+
+def mistakes_section(shown: list[Mistake], wrong: int) -> str:
+    if not shown:
+        return section("Wrong answers", "<p>None on these rows.</p>")
+    which = f"{len(shown)} of {wrong:,} wrong answers" if wrong > len(shown) else "All wrong answers"
+    about = f"{which}, the surest first, with the probabilities that the model gave."
+    return section("Most confidently wrong", quiet(about), _drawn(shown))
+
+
+def doubts_section(judged: Judged, found: Classes, columns: tuple[str, ...], details: Details) -> str:
+    """Rows whose label the model has good reason to doubt."""
+    if not (said := _said(details, LABELS)):
+        return ""
+    rows = shown_rows(judged.test, found, columns, details[LABELS])
+    more = " Either the label is wrong, or the model has much to learn." if rows else ""
+    drawn = _drawn(rows, "is the label given") if rows else ""
+    return section("Rows to look at again", quiet(said + more), drawn)
+
+
+def neighbours_section(judged: Judged, columns: tuple[str, ...], details: Details) -> str:
+    """Test rows that the model sees as it sees a training row."""
+    if not (said := _said(details, NEIGHBOURS)):
+        return ""
+    found = details[NEIGHBOURS]
+    pairs = [(side(judged.test, one, columns), side(judged.train, other, columns)) for one, other, _ in found]
+    shown = drawn_pairs(pairs, [f"cosine {cosine:.4f}" for *_, cosine in found]) if pairs else ""
+    return section("Test rows like training rows", quiet(said), shown)
+
+
+def _said(details: Details, name: str) -> str:
+    """The sentence for a check's section; "" where it did not look."""
+    check = next((one for one in details["checks"] if one["name"] == name), None)
+    if check is None or check["level"] == "off":
+        return ""
+    return f"{check['count']:,} {check['note']}."
+
+
+def _drawn(rows: Sequence[Mistake], truth: str = "is true") -> str:
+    kind = "misses images" if all(miss.image and not miss.texts for miss in rows) else "misses"
+    return f'<div class="{kind}">{"".join(_mistake(miss, truth) for miss in rows)}</div>'
+
+
+def _mistake(miss: Mistake, truth: str) -> str:
+    size = ' class="enlarged"' if miss.pixelated else ""
+    image = f'<img{size} src="{escape(miss.image)}" alt="{escape(miss.where)}">' if miss.image else ""
+    texts = "".join(f'<blockquote dir="auto">{escape(text)}</blockquote>' for text in miss.texts)
+    return (
+        f'<div class="miss">{image}{texts}<p><span class="given">{escape(_names(miss.decided))}</span> '
+        f"was the answer: {miss.confidence:.3f}</p>"
+        f'<p><span class="true">{escape(_names(miss.truth))}</span> {truth}: '
+        f"{miss.truth_probability:.3f}</p><p>{escape(miss.where)}</p></div>"
+    )
+
+
+def _names(labels: list[str]) -> str:
+    return ", ".join(labels) or "no label"
+
+
+def per_class_section(details: Details) -> str:
+    """Figures of each class, the weakest first; classes without test rows last."""
+    each = sorted(details["per_class"], key=lambda c: (c["f1"] is None, c["f1"] or 0.0, c["label"]))
+    rows = [
+        label_cell(c["label"])
+        + bar_cell(c["f1"])
+        + share_cell(c["precision"])
+        + share_cell(c["recall"])
+        + number_cell(f"{c['support']:,}")
+        + number_cell(f"{c['predicted']:,}")
+        for c in each
+    ]
+    shown = table(["class"], ["F1", "precision", "recall", "test rows", "answered"], rows)
+    if len(each) > _MOST_OPEN:
+        shown = f"<details><summary>Show all {len(each):,} classes</summary>{shown}</details>"
+    return section("By class", quiet("The weakest first."), shown)
