@@ -17,7 +17,7 @@ from PIL import Image
 from components.decide import decide as step
 from retrainer.errors import UserError
 from retrainer.registry.register import register_model
-from retrainer.retraining.decide import Asked, decide, plain
+from retrainer.retraining.decide import Request, decide, plain
 from retrainer.retraining.summary import WIDTH, decision_table, page
 from retrainer.services import lineage, lookup
 from retrainer.services.connection import client, experiment_id
@@ -61,10 +61,10 @@ class Project:
         run(self.folder / "data", rows, task=IMAGES)
         return self.folder / "data" / "out"
 
-    def asked(self, rows: Rows, retrain: Retrain, training: Training = TRAINING) -> Asked:
+    def asked(self, rows: Rows, retrain: Retrain, training: Training = TRAINING) -> Request:
         sections = {"task": IMAGES, "backbone": MLP, "training": training}
         plain_sections = {name: section.plain() for name, section in sections.items()}
-        return Asked("net", self.dataset(rows), plain_sections, retrain)
+        return Request("net", self.dataset(rows), plain_sections, retrain)
 
     def decided(self, rows: Rows, retrain: Retrain, training: Training = TRAINING) -> dict[str, Any]:
         asked = self.asked(rows, retrain, training)
