@@ -58,9 +58,11 @@ DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 	rehearse compile submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow bench lint \
 	format lock clean
 
+##@ to begin
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  Choose by RECIPE=name (recipes/name.yaml) and SET=\"training.seed=3 compute.threads=1\"; DEBUG=1 shows tracebacks."
+	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
+		$(MAKEFILE_LIST)
+	@echo; echo "Choose by RECIPE=name (recipes/name.yaml) and SET=\"training.seed=3 compute.threads=1\"; DEBUG=1 shows tracebacks."
 
 $(READY):
 	@if [ -z "$(PYTHON)" ]; then \
@@ -74,15 +76,19 @@ $(READY):
 		> $(VENV)/install.log 2>&1 || { tail -20 $(VENV)/install.log; \
 		echo "the installation failed: the whole log is $(VENV)/install.log; after the cure, run the same command again"; exit 1; }
 	@$(PY) -m retrainer.services.database
+	@printf '%s\n' '#!$(abspath $(PY))' 'import sys' 'sys.path.insert(0, "$(CURDIR)")' \
+		'from retrainer.__main__ import command_line' 'command_line()' > $(VENV)/bin/retrainer
+	@chmod +x $(VENV)/bin/retrainer
 	@rm -f $(VENV)/ready-*
 	@touch $@
 
 setup: $(READY) ## make .venv from the hash lock (6 GB, about 2 minutes); PYTHON=python3.12 picks one
 
+##@ a recipe, on this machine
 pipeline: $(READY) ## ingest, preprocess, train, evaluate, register: what has changed since last time
-	@$(PIPELINES) run $(CHOICE)
+	@$(PIPELINES) pipeline $(CHOICE)
 
-retrain: $(READY) ## for cron: decide by retrain.policy whether to train, then what make pipeline does; 0 for nothing new
+retrain: $(READY) ## for cron: decide by retrain.policy whether to train, then what pipeline does; 0 for nothing new
 	@$(PIPELINES) retrain $(CHOICE)
 
 step: $(READY) ## run one step alone on its inputs as they lie: STEP=train
@@ -94,9 +100,10 @@ resolve: $(READY) ## write .run/RECIPE/settings.json, for `dvc repro train@RECIP
 smoke: $(READY) ## 50 rows through every step, apart from everything else
 	@$(PIPELINES) smoke $(CHOICE)
 
-check-step: $(READY) ## is DIR=runs/NAME/model, which your own trainer wrote, a valid model directory?
+check-step: $(READY) ## is what your own trainer wrote a valid model directory? DIR=runs/NAME/model
 	@$(PY) -m retrainer check-step $(if $(DIR),'$(DIR)') $(if $(RECIPE),--recipe '$(RECIPE)')
 
+##@ registered versions
 history: $(READY) ## who made which version champion, when and why
 	@$(REGISTRY) history $(OF)
 
@@ -115,26 +122,24 @@ reap: $(READY) ## end what killed processes and pods left in MLflow: gone here, 
 ui: $(READY) ## MLflow's pages over mlflow.db, at http://127.0.0.1:5000 (PORT=)
 	@$(PY) -m retrainer ui --port $(PORT)
 
-docs: $(READY) ## write the documentation as a site: build/site/index.html
-	@$(PY) -m mkdocs build --quiet
-	@echo "build/site/index.html"
-
+##@ containers
 images: $(READY) ## build both images: [PUSH=registry/name] [BASE=image] [CA_BUNDLE=file] [NETWORK=host]
 	@$(PIPELINES) images $(BUILD_WITH)
 
 mlflow-image: $(READY) ## build the image of the team's MLflow server, for deploy/ and docker/compose.yaml: the same choices
 	@$(PY) -m pipelines.containers.mlflow_image $(BUILD_WITH)
 
-pin-base: $(READY) ## write down the digest of the base image's tag, asked of its registry
+pin-base: $(READY) ## write down the digest of the base image, asked of its registry
 	@$(PY) -m pipelines pin-base $(if $(CA_BUNDLE),--ca-bundle '$(CA_BUNDLE)')
 
-rehearse: $(READY) ## build the images if need be, and run the compiled pipeline in real containers here
+rehearse: $(READY) ## run the compiled pipeline in real containers here, the images built first if need be
 	@$(PIPELINES) rehearse $(CHOICE) $(BUILD_WITH)
 
+##@ the cluster of KFP_ENDPOINT
 compile: $(READY) ## write build/RECIPE.yaml for Kubeflow: [IMAGE=registry/name@sha256:…] [SECRET=name]
 	@$(PY) -m pipelines compile $(CHOICE) $(IN_IMAGES)
 
-submit: $(READY) ## run the recipe on the cluster of KFP_ENDPOINT: [WAIT=1] [IMAGE=…] [SECRET=name]
+submit: $(READY) ## run the recipe there: [WAIT=1] [IMAGE=…] [SECRET=name]
 	@$(PY) -m pipelines submit $(CHOICE) $(IN_IMAGES) $(if $(filter 1,$(WAIT)),--wait)
 
 schedule: $(READY) ## run it there by the clock: CRON="0 0 3 1 * *" (seconds first)
@@ -143,15 +148,16 @@ schedule: $(READY) ## run it there by the clock: CRON="0 0 3 1 * *" (seconds fir
 unschedule: $(READY) ## end that schedule
 	@$(PY) -m pipelines unschedule $(CHOICE)
 
-runs: $(READY) ## the recipe's runs and schedule on the cluster
+runs: $(READY) ## the recipe's runs and schedule there
 	@$(PY) -m pipelines runs $(CHOICE)
 
-adopt: $(READY) ## bring the data of a cluster run into git, as datasets/RECIPE.dvc: RUN=id
+adopt: $(READY) ## bring the data of a run into git, as datasets/RECIPE.dvc: RUN=id
 	@$(PY) -m pipelines adopt --run '$(RUN)' $(FORCED)
 
 replay: $(READY) ## run one step of a rehearsal or a cluster run again, here: RUN=id STEP=train [PDB=1]
 	@$(PIPELINES) replay '$(STEP)' --run '$(RUN)' $(FORCED) $(if $(filter 1,$(PDB)),--debug)
 
+##@ data, and this machine
 push: $(READY) ## data and models of every recipe to DVC's remote
 	@$(DVC) push --run-cache
 
@@ -164,11 +170,16 @@ notify-test: $(READY) ## send one message to RETRAINER_WEBHOOK, as every failure
 doctor: $(READY) ## check Python, disk, GPU, MLflow, DVC, with a cure for each
 	@$(PY) -m retrainer doctor
 
+##@ this project's own code
 test: $(READY) ## the test suite: no network, no GPU, about 6 minutes on 2 cores
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal -m 'not slow'
 
 test-slow: $(READY) ## what takes minutes: kills at every step, the recipes' figures
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal --durations=20 -m slow
+
+docs: $(READY) ## write the documentation as a site: build/site/index.html
+	@$(PY) -m mkdocs build --quiet
+	@echo "build/site/index.html"
 
 bench: $(READY) ## the engine beside its peers, on the same work: [ONLY="bert-base mlp"]
 	@$(PY) -m benchmarks.speed $(ONLY)

@@ -1,6 +1,6 @@
 """The command line behind the Makefile's targets.
 
-python -m pipelines run [--recipe NAME] [--set section.key=value]...
+python -m pipelines pipeline [--recipe NAME] [--set section.key=value]...
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components._process import die_with_runner, report_failure
+from retrainer.commands import COMMANDS
 from retrainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ Call = Callable[[Arguments], int]
 # --- this machine --------------------------------------------------------------------------------------
 
 
-def _run(arguments: Arguments) -> int:
+def _pipeline(arguments: Arguments) -> int:
     from pipelines.local import run
 
     return run(arguments.recipe, arguments.set)
@@ -161,44 +162,44 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m pipelines", allow_abbrev=False)
     commands = top.add_subparsers(required=True, dest="command")
 
-    def command(name: str, help_text: str, call: Call) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=help_text, allow_abbrev=False)
+    def command(name: str, call: Call) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=COMMANDS[name].help, allow_abbrev=False)
         made.set_defaults(call=call)
         return made
 
-    def of_recipe(name: str, help_text: str, call: Call) -> argparse.ArgumentParser:
-        made = command(name, help_text, call)
+    def of_recipe(name: str, call: Call) -> argparse.ArgumentParser:
+        made = command(name, call)
         made.add_argument("--recipe", help="a file of recipes/; without it, params.yaml alone")
         made.add_argument(
             "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="for this run only"
         )
         return made
 
-    of_recipe("run", "bring the recipe's registered model up to date", _run)
-    of_recipe("retrain", "decide by retrain.policy whether to train, and do what `run` does", _retrain)
-    of_recipe("resolve", "write the recipe's settled settings, for `dvc` called by hand", _resolve)
-    of_recipe("step", "run one step alone", _step).add_argument("step")
-    of_recipe("smoke", "50 rows through every step, apart from everything else", _smoke)
-    builder = command("images", "build the two images and record their digests", _make_images)
-    rehearser = of_recipe("rehearse", "run the compiled pipeline in real containers here", _rehearse)
-    pinner = command("pin-base", "write down the base image's digest", _pin_base)
+    of_recipe("pipeline", _pipeline)
+    of_recipe("retrain", _retrain)
+    of_recipe("resolve", _resolve)
+    of_recipe("step", _step).add_argument("step")
+    of_recipe("smoke", _smoke)
+    builder = command("images", _make_images)
+    rehearser = of_recipe("rehearse", _rehearse)
+    pinner = command("pin-base", _pin_base)
     for made in (builder, rehearser):
         made.add_argument("--base", default="", help="the image to build on, instead of the Dockerfile's")
         made.add_argument("--push", default="", metavar="REGISTRY/NAME", help="push both images there")
         made.add_argument("--network", default="", help="`host` where a build's own network reaches nothing")
     for made in (builder, rehearser, pinner):
         made.add_argument("--ca-bundle", type=Path, help="a company's certificates, for this command only")
-    _takes_images(of_recipe("compile", "write the Kubeflow pipeline", _compile))
-    submitter = of_recipe("submit", "run the recipe on the cluster", _submit)
+    _takes_images(of_recipe("compile", _compile))
+    submitter = of_recipe("submit", _submit)
     submitter.add_argument("--wait", action="store_true", help="follow the run, and fail if it fails")
-    scheduler = of_recipe("schedule", "run the recipe on the cluster by the clock", _schedule)
+    scheduler = of_recipe("schedule", _schedule)
     scheduler.add_argument("--cron", required=True, help="six fields, seconds first: '0 0 3 1 * *'")
     for made in (submitter, scheduler):
         _takes_images(made)
-    of_recipe("unschedule", "end the recipe's schedule", _unschedule)
-    of_recipe("runs", "list the recipe's runs and schedule on the cluster", _runs)
-    adopter = command("adopt", "write the .dvc pointer of a cluster run's data", _adopt)
-    replayer = command("replay", "run one step of a finished run again, here", _replay)
+    of_recipe("unschedule", _unschedule)
+    of_recipe("runs", _runs)
+    adopter = command("adopt", _adopt)
+    replayer = command("replay", _replay)
     replayer.add_argument("step")
     replayer.add_argument("--debug", action="store_true", help="open the debugger where it fails")
     for made, forced in ((adopter, "replace another pointer"), (replayer, "use the real registry")):

@@ -1,7 +1,6 @@
-"""Small commands of the library, behind the Makefile's targets of the same names.
+"""The command `retrainer`: what make does, by the same words (`retrainer help` lists them).
 
-python -m retrainer doctor | check-step [DIR] | ui | history | promote VERSION | rollback
-                    | compare A B | reap | notify
+Some are the library's own. Those that run pipelines belong to the project, whose `pipelines/` does them.
 """
 
 from __future__ import annotations
@@ -12,13 +11,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from retrainer.errors import UserError
-from retrainer.resolve import default_recipe
+from retrainer.commands import COMMANDS, Command, overview
+from retrainer.errors import UserError, nearest
 
 
 def check_step(arguments: argparse.Namespace) -> int:
     """Is this a valid model directory: its manifest, its hashes, and does its network load?"""
     from retrainer.formats.model import check_model
+    from retrainer.resolve import default_recipe
 
     recipe = arguments.recipe or ("" if arguments.directory else default_recipe(Path()))
     directory = arguments.directory or Path("runs") / recipe / "model"
@@ -99,7 +99,20 @@ def notify(arguments: argparse.Namespace) -> int:
     return command.send_test(arguments.recipe) if arguments.test else command.tell_of_run(arguments)
 
 
-COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+def completion(arguments: argparse.Namespace) -> int:
+    from retrainer.completion import script
+
+    print(script(arguments.shell))
+    return 0
+
+
+def show_help(_: argparse.Namespace) -> int:
+    print(overview())
+    return 0
+
+
+# What this process does itself. `notify` is for the exit task of a cluster's run.
+CALLS: dict[str, Callable[[argparse.Namespace], int]] = {
     "doctor": doctor,
     "check-step": check_step,
     "ui": ui,
@@ -109,16 +122,21 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "compare": compare,
     "reap": reap,
     "notify": notify,
+    "completion": completion,
+    "help": show_help,
 }
+_PROJECT = ("params.yaml", "components", "pipelines")
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m retrainer", allow_abbrev=False)
+    top = argparse.ArgumentParser(prog="retrainer", allow_abbrev=False)
     commands = top.add_subparsers(required=True)
-    for name, call in COMMANDS.items():
-        command = commands.add_parser(name, help=(call.__doc__ or "Checks this machine.").split("\n")[0])
+    for name, call in CALLS.items():
+        command = commands.add_parser(name, help=COMMANDS[name].help if name in COMMANDS else None)
         command.set_defaults(call=call, name=name)
-        command.add_argument("--recipe", default="")
+        if name not in ("completion", "help"):
+            command.add_argument("--recipe", default="")
+    commands.choices["completion"].add_argument("shell", help="bash or zsh")
     commands.choices["check-step"].add_argument("directory", nargs="?", type=Path)
     commands.choices["ui"].add_argument("--port", type=int, default=5000)
     commands.choices["promote"].add_argument("version")
@@ -134,15 +152,34 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    arguments = parser().parse_args(argv)
+    name = argv[0] if argv else "help"
     try:
-        return int(arguments.call(arguments))
+        if name in CALLS or name.startswith("-"):
+            arguments = parser().parse_args(argv or ["help"])
+            return int(arguments.call(arguments))
+        if name not in COMMANDS:
+            raise UserError(f"no such command{nearest(name, [*COMMANDS, 'help', 'completion'])}")
+        return hand_over(COMMANDS[name], argv[1:])
     except UserError as error:
         if os.environ.get("DEBUG") == "1":
             raise
-        print(f"{arguments.name}: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 2
 
 
-if __name__ == "__main__":
+def hand_over(command: Command, words: list[str]) -> int:
+    """Becomes the process that does it, in the project here. Raises UserError outside of a project."""
+    missing = [name for name in _PROJECT if not Path(name).exists()]
+    if missing:
+        raise UserError(f"there is no {missing[0]} here; run it in your project's root, where make runs too")
+    call = [sys.executable, "-m", *command.words, *words]
+    return os.execve(sys.executable, call, os.environ | {"DVC_NO_ANALYTICS": "1"})
+
+
+def command_line() -> None:
+    """The installed program `retrainer`."""
     sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    command_line()

@@ -80,7 +80,7 @@ def run(project: Path, *words: str, status: int = 0) -> str:
 
 def pipeline(project: Path, *settings: str, status: int = 0) -> str:
     chosen = [word for pair in settings for word in ("--set", pair)]
-    return run(project, "run", "--recipe", RECIPE, *chosen, status=status)
+    return run(project, "pipeline", "--recipe", RECIPE, *chosen, status=status)
 
 
 def steps(printed: str) -> dict[str, str]:

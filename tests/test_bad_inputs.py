@@ -210,7 +210,7 @@ def test_a_served_image_starts_no_other_program() -> None:
     [
         ("zip", "ingest", r"ingest: a\.zip is not a whole archive .*; pack or copy it again"),
         ("one class", "preprocess", r"preprocess: .*'across'.*check source.label"),
-        ("settings", "resolve", r"run: recipes/tiny\.yaml: not valid YAML in line 2: 'source' stands twice"),
+        ("settings", "resolve", r"pipeline: recipes/tiny\.yaml: not valid YAML in line 2: 'source' stands"),
     ],
 )
 @pytest.mark.slow
@@ -265,8 +265,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("words", "says"),
     [
         (("resolve", "--recipe", "bad"), r"resolve: recipes/bad\.yaml: more than 20 levels deep in line 1"),
-        (("run", "--recipe", "bad"), r"run: recipes/bad\.yaml: more than 20 levels deep in line 1"),
-        (("run", "--set", "source.path=no.csv"), r"run: source\.path: there is no file no\.csv"),
+        (("pipeline", "--recipe", "bad"), r"pipeline: recipes/bad\.yaml: more than 20 levels deep in line 1"),
+        (("pipeline", "--set", "source.path=no.csv"), r"pipeline: source\.path: there is no file no\.csv"),
         (("smoke", "--set", "training.epochs={a: 1, a: 2}"), r"smoke: SET=.*'a' stands twice"),
     ],
 )

@@ -832,7 +832,7 @@ def test_make_killed_in_training_goes_on(tmp_path: Path) -> None:
     """The runner is killed, its step with it; the same command goes on, and MLflow has every epoch once."""
     project = make_project(tmp_path / "project")
     long = ("training.epochs=400",)
-    words = [sys.executable, "-m", "pipelines", "run", "--recipe", RECIPE, "--set", *long]
+    words = [sys.executable, "-m", "pipelines", "pipeline", "--recipe", RECIPE, "--set", *long]
     often = environment() | {"RETRAINER_CHECKPOINT_SECONDS": "0.2"}
     with (project / "log").open("wb") as log:
         process = subprocess.Popen(words, cwd=project, env=often, stdout=log, stderr=log)

@@ -15,7 +15,7 @@ from components.steps import STEPS
 from pipelines._pods import cores
 from pipelines.compile import Compiled, cluster_settings, compile_recipe, images_named
 from pipelines.spec import tasks_in
-from retrainer.code.digests import project_code
+from retrainer.code.digests import project_code, step_digests
 from retrainer.code.own import command_digest
 from retrainer.errors import UserError
 from retrainer.formats.files import content_digest
@@ -172,6 +172,18 @@ def test_only_a_schedules_runs_ask_for_their_scheduled_time(project: Path) -> No
             if "scheduled_time" in task["inputs"]["parameters"]
         }
         assert told == {"ingest": asked, "register": asked}
+
+
+def test_every_task_has_the_digest_of_its_code_as_a_constant(project: Path) -> None:
+    made = compile_recipe("digits-mlp", [], images_named(IMAGE), project)
+    tasks = tasks_in(next(yaml.safe_load_all(made.path.read_text())))
+    told = {
+        step: task["inputs"]["parameters"]["code_sha256"]["runtimeValue"]["constant"]
+        for step, task in tasks.items()
+    }
+    _, settings, _ = cluster_settings("digits-mlp", [], project)
+    assert told == step_digests(tasks, settings, project_code(ROOT), project)
+    assert len(set(told.values())) == len(told)
 
 
 @pytest.mark.parametrize("name", ["my_recipe", "Digits", "v1.2", "r" * 119])

@@ -16,7 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from kfp import compiler
 
-from components.__main__ import executor_output, parser_of, step_named
+from components.__main__ import executor_output, hand_over, parser_of, step_named
 from components.__main__ import main as step_main
 from components.steps import DECIDE, FACTS, STEPS
 from pipelines.compile import check_image, images_named
@@ -245,6 +245,15 @@ def test_executor_output_names_only_ports() -> None:
     assert written == {
         "artifacts": {"model": {"artifacts": [{"name": "model", "metadata": {"model_sha256": "0"}}]}}
     }
+
+
+def test_the_code_is_recorded_with_the_outputs(tmp_path: Path) -> None:
+    words = ["--model", "model", "--report", "report", "--registration", "made", "--code-sha256", "c" * 64]
+    contract = CONTRACTS["register"]
+    written = tmp_path / "output.json"
+    hand_over(contract, parser_of(contract).parse_args(words), {"registration": {"version": "1"}}, written)
+    (artifact,) = json.loads(written.read_text())["artifacts"]["registration"]["artifacts"]
+    assert artifact["metadata"]["code_sha256"] == "c" * 64
 
 
 def test_metadata_holds_no_null_and_no_nan() -> None:

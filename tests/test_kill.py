@@ -100,7 +100,7 @@ def test_killing_only_the_runner_ends_its_step(tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
     make = start(project)
     victim = wait_for("train", project, make)
-    runner = next(p for p in victim.parents() if p.cmdline()[1:4] == ["-m", "pipelines", "run"])
+    runner = next(p for p in victim.parents() if p.cmdline()[1:4] == ["-m", "pipelines", "pipeline"])
     runner.kill()
     make.wait(timeout=30)
     assert gone(project, seconds=5)

@@ -31,7 +31,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(*settings: str) -> list[str]:
     chosen = [word for pair in settings for word in ("--set", pair)]
-    return [sys.executable, "-m", "pipelines", "run", "--recipe", RECIPE, *chosen]
+    return [sys.executable, "-m", "pipelines", "pipeline", "--recipe", RECIPE, *chosen]
 
 
 def told(project: Path, chat: Server, *settings: str, status: int = 0) -> tuple[str, list[dict[str, object]]]:

@@ -102,7 +102,7 @@ def test_where_nothing_has_changed_dvc_is_not_even_loaded(project: Path) -> None
         "import sys; from pipelines.__main__ import main; status = main(sys.argv[1:]);"
         "print('loaded' if 'dvc.repo' in sys.modules else 'not loaded'); sys.exit(status)"
     )
-    command = [sys.executable, "-c", code, "run", "--recipe", RECIPE]
+    command = [sys.executable, "-c", code, "pipeline", "--recipe", RECIPE]
 
     def loaded() -> bool:
         done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True)
@@ -154,7 +154,7 @@ def test_a_failed_step_names_the_cause_and_gives_back_the_model(project: Path) -
 def test_other_recipes_outputs_and_locks_stay(project: Path) -> None:
     (project / "recipes" / "other.yaml").write_text((project / "recipes" / f"{RECIPE}.yaml").read_text())
     printed = run(
-        project, "run", "--recipe", "other", "--set", "registry.name=other", "--set", "training.seed=5"
+        project, "pipeline", "--recipe", "other", "--set", "registry.name=other", "--set", "training.seed=5"
     )
     assert "train" in steps(printed)
     assert steps(pipeline(project)) == {}
@@ -310,6 +310,6 @@ def test_smoke_touches_nothing_else(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_named_before_anything_runs(project: Path) -> None:
-    assert "did you mean 'digits-mlp'" in run(project, "run", "--recipe", "digits-mpl", status=2)
+    assert "did you mean 'digits-mlp'" in run(project, "pipeline", "--recipe", "digits-mpl", status=2)
     assert "training.epoch" in pipeline(project, "training.epoch=2", status=2)
     assert "SET=epochs" in pipeline(project, "epochs=2", status=2)

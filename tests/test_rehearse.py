@@ -481,7 +481,7 @@ def test_the_model_is_the_one_of_make_pipeline(
     assert [path for path in written if CANARY[:20].encode() in path.read_bytes()] == []
 
     settings = [word for pair in chosen for word in ("--set", pair)]
-    run_project(project, "run", "--recipe", recipe, *settings)
+    run_project(project, "pipeline", "--recipe", recipe, *settings)
     here = json.loads((project / "runs" / recipe / "model" / "manifest.json").read_text())["model_sha256"]
     assert steps["train"]["results"]["model_sha256"] == here and here in shown
 

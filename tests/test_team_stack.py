@@ -59,7 +59,7 @@ def test_the_pipeline_outlives_restarts_of_the_server_and_its_database(stack: St
     for step in ("ingest", "preprocess", "train"):
         pipelines(project, stack, "step", step, "--recipe", RECIPE)
     stack.restart()
-    printed = pipelines(project, stack, "run", "--recipe", RECIPE)
+    printed = pipelines(project, stack, "pipeline", "--recipe", RECIPE)
     assert steps(printed) == {"evaluate": "ran", "register": "ran"}
     made = json.loads((project / "runs" / RECIPE / "registration" / "registration.json").read_text())
     assert made["alias"] == "champion"
@@ -73,7 +73,7 @@ def test_the_pipeline_outlives_restarts_of_the_server_and_its_database(stack: St
     assert all(key.startswith("mlflow/") for key in stack.stored())
     assert stack.postgres.query("SELECT count(*) FROM model_versions") == "1"
 
-    assert steps(pipelines(project, stack, "run", "--recipe", RECIPE)) == {}
+    assert steps(pipelines(project, stack, "pipeline", "--recipe", RECIPE)) == {}
     assert champion(stack) == version
     assert not list(project.glob("mlflow.db*")), "a registry of this machine's own"
     for secret in (PASSWORD, SECRET):

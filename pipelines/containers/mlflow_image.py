@@ -54,13 +54,17 @@ def make_mlflow_image(choices: Choices, root: Path = Path()) -> int:
     return 0
 
 
-def main(argv: list[str]) -> int:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make mlflow-image", description=__doc__)
     parser.add_argument("--base", default="", help="the image to build on, instead of the Dockerfile's")
     parser.add_argument("--push", default="", metavar="REGISTRY/NAME", help="push the image there")
     parser.add_argument("--network", default="", help="`host` where a build's own network reaches nothing")
     parser.add_argument("--ca-bundle", type=Path, help="a company's certificates, for this command only")
-    given = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str]) -> int:
+    given = parser().parse_args(argv)
     try:
         return make_mlflow_image(Choices(given.base, given.ca_bundle, given.push, given.network))
     except (Exception, KeyboardInterrupt) as error:

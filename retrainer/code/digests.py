@@ -19,6 +19,7 @@ from retrainer.code.modules import Modules
 from retrainer.code.own import command_files, plugin_digest, plugin_files
 from retrainer.errors import UserError
 from retrainer.settings import Task
+from retrainer.tasks import make_task
 from retrainer.tasks._protocol import JUDGEMENT
 
 LIBRARY = "retrainer"
@@ -116,8 +117,7 @@ class Reach:
 
     def _metrics(self) -> list[str]:
         task = Task.parse(self.sections.get("task", {}), "task")
-        made = extend.load("tasks", task.kind, "task.kind").make(task, ())
-        return sorted({*getattr(made, "metrics", ()), self._setting("gate", "metric")} - {""})
+        return sorted({*make_task(task).metrics, self._setting("gate", "metric")} - {""})
 
     @cached_property
     def _plugins(self) -> set[str]:

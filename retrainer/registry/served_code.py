@@ -5,14 +5,14 @@ Serving must not need this project's checkout: a model of last year is loaded wi
 
 from __future__ import annotations
 
-import ast
 import shutil
 import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
-from importlib.util import find_spec, resolve_name
+from importlib.util import find_spec
 from pathlib import Path
 
+from retrainer.code.read import read
 from retrainer.tasks._protocol import JUDGEMENT
 
 LIBRARY = "retrainer"
@@ -103,24 +103,13 @@ def _file_of(name: str) -> Path | None:
 
 
 def _imports(name: str, file: Path) -> Iterator[str]:
-    """Every module that `file` imports, at its top or inside a function, but not for type checking alone, nor
-    for what only evaluation asks of a task.
+    """Every module that `file` imports, but for what evaluation alone asks of a task.
+
+    Of `from package import name` both: the name may be a module.
     """
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    waiting: list[ast.AST] = [ast.parse(file.read_text(encoding="utf-8"))]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            waiting += node.orelse
-            continue
-        if isinstance(node, ast.FunctionDef) and node.name in JUDGEMENT:
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = (
-                resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module
-            )
-            yield str(base)
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-        waiting += ast.iter_child_nodes(node)
+    asked, _ = read(file.read_text(encoding="utf-8"), package, JUDGEMENT)
+    for found in asked.imports:
+        yield found.module
+        if found.name:
+            yield f"{found.module}.{found.name}"

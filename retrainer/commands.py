@@ -1,0 +1,108 @@
+"""Every command that a person types, once: `retrainer help` and completion follow, `make help` says the same.
+
+`make NAME RECIPE=x SET=a.b=c` and `retrainer NAME --recipe x --set a.b=c` do the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_RECIPE = ("--recipe",)
+_CHOICE = ("--recipe", "--set")
+_BUILD = ("--base", "--push", "--network", "--ca-bundle")
+_IMAGES = ("--image", "--light-image", "--allow-mutable", "--secret")
+_RUN = ("--run", "--force")
+_PUSH = ("push", "--run-cache")
+_PULL = ("pull", "--run-cache", "--allow-missing")
+
+
+@dataclass(frozen=True)
+class Command:
+    """Run as `python -m MODULE NAME …`; by the words of `instead` where the module has no such name."""
+
+    name: str
+    help: str
+    options: tuple[str, ...] = ()
+    module: str = "pipelines"
+    instead: tuple[str, ...] | None = None
+
+    @property
+    def words(self) -> list[str]:
+        """What follows `python -m`."""
+        return [self.module, *((self.name,) if self.instead is None else self.instead)]
+
+
+def _own(name: str, text: str, *options: str) -> Command:
+    return Command(name, text, (*_RECIPE, *options), "retrainer")
+
+
+GROUPS: dict[str, tuple[Command, ...]] = {
+    "a recipe, on this machine": (
+        Command(
+            "pipeline",
+            "ingest, preprocess, train, evaluate, register: what has changed since last time",
+            _CHOICE,
+        ),
+        Command("smoke", "50 rows through every step, apart from everything else", _CHOICE),
+        Command("step", "run one step alone on its inputs as they lie", _CHOICE),
+        Command("resolve", "write .run/RECIPE/settings.json, for `dvc repro train@RECIPE` by hand", _CHOICE),
+        Command(
+            "retrain",
+            "for cron: decide by retrain.policy whether to train, then what pipeline does",
+            _CHOICE,
+        ),
+        _own("check-step", "is what your own trainer wrote a valid model directory?"),
+    ),
+    "registered versions": (
+        _own("history", "who made which version champion, when and why"),
+        _own("compare", "two versions side by side, on today's test rows where they are here"),
+        _own("promote", "make a version champion by your own decision", "--why"),
+        _own("rollback", "make the version champion that was it before", "--why"),
+        _own("reap", "end what killed processes and pods left in MLflow", "--hours"),
+        _own("ui", "MLflow's pages over mlflow.db", "--port"),
+    ),
+    "containers": (
+        Command("images", "build both images", _BUILD),
+        Command("rehearse", "run the compiled pipeline in real containers here", (*_CHOICE, *_BUILD)),
+        Command(
+            "mlflow-image",
+            "build the image of the team's MLflow server, for deploy/ and docker/compose.yaml",
+            _BUILD,
+            "pipelines.containers.mlflow_image",
+            (),
+        ),
+        Command(
+            "pin-base", "write down the digest of the base image, asked of its registry", ("--ca-bundle",)
+        ),
+    ),
+    "the cluster of KFP_ENDPOINT": (
+        Command("compile", "write build/RECIPE.yaml for Kubeflow", (*_CHOICE, *_IMAGES)),
+        Command("submit", "run the recipe there", (*_CHOICE, *_IMAGES, "--wait")),
+        Command("schedule", "run it there by the clock", (*_CHOICE, *_IMAGES, "--cron")),
+        Command("unschedule", "end that schedule", _CHOICE),
+        Command("runs", "the recipe's runs and schedule there", _CHOICE),
+        Command("adopt", "bring the data of a run into git, as datasets/RECIPE.dvc", _RUN),
+        Command("replay", "run one step of a rehearsal or a cluster run again, here", (*_RUN, "--debug")),
+    ),
+    "data, and this machine": (
+        Command("push", "data and models of every recipe to DVC's remote", (), "dvc", _PUSH),
+        Command("pull", "data and models of every recipe from DVC's remote", (), "dvc", _PULL),
+        _own("doctor", "check Python, disk, GPU, MLflow, DVC, with a cure for each"),
+        Command(
+            "notify-test",
+            "send one message to RETRAINER_WEBHOOK, as every failure and promotion does",
+            _RECIPE,
+            "retrainer",
+            ("notify", "--test"),
+        ),
+    ),
+}
+COMMANDS = {command.name: command for group in GROUPS.values() for command in group}
+
+
+def overview() -> str:
+    """The commands by group, as `retrainer help` prints them."""
+    lines = ["retrainer COMMAND [--recipe NAME] [--set section.key=value]…, in your project's root"]
+    for title, group in GROUPS.items():
+        lines += ["", title, *(f"  {command.name:13} {command.help}" for command in group)]
+    return "\n".join([*lines, "", "retrainer COMMAND --help lists its options; DEBUG=1 shows tracebacks."])
