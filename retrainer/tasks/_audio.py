@@ -181,6 +181,8 @@ def log_mel(waves: Tensor, lengths: Tensor, spectrum: Spectrum, warp: Tensor | N
     A row's frames do not depend on the rows beside it. `warp` [B] stretches each row's frequencies.
     """
     longest = waves.shape[1]
+    if not len(waves):
+        return waves.new_zeros(0, longest // spectrum.hop + 1, spectrum.mels)
     if spectrum.pad_seconds:
         longest = round(spectrum.pad_seconds * spectrum.sampling_rate)
         padded = functional.pad(waves, (0, longest - waves.shape[1]))
