@@ -21,8 +21,8 @@ from retrainer.formats.audio import decode_audio, encode_wav
 from retrainer.formats.columns import ENCODED
 from retrainer.tasks._audio import (
     Augmentation,
+    Sound,
     Spectrum,
-    audio_batch,
     encode_audio,
     filter_bank,
     log_mel,
@@ -164,9 +164,9 @@ def test_whispers_input_equals_its_feature_extractor() -> None:
 
 def test_a_row_does_not_depend_on_the_rows_beside_it() -> None:
     waves = encode_audio(encoded(TONE[:900], TONE, TONE[::3]), RATE, 5)
-    together = audio_batch(waves, np.array([0, 1, 2]), PREPROCESSING, Augmentation(), None)
+    together = Sound(waves, PREPROCESSING).batch(np.array([0, 1, 2]), Augmentation(), None)
     for row in range(3):
-        alone = audio_batch(waves, np.array([row]), PREPROCESSING, Augmentation(), None)
+        alone = Sound(waves, PREPROCESSING).batch(np.array([row]), Augmentation(), None)
         frames = int(alone["lengths"])
         assert frames == together["lengths"][row]
         np.testing.assert_allclose(together["audio"][row, :frames], alone["audio"][0, :frames], atol=2e-4)
@@ -179,7 +179,7 @@ def test_augmentation_follows_the_generator_alone() -> None:
 
     def batch(seed: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(seed)
-        return audio_batch(waves, np.array([0, 1]), PREPROCESSING, most, generator)["audio"]
+        return Sound(waves, PREPROCESSING).batch(np.array([0, 1]), most, generator)["audio"]
 
     assert torch.equal(batch(1), batch(1)) and batch(1).isfinite().all()
     assert batch(1).shape != batch(2).shape or not torch.equal(batch(1), batch(2))
@@ -193,7 +193,7 @@ def test_each_augmentation_changes_the_sound(change: str) -> None:
     none = Augmentation()
     one = replace(none, **{change: 2 if "masks" in change else 0.2})
     plain, changed = (
-        audio_batch(waves, np.array([0]), PREPROCESSING, kind, torch.Generator().manual_seed(0))
+        Sound(waves, PREPROCESSING).batch(np.array([0]), kind, torch.Generator().manual_seed(0))
         for kind in (none, one)
     )
     same = plain["audio"].shape == changed["audio"].shape
@@ -203,8 +203,8 @@ def test_each_augmentation_changes_the_sound(change: str) -> None:
 def test_no_augmentation_leaves_the_sound_as_it_is() -> None:
     waves = encode_audio(encoded(TONE), RATE, 5)
     rows = np.array([0])
-    plain = audio_batch(waves, rows, PREPROCESSING, Augmentation(), None)
-    drawn = audio_batch(waves, rows, PREPROCESSING, Augmentation(), torch.Generator().manual_seed(0))
+    plain = Sound(waves, PREPROCESSING).batch(rows, Augmentation(), None)
+    drawn = Sound(waves, PREPROCESSING).batch(rows, Augmentation(), torch.Generator().manual_seed(0))
     np.testing.assert_allclose(plain["audio"], drawn["audio"], atol=1e-5)
 
 
@@ -221,5 +221,5 @@ def test_a_shorter_vocal_tract_moves_a_tone_upwards() -> None:
 
 def test_no_rows_are_no_batch_of_sound() -> None:
     waves = encode_audio(encoded(), RATE, 5)
-    batch = audio_batch(waves, np.zeros(0, np.int64), PREPROCESSING, Augmentation(), None)
+    batch = Sound(waves, PREPROCESSING).batch(np.zeros(0, np.int64), Augmentation(), None)
     assert batch["audio"].shape[0] == 0 == len(batch["lengths"])

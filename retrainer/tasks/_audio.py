@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from retrainer.formats.audio import decode_audio
-from retrainer.tasks._answers import row_name
+from retrainer.tasks._classes import row_name
 from retrainer.tasks._device import send
 from retrainer.tasks._storage import Parts
 
@@ -32,8 +32,8 @@ _QUIETEST = 1e-6  # added to a power before its logarithm: digital silence has n
 class Spectrum:
     """How sound becomes a log-mel spectrogram.
 
-    `normalise`: "row" gives each band of a row mean 0 and deviation 1; "whisper" is what Whisper was trained
-    on (Radford et al. 2022), padded with silence to `pad_seconds`.
+    `normalise`: "row" gives each band of a row mean 0 and deviation 1, "loudness" all bands together;
+    "whisper" is what Whisper was trained on (Radford et al. 2022), padded with silence to `pad_seconds`.
     """
 
     sampling_rate: int
@@ -46,10 +46,14 @@ class Spectrum:
     pad_seconds: float = 0.0
 
     def frames(self, samples: Tensor) -> Tensor:
-        """Samples [B] → frames [B]."""
-        if self.pad_seconds:
-            return torch.full_like(samples, round(self.pad_seconds * self.sampling_rate) // self.hop)
-        return samples // self.hop + 1
+        """Samples [B] → frames that have sound [B]."""
+        frames = samples // self.hop + 1
+        return frames.clamp(max=self.padded // self.hop) if self.pad_seconds else frames
+
+    @property
+    def padded(self) -> int:
+        """Samples that every row is filled up to, if it is."""
+        return round(self.pad_seconds * self.sampling_rate)
 
 
 @dataclass(frozen=True)
@@ -180,25 +184,23 @@ def log_mel(waves: Tensor, lengths: Tensor, spectrum: Spectrum, warp: Tensor | N
 
     A row's frames do not depend on the rows beside it. `warp` [B] stretches each row's frequencies.
     """
-    longest = waves.shape[1]
+    longest = spectrum.padded or waves.shape[1]
+    count = longest // spectrum.hop + (0 if spectrum.padded else 1)
     if not len(waves):
-        return waves.new_zeros(0, longest // spectrum.hop + 1, spectrum.mels)
-    if spectrum.pad_seconds:
-        longest = round(spectrum.pad_seconds * spectrum.sampling_rate)
-        padded = functional.pad(waves, (0, longest - waves.shape[1]))
-    else:
-        # What the last window sees behind the end is silence, also in the longest row.
-        padded = functional.pad(waves, (0, spectrum.window))
+        return waves.new_zeros(0, count, spectrum.mels)
+    # What the last window sees behind the end is silence, also in the longest row.
+    silence = longest - waves.shape[1] if spectrum.padded else spectrum.window
+    padded = functional.pad(waves, (0, silence))
     window = torch.hann_window(spectrum.window, device=waves.device)
     transform = torch.stft(padded, spectrum.window, spectrum.hop, window=window, return_complex=True)
-    frames = int(spectrum.frames(torch.tensor(longest)))
-    power = transform[:, :, :frames].abs().square().transpose(1, 2)  # [B, T, F]
+    power = transform[:, :, :count].abs().square().transpose(1, 2)  # [B, T, F]
     if warp is not None:
         power = _stretch(power, warp)
     mel = power @ filter_bank(spectrum).to(waves.device)
     if spectrum.normalise == "whisper":
         return _whisper_scale(mel)
-    return _normalise((mel + _QUIETEST).log(), spectrum.frames(lengths))
+    axes = (1,) if spectrum.normalise == "row" else (1, 2)
+    return _normalise((mel + _QUIETEST).log(), spectrum.frames(lengths), axes)
 
 
 def _whisper_scale(mel: Tensor) -> Tensor:
@@ -208,12 +210,12 @@ def _whisper_scale(mel: Tensor) -> Tensor:
     return (powers + 4.0) / 4.0
 
 
-def _normalise(bands: Tensor, frames: Tensor) -> Tensor:
-    """Each band of a row to mean 0 and deviation 1 over its own frames; what lies behind them to 0."""
+def _normalise(bands: Tensor, frames: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Mean 0 and deviation 1 over a row's own frames, along `axes`; what lies behind them becomes 0."""
     there = (torch.arange(bands.shape[1], device=bands.device) < frames[:, None]).unsqueeze(2)
-    count = frames[:, None, None]
-    centred = (bands - (bands * there).sum(1, keepdim=True) / count) * there
-    deviation = (centred.square().sum(1, keepdim=True) / count).sqrt()
+    count = frames[:, None, None] * (bands.shape[2] if 2 in axes else 1)
+    centred = (bands - (bands * there).sum(axes, keepdim=True) / count) * there
+    deviation = (centred.square().sum(axes, keepdim=True) / count).sqrt()
     return centred / (deviation + 1e-3)
 
 
@@ -271,32 +273,49 @@ def mask(bands: Tensor, frames: Tensor, augmentation: Augmentation, generator: t
     return bands
 
 
-def audio_batch(
-    waves: Waves,
-    rows: np.ndarray,
-    preprocessing: dict[str, Any],
-    augmentation: Augmentation,
-    generator: torch.Generator | None,
-) -> dict[str, Tensor]:
-    """`audio`, float32 [B, T, M] or samples [B, S], and `lengths` of its axis 1, int64 [B].
+@dataclass(frozen=True)
+class Sound:
+    """Waves, and how a body hears them."""
 
-    With a generator every row gets its own augmentation.
-    """
-    sound, lengths = waves.batch(rows)
-    rate = int(preprocessing["sampling_rate"])
-    if generator is not None:
-        sound, lengths = augment_waves(sound, lengths, rate, augmentation, generator)
-    if preprocessing["input"] == "samples":
-        return {"audio": _whiten(sound, lengths) if preprocessing["normalise"] else sound, "lengths": lengths}
-    spectrum = Spectrum(rate, **preprocessing["spectrum"])
-    warp = None
-    if generator is not None and augmentation.vocal_tract:
-        draws = torch.rand(len(rows), generator=generator).to(sound.device)
-        warp = 1 + augmentation.vocal_tract * (2 * draws - 1)
-    bands, frames = log_mel(sound, lengths, spectrum, warp), spectrum.frames(lengths)
-    if generator is not None:
-        bands = mask(bands, frames, augmentation, generator)
-    return {"audio": bands, "lengths": frames}
+    waves: Waves
+    preprocessing: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.waves)
+
+    @property
+    def nbytes(self) -> int:
+        return self.waves.nbytes
+
+    def to(self, device: torch.device) -> Sound:
+        return replace(self, waves=self.waves.to(device))
+
+    def batch(
+        self, rows: np.ndarray, augmentation: Augmentation, generator: torch.Generator | None
+    ) -> dict[str, Tensor]:
+        """`audio`, float32 [B, T, M] or samples [B, S], and `lengths` of its axis 1, int64 [B].
+
+        With a generator every row gets its own augmentation.
+        """
+        waves, lengths = self.waves.batch(rows)
+        rate = int(self.preprocessing["sampling_rate"])
+        if generator is not None:
+            waves, lengths = augment_waves(waves, lengths, rate, augmentation, generator)
+        if self.preprocessing["input"] == "samples":
+            heard = _whiten(waves, lengths) if self.preprocessing["normalise"] else waves
+            return {"audio": heard, "lengths": lengths}
+        spectrum = Spectrum(rate, **self.preprocessing["spectrum"])
+        frames = spectrum.frames(lengths)
+        if generator is None:
+            return {"audio": log_mel(waves, lengths, spectrum), "lengths": frames}
+        warp = _warp(len(rows), augmentation, generator).to(waves.device)
+        bands = log_mel(waves, lengths, spectrum, warp if augmentation.vocal_tract else None)
+        return {"audio": mask(bands, frames, augmentation, generator), "lengths": frames}
+
+
+def _warp(rows: int, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """[B]: by how much each row's frequencies are stretched."""
+    return 1 + augmentation.vocal_tract * (2 * torch.rand(rows, generator=generator) - 1)
 
 
 def _whiten(sound: Tensor, lengths: Tensor) -> Tensor:
