@@ -2,7 +2,7 @@
 
     file names   `source.pattern`, as in "{label}_{group}_{id}.wav" or "{group}/{chapter}/{text}.flac"
     a table      metadata.csv or .tsv (else the only table there): a column `path` or `file_name` of the sound
-                 file beside it, and `text` (the transcript), `label`, `group`, …, by `source.text` and so on
+                 file beside it, and `text` (the transcript), `label`, `group`, …, by `source.target_text` …
     folders      <class>/<file>; deeper folders belong to their class
 
 In a pattern `text` is the transcript, `label` the class; other names are kept if `source.metadata` has them.
@@ -23,12 +23,11 @@ from typing import Any
 import pyarrow as pa
 from pydantic import Field
 
-from retrainer.data.sources._columns import METADATA
+from retrainer.data.sources._columns import METADATA, name_of
 from retrainer.data.sources._folders import Tree, inside, source_files, tree_of
 from retrainer.errors import UserError, nearest
 from retrainer.formats.audio import SUFFIXES
-from retrainer.formats.columns import ENCODED
-from retrainer.formats.dataset import SCHEMA
+from retrainer.formats.columns import ENCODED, TYPES
 from retrainer.formats.files import canonical_json
 from retrainer.settings import Section, Source
 
@@ -64,8 +63,8 @@ def files(source: Source) -> list[Path]:
 
 def read(source: Source) -> Iterator[pa.Table]:
     """Tables of `audio`, `target_text` or `labels`, and the rest. Raises UserError naming file and cure."""
-    given = {name: source.options[name] for name in Options.model_fields if name in source.options}
-    options = Options.parse(given, "source")
+    own = {key: value for key, value in source.options.items() if key not in source.columns}
+    options = Options.parse(own, "source")
     seen: set[str] = set()
     for part, given_test in _parts(source):
         tree = tree_of(part)
@@ -153,17 +152,7 @@ def _by_table(tree: Tree, table: PurePosixPath, source: Source) -> list[_Row]:
     title = tree.title(table)
     records = _records(tree, table)
     header = [name.strip() for name in next(records, [])]
-    path = source.options.get("audio") or next((name for name in _PATHS if name in header), "path")
-    columns = {ours: getattr(source, setting) for setting, ours in _OURS.items()}
-    columns = {ours: name for ours, name in columns.items() if name in header}
-    missing = [name for name in (path, *source.metadata) if name not in header]
-    if missing or not {"target_text", "labels"} & set(columns):
-        wanted = missing[0] if missing else f"{source.text}' or '{source.label}"
-        raise UserError(
-            f"{title} has no column '{wanted}'; its columns: {', '.join(header) or 'none'};"
-            " name yours in source.audio, source.text, source.label or source.metadata"
-        )
-    columns |= {METADATA + name: name for name in source.metadata}
+    path, columns = _columns(header, source, title)
     rows = []
     for number, record in enumerate(records, start=1):
         if len(record) != len(header):
@@ -178,6 +167,23 @@ def _by_table(tree: Tree, table: PurePosixPath, source: Source) -> list[_Row]:
             )
         rows.append(_Row(sound, {ours: fields[name] for ours, name in columns.items()}, False))
     return rows
+
+
+def _columns(header: list[str], source: Source, title: str) -> tuple[str, dict[str, str]]:
+    """The column of the sound's file, and ours → the table's for those that are there."""
+    path = source.options.get("audio") or next((name for name in _PATHS if name in header), "path")
+    columns = {ours: name_of(source, ours) for ours in _OURS.values()}
+    if columns["target_text"] not in header:
+        columns["target_text"] = source.text
+    columns = {ours: name for ours, name in columns.items() if name in header}
+    missing = [name for name in (path, *source.metadata) if name not in header]
+    if missing or not {"target_text", "labels"} & set(columns):
+        wanted = missing[0] if missing else f"{source.text}' or '{source.label}"
+        raise UserError(
+            f"{title} has no column '{wanted}'; its columns: {', '.join(header) or 'none'};"
+            " name yours in source.audio, source.target_text, source.label or source.metadata"
+        )
+    return path, columns | {METADATA + name: name for name in source.metadata}
 
 
 def _records(tree: Tree, table: PurePosixPath) -> Iterator[list[str]]:
@@ -222,7 +228,9 @@ def _table(tree: Tree, rows: list[_Row], given_test: bool, options: Options) -> 
         if name == "target_text":
             values = [options.spelling.get(value, value) if value else value for value in values]
         lists = [[value] if value else None for value in values]
-        columns[name] = pa.array(lists, SCHEMA[name]) if name == "labels" else pa.array(values, pa.string())
+        columns[name] = (
+            pa.array(lists, TYPES["strings"]) if name == "labels" else pa.array(values, pa.string())
+        )
     further = [name for name in sorted(named) if name.startswith(METADATA)]
     if further:
         kept = [{name.removeprefix(METADATA): row.values.get(name) for name in further} for row in rows]
