@@ -18,7 +18,7 @@ _MOST_CHARACTERS = 300
 
 
 def side(rows: pa.Table, row: int, columns: Sequence[str]) -> str:
-    """A row's texts, image and sound (those of `columns`), its labels, and where it stands, without any folder."""
+    """A row's texts, image, sound (those of `columns`), labels, and where it stands, without any folder."""
     origin = rows["origin"][row].as_py() if "origin" in rows.column_names else None
     where = PurePath(origin or f"row {row}").name
     parts = []

@@ -24,7 +24,8 @@ _MOST_CHARACTERS = 400
 class Mistake:
     """`confidence` is the probability of the row's worst decision, `truth_probability` that of the truth.
 
-    `image` is a data URI, or empty; `sound` a player, or empty. `where` is the row's id or origin, without any folder.
+    `image` is a data URI, or empty; `sound` a player, or empty. `where` is the row's id or origin, without
+    any folder.
     """
 
     where: str
