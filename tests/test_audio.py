@@ -19,15 +19,9 @@ from transformers.audio_utils import mel_filter_bank
 from retrainer.errors import UserError
 from retrainer.formats.audio import decode_audio, encode_wav
 from retrainer.formats.columns import ENCODED
-from retrainer.tasks._audio import (
-    Augmentation,
-    Sound,
-    Spectrum,
-    encode_audio,
-    filter_bank,
-    log_mel,
-    resample,
-)
+from retrainer.tasks._audio import Augmentation, Sound
+from retrainer.tasks._log_mel import Spectrum, filter_bank, log_mel
+from retrainer.tasks._waves import encode_audio, resample
 
 RATE = 8000
 TONE = (0.4 * np.sin(2 * np.pi * 440 * np.arange(RATE // 2) / RATE)).astype(np.float32)

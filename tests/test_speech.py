@@ -284,8 +284,12 @@ def again_written(network: Network, task: Any, folder: Path, history: Any, table
     section = Task(kind="speech_recognition")
     rest = {"sections": {"training": {}}, "dataset_sha256": "0" * 64, "history": history}
     write_model(folder / "model", network, family="speech_transformers", task=section, labels=(), **rest)
-    loaded = Predictor.load(folder / "model").predict(table)
-    assert loaded.equals(Predictor(network, task, "cpu", "").predict(table))
+    predictor = Predictor.load(folder / "model")
+    assert predictor.predict(table).equals(Predictor(network, task, "cpu", "").predict(table))
+    click = encode_wav(np.zeros(3, np.float32), RATE)
+    assert predictor.predict(
+        pa.table({"audio": pa.array([{"bytes": click, "path": None}], ENCODED)})
+    ).num_rows
 
 
 @pytest.fixture(scope="module")

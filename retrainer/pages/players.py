@@ -11,7 +11,7 @@ _RATE = 8_000  # of samples a second: what a telephone has
 def player(encoded: bytes, name: str) -> str:
     """A player of the sound's first seconds, in telephone quality: at most 130 kB of a page."""
     from retrainer.formats.audio import decode_audio, encode_wav
-    from retrainer.tasks._audio import resample
+    from retrainer.tasks._waves import resample
 
     samples, rate = decode_audio(encoded, name)
     heard = resample(samples[: int(_SECONDS * rate)], rate, min(rate, _RATE)).clip(-1, 1)

@@ -1,59 +1,22 @@
-"""Sound decoded once; augmentation and spectra are computed for a whole batch.
+"""Sound as batches: augmentation is drawn for each row, and computed for the whole batch.
 
-Legend: N rows, B rows of a batch, S samples, T frames, M mel bands, F frequencies of a spectrum.
+Legend: N rows, B rows of a batch, S samples, T frames, M mel bands.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from retrainer.formats.audio import decode_audio
-from retrainer.tasks._classes import row_name
-from retrainer.tasks._device import send
-from retrainer.tasks._storage import Parts
+from retrainer.tasks._log_mel import Spectrum, log_mel
+from retrainer.tasks._waves import Waves
 
-# A filter that is this many times as long as the slower rate's period, as in scipy.signal.resample_poly.
-_HALF_PERIODS = 10
-_KAISER_BETA = 5.0
-_QUIETEST = 1e-6  # added to a power before its logarithm: digital silence has none
-
-
-@dataclass(frozen=True)
-class Spectrum:
-    """How sound becomes a log-mel spectrogram.
-
-    `normalise`: "row" gives each band of a row mean 0 and deviation 1, "loudness" all bands together;
-    "whisper" is what Whisper was trained on (Radford et al. 2022), padded with silence to `pad_seconds`.
-    """
-
-    sampling_rate: int
-    window: int  # samples of a Hann window, and of its Fourier transform
-    hop: int  # samples from one window to the next
-    mels: int
-    low: float = 0.0  # Hz
-    high: float = 0.0  # Hz; 0: half the sampling rate
-    normalise: str = "row"
-    pad_seconds: float = 0.0
-
-    def frames(self, samples: Tensor) -> Tensor:
-        """Samples [B] → frames that have sound [B]."""
-        frames = samples // self.hop + 1
-        return frames.clamp(max=self.padded // self.hop) if self.pad_seconds else frames
-
-    @property
-    def padded(self) -> int:
-        """Samples that every row is filled up to, if it is."""
-        return round(self.pad_seconds * self.sampling_rate)
+_FEWEST_FRAMES = 4  # of a network on samples: its first layers look at more than one frame's
 
 
 @dataclass(frozen=True)
@@ -66,90 +29,6 @@ class Augmentation:
     vocal_tract: float = 0.0  # 0.1: frequencies times 0.9 to 1.1 (Jaitly & Hinton 2013)
     frequency_masks: int = 0  # bands of at most a fifth of all (SpecAugment, arXiv:1904.08779)
     time_masks: int = 0  # stretches of at most a fifth of the row
-
-
-@dataclass(frozen=True)
-class Waves:
-    """Ragged rows of sound at one rate: row i holds `samples[offsets[i]:offsets[i + 1]]`."""
-
-    samples: np.ndarray  # float32 [all samples + 1]
-    offsets: np.ndarray  # int64 [N + 1]
-    device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    @property
-    def nbytes(self) -> int:
-        return int(self.samples.nbytes)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        return np.diff(self.offsets)
-
-    def to(self, device: torch.device) -> Waves:
-        return replace(self, device=device)
-
-    def batch(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """float32 [B, S], padded with silence to the longest, and int64 [B] samples, on the device."""
-        starts = self.offsets[rows]
-        lengths = self.offsets[rows + 1] - starts
-        columns = np.arange(int(lengths.max(initial=1)))
-        mask = columns < lengths[:, None]
-        waves = np.where(mask, self.samples[np.where(mask, starts[:, None] + columns, 0)], np.float32(0))
-        return send(torch.from_numpy(waves), self.device), send(torch.from_numpy(lengths), self.device)
-
-
-def encode_audio(table: pa.Table, sampling_rate: int, max_seconds: float) -> Waves:
-    """Column `audio` (encoded files) → samples at one rate. Raises UserError naming a row it cannot read."""
-    parts, lengths = Parts(), [0]
-    column = table["audio"]
-    for row in range(len(table)):
-        file = column[row].as_py()
-        samples, rate = decode_audio(file and file["bytes"], row_name(table, row), max_seconds)
-        samples = resample(samples, rate, sampling_rate)
-        parts.append(samples)
-        lengths.append(len(samples))
-    parts.append(np.zeros(1, np.float32))  # padding reads position 0, even where there are no rows
-    offsets = np.cumsum(lengths, dtype=np.int64)
-    return Waves(parts.array(np.float32, (int(offsets[-1]) + 1,)), offsets)
-
-
-def resample(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    """float32 [S] at `rate` → [ceil(S · wanted / rate)] at `wanted`, as scipy.signal.resample_poly does.
-
-    One dot product a sample with a sinc in a Kaiser window, whose phases repeat after `up` samples.
-    """
-    if rate == wanted:
-        return samples
-    ratio = Fraction(wanted, rate)
-    up, down = ratio.numerator, ratio.denominator
-    count = -(-len(samples) * up // down)
-    filters = _filters(up, down)
-    taps = filters.shape[1]
-    # The k-th answer looks at `taps` samples around sample k · down / up.
-    before, last = taps // 2, (count - 1) * down // up
-    padded = np.pad(samples, (before, max(0, last + taps - before - len(samples))))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, taps)
-    answer: np.ndarray = np.empty(count, np.float32)
-    for phase in range(min(up, count)):
-        start = phase * down // up
-        answer[phase::up] = windows[start::down][: len(answer[phase::up])] @ filters[phase]
-    return answer
-
-
-@lru_cache(8)
-def _filters(up: int, down: int) -> np.ndarray:
-    """float32 [up, taps]: the filter of each phase."""
-    half = _HALF_PERIODS * max(up, down)
-    at = np.arange(-half, half + 1)
-    filter_ = np.sinc(at / max(up, down)) * np.kaiser(2 * half + 1, _KAISER_BETA)
-    filter_ *= up / filter_.sum()
-    reach = half // up + 1
-    phases = (np.arange(up) * down % up)[:, None]  # where between two samples the answer lies
-    places = half + phases - np.arange(-reach, reach + 1) * up
-    inside = (places >= 0) & (places <= 2 * half)
-    return np.where(inside, filter_[np.where(inside, places, 0)], 0).astype(np.float32)
 
 
 def augment_waves(
@@ -172,89 +51,20 @@ def augment_waves(
     share = at - below
     moved = torch.where(inside, torch.lerp(waves.gather(1, below), waves.gather(1, above), share), 0.0)
     if augmentation.noise:
-        loudness = (moved.square().sum(1, keepdim=True) / longer[:, None]).sqrt()
-        noise = torch.randn(moved.shape, generator=generator).to(waves.device)
-        there = torch.arange(moved.shape[1], device=waves.device) < longer[:, None]
-        moved = moved + noise * there * loudness * augmentation.noise * draws[:, 2:]
+        moved = moved + _noise(moved, longer, augmentation.noise * draws[:, 2:], generator)
     return moved, longer
 
 
-def log_mel(waves: Tensor, lengths: Tensor, spectrum: Spectrum, warp: Tensor | None = None) -> Tensor:
-    """[B, S] and samples [B] → float32 [B, T, M]; frames behind a row's end are 0.
-
-    A row's frames do not depend on the rows beside it. `warp` [B] stretches each row's frequencies.
-    """
-    longest = spectrum.padded or waves.shape[1]
-    count = longest // spectrum.hop + (0 if spectrum.padded else 1)
-    if not len(waves):
-        return waves.new_zeros(0, count, spectrum.mels)
-    # What the last window sees behind the end is silence, also in the longest row.
-    silence = longest - waves.shape[1] if spectrum.padded else spectrum.window
-    padded = functional.pad(waves, (0, silence))
-    window = torch.hann_window(spectrum.window, device=waves.device)
-    transform = torch.stft(padded, spectrum.window, spectrum.hop, window=window, return_complex=True)
-    power = transform[:, :, :count].abs().square().transpose(1, 2)  # [B, T, F]
-    if warp is not None:
-        power = _stretch(power, warp)
-    mel = power @ filter_bank(spectrum).to(waves.device)
-    if spectrum.normalise == "whisper":
-        return _whisper_scale(mel)
-    axes = (1,) if spectrum.normalise == "row" else (1, 2)
-    return _normalise((mel + _QUIETEST).log(), spectrum.frames(lengths), axes)
+def _noise(waves: Tensor, lengths: Tensor, share: Tensor, generator: torch.Generator) -> Tensor:
+    """White noise [B, S] of each row's `share` [B, 1] of its root mean square; none behind its end."""
+    loudness = (waves.square().sum(1, keepdim=True) / lengths[:, None]).sqrt()
+    noise = torch.randn(waves.shape, generator=generator).to(waves.device)
+    return noise * _there(waves, lengths) * loudness * share
 
 
-def _whisper_scale(mel: Tensor) -> Tensor:
-    """The logarithm, cut 80 dB below a row's loudest, and scaled to about -1 to 1."""
-    powers = mel.clamp(min=1e-10).log10()
-    powers = torch.maximum(powers, powers.amax((1, 2), keepdim=True) - 8.0)
-    return (powers + 4.0) / 4.0
-
-
-def _normalise(bands: Tensor, frames: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Mean 0 and deviation 1 over a row's own frames, along `axes`; what lies behind them becomes 0."""
-    there = (torch.arange(bands.shape[1], device=bands.device) < frames[:, None]).unsqueeze(2)
-    count = frames[:, None, None] * (bands.shape[2] if 2 in axes else 1)
-    centred = (bands - (bands * there).sum(axes, keepdim=True) / count) * there
-    deviation = (centred.square().sum(axes, keepdim=True) / count).sqrt()
-    return centred / (deviation + 1e-3)
-
-
-def _stretch(power: Tensor, warp: Tensor) -> Tensor:
-    """[B, T, F] → the same: what was at frequency f is at f · warp, in a straight line between two."""
-    last = power.shape[2] - 1
-    at = (torch.arange(last + 1, device=power.device) / warp[:, None]).clamp(max=last)
-    below = at.floor().long()
-    above = (below + 1).clamp(max=last)
-    share = (at - below)[:, None].to(power.dtype)
-    pick = [index[:, None].expand_as(power) for index in (below, above)]
-    return torch.lerp(power.gather(2, pick[0]), power.gather(2, pick[1]), share)
-
-
-@lru_cache(8)
-def filter_bank(spectrum: Spectrum) -> Tensor:
-    """float32 [F, M]: triangles of equal area, evenly spaced on Slaney's mel scale, as in librosa."""
-    high = spectrum.high or spectrum.sampling_rate / 2
-    edges = _hertz(np.linspace(_mel(spectrum.low), _mel(high), spectrum.mels + 2))
-    frequencies = np.linspace(0, spectrum.sampling_rate / 2, spectrum.window // 2 + 1)[:, None]
-    rising = (frequencies - edges[:-2]) / np.diff(edges)[:-1]
-    falling = (edges[2:] - frequencies) / np.diff(edges)[1:]
-    triangles = np.minimum(rising, falling).clip(min=0) * 2 / (edges[2:] - edges[:-2])
-    return torch.from_numpy(triangles.astype(np.float32))
-
-
-# Slaney's scale: in proportion to the frequency up to 1000 Hz, 15 mel, from there to its logarithm.
-_KNEE_HERTZ, _KNEE_MEL, _STEP = 1000.0, 15.0, math.log(6.4) / 27
-
-
-def _mel(hertz: float) -> float:
-    if hertz < _KNEE_HERTZ:
-        return hertz * _KNEE_MEL / _KNEE_HERTZ
-    return _KNEE_MEL + math.log(hertz / _KNEE_HERTZ) / _STEP
-
-
-def _hertz(mel: np.ndarray) -> np.ndarray:
-    line = mel * _KNEE_HERTZ / _KNEE_MEL
-    return np.where(mel < _KNEE_MEL, line, _KNEE_HERTZ * np.exp(_STEP * (mel - _KNEE_MEL)))
+def _there(waves: Tensor, lengths: Tensor) -> Tensor:
+    """bool [B, S]: where a row has samples."""
+    return torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]
 
 
 def mask(bands: Tensor, frames: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
@@ -302,8 +112,7 @@ class Sound:
         if generator is not None:
             waves, lengths = augment_waves(waves, lengths, rate, augmentation, generator)
         if self.preprocessing["input"] == "samples":
-            heard = _whiten(waves, lengths) if self.preprocessing["normalise"] else waves
-            return {"audio": heard, "lengths": lengths}
+            return self._samples(waves, lengths)
         spectrum = Spectrum(rate, **self.preprocessing["spectrum"])
         frames = spectrum.frames(lengths)
         if generator is None:
@@ -311,6 +120,14 @@ class Sound:
         warp = _warp(len(rows), augmentation, generator).to(waves.device)
         bands = log_mel(waves, lengths, spectrum, warp if augmentation.vocal_tract else None)
         return {"audio": mask(bands, frames, augmentation, generator), "lengths": frames}
+
+    def _samples(self, waves: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """Silence follows a sound that is too short for the first frames of a network."""
+        if self.preprocessing["normalise"]:
+            waves = _whiten(waves, lengths)
+        fewest = _FEWEST_FRAMES * int(self.preprocessing["frame_samples"])
+        waves = functional.pad(waves, (0, max(0, fewest - waves.shape[1])))
+        return {"audio": waves, "lengths": lengths.clamp(min=fewest)}
 
 
 def _warp(rows: int, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
@@ -320,8 +137,7 @@ def _warp(rows: int, augmentation: Augmentation, generator: torch.Generator) -> 
 
 def _whiten(sound: Tensor, lengths: Tensor) -> Tensor:
     """Each row to mean 0 and variance 1 over its own samples, as wav2vec 2.0 was trained on."""
-    there = torch.arange(sound.shape[1], device=sound.device) < lengths[:, None]
     mean = sound.sum(1, keepdim=True) / lengths[:, None]
-    centred = (sound - mean) * there
+    centred = (sound - mean) * _there(sound, lengths)
     variance = centred.square().sum(1, keepdim=True) / lengths[:, None]
     return centred / (variance + 1e-7).sqrt()

@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from retrainer.tasks._audio import Spectrum, encode_audio, log_mel
 from retrainer.tasks._ctc import plain
+from retrainer.tasks._log_mel import Spectrum, log_mel
 from retrainer.tasks._protocol import Baseline, Baselines
+from retrainer.tasks._waves import encode_audio
 
 if TYPE_CHECKING:
     from retrainer.settings import Evaluation

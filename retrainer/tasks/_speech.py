@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from retrainer.errors import UserError
-from retrainer.tasks._audio import Augmentation, Sound, encode_audio
+from retrainer.tasks._audio import Augmentation, Sound
 from retrainer.tasks._classes import row_name
 from retrainer.tasks._ctc import Lexicon, beam_search, frames_needed, greedy, padded, plain, unit_ids
 from retrainer.tasks._device import send
+from retrainer.tasks._waves import encode_audio
 
 _IGNORED = -100  # no target, in PyTorch's cross entropy
 

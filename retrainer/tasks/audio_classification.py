@@ -41,7 +41,8 @@ class AudioClassification(Classification):
 
     def encode(self, table: pa.Table, preprocessing: dict[str, Any], assets: dict[str, bytes]) -> Sound:  # noqa: ARG002
         """Decodes every sound once."""
-        from retrainer.tasks._audio import Sound, encode_audio
+        from retrainer.tasks._audio import Sound
+        from retrainer.tasks._waves import encode_audio
 
         rate, most = int(preprocessing["sampling_rate"]), float(preprocessing["max_seconds"])
         return Sound(encode_audio(table, rate, most), preprocessing)
