@@ -18,6 +18,7 @@ BARE = {"torch", "torchvision", "transformers", "numpy", "pyarrow", "pydantic", 
 BARE |= {"safetensors", "tokenizers", "PIL", "tqdm", "yaml", "psutil"}
 # An optional package is imported in one file.
 EXTRAS = {
+    "retrainer.formats.audio": {"soundfile"},
     "retrainer.models.timm": {"timm"},
     "retrainer.training._lora": {"peft"},
     # The cheap baseline of classification: evaluation alone reaches it.

@@ -87,7 +87,7 @@ def test_the_one_that_does_not_look_comes_first(asked: bool, names: list[str], m
     found = baselines.baselines(texts(both()), texts(both()), False, Evaluation(baseline=asked))
     assert ([one.name for one in found.found], found.missing) == (names, missing)
     alone = baselines.baselines(rows_of([["a"], ["b"]]), rows_of([["a"]]), False, Evaluation())
-    assert alone.missing == "the rows have neither text nor image"
+    assert alone.missing == "the rows have no text, image or sound"
 
 
 def test_words_are_learned() -> None:
@@ -173,7 +173,7 @@ def test_a_fit_that_stops_too_early_says_so(monkeypatch: pytest.MonkeyPatch) -> 
 def test_one_class_or_no_input_is_no_baseline() -> None:
     with pytest.raises(NoBaseline, match="one class"):
         linear(texts([("x", ["a"]), ("y", ["a"])]), texts([("x", ["a"])]), False, seed=0)
-    with pytest.raises(NoBaseline, match="neither text nor image"):
+    with pytest.raises(NoBaseline, match="no text, image or sound"):
         linear(pa.table({"labels": [["a"], ["b"]]}), pa.table({"labels": [["a"]]}), False, seed=0)
 
 

@@ -11,7 +11,10 @@ from html import escape as _escape
 
 from retrainer.pages.style import CSS
 
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
+_POLICY = (
+    "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; form-action 'none';"
+    " base-uri 'none'"
+)
 _TRACK_PIXELS = 84
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from retrainer.pages.charts import shortened
 from retrainer.pages.page import escape
+from retrainer.pages.players import player
 from retrainer.pages.thumbnails import thumbnail
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ _MOST_CHARACTERS = 300
 
 
 def side(rows: pa.Table, row: int, columns: Sequence[str]) -> str:
-    """A row's texts and image (those of `columns`), its labels, and where it stands, without any folder."""
+    """A row's texts, image, sound (those of `columns`), labels, and where it stands, without any folder."""
     origin = rows["origin"][row].as_py() if "origin" in rows.column_names else None
     where = PurePath(origin or f"row {row}").name
     parts = []
@@ -27,6 +28,8 @@ def side(rows: pa.Table, row: int, columns: Sequence[str]) -> str:
             source, small = thumbnail(content["bytes"], where)
             size = ' class="enlarged"' if small else ""
             parts.append(f'<img{size} src="{escape(source)}" alt="{escape(where)}">')
+        elif isinstance(content, dict) and name == "audio":
+            parts.append(player(content["bytes"], where))
         elif content:
             text = escape(shortened(str(content), _MOST_CHARACTERS))
             parts.append(f'<blockquote dir="auto">{text}</blockquote>')

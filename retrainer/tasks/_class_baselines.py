@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrainer.tasks._class_features import Features, pixel_features, text_features
+from retrainer.tasks._class_features import Features, pixel_features, sound_features, text_features
 from retrainer.tasks._classes import THRESHOLD, Classification
 from retrainer.tasks._protocol import Baseline, Baselines
 
@@ -78,17 +78,17 @@ def _short(text: str, most: int = 40) -> str:
 
 
 def linear(train: pa.Table, test: pa.Table, multi_label: bool, seed: int) -> Baseline:
-    """Logistic regression on TF-IDF of words, or on small standardised pixels.
+    """Logistic regression on TF-IDF of words, on small standardised pixels, or on mean log-mel spectra.
 
     Fitted on a random part of the training rows where all would take minutes; `note` then says so.
-    Raises NoBaseline when the rows have neither text nor image, or give nothing to fit.
+    Raises NoBaseline when the rows have no text, image or sound, or give nothing to fit.
     """
     rows = label_rows(train)
     labels = tuple(sorted({name for row in rows for name in row}))
     if len(labels) < 2:
         raise NoBaseline("the training rows have one class")
     make = _maker(train.column_names)
-    kept = _kept(len(train), len(labels), make is pixel_features, seed)
+    kept = _kept(len(train), len(labels), make is not text_features, seed)
     features = make(train.take(kept), test, len(labels))
     fit = _several if multi_label else _one
     probabilities, converged = fit([rows[int(i)] for i in kept], labels, features)
@@ -106,7 +106,9 @@ def _maker(columns: list[str]) -> Any:
         return text_features
     if "image" in columns:
         return pixel_features
-    raise NoBaseline("the rows have neither text nor image")
+    if "audio" in columns:
+        return sound_features
+    raise NoBaseline("the rows have no text, image or sound")
 
 
 def _kept(rows: int, classes: int, dense: bool, seed: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from retrainer.pages.players import player
 from retrainer.pages.thumbnails import thumbnail
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ _MOST_CHARACTERS = 400
 class Mistake:
     """`confidence` is the probability of the row's worst decision, `truth_probability` that of the truth.
 
-    `image` is a data URI, or empty. `where` is the row's id or origin, without any folder.
+    `image` is a data URI, or empty; `sound` a player, or empty. `where` is the row's id or origin, without
+    any folder.
     """
 
     where: str
@@ -34,6 +36,7 @@ class Mistake:
     texts: list[str]
     image: str
     pixelated: bool
+    sound: str = ""
 
 
 def mistakes(test: pa.Table, found: Classes, columns: tuple[str, ...]) -> list[Mistake]:
@@ -59,6 +62,7 @@ def shown_rows(
         where = row_place(content, int(row))
         if "image" in columns and content.get("image"):
             image, pixelated = thumbnail(content["image"]["bytes"], where)
+        heard = "audio" in columns and content.get("audio")
         shown.append(
             Mistake(
                 where=_cut(where, 80),
@@ -69,6 +73,7 @@ def shown_rows(
                 texts=texts,
                 image=image,
                 pixelated=pixelated,
+                sound=player(content["audio"]["bytes"], where) if heard else "",
             )
         )
     return shown

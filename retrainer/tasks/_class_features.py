@@ -1,4 +1,4 @@
-"""Cheap features for the linear baseline: TF-IDF of words, and small pixels.
+"""Cheap features for the linear baseline: TF-IDF of words, small pixels, mean spectra of sounds.
 
 Legend: N rows, F features.
 """
@@ -87,6 +87,17 @@ def pixel_features(train: pa.Table, test: pa.Table, classes: int) -> Features:  
     softness = min(_SOFTEST, _SOFT_ROWS / len(fitted))
     title, note = "pixels + logistic regression", f"{height}×{width} pixels"
     return Features("pixels_linear", title, fitted, asked, softness, note)
+
+
+def sound_features(train: pa.Table, test: pa.Table, classes: int) -> Features:  # noqa: ARG001
+    """Mean log-mel spectra of eight stretches of each sound, standardised by the training rows."""
+    from retrainer.tasks._sound_baselines import mean_spectra
+
+    before, after = mean_spectra(train), mean_spectra(test)
+    mean, scale = before.mean(axis=0), before.std(axis=0) + 1e-6
+    softness = min(_SOFTEST, _SOFT_ROWS / len(before))
+    fitted, asked = (((one - mean) / scale).clip(-_FURTHEST, _FURTHEST) for one in (before, after))
+    return Features("log_mel_linear", "log-mel spectra + logistic regression", fitted, asked, softness)
 
 
 def _shape(encoded: list[bytes]) -> tuple[tuple[int, int], int]:

@@ -146,7 +146,8 @@ def _mistake(miss: Mistake, truth: str) -> str:
     image = f'<img{size} src="{escape(miss.image)}" alt="{escape(miss.where)}">' if miss.image else ""
     texts = "".join(f'<blockquote dir="auto">{escape(text)}</blockquote>' for text in miss.texts)
     return (
-        f'<div class="miss">{image}{texts}<p><span class="given">{escape(_names(miss.decided))}</span> '
+        f'<div class="miss">{image}{miss.sound}{texts}'
+        f'<p><span class="given">{escape(_names(miss.decided))}</span> '
         f"was the answer: {miss.confidence:.3f}</p>"
         f'<p><span class="true">{escape(_names(miss.truth))}</span> {truth}: '
         f"{miss.truth_probability:.3f}</p><p>{escape(miss.where)}</p></div>"

@@ -16,3 +16,10 @@ class LinearHead(nn.Linear):
 
     def forward(self, features: Tensor, batch: Any = None) -> Tensor:  # noqa: ARG002 (a head may read it)
         return super().forward(self.dropout(features))
+
+
+class PassOn(nn.Module):
+    """The body's outputs as they are: for networks that write texts themselves."""
+
+    def forward(self, features: Any, batch: Any = None) -> Any:  # noqa: ARG002 (a head may read it)
+        return features

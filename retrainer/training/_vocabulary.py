@@ -65,7 +65,10 @@ def words_in_use(body: nn.Module, task: Task, splits: list[Encoded]) -> Iterator
 def _word_table(body: nn.Module) -> tuple[str, nn.Embedding] | None:
     """Name and table of the input words, by the method that Hugging Face encoders have for it."""
     ask = getattr(body, "get_input_embeddings", None)
-    table = ask() if ask is not None else None
+    try:
+        table = ask() if ask is not None else None
+    except NotImplementedError:  # of a network that hears, such as wav2vec 2.0: it has no words
+        return None
     # A subclass may scale or cut what it looks up: only the plain table is known to be no more than its rows.
     if table is None or type(table) is not nn.Embedding or table.max_norm or not table.weight.requires_grad:
         return None

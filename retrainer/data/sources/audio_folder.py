@@ -1,0 +1,238 @@
+"""Sound files and what is said in them: a folder, a .zip or a .tar[.gz|.xz], in one of three layouts.
+
+    file names   `source.pattern`, as in "{label}_{group}_{id}.wav" or "{group}/{chapter}/{text}.flac"
+    a table      metadata.csv or .tsv (else the only table there): a column `path` or `file_name` of the sound
+                 file beside it, and `text` (the transcript), `label`, `group`, …, by `source.target_text` …
+    folders      <class>/<file>; deeper folders belong to their class
+
+In a pattern `text` is the transcript, `label` the class; other names are kept if `source.metadata` has them.
+Rows of the own test set: those of `source.test_path`, of a folder test/ (beside train/), or of the groups,
+such as speakers, that `source.test_groups` names. One folder around everything is looked through.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pyarrow as pa
+from pydantic import Field
+
+from retrainer.data.sources._columns import METADATA, name_of
+from retrainer.data.sources._folders import Tree, inside, source_files, tree_of
+from retrainer.errors import UserError, nearest
+from retrainer.formats.audio import SUFFIXES
+from retrainer.formats.columns import ENCODED, TYPES
+from retrainer.formats.files import canonical_json
+from retrainer.settings import Section, Source
+
+_TABLES = (".csv", ".tsv")
+_PATHS = ("path", "file_name", "audio")
+_FILES_PER_CHUNK = 100
+# A pattern's or a table's name → our column.
+_OURS = {"text": "target_text", "label": "labels", "group": "group", "time": "time", "id": "id"}
+_SPLITS = {"train", "test", "val", "valid", "validation"}
+
+
+class Options(Section):
+    """Further keys of `source:` for this kind."""
+
+    pattern: str = Field("", description='of file names, as in "{label}_{group}_{id}.wav"')
+    spelling: dict[str, str] = Field({}, description="what a transcript in a file name or table stands for")
+    test_groups: tuple[str, ...] = Field((), description="groups, as speakers, that are the own test set")
+
+
+@dataclass(frozen=True)
+class _Row:
+    """`values`: our column, or METADATA and a name → what the layout says of the file."""
+
+    name: PurePosixPath
+    values: dict[str, str]
+    in_test: bool
+
+
+def files(source: Source) -> list[Path]:
+    """The archives, or every file of the folders."""
+    return [path for part, _ in _parts(source) for path in source_files(part)]
+
+
+def read(source: Source) -> Iterator[pa.Table]:
+    """Tables of `audio`, `target_text` or `labels`, and the rest. Raises UserError naming file and cure."""
+    own = {key: value for key, value in source.options.items() if key not in source.columns}
+    options = Options.parse(own, "source")
+    seen: set[str] = set()
+    for part, given_test in _parts(source):
+        tree = tree_of(part)
+        rows = _rows(tree, part, options)
+        seen.update(row.values.get("group", "") for row in rows)
+        for start in range(0, len(rows), _FILES_PER_CHUNK):
+            yield _table(tree, rows[start : start + _FILES_PER_CHUNK], given_test, options)
+    if unknown := sorted(set(options.test_groups) - seen):
+        raise UserError(
+            f"source.test_groups: no row is of the group '{unknown[0]}'{nearest(unknown[0], seen)}"
+        )
+
+
+def _parts(source: Source) -> list[tuple[Source, bool]]:
+    """The source's path and its test path, each as a source of its own, and whether it is the test."""
+    parts = [(source.model_copy(update={"test_path": ""}), False)]
+    if source.test_path:
+        test = {"path": source.test_path, "test_path": ""}
+        parts.append((source.model_copy(update=test), True))
+    return parts
+
+
+def _rows(tree: Tree, source: Source, options: Options) -> list[_Row]:
+    sounds = [name for name in tree.entries if name.suffix.lower() in SUFFIXES]
+    if not sounds:
+        first = next(iter(tree.entries), "none")
+        raise UserError(
+            f"{tree.root.name} holds no sound file ({', '.join(SUFFIXES)}); its first file: {first}"
+        )
+    if options.pattern:
+        return _by_pattern(sounds, source, options.pattern)
+    if table := _table_of(tree):
+        return _by_table(tree, table, source)
+    return _by_folder(sounds)
+
+
+def _by_pattern(sounds: list[PurePosixPath], source: Source, pattern: str) -> list[_Row]:
+    """A file whose name does not fit says nothing, and is left out later as a row without content."""
+    expression, depth = _expression(pattern), pattern.count("/") + 1
+    rows = []
+    for name in sounds:
+        found = expression.fullmatch("/".join(name.parts[-depth:]))
+        values = _ours(found.groupdict(), source) if found else {}
+        rows.append(_Row(name, values, "test" in (part.lower() for part in name.parts[:-depth])))
+    if not any(row.values for row in rows):
+        raise UserError(f"source.pattern: {pattern} fits no file; the first one is {sounds[0]}")
+    return rows
+
+
+def _expression(pattern: str) -> re.Pattern[str]:
+    parts = re.split(r"\{(\w+)\}", pattern)
+    names = parts[1::2]
+    if not {"text", "label"} & set(names) or len(names) != len(set(names)):
+        raise UserError(
+            f"source.pattern: {pattern} needs {{text}} or {{label}}, and each name once;"
+            ' as in "{label}_{group}_{id}.wav"'
+        )
+    if any(not name.isidentifier() for name in names):
+        raise UserError(f"source.pattern: {pattern}: a name in braces is a word of letters and digits")
+    pieces = [f"(?P<{part}>[^/]+?)" if place % 2 else re.escape(part) for place, part in enumerate(parts)]
+    return re.compile("".join(pieces))
+
+
+def _ours(found: dict[str, str], source: Source) -> dict[str, str]:
+    if missing := sorted(set(source.metadata) - set(found)):
+        raise UserError(f"source.metadata: no '{missing[0]}' is known of a file{nearest(missing[0], found)}")
+    values = {_OURS[name]: value for name, value in found.items() if name in _OURS}
+    return values | {METADATA + name: found[name] for name in source.metadata}
+
+
+def _table_of(tree: Tree) -> PurePosixPath | None:
+    """The table that lies highest; of several there the one named metadata."""
+    tables = [name for name in tree.entries if name.suffix.lower() in _TABLES]
+    highest = min((len(name.parts) for name in tables), default=0)
+    tables = [name for name in tables if len(name.parts) == highest]
+    named = [name for name in tables if name.stem.lower() == "metadata"] or tables
+    if len(named) > 1:
+        raise UserError(
+            f"{tree.root.name} holds {len(named)} tables, {named[0]} and others; name one metadata.csv"
+        )
+    return named[0] if named else None
+
+
+def _by_table(tree: Tree, table: PurePosixPath, source: Source) -> list[_Row]:
+    title = tree.title(table)
+    records = _records(tree, table)
+    header = [name.strip() for name in next(records, [])]
+    path, columns = _columns(header, source, title)
+    rows = []
+    for number, record in enumerate(records, start=1):
+        if len(record) != len(header):
+            raise UserError(
+                f"{title}:row {number}: {len(record)} fields where the header names {len(header)}"
+            )
+        fields = dict(zip(header, record, strict=True))
+        sound = inside(table.parent, fields[path], f"{title}:row {number}")
+        if sound not in tree:
+            raise UserError(
+                f"{title}:row {number}: there is no file {sound}; copy it there, or remove the row"
+            )
+        rows.append(_Row(sound, {ours: fields[name] for ours, name in columns.items()}, False))
+    return rows
+
+
+def _columns(header: list[str], source: Source, title: str) -> tuple[str, dict[str, str]]:
+    """The column of the sound's file, and ours → the table's for those that are there."""
+    path = source.options.get("audio") or next((name for name in _PATHS if name in header), "path")
+    columns = {ours: name_of(source, ours) for ours in _OURS.values()}
+    if columns["target_text"] not in header:
+        columns["target_text"] = source.text
+    columns = {ours: name for ours, name in columns.items() if name in header}
+    missing = [name for name in (path, *source.metadata) if name not in header]
+    if missing or not {"target_text", "labels"} & set(columns):
+        wanted = missing[0] if missing else f"{source.text}' or '{source.label}"
+        raise UserError(
+            f"{title} has no column '{wanted}'; its columns: {', '.join(header) or 'none'};"
+            " name yours in source.audio, source.target_text, source.label or source.metadata"
+        )
+    return path, columns | {METADATA + name: name for name in source.metadata}
+
+
+def _records(tree: Tree, table: PurePosixPath) -> Iterator[list[str]]:
+    """Its header and records; blank lines are none."""
+    try:
+        text = tree.read(table).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{tree.title(table)} is not UTF-8 text; save it as UTF-8") from None
+    delimiter = "\t" if table.suffix.lower() == ".tsv" else ","
+    try:
+        yield from filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    except csv.Error as error:
+        raise UserError(f"{tree.title(table)}: {error}; is a quote opened and never closed?") from None
+
+
+def _by_folder(sounds: list[PurePosixPath]) -> list[_Row]:
+    skip = 0
+    while all(len(name.parts) > skip + 2 for name in sounds) and len({n.parts[skip] for n in sounds}) == 1:
+        skip += 1
+    above = {name.parts[skip].lower() for name in sounds if len(name.parts) > skip + 1}
+    in_splits = {"train", "test"} <= above <= _SPLITS
+    rows = []
+    for name in sounds:
+        folders = name.parts[skip + in_splits : -1]
+        values = {"labels": folders[0]} if folders else {}
+        rows.append(_Row(name, values, in_splits and name.parts[skip].lower() == "test"))
+    return rows
+
+
+def _table(tree: Tree, rows: list[_Row], given_test: bool, options: Options) -> pa.Table:
+    audio = [{"bytes": tree.read(row.name), "path": None} for row in rows]
+    groups = set(options.test_groups)
+    tests = [given_test or row.in_test or row.values.get("group") in groups for row in rows]
+    columns: dict[str, Any] = {
+        "audio": pa.array(audio, ENCODED),
+        "origin": pa.array([tree.title(row.name) for row in rows], pa.string()),
+        "given_test": pa.array(tests, pa.bool_()),
+    }
+    named = {name for row in rows for name in row.values}
+    for name in sorted(named & set(_OURS.values())):
+        values = [row.values.get(name) for row in rows]
+        if name == "target_text":
+            values = [options.spelling.get(value, value) if value else value for value in values]
+        lists = [[value] if value else None for value in values]
+        columns[name] = (
+            pa.array(lists, TYPES["strings"]) if name == "labels" else pa.array(values, pa.string())
+        )
+    further = [name for name in sorted(named) if name.startswith(METADATA)]
+    if further:
+        kept = [{name.removeprefix(METADATA): row.values.get(name) for name in further} for row in rows]
+        columns["metadata"] = pa.array([canonical_json(row).decode() for row in kept], pa.string())
+    return pa.table(columns)

@@ -1,0 +1,35 @@
+"""What families that hear sound tell a task of how to make their input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from retrainer.errors import UserError
+
+
+def require_audio(family: str, wanted: dict[str, Any]) -> None:
+    """Raises UserError when the task gives no sound."""
+    if wanted["kind"] != "audio":
+        raise UserError(
+            f"backbone.family: {family} takes sound; set task.kind: speech_recognition or"
+            " audio_classification, or another family"
+        )
+
+
+def audio_preprocessing(
+    wanted: dict[str, Any],
+    sampling_rate: int,
+    frame_samples: int,
+    spectrum: dict[str, Any] | None = None,
+    normalise: bool = False,
+) -> dict[str, Any]:
+    """`input`: "log_mel" by `spectrum`, or "samples". `frame_samples`: of sound, to one output frame.
+
+    `units` and `words` of a task that writes texts are kept, as they must travel with the model.
+    """
+    heard: dict[str, Any] = {"input": "samples", "normalise": normalise}
+    if spectrum is not None:
+        heard = {"input": "log_mel", "spectrum": spectrum}
+    learned = {name: wanted[name] for name in ("units", "words") if name in wanted}
+    common = {"kind": "audio", "sampling_rate": sampling_rate, "max_seconds": wanted["max_seconds"]}
+    return {**common, "frame_samples": frame_samples, **heard, **learned}

@@ -1,0 +1,113 @@
+"""Residual convolutions over the frames of a log-mel spectrogram, from scratch; then, if asked for, a GRU.
+
+Small: for words and short sentences on a CPU. Legend: B rows, T frames, M mel bands, D width.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from retrainer.errors import UserError
+from retrainer.settings import Section
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from retrainer.models._network import Batch, Body
+
+SHAPED_BY_WEIGHTS = False
+_RATE = 16_000
+
+
+class Options(Section):
+    """Further keys of `backbone:` for this family."""
+
+    width: int = Field(128, ge=2, description="channels of each layer")
+    blocks: int = Field(4, ge=1, description="residual convolutions")
+    kernel: int = Field(5, ge=1, description="frames that a convolution looks at, an odd number")
+    stride: int = Field(2, ge=1, description="frames that become one in the first layer")
+    recurrent: int = Field(0, ge=0, description="units, to either side, of a GRU above; 0: none")
+    dropout: float = Field(0.1, ge=0, lt=1, description="in each block")
+    mels: int = Field(40, ge=8, description="bands of the spectrum")
+    window_seconds: float = Field(0.025, gt=0, description="of sound that a frame sees")
+    hop_seconds: float = Field(0.01, gt=0, description="from one frame to the next")
+    normalise: str = Field("row", pattern="^(row|loudness)$", description="each band of a row, or all of it")
+
+
+def build(
+    options: Options, wanted: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
+) -> Body:
+    """The network with random values, or those of a model directory of ours."""
+    from retrainer.models._audio import audio_preprocessing, require_audio
+    from retrainer.models._start import drawn_from
+
+    require_audio("speech_conv", wanted)
+    if options.kernel % 2 == 0:
+        raise UserError(f"backbone.kernel: {options.kernel} has no middle; set an odd number")
+    rate = wanted["sampling_rate"] or _RATE
+    spectrum = {
+        "window": round(options.window_seconds * rate),
+        "hop": round(options.hop_seconds * rate),
+        "mels": options.mels,
+        "normalise": options.normalise,
+    }
+    shape = {name: getattr(options, name) for name in _SHAPE}
+    config = {**shape, "mels": options.mels, "frames": wanted["frames"]}
+    with drawn_from(seed):
+        body = restore(config)
+    body.preprocessing = audio_preprocessing(
+        wanted, rate, spectrum["hop"] * options.stride, spectrum=spectrum
+    )
+    if not fresh and weights is not None:
+        _load(body, weights)
+    return body
+
+
+_SHAPE = ("width", "blocks", "kernel", "stride", "recurrent", "dropout")
+
+
+def _load(body: Body, weights: Path | str) -> None:
+    from retrainer.models._start import fill, is_ours, our_model, read_tensors
+
+    if not isinstance(weights, Path) or not is_ours(weights):
+        raise UserError(
+            "backbone.weights: speech_conv starts from models of this project alone; set models:/NAME@ALIAS"
+            " or a model directory"
+        )
+    theirs = our_model(weights, "speech_conv")
+    differ = [name for name in _SHAPE if theirs["config"][name] != body.config[name]]
+    heard = [
+        name
+        for name in ("sampling_rate", "spectrum")
+        if theirs["preprocessing"][name] != body.preprocessing[name]
+    ]
+    if differ or heard:
+        named = f"backbone.{differ[0]}" if differ else "task.sampling_rate and the spectrum"
+        raise UserError(
+            f"backbone.weights: {weights.name} has another {named}; set what its settings.json says"
+        )
+    fill(body.module, read_tensors(weights))
+
+
+def restore(config: dict[str, Any]) -> Body:
+    """The network that `config` describes, with random values."""
+    from retrainer.models._network import Body
+    from retrainer.models._speech_conv import SpeechConv
+
+    module = SpeechConv(config["mels"], **{name: config[name] for name in _SHAPE})
+    features = _frames if config["frames"] else _mean
+    return Body(module, features, module.outputs, config, preprocessing={})
+
+
+def _frames(module: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """(states [B, T, D], frames [B])."""
+    return module(batch["audio"], batch["lengths"])
+
+
+def _mean(module: nn.Module, batch: Batch) -> Tensor:
+    """The mean of a row's frames [B, D]."""
+    states, frames = module(batch["audio"], batch["lengths"])
+    return states.sum(1) / frames[:, None].clamp(min=1)

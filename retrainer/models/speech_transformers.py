@@ -1,0 +1,286 @@
+"""Hugging Face networks that hear: wav2vec 2.0, HuBERT, WavLM and their kin, and Whisper, from given weights.
+
+wav2vec 2.0 and its kin give states a frame, under the task's CTC head. Whisper writes tokens itself; for
+classes the mean of its encoder's states is taken. Legend: B rows, S samples, T frames, L tokens, D width.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from retrainer.errors import UserError
+from retrainer.settings import Section
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from retrainer.models._network import Batch, Body
+
+SHAPED_BY_WEIGHTS = True
+IMPORTED = ("transformers.modeling_utils",)
+_WHISPER = "whisper"
+_MASK = "masked_spec_embed"
+_MULTILINGUAL_TOKENS = 51_865  # from so many on, a Whisper knows languages (as OpenAI's own code tells)
+
+
+class Options(Section):
+    """Further keys of `backbone:` for this family."""
+
+    language: str = Field("en", description="of a multilingual Whisper, as its tokenizer names it: de")
+
+
+def build(
+    options: Options,
+    wanted: dict[str, Any],
+    weights: Path | str | None,
+    seed: int,
+    fresh: bool,
+) -> Body:
+    """The network, and for Whisper the tokenizer beside its weights."""
+    from retrainer.models._audio import require_audio
+    from retrainer.models._start import drawn_from, fill, is_ours, our_model, read_tensors, unfilled
+    from retrainer.models._text import TOKENIZER, read_tokenizer
+
+    require_audio("speech_transformers", wanted)
+    if not isinstance(weights, Path) or not weights.is_dir():
+        raise UserError(
+            "backbone.weights: speech_transformers reads its architecture from them; give a directory with"
+            " config.json (a hub id, a local directory, package:NAME or models:/NAME@ALIAS)"
+        )
+    theirs = our_model(weights, "speech_transformers") if is_ours(weights) else None
+    config = (theirs["config"] if theirs else _described(weights, options)) | {"frames": wanted["frames"]}
+    if fresh:
+        with drawn_from(seed):
+            body = restore(config)
+    elif theirs:
+        with unfilled():
+            body = restore(config)
+        fill(body.module, read_tensors(weights))
+    else:
+        body = _body(_pretrained(weights, config), config)
+    heard = theirs["preprocessing"] if theirs else _recorded(weights, config["model"])
+    body.preprocessing = _preprocessing(wanted, heard, config)
+    if body.generate is not None:
+        body.assets = {TOKENIZER: read_tokenizer(weights)}
+    return body
+
+
+def _described(weights: Path, options: Options) -> dict[str, Any]:
+    """Our description of a directory in Hugging Face layout."""
+    from retrainer.models._hugging_face import described, shape_of
+
+    found = described(weights)
+    if found.model_type == _WHISPER:
+        return {"model": shape_of(found), **_marks(weights, found.vocab_size, options.language)}
+    if not hasattr(found, "conv_stride"):
+        raise UserError(
+            f"backbone.weights: {weights.name} is a {found.model_type}, which hears nothing; choose wav2vec"
+            " 2.0, HuBERT, WavLM or Whisper"
+        )
+    return {"model": shape_of(found)}
+
+
+def _marks(weights: Path, vocabulary: int, language: str) -> dict[str, Any]:
+    """`start`: tokens before a text, that say its language and that no times are wanted; `end` behind it."""
+    from tokenizers import Tokenizer
+
+    from retrainer.models._text import read_tokenizer
+
+    names = ["<|startoftranscript|>", "<|notimestamps|>", "<|endoftext|>"]
+    if vocabulary >= _MULTILINGUAL_TOKENS:
+        names[1:1] = [f"<|{language}|>", "<|transcribe|>"]
+    tokenizer = Tokenizer.from_buffer(read_tokenizer(weights))
+    ids = [tokenizer.token_to_id(name) for name in names]
+    if None in ids:
+        raise UserError(
+            f"backbone.weights: {weights.name}'s tokenizer has no {names[ids.index(None)]}; choose a"
+            " Whisper's, and a backbone.language that it knows"
+        )
+    return {"start": ids[:-1], "end": ids[-1]}
+
+
+def restore(config: dict[str, Any]) -> Body:
+    """The architecture that `config` describes, with random values."""
+    from transformers import AutoConfig, AutoModel, WhisperForConditionalGeneration
+
+    model = dict(config["model"])
+    described = AutoConfig.for_model(model.pop("model_type"), **model)
+    if _writes(config):
+        return _body(WhisperForConditionalGeneration(described), config)
+    return _body(AutoModel.from_config(described, trust_remote_code=False), config)
+
+
+def _writes(config: dict[str, Any]) -> bool:
+    """Whether the network's own decoder makes the texts."""
+    return config["model"]["model_type"] == _WHISPER and config["frames"]
+
+
+def _pretrained(weights: Path, config: dict[str, Any]) -> nn.Module:
+    """The network with the directory's values. Raises UserError when they are not all there."""
+    import torch
+    from transformers import AutoModel, WhisperForConditionalGeneration
+
+    from retrainer.models._hugging_face import quiet
+    from retrainer.models._start import brief
+
+    network: Any = WhisperForConditionalGeneration if _writes(config) else AutoModel
+    how = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+    try:
+        with quiet(), torch.random.fork_rng(devices=[]):
+            module, report = network.from_pretrained(
+                weights, dtype=torch.float32, output_loading_info=True, **how
+            )
+    except Exception as error:  # many kinds, by architecture and file
+        raise UserError(f"backbone.weights: {weights.name} cannot be loaded: {brief(error)}") from None
+    missing = set(report["missing_keys"])
+    if _MASK in missing:  # only the network's own masking of its input reads it
+        module.get_parameter(_MASK).data.zero_()
+    if lost := sorted(missing - {_MASK}):
+        raise UserError(f"backbone.weights: {weights.name} lacks {lost[0]}; choose other weights")
+    return module
+
+
+def _body(module: Any, config: dict[str, Any]) -> Body:
+    from retrainer.models._network import Body
+
+    if config["model"]["model_type"] == _WHISPER:
+        width = int(module.config.d_model)
+        if not config["frames"]:
+            return Body(module.encoder, _encoder_mean, width, config, preprocessing={})
+        body = Body(module, _token_logits, width, config, preprocessing={})
+        body.generate, body.blocks = _generate(config), _whisper_blocks
+        return body
+    # It would draw from NumPy's global generator; the task augments instead.
+    module.config.apply_spec_augment = False
+    features = _frames if config["frames"] else _frame_mean
+    return Body(module, features, int(module.config.hidden_size), config, preprocessing={})
+
+
+def _recorded(weights: Path, model: dict[str, Any]) -> dict[str, Any]:
+    """`sampling_rate` and how the samples were scaled, as the directory's extractor says."""
+    from retrainer.models._text import read_json
+
+    note = weights / "preprocessor_config.json"
+    said = read_json(note) if note.is_file() else {}
+    rate = int(said.get("sampling_rate", 16_000))
+    if model["model_type"] != _WHISPER:
+        return {"sampling_rate": rate, "normalise": bool(said.get("do_normalize", True))}
+    window, hop = int(said.get("n_fft", 400)), int(said.get("hop_length", 160))
+    seconds = 2 * int(model["max_source_positions"]) * hop / rate
+    spectrum = {"window": window, "hop": hop, "mels": int(model["num_mel_bins"])}
+    return {"sampling_rate": rate, "spectrum": spectrum | {"normalise": "whisper", "pad_seconds": seconds}}
+
+
+def _preprocessing(wanted: dict[str, Any], heard: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    from math import prod
+
+    from retrainer.models._audio import audio_preprocessing
+    from retrainer.models._text import TOKENIZER
+
+    model = config["model"]
+    rate = heard["sampling_rate"]
+    if wanted["sampling_rate"] not in (None, rate):
+        raise UserError(
+            f"task.sampling_rate: these weights hear {rate:,} samples a second; set that, or leave it out"
+        )
+    if model["model_type"] != _WHISPER:
+        step = prod(model["conv_stride"])
+        return audio_preprocessing(wanted, rate, step, normalise=bool(heard["normalise"]))
+    spectrum = heard["spectrum"]
+    if wanted["max_seconds"] > spectrum["pad_seconds"]:
+        raise UserError(
+            f"task.max_seconds: {wanted['max_seconds']:g}, but these weights hear"
+            f" {spectrum['pad_seconds']:g} s; set that or less"
+        )
+    made = audio_preprocessing(wanted, rate, 2 * spectrum["hop"], spectrum=spectrum)
+    if not wanted["frames"]:
+        return made
+    # Its tokenizer writes; the characters of the training rows are of no use.
+    written = {name: value for name, value in made.items() if name not in ("units", "words")}
+    room = int(config["model"]["max_target_positions"]) - len(config["start"]) - 1
+    marks = {name: config[name] for name in ("start", "end")}
+    return written | {"tokenizer": TOKENIZER, "max_length": min(int(wanted["max_length"]), room), **marks}
+
+
+def _frames(module: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """(states [B, T, D], frames [B])."""
+    network: Any = module
+    frames = network._get_feat_extract_output_lengths(batch["lengths"]).long()
+    if network.config.feat_extract_norm == "group" and not network.training:
+        return _each_alone(network, batch, frames), frames
+    return network(batch["audio"], attention_mask=_there(batch)).last_hidden_state, frames
+
+
+def _each_alone(network: Any, batch: Batch, frames: Tensor) -> Tensor:
+    """Its first layer normalises over the whole batch row, padding and all: so there is none."""
+    import torch
+
+    states = [
+        network(row[None, :length]).last_hidden_state[0]
+        for row, length in zip(batch["audio"], batch["lengths"].tolist(), strict=True)
+    ]
+    padded = torch.zeros(len(states), int(frames.max()), states[0].shape[1], device=frames.device)
+    for place, state in enumerate(states):
+        padded[place, : len(state)] = state
+    return padded
+
+
+def _there(batch: Batch) -> Tensor:
+    """int64 [B, S]: 1 where a row has samples."""
+    import torch
+
+    at = torch.arange(batch["audio"].shape[1], device=batch["lengths"].device)
+    return (at < batch["lengths"][:, None]).long()
+
+
+def _frame_mean(module: nn.Module, batch: Batch) -> Tensor:
+    """The mean of a row's frames [B, D]."""
+    states, frames = _frames(module, batch)
+    return _mean(states, frames)
+
+
+def _mean(states: Tensor, frames: Tensor) -> Tensor:
+    import torch
+
+    there = (torch.arange(states.shape[1], device=frames.device) < frames[:, None]).unsqueeze(2)
+    return (states * there).sum(1) / frames[:, None].clamp(min=1)
+
+
+def _encoder_mean(module: nn.Module, batch: Batch) -> Tensor:
+    """The mean of the frames that have sound [B, D]; two of the spectrum are one of the encoder."""
+    states = module(batch["audio"].transpose(1, 2)).last_hidden_state
+    return _mean(states, (batch["lengths"] + 1) // 2)
+
+
+def _token_logits(module: nn.Module, batch: Batch) -> Tensor:
+    """[B, L, V]: of each next token."""
+    inputs = {
+        "input_features": batch["audio"].transpose(1, 2),
+        "decoder_input_ids": batch["decoder_input_ids"],
+    }
+    return module(**inputs, use_cache=False).logits
+
+
+def _generate(config: dict[str, Any]) -> Any:
+    def generate(module: nn.Module, batch: Batch, options: dict[str, Any]) -> Tensor:
+        """Token ids [B, L], filled up with the end token. `options`: beams, max_length."""
+        import torch
+
+        network: Any = module
+        sound, end = batch["audio"].transpose(1, 2), config["end"]
+        start = torch.tensor([config["start"]], device=sound.device).expand(len(sound), -1)
+        how = {"max_new_tokens": options["max_length"], "num_beams": options["beams"], "do_sample": False}
+        written = network.generate(sound, decoder_input_ids=start, eos_token_id=end, pad_token_id=end, **how)
+        return written[:, start.shape[1] :]
+
+    return generate
+
+
+def _whisper_blocks(module: nn.Module) -> list[str]:
+    names = [name for name, _ in module.named_modules()]
+    return [
+        name for name in names if name.rpartition(".")[0] in ("model.encoder.layers", "model.decoder.layers")
+    ]

@@ -1,0 +1,143 @@
+"""Sound as batches: augmentation is drawn for each row, and computed for the whole batch.
+
+Legend: N rows, B rows of a batch, S samples, T frames, M mel bands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from retrainer.tasks._log_mel import Spectrum, log_mel
+from retrainer.tasks._waves import Waves
+
+_FEWEST_FRAMES = 4  # of a network on samples: its first layers look at more than one frame's
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The largest change of each kind; every row draws its own, evenly between none and that."""
+
+    speed: float = 0.0  # 0.1: played between 0.9 and 1.1 times as fast, pitch and all
+    shift_seconds: float = 0.0  # silence before the sound, or so much cut from its start
+    noise: float = 0.0  # of white noise: its share of the sound's root mean square
+    vocal_tract: float = 0.0  # 0.1: frequencies times 0.9 to 1.1 (Jaitly & Hinton 2013)
+    frequency_masks: int = 0  # bands of at most a fifth of all (SpecAugment, arXiv:1904.08779)
+    time_masks: int = 0  # stretches of at most a fifth of the row
+
+
+def augment_waves(
+    waves: Tensor, lengths: Tensor, sampling_rate: int, augmentation: Augmentation, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """[B, S] and [B] → the same, each row played at its own speed, shifted, and with noise of its own.
+
+    Between samples it interpolates in a straight line.
+    """
+    draws = torch.rand(len(waves), 3, generator=generator).to(waves.device)
+    factor = 1 + augmentation.speed * (2 * draws[:, 0] - 1)
+    shift = (augmentation.shift_seconds * sampling_rate * (2 * draws[:, 1] - 1)).round()
+    # Never more than a quarter is lost.
+    shift = torch.maximum(shift, -(lengths / factor / 4).floor())
+    longer = ((lengths / factor).floor() + shift).long().clamp(min=1)
+    at = (torch.arange(int(longer.max()), device=waves.device) - shift[:, None]) * factor[:, None]
+    inside = (at >= 0) & (at <= lengths[:, None] - 1)
+    below = at.clamp(min=0).floor().long().clamp(max=waves.shape[1] - 1)
+    above = (below + 1).clamp(max=waves.shape[1] - 1)
+    share = at - below
+    moved = torch.where(inside, torch.lerp(waves.gather(1, below), waves.gather(1, above), share), 0.0)
+    if augmentation.noise:
+        moved = moved + _noise(moved, longer, augmentation.noise * draws[:, 2:], generator)
+    return moved, longer
+
+
+def _noise(waves: Tensor, lengths: Tensor, share: Tensor, generator: torch.Generator) -> Tensor:
+    """White noise [B, S] of each row's `share` [B, 1] of its root mean square; none behind its end."""
+    loudness = (waves.square().sum(1, keepdim=True) / lengths[:, None]).sqrt()
+    noise = torch.randn(waves.shape, generator=generator).to(waves.device)
+    return noise * _there(waves, lengths) * loudness * share
+
+
+def _there(waves: Tensor, lengths: Tensor) -> Tensor:
+    """bool [B, S]: where a row has samples."""
+    return torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]
+
+
+def mask(bands: Tensor, frames: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """[B, T, M] → the same with bands and stretches of each row at 0, its mean (SpecAugment)."""
+    count = augmentation.frequency_masks + augmentation.time_masks
+    draws = torch.rand(len(bands), count, 2, generator=generator).to(bands.device)
+    for place in range(count):
+        in_time = place >= augmentation.frequency_masks
+        axis = 1 if in_time else 2
+        size = frames if in_time else torch.full_like(frames, bands.shape[2])
+        width = draws[:, place, 0] * size / 5
+        start = draws[:, place, 1] * (size - width)
+        at = torch.arange(bands.shape[axis], device=bands.device)
+        hidden = (at >= start[:, None]) & (at < (start + width)[:, None])
+        bands = bands.masked_fill(hidden[:, :, None] if in_time else hidden[:, None], 0.0)
+    return bands
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Waves, and how a body hears them."""
+
+    waves: Waves
+    preprocessing: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.waves)
+
+    @property
+    def nbytes(self) -> int:
+        return self.waves.nbytes
+
+    def to(self, device: torch.device) -> Sound:
+        return replace(self, waves=self.waves.to(device))
+
+    def batch(
+        self, rows: np.ndarray, augmentation: Augmentation, generator: torch.Generator | None
+    ) -> dict[str, Tensor]:
+        """`audio`, float32 [B, T, M] or samples [B, S], and `lengths` of its axis 1, int64 [B].
+
+        With a generator every row gets its own augmentation.
+        """
+        waves, lengths = self.waves.batch(rows)
+        rate = int(self.preprocessing["sampling_rate"])
+        if generator is not None:
+            waves, lengths = augment_waves(waves, lengths, rate, augmentation, generator)
+        if self.preprocessing["input"] == "samples":
+            return self._samples(waves, lengths)
+        spectrum = Spectrum(rate, **self.preprocessing["spectrum"])
+        frames = spectrum.frames(lengths)
+        if generator is None:
+            return {"audio": log_mel(waves, lengths, spectrum), "lengths": frames}
+        warp = _warp(len(rows), augmentation, generator).to(waves.device)
+        bands = log_mel(waves, lengths, spectrum, warp if augmentation.vocal_tract else None)
+        return {"audio": mask(bands, frames, augmentation, generator), "lengths": frames}
+
+    def _samples(self, waves: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        """Silence follows a sound that is too short for the first frames of a network."""
+        if self.preprocessing["normalise"]:
+            waves = _whiten(waves, lengths)
+        fewest = _FEWEST_FRAMES * int(self.preprocessing["frame_samples"])
+        waves = functional.pad(waves, (0, max(0, fewest - waves.shape[1])))
+        return {"audio": waves, "lengths": lengths.clamp(min=fewest)}
+
+
+def _warp(rows: int, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """[B]: by how much each row's frequencies are stretched."""
+    return 1 + augmentation.vocal_tract * (2 * torch.rand(rows, generator=generator) - 1)
+
+
+def _whiten(sound: Tensor, lengths: Tensor) -> Tensor:
+    """Each row to mean 0 and variance 1 over its own samples, as wav2vec 2.0 was trained on."""
+    mean = sound.sum(1, keepdim=True) / lengths[:, None]
+    centred = (sound - mean) * _there(sound, lengths)
+    variance = centred.square().sum(1, keepdim=True) / lengths[:, None]
+    return centred / (variance + 1e-7).sqrt()

@@ -1,0 +1,123 @@
+"""Log-mel spectrograms of a whole batch, as Whisper's feature extractor and librosa make them.
+
+Legend: B rows of a batch, S samples, T frames, M mel bands, F frequencies of a spectrum.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_QUIETEST = 1e-6  # added to a power before its logarithm: digital silence has none
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """How sound becomes a log-mel spectrogram.
+
+    `normalise`: "row" gives each band of a row mean 0 and deviation 1, "loudness" all bands together;
+    "whisper" is what Whisper was trained on (Radford et al. 2022), padded with silence to `pad_seconds`.
+    """
+
+    sampling_rate: int
+    window: int  # samples of a Hann window, and of its Fourier transform
+    hop: int  # samples from one window to the next
+    mels: int
+    low: float = 0.0  # Hz
+    high: float = 0.0  # Hz; 0: half the sampling rate
+    normalise: str = "row"
+    pad_seconds: float = 0.0
+
+    def frames(self, samples: Tensor) -> Tensor:
+        """Samples [B] → frames that have sound [B]."""
+        frames = samples // self.hop + 1
+        return frames.clamp(max=self.padded // self.hop) if self.pad_seconds else frames
+
+    @property
+    def padded(self) -> int:
+        """Samples that every row is filled up to, if it is."""
+        return round(self.pad_seconds * self.sampling_rate)
+
+
+def log_mel(waves: Tensor, lengths: Tensor, spectrum: Spectrum, warp: Tensor | None = None) -> Tensor:
+    """[B, S] and samples [B] → float32 [B, T, M]; frames behind a row's end are 0.
+
+    A row's frames do not depend on the rows beside it. `warp` [B] stretches each row's frequencies.
+    """
+    longest = spectrum.padded or waves.shape[1]
+    count = longest // spectrum.hop + (0 if spectrum.padded else 1)
+    if not len(waves):
+        return waves.new_zeros(0, count, spectrum.mels)
+    # What the last window sees behind the end is silence, also in the longest row.
+    silence = longest - waves.shape[1] if spectrum.padded else spectrum.window
+    padded = functional.pad(waves, (0, silence))
+    window = torch.hann_window(spectrum.window, device=waves.device)
+    transform = torch.stft(padded, spectrum.window, spectrum.hop, window=window, return_complex=True)
+    power = transform[:, :, :count].abs().square().transpose(1, 2)  # [B, T, F]
+    if warp is not None:
+        power = _stretch(power, warp)
+    mel = power @ filter_bank(spectrum).to(waves.device)
+    if spectrum.normalise == "whisper":
+        return _whisper_scale(mel)
+    axes = (1,) if spectrum.normalise == "row" else (1, 2)
+    return _normalise((mel + _QUIETEST).log(), spectrum.frames(lengths), axes)
+
+
+def _whisper_scale(mel: Tensor) -> Tensor:
+    """The logarithm, cut 80 dB below a row's loudest, and scaled to about -1 to 1."""
+    powers = mel.clamp(min=1e-10).log10()
+    powers = torch.maximum(powers, powers.amax((1, 2), keepdim=True) - 8.0)
+    return (powers + 4.0) / 4.0
+
+
+def _normalise(bands: Tensor, frames: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Mean 0 and deviation 1 over a row's own frames, along `axes`; what lies behind them becomes 0."""
+    there = (torch.arange(bands.shape[1], device=bands.device) < frames[:, None]).unsqueeze(2)
+    count = frames[:, None, None] * (bands.shape[2] if 2 in axes else 1)
+    centred = (bands - (bands * there).sum(axes, keepdim=True) / count) * there
+    deviation = (centred.square().sum(axes, keepdim=True) / count).sqrt()
+    return centred / (deviation + 1e-3)
+
+
+def _stretch(power: Tensor, warp: Tensor) -> Tensor:
+    """[B, T, F] → the same: what was at frequency f is at f · warp, in a straight line between two."""
+    last = power.shape[2] - 1
+    at = (torch.arange(last + 1, device=power.device) / warp[:, None]).clamp(max=last)
+    below = at.floor().long()
+    above = (below + 1).clamp(max=last)
+    share = (at - below)[:, None].to(power.dtype)
+    pick = [index[:, None].expand_as(power) for index in (below, above)]
+    return torch.lerp(power.gather(2, pick[0]), power.gather(2, pick[1]), share)
+
+
+@lru_cache(8)
+def filter_bank(spectrum: Spectrum) -> Tensor:
+    """float32 [F, M]: triangles of equal area, evenly spaced on Slaney's mel scale, as in librosa."""
+    high = spectrum.high or spectrum.sampling_rate / 2
+    edges = _hertz(np.linspace(_mel(spectrum.low), _mel(high), spectrum.mels + 2))
+    frequencies = np.linspace(0, spectrum.sampling_rate / 2, spectrum.window // 2 + 1)[:, None]
+    rising = (frequencies - edges[:-2]) / np.diff(edges)[:-1]
+    falling = (edges[2:] - frequencies) / np.diff(edges)[1:]
+    triangles = np.minimum(rising, falling).clip(min=0) * 2 / (edges[2:] - edges[:-2])
+    return torch.from_numpy(triangles.astype(np.float32))
+
+
+# Slaney's scale: in proportion to the frequency up to 1000 Hz, 15 mel, from there to its logarithm.
+_KNEE_HERTZ, _KNEE_MEL, _STEP = 1000.0, 15.0, math.log(6.4) / 27
+
+
+def _mel(hertz: float) -> float:
+    if hertz < _KNEE_HERTZ:
+        return hertz * _KNEE_MEL / _KNEE_HERTZ
+    return _KNEE_MEL + math.log(hertz / _KNEE_HERTZ) / _STEP
+
+
+def _hertz(mel: np.ndarray) -> np.ndarray:
+    line = mel * _KNEE_HERTZ / _KNEE_MEL
+    return np.where(mel < _KNEE_MEL, line, _KNEE_HERTZ * np.exp(_STEP * (mel - _KNEE_MEL)))

@@ -1,0 +1,347 @@
+"""Speech recognition and audio classification: CTC, its search, the families, and a tiny training."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import Wav2Vec2Config, Wav2Vec2Model, WhisperConfig, WhisperForConditionalGeneration
+
+from retrainer.errors import UserError
+from retrainer.formats.audio import encode_wav
+from retrainer.formats.columns import ENCODED
+from retrainer.formats.model import load_network, write_model
+from retrainer.models import speech_conv, speech_transformers
+from retrainer.models._network import Network
+from retrainer.predict import Predictor
+from retrainer.settings import Backbone, Compute, Task, Training
+from retrainer.tasks import audio_classification, speech_recognition
+from retrainer.tasks._ctc import Lexicon, beam_search, ctc_loss, frames_needed, greedy, unit_ids
+from retrainer.training.compute import resolve_compute
+from retrainer.training.loop import fit
+from retrainer.training.train import build_network
+
+RATE = 8000
+PLAIN = resolve_compute(Compute(device="cpu", dtype="float32", threads=1))
+TINY = {"family": "speech_conv", "width": 32, "blocks": 1, "mels": 16, "stride": 1}
+
+
+@pytest.fixture(autouse=True)
+def _machine_as_before() -> Any:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+
+
+def clip(word: str, draws: np.random.Generator) -> bytes:
+    """A tone a letter: a low one for a, a high one for b; a short silence between."""
+    tones = {"a": 300, "b": 1500, " ": 0}
+    at = np.arange(int(0.08 * RATE)) / RATE
+    parts = [np.sin(2 * np.pi * tones[letter] * draws.uniform(0.9, 1.1) * at) for letter in word]
+    quiet = np.zeros(int(0.04 * RATE))
+    samples = np.concatenate([part for tone in parts for part in (tone, quiet)])
+    return encode_wav(0.3 * samples + 0.01 * draws.standard_normal(len(samples)), RATE)
+
+
+def clips(count: int, seed: int = 0, words: tuple[str, ...] = ("ab", "ba", "aab", "b b")) -> pa.Table:
+    draws = np.random.default_rng(seed)
+    texts = [words[row % len(words)] for row in range(count)]
+    return pa.table(
+        {
+            "audio": pa.array([{"bytes": clip(text, draws), "path": None} for text in texts], ENCODED),
+            "target_text": pa.array(texts, pa.string()),
+            "labels": pa.array([[text] for text in texts], pa.list_(pa.string())),
+            "origin": pa.array([f"clip {row}" for row in range(count)], pa.string()),
+        }
+    )
+
+
+def recognition(**options: Any) -> Any:
+    return speech_recognition.make(Task(kind="speech_recognition", **options), ())
+
+
+def network_of(task: Any, train: pa.Table, weights: Path | None = None, **backbone: Any) -> Network:
+    task.learn(train)
+    strategy = "full" if weights else "scratch"
+    return build_network(task, Backbone(**(backbone or TINY)), Training(strategy=strategy), weights)
+
+
+def encoded(task: Any, network: Network, table: pa.Table) -> Any:
+    body = network.description
+    return task.encode(table, body.preprocessing, body.assets)
+
+
+# --- CTC ---------------------------------------------------------------------------------------------------
+
+
+def brute_force(logits: torch.Tensor, units: str) -> dict[str, float]:
+    """Each text's probability: the sum over all ways through the frames."""
+    chances = logits.softmax(1).tolist()
+    found: dict[str, float] = {}
+    for way in itertools.product(range(len(units) + 1), repeat=len(chances)):
+        text = "".join(units[key - 1] for key, _ in itertools.groupby(way) if key)
+        product = float(np.prod([frame[output] for frame, output in zip(chances, way, strict=True)]))
+        found[text] = found.get(text, 0.0) + product
+    return found
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_search_finds_the_likeliest_text(seed: int) -> None:
+    logits = torch.randn(1, 5, 4, generator=torch.Generator().manual_seed(seed)) * 2
+    exact = brute_force(logits[0], "ab ")
+    assert beam_search(logits, torch.tensor([5]), "ab ", 1000) == [max(exact, key=exact.__getitem__)]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_with_a_lexicon_it_writes_its_words_alone(seed: int) -> None:
+    logits = torch.randn(1, 5, 4, generator=torch.Generator().manual_seed(seed))
+    exact = brute_force(logits[0], "ab ")
+    allowed = ("", "ab", "b", "ab b", "b b", "b ab")
+    likeliest = max((text for text in exact if text in allowed), key=exact.__getitem__)
+    found = beam_search(logits, torch.tensor([5]), "ab ", 1000, Lexicon(["ab", "b"]))
+    assert found == [likeliest]
+
+
+def test_greedy_reads_the_likeliest_outputs() -> None:
+    outputs = torch.tensor([[1, 1, 0, 1, 2, 2, 0, 0], [2, 0, 2, 1, 1, 1, 1, 1]])
+    logits = torch.nn.functional.one_hot(outputs, 3).float()
+    assert greedy(logits, torch.tensor([8, 4]), "ab") == ["aab", "bba"]
+
+
+def test_the_loss_is_pytorchs_mean_over_targets() -> None:
+    logits, frames = torch.randn(2, 9, 4), torch.tensor([9, 7])
+    targets = torch.tensor([[1, 1, 2], [3, 0, 0]])
+    theirs = torch.nn.functional.ctc_loss(
+        logits.log_softmax(2).transpose(0, 1), torch.tensor([1, 1, 2, 3]), frames, torch.tensor([3, 1])
+    )
+    torch.testing.assert_close(ctc_loss(logits, frames, targets).mean(), theirs)
+
+
+def test_a_text_that_does_not_fit_its_sound_is_refused() -> None:
+    assert frames_needed(unit_ids(["aab"], "ab")[0]) == 4
+    table = clips(4)
+    table = table.set_column(1, "target_text", pa.array(["ab", "b" * 90, "a", "a"], pa.string()))
+    task = recognition(sampling_rate=RATE)
+    network = network_of(task, table)
+    with pytest.raises(UserError, match="clip 1: a transcript of 90 characters is longer than its sound"):
+        encoded(task, network, table)
+
+
+# --- training and answers ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def taught() -> tuple[Any, Network, list[dict[str, Any]]]:
+    task = recognition(sampling_rate=RATE, noise=0.2, speed=0.05, shift_seconds=0.02, time_masks=1)
+    train = clips(64)
+    network = network_of(task, train)
+    data = encoded(task, network, train), task.targets(train)
+    training = Training(strategy="scratch", epochs=20, batch_size=8, learning_rate=1e-2)
+    history = fit(network, task, data, data, training, PLAIN, lambda *_: None, progress=False)
+    return task, network, history
+
+
+def test_it_learns_to_write_what_it_hears(taught: tuple[Any, Network, list[dict[str, Any]]]) -> None:
+    task, network, history = taught
+    test = clips(12, seed=5, words=("ba", "aab", "b b"))
+    found = Predictor(network, task, "cpu", "").predict(test.drop_columns(["target_text"]))
+    right = [
+        a == b for a, b in zip(found["prediction"].to_pylist(), test["target_text"].to_pylist(), strict=True)
+    ]
+    assert sum(right) >= 10
+    assert history[-1]["validation_loss"] < history[0]["validation_loss"] / 4
+
+
+def test_a_written_model_predicts_the_same(taught: tuple[Any, Network, Any], tmp_path: Path) -> None:
+    task, network, history = taught
+    section = Task(kind="speech_recognition", sampling_rate=RATE)
+    write_model(
+        tmp_path / "model",
+        network,
+        family="speech_conv",
+        task=section,
+        labels=(),
+        sections={"training": {}},
+        dataset_sha256="0" * 64,
+        history=history,
+    )
+    test = clips(9, seed=7)
+    loaded = Predictor.load(tmp_path / "model").predict(test)
+    assert loaded.equals(Predictor(network, task, "cpu", "").predict(test))
+    assert Predictor.load(tmp_path / "model").predict(test.slice(0, 0)).num_rows == 0
+    searched = recognition(beams=8)
+    assert Predictor(load_network(tmp_path / "model"), searched, "cpu", "").predict(test).num_rows == 9
+
+
+def test_a_prediction_does_not_depend_on_the_rows_beside_it(taught: tuple[Any, Network, Any]) -> None:
+    task, network, _ = taught
+    test = clips(6, seed=9)
+    network.eval()
+    rows = encoded(task, network, test.drop_columns(["target_text"]))
+    with torch.no_grad():
+        together, frames = network(task.batch(rows, np.arange(6), None))
+        for row in range(6):
+            alone, count = network(task.batch(rows, np.array([row]), None))
+            assert int(count) == int(frames[row])
+            torch.testing.assert_close(
+                together[row, : int(count)], alone[0, : int(count)], atol=1e-3, rtol=1e-3
+            )
+
+
+def test_a_lexicon_travels_with_the_model() -> None:
+    task = recognition(sampling_rate=RATE, lexicon=True, beams=8)
+    network = network_of(task, clips(4))
+    assert network.description.preprocessing["words"] == ["aab", "ab", "b", "ba"]
+    found = Predictor(network, task, "cpu", "").predict(clips(4, seed=1))["prediction"].to_pylist()
+    assert all(word in ("aab", "ab", "b", "ba") for text in found for word in text.split())
+
+
+def test_classes_of_sounds_are_learned_too() -> None:
+    task = audio_classification.make(
+        Task(kind="audio_classification", sampling_rate=RATE, noise=0.2), ("ab", "ba")
+    )
+    train = clips(48, words=("ab", "ba"))
+    network = network_of(task, train, **TINY, recurrent=8)
+    data = encoded(task, network, train), task.targets(train)
+    training = Training(strategy="scratch", epochs=8, batch_size=8, learning_rate=1e-2)
+    history = fit(network, task, data, data, training, PLAIN, lambda *_: None, progress=False)
+    assert history[-1]["validation_accuracy"] > 0.9
+    predicted = Predictor(network, task, "cpu", "").predict(clips(8, seed=3, words=("ab", "ba")))
+    assert predicted.column_names == ["label", "probabilities"]
+
+
+def test_settings_that_cannot_be_served_are_refused() -> None:
+    with pytest.raises(UserError, match=r"task\.lexicon needs a search"):
+        recognition(lexicon=True)
+    with pytest.raises(UserError, match=r"unknown setting task\.speeed"):
+        recognition(speeed=0.1)
+    silent = clips(2).set_column(1, "target_text", pa.array([" ", None], pa.string()))
+    with pytest.raises(UserError, match="no transcript with a character"):
+        recognition().learn(silent)
+    with pytest.raises(UserError, match="takes sound"):
+        speech_conv.build(speech_conv.Options(), {"kind": "tokens"}, None, 0, True)
+    with pytest.raises(UserError, match="odd number"):
+        network_of(recognition(), clips(4), **TINY, kernel=4)
+
+
+# --- Hugging Face's networks -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["layer", "group"])
+def wav2vec2(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny one, with random values; of its two kinds of first layers, one looks at a whole row."""
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    convolutions = {"conv_dim": (8, 8), "conv_kernel": (10, 8), "conv_stride": (8, 4)}
+    rest = {"num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2, "layerdrop": 0.0}
+    folder = tmp_path_factory.mktemp("wav2vec2")
+    torch.manual_seed(0)
+    Wav2Vec2Model(
+        Wav2Vec2Config(**shape, **convolutions, **rest, feat_extract_norm=request.param)
+    ).save_pretrained(folder)
+    note = {"sampling_rate": 16_000, "do_normalize": True}
+    (folder / "preprocessor_config.json").write_text(json.dumps(note))
+    return folder
+
+
+WAV2VEC2 = {"family": "speech_transformers"}
+
+
+def test_wav2vec2_gives_what_transformers_gives(wav2vec2: Path) -> None:
+    task = recognition()
+    network = network_of(task, clips(4), wav2vec2, **WAV2VEC2).eval()
+    rows = encoded(task, network, clips(3))
+    theirs = Wav2Vec2Model.from_pretrained(wav2vec2).eval()
+    with torch.no_grad():
+        states, frames = network.features(task.batch(rows, np.arange(3), None))
+        for row in range(3):
+            alone = task.batch(rows, np.array([row]), None)
+            one = theirs(alone["audio"]).last_hidden_state[0]
+            assert int(frames[row]) == len(one)
+            torch.testing.assert_close(states[row, : len(one)], one, atol=2e-4, rtol=2e-3)
+
+
+def test_wav2vec2_trains_and_is_written(wav2vec2: Path, tmp_path: Path) -> None:
+    task, train = recognition(speed=0.1), clips(8)
+    network = network_of(task, train, wav2vec2, **WAV2VEC2)
+    data = encoded(task, network, train), task.targets(train)
+    training = Training(strategy="full", epochs=2, batch_size=4)
+    history = fit(network, task, data, None, training, PLAIN, lambda *_: None, progress=False)
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    again_written(network, task, tmp_path, history, train)
+
+
+def again_written(network: Network, task: Any, folder: Path, history: Any, table: pa.Table) -> None:
+    """Writes the model, loads it, and compares the predictions."""
+    section = Task(kind="speech_recognition")
+    rest = {"sections": {"training": {}}, "dataset_sha256": "0" * 64, "history": history}
+    write_model(folder / "model", network, family="speech_transformers", task=section, labels=(), **rest)
+    predictor = Predictor.load(folder / "model")
+    assert predictor.predict(table).equals(Predictor(network, task, "cpu", "").predict(table))
+    click = encode_wav(np.zeros(3, np.float32), RATE)
+    assert predictor.predict(
+        pa.table({"audio": pa.array([{"bytes": click, "path": None}], ENCODED)})
+    ).num_rows
+
+
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny one, with random values and a tokenizer of a few words."""
+    folder = tmp_path_factory.mktemp("whisper")
+    marks = ["<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"]
+    words = [*marks, "a", "b", "▁"]
+    tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, "▁"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer.add_special_tokens(marks)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    shape = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": len(words)}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    feed = {"encoder_ffn_dim": 24, "decoder_ffn_dim": 24}
+    size = {"num_mel_bins": 80, "max_source_positions": 100, "max_target_positions": 24}
+    ids = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "decoder_start_token_id": 1}
+    torch.manual_seed(0)
+    WhisperForConditionalGeneration(
+        WhisperConfig(**shape, **heads, **feed, **size, **ids, suppress_tokens=[], begin_suppress_tokens=[])
+    ).save_pretrained(folder)
+    return folder
+
+
+def test_whisper_trains_writes_and_is_written(whisper: Path, tmp_path: Path) -> None:
+    task, train = recognition(max_seconds=2, max_length=12), clips(8, words=("ab", "ba"))
+    network = network_of(task, train, whisper, **WAV2VEC2)
+    batch = task.batch(encoded(task, network, train), np.arange(2), None)
+    assert batch["decoder_input_ids"][0, :2].tolist() == [1, 2]
+    assert batch["targets"][0, 0] == -100 and batch["targets"][0, -1] == 0
+    data = encoded(task, network, train), task.targets(train)
+    training = Training(strategy="full", epochs=3, batch_size=4, backbone_learning_rate=1e-2)
+    history = fit(network, task, data, data, training, PLAIN, lambda *_: None, progress=False)
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    again_written(network, task, tmp_path, history, train)
+
+
+def test_their_encoders_give_one_vector_for_classes(wav2vec2: Path, whisper: Path) -> None:
+    for weights in (wav2vec2, whisper):
+        task = audio_classification.make(Task(kind="audio_classification", max_seconds=2), ("ab", "ba"))
+        network = network_of(task, clips(4), weights, **WAV2VEC2).eval()
+        rows = encoded(task, network, clips(4))
+        with torch.no_grad():
+            assert network.features(task.batch(rows, np.arange(4), None)).shape == (4, 16)
+
+
+def test_weights_that_hear_nothing_are_refused(tmp_path: Path, whisper: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
+    task = recognition()
+    with pytest.raises(UserError, match="is a bert, which hears nothing"):
+        network_of(task, clips(4), tmp_path, **WAV2VEC2)
+    with pytest.raises(UserError, match=r"task.max_seconds: 30, but these weights hear 2 s"):
+        network_of(task, clips(4), whisper, **WAV2VEC2)
+    with pytest.raises(UserError, match="reads its architecture from them"):
+        speech_transformers.build(speech_transformers.Options(), {"kind": "audio"}, None, 0, True)
