@@ -23,6 +23,7 @@ MOST_BOXES = 100
 TRUTH = -1.0
 _FIELDS = 3
 _RECALLS = 101
+_MOST_KEY = b"most_boxes"
 # Bytes of the largest intermediate array.
 _BYTES_AT_ONCE = 64 << 20
 
@@ -38,12 +39,21 @@ def statistics(predictions: pa.Table, truth: pa.Table, thresholds: tuple[float, 
     classes = {name: number for number, name in enumerate(class_names(truth), start=1)}
     pairs = zip(predictions["boxes"].to_pylist(), truth["boxes"].to_pylist(), strict=True)
     rows = [_row(found or [], true or [], classes, np.asarray(thresholds)) for found, true in pairs]
-    width = max([len(row) for row in rows], default=0)
-    width = max(width, int((predictions.schema.metadata or {}).get(b"statistics", b"0")))
-    padded = np.zeros((len(rows), width))
+    most = int((predictions.schema.metadata or {}).get(_MOST_KEY, b"0")) or _most(predictions)
+    padded = np.zeros((len(rows), _FIELDS * (most + len(classes))))
     for row, values in zip(padded, rows, strict=True):
         row[: len(values)] = values
     return padded
+
+
+def with_most_boxes(first: pa.Table, second: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Both tables with a note of the most boxes that an image has in either."""
+    most = str(max(_most(first), _most(second))).encode()
+    return first.replace_schema_metadata({_MOST_KEY: most}), second.replace_schema_metadata({_MOST_KEY: most})
+
+
+def _most(predictions: pa.Table) -> int:
+    return max([len(boxes or []) for boxes in predictions["boxes"].to_pylist()], default=0)
 
 
 def class_names(truth: pa.Table) -> list[str]:
@@ -130,7 +140,7 @@ def ranked(statistics: np.ndarray, thresholds: int) -> list[Ranked]:
     """Each class's boxes, ranked over all rows; a class's place is its number in `class_names`."""
     import numpy as np
 
-    triples = statistics.reshape(len(statistics), -1, _FIELDS)
+    triples = statistics.reshape(len(statistics), statistics.shape[1] // _FIELDS, _FIELDS)
     numbers, scores, values = triples[..., 0].astype(int), triples[..., 1], triples[..., 2]
     found = []
     for number in range(1, int(numbers.max(initial=0)) + 1):

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+NO_OBJECT = -1.0  # in place of a class
 # A box of which less is left inside the image tells of no object any more.
 _LEAST_LEFT = 0.3
-_NO_OBJECT = -1.0
 
 
 @dataclass(frozen=True)
@@ -83,5 +83,5 @@ def _move_boxes(targets: Tensor, stretch: Tensor, move: Tensor, size: torch.Size
     inside = torch.minimum(ends.clamp(min=0), 2 * half)
     area, left = ((part[:, :, 1] - part[:, :, 0]).prod(-1) for part in (ends, inside))
     gone = (left < _LEAST_LEFT * area) | (left <= 0) | (targets[..., 0] < 0)
-    classes = torch.where(gone, _NO_OBJECT, targets[..., 0])
+    classes = torch.where(gone, NO_OBJECT, targets[..., 0])
     return torch.cat([classes[..., None], inside.flatten(2)], dim=-1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from retrainer.data.sources import _archives
-from retrainer.data.sources._columns import MAX_IMAGE_BYTES
+from retrainer.data.sources._values import MAX_IMAGE_BYTES
 from retrainer.errors import UserError
 from retrainer.settings import Source
 
@@ -72,6 +72,8 @@ def _root(source: Source) -> Path:
             f"source.test_path has no meaning with source.kind {source.kind}; name the own test list in"
             " source.test"
         )
+    if not source.path:
+        raise UserError(f"source.path is empty; name the folder or archive that {source.kind} reads")
     root = Path(source.path)
     if root.is_dir() or (root.is_file() and _archives.is_archive(source.path)):
         return root

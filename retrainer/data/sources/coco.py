@@ -18,13 +18,20 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
+from pydantic import Field
 
 from retrainer.data.sources._boxes import Annotated, box, number_of_pixels, tables
 from retrainer.data.sources._folders import Tree, inside, source_files, tree_of
 from retrainer.errors import UserError, nearest
-from retrainer.settings import Source
+from retrainer.settings import Section, Source
 
 _KEYS = ("images", "annotations", "categories")
+
+
+class Options(Section):
+    """Further keys of `source:` for this kind."""
+
+    test: str = Field("", description="a split: the own test set; empty: as said above, none: there is none")
 
 
 def files(source: Source) -> list[Path]:

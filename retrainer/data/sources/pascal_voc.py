@@ -18,15 +18,22 @@ from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 import pyarrow as pa
+from pydantic import Field
 
 from retrainer.data.sources._boxes import Annotated, box, tables
 from retrainer.data.sources._folders import IMAGE_SUFFIXES, Tree, inside, source_files, tree_of
 from retrainer.errors import UserError, nearest
-from retrainer.settings import Source
+from retrainer.settings import Section, Source
 
 _MAX_XML_BYTES = 16 * 2**20
 _TRAINING_LISTS = ("trainval", "train", "val")
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
+
+
+class Options(Section):
+    """Further keys of `source:` for this kind."""
+
+    test: str = Field("", description="a list of ImageSets/Main, without .txt: the own test set; empty: as said above, none: there is none")
 
 
 def files(source: Source) -> list[Path]:
