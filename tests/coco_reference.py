@@ -20,7 +20,9 @@ def coco_figures(predictions: pa.Table, truth: pa.Table) -> tuple[float, float, 
     names = sorted({box["label"] for boxes in [*true, *found] for box in boxes})
     entries = [_entry(image, box, names) for image, boxes in enumerate(true) for box in boxes]
     guesses = [
-        _entry(image, box, names) | {"score": box["score"]} for image, boxes in enumerate(found) for box in boxes
+        _entry(image, box, names) | {"score": box["score"]}
+        for image, boxes in enumerate(found)
+        for box in boxes
     ]
     with contextlib.redirect_stdout(io.StringIO()):
         ground = COCO()

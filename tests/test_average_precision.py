@@ -23,12 +23,18 @@ def box(label: str, left: float, top: float, width: float, height: float, **more
 
 
 def tables(found: list[Boxes], true: list[Boxes]) -> tuple[pa.Table, pa.Table]:
-    fields = [("label", pa.string()), ("score", pa.float64()), *((corner, pa.float64()) for corner in CORNERS)]
+    fields = [
+        ("label", pa.string()),
+        ("score", pa.float64()),
+        *((corner, pa.float64()) for corner in CORNERS),
+    ]
     predictions = pa.table({"boxes": pa.array(found, pa.list_(pa.struct(fields)))})
     return predictions, pa.table({"boxes": pa.array(true, TYPES["boxes"])})
 
 
-def random_images(seed: int, images: int, classes: str = "abc", ties: bool = False) -> tuple[list[Boxes], list[Boxes]]:
+def random_images(
+    seed: int, images: int, classes: str = "abc", ties: bool = False
+) -> tuple[list[Boxes], list[Boxes]]:
     """True boxes, and guesses of which some are near one, some of another class and some anywhere."""
     draws = np.random.default_rng(seed)
     found: list[Boxes] = []

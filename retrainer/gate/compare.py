@@ -123,8 +123,8 @@ def gains_of(pair: Pair, seed: int) -> Gains:
     sign = 1.0 if pair.candidate.metric.HIGHER_IS_BETTER else -1.0
     if pair.candidate.ranks_rows:
         blocks, mine, its = blocks_of(pair.rows, seed), pair.candidate, pair.other
-        return lambda weights: sign * (
-            mine.of_row_weights(weights[..., blocks]) - its.of_row_weights(weights[..., blocks])
+        return lambda weights: (
+            sign * (mine.of_row_weights(weights[..., blocks]) - its.of_row_weights(weights[..., blocks]))
         )
     value = pair.candidate.metric.value
     first, second = _sums(pair.candidate, seed), _sums(pair.other, seed)

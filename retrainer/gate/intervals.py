@@ -23,7 +23,9 @@ Figure = dict[str, Any]
 
 def figures(measured: Mapping[str, Measured], settings: Evaluation) -> dict[str, Figure]:
     """Each metric of one model on the same rows, with its interval, as it stands in metrics.json."""
-    drawn = _bootstrap({n: one for n, one in measured.items() if not (one.is_share or one.ranks_rows)}, settings)
+    drawn = _bootstrap(
+        {n: one for n, one in measured.items() if not (one.is_share or one.ranks_rows)}, settings
+    )
     drawn |= {name: _of_drawn_rows(one, settings) for name, one in measured.items() if one.ranks_rows}
     return {
         name: drawn[name] if name in drawn else wilson(one.hits, one.rows, settings.confidence)

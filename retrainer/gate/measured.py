@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measured:
-    """`statistics`: float64 [N, S], whose sums make the metric's value (or which it ranks: RESAMPLES_ROWS)."""
+    """`statistics`: float64 [N, S], whose sums make the metric's value; or which it ranks."""
 
     metric: Metric
     statistics: np.ndarray

@@ -117,7 +117,7 @@ def match(found: np.ndarray, true: np.ndarray, thresholds: np.ndarray) -> np.nda
         return hits
     shares = overlaps(found, true)
     for place, threshold in enumerate(np.minimum(thresholds, 1 - 1e-10)):
-        free = np.ones(len(true), dtype=bool)
+        free: np.ndarray = np.ones(len(true), dtype=bool)
         for box in (shares.max(1) >= threshold).nonzero()[0]:
             left = np.where(free, shares[box], -1.0)
             best = len(left) - 1 - int(left[::-1].argmax())
@@ -141,7 +141,8 @@ def ranked(statistics: np.ndarray, thresholds: int) -> list[Ranked]:
     import numpy as np
 
     triples = statistics.reshape(len(statistics), statistics.shape[1] // _FIELDS, _FIELDS)
-    numbers, scores, values = triples[..., 0].astype(int), triples[..., 1], triples[..., 2]
+    numbers: np.ndarray = triples[..., 0].astype(int)
+    scores, values = triples[..., 1], triples[..., 2]
     found = []
     for number in range(1, int(numbers.max(initial=0)) + 1):
         mine = numbers == number
@@ -175,7 +176,7 @@ def precisions(one: Ranked, weights: np.ndarray) -> np.ndarray:
         best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
         for number in range(count):
             recall = right[number] / positives[number] if positives[number] else right[number]
-            at = np.searchsorted(recall, recalls, side="left")
+            at: Any = np.searchsorted(recall, recalls, side="left")
             known = at < len(places)
             curve[number, threshold, known] = best[number, at[known]]
     curve[positives == 0] = np.nan
@@ -198,7 +199,9 @@ def value_of_rows(statistics: np.ndarray, weights: np.ndarray, thresholds: int) 
     """
     import numpy as np
 
-    flat = np.asarray(weights, dtype=np.float64).reshape(int(np.prod(np.shape(weights)[:-1])), len(statistics))
+    flat = np.asarray(weights, dtype=np.float64).reshape(
+        int(np.prod(np.shape(weights)[:-1])), len(statistics)
+    )
     classes = ranked(statistics, thresholds)
     most = max([len(one.rows) for one in classes], default=0)
     at_once = max(1, _BYTES_AT_ONCE // (8 * max(1, most, thresholds * _RECALLS * max(1, len(classes)))))

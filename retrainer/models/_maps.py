@@ -22,7 +22,7 @@ STRIDES = (8, 16, 32)
 
 
 def with_maps(body: Body) -> Body:
-    """The same body, whose features are maps [B, C_i, H_i, W_i] at those of STRIDES that it has, finest first.
+    """The same body, whose features are maps [B, C_i, H_i, W_i] at its STRIDES, the finest first.
 
     What the network computes after its last map is replaced by nothing, and its weights are gone. Raises
     UserError when it has no such map.

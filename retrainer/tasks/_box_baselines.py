@@ -70,7 +70,9 @@ def _relative(table: pa.Table) -> list[tuple[list[str], np.ndarray]]:
     return rows
 
 
-def _boxes(labels: list[str], shares: np.ndarray, scores: list[float], size: tuple[int, int]) -> list[dict[str, Any]]:
+def _boxes(
+    labels: list[str], shares: np.ndarray, scores: list[float], size: tuple[int, int]
+) -> list[dict[str, Any]]:
     corners = shares * [*size, *size]
     return [
         {"label": label, "score": score, **dict(zip(CORNERS, row, strict=True))}
@@ -100,7 +102,7 @@ def _clusters(boxes: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """
     order = np.lexsort(boxes.T)
     centres = boxes[order][np.linspace(0, len(boxes) - 1, count).round().astype(int)]
-    nearest = np.zeros(len(boxes), int)
+    nearest: np.ndarray = np.zeros(len(boxes), int)
     for _ in range(_STEPS):
         nearest = ((boxes[:, None] - centres[None]) ** 2).sum(-1).argmin(1)
         members = np.bincount(nearest, minlength=count)

@@ -98,8 +98,8 @@ def _has_truth(statistics: np.ndarray) -> np.ndarray:
 def _of_boxes(predictions: pa.Table) -> str:
     counts = [len(boxes or []) for boxes in predictions["boxes"].to_pylist()]
     return (
-        f"The model gives {np.mean(counts):.1f} boxes an image, most of them with low scores: average precision"
-        " ranks them. Choose a score by the curves for use."
+        f"The model gives {np.mean(counts):.1f} boxes an image, most of them with low scores, as average"
+        " precision ranks them. Choose a score by the curves for use."
     )
 
 
@@ -107,5 +107,7 @@ def _of_few_boxes(table: list[dict[str, Any]]) -> list[str]:
     few = [row["label"] for row in table if row["boxes"] < FEW_BOXES]
     if not few:
         return []
-    named = ", ".join(few[:_MOST_NAMED]) + (f" and {len(few) - _MOST_NAMED} more" if len(few) > _MOST_NAMED else "")
+    named = ", ".join(few[:_MOST_NAMED]) + (
+        f" and {len(few) - _MOST_NAMED} more" if len(few) > _MOST_NAMED else ""
+    )
     return [f"Fewer than {FEW_BOXES} test boxes, so a figure of their own says little: {named}."]

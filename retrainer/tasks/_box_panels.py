@@ -7,7 +7,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from retrainer.formats.columns import CORNERS
-from retrainer.pages.charts import line_chart
+from retrainer.pages.charts import Points, line_chart
 from retrainer.pages.page import bar_cell, escape, label_cell, number_cell, quiet, section, share_cell, table
 from retrainer.tasks._class_examples import row_place
 
@@ -45,7 +45,7 @@ def curves_section(details: Details) -> str:
     """Precision over recall of the classes with most true boxes."""
     counts = {row["label"]: row["boxes"] for row in details["per_class"]}
     shown = sorted(details["curves"], key=lambda label: (-counts.get(label, 0), label))[:_MOST_LINES]
-    lines = {
+    lines: dict[str, Points] = {
         label: [(place / (len(values) - 1), value) for place, value in enumerate(values)]
         for label in shown
         if len(values := details["curves"][label]) > 1

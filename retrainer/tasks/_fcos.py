@@ -2,7 +2,7 @@
 (Lin et al. 2017, arXiv:1612.03144) over any body's maps.
 
 Every place of every map says which class its object has, how far the object's four sides are away, and how
-near the place is to the object's centre. Legend: B images, A places of all maps, K classes, M objects, W width.
+near the place is to the object's centre. Legend: B images, A places of all maps, K classes, M objects.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
-# An object belongs to the map whose stride is a eighth or more of its longest distance to a side.
+# An object belongs to the map whose stride is an eighth or more of its longest distance to a side.
 _REACH = 8
 # Places count as an object's up to so many strides from its centre (FCOS's centre sampling).
 _CENTRE_RADIUS = 1.5
@@ -27,7 +27,7 @@ _GROUPS = 8
 
 @dataclass(frozen=True)
 class Places:
-    """Where the places are: `points` [A, 2] (x, y) in pixels, their maps' `strides` [A] and `reach` [A, 2]."""
+    """`points` [A, 2] (x, y) in pixels; their maps' `strides` [A], and `reach` [A, 2]: sizes they are for."""
 
     points: Tensor
     strides: Tensor
@@ -123,7 +123,9 @@ def assign(places: Places, targets: Tensor) -> Tensor:
 class FcosHead(nn.Module):
     """Maps of `widths` at `strides` → FcosOutputs; one further map halves the last one's size."""
 
-    def __init__(self, widths: Sequence[int], strides: Sequence[int], classes: int, width: int = 96, depth: int = 2) -> None:
+    def __init__(
+        self, widths: Sequence[int], strides: Sequence[int], classes: int, width: int = 96, depth: int = 2
+    ) -> None:
         super().__init__()
         self.map_strides = [*strides, 2 * strides[-1]]
         self.lateral = nn.ModuleList(nn.Conv2d(inner, width, 1) for inner in widths)
@@ -143,7 +145,9 @@ class FcosHead(nn.Module):
 
     def forward(self, maps: list[Tensor], batch: dict[str, Tensor] | None = None) -> FcosOutputs:  # noqa: ARG002
         parts = [self._answers(level, one) for level, one in enumerate(self._pyramid(maps))]
-        logits, sides, centerness = (torch.cat(part, dim=1) for part in zip(*(p[:3] for p in parts), strict=True))
+        logits, sides, centerness = (
+            torch.cat(part, dim=1) for part in zip(*(p[:3] for p in parts), strict=True)
+        )
         sizes = [p[3] for p in parts]
         return FcosOutputs(logits, sides, centerness.squeeze(-1), self._places(sizes, logits.device))
 

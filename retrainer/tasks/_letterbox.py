@@ -72,7 +72,11 @@ class Letterboxes:
         canvas = Image.new(image.mode, (width, height), self.fill if self.channels == 3 else self.fill[0])
         canvas.paste(image.resize(sides, Image.Resampling.BILINEAR))
         array = np.asarray(canvas)
-        return (array.transpose(2, 0, 1) if self.channels == 3 else array[None]), (scale, full_width, full_height)
+        return (array.transpose(2, 0, 1) if self.channels == 3 else array[None]), (
+            scale,
+            full_width,
+            full_height,
+        )
 
 
 @dataclass(frozen=True)

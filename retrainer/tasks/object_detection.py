@@ -49,7 +49,9 @@ class Options(Section):
 def make(task: Task, labels: tuple[str, ...]) -> ObjectDetection:
     """The task for these classes. Raises UserError for an unknown key of `task:`."""
     if task.multi_label:
-        raise UserError("task.multi_label has no meaning for object_detection: a box has one class; leave it out")
+        raise UserError(
+            "task.multi_label has no meaning for object_detection: a box has one class; leave it out"
+        )
     return ObjectDetection(Options.parse(task.options, "task"), labels)
 
 
@@ -73,11 +75,17 @@ class ObjectDetection:
             raise UserError("the training rows have no box at all, so there is nothing to learn; add some")
 
     def input_spec(self) -> dict[str, Any]:
-        """`maps`: the body gives feature maps of several scales; `classes`: how many a whole detector finds."""
+        """`maps`: the body gives feature maps of several scales; `classes`: for a body that is a detector."""
         size = self.options.size
         sides = [size, size] if isinstance(size, int) else list(size)
         channels = self.options.channels or None
-        return {"kind": "pixels", "size": sides, "channels": channels, "maps": True, "classes": len(self.labels)}
+        return {
+            "kind": "pixels",
+            "size": sides,
+            "channels": channels,
+            "maps": True,
+            "classes": len(self.labels),
+        }
 
     def head(self, body: Any, training: Training) -> nn.Module:  # noqa: ARG002 (no dropout in a detector)
         """FCOS's on the body's maps; nothing on a body that is a whole detector."""
@@ -89,7 +97,10 @@ class ObjectDetection:
         return FcosHead(body.map_widths, body.map_strides, len(self.labels), width, depth)
 
     def encode(
-        self, table: pa.Table, preprocessing: dict[str, Any], assets: dict[str, bytes]  # noqa: ARG002
+        self,
+        table: pa.Table,
+        preprocessing: dict[str, Any],
+        assets: dict[str, bytes],  # noqa: ARG002
     ) -> DetectionRows:
         """Decodes every image once, scaled to fit the body's size and padded."""
         from retrainer.tasks._letterbox import encode

@@ -41,7 +41,7 @@ class Tree:
 
 
 def tree_of(source: Source) -> Tree:
-    """All files of `source.path`. Raises UserError when it is no folder or archive, or holds links out of it."""
+    """All files of `source.path`. Raises UserError when it is no folder or archive, or a link leads out."""
     root = _root(source)
     if root.is_dir():
         return Tree(root, dict(_walk(root)))

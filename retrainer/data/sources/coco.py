@@ -31,7 +31,7 @@ _KEYS = ("images", "annotations", "categories")
 class Options(Section):
     """Further keys of `source:` for this kind."""
 
-    test: str = Field("", description="a split: the own test set; empty: as said above, none: there is none")
+    test: str = Field("", description="split: your own test set; empty: the one named test…, if any; none")
 
 
 def files(source: Source) -> list[Path]:
@@ -109,8 +109,8 @@ def _rows(
             raise UserError(f"{where}: there is no {what} of id {value!r}; add it, or delete the annotation")
         if not entry.get("iscrowd"):
             boxes[image].append(_box(str(names[category]), entry.get("bbox"), where))
-    for number, name in images:
-        yield Annotated(_image(tree, file, str(name), split), boxes[number], split == test)
+    for image, name in images:
+        yield Annotated(_image(tree, file, str(name), split), boxes[image], split == test)
 
 
 def _key(entry: object, key: str, where: str) -> str | int:

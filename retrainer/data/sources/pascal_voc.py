@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
@@ -33,7 +34,10 @@ _SIDES = ("xmin", "ymin", "xmax", "ymax")
 class Options(Section):
     """Further keys of `source:` for this kind."""
 
-    test: str = Field("", description="a list of ImageSets/Main, without .txt: the own test set; empty: as said above, none: there is none")
+    test: str = Field(
+        "",
+        description="list of ImageSets/Main: your own test set; empty: `test` if there is one; none",
+    )
 
 
 def files(source: Source) -> list[Path]:
@@ -138,8 +142,10 @@ def parse_xml(data: bytes, title: str) -> Element:
     fill any memory, and they can name other files (as the package defusedxml refuses them).
     """
 
-    def refuse(*_: object) -> None:
-        raise UserError(f"{title} declares a document type or an entity, which no annotation needs; remove it")
+    def refuse(*_: object) -> Any:
+        raise UserError(
+            f"{title} declares a document type or an entity, which no annotation needs; remove it"
+        )
 
     if len(data) > _MAX_XML_BYTES:
         raise UserError(f"{title} is larger than {_MAX_XML_BYTES // 2**20} MiB, which no annotation is")
