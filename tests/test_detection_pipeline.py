@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from components.train import train
 from retrainer.formats.columns import CORNERS
 from retrainer.formats.dataset import Dataset
 from retrainer.predict import Predictor
+from retrainer.registry.bundle import raw_frame, save_bundle
 from retrainer.resolve import resolve
 from tests.annotated_images import scene, voc_folder, voc_xml
 
@@ -37,9 +39,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = voc_folder(root / "voc", 24, test=6)
     _, boxes = scene(0)
     outside = boxes[0] | {"left": -5.0, "right": 900.0}
-    (folder / "Annotations/a00.xml").write_text(
-        voc_xml("a00", [outside, boxes[0] | {"right": boxes[0]["left"]}])
-    )
+    empty = boxes[0] | {"right": boxes[0]["left"]}
+    (folder / "Annotations/a00.xml").write_text(voc_xml("a00", [outside, empty]))
     (root / "recipes").mkdir()
     (root / "recipes/shapes.yaml").write_text(RECIPE.replace("PATH", str(folder)))
     (root / "params.yaml").write_text("task: {kind: object_detection}\n")
@@ -89,3 +90,22 @@ def test_the_saved_model_gives_the_same_boxes_in_the_images_own_pixels(made: Pat
     assert [box["score"] for box in single] == pytest.approx(
         [box["score"] for box in whole["boxes"][2].as_py()], abs=1e-5
     )
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow.*")
+@pytest.mark.filterwarnings("ignore::UserWarning:mlflow.*")
+def test_a_served_model_answers_with_boxes_as_json(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.pyfunc import load_model
+
+    sample = Dataset(made / "dataset").split("test").select(["image"])
+    save_bundle(made / "model", sample, tmp_path / "bundle", "m-0", "run")
+    monkeypatch.setattr("sys.path", list(sys.path))
+    served = load_model(str(tmp_path / "bundle"), suppress_warnings=True)
+    answers = json.loads(served.predict(raw_frame(sample)).to_json(orient="records"))
+    expected = Predictor.load(made / "model").predict(sample)["boxes"].to_pylist()
+    assert [[box["label"] for box in row["boxes"]] for row in answers] == [
+        [box["label"] for box in boxes] for boxes in expected
+    ]
+    assert set(answers[0]["boxes"][0]) == {"label", "score", *CORNERS}

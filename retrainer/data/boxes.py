@@ -17,25 +17,23 @@ _SLACK = 1.0
 
 
 def fit_boxes(table: pa.Table, columns: TaskColumns, looks: Sequence[Look], findings: Findings) -> pa.Table:
-    """The check `boxes`, on sound rows, whose first image has the boxes: those that reach out of it are cut to
-    it, those without area in it are left out, whatever the level says.
+    """The check `boxes`, on sound rows: boxes that reach out of their image are cut to it, those without area
+    in it are left out, whatever the level says. `looks` are of the rows' first image.
     """
     for name in (name for name in columns.targets if columns.types[name] == "boxes"):
-        rows, cut, lost = [], [], []
+        rows, odd, lost = [], [], 0
         for origin, look, boxes in zip(
             table["origin"].to_pylist(), looks, table[name].to_pylist(), strict=True
         ):
             inside = [_inside(box, _sides(look)) for box in boxes]
             rows.append([box for box in inside if box["left"] < box["right"] and box["top"] < box["bottom"]])
-            cut += [origin for box, other in zip(boxes, inside, strict=True) if _differ(box, other)]
-            lost += [origin] * (len(inside) - len(rows[-1]))
-        place = table.column_names.index(name)
-        table = table.set_column(place, name, pa.array(rows, TYPES["boxes"]))
+            lost += len(boxes) - len(rows[-1])
+            if len(rows[-1]) < len(boxes) or any(map(_differ, boxes, inside)):
+                odd.append(origin)
+        table = table.set_column(table.column_names.index(name), name, pa.array(rows, TYPES["boxes"]))
         if findings.looks("boxes"):
-            note = f"boxes that reach out of their image, cut to it, or have no area in it ({len(lost)}, left out)"
-            findings.add(
-                "boxes", len(dict.fromkeys(cut + lost)), f"images with {note}", dict.fromkeys(cut + lost)
-            )
+            note = f"images with boxes that reach out of them, cut, or have no area ({lost}, left out)"
+            findings.add("boxes", len(odd), note, odd)
     return table
 
 
