@@ -28,7 +28,7 @@ source: {kind: pascal_voc, path: PATH}
 split: {validation: 0.2}
 task: {kind: object_detection, size: [48, 64], flip: true, shift: 4, head_width: 16, head_depth: 1}
 backbone: {family: torchvision, name: shufflenet_v2_x0_5}
-training: {strategy: scratch, epochs: 2, batch_size: 8, learning_rate: 2e-3, calibrate: false}
+training: {strategy: scratch, epochs: 2, batch_size: 8, learning_rate: 2e-3}
 compute: {dtype: float32, threads: 1}
 """
 
