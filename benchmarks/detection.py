@@ -2,7 +2,7 @@
 
     python -m benchmarks.detection PATH_OF_BCCD [seeds…]
 
-`PATH_OF_BCCD` is the folder or archive (see docs/tasks/object-detection.md). The reference trains the very same
+`PATH_OF_BCCD` is its folder or archive. The reference trains the very same
 network on the same rows for as many epochs, as torchvision's references/detection/engine.py and train.py do:
 SGD with momentum 0.9, weight decay 1e-4, 0.02 for 16 images a step, a first epoch that raises the rate from
 1/1000, a tenth of it after 16/26 and 22/26 of the epochs, images mirrored half of the time, no clipping.
@@ -54,7 +54,13 @@ def ours(data: str, seed: int, into: Path) -> list[Row]:
 
 def _row(name: str, seed: int, metrics: dict[str, Any], train: float, seconds: float) -> Row:
     values = {metric: metrics[metric]["value"] for metric in ("average_precision_50", "average_precision")}
-    return {"name": name, "seed": seed, **values, "train_seconds": round(train, 1), "seconds": round(seconds, 1)}
+    return {
+        "name": name,
+        "seed": seed,
+        **values,
+        "train_seconds": round(train, 1),
+        "seconds": round(seconds, 1),
+    }
 
 
 def reference(data: str, seed: int, into: Path) -> Row:
@@ -69,7 +75,9 @@ def reference(data: str, seed: int, into: Path) -> Row:
     network.to(memory_format=torch.channels_last)
     # The same layers stay as they came.
     phase = next(
-        plan(network, task, (rows, targets), None, settings.training, settings.compute, torch.device("cpu")).phases(1)
+        plan(
+            network, task, (rows, targets), None, settings.training, settings.compute, torch.device("cpu")
+        ).phases(1)
     )
     began = time.perf_counter()
     _train(network, rows, phase, settings.training, seed)
@@ -121,7 +129,8 @@ def table(rows: list[Row]) -> str:
         spread = statistics.stdev(half) if len(half) > 1 else 0.0
         train, seconds = (statistics.median(row[key] for row in mine) for key in ("train_seconds", "seconds"))
         lines.append(
-            f"{name:22} {len(mine):5} {statistics.mean(half):7.4f} {spread:7.4f} {statistics.mean(whole):7.4f}"
+            f"{name:22} {len(mine):5} {statistics.mean(half):7.4f} {spread:7.4f}"
+            f" {statistics.mean(whole):7.4f}"
             f" {train:8.1f} {seconds:8.1f}"
         )
     return "\n".join(lines)

@@ -26,7 +26,10 @@ def scene(seed: int, size: tuple[int, int] = (64, 48)) -> tuple[bytes, Boxes]:
         corners = (left, top, left + side, top + side)
         label = str(draws.choice(["disc", "square"]))
         draw = pen.ellipse if label == "disc" else pen.rectangle
-        draw((left, top, left + side - 1, top + side - 1), fill=(230, 60, 40) if label == "disc" else (40, 60, 230))
+        draw(
+            (left, top, left + side - 1, top + side - 1),
+            fill=(230, 60, 40) if label == "disc" else (40, 60, 230),
+        )
         boxes.append({"label": label, **dict(zip(CORNERS, map(float, corners), strict=True))})
     buffer = io.BytesIO()
     image.save(buffer, "PNG")

@@ -69,7 +69,7 @@ def test_archives_hold_what_folders_hold(tmp_path: Path) -> None:
     assert second["origin"][0].as_py() == "voc.tar.gz:voc/JPEGImages/a00.png"
 
 
-BOMB = '<!DOCTYPE a [<!ENTITY x "xxxxxxxxxx"><!ENTITY y "&x;&x;&x;&x;&x;&x;&x;&x;">]><annotation>&y;</annotation>'
+BOMB = '<!DOCTYPE a [<!ENTITY x "xxxxxxxxxx"><!ENTITY y "&x;&x;&x;&x;">]><annotation>&y;</annotation>'
 OUTSIDE = '<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotation/>'
 BOX = "<xmin>{}</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax>"
 
@@ -168,13 +168,13 @@ def test_settings_that_do_not_fit_say_what_does(tmp_path: Path) -> None:
     folder = coco_folder(tmp_path / "coco", 1, "train")
     with pytest.raises(UserError, match="no split 'tset'"):
         read(coco, folder, test="tset")
-    with pytest.raises(UserError, match="source.test_path has no meaning"):
+    with pytest.raises(UserError, match=r"source\.test_path has no meaning"):
         read(coco, folder, test_path=str(folder))
     with pytest.raises(UserError, match=r"holds no \.json"):
         read(coco, voc_folder(tmp_path / "voc", 1))
     with pytest.raises(UserError, match="has no list 'tst'"):
         read(pascal_voc, tmp_path / "voc", test="tst")
-    with pytest.raises(UserError, match="source.path is empty"):
+    with pytest.raises(UserError, match=r"source\.path is empty"):
         list(pascal_voc.read(Source.parse({"kind": "pascal_voc"}, "source")))
 
 

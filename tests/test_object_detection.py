@@ -32,7 +32,10 @@ def task(**options: Any) -> object_detection.ObjectDetection:
 
 def table(*scenes: tuple[bytes, list[dict[str, Any]]]) -> pa.Table:
     images = [{"bytes": image, "path": None} for image, _ in scenes]
-    columns = {"image": pa.array(images, TYPES["image"]), "boxes": pa.array([b for _, b in scenes], TYPES["boxes"])}
+    columns = {
+        "image": pa.array(images, TYPES["image"]),
+        "boxes": pa.array([b for _, b in scenes], TYPES["boxes"]),
+    }
     return pa.table(columns | {"origin": [f"image {number}" for number in range(len(scenes))]})
 
 
@@ -106,7 +109,9 @@ def test_boxes_that_leave_the_image_are_cut_or_given_up() -> None:
 
 
 def test_the_same_generator_draws_the_same_augmentation() -> None:
-    encoded = task(shift=9, flip=True, colour=0.3).encode(table(scene(0), scene(1)), preprocessing(48, 64), {})
+    encoded = task(shift=9, flip=True, colour=0.3).encode(
+        table(scene(0), scene(1)), preprocessing(48, 64), {}
+    )
     made = [
         task(shift=9, flip=True, colour=0.3).batch(encoded, np.arange(2), torch.Generator().manual_seed(seed))
         for seed in (1, 1, 2)
@@ -123,7 +128,9 @@ def head() -> FcosHead:
 
 def maps(images: int) -> list[torch.Tensor]:
     draws = torch.Generator().manual_seed(1)
-    return [torch.randn(images, c, 96 // s, 128 // s, generator=draws) for c, s in ((16, 8), (24, 16), (32, 32))]
+    return [
+        torch.randn(images, c, 96 // s, 128 // s, generator=draws) for c, s in ((16, 8), (24, 16), (32, 32))
+    ]
 
 
 def objects(*rows: tuple[float, ...]) -> torch.Tensor:
@@ -142,7 +149,9 @@ def test_places_show_the_smallest_object_around_them_at_the_right_scale() -> Non
 
 
 def test_a_rows_loss_does_not_depend_on_the_rows_beside_it() -> None:
-    rows = torch.cat([objects((0, 30, 30, 70, 60)), objects(), objects((1, 5, 5, 25, 25), (0, 60, 20, 90, 90))])
+    rows = torch.cat(
+        [objects((0, 30, 30, 70, 60)), objects(), objects((1, 5, 5, 25, 25), (0, 60, 20, 90, 90))]
+    )
     together = head()(maps(3)).losses(rows)
     alone = [head()([one[n : n + 1] for one in maps(3)]).losses(rows[n : n + 1]) for n in range(3)]
     assert together.shape == (3,) and together.dtype == torch.float32
@@ -225,5 +234,8 @@ def test_classes_that_nobody_knows_are_refused_by_the_image() -> None:
     image, boxes = scene(0)
     with pytest.raises(UserError, match="image 0: 'star' is no class here"):
         task().targets(table((image, [boxes[0] | {"label": "star"}])))
+    # A champion that never saw the class still predicts the image.
+    encoded = task().encode(table((image, [boxes[0] | {"label": "star"}])), preprocessing(48, 64), {})
+    assert (task().batch(encoded, np.arange(1), None)["targets"][..., 0] == -1).all()
     with pytest.raises(UserError, match="no box at all"):
         object_detection.make(Task.parse({"kind": "object_detection"}, "task"), ()).learn(table())

@@ -72,7 +72,7 @@ def test_weights_of_another_number_of_classes_start_all_but_the_classes(tmp_path
 
 def test_families_of_detectors_refuse_other_tasks() -> None:
     spec = {key: value for key, value in SPEC.items() if key != "classes"}
-    with pytest.raises(UserError, match="set task.kind: object_detection"):
+    with pytest.raises(UserError, match=r"set task\.kind: object_detection"):
         torchvision_family.build(torchvision_family.Options(), spec, None, 0, True)
     with pytest.raises(UserError, match="reads its architecture from them"):
         transformers_family.build(transformers_family.Options(), SPEC, None, 0, True)
@@ -97,7 +97,9 @@ def tiny(kind: str) -> Any:
         )
     if kind == "detr":
         backbone = transformers.ResNetConfig(**resnet, out_features=["stage4"])
-        return transformers.DetrConfig(backbone_config=backbone, use_timm_backbone=False, backbone=None, **small)
+        return transformers.DetrConfig(
+            backbone_config=backbone, use_timm_backbone=False, backbone=None, **small
+        )
     backbone = transformers.RTDetrResNetConfig(**resnet, out_features=["stage2", "stage3", "stage4"])
     return transformers.RTDetrConfig(
         backbone_config=backbone,

@@ -67,7 +67,10 @@ def _row(
     import numpy as np
 
     row: list[float] = []
+    there = {box["label"] for box in (*found, *true)}
     for name, number in classes.items():
+        if name not in there:
+            continue
         truths = _corners([box for box in true if box["label"] == name])
         mine = [box for box in found if box["label"] == name]
         scores = np.array([box["score"] for box in mine])

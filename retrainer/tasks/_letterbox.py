@@ -139,7 +139,9 @@ def encode(table: pa.Table, preprocessing: dict[str, Any], labels: tuple[str, ..
     columns = [name for name in ("image", "origin") if name in table.column_names]
     fill = tuple(round(255 * value) for value in mean)
     files = Letterboxes(table.select(columns), (height, width), int(preprocessing["channels"]), fill)
-    objects = torch.from_numpy(objects_of(table, labels)) if "boxes" in table.column_names else None
+    known = "boxes" in table.column_names
+    # Rows that are only predicted may have classes that this model never saw; `targets` refuses them in training.
+    objects = torch.from_numpy(objects_of(table, labels, strict=False)) if known else None
     if not fits(files.nbytes):
         return DetectionRows(files, None, objects, mean, std)
     images, frames = _decoded(files)
@@ -157,10 +159,10 @@ def _decoded(files: Letterboxes) -> tuple[np.ndarray, np.ndarray]:
     return parts.array(np.uint8, shape), np.concatenate(frames)
 
 
-def objects_of(table: pa.Table, labels: tuple[str, ...]) -> np.ndarray:
-    """Column `boxes` → float32 [N, M, 5]: class (-1: none) and corners in whole pixels.
+def objects_of(table: pa.Table, labels: tuple[str, ...], strict: bool = True) -> np.ndarray:
+    """Column `boxes` → float32 [N, M, 5]: class (-1: none) and corners in pixels of the whole image.
 
-    Raises UserError for a class that is not in `labels`.
+    With `strict`, raises UserError for a class that is not in `labels`; else its boxes have none.
     """
     rows = table["boxes"].to_pylist()
     codes = {name: float(code) for code, name in enumerate(labels)}
@@ -168,8 +170,11 @@ def objects_of(table: pa.Table, labels: tuple[str, ...]) -> np.ndarray:
     objects: np.ndarray = np.full((len(rows), max(1, most), 5), NO_OBJECT, np.float32)
     for number, boxes in enumerate(rows):
         for place, box in enumerate(boxes or []):
-            if box["label"] not in codes:
+            if strict and box["label"] not in codes:
                 where = row_name(table, number)
                 raise UserError(f"{where}: {box['label']!r} is no class here{nearest(box['label'], labels)}")
-            objects[number, place] = [codes[box["label"]], *(box[corner] for corner in CORNERS)]
+            objects[number, place] = [
+                codes.get(box["label"], NO_OBJECT),
+                *(box[corner] for corner in CORNERS),
+            ]
     return objects

@@ -1,8 +1,8 @@
-"""Synthetic scenes of real digits, for object detection: those of the source `digits`, each once, scattered over
+"""Synthetic scenes of real digits, for object detection: those of the source `digits`, each once at most, on
 1,000 grey images of 96 × 128 pixels, three to five an image, in their own size or twice as large.
 
-A digit's box holds its ink. Where it lies, how large it is and what is around it are drawn from a fixed seed, so
-that every machine makes the same bytes.
+A digit's box holds its ink. Places, sizes and backgrounds are drawn by NumPy from a fixed seed: the lock's
+version makes the same bytes everywhere.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def _scenes(pixels: np.ndarray, digits: np.ndarray) -> Iterator[tuple[np.ndarray
     draws = np.random.Generator(np.random.PCG64(_SEED))
     order = iter(draws.permutation(len(digits)).tolist())
     for _ in range(SCENES):
-        ends = draws.integers(_DARKEST, _BRIGHTEST, 2)
-        scene = np.linspace(*ends, WIDTH)[None] + draws.integers(-8, 9, (HEIGHT, WIDTH))
+        left, right = draws.integers(_DARKEST, _BRIGHTEST, 2)
+        scene = np.linspace(left, right, WIDTH)[None] + draws.integers(-8, 9, (HEIGHT, WIDTH))
         taken: np.ndarray = np.zeros((HEIGHT, WIDTH), bool)
         boxes = []
         for _ in range(draws.integers(_FEWEST, _MOST + 1)):
