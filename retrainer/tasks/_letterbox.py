@@ -140,7 +140,7 @@ def encode(table: pa.Table, preprocessing: dict[str, Any], labels: tuple[str, ..
     fill = tuple(round(255 * value) for value in mean)
     files = Letterboxes(table.select(columns), (height, width), int(preprocessing["channels"]), fill)
     known = "boxes" in table.column_names
-    # Rows that are only predicted may have classes that this model never saw; `targets` refuses them in training.
+    # Rows to predict may have classes that this model never saw; in training, `targets` refuses them.
     objects = torch.from_numpy(objects_of(table, labels, strict=False)) if known else None
     if not fits(files.nbytes):
         return DetectionRows(files, None, objects, mean, std)

@@ -147,7 +147,7 @@ class ObjectDetection:
 
     def comparable(self, first: pa.Table, second: pa.Table) -> tuple[pa.Table, pa.Table]:
         """Both say how many boxes an image has at most, so that their statistics have one shape."""
-        from retrainer.metrics._detection import with_most_boxes
+        from retrainer.tasks._found_boxes import with_most_boxes
 
         return with_most_boxes(first, second)
 
