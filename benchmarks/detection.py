@@ -1,6 +1,6 @@
 """BCCD (blood cells, its own test list): the recipe beside two baselines and torchvision's reference loop.
 
-    python -m benchmarks.detection PATH_OF_BCCD [seeds…]
+    python -m benchmarks.detection PATH_OF_BCCD [seeds…] [section.key=value…]
 
 `PATH_OF_BCCD` is its folder or archive. The reference trains the very same
 network on the same rows for as many epochs, as torchvision's references/detection/engine.py and train.py do:
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -23,30 +24,44 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks._runs import ROOT, machine, run_recipe
+from benchmarks._runs import ROOT, machine, run_step
+from components.evaluate import evaluate
+from components.ingest import ingest
+from components.preprocess import preprocess
+from components.train import train
 from retrainer.formats.dataset import Dataset
 from retrainer.metrics import average_precision, average_precision_50
 from retrainer.predict import Predictor
-from retrainer.resolve import resolve
+from retrainer.resolve import Resolved, resolve
 from retrainer.services.weights import fetch
 from retrainer.tasks._boxes import Augmentation
 from retrainer.training.strategies import plan
 from retrainer.training.train import Settings, encode, prepare
 
 RESULTS = Path(__file__).parent / "results" / "detection.json"
-RECIPE = "bccd-detection"
+RECIPE = Path(__file__).parent / "bccd.yaml"
+FURTHER: list[str] = []  # settings of this machine, as "compute.threads=1"
 _RATE_OF_AN_IMAGE = 0.02 / 16
 _STEPS = (16 / 26, 22 / 26)
 
 Row = dict[str, Any]
 
 
+def settled(data: str, seed: int, into: Path) -> Resolved:
+    """The recipe's settings, resolved in `into`."""
+    (into / "recipes").mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "params.yaml", into)
+    shutil.copy(RECIPE, into / "recipes")
+    return resolve(RECIPE.stem, [f"source.path={data}", f"training.seed={seed}", *FURTHER], into, into)
+
+
 def ours(data: str, seed: int, into: Path) -> list[Row]:
     """The whole pipeline, and its two baselines."""
-    began = time.perf_counter()
-    figures = run_recipe(RECIPE, [f"source.path={data}", f"training.seed={seed}"], into)
-    seconds = time.perf_counter() - began
-    rows = [_row("retrainer", seed, figures["metrics"], figures["train_seconds"], seconds)]
+    settings = settled(data, seed, into)
+    steps = (ingest, preprocess, train, evaluate)
+    seconds = {step.__name__: run_step(step, settings, into) for step in steps}
+    figures = json.loads((into / "report" / "metrics.json").read_text())
+    rows = [_row("retrainer", seed, figures["metrics"], seconds["train"], sum(seconds.values()))]
     rows[0]["per_class"] = figures["details"]["per_class"]
     rows += [_row(name, seed, one["metrics"], 0.0, 0.0) for name, one in figures["baselines"].items()]
     return rows
@@ -65,8 +80,8 @@ def _row(name: str, seed: int, metrics: dict[str, Any], train: float, seconds: f
 
 def reference(data: str, seed: int, into: Path) -> Row:
     """torchvision's loop over the network that the recipe builds, on the dataset that its run has made."""
-    settled = resolve(RECIPE, [f"source.path={data}", f"training.seed={seed}"], ROOT, into)
-    sections = {name: settled.section(name) for name in Settings._fields}
+    resolved = settled(data, seed, into)
+    sections = {name: resolved.section(name) for name in Settings._fields}
     settings = Settings.parse({name: section.plain() for name, section in sections.items()})
     dataset = Dataset(into / "dataset")
     torch.set_num_threads(settings.compute.threads)
@@ -136,7 +151,9 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def main(data: str, seeds: list[int]) -> None:
+def main(data: str, *words: str) -> None:
+    seeds = [int(word) for word in words if "=" not in word] or [0, 1, 2]
+    FURTHER.extend(word for word in words if "=" in word)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
@@ -144,9 +161,11 @@ def main(data: str, seeds: list[int]) -> None:
             into = Path(folder) / str(seed)
             rows += ours(data, seed, into)
             rows.append(reference(data, seed, into))
-            RESULTS.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1) + "\n")
+            RESULTS.write_text(
+                json.dumps({"machine": machine(), "settings": FURTHER, "rows": rows}, indent=1) + "\n"
+            )
             print(table(rows), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], [int(seed) for seed in sys.argv[2:]] or [0, 1, 2])
+    main(*sys.argv[1:])

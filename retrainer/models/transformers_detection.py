@@ -20,15 +20,9 @@ SHAPED_BY_WEIGHTS = True
 IMPORTED = ("transformers.modeling_utils",)
 # Of a configuration: where it came from, and what its old head found.
 _NOT_SHAPE = {"_name_or_path", "transformers_version", "architectures", "auto_map", "dtype", "torch_dtype"}
-_NOT_SHAPE |= {
-    "id2label",
-    "label2id",
-    "num_labels",
-    "backbone",
-    "use_pretrained_backbone",
-    "use_timm_backbone",
-}
-_TIMM = "backbone"
+_NOT_SHAPE |= {"id2label", "label2id", "num_labels"}
+# Whether to download a body's own weights first, which the detector's replace.
+_PRETRAINED = "use_pretrained_backbone"
 
 
 class Options(Section):
@@ -140,10 +134,8 @@ def _config(weights: Path, classes: int) -> dict[str, Any]:
         raise UserError(
             f"backbone.weights: {weights.name}/config.json names no model_type; choose a detector"
         )
-    return {
-        "model": {k: v for k, v in model.items() if k not in _NOT_SHAPE or k == _TIMM},
-        "classes": classes,
-    }
+    shape = {key: False if key == _PRETRAINED else v for key, v in model.items() if key not in _NOT_SHAPE}
+    return {"model": shape, "classes": classes}
 
 
 def _outputs_from(classes: int) -> Any:

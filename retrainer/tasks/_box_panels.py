@@ -68,7 +68,7 @@ def examples_section(judged: Judged, details: Details) -> str:
         f"Green: true boxes. Orange: found ones with a score of {_SHOWN_SCORE:g} or more. The worst images"
         " first, then the best, each by the average precision of its own boxes."
     )
-    return section("Images", quiet(about), f'<div class="misses images">{"".join(drawn)}</div>')
+    return section("Images", quiet(about), f'<div class="misses">{"".join(drawn)}</div>')
 
 
 def _drawn(judged: Judged, row: int) -> str:
@@ -77,7 +77,8 @@ def _drawn(judged: Judged, row: int) -> str:
     where = escape(row_place(content, row))
     source = picture(content["image"]["bytes"], where, content["boxes"] or [], found)
     counts = f"{len(content['boxes'] or [])} true, {len(found)} found"
-    return f'<figure><img src="{source}" alt="{where}"><figcaption>{where}: {counts}</figcaption></figure>'
+    image = f'<img src="{source}" alt="{where}" style="width: 100%">'
+    return f"<figure>{image}<figcaption>{where}: {counts}</figcaption></figure>"
 
 
 def picture(encoded: bytes, name: str, true: list[dict[str, Any]], found: list[dict[str, Any]]) -> str:
