@@ -153,8 +153,11 @@ def merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _picks_another(below: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
-    """Whether `values` choose another file, or their own data instead of a built-in source."""
-    own_data = bool(values.get("path")) and "kind" in below and "path" not in below
+    """Whether `values` choose another file, or their own data instead of a source that needs no path.
+
+    Another path in place of one is read as that was.
+    """
+    own_data = bool(values.get("path")) and "kind" in below and not below.get("path")
     return own_data or any(key in values and values[key] != below.get(key) for key in ("kind", "family"))
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from retrainer.data import report
+from retrainer.data.boxes import fit_boxes
 from retrainer.data.checks import (
     check_images,
     check_one_label,
@@ -74,6 +75,8 @@ def preprocess(
     before, bad = dropped_by_ingest(source), dropped_rows(table, reasons)
     sound = [row for row, reason in enumerate(reasons) if reason is None]
     table = take_rows(table, sound)
+    for of_column in list(looks.values())[:1]:
+        table = fit_boxes(table, columns, [of_column[row] for row in sound], findings)
 
     rows = _rows_of(table, columns, [given_test[row] for row in sound], split)
     words = check_texts(table, columns, task, findings)

@@ -120,7 +120,13 @@ def bootstrap_test(pair: Pair, margin: float = 0.0, draws: int = DRAWS, seed: in
 
 def gains_of(pair: Pair, seed: int) -> Gains:
     """The candidate's gain as a function of how often each block of rows counts."""
-    value, sign = pair.candidate.metric.value, 1.0 if pair.candidate.metric.HIGHER_IS_BETTER else -1.0
+    sign = 1.0 if pair.candidate.metric.HIGHER_IS_BETTER else -1.0
+    if pair.candidate.ranks_rows:
+        blocks, mine, its = blocks_of(pair.rows, seed), pair.candidate, pair.other
+        return lambda weights: (
+            sign * (mine.of_row_weights(weights[..., blocks]) - its.of_row_weights(weights[..., blocks]))
+        )
+    value = pair.candidate.metric.value
     first, second = _sums(pair.candidate, seed), _sums(pair.other, seed)
     return lambda weights: np.asarray(sign * (value(weights @ first) - value(weights @ second)))
 

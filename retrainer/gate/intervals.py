@@ -23,7 +23,10 @@ Figure = dict[str, Any]
 
 def figures(measured: Mapping[str, Measured], settings: Evaluation) -> dict[str, Figure]:
     """Each metric of one model on the same rows, with its interval, as it stands in metrics.json."""
-    drawn = _bootstrap({n: one for n, one in measured.items() if not one.is_share}, settings)
+    drawn = _bootstrap(
+        {n: one for n, one in measured.items() if not (one.is_share or one.ranks_rows)}, settings
+    )
+    drawn |= {name: _of_drawn_rows(one, settings) for name, one in measured.items() if one.ranks_rows}
     return {
         name: drawn[name] if name in drawn else wilson(one.hits, one.rows, settings.confidence)
         for name, one in measured.items()
@@ -84,22 +87,36 @@ def _bootstrap(measured: Mapping[str, Measured], settings: Evaluation) -> dict[s
     totals = _draw_totals(sums, settings.resamples, settings.seed)
     ends = np.cumsum([one.shape[1] for one in statistics])
     parts = np.split(totals, ends[:-1], axis=1)
-    tail = (1 - settings.confidence) / 2
     found = {}
     for (name, one), part in zip(measured.items(), parts, strict=True):
-        value, drawn = one.value, one.metric.value(part.astype(np.float64))
-        low, high = np.quantile(drawn - drawn.mean() + value, [tail, 1 - tail])
-        # Rounding in the draws' 32-bit sums must not leave the value outside.
-        low, high = max(one.metric.LOWEST, min(value, low)), min(one.metric.HIGHEST, max(value, high))
-        found[name] = _figure(value, float(low), float(high), rows)
+        found[name] = _percentiles(one, one.metric.value(part.astype(np.float64)), settings)
     return found
+
+
+def _of_drawn_rows(one: Measured, settings: Evaluation) -> Figure:
+    """The same for a metric that ranks rows: its value anew for each draw, from how often a row was drawn."""
+    blocks = blocks_of(one.rows, settings.seed)
+    counts = _draw_counts(int(blocks.max()) + 1, settings.resamples, settings.seed)
+    return _percentiles(one, one.of_row_weights(counts[:, blocks]), settings)
+
+
+def _percentiles(one: Measured, drawn: np.ndarray, settings: Evaluation) -> Figure:
+    value, tail = one.value, (1 - settings.confidence) / 2
+    low, high = np.quantile(drawn - drawn.mean() + value, [tail, 1 - tail])
+    # Rounding in the draws' 32-bit sums must not leave the value outside.
+    low, high = max(one.metric.LOWEST, min(value, low)), min(one.metric.HIGHEST, max(value, high))
+    return _figure(value, float(low), float(high), one.rows)
 
 
 def _draw_totals(sums: np.ndarray, draws: int, seed: int) -> np.ndarray:
     """Sums per block [B, S] → totals [D, S] over blocks drawn with replacement, as many as there are."""
-    blocks = len(sums)
+    counts = _draw_counts(len(sums), draws, seed)
+    return counts.astype(np.float32) @ sums.astype(np.float32)
+
+
+def _draw_counts(blocks: int, draws: int, seed: int) -> np.ndarray:
+    """int64 [D, B]: how often each block is drawn."""
     random = np.random.default_rng(seed)
     drawn = random.integers(0, blocks, size=(draws, blocks), dtype=np.int64)
     drawn += np.arange(draws, dtype=np.int64)[:, None] * blocks
-    counts = np.bincount(drawn.ravel(), minlength=draws * blocks).reshape(draws, blocks)
-    return counts.astype(np.float32) @ sums.astype(np.float32)
+    return np.bincount(drawn.ravel(), minlength=draws * blocks).reshape(draws, blocks)

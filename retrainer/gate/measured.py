@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measured:
-    """`statistics`: float64 [N, S], whose sums make the metric's value."""
+    """`statistics`: float64 [N, S], whose sums make the metric's value; or which it ranks."""
 
     metric: Metric
     statistics: np.ndarray
@@ -32,12 +32,23 @@ class Measured:
 
     @property
     def value(self) -> float:
+        if self.ranks_rows:
+            return float(self.of_row_weights(np.ones(self.rows)))
         return float(self.metric.value(self.statistics.sum(axis=0)))
+
+    @property
+    def ranks_rows(self) -> bool:
+        """Whether the metric is no function of sums, and is computed anew for each weighting of the rows."""
+        return bool(getattr(self.metric, "RESAMPLES_ROWS", False))
+
+    def of_row_weights(self, weights: np.ndarray) -> np.ndarray:
+        """The value [...] where each row counts as often as `weights` [..., N] say."""
+        return np.asarray(self.metric.value_of_rows(self.statistics, weights))  # type: ignore[attr-defined]
 
     @cached_property
     def is_share(self) -> bool:
         """Whether every row is a hit or none, so that exact tests and Wilson's interval hold."""
-        if self.statistics.shape[1] != 2:
+        if self.ranks_rows or self.statistics.shape[1] != 2:
             return False
         hit, one = self.statistics.T
         return bool((one == 1).all() and np.isin(hit, (0, 1)).all())

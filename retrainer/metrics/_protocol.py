@@ -39,3 +39,17 @@ class Metric(Protocol):
     @staticmethod
     def value(sums: np.ndarray) -> np.ndarray:
         """Sums [..., S] over rows → the metric [...]. Where it does not exist (nothing to divide by): 0."""
+
+
+class RankingMetric(Metric, Protocol):
+    """A metric that is no function of sums, because it ranks what it finds in all rows (average precision).
+
+    It has RESAMPLES_ROWS and `value_of_rows` in place of `value`; everything that compares models then asks
+    for its value at the weights of each draw.
+    """
+
+    RESAMPLES_ROWS: bool  # True
+
+    @staticmethod
+    def value_of_rows(statistics: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Statistics [N, S] and how often each row counts [..., N] → the metric [...]."""

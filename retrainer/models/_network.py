@@ -33,7 +33,8 @@ class Body:
 
     Two fields for tasks that need more than one vector of a row; None where a family has no such thing:
     `maps` gives feature maps of several scales, [B, C_i, H_i, W_i] with C_i from `map_widths` and H / H_i
-    from `map_strides`, finest first; `generate(module, batch, options)` gives token ids [B, T] of a text
+    from `map_strides`, finest first, and `cut` names the layers behind the last one, which were taken out;
+    `generate(module, batch, options)` gives token ids [B, T] of a text
     written by the network.
     """
 
@@ -47,6 +48,7 @@ class Body:
     maps: Callable[[nn.Module, Batch], list[Tensor]] | None = None
     map_widths: tuple[int, ...] = ()
     map_strides: tuple[int, ...] = ()
+    cut: tuple[str, ...] = ()
     generate: Callable[[nn.Module, Batch, dict[str, Any]], Tensor] | None = None
 
 

@@ -33,6 +33,7 @@ def build(
 
     With one channel the first layer takes one; pretrained filters are summed over colours.
     """
+    from retrainer.models._maps import with_maps
     from retrainer.models._start import drawn_from, pixel_preprocessing, require_pixels, width_of
 
     require_pixels("timm", wanted, (3, 1))
@@ -45,16 +46,25 @@ def build(
     config = {"name": options.name, "size": preprocessing["size"], "channels": preprocessing["channels"]}
     with drawn_from(seed):
         module = _module(config)
-    if start is not None:
-        _load(module, start)
+    tensors = {} if start is None else _tensors(module, start)
+    if wanted.get("maps"):
+        body = with_maps(_body(module, config | {"width": 0, "maps": True}, preprocessing))
+        if start is not None:
+            _fill(body, tensors)
+        return body
     body = _body(module, config | {"width": 0}, preprocessing)
+    if start is not None:
+        _fill(body, tensors)
     width = width_of(body, f"task.size: {options.name} cannot take {preprocessing['size']}")
     return _body(module, config | {"width": width}, preprocessing)
 
 
 def restore(config: dict[str, Any]) -> Body:
     """The architecture that `config` names, with random values."""
-    return _body(_module(config), config, {})
+    from retrainer.models._maps import with_maps
+
+    body = _body(_module(config), config, {})
+    return with_maps(body) if config.get("maps") else body
 
 
 def _body(module: nn.Module, config: dict[str, Any], preprocessing: dict[str, Any]) -> Body:
@@ -101,10 +111,12 @@ def _module(config: dict[str, Any]) -> nn.Module:
     return timm.create_model(name, pretrained=False, num_classes=0, in_chans=config["channels"], **extra)
 
 
-def _load(module: nn.Module, weights: Path) -> None:
-    """Fills the module from our model directory, or from a file as timm publishes them."""
-    from retrainer.models._start import brief, fill, is_ours, read_tensors
+def _tensors(module: nn.Module, weights: Path) -> dict[str, Tensor]:
+    """The values for `module` in our model directory, or in a file as timm or a package publishes them."""
+    from retrainer.models._start import brief, is_ours, read_tensors
 
+    if weights.suffix == ".pth":
+        return _in_order(module, weights)
     tensors = read_tensors(weights)
     # Where timm takes weights in their authors' own layout, the architecture's file translates them.
     translate = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
@@ -116,8 +128,26 @@ def _load(module: nn.Module, weights: Path) -> None:
             raise UserError(
                 f"backbone.weights: {weights.name} is of another architecture: {reason}"
             ) from None
-    head = module.pretrained_cfg.get("classifier") or ()
-    fill(module, tensors, spare=[head] if isinstance(head, str) else head)
+    return tensors
+
+
+def _in_order(module: nn.Module, weights: Path) -> dict[str, Tensor]:
+    """A package's file, whose names are another port's: its tensors in our names, by their order.
+
+    The file's hash has been checked, and no code in it is run.
+    """
+    import torch
+
+    given = list(torch.load(weights, map_location="cpu", weights_only=True).values())
+    names = list(module.state_dict())
+    return dict(zip(names, given, strict=False)) if len(given) >= len(names) else {}
+
+
+def _fill(body: Body, tensors: dict[str, Tensor]) -> None:
+    from retrainer.models._start import fill
+
+    head = getattr(body.module, "pretrained_cfg", {}).get("classifier") or ()
+    fill(body.module, tensors, spare=[*([head] if isinstance(head, str) else head), *body.cut])
 
 
 def _features(module: nn.Module, batch: Batch) -> Tensor:

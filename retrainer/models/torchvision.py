@@ -34,6 +34,7 @@ def build(
 
     With one channel the first layer takes one; pretrained filters are summed over colours.
     """
+    from retrainer.models._maps import with_maps
     from retrainer.models._start import (
         drawn_from,
         fill,
@@ -50,16 +51,23 @@ def build(
     with drawn_from(seed):
         body, classifier = _headless(config)
     body.preprocessing = preprocessing
+    if wanted.get("maps"):
+        body.config = config | {"maps": True}
+        body = with_maps(body)
     if start is not None:
         tensors = _download(options.name) if start == "imagenet" else read_tensors(Path(start))
-        fill(body.module, tensors, spare=(classifier, *_AUXILIARY))
-    width_of(body, f"task.size: {options.name} cannot take {preprocessing['size']}")
+        fill(body.module, tensors, spare=(classifier, *_AUXILIARY, *body.cut))
+    if not wanted.get("maps"):
+        width_of(body, f"task.size: {options.name} cannot take {preprocessing['size']}")
     return body
 
 
 def restore(config: dict[str, Any]) -> Body:
     """The architecture that `config` names, with random values and no last layer."""
-    return _headless(config)[0]
+    from retrainer.models._maps import with_maps
+
+    body = _headless(config)[0]
+    return with_maps(body) if config.get("maps") else body
 
 
 def _recorded(name: str, weights: Path | str | None) -> dict[str, Any]:

