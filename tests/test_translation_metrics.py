@@ -12,7 +12,10 @@ from sacrebleu.significance import PairedTest
 
 from retrainer.metrics import bleu, chrf
 
-WORDS = "the a man woman dog runs , sits on green grass with two red hats . Straße schöne".split()
+WORDS = [
+    "the", "a", "man", "woman", "dog", "runs", ",", "sits", "on",
+    "green", "grass", "with", "two", "red", "hats", ".", "Straße", "schöne",
+]  # fmt: skip
 LIBRARY = {"bleu": (bleu, BLEU(force=True)), "chrf": (chrf, CHRF())}
 
 
@@ -59,7 +62,9 @@ def test_a_corpus_scores_as_in_sacrebleu(name: str, share: float, count: int) ->
 def test_odd_texts_score_as_in_sacrebleu(name: str, hypothesis: str, reference: str) -> None:
     ours, theirs = LIBRARY[name]
     expected = theirs.corpus_score([hypothesis, "a man runs"], [[reference, "a man sits"]]).score
-    assert score(ours, [hypothesis, "a man runs"], [reference, "a man sits"]) == pytest.approx(expected, rel=1e-14)
+    assert score(ours, [hypothesis, "a man runs"], [reference, "a man sits"]) == pytest.approx(
+        expected, rel=1e-14
+    )
 
 
 @pytest.mark.parametrize("name", LIBRARY)
@@ -79,7 +84,9 @@ def test_no_rows_have_no_statistics_and_a_missing_text_is_empty(name: str) -> No
     ours, _ = LIBRARY[name]
     texts = pa.array([None, "a man"], pa.string())
     missing = ours.statistics(pa.table({"prediction": texts}), pa.table({"target_text": ["a man", "a man"]}))
-    empty = ours.statistics(pa.table({"prediction": ["", "a man"]}), pa.table({"target_text": ["a man", "a man"]}))
+    empty = ours.statistics(
+        pa.table({"prediction": ["", "a man"]}), pa.table({"target_text": ["a man", "a man"]})
+    )
     np.testing.assert_array_equal(missing, empty)
     none = ours.statistics(pa.table({"prediction": texts[:0]}), pa.table({"target_text": texts[:0]}))
     assert none.shape == (0, missing.shape[1])

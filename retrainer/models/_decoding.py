@@ -60,7 +60,7 @@ class _Hypotheses:
         totals = self.running.flatten()[:, None] + logits.float().log_softmax(dim=1)
         totals[:, list(self.search.never)] = -torch.inf
         # Of 2K at least K do not end: each hypothesis has one token that ends.
-        best, at = totals.view(-1, beams * vocabulary).topk(2 * beams)
+        best, at = totals.view(len(self.rows), beams * vocabulary).topk(2 * beams)
         before, token = at // vocabulary, at % vocabulary
         tokens = _pick(self.tokens, before)
         tokens[:, :, length - 1] = token

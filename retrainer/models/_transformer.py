@@ -70,14 +70,13 @@ class Attention(nn.Module):
             assert past is not None
             (queries,), (keys, values) = self.split(self.inputs(states), 1), past
         mixed = _attend(queries, keys, values, mask, causal)
-        rows, _, tokens, _ = mixed.shape
-        return self.out(mixed.transpose(1, 2).reshape(rows, tokens, -1)), KeyValues(keys, values)
+        return self.out(mixed.transpose(1, 2).flatten(2)), KeyValues(keys, values)
 
 
 def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     """[B, H, T, D / H] → the same shape and format.
 
-    In float32 on a CPU: the backward pass of its bfloat16 kernel takes four times as long (torch 2.13, measured).
+    In float32 on a CPU: its bfloat16 kernel's backward pass takes four times as long (torch 2.13, measured).
     """
     attend = functional.scaled_dot_product_attention
     if queries.device.type != "cpu":
@@ -165,7 +164,7 @@ class EncoderDecoder(nn.Module):
         return self.dropout(self.embedding(ids) * math.sqrt(self.shape.width) + places)
 
     def logits(self, decoded: Tensor) -> Tensor:
-        """States [B, T, D] → [B, T, V], by the embedding's own weights (Press and Wolf 2017, arXiv:1608.05859)."""
+        """States [B, T, D] → [B, T, V], by the embedding's own weights (Press and Wolf, arXiv:1608.05859)."""
         return functional.linear(self.decoded_norm(decoded), self.embedding.weight)
 
 

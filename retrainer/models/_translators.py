@@ -5,7 +5,6 @@ Marian's weights carry two SentencePiece models and a vocabulary of their own in
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +32,8 @@ def read_tokenizers(weights: Path, source_language: str, target_language: str) -
     config = described(weights)
     if not config.is_encoder_decoder:
         raise UserError(
-            f"backbone.weights: {weights.name} is no encoder–decoder ({config.model_type}); choose Marian, T5,"
-            " BART or their like"
+            f"backbone.weights: {weights.name} is no encoder–decoder ({config.model_type}); choose Marian,"
+            " T5, BART or their like"
         )
     if (weights / TOKENIZER).is_file():
         source, framed = _fast(weights, source_language, target_language)
@@ -44,8 +43,8 @@ def read_tokenizers(weights: Path, source_language: str, target_language: str) -
         framed = [config.eos_token_id]
     else:
         raise UserError(
-            f"backbone.weights: {weights.name} has no {TOKENIZER} (nor Marian's {', '.join(_MARIAN)}); save it"
-            " there once with AutoTokenizer.from_pretrained(…).save_pretrained(…)"
+            f"backbone.weights: {weights.name} has no {TOKENIZER} (nor Marian's {', '.join(_MARIAN)}); save"
+            " it there once with AutoTokenizer.from_pretrained(…).save_pretrained(…)"
         )
     start, end = _frame(config, framed, weights)
     ids = {"pad": int(config.pad_token_id), "start": start, "end": end}
@@ -82,15 +81,16 @@ def _fast(weights: Path, source_language: str, target_language: str) -> tuple[To
 def _frame(config: Any, framed: list[int], weights: Path) -> tuple[list[int], int]:
     """What the decoder is fed before a target's first token, and the token that ends a target.
 
-    Around an empty target stand its end token, a language's token before (mBART-50, NLLB) or behind it (mBART,
-    which begins with it instead of its `decoder_start_token_id`), and with BART the token of every text's start.
+    Around an empty target stand its end token, a language's token before it (mBART-50, NLLB) or behind it
+    (mBART, which begins with that instead of its `decoder_start_token_id`), and with BART the token that
+    begins every text.
     """
     end = config.eos_token_id
     first = getattr(config, "decoder_start_token_id", None)
     if end not in framed or (first is None and framed[-1] == end):
         raise UserError(
-            f"backbone.weights: {weights.name}/config.json tells no eos_token_id or no decoder_start_token_id;"
-            " add what the model was trained with"
+            f"backbone.weights: {weights.name}/config.json tells no eos_token_id or no"
+            " decoder_start_token_id; add what the model was trained with"
         )
     place = framed.index(end)
     return [int(token) for token in (framed[place + 1 :] or [first]) + framed[:place]], int(end)
@@ -124,7 +124,9 @@ def _marian(weights: Path, model: str, config: Any) -> Tokenizer:
     squeezed = normalizers.Replace(pattern=_runs_of_spaces(), content=" ")
     steps = [normalizers.Precompiled(charsmap)] if charsmap else []
     made.normalizer = normalizers.Sequence([*steps, normalizers.Strip(), squeezed])
-    made.pre_tokenizer = pre_tokenizers.Metaspace(replacement=_WORD_START, prepend_scheme="always", split=False)
+    made.pre_tokenizer = pre_tokenizers.Metaspace(
+        replacement=_WORD_START, prepend_scheme="always", split=False
+    )
     made.decoder = decoders.Metaspace(replacement=_WORD_START, prepend_scheme="always", split=False)
     made.add_special_tokens(special)
     return _ending(made, config.eos_token_id)

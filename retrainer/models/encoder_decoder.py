@@ -52,8 +52,8 @@ def build(
         return body
     if not isinstance(weights, Path) or not is_ours(weights):
         raise UserError(
-            "backbone.weights: encoder_decoder starts from models of this project alone; set models:/NAME@ALIAS"
-            " or a model directory, or backbone.family: seq2seq for weights in Hugging Face layout"
+            "backbone.weights: encoder_decoder starts from models of this project alone; set"
+            " models:/NAME@ALIAS or a model directory, or backbone.family: seq2seq for Hugging Face weights"
         )
     theirs = our_model(weights, "encoder_decoder")
     if wanted["max_length"] > theirs["config"]["max_length"]:
@@ -85,7 +85,7 @@ def _config(options: Options, tokenizer: bytes, max_length: int) -> dict[str, An
     described = json.loads(tokenizer)
     special = {token["content"]: token["id"] for token in described["added_tokens"]}
     return {
-        "vocabulary": 1 + max(special.values() | described["model"]["vocab"].values()),
+        "vocabulary": 1 + max(*special.values(), *described["model"]["vocab"].values()),
         "width": options.width,
         "heads": options.heads,
         "layers": options.layers,
@@ -120,7 +120,9 @@ def restore(config: dict[str, Any]) -> Body:
 
 
 def _blocks(module: nn.Module) -> list[str]:
-    return [name for name, part in module.named_modules() if name.rpartition(".")[0] in ("encoder", "decoder")]
+    return [
+        name for name, part in module.named_modules() if name.rpartition(".")[0] in ("encoder", "decoder")
+    ]
 
 
 def _logits(module: nn.Module, batch: Batch) -> Tensor:

@@ -26,7 +26,9 @@ IMPORTED = ("transformers.modeling_utils",)
 class Options(Section):
     """Further keys of `backbone:` for this family. Dropout is that of the weights' own configuration."""
 
-    source_language: str = Field("", description="of multilingual weights, as their tokenizer names it: de_DE")
+    source_language: str = Field(
+        "", description="of multilingual weights, as their tokenizer names it: de_DE"
+    )
     target_language: str = Field("", description="likewise: en_XX")
 
 
@@ -129,7 +131,8 @@ def _require_fit(body: Body, weights: Path) -> None:
         highest = max(Tokenizer.from_buffer(asset).get_vocab().values())
         if highest >= known:
             raise UserError(
-                f"backbone.weights: {weights.name}'s tokenizer has token {highest}, but the model knows only {known}"
+                f"backbone.weights: {weights.name}'s tokenizer has token {highest}, but the model knows only"
+                f" {known}"
             )
     room = getattr(module.config, "max_position_embeddings", None)
     wanted = body.preprocessing["max_length"] + len(body.preprocessing["start"]) - 1

@@ -8,14 +8,14 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-# Test rows compared at once: their likenesses to all training rows are held in memory, if only the sparse ones.
+# Test rows compared at once: their likenesses to all training rows are held in memory.
 _ROWS_AT_ONCE = 256
 
 
 def nearest_translations(train: pa.Table, test: pa.Table) -> pa.Table:
-    """`prediction`: for each test row the `target_text` of the most similar training row, the first of equals.
+    """`prediction`: for each test row the `target_text` of the most similar training row.
 
-    A source that shares no word with any training text gets the first training row's translation.
+    Of equally similar ones the first; where no word is shared, the first training row's.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 

@@ -47,10 +47,12 @@ def details(judged: Judged, metrics: Iterable[str]) -> dict[str, Any]:
 def panels(judged: Judged, report: dict[str, Any]) -> list[str]:  # noqa: ARG001 (all is in the details)
     """Two sections of report.html."""
     found = report["details"]
-    names = [name for name in found["buckets"][0] if name not in ("words", "rows")] if found["buckets"] else []
+    names = (
+        [name for name in found["buckets"][0] if name not in ("words", "rows")] if found["buckets"] else []
+    )
     titles = [_metric(name).TITLE for name in names]
     rows = (
-        f"<td>{escape(bucket['words'])}</td>{number_cell(f'{bucket["rows"]:,}')}"
+        f"<td>{escape(bucket['words'])}</td>{number_cell(format(bucket['rows'], ','))}"
         + "".join(number_cell(f"{bucket[name]:.1f}") for name in names)
         for bucket in found["buckets"]
     )
@@ -83,7 +85,9 @@ def _words(texts: Iterable[str]) -> np.ndarray:
 def _buckets(words: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """Row numbers by number of words: up to four parts of about as many rows each, equal lengths together."""
     parts = max(1, min(_BUCKETS, len(words) // _FEWEST_ROWS))
-    edges = np.unique(np.quantile(words, np.linspace(0, 1, parts + 1)[1:], method="lower")) if len(words) else []
+    edges = (
+        np.unique(np.quantile(words, np.linspace(0, 1, parts + 1)[1:], method="lower")) if len(words) else []
+    )
     lowest = int(words.min(initial=0))
     for edge in edges:
         yield (
@@ -109,7 +113,9 @@ def _examples(judged: Judged, scores: np.ndarray, rows: np.ndarray) -> list[dict
 def _drawn(found: dict[str, Any]) -> Iterator[str]:
     for title, shown in (("Worst", found["worst"]), ("Best", found["best"])):
         rows = (
-            "".join(f'<td dir="auto">{escape(one[name])}</td>' for name in ("source", "reference", "prediction"))
+            "".join(
+                f'<td dir="auto">{escape(one[name])}</td>' for name in ("source", "reference", "prediction")
+            )
             + number_cell(f"{one[_SENTENCE_METRIC]:.1f}")
             for one in shown
         )

@@ -91,15 +91,20 @@ def _in_folder(folder: Path, source: Source, is_test: bool) -> list[Pair]:
     found = [_by_name(folder, language) for language in languages]
     for language, named, key in zip(languages, found, ("text", "target_text"), strict=True):
         if not named:
-            endings = sorted({path.name.removesuffix(_PACKED).rpartition(".")[2] for path in folder.iterdir()})
+            endings = sorted(
+                {path.name.removesuffix(_PACKED).rpartition(".")[2] for path in folder.iterdir()}
+            )
             raise UserError(
-                f"source.{key}: {folder.name} has no file that ends with .{language}{nearest(language, endings)};"
-                f" set it to the ending of one language's files (here: {', '.join(endings[:20])})"
+                f"source.{key}: {folder.name} has no file that ends with .{language}"
+                f"{nearest(language, endings)}; set it to the ending of one language's files"
+                f" (here: {', '.join(endings[:20])})"
             )
     sources, targets = found
     if alone := sorted(sources.keys() ^ targets.keys()):
         path = (sources | targets)[alone[0]]
-        raise UserError(f"{path.name} has no file beside it in the other language; add it, or remove this one")
+        raise UserError(
+            f"{path.name} has no file beside it in the other language; add it, or remove this one"
+        )
     return [Pair(sources[n], targets[n], is_test or n.lower().startswith("test")) for n in sorted(sources)]
 
 
@@ -125,8 +130,8 @@ def _rows(pair: Pair) -> Iterator[tuple[str, str]]:
             yield row
     if counts[0] != counts[1]:
         raise UserError(
-            f"{pair.source.name} has {counts[0]:,} lines and {pair.target.name} has {counts[1]:,}: line n of one"
-            " must translate line n of the other; make them again from one list of pairs"
+            f"{pair.source.name} has {counts[0]:,} lines and {pair.target.name} has {counts[1]:,}: line n of"
+            " one must translate line n of the other; make them again from one list of pairs"
         )
 
 
@@ -136,12 +141,14 @@ def _lines(path: Path) -> Iterator[str]:
     try:
         with _opened(path) as stream:
             limit = _most_bytes(path)
-            for number, line in enumerate(iter(lambda: stream.readline(4 * MAX_TEXT_CHARACTERS), b""), start=1):
+            for number, line in enumerate(
+                iter(lambda: stream.readline(4 * MAX_TEXT_CHARACTERS), b""), start=1
+            ):
                 limit -= len(line)
                 if len(line) == 4 * MAX_TEXT_CHARACTERS or limit < 0:
                     raise UserError(
-                        f"{path.name}: line {number} is too long, or the file unpacks to more than is sensible;"
-                        " give one text a line"
+                        f"{path.name}: line {number} is too long, or the file unpacks to more than is"
+                        " sensible; give one text a line"
                     )
                 yield _text(line, path, number)
     except (OSError, EOFError, zlib.error) as error:
