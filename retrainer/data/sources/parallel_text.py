@@ -18,16 +18,25 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import pyarrow as pa
+from pydantic import Field
 
 from retrainer.data.memory import budget_bytes
 from retrainer.data.sources._columns import MAX_TEXT_CHARACTERS, ROWS_PER_CHUNK
 from retrainer.errors import UserError, nearest
-from retrainer.settings import Source
+from retrainer.settings import Section, Source
 
 _PACKED = ".gz"
 # Texts shrink to a third or a quarter. What swells more than this is a bomb, if it is large at all.
 MAX_SWELLING = 100
 HARMLESS_BYTES = 64 * 2**20
+
+
+class Options(Section):
+    """Further keys of `source:`."""
+
+    target_path: str = Field("", description="the file that translates `path`, line by line")
+    test_target_path: str = Field("", description="the file that translates `test_path`")
+    target_text: str = Field("target_text", description="in a folder: how the translations' names end")
 
 
 class Pair(NamedTuple):
@@ -58,13 +67,12 @@ def read(source: Source) -> Iterator[pa.Table]:
 
 
 def _pairs(source: Source) -> list[Pair]:
-    options = source.options
-    pairs = _given(source.path, str(options.get("target_path", "")), source, is_test=False, key="path")
+    options = Options.parse(source.options, "source")
+    pairs = _given(source.path, options.target_path, source, is_test=False, key="path")
     if source.test_path:
-        theirs = str(options.get("test_target_path", ""))
         if any(pair.is_test for pair in pairs):
             raise UserError("source.test_path is set, but source.path has test files itself; choose one")
-        pairs += _given(source.test_path, theirs, source, is_test=True, key="test_path")
+        pairs += _given(source.test_path, options.test_target_path, source, is_test=True, key="test_path")
     return pairs
 
 
@@ -87,7 +95,7 @@ def _given(path: str, target: str, source: Source, is_test: bool, key: str) -> l
 
 def _in_folder(folder: Path, source: Source, is_test: bool) -> list[Pair]:
     """The pairs NAME.<text>[.gz] and NAME.<target_text>[.gz] in the order of names."""
-    languages = source.text, str(source.options.get("target_text", "target_text"))
+    languages = source.text, Options.parse(source.options, "source").target_text
     found = [_by_name(folder, language) for language in languages]
     for language, named, key in zip(languages, found, ("text", "target_text"), strict=True):
         if not named:
