@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,14 @@ import torch
 from sacrebleu.metrics import BLEU, CHRF
 
 from retrainer.errors import UserError
-from retrainer.settings import Checks, Evaluation, Task
+from retrainer.formats.dataset import write_dataset
+from retrainer.predict import Predictor
+from retrainer.settings import Backbone, Checks, Compute, Evaluation, Task, Training
 from retrainer.tasks import translation
 from retrainer.tasks._protocol import Judged
 from retrainer.tasks._text_pairs import IGNORED, decode, train_tokenizer
+from retrainer.training.compute import resolve_compute
+from retrainer.training.train import train_model
 from tests.translators import SENTENCES
 
 GERMAN, ENGLISH = ([pair[side] for pair in SENTENCES] for side in range(2))
@@ -126,6 +131,34 @@ def test_token_accuracy_counts_no_padding() -> None:
     targets = torch.tensor([[5, 6, 7], [5, IGNORED, IGNORED]])
     logits = torch.nn.functional.one_hot(torch.tensor([[5, 6, 0], [5, 0, 0]]), 8).float()
     np.testing.assert_allclose(task_of().figures(logits, targets)["token_accuracy"], [2 / 3, 1.0])
+
+
+def test_a_dataset_trains_a_model_that_predicts(tmp_path: Path) -> None:
+    rows = table(GERMAN * 4, ENGLISH * 4).append_column("origin", pa.array([f"row {n}" for n in range(20)]))
+    splits = {"train": rows, "validation": rows.slice(0, 5), "test": rows.slice(0, 0)}
+    write_dataset(tmp_path / "dataset", splits, types={"target_text": "string"})
+    section = Task.parse({"kind": "translation", "vocabulary": 300, "max_length": 12, "beams": 2}, "task")
+    backbone = Backbone.parse({"family": "encoder_decoder", "width": 32, "heads": 2, "layers": 1}, "backbone")
+    training = Training.parse(
+        {
+            "strategy": "scratch",
+            "epochs": 12,
+            "batch_size": 10,
+            "learning_rate": 1e-2,
+            "label_smoothing": 0.1,
+        },
+        "training",
+    )
+    compute = resolve_compute(Compute(device="cpu", dtype="float32", threads=1))
+    arguments = (tmp_path / "dataset", tmp_path / "model", section, backbone, training, compute, None)
+    train_model(*arguments, lambda *_: None, progress=False)
+    history = json.loads((tmp_path / "model" / "history.json").read_text())
+    assert history[-1]["validation_loss"] < 0.5 * history[0]["validation_loss"]
+    assert 0.9 < history[-1]["validation_token_accuracy"] <= 1
+    predictor = Predictor.load(tmp_path / "model")
+    found = predictor.predict(rows.slice(0, 5).select(["text"]))
+    assert found["prediction"].to_pylist() == ENGLISH
+    assert predictor.predict(rows.slice(0, 0).select(["text"])).num_rows == 0
 
 
 # --- judgement -------------------------------------------------------------------------------------------

@@ -82,8 +82,8 @@ def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, 
     if queries.device.type != "cpu":
         return attend(queries, keys, values, attn_mask=mask, is_causal=causal)
     with torch.autocast("cpu", enabled=False):
-        exact = (part.float() for part in (queries, keys, values))
-        return attend(*exact, attn_mask=mask, is_causal=causal).to(queries.dtype)
+        mixed = attend(queries.float(), keys.float(), values.float(), attn_mask=mask, is_causal=causal)
+    return mixed.to(queries.dtype)
 
 
 class Layer(nn.Module):

@@ -93,7 +93,8 @@ def _frame(config: Any, framed: list[int], weights: Path) -> tuple[list[int], in
             " decoder_start_token_id; add what the model was trained with"
         )
     place = framed.index(end)
-    return [int(token) for token in (framed[place + 1 :] or [first]) + framed[:place]], int(end)
+    fed: list[Any] = framed[place + 1 :] or [first]
+    return [int(token) for token in fed + framed[:place]], int(end)
 
 
 def _ending(tokenizer: Tokenizer, end: int) -> Tokenizer:

@@ -147,7 +147,7 @@ class _Decoder:
     """The keys and values of every layer: of the source, and of the target so far."""
 
     def __init__(self, module: nn.Module, batch: Batch, beams: int) -> None:
-        self.network: EncoderDecoder = module  # type: ignore[assignment]
+        self.network: EncoderDecoder = module
         states, mask = self.network.encode(batch["input_ids"], batch["attention_mask"])
         self.mask = None if mask is None else mask.repeat_interleave(beams, 0)
         states = states.repeat_interleave(beams, 0)

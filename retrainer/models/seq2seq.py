@@ -116,7 +116,7 @@ def _pretrained(weights: Path) -> nn.Module:
 def _body(module: nn.Module, config: dict[str, Any]) -> Body:
     from retrainer.models._network import Body
 
-    body = Body(module, _logits, int(module.config.hidden_size), config, preprocessing={})  # type: ignore[union-attr, arg-type]
+    body = Body(module, _logits, int(module.config.hidden_size), config, preprocessing={})
     body.generate = _generate(config)
     return body
 

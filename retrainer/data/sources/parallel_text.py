@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import pyarrow as pa
 from pydantic import Field
@@ -163,7 +163,7 @@ def _lines(path: Path) -> Iterator[str]:
         raise UserError(f"{path.name}: it cannot be read after line {number}: {error}") from None
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> gzip.GzipFile | BinaryIO:
     return gzip.open(path, "rb") if path.name.endswith(_PACKED) else path.open("rb")
 
 
