@@ -36,8 +36,11 @@ def details(judged: Judged, metrics: Iterable[str]) -> dict[str, Any]:
         | {name: float(found[name].value(statistics[name][rows].sum(axis=0))) for name in metrics}
         for label, rows in _buckets(words["source"])
     ]
+    ratio = float(words["prediction"].sum() / max(1, words["reference"].sum()))
     return {
-        "length_ratio": float(words["prediction"].sum() / max(1, words["reference"].sum())),
+        "length_ratio": ratio,
+        "notes": [f"The translations have {ratio:.3f} times as many words as the references."],
+        "numbers": {"length_ratio": ratio},
         "buckets": buckets,
         "worst": _examples(judged, scores, order[:_EXAMPLES]),
         "best": _examples(judged, scores, order[::-1][:_EXAMPLES]),
@@ -59,7 +62,7 @@ def panels(judged: Judged, report: dict[str, Any]) -> list[str]:  # noqa: ARG001
     lengths = section(
         "By length of the source",
         table(["words of the source"], ["rows", *titles], rows),
-        quiet(f"The translations have {found['length_ratio']:.3f} times as many words as the references."),
+        *(quiet(note) for note in found["notes"]),
     )
     return [lengths, section("Worst and best translations", *_drawn(found))]
 
