@@ -24,6 +24,8 @@ EXTRAS = {
     # The cheap baseline of classification: evaluation alone reaches it.
     "retrainer.tasks._class_baselines": {"sklearn", "threadpoolctl"},
     "retrainer.tasks._class_features": {"sklearn"},
+    # That of translation, likewise.
+    "retrainer.tasks._nearest_text": {"sklearn"},
 }
 
 LIBRARY = modules("retrainer")
@@ -140,7 +142,7 @@ def test_importing_a_package_only_defines_names(package: str) -> None:
             assert not any(isinstance(part, ast.Call) for part in ast.walk(line)), ast.unparse(line)
 
 
-@pytest.mark.parametrize("task", ["image_classification", "text_classification"])
+@pytest.mark.parametrize("task", ["image_classification", "text_classification", "translation"])
 def test_a_served_model_carries_nothing_of_its_judgement(task: str) -> None:
     from retrainer.registry.served_code import needed
 
