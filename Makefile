@@ -49,6 +49,7 @@ OF = $(if $(RECIPE),--recipe '$(RECIPE)')
 # A reason is free text, and may hold an apostrophe.
 QUOTED = $(subst ','\'',$(1))
 FORCED = $(if $(filter 1,$(FORCE)),--force)
+EXTRAS := --extra timm --extra lora --extra audio --extra translation
 LOCK := uv pip compile --no-config --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate
 DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
@@ -196,8 +197,8 @@ format: $(READY) ## let ruff mend what it can
 	@$(PY) -m ruff format .
 
 lock: ## make requirements.lock, and the images' parts of it, again (needs uv and a package index)
-	$(LOCK) --extra pipeline --extra samples --extra timm --extra lora --extra dev --output-file requirements.lock pyproject.toml
-	$(LOCK) --constraint requirements.lock --extra pipeline --extra samples --extra timm --extra lora \
+	$(LOCK) --extra pipeline --extra samples $(EXTRAS) --extra dev --output-file requirements.lock pyproject.toml
+	$(LOCK) --constraint requirements.lock --extra pipeline --extra samples $(EXTRAS) \
 		--output-file docker/full.lock pyproject.toml
 	$(LOCK) --constraint requirements.lock --excludes docker/light.excludes \
 		--output-file docker/light.lock docker/light.in
