@@ -62,16 +62,16 @@ def version() -> RegisteredVersion:
 @pytest.mark.slow
 def test_the_scoring_server_answers_what_evaluate_stored(project: Project) -> None:
     sample = sample_of(project)
-    found = ask("models:/net/1", sample)
+    found = ask("models:/net/1", sample.select(["image"]))
     assert found["strays"] == []
     assert len(found["answers"]) == len(sample)
-    check_serving(version(), sample)
+    check_serving(version(), sample, ["image"])
     with pytest.raises(
         UserError, match=r"models:/net/1 does not serve what was evaluated: .*no alias was moved"
     ):
         others = [{"a": "b", "b": "c", "c": "a"}[label] for label in sample["label"].to_pylist()]
         place = sample.column_names.index("label")
-        check_serving(version(), sample.set_column(place, "label", pa.array(others)))
+        check_serving(version(), sample.set_column(place, "label", pa.array(others)), ["image"])
 
 
 # What is changed in the registered code, into what, and the reason that must be told.
@@ -79,7 +79,7 @@ BROKEN = {
     "does not load": ("context: PythonModelContext)", "context, more)", "it does not load: TypeError: "),
     "does not answer": ("context: Any, model_input", "context, model_input, more", "HTTP 400: TypeError: "),
     "no JSON": (
-        "return frame_of(self.predictor, self.predictor.probabilities(table))",
+        "return frame_of(self.predictor.predict(table))",
         "return {1, 2}",
         "HTTP 500: TypeError: Object of type set is not JSON serializable",
     ),
@@ -104,7 +104,7 @@ def test_what_cannot_be_served_over_http_says_why(
     change(before, after)
     told = rf"^models:/net/1 cannot be served over HTTP: {reason}[^\n]*; no alias was moved$"
     with pytest.raises(UserError, match=told):
-        ask("models:/net/1", sample_of(project))
+        ask("models:/net/1", sample_of(project).select(["image"]))
 
 
 def test_altered_weights_are_refused_when_they_are_loaded(project: Project) -> None:
@@ -113,7 +113,7 @@ def test_altered_weights_are_refused_when_they_are_loaded(project: Project) -> N
     data[-1] ^= 1
     weights.write_bytes(data)
     with pytest.raises(UserError, match=r"model\.safetensors was altered"):
-        ask("models:/net/1", sample_of(project))
+        ask("models:/net/1", sample_of(project).select(["image"]))
 
 
 def test_the_server_listens_on_loopback_alone_and_ends_with_whoever_started_it(project: Project) -> None:
@@ -124,7 +124,7 @@ def test_the_server_listens_on_loopback_alone_and_ends_with_whoever_started_it(p
     )
     code = (
         "import pyarrow.parquet as pq; from retrainer.registry.serving_check import ask;"
-        f"ask('models:/net/1', pq.read_table('model-0-report/{SAMPLE}'))"
+        f"ask('models:/net/1', pq.read_table('model-0-report/{SAMPLE}').select(['image']))"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, "-c", code], env=environment, cwd=project.folder) as parent:
@@ -148,5 +148,5 @@ def test_a_server_that_does_not_answer_in_time_is_ended(
     # Another test of this process may have left one that lives as long as the process, such as a tracker.
     before = set(psutil.Process().children())
     with pytest.raises(UserError, match=r"^models:/net/1 cannot be served over HTTP: no answer within 6 s; "):
-        ask("models:/net/1", sample_of(project))
+        ask("models:/net/1", sample_of(project).select(["image"]))
     assert set(psutil.Process().children()) <= before

@@ -15,6 +15,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retrainer.formats.columns import ENCODED, encoded_columns
+from retrainer.formats.dataset import SCHEMA
+from retrainer.formats.model import task_of
 from retrainer.registry import served_code, signing
 from retrainer.services.connection import environment, settle_environment
 
@@ -23,9 +26,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from mlflow.models import Model, ModelSignature
 
+    from retrainer.tasks._protocol import Task
+
 _SERVED = Path(__file__).with_name("served.py")
 _EXAMPLE_ROWS = 2
-_INPUTS = ("text", "text_pair", "image")
+# Before the name of a predicted column in a report, where the row has a column of that name.
+PREDICTED = "predicted_"
 
 # Checks that take many seconds and whose findings we give ourselves.
 _DURING_SAVE = {
@@ -50,7 +56,8 @@ def save_bundle(
     # What is signed carries the means to check it where it is served.
     signing_code = (signing.__name__,) if key else ()
     modules, packages = served_code.needed(about["family"], about["task"]["kind"], signing_code)
-    frame = raw_frame(sample)
+    task = task_of(model, about)
+    frame = raw_frame(sample.select([name for name in task.input_columns if name in sample.column_names]))
     written = Model(artifact_path="model", run_id=run_id, model_uuid=model_id, model_id=model_id)
     with tempfile.TemporaryDirectory() as scratch, environment(_DURING_SAVE):
         # A copy under the name that it has inside: MLflow follows no link, as DVC may have made here.
@@ -62,7 +69,7 @@ def save_bundle(
             code_paths=[str(path) for path in served_code.copy(modules, Path(scratch) / "code")],
             artifacts={"model": str(inside)},
             model_config={"columns": list(frame.columns)},
-            signature=_signature(frame, bool(about["task"].get("multi_label"))),
+            signature=_signature(sample, task),
             input_example=frame.head(_EXAMPLE_ROWS),
             pip_requirements=served_code.requirements(packages),
         )
@@ -71,26 +78,54 @@ def save_bundle(
         signing.sign(into, key)
 
 
-def raw_frame(sample: pa.Table) -> pd.DataFrame:
-    """Raw inputs as a caller would send them: strings, and images as encoded bytes."""
+def raw_frame(inputs: pa.Table) -> pd.DataFrame:
+    """Raw inputs as a caller would send them: images and sounds as encoded bytes."""
     import pandas as pd
 
-    columns: dict[str, list[Any]] = {n: sample[n].to_pylist() for n in _INPUTS if n in sample.column_names}
-    if "image" in columns:
-        columns["image"] = [image["bytes"] for image in columns["image"]]
-    return pd.DataFrame(columns)
+    frame = pd.DataFrame({name: inputs[name].to_pylist() for name in inputs.column_names})
+    for name in encoded_columns(inputs.schema):
+        frame[name] = [value["bytes"] for value in frame[name]]
+    return frame
 
 
-def _signature(frame: pd.DataFrame, multi_label: bool) -> ModelSignature:
-    """Unnamed inputs, so that a plain list is accepted too; `served.py` checks names where there are any."""
+def _signature(sample: pa.Table, task: Task) -> ModelSignature:
+    """Unnamed inputs, so that a plain list is accepted too; `served.py` checks names where there are any.
+
+    Outputs are the sample's predictions, where it has any.
+    """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
-    from mlflow.types.schema import Array, DataType, Map
 
-    kinds = [DataType.binary if name == "image" else DataType.string for name in frame.columns]
-    answer = ColSpec(Array(DataType.string), "labels") if multi_label else ColSpec(DataType.string, "label")
-    outputs = Schema([answer, ColSpec(Map(DataType.double), "probabilities")])
-    return ModelSignature(inputs=Schema([ColSpec(kind) for kind in kinds]), outputs=outputs)
+    fields = {field.name: field.type for field in sample.schema}
+    inputs = [ColSpec(_mlflow_type(fields[name])) for name in task.input_columns if name in fields]
+    others = {*task.input_columns, *task.target_columns, *SCHEMA, "row"}
+    outputs = [
+        ColSpec(_mlflow_type(kind), name.removeprefix(PREDICTED))
+        for name, kind in fields.items()
+        if name not in others
+    ]
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs) if outputs else None)
+
+
+def _mlflow_type(kind: pa.DataType) -> Any:
+    """The type by which MLflow describes values of this Arrow type."""
+    import pyarrow as pa
+    from mlflow.types.schema import Array, DataType, Map, Object, Property
+
+    if kind == ENCODED:
+        return DataType.binary
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        return Array(_mlflow_type(kind.value_type))
+    if pa.types.is_struct(kind):
+        inner = [_mlflow_type(field.type) for field in kind]
+        if all(one == inner[0] for one in inner):
+            return Map(inner[0])
+        return Object([Property(field.name, one) for field, one in zip(kind, inner, strict=True)])
+    if pa.types.is_floating(kind):
+        return DataType.double
+    if pa.types.is_integer(kind):
+        return DataType.long
+    return DataType.boolean if pa.types.is_boolean(kind) else DataType.string
 
 
 def _forget_places(written: Model, into: Path) -> None:

@@ -1,13 +1,17 @@
-"""What MLflow runs when a registered model is loaded: raw input in, labels and probabilities out.
+"""What MLflow runs when a registered model is loaded: raw input in, predictions out.
 
 This file is copied beside the model, with the library code that it needs. It may import nothing else of ours.
 
-Input, by what the model was trained on:
-  text           a DataFrame with the column `text` (and `text_pair`), a list of strings, a list of dicts
-  image          a DataFrame with the column `image`, or {"image": …}: encoded bytes (PNG, JPEG, …), the same
-                 as base64 text, or uint8 arrays [H, W] or [H, W, C]; a list of encoded bytes;
-                 {"image": array [N, H, W] or [N, H, W, C]}
-Output: a DataFrame with `label` (multi-label: `labels`, a list) and `probabilities` {class: float}.
+Input: a DataFrame, a list or a dict with the columns that the model was trained on (`text`, `image`, …), or
+a plain list where it is one column. By the type of a column its values are
+  string         strings
+  image          encoded bytes (PNG, JPEG, …), the same as base64 text, or uint8 arrays [H, W] or [H, W, C]
+  audio          encoded bytes (WAV, FLAC, …), or the same as base64 text
+  number         numbers
+  strings        lists of strings
+  numbers        lists of numbers
+Output: a DataFrame with what the model's task predicts (`Task.predict`): of a classifier `label` (where a row
+may have several: `labels`, a list) and `probabilities` {class: float}.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ import pyarrow as pa
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-IMAGE = "image"
+_ENCODED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 class Served(PythonModel):
@@ -35,12 +39,13 @@ class Served(PythonModel):
         from retrainer.predict import Predictor
 
         verify_signature(Path(context.artifacts["model"]).parents[1])
-        self.columns = tuple(context.model_config["columns"])
         self.predictor = Predictor.load(Path(context.artifacts["model"]))
+        types = self.predictor.task.input_columns
+        self.columns = {name: types[name] for name in context.model_config["columns"]}
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:  # noqa: ARG002
         table = table_of(model_input, self.columns)
-        return frame_of(self.predictor, self.predictor.probabilities(table))
+        return frame_of(self.predictor.predict(table))
 
 
 def verify_signature(bundle: Path) -> None:
@@ -55,52 +60,69 @@ def verify_signature(bundle: Path) -> None:
     verify(bundle, given.encode() if "-----BEGIN" in given else Path(given).expanduser().read_bytes())
 
 
-def table_of(given: Any, columns: tuple[str, ...]) -> pa.Table:
-    """The model's columns from what the caller gave. Raises ValueError naming the wrong column or row."""
+def table_of(given: Any, columns: dict[str, str]) -> pa.Table:
+    """The model's columns (name → type) from what the caller gave.
+
+    Raises ValueError naming the wrong column or row.
+    """
     frame = given if isinstance(given, pd.DataFrame) else pd.DataFrame(given)
-    if not set(columns) <= set(frame.columns):
+    if not columns.keys() <= set(frame.columns):
         unnamed = all(isinstance(name, int) or str(name).isdigit() for name in frame.columns)
         if not unnamed or len(frame.columns) < len(columns):
             raise ValueError(f"expected the columns {list(columns)} first, found {list(frame.columns)}")
         frame = frame.iloc[:, : len(columns)].set_axis(list(columns), axis=1)
-    read = {name: _image_column if name == IMAGE else _text_column for name in columns}
-    return pa.table({name: read[name](_rows(frame[name])) for name in columns})
+    return pa.table({name: _column(_rows(frame[name], word), word) for name, word in columns.items()})
 
 
-def _rows(column: pd.Series) -> list[Any]:
+def _rows(column: pd.Series, word: str) -> list[Any]:
     """The values; a single one that holds all rows, as {"text": [...]} arrives, is unpacked."""
     values = column.tolist()
-    if len(values) == 1 and isinstance(values[0], list) and not _is_pixels(values[0]):
+    if len(values) == 1 and isinstance(values[0], list) and not _is_one_row(values[0], word):
         return list(values[0])
     return values
 
 
-def _is_pixels(value: list[Any]) -> bool:
-    return bool(value) and isinstance(value[0], list | int)
+def _is_one_row(value: list[Any], word: str) -> bool:
+    """Whether the list is one row's value, pixels for instance, and not all rows."""
+    if word in ("strings", "numbers"):
+        return not any(isinstance(item, list) for item in value)
+    return word == "image" and bool(value) and isinstance(value[0], list | int)
 
 
-def _text_column(values: list[Any]) -> pa.Array:
+def _column(values: list[Any], word: str) -> pa.Array:
+    if word in ("image", "audio"):
+        encoded = [{"bytes": _encoded(value, row, word), "path": None} for row, value in enumerate(values)]
+        return pa.array(encoded, _ENCODED)
+    kinds: dict[str, tuple[Any, str, pa.DataType]] = {
+        "string": (str, "a string", pa.string()),
+        "number": (int | float, "a number", pa.float64()),
+        "strings": (list, "a list of strings", pa.list_(pa.string())),
+        "numbers": (list, "a list of numbers", pa.list_(pa.float64())),
+    }
+    kind, expected, arrow = kinds[word]
     for row, value in enumerate(values):
-        if not isinstance(value, str):
+        if not isinstance(value, kind):
             found = "nothing" if value is None or value != value else type(value).__name__
-            raise ValueError(f"row {row}: expected a string, found {found}")
-    return pa.array(values, pa.string())
+            raise ValueError(f"row {row}: expected {expected}, found {found}")
+    return pa.array(values, arrow)
 
 
-def _image_column(values: list[Any]) -> pa.Array:
-    encoded = [{"bytes": _encoded(value, row), "path": None} for row, value in enumerate(values)]
-    return pa.array(encoded, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
-
-
-def _encoded(value: Any, row: int) -> bytes:
-    """One image as encoded bytes. Raises ValueError naming the row."""
+def _encoded(value: Any, row: int, word: str) -> bytes:
+    """One image or sound as encoded bytes. Raises ValueError naming the row."""
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
         try:
             return base64.b64decode(value, validate=True)
         except binascii.Error:
-            raise ValueError(f"row {row}: the image is neither encoded bytes nor base64 text") from None
+            raise ValueError(f"row {row}: the {word} is neither encoded bytes nor base64 text") from None
+    if word != "image":
+        raise ValueError(f"row {row}: expected encoded bytes or base64 text, found {type(value).__name__}")
+    return _png(value, row)
+
+
+def _png(value: Any, row: int) -> bytes:
+    """Pixels as a PNG file."""
     from PIL import Image
 
     pixels = np.asarray(value)
@@ -116,16 +138,9 @@ def _encoded(value: Any, row: int) -> bytes:
     return buffer.getvalue()
 
 
-def frame_of(predictor: Any, probabilities: np.ndarray) -> pd.DataFrame:
-    """Probabilities [N, K] → one row per input, in the words of the model's labels."""
-    labels, decided = predictor.labels, predictor.task.decide(probabilities)
-    if predictor.task.multi_label:
-        chosen = [[label for label, has in zip(labels, row, strict=True) if has] for row in decided]
-        answers: dict[str, Any] = {"labels": chosen}
-    else:
-        answers = {"label": [labels[index] for index in decided]}
-    answers["probabilities"] = [dict(zip(labels, row, strict=True)) for row in probabilities.tolist()]
-    return pd.DataFrame(answers)
+def frame_of(predictions: pa.Table) -> pd.DataFrame:
+    """One row per input, in plain values: what JSON can hold."""
+    return pd.DataFrame({name: predictions[name].to_pylist() for name in predictions.column_names})
 
 
 set_model(Served())

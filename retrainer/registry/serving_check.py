@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from retrainer import extend
 from retrainer.errors import UserError
+from retrainer.formats.columns import encoded_columns
 from retrainer.registry.bundle import raw_frame
 from retrainer.services.isolated import Failed, begun, run_isolated
 from retrainer.services.readers import RegisteredVersion
@@ -38,15 +39,15 @@ def serving_check_begun(family: str) -> AbstractContextManager[None]:
     return begun(_ASK, ["torch", *getattr(module, "IMPORTED", ())])
 
 
-def check_serving(version: RegisteredVersion, sample: pa.Table) -> None:
-    """Asks the version for the raw inputs of the report's sample, as a stranger would.
+def check_serving(version: RegisteredVersion, sample: pa.Table, inputs: Iterable[str]) -> None:
+    """Asks the version for the raw inputs of the report's sample (the columns `inputs`), as a stranger would.
 
     `sample` holds beside them what evaluate predicted, by the columns that serving answers with.
 
     Raises UserError that says what differed from the stored predictions, or why it does not answer at all.
     """
     uri = f"models:/{version.name}/{version.version}"
-    found = ask(uri, sample)
+    found = ask(uri, sample.select([name for name in inputs if name in sample.column_names]))
     if found["strays"]:
         raise UserError(f"{uri} does not serve by itself: it imported {found['strays'][0]}")
     if difference := _difference(found["answers"], sample.to_pylist()):
@@ -94,11 +95,11 @@ def _undecided(label: str, probabilities: Mapping[str, float]) -> bool:
     return min(abs(own - 0.5), max(probabilities.values()) - own) <= 2 * TOLERANCE
 
 
-def ask(uri: str, sample: pa.Table) -> dict[str, Any]:
+def ask(uri: str, inputs: pa.Table) -> dict[str, Any]:
     """What `ask_served.py` finds in an isolated process. Raises UserError when it finds nothing."""
     with tempfile.TemporaryDirectory() as scratch:
         request, answers = (Path(scratch) / name for name in ("request.json", "answers.json"))
-        request.write_text(json.dumps(request_of(sample)), encoding="utf-8")
+        request.write_text(json.dumps(request_of(inputs)), encoding="utf-8")
         try:
             run_isolated(_ASK, [uri, str(request), str(answers)], _TIMEOUT_SECONDS)
         except Failed as error:
@@ -106,9 +107,9 @@ def ask(uri: str, sample: pa.Table) -> dict[str, Any]:
         return dict(json.loads(answers.read_text(encoding="utf-8")))
 
 
-def request_of(sample: pa.Table) -> dict[str, Any]:
-    """The sample's raw inputs as a client sends them to /invocations: images as base64 text."""
-    frame = raw_frame(sample)
-    if "image" in frame:
-        frame["image"] = [base64.b64encode(image).decode() for image in frame["image"]]
+def request_of(inputs: pa.Table) -> dict[str, Any]:
+    """Raw inputs as a client sends them to /invocations: images and sounds as base64 text."""
+    frame = raw_frame(inputs)
+    for name in encoded_columns(inputs.schema):
+        frame[name] = [base64.b64encode(content).decode() for content in frame[name]]
     return {"dataframe_split": {"columns": list(frame.columns), "data": frame.to_numpy().tolist()}}

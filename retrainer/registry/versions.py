@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from retrainer.errors import UserError
+from retrainer.formats.model import task_of
+from retrainer.formats.model_files import read_model
 from retrainer.registry.bundle import save_bundle
 from retrainer.registry.reap import LEAST_HOURS
 from retrainer.registry.serving_check import check_serving
@@ -50,7 +52,8 @@ def verified_version(mlflow: MlflowClient, name: str, source: Source) -> Registe
         version = _new_version(mlflow, name, source)
     if not version.usable:
         try:
-            check_serving(version, source.sample)
+            inputs = task_of(source.model, read_model(source.model)).input_columns
+            check_serving(version, source.sample, inputs)
         except UserError:
             mlflow.set_model_version_tag(name, version.version, VERIFICATION, "failed")
             raise

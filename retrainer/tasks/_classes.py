@@ -46,10 +46,6 @@ class Classification:
         one_class = () if multi_label else ("class_balance", "label_errors")
         self.abilities = frozenset(("accuracy", "calibration", "features", "label_smoothing", *one_class))
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return tuple(self.input_columns)
-
     def learn(self, train: pa.Table) -> None:  # noqa: ARG002 (the classes are the dataset's)
         """Raises UserError where there is nothing to tell apart."""
         if not self.labels or (len(self.labels) == 1 and not self.multi_label):
