@@ -59,7 +59,7 @@ def test_at_most_twelve_pairs_are_drawn(tmp_path):
     rows = [{"text": f"{QUESTION} {n}", "labels": ["odd"]} for n in range(30)]
     manifest = run(tmp_path, [*words(60), *rows])
     assert told(manifest)["near_duplicates"][0] > 12
-    assert page_of(tmp_path).attributes.count(("class", "pair twin")) == 12
+    assert page_of(tmp_path).attributes.count(("class", "pair sides")) == 12
 
 
 def test_nothing_from_the_data_is_markup_and_nothing_is_loaded(tmp_path):

@@ -39,7 +39,7 @@ def test_the_same_rows_in_the_same_order_as_cleanlab(classes: int, skill: float,
     thresholds = np.array([probabilities[given == k, k].mean() for k in range(classes)])
     likeliest = probabilities.argmax(axis=1)
     reached = probabilities.max(axis=1) >= thresholds[likeliest]
-    # They ask for no rival above the given class where the likeliest class stays below its threshold.
+    # They ask for no other above the given class where the likeliest class stays below its threshold.
     assert ours.tolist() == [row for row in theirs if reached[row] or row in set(ours)]
     assert set(ours) <= set(theirs.tolist())
     assert len(ours) > 0 and len(theirs) - len(ours) <= 0.02 * len(given)

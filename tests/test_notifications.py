@@ -89,7 +89,7 @@ def test_machines_get_every_field_always() -> None:
     fields = set(body(PROMOTED, "json"))
     assert fields == {
         "text", "format_version", "event", "id", "recipe", "time", "model", "version", "champion", "verdict",
-        "rules", "step", "exit_status", "cause", "kfp_run_id", "link", "seconds",
+        "metric", "value", "rules", "step", "exit_status", "cause", "kfp_run_id", "link", "seconds",
     }  # fmt: skip
     assert all(set(body(event, "json")) == fields for event in EVENTS)
     told = body(REFUSED, "json")

@@ -277,14 +277,18 @@ def test_a_version_that_answers_otherwise_moves_nothing_and_is_superseded(projec
     model, report = second_model(project)
     right = pq.read_table(report / SAMPLE)
     told = right["probabilities"].to_pylist()
-    told[3] = told[3][::-1]
-    wrong = right.set_column(right.column_names.index("probabilities"), "probabilities", pa.array(told))
+    told[3] = dict(zip(told[3], reversed(told[3].values()), strict=True))
+    wrong = right.set_column(
+        right.column_names.index("probabilities"),
+        "probabilities",
+        pa.array(told, right["probabilities"].type),
+    )
     pq.write_table(wrong, report / SAMPLE)
     seal_report(report)
     # A run that was killed while it uploaded left this.
     mlflow, sha256 = client(), Predictor.load(model).model_sha256
     half = mlflow.create_logged_model(experiment_id(mlflow), name="net", tags={MODEL_SHA256: sha256})
-    with pytest.raises(UserError, match="models:/net/2 does not serve what was evaluated: sample 4 has 'a'"):
+    with pytest.raises(UserError, match="models:/net/2 does not serve what was evaluated: sample 4 has prob"):
         register_model(model, report, project.folder / "registration", NET)
     assert versions() == {"1": "passed", "2": "failed"}
     logged = mlflow.search_logged_models([experiment_id(mlflow)], f"tags.{MODEL_SHA256} = '{sha256}'")

@@ -69,8 +69,9 @@ def test_the_scoring_server_answers_what_evaluate_stored(project: Project) -> No
     with pytest.raises(
         UserError, match=r"models:/net/1 does not serve what was evaluated: .*no alias was moved"
     ):
-        other = sample.column_names.index("label"), pa.array(["c"] * len(sample))
-        check_serving(version(), sample.set_column(other[0], "label", other[1]), ["image"])
+        others = [{"a": "b", "b": "c", "c": "a"}[label] for label in sample["label"].to_pylist()]
+        place = sample.column_names.index("label")
+        check_serving(version(), sample.set_column(place, "label", pa.array(others)), ["image"])
 
 
 # What is changed in the registered code, into what, and the reason that must be told.

@@ -50,7 +50,7 @@ def range_chart(rows: list[Range], label: str, shares: bool = True) -> str:
             f'<text class="tick" text-anchor="middle" x="{x(tick):.1f}" y="{height - 6}">{tick:g}</text>'
         )
     for number, row in enumerate(rows):
-        y, kind = number * line + line / 2 + 2, "own" if row.own else "rival"
+        y, kind = number * line + line / 2 + 2, "own" if row.own else "other"
         parts.append(
             f'<text class="name {kind}" x="0" y="{y + 4:.1f}">{escape(shortened(row.title, 36))}</text>'
         )

@@ -46,5 +46,5 @@ def drawn_pairs(pairs: Iterable[tuple[str, str]], notes: Iterable[str] = ()) -> 
     for one, other in pairs:
         note = next(said, "")
         below = f"<p>{escape(note)}</p>" if note else ""
-        shown.append(f'<div class="miss"><div class="pair twin">{one}{other}</div>{below}</div>')
+        shown.append(f'<div class="miss"><div class="pair sides">{one}{other}</div>{below}</div>')
     return f'<div class="pair">{"".join(shown)}</div>'

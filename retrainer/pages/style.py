@@ -5,11 +5,11 @@ from __future__ import annotations
 CSS = """
 :root { color-scheme: light dark;
   --page: #f5f5f2; --card: #ffffff; --ink: #1d2126; --quiet: #667080; --rule: #e4e4df; --grid: #ecece8;
-  --own: #2a5bd7; --rival: #8d95a3; --wrong: #c8501e; --good: #14713f; --good-soft: #e2f3e8;
+  --own: #2a5bd7; --other: #8d95a3; --wrong: #c8501e; --good: #14713f; --good-soft: #e2f3e8;
   --wait: #8a5200; --wait-soft: #fbefd9; --over: #ffffff; }
 @media (prefers-color-scheme: dark) { :root {
   --page: #14161a; --card: #1c2026; --ink: #e8eaed; --quiet: #98a2b0; --rule: #2d333c; --grid: #2a2f37;
-  --own: #82a8ff; --rival: #7d8796; --wrong: #f0925a; --good: #7ddba3; --good-soft: #173626;
+  --own: #82a8ff; --other: #7d8796; --wrong: #f0925a; --good: #7ddba3; --good-soft: #173626;
   --wait: #f2c46d; --wait-soft: #3a2d13; --over: #14161a; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
@@ -58,7 +58,7 @@ svg .value { font-variant-numeric: tabular-nums; font-weight: 550; }
 svg .grid { stroke: var(--grid); stroke-width: 1; }
 svg .range { stroke-width: 3; stroke-linecap: round; }
 svg line.own { stroke: var(--own); } svg circle.own { fill: var(--own); }
-svg line.rival { stroke: var(--rival); } svg circle.rival { fill: var(--rival); }
+svg line.other { stroke: var(--other); } svg circle.other { fill: var(--other); }
 svg text.own { font-weight: 650; }
 svg .floor { stroke: var(--wrong); stroke-width: 2; }
 svg .line { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
@@ -69,7 +69,7 @@ svg .cell { fill: var(--grid); fill-opacity: .55; } svg rect.right { fill: var(-
 svg rect.wrong { fill: var(--wrong); }
 svg .count { font-size: 11.5px; font-variant-numeric: tabular-nums; } svg .count.over { fill: var(--over); }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 18px 28px; }
-.pair.twin { grid-template-columns: 1fr 1fr; gap: 10px 18px; }
+.pair.sides { grid-template-columns: 1fr 1fr; gap: 10px 18px; }
 figure { margin: 0; }
 figcaption { margin-bottom: 8px; }
 .misses { display: grid; grid-template-columns: repeat(auto-fill, minmax(270px, 1fr)); gap: 12px; }

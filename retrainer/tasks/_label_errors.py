@@ -14,15 +14,15 @@ def suspected(probabilities: np.ndarray, given: np.ndarray) -> np.ndarray:
     `probabilities` [N, K] must come from a model that was not trained on these rows; `given` is int [N]. The
     threshold of a class is the mean probability that the rows given it get for it. A row is suspected when
     another class reaches its threshold, and with a higher probability than the row's given class has. The
-    least margin of the given class over its likeliest rival comes first; of equal margins the first row.
+    least margin of the given class over the likeliest other comes first; of equal margins the first row.
 
     The paper takes the likeliest class of those that reach their thresholds. That differs only in rows whose
-    likeliest class of all stays below its threshold: here these need a rival above the given class, too.
+    likeliest class of all stays below its threshold: here these need another above the given class, too.
     """
     own = probabilities[np.arange(len(given)), given].astype(np.float64)
-    rivals: np.ndarray = probabilities.astype(np.float64)
-    reached = (rivals >= _thresholds(own, given, probabilities.shape[1])) & (rivals > own[:, None])
-    margin = own - rivals.max(axis=1)
+    every: np.ndarray = probabilities.astype(np.float64)
+    reached = (every >= _thresholds(own, given, probabilities.shape[1])) & (every > own[:, None])
+    margin = own - every.max(axis=1)
     found = np.flatnonzero(reached.any(axis=1))
     return found[np.argsort(margin[found], kind="stable")]
 
