@@ -54,7 +54,7 @@ LOCK := uv pip compile --no-config --universal --python-version 3.11 --generate-
 DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline retrain step resolve smoke check-step history promote rollback compare reap ui images mlflow-image pin-base \
+.PHONY: help setup pipeline retrain step resolve smoke check-step history promote rollback compare reap ui docs images mlflow-image pin-base \
 	rehearse compile submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow bench lint \
 	format lock clean
 
@@ -114,6 +114,10 @@ reap: $(READY) ## end what killed processes and pods left in MLflow: gone here, 
 
 ui: $(READY) ## MLflow's pages over mlflow.db, at http://127.0.0.1:5000 (PORT=)
 	@$(PY) -m retrainer ui --port $(PORT)
+
+docs: $(READY) ## write the documentation as a site: build/site/index.html
+	@$(PY) -m mkdocs build --quiet
+	@echo "build/site/index.html"
 
 images: $(READY) ## build both images: [PUSH=registry/name] [BASE=image] [CA_BUNDLE=file] [NETWORK=host]
 	@$(PIPELINES) images $(BUILD_WITH)

@@ -45,6 +45,7 @@ def parser_of(contract: Contract) -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", metavar="JSON", help=f"the section '{name}' of the settings")
     parser.add_argument("--settings", type=Path, help="resolved settings: every section not given as JSON")
     parser.add_argument("--executor-input", metavar="JSON", help="what Kubeflow Pipelines says of this task")
+    parser.add_argument("--code-sha256", metavar="HEX", help="of the code it was compiled for: recorded")
     if FACTS[contract.name].scheduled:
         parser.add_argument("--scheduled-time", default="", help="when a schedule started this run: recorded")
     return parser
@@ -119,6 +120,8 @@ def hand_over(
         from retrainer.services import lineage
 
         told = lineage.of_process()
+        if arguments.code_sha256:
+            told = told | {"code_sha256": arguments.code_sha256}
         shown = {
             name: values | told if name in contract.named("output") else values
             for name, values in metadata.items()

@@ -31,7 +31,7 @@ def evaluate(
     registry: Registry,
     compute: Compute,
 ) -> Metadata:
-    """Model and test rows → report with a verdict. Worldly: it reads the registry's champion."""
+    """Model and test rows → report with a verdict. Impure: it reads the registry's champion."""
     from retrainer.evaluation.evaluate import Request, evaluate_model
     from retrainer.evaluation.views import views
     from retrainer.registry.champion import fetch_champion

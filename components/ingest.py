@@ -7,7 +7,7 @@ from retrainer.settings import Source
 
 
 def ingest(raw: OutDataset, pointer: ArtifactView, source: Source) -> Metadata:
-    """Source → raw dataset. Worldly: never restored from a cache.
+    """Source → raw dataset. Impure: never restored from a cache.
 
     `pointer` becomes a `.dvc` file; the data is pushed where RETRAINER_DVC_REMOTE names a remote.
     """

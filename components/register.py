@@ -7,7 +7,7 @@ from retrainer.settings import Registry
 
 
 def register(model: InModel, report: InArtifact, registration: OutArtifact, registry: Registry) -> Metadata:
-    """Model and report → registered version with an alias. Worldly and idempotent by model digest."""
+    """Model and report → registered version with an alias. Impure, and idempotent by model digest."""
     from retrainer.registry.register import register_model
 
     made = register_model(model, report, registration, registry)

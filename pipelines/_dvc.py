@@ -1,6 +1,7 @@
 """DVC, called in this process: half a second quicker than its command line, and it speaks our words.
 
-DVC decides what must run, restores what it has seen before, and starts each step's command line.
+DVC decides what must run, restores what it has seen before, and starts each step's command line. Importing it
+takes long, and waits until it is needed.
 """
 
 from __future__ import annotations
@@ -16,12 +17,6 @@ from pathlib import Path
 from typing import Any
 
 os.environ["DVC_NO_ANALYTICS"] = "1"
-
-from dvc.exceptions import DvcException
-from dvc.lock import LockError
-from dvc.repo import Repo
-from dvc.repo.reproduce import _reproduce_stage
-from dvc.stage.exceptions import StageCmdFailedError
 
 from retrainer.errors import UserError
 from retrainer.formats.files import write_json
@@ -91,20 +86,26 @@ def name_recipes(recipes: list[str], root: Path) -> None:
 
 
 def reproduce(
-    target: str,
+    targets: list[str],
     root: Path,
     say: Say,
     after_step: Callable[[], None],
     alone: bool = False,
     run_cache: bool = True,
 ) -> Outcome:
-    """Brings the stage `target` and all before it up to date; `alone`: runs just that stage, in any case.
+    """Brings the stages `targets` and all before them up to date; `alone`: runs just these, in any case.
 
     Without `run_cache` nothing is restored from earlier runs.
 
     A step that fails has said why by itself. What its stage had before is put back from DVC's cache, since
     DVC deletes a stage's outputs before it runs.
     """
+    from dvc.exceptions import DvcException
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+    from dvc.repo.reproduce import _reproduce_stage
+    from dvc.stage.exceptions import StageCmdFailedError
+
     outcome = Outcome()
     logger = logging.getLogger("dvc")
     logger.handlers, logger.propagate = [_Watch(outcome, say)], False
@@ -120,7 +121,7 @@ def reproduce(
 
     with Repo(str(root), _wait_for_lock=True) as repo:
         try:
-            repo.reproduce(target, repro_fn=one, single_item=alone, force=alone, run_cache=run_cache)
+            repo.reproduce(targets, repro_fn=one, single_item=alone, force=alone, run_cache=run_cache)
         except LockError as error:
             raise UserError(f"DVC: {' '.join(str(error).split())}") from None
         except DvcException as error:
@@ -148,7 +149,9 @@ def _chain(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _put_back(repo: Repo, stage: Any) -> None:
+def _put_back(repo: Any, stage: Any) -> None:
+    from dvc.exceptions import DvcException
+
     if all(out.hash_info and (out.use_cache and not out.persist) for out in stage.outs):
         try:
             repo.checkout(targets=[stage.addressing], force=True)

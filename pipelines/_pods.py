@@ -8,10 +8,12 @@ from typing import Any
 from kfp import kubernetes
 
 from components.steps import FACTS
+from retrainer.errors import UserError, nearest
 from retrainer.settings import Cluster, Resources, Toleration
 
 # A namespace with a quota rejects pods that ask for nothing.
 RESOURCES = {step: {"cpu": facts.cpu, "memory": facts.memory} for step, facts in FACTS.items()}
+_WITH_GPUS = {step for step, facts in FACTS.items() if facts.gpus}
 RESOURCES["notify"] = {"cpu": "500m", "memory": "512Mi"}  # the exit task, which is no step
 # Addresses and credentials reach the steps by these names, out of Kubernetes secrets, never as parameters.
 # Without MLFLOW_TRACKING_URI each pod would register into a database of its own: its lack stops the pod.
@@ -44,7 +46,7 @@ _PENDING_SECONDS = 365 * 86_400
 def describe(task: Any, step: str, image: str, settings: dict[str, dict[str, Any]], cluster: Cluster) -> None:
     """Writes onto the task what its pod asks for, may use, and is told by its environment."""
     _ask_for_resources(task, step, cluster)
-    if step == "train":
+    if step in _WITH_GPUS:
         _equip_training(task, settings["compute"]["device"] == "cuda", cluster)
     # Our images write nowhere else, and Kubeflow's launcher begins by making folders there: a pod whose root
     # is read-only needs it (KFP 2.17, backend/src/v2/driver/driver.go:794, component/launcher_v2.go:1280).
@@ -74,6 +76,13 @@ def resources_of(step: str, cluster: Cluster) -> Resources:
     asked = RESOURCES[step] | {key: amount for key, amount in given.items() if amount}
     limits = {"cpu_limit": asked["cpu"], "memory_limit": asked["memory"]}
     return Resources.parse(limits | asked, f"cluster.resources.{step}")
+
+
+def check_resources(cluster: Cluster) -> None:
+    """Raises UserError where `cluster.resources` names no step."""
+    for step in cluster.resources:
+        if step not in FACTS:
+            raise UserError(f"cluster.resources: there is no step {step!r}{nearest(step, FACTS)}")
 
 
 def cores(amount: str) -> int:
@@ -125,7 +134,7 @@ def retry_window_seconds(cluster: Cluster) -> int:
 def _lend_secrets(task: Any, step: str, cluster: Cluster) -> None:
     storage: tuple[str, ...] = STORAGE_KEYS
     # The volume goes before S3, and Kubernetes refuses a variable that is given twice.
-    if step == "train" and cluster.checkpoint_volume:
+    if step in _WITH_GPUS and cluster.checkpoint_volume:
         storage = tuple(key for key in STORAGE_KEYS if key != PLACE)
     lent = (
         (cluster.mlflow_secret, MLFLOW_KEYS, False),

@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import psutil
 import yaml
-from dvc.lock import make_lock
 
 from retrainer.errors import UserError
+
+if TYPE_CHECKING:
+    import psutil
 
 RUNNER = "RETRAINER_RUNNER_PID"
 _PATIENCE_SECONDS = 5.0
@@ -41,7 +44,7 @@ def recipe_lock(recipe: str, root: Path) -> Iterator[bool]:
         handle.seek(0)
         if left := handle.read().strip():
             _clean_up_after(int(left), recipe, root)
-        _note(path, str(psutil.Process().pid))
+        _note(path, str(os.getpid()))
         try:
             yield bool(left)
         finally:
@@ -63,6 +66,8 @@ def _clean_up_after(runner: int, recipe: str, root: Path) -> None:
 
 def _end_steps_of(runner: int) -> None:
     """A step ends by itself when its runner is gone; one that still does so must not write beside ours."""
+    import psutil
+
     if psutil.pid_exists(runner):
         return  # the number has been given to another process, so the old steps ended long ago
     steps = [process for process in psutil.process_iter() if _started_by(process, runner)]
@@ -74,6 +79,8 @@ def _end_steps_of(runner: int) -> None:
 
 
 def _started_by(process: psutil.Process, runner: int) -> bool:
+    import psutil
+
     try:
         return process.environ().get(RUNNER) == str(runner)
     except (psutil.Error, OSError):
@@ -82,6 +89,8 @@ def _started_by(process: psutil.Process, runner: int) -> bool:
 
 def _forget_in_rwlock(runner: int, folder: Path) -> None:
     """DVC frees a dead process's paths, but not if its number is in use again or the file was cut short."""
+    from dvc.lock import make_lock
+
     path = folder / "rwlock"
     if not path.is_file():
         return

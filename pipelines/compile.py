@@ -10,18 +10,21 @@ from typing import Any
 
 from kfp import compiler
 
-from pipelines._pods import cores, resources_of
+from components.steps import STEPS
+from pipelines._pods import check_resources, cores, resources_of
 from pipelines.cluster import rules
 from pipelines.containers.backend.dag import parts_of
 from pipelines.containers.images import CODE
 from pipelines.kubeflow import Images, Settings, pipeline_of
+from retrainer.code.digests import project_code, step_digests
+from retrainer.code.own import command_files
 from retrainer.errors import UserError
-from retrainer.own_code import command_files
 from retrainer.resolve import RUN, pin_code_and_weights, registered_names, settle
 from retrainer.services import storage
 from retrainer.settings import Backbone, Cluster, Compute, Registry
 
 BUILD = Path("build")
+PROJECT = Path(__file__).parents[1]
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 
 
@@ -56,7 +59,8 @@ def compile_recipe(
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        compiler.Compiler().compile(pipeline_of(name, settings, images, cluster, scheduled), str(path))
+        made = pipeline_of(name, settings, images, cluster, scheduled, code_of(settings, root))
+        compiler.Compiler().compile(made, str(path))
     rules.check(*parts_of(path.read_text(encoding="utf-8")))
     return Compiled(path, name, cluster, cluster.experiment or settings["registry"]["name"])
 
@@ -120,13 +124,24 @@ def cluster_settings(recipe: str | None, overrides: list[str], root: Path) -> tu
     name, sections = settle(recipe, overrides, root)
     parts: dict[str, Any] = dict(sections)
     cluster: Cluster = parts.pop("cluster")
+    check_resources(cluster)
     registry: Registry = parts["registry"]
     parts["source"] = parts["source"].model_copy(update={"digest": ""})
     parts["backbone"] = with_prefix(parts["backbone"], cluster, root)
     parts["compute"] = settled_compute(parts["compute"], cluster)
     parts["registry"] = registry.model_copy(update={"name": cluster.model_prefix + registry.name})
-    pinned = pin_code_and_weights(parts, root, root / RUN)
+    code = project_code(PROJECT, root / RUN)
+    pinned = pin_code_and_weights(parts, root, root / RUN, code)
+    code.remember()
     return name, {key: section.plain() for key, section in pinned.items()}, cluster
+
+
+def code_of(settings: Settings, root: Path) -> dict[str, str]:
+    """Step → digest of its code, as `make pipeline` has it. What an image holds, its own digest tells."""
+    code = project_code(PROJECT, root / RUN)
+    digests = step_digests(STEPS, settings, code, root)
+    code.remember()
+    return digests
 
 
 def with_prefix(backbone: Backbone, cluster: Cluster, root: Path) -> Backbone:

@@ -2,7 +2,8 @@
 
 The map below is written by hand, as `dvc.yaml` is; a test holds both equal to the steps' signatures. Beside
 each dataset and model goes its sha256 as a parameter: the step checks what arrived, and a cache tells data
-apart by content. Only the two pure steps may be answered from a cache: the others read the world.
+apart by content. Only the pure steps may be answered from a cache: the others have side effects, or read what
+changes outside of the pipeline.
 
 A section travels as text that holds JSON, see `section_text`.
 """
@@ -11,7 +12,7 @@ A section travels as text that holds JSON, see `section_text`.
 import inspect
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,8 @@ from retrainer.errors import UserError
 from retrainer.settings import Cluster
 
 Settings = dict[str, dict[str, Any]]
+# The parameter that holds the digest of a step's code.
+CODE = "code_sha256"
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,12 @@ class Images:
 
 
 def pipeline_of(
-    recipe: str, settings: Settings, images: Images, cluster: Cluster, scheduled: bool = False
+    recipe: str,
+    settings: Settings,
+    images: Images,
+    cluster: Cluster,
+    scheduled: bool = False,
+    code: Mapping[str, str] | None = None,
 ) -> Any:
     """The recipe's pipeline, each section of its settings a parameter with the resolved value as default.
 
@@ -55,6 +63,8 @@ def pipeline_of(
     MLflow. Kubeflow's driver fills in this placeholder where it is a task's constant input, and only there
     (KFP 2.17, backend/src/v2/driver/resolve.go:446); for a run that no schedule started, with the run's own
     beginning, so such a pipeline does not ask.
+
+    code: step → digest of its code, a constant of the step's task, and so part of Kubeflow's cache key.
     """
     default = {name: section_text(section) for name, section in settings.items()}
     time: Any = dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER if scheduled else ""
@@ -64,7 +74,7 @@ def pipeline_of(
         component = container(step, images.of(step))
 
         def call(**arguments: Any) -> dsl.PipelineTask:
-            added = component(**arguments)
+            added = component(**arguments, **{CODE: (code or {}).get(step, "")})
             repeats = step != "train" or not settings["training"]["budget_seconds"]
             added.set_caching_options(FACTS[step].pure and images.fixed and repeats)
             _pods.describe(added, step, images.of(step), settings, cluster)
@@ -161,7 +171,7 @@ def container(step: str, image: str) -> Any:
         annotations[digest_name(name)] = dsl.OutputPath(str)
     for name in contract.choices():
         annotations[choice_name(name)] = dsl.OutputPath(str)
-    annotations |= dict.fromkeys(contract.sections, str)
+    annotations |= dict.fromkeys(contract.sections, str) | {CODE: str}
     if FACTS[step].scheduled:
         annotations["scheduled_time"] = str
 

@@ -11,9 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from components.steps import DECIDE, STEPS
+from components.__main__ import step_named
+from components.steps import DECIDE, FACTS, STEPS
 from pipelines._dvc import Outcome, name_recipes, reproduce
 from pipelines._recipe_lock import RUNNER, keep_dvc_lock, recipe_lock
+from pipelines._unchanged import is_known, remember, snapshot
+from retrainer.contract import contract_of, edges
 from retrainer.errors import UserError, nearest
 from retrainer.notify.local import Notifier
 from retrainer.resolve import Resolved, default_recipe, known_recipes, resolve
@@ -63,18 +66,36 @@ def _brought_up_to_date(
         if outcome.failed or decision.get("choice") == "stop":
             return outcome, resolved, decision
         forget_what_the_registry_lost(resolved, root)
-        outcome = _reproduce("register", resolved, root)
-        if outcome.failed == "register" and forget_stale_verdict(resolved, root):
-            _say("── the champion changed while this model was judged: judging it again")
-            outcome = _reproduce("register", resolved, root)
+        outcome = _made(resolved, root)
     return outcome, resolved, decision
+
+
+def _made(resolved: Resolved, root: Path) -> Outcome:
+    """Runs what has changed since the last time, up to the last steps."""
+    state = snapshot(resolved, root)
+    if is_known(resolved, state):
+        return Outcome()
+    outcome = _reproduce(last_steps(), resolved, root)
+    if outcome.failed == "register" and forget_stale_verdict(resolved, root):
+        _say("── the champion changed while this model was judged: judging it again")
+        outcome = _reproduce(last_steps(), resolved, root)
+    if outcome.idle:
+        remember(resolved, state)
+    return outcome
+
+
+def last_steps() -> list[str]:
+    """Of the steps that every run has, those for whose outputs no other waits."""
+    contracts = [contract_of(step_named(step)) for step, facts in FACTS.items() if not facts.on_request]
+    producers = {producer for producer, _, _ in edges(contracts)}
+    return [contract.name for contract in contracts if contract.name not in producers]
 
 
 def _decided(resolved: Resolved, root: Path) -> tuple[Outcome, dict[str, Any]]:
     """The data as they are today, and the decision on them: always anew, since it reads the registry."""
-    outcome = _reproduce("preprocess", resolved, root)
+    outcome = _reproduce(["preprocess"], resolved, root)
     if not outcome.failed:
-        outcome = _reproduce(DECIDE, resolved, root, alone=True)
+        outcome = _reproduce([DECIDE], resolved, root, alone=True)
     made = {} if outcome.failed else read_if_there(outputs(resolved, root) / "decision" / "decision.json")
     return outcome, made or {}
 
@@ -86,19 +107,19 @@ def run_step(step: str, recipe: str | None, overrides: list[str], root: Path = P
     name = recipe or default_recipe(root)
     with recipe_lock(name, root):
         resolved = prepare(name, overrides, root)
-        outcome = _reproduce(step, resolved, root, alone=True)
+        outcome = _reproduce([step], resolved, root, alone=True)
     return _stopped(outcome, resolved) if outcome.failed else 0
 
 
 def prepare(recipe: str | None, overrides: list[str], root: Path) -> Resolved:
     """Settles the recipe's settings, makes the recipe known to DVC, and names its experiment."""
-    resolved = resolve(recipe, overrides, root)
+    resolved = resolve(recipe, overrides, root, steps=STEPS)
     name_recipes(known_recipes(root, default_recipe(root)), root)
     os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", resolved.settings["registry"]["name"])
     return resolved
 
 
-def _reproduce(step: str, resolved: Resolved, root: Path, alone: bool = False) -> Outcome:
+def _reproduce(steps: list[str], resolved: Resolved, root: Path, alone: bool = False) -> Outcome:
     """The steps are run by this very Python, and end when this process does."""
     here = str(Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", os.defpath)])
@@ -107,7 +128,7 @@ def _reproduce(step: str, resolved: Resolved, root: Path, alone: bool = False) -
     keep: Callable[[], None] = lambda: keep_dvc_lock(root)  # noqa: E731
     # A training that a clock may cut short would not give the same bytes again.
     repeats = not resolved.settings["training"]["budget_seconds"]
-    return reproduce(f"{step}@{resolved.recipe}", root, _say, keep, alone, repeats)
+    return reproduce([f"{step}@{resolved.recipe}" for step in steps], root, _say, keep, alone, repeats)
 
 
 def outputs(resolved: Resolved, root: Path) -> Path:

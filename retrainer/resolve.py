@@ -8,15 +8,17 @@ plain values that the stages depend on. It writes only below the git-ignored `.r
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from retrainer import extend
+from retrainer.code.digests import project_code, step_digests
+from retrainer.code.modules import Modules
+from retrainer.code.own import command_digest, plugin_digest
 from retrainer.errors import UserError, nearest
 from retrainer.formats.files import write_json
-from retrainer.own_code import command_digest, plugin_digest
 from retrainer.settings import SECTIONS, SHORTHAND, Section, Source, Task
 from retrainer.strict_yaml import parse_yaml
 from retrainer.tasks import make_task
@@ -40,16 +42,24 @@ class Resolved:
 
 
 def resolve(
-    recipe: str | None, overrides: list[str], root: Path = Path(), directory: Path | None = None
+    recipe: str | None,
+    overrides: list[str],
+    root: Path = Path(),
+    directory: Path | None = None,
+    steps: Iterable[str] = (),
 ) -> Resolved:
     """Settles a recipe's settings and writes `settings.json` into `directory` (`.run/<recipe>`).
 
+    The file also holds, as `code`, one digest of the code of each of the `steps` in `components/`.
     Raises UserError that names the setting, the file and the cure.
     """
     name, sections = settle(recipe, overrides, root)
     where = directory or root / RUN / name
-    settings = {key: section.plain() for key, section in pin(sections, root, where).items()}
-    _write_if_changed(where / "settings.json", settings)
+    code = project_code(root, where)
+    settings = {key: section.plain() for key, section in pin(sections, root, where, code).items()}
+    digests = step_digests(steps, settings, code, root)
+    code.remember()
+    _write_if_changed(where / "settings.json", settings | ({"code": digests} if digests else {}))
     return Resolved(name, where, settings)
 
 
@@ -192,7 +202,7 @@ def _refuse_unknown_slices(parts: Mapping[str, Any]) -> None:
                 )
 
 
-def pin(sections: dict[str, Section], root: Path, memory: Path) -> dict[str, Section]:
+def pin(sections: dict[str, Section], root: Path, memory: Path, code: Modules) -> dict[str, Section]:
     """Turns every mutable reference into a digest; file digests are remembered in `memory`."""
     from retrainer.data.fingerprint import choose_kind, source_digest
     from retrainer.services import storage
@@ -200,7 +210,7 @@ def pin(sections: dict[str, Section], root: Path, memory: Path) -> dict[str, Sec
 
     source: Any = sections["source"]
     source = source.model_copy(update={"kind": choose_kind(source)})
-    pinned = pin_code_and_weights(sections | {"source": source}, root, memory)
+    pinned = pin_code_and_weights(sections | {"source": source}, root, memory, code)
     source = pinned["source"]
     _refuse_unknown_source_keys(source, source.columns)
     remote = storage.is_remote(source.path) or storage.is_remote(source.test_path)
@@ -236,20 +246,22 @@ def _refuse_unknown_source_keys(source: Source, columns: Mapping[str, str]) -> N
         raise UserError(f"unknown setting source.{key}{nearest(key, [*Source.model_fields, *columns])}")
 
 
-def pin_code_and_weights(sections: dict[str, Section], root: Path, memory: Path) -> dict[str, Section]:
+def pin_code_and_weights(
+    sections: dict[str, Section], root: Path, memory: Path, code: Modules
+) -> dict[str, Section]:
     """What is the same on every machine: the digests of plug-ins, of a trainer's code and of the weights."""
     from retrainer.models import reads_weights
     from retrainer.services import weights
 
     parts: dict[str, Any] = dict(sections)
     parts["source"] = parts["source"].model_copy(update={"columns": source_columns(parts["task"])})
-    code = {
-        "source": plugin_digest(parts["source"].kind),
-        "task": plugin_digest(parts["task"].kind),
-        "backbone": plugin_digest(parts["backbone"].family),
-        "training": command_digest(parts["training"].command, root),
+    own = {
+        "source": plugin_digest(parts["source"].kind, code),
+        "task": plugin_digest(parts["task"].kind, code),
+        "backbone": plugin_digest(parts["backbone"].family, code),
+        "training": command_digest(parts["training"].command, root, code),
     }
-    for name, digest in code.items():
+    for name, digest in own.items():
         parts[name] = parts[name].model_copy(update={"code_digest": digest})
     if reads_weights(parts["backbone"], parts["training"]):
         parts["backbone"] = weights.pin(parts["backbone"], memory / "weights.json", registered_names(root))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from components.steps import FACTS
 from tests.conftest import ROOT
 
 CODE = ("components", "pipelines", "retrainer", "plugins", "recipes")
@@ -91,7 +92,7 @@ def steps(printed: str) -> dict[str, str]:
     return found
 
 
-ORDER = ("ingest", "preprocess", "train", "evaluate", "register")
+ORDER = tuple(step for step, facts in FACTS.items() if not facts.on_request)
 
 
 def made(project: Path, port: str, file: str) -> dict[str, Any]:

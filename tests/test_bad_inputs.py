@@ -12,7 +12,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -39,7 +38,6 @@ CASES: dict[str, Case] = (
 TEXTS = {"kind": "text_classification"}
 IMAGES = {"kind": "image_classification", "size": 8, "channels": 1}
 COMPUTE = {"device": "cpu", "dtype": "float32", "threads": 1}
-MOST_SECONDS = 15
 
 
 def everything_below(folder: Path) -> dict[str, bytes | None]:
@@ -123,13 +121,11 @@ def test_a_bad_input_is_told_in_one_line_and_changes_nothing(
     for cap, most in case.caps.items():
         monkeypatch.setattr(_archives, cap, most)
     before = everything_below(project / "runs")
-    began = time.monotonic()
     status = run(case, tmp_path_factory.mktemp("input"), project)
     said = capfd.readouterr().err
     assert status == 2, said
     assert said.count("\n") == 1 and re.search(case.says, said), said
     assert everything_below(project / "runs") == before
-    assert time.monotonic() - began < MOST_SECONDS
 
 
 @pytest.mark.parametrize("name", weights.MODELS)
@@ -164,10 +160,8 @@ def test_images_that_cannot_be_used_are_left_out_by_name_and_odd_ones_are_used(t
     bad = {f"cat/{name}": content for name, (content, _) in images.LEFT_OUT.items()}
     odd = {f"dog/{name}": content for name, content in images.USED.items()}
     source = bricks.image_folder(tmp_path, bricks.photos() | bad | odd)
-    began = time.monotonic()
     assert ingest(source, tmp_path / "raw") == 0
     assert preprocess(IMAGES, tmp_path / "raw", tmp_path / "dataset") == 0
-    assert time.monotonic() - began < MOST_SECONDS
     dropped = pq.read_table(tmp_path / "dataset/dropped.parquet").to_pylist()
     reasons = {row["origin"].removeprefix("photos/cat/"): row["reason"] for row in dropped}
     assert reasons.keys() == images.LEFT_OUT.keys()

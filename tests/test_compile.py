@@ -15,9 +15,10 @@ from components.steps import STEPS
 from pipelines._pods import cores
 from pipelines.compile import Compiled, cluster_settings, compile_recipe, images_named
 from pipelines.spec import tasks_in
+from retrainer.code.digests import project_code
+from retrainer.code.own import command_digest
 from retrainer.errors import UserError
 from retrainer.formats.files import content_digest
-from retrainer.own_code import command_digest
 from retrainer.services import weights
 from tests.conftest import ROOT
 
@@ -260,7 +261,9 @@ def test_code_and_weights_are_pinned_as_on_a_laptop(project: Path) -> None:
     (project / "my_train.py").write_text("first")
     command = "training.command=python my_train.py"
     _, settings, _ = cluster_settings("digits-mlp", [command], project)
-    assert settings["training"]["code_digest"] == command_digest("python my_train.py", project)
+    assert settings["training"]["code_digest"] == command_digest(
+        "python my_train.py", project, project_code(project)
+    )
     # The default recipe fine-tunes weights of a package, also where only the head is trained.
     _, settings, _ = cluster_settings(None, ["training.strategy=frozen"], project)
     assert len(settings["backbone"]["weights_sha256"]) == 64

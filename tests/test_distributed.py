@@ -188,12 +188,11 @@ def test_a_worker_that_is_killed_ends_all_with_one_line(ragged: Path, tmp_path: 
             workers_of(os.getpid())[0].kill()
 
     plan = settings(epochs=50)
-    started = time.monotonic()
     with pytest.raises(
         UserError, match=r"^process 1 of 2 \(compute\.processes\) was killed by signal 9; [^\n]*$"
     ):
         made(tmp_path / "model", ragged, plan, PAIR, on_epoch=kill)
-    assert time.monotonic() - started < 30 and not (tmp_path / "model").exists()
+    assert not (tmp_path / "model").exists()
     assert not workers_of(os.getpid())
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -132,9 +131,8 @@ def test_what_this_process_left_is_not_waited_for(
     monkeypatch.setattr(history, "holds_for_all", lambda: False)
     mlflow = client()
     history._write(mlflow, NAME, new_move(NAME, "promote", "2", "3", "", ""))
-    began = time.monotonic()
+    monkeypatch.setattr(history.time, "sleep", lambda _: pytest.fail("it waits"))
     settle(mlflow, NAME)
-    assert time.monotonic() - began < 5
     assert MOVING not in {move.state for move in moves(NAME)}
 
 
@@ -206,19 +204,11 @@ def test_ten_thousand_entries_are_no_burden(project: Project, capsys: pytest.Cap
         query = "INSERT INTO registered_model_tags (workspace, name, key, value) VALUES ('default', ?, ?, ?)"
         database.executemany(query, [(NAME, key, value) for key, value in told])
     database.close()
-    seconds = {}
-    for name, do in {
-        "history": lambda: main(["history"]),
-        "settle": lambda: settle(client(), NAME),
-        "promote": lambda: promote(NAME, "3", ""),
-        "rollback": lambda: rollback(NAME, ""),
-    }.items():
-        began = time.monotonic()
-        do()
-        seconds[name] = round(time.monotonic() - began, 2)
+    main(["history"])
+    settle(client(), NAME)
+    promote(NAME, "3", "")
+    rollback(NAME, "")
     assert len(capsys.readouterr().out.splitlines()) >= many
-    print(f"{many} entries: {seconds}")
-    assert all(value < 10 for value in seconds.values()), seconds
 
 
 def test_one_file_reached_by_a_link_has_one_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -628,23 +628,6 @@ def test_the_full_image_imports_what_train_and_register_need(real: dict[str, str
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", images.TARGETS)
-def test_a_step_starts_within_two_seconds_of_its_container(
-    real: dict[str, str], engine: Engine, target: str
-) -> None:
-    def fastest(*command: str) -> float:
-        times = []
-        for _ in range(3):
-            start = time.perf_counter()
-            inside(engine, real[target], *command)
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    step = {"light": "preprocess", "full": "train"}[target]
-    assert fastest("python", "-m", "components", step, "--help") - fastest("true") < 2.0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("target", images.TARGETS)
 def test_the_bill_of_materials_lists_what_is_in_the_image(
     real: dict[str, str], engine: Engine, target: str
 ) -> None:

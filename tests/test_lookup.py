@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -249,7 +248,7 @@ def test_what_the_server_does_not_know_is_none(http: Any) -> None:
 
 
 @pytest.mark.parametrize("silent", [False, True])
-def test_an_unreachable_server_is_told_within_seconds(
+def test_an_unreachable_server_is_told(
     project: Path,  # noqa: ARG001
     monkeypatch: pytest.MonkeyPatch,
     silent: bool,
@@ -261,10 +260,8 @@ def test_an_unreachable_server_is_told_within_seconds(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ann:hidden@127.0.0.1:{listener.getsockname()[1]}")
         assert rest.TIMEOUT_SECONDS <= 5
         monkeypatch.setattr(rest, "TIMEOUT_SECONDS", 0.5)
-        began = time.monotonic()
         with pytest.raises(UserError, match=r"MLFLOW_TRACKING_URI=http://127\.0\.0\.1") as caught:
             client()
-    assert time.monotonic() - began < 5
     assert "hidden" not in str(caught.value)
     assert "ann" not in str(caught.value)
 

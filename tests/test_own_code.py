@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from retrainer.code import own
+from retrainer.code.modules import Modules
 from retrainer.errors import UserError
-from retrainer.own_code import command_digest, plugin_digest
 
 FILES = (
     "my_train.py",
@@ -20,6 +21,14 @@ FILES = (
     "trainers/parts/loss.py",
     "train.yaml",
 )
+
+
+def command_digest(command: str, root: Path) -> str:
+    return own.command_digest(command, root, Modules({}))
+
+
+def plugin_digest(name: str) -> str:
+    return own.plugin_digest(name, Modules({}))
 
 
 @pytest.fixture
@@ -56,6 +65,18 @@ def test_an_edit_of_what_a_trainer_runs_is_noticed_and_of_nothing_else(
             noticed.add(name)
         (checkout / name).write_text("first")
     assert (len(before), noticed) == (64, counted)
+
+
+def test_a_comment_in_a_trainer_does_not_count_and_a_space_in_its_settings_does(checkout: Path) -> None:
+    command = "python trainers/run.py --config=train.yaml"
+    before = command_digest(command, checkout)
+    (checkout / "trainers/run.py").write_text("# a comment\nfirst\n")
+    assert command_digest(command, checkout) == before
+    (checkout / "trainers/run.py").write_text("this is not Python")
+    assert len({before, command_digest(command, checkout)}) == 2
+    (checkout / "trainers/run.py").write_text("first")
+    (checkout / "train.yaml").write_text("first ")
+    assert command_digest(command, checkout) != before
 
 
 def test_the_digest_of_a_trainer_is_the_same_in_every_checkout(checkout: Path, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import resource
 import shutil
 import sqlite3
 import subprocess
@@ -15,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from components.__main__ import step_named
+from retrainer.code.digests import Reach, project_code
 from retrainer.contract import contract_of
-from tests.conftest import ROOT
+from tests.imports import CODE, is_package
 from tests.project import ORDER, RECIPE, environment, made, make_project, pipeline, run, steps
-from tests.test_arrows import derived, unit
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -97,15 +96,49 @@ def test_a_life_of_a_recipe(project: Path) -> None:
     assert steps(pipeline(project)) == {}
 
 
-def test_doing_nothing_is_quick(project: Path) -> None:
-    """Under 1.5 s, measured as processor time, since tests share the machine. With make and the shell."""
-    pipeline(project)
-    command = ["make", "--no-print-directory", "pipeline", f"RECIPE={RECIPE}", f"VENV={sys.prefix}"]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert done.stdout.startswith("Nothing to do")
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5
+def test_where_nothing_has_changed_dvc_is_not_even_loaded(project: Path) -> None:
+    """DVC says once that there is nothing to do; an output that somebody alters has it asked again."""
+    code = (
+        "import sys; from pipelines.__main__ import main; status = main(sys.argv[1:]);"
+        "print('loaded' if 'dvc.repo' in sys.modules else 'not loaded'); sys.exit(status)"
+    )
+    command = [sys.executable, "-c", code, "run", "--recipe", RECIPE]
+
+    def loaded() -> bool:
+        done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True)
+        assert done.returncode == 0 and "Nothing to do" in done.stdout, done.stderr
+        return done.stdout.splitlines()[-1] == "loaded"
+
+    assert [loaded(), loaded()] == [True, False]
+    registration = project / "runs" / RECIPE / "registration" / "registration.json"
+    os.utime(registration)
+    assert [loaded(), loaded()] == [True, False]
+    registration.write_text(registration.read_text() + " ")
+    assert steps(pipeline(project)) == {"register": "ran"}
+
+
+def test_an_edit_of_a_comment_runs_nothing(project: Path) -> None:
+    for file in ("retrainer/errors.py", "retrainer/training/loop.py", "components/train.py"):
+        path = project / file
+        path.write_text(f"# another comment\n{path.read_text()}")
+    assert steps(pipeline(project)) == {}
+
+
+@pytest.mark.slow  # trains, and judges
+def test_an_edit_of_code_runs_the_steps_that_reach_it(project: Path) -> None:
+    def edit(file: str) -> None:
+        with (project / file).open("a") as code:
+            code.write("\n_ADDED = 1\n")
+
+    edit("retrainer/notify/message.py")
+    assert steps(pipeline(project)) == {}, "no step imports it"
+    edit("retrainer/models/timm.py")
+    assert steps(pipeline(project)) == {}, "the settings choose another family"
+    edit("retrainer/training/schedule.py")
+    assert steps(pipeline(project)) == {"train": "ran"}, "the same model came of it: nothing to judge again"
+    edit("retrainer/evaluation/slices.py")
+    assert steps(pipeline(project))["evaluate"] == "ran"
+    assert steps(pipeline(project)) == {}
 
 
 def test_a_failed_step_names_the_cause_and_gives_back_the_model(project: Path) -> None:
@@ -210,8 +243,8 @@ def test_data_and_models_travel_by_dvc(project: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", ORDER)
-def test_a_step_imports_no_code_that_its_stage_does_not_depend_on(step: str, project: Path) -> None:
-    """What the source says of imports (test_arrows.py), seen in a running step."""
+def test_a_step_imports_no_code_that_its_digest_does_not_cover(step: str, project: Path) -> None:
+    """What the source says of imports (test_code.py), seen in a running step."""
     ports = contract_of(step_named(step)).named("input", "output")
     paths = [word for port in ports for word in (f"--{port}", f"runs/{RECIPE}/{port}")]
     command = [sys.executable, "-X", "importtime", "-m", "components", step]
@@ -230,11 +263,15 @@ def test_a_step_imports_no_code_that_its_stage_does_not_depend_on(step: str, pro
     ]
     ours = {name for name in lines if name.startswith("retrainer.") and not is_package(name)}
     assert len(ours) > 5
-    assert {unit(name) for name in ours} <= derived(step)
+    sections = json.loads((project / ".run" / RECIPE / "settings.json").read_text())
+    covered = Reach(sections, project_code(project)).modules(f"components.{step}")
+    assert ours <= covered | passed_on_by_packages_of(ours)
 
 
-def is_package(name: str) -> bool:
-    return (ROOT / name.replace(".", "/")).is_dir()
+def passed_on_by_packages_of(names: set[str]) -> set[str]:
+    """What a package's `__init__` imports for others: importing it defines names, and no more."""
+    packages = {name.rpartition(".")[0] for name in names}
+    return {each.module for name in packages if is_package(name) for each in CODE.imports(name)}
 
 
 def run_dvc(project: Path, *words: str) -> None:

@@ -32,7 +32,7 @@ from pipelines.containers.rehearse import perform
 from retrainer.errors import UserError
 from retrainer.resolve import settle
 from retrainer.settings import Compute
-from tests.conftest import ROOT
+from tests.conftest import ROOT, first_quick
 from tests.project import RECIPE, make_project
 from tests.project import run as run_project
 from tests.rehearsal import IMAGE, SECRET, engine_with_image, no_servers, record_of
@@ -129,7 +129,7 @@ FAILURES = {
 }
 
 
-@pytest.mark.parametrize("case", FAILURES)
+@pytest.mark.parametrize("case", first_quick(FAILURES))
 def test_a_failed_step_fails_the_rehearsal(
     run: Callable[..., Any], case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,7 +198,10 @@ def test_too_much_memory_is_a_kill(run: Callable[..., Any], client: Any) -> None
     assert status == 1 and "perhaps for lack of memory" in told_of["steps"][0]["error"]
 
 
-ENDINGS = [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+ENDINGS = [
+    signal.SIGTERM,
+    *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGKILL)),
+]
 
 
 @pytest.mark.parametrize("number", ENDINGS)
@@ -518,7 +521,5 @@ def test_what_fails_in_its_container_fails_the_same_way_in_a_replay(
     failed = rehearsal(project, folder.name)["steps"][-1]
     assert (failed["name"], failed["exit_code"]) == ("train", 2)
     assert "the loss is no longer a number" in capfd.readouterr().out
-    began = time.monotonic()
     assert replay(folder.name, "train", project) == 2
-    assert time.monotonic() - began < 60
     assert "the loss is no longer a number" in capfd.readouterr().err

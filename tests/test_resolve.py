@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from retrainer.code.digests import project_code
+from retrainer.code.own import command_digest
 from retrainer.errors import UserError
-from retrainer.own_code import command_digest
 from retrainer.resolve import known_recipes, merge, parse_override, resolve
 from tests.conftest import ROOT
 
@@ -66,7 +67,9 @@ def test_a_value_that_is_no_yaml_is_told_in_one_line(project: Path) -> None:
 def test_resolve_writes_the_digests_into_the_settings(project: Path) -> None:
     (project / "my_train.py").write_text("first")
     settings = resolve(None, ["training.command=python my_train.py"], project).settings
-    assert settings["training"]["code_digest"] == command_digest("python my_train.py", project)
+    assert settings["training"]["code_digest"] == command_digest(
+        "python my_train.py", project, project_code(project)
+    )
 
 
 def test_an_unchanged_file_is_left_alone(project: Path) -> None:

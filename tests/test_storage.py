@@ -160,14 +160,12 @@ def test_wrong_keys_are_told_without_showing_them(bucket: Path, monkeypatch: pyt
     assert "a-wrong-secret" not in str(caught.value)
 
 
-def test_a_dead_server_is_told_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_server_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
-    began = time.monotonic()
     with pytest.raises(UserError, match="AWS_ENDPOINT_URL"):
         storage.digest(Source(path="s3://bucket/rows.csv"))
-    assert time.monotonic() - began < 10
 
 
 def test_a_local_source_passes_as_it_is(tmp_path: Path) -> None:

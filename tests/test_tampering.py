@@ -24,6 +24,7 @@ from tests.champions import NAME, PARAMS, VERDICTS, Project, files_of, in_a_copy
 from tests.registered import image_dataset
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow.*"),
     pytest.mark.filterwarnings("ignore::UserWarning:mlflow.*"),
 ]

@@ -204,9 +204,8 @@ def test_a_signal_is_the_first_ones_to_answer(ragged: Path, tmp_path: Path) -> N
     """torchrun passes it to all: the others stay until the checkpoint is written."""
     with training(tmp_path, ragged, RETRAINER_CHECKPOINT_SECONDS="1") as process:
         process.send_signal(signal.SIGTERM)
-        began = time.monotonic()
         _, said = process.communicate(timeout=60)
-    assert process.returncode != 0 and time.monotonic() - began < 20
+    assert process.returncode != 0
     lines = [line for line in said.splitlines() if "stopped by" in line]
     assert len(lines) == 1 and "goes on from epoch" in lines[0], said
 

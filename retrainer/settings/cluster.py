@@ -13,8 +13,6 @@ Cores = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?|\d+m)?$")]
 Bytes = Annotated[str, Field(pattern=r"^(\d+(Ki|Mi|Gi|Ti|k|M|G|T)?)?$")]
 KubernetesName = Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9.\-]*[a-z0-9])?)?$")]
 
-StepName = Literal["ingest", "preprocess", "decide", "train", "evaluate", "register"]
-
 
 class Resources(Section):
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
@@ -53,7 +51,7 @@ class Cluster(Section):
     labels: dict[str, str] = Field({}, description="on every pod, for example cost-centre: vision")
     node_selector: dict[str, str] = Field({}, description="labels of the nodes that may run the steps")
     tolerations: tuple[Toleration, ...] = Field((), description="taints that the steps' pods accept")
-    resources: dict[StepName, Resources] = Field({}, description="cores and memory by step")
+    resources: dict[str, Resources] = Field({}, description="cores and memory by step")
     gpus: int = Field(0, ge=0, description="GPUs of train; compute.device cuda takes at least one")
     gpu_type: str = Field("nvidia.com/gpu", min_length=1, description="the GPU's resource name")
     gpu_node_selector: dict[str, str] = Field({}, description="labels of the nodes for train with a GPU")

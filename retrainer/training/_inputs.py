@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+from retrainer.code.digests import Reach, project_code
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.files import digest_of, hash_files, sha256_file
 
-# The code whose edit can change a model. A plug-in's is in the settings, by its `code_digest`.
-_CODE = ("formats", "models", "tasks", "training")
+# All code whose edit can change a model is what this module runs: unlike that of the step, without services.
+# A plug-in's counts, and is in the settings too.
+_TRAINING = "retrainer.training.train"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -19,8 +21,7 @@ def inputs_digest(data: Dataset, sections: dict[str, dict[str, Any]], weights: P
 
     The files rather than the content hash, which is the same for rows in another order.
     """
-    library = Path(__file__).parent.parent
-    code = {f"{p}/{file.name}": sha256_file(file) for p in _CODE for file in (library / p).glob("*.py")}
+    code = Reach(sections, project_code(Path())).digest(_TRAINING)
     return digest_of([data.manifest["files"], sections, _identity(sections["backbone"], weights), code])
 
 

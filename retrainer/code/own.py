@@ -1,7 +1,8 @@
-"""A user's own code as digests, which settings carry: an edit of it runs what uses it again."""
+"""A user's own code, plug-ins and trainers, as digests that settings carry."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -10,26 +11,28 @@ from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
+from retrainer.code.modules import Modules
 from retrainer.errors import UserError
+from retrainer.formats.files import sha256_file
 
 PLUGINS = "plugins"
-# Packages at the project's root that stages depend on anyway, or that no training imports.
+# Packages at the project's root that digests of steps cover, or that no training imports.
 _THE_PROJECTS = {"retrainer", "components", "pipelines", "tests", "benchmarks", PLUGINS}
 
 
-def plugin_digest(name: str) -> str:
-    """Sha256 of a plug-in's code, empty for a built-in name.
-
-    Every file of its top-level package counts: a plug-in may import any of them.
-    """
-    if "." not in name:
-        return ""
-    return _digest(_installed(name.partition(".")[0]))
+def plugin_digest(name: str, code: Modules) -> str:
+    """Sha256 of a plug-in's code, empty for a built-in name."""
+    return _digest(plugin_files(name), code)
 
 
-def command_digest(command: str, root: Path) -> str:
+def plugin_files(name: str) -> list[Path]:
+    """Every file of a plug-in's top-level package, as it may import any of them; none for a built-in name."""
+    return _installed(name.partition(".")[0]) if "." in name else []
+
+
+def command_digest(command: str, root: Path, code: Modules) -> str:
     """Sha256 of the code that a trainer's command runs (`command_files`), empty for no command."""
-    return _digest(command_files(command, root)) if command else ""
+    return _digest(command_files(command, root), code) if command else ""
 
 
 def command_files(command: str, root: Path) -> list[Path]:
@@ -98,14 +101,21 @@ def _installed(top: str) -> list[Path]:
     ]
 
 
-def _digest(files: Iterable[Path]) -> str:
-    """Over the files' bytes and places; a place is told relative to the folder that all share."""
+def _digest(files: Iterable[Path], code: Modules) -> str:
+    """Over what the files say and their places, relative to the folder that all share; empty for no file."""
     found = sorted({path.resolve() for path in files})
     if not found:
         return ""
     shared = Path(os.path.commonpath([path.parent for path in found]))
     digest = hashlib.sha256()
     for path in found:
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{path.relative_to(shared).as_posix()}\0{content}\n".encode())
+        digest.update(f"{path.relative_to(shared).as_posix()}\0{_said(path, code)}\n".encode())
     return digest.hexdigest()
+
+
+def _said(path: Path, code: Modules) -> str:
+    """The digest of the syntax where the file is Python and not installed, of the bytes where it is not."""
+    if path.suffix == ".py" and "site-packages" not in path.parts:
+        with contextlib.suppress(SyntaxError, ValueError):
+            return " ".join(part.digest for part in code.source_of(path))
+    return sha256_file(path)
