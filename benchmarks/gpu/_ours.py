@@ -55,7 +55,11 @@ def _pixels(job: Job, seed: int) -> tuple[Network, Any, Pixels]:
     task = image_classification.make(section, _labels(job))
     body = torchvision.build(torchvision.Options(name=job.network), task.input_spec(), None, seed, fresh=True)
     torch.manual_seed(seed)
-    return Network(body, task.head(body, Training())), task, Pixels(images(job, seed), MEAN, STD)
+    return (
+        Network(body, task.head(body, Training.parse({}, "training"))),
+        task,
+        Pixels(images(job, seed), MEAN, STD),
+    )
 
 
 def _tokens(job: Job, seed: int) -> tuple[Network, Any, Tokens]:
@@ -68,4 +72,4 @@ def _tokens(job: Job, seed: int) -> tuple[Network, Any, Tokens]:
     offsets: np.ndarray = np.arange(job.rows + 1, dtype=np.int64) * job.side
     rows = Tokens(np.append(ids.ravel(), np.int32(0)), None, offsets, pad_id=0, max_length=job.side)
     task = text_classification.make(section, _labels(job))
-    return Network(body, task.head(body, Training(dropout=0.1))), task, rows
+    return Network(body, task.head(body, Training.parse({"dropout": 0.1}, "training"))), task, rows

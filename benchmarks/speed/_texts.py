@@ -125,23 +125,21 @@ def ours(work: Path, seed: int, target: float = 1.0, **changed: Any) -> Figures:
 
 def fit_alone(work: Path, seed: int) -> Figures:
     """`fit` on rows that are tokenised already; its seconds are those of that call."""
-    from retrainer import extend
     from retrainer.formats.dataset import Dataset
     from retrainer.services import weights
     from retrainer.training.loop import fit
-    from retrainer.training.train import build_network, read_split
+    from retrainer.training.train import encode, prepare, read_validation
 
     settings = read_settings(work, seed)
     data = Dataset(work / DATASET)
-    task = extend.load("tasks", settings.task.kind, "task.kind").make(settings.task, data.labels)
-    start = weights.fetch(settings.backbone)
-    network = build_network(task, settings.backbone, settings.training, start)
-    train, validation = (read_split(data, name, task, network) for name in ("train", "validation"))
-    assert train is not None
+    task, network, table = prepare(data, settings, weights.fetch(settings.backbone))
+    train, validation = encode(table, task, network), read_validation(data, task, network)
     began = time.perf_counter()
     watch = Target(1.0)
     fit(network, task, train, validation, settings.training, settings.compute, watch, progress=False)
     seconds = time.perf_counter() - began
     rows, epochs = len(train[0]), settings.training.epochs
-    tokens = int(task.lengths(train[0]).sum()) * epochs
+    lengths = task.lengths(train[0])
+    assert lengths is not None
+    tokens = int(lengths.sum()) * epochs
     return {"samples": rows * epochs, "seconds": seconds, "tokens": tokens, "accuracy": watch.accuracy}

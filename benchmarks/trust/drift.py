@@ -30,6 +30,7 @@ from benchmarks._runs import ROOT, machine
 from retrainer.data.near import near_duplicates
 from retrainer.data.profile import Measured, measured, profile_of
 from retrainer.data.splits import components, content_keys
+from retrainer.data.task_columns import TaskColumns
 from retrainer.findings import Findings
 from retrainer.formats.dataset import SCHEMA
 from retrainer.formats.row_keys import short
@@ -151,7 +152,8 @@ def data_of(column: str, values: Sequence[Any], labels: Sequence[str], copies: d
     first = sorted({key: row for row, key in reversed(list(enumerate(keys)))}.values())
     table = table_of(column, [values[row] for row in first], [labels[row] for row in first])
     keys = [keys[row] for row in first]
-    near = near_duplicates(table, [column], keys, Findings(Checks.parse({}, "checks")))
+    columns = TaskColumns((column,), ("labels",), {column: "string" if column == "text" else column})
+    near = near_duplicates(table, columns, keys, Findings(Checks.parse({}, "checks")))
     numbers = {"": measured(table, list(range(len(table))))}
     for name, change in copies.items():
         rows = table[column].slice(0, CHANGED_ROWS).to_pylist()
