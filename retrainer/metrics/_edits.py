@@ -74,11 +74,15 @@ def alignment(reference: Sequence[str], guess: Sequence[str]) -> list[tuple[str 
 
     What is equal does not stand in it. Of several ways it prefers substitutions, from the end.
     """
-    table = np.zeros((len(reference) + 1, len(guess) + 1), np.int64)
+    table: np.ndarray = np.zeros((len(reference) + 1, len(guess) + 1), np.int64)
     table[:, 0], table[0] = np.arange(len(reference) + 1), np.arange(len(guess) + 1)
     for i, unit in enumerate(reference, 1):
         for j, other in enumerate(guess, 1):
-            near = (table[i - 1, j - 1] + (unit != other), table[i - 1, j] + 1, table[i, j - 1] + 1)
+            near: tuple[int, ...] = (
+                table[i - 1, j - 1] + (unit != other),
+                table[i - 1, j] + 1,
+                table[i, j - 1] + 1,
+            )
             table[i, j] = min(near)
     edits: list[tuple[str | None, str | None]] = []
     i, j = len(reference), len(guess)
