@@ -180,14 +180,17 @@ def test_augmentation_follows_the_generator_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["speed", "shift_seconds", "noise", "vocal_tract", "frequency_masks", "time_masks"]
+    "change", ["speed", "shift_seconds", "noise", "vocal_tract", "equaliser", "frequency_masks", "time_masks"]
 )
 def test_each_augmentation_changes_the_sound(change: str) -> None:
     waves = encode_audio(encoded(TONE), RATE, 5)
+    by_loudness = PREPROCESSING | {
+        "spectrum": {"window": 200, "hop": 80, "mels": 20, "normalise": "loudness"}
+    }
     none = Augmentation()
-    one = replace(none, **{change: 2 if "masks" in change else 0.2})
+    one = replace(none, **{change: {"frequency_masks": 2, "time_masks": 2, "equaliser": 6}.get(change, 0.2)})
     plain, changed = (
-        Sound(waves, PREPROCESSING).batch(np.array([0]), kind, torch.Generator().manual_seed(0))
+        Sound(waves, by_loudness).batch(np.array([0]), kind, torch.Generator().manual_seed(0))
         for kind in (none, one)
     )
     same = plain["audio"].shape == changed["audio"].shape

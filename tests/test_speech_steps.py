@@ -100,8 +100,8 @@ def test_the_worst_rows_can_be_heard(tmp_path: Path) -> None:
 
 
 def test_classes_of_sounds_from_folder_to_report(tmp_path: Path) -> None:
-    report = judged(tmp_path, CLASSES)
-    assert report["metrics"]["accuracy"]["value"] > 0.8
+    report = judged(tmp_path, CLASSES | {"training": {"epochs": 24}})
+    assert report["metrics"]["accuracy"]["value"] > 0.7
     assert list(report["baselines"]) == ["majority", "log_mel_linear"]
     assert json.loads((tmp_path / "report" / "metrics.json").read_text())["headline"] == "accuracy"
 

@@ -74,22 +74,28 @@ def alignment(reference: Sequence[str], guess: Sequence[str]) -> list[tuple[str 
 
     What is equal does not stand in it. Of several ways it prefers substitutions, from the end.
     """
-    table = np.zeros((len(reference) + 1, len(guess) + 1), np.int64)
-    table[:, 0], table[0] = np.arange(len(reference) + 1), np.arange(len(guess) + 1)
-    for i, unit in enumerate(reference, 1):
-        for j, other in enumerate(guess, 1):
-            near = (table[i - 1, j - 1] + (unit != other), table[i - 1, j] + 1, table[i, j - 1] + 1)
-            table[i, j] = min(near)
+    table = _table(reference, guess)
     edits: list[tuple[str | None, str | None]] = []
     i, j = len(reference), len(guess)
     while i or j:
-        if i and j and table[i, j] == table[i - 1, j - 1] + (reference[i - 1] != guess[j - 1]):
+        if i and j and table[i][j] == table[i - 1][j - 1] + (reference[i - 1] != guess[j - 1]):
             i, j = i - 1, j - 1
             edits += [(reference[i], guess[j])] if reference[i] != guess[j] else []
-        elif i and table[i, j] == table[i - 1, j] + 1:
+        elif i and table[i][j] == table[i - 1][j] + 1:
             i -= 1
             edits.append((reference[i], None))
         else:
             j -= 1
             edits.append((None, guess[j]))
     return edits[::-1]
+
+
+def _table(reference: Sequence[str], guess: Sequence[str]) -> list[list[int]]:
+    """The distance from each beginning of the reference to each of the guess."""
+    table = [list(range(len(guess) + 1))]
+    for i, unit in enumerate(reference, 1):
+        row, above = [i], table[-1]
+        for j, other in enumerate(guess, 1):
+            row.append(min(above[j - 1] + (unit != other), above[j] + 1, row[j - 1] + 1))
+        table.append(row)
+    return table

@@ -30,6 +30,6 @@ def audio_preprocessing(
     heard: dict[str, Any] = {"input": "samples", "normalise": normalise}
     if spectrum is not None:
         heard = {"input": "log_mel", "spectrum": spectrum}
-    learned = {name: wanted[name] for name in ("units", "words") if name in wanted}
+    learned: dict[str, Any] = {name: wanted[name] for name in ("units", "words") if name in wanted}
     common = {"kind": "audio", "sampling_rate": sampling_rate, "max_seconds": wanted["max_seconds"]}
     return {**common, "frame_samples": frame_samples, **heard, **learned}

@@ -48,7 +48,7 @@ def build(
     if options.kernel % 2 == 0:
         raise UserError(f"backbone.kernel: {options.kernel} has no middle; set an odd number")
     rate = wanted["sampling_rate"] or _RATE
-    spectrum = {
+    spectrum: dict[str, Any] = {
         "window": round(options.window_seconds * rate),
         "hop": round(options.hop_seconds * rate),
         "mels": options.mels,

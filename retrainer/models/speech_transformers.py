@@ -1,7 +1,7 @@
 """Hugging Face networks that hear: wav2vec 2.0, HuBERT, WavLM and their kin, and Whisper, from given weights.
 
 wav2vec 2.0 and its kin give states a frame, under the task's CTC head. Whisper writes tokens itself; for
-classes the mean of its encoder's states is taken. Legend: B rows, S samples, T frames, L tokens, D width.
+classes the mean of its encoder's states is taken (`retrainer/models/_speech_transformers.py`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from retrainer.errors import UserError
 from retrainer.settings import Section
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
-    from retrainer.models._network import Batch, Body
+    from retrainer.models._network import Body
 
 SHAPED_BY_WEIGHTS = True
 IMPORTED = ("transformers.modeling_utils",)
@@ -144,18 +144,19 @@ def _pretrained(weights: Path, config: dict[str, Any]) -> nn.Module:
 
 
 def _body(module: Any, config: dict[str, Any]) -> Body:
+    from retrainer.models import _speech_transformers as compute
     from retrainer.models._network import Body
 
     if config["model"]["model_type"] == _WHISPER:
         width = int(module.config.d_model)
         if not config["frames"]:
-            return Body(module.encoder, _encoder_mean, width, config, preprocessing={})
-        body = Body(module, _token_logits, width, config, preprocessing={})
-        body.generate, body.blocks = _generate(config), _whisper_blocks
+            return Body(module.encoder, compute.encoder_mean, width, config, preprocessing={})
+        body = Body(module, compute.token_logits, width, config, preprocessing={})
+        body.generate, body.blocks = compute.generate(config), compute.whisper_blocks
         return body
     # It would draw from NumPy's global generator; the task augments instead.
     module.config.apply_spec_augment = False
-    features = _frames if config["frames"] else _frame_mean
+    features = compute.frame_states if config["frames"] else compute.frame_mean
     return Body(module, features, int(module.config.hidden_size), config, preprocessing={})
 
 
@@ -203,84 +204,3 @@ def _preprocessing(wanted: dict[str, Any], heard: dict[str, Any], config: dict[s
     room = int(config["model"]["max_target_positions"]) - len(config["start"]) - 1
     marks = {name: config[name] for name in ("start", "end")}
     return written | {"tokenizer": TOKENIZER, "max_length": min(int(wanted["max_length"]), room), **marks}
-
-
-def _frames(module: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """(states [B, T, D], frames [B])."""
-    network: Any = module
-    frames = network._get_feat_extract_output_lengths(batch["lengths"]).long()
-    if network.config.feat_extract_norm == "group" and not network.training:
-        return _each_alone(network, batch, frames), frames
-    return network(batch["audio"], attention_mask=_there(batch)).last_hidden_state, frames
-
-
-def _each_alone(network: Any, batch: Batch, frames: Tensor) -> Tensor:
-    """Its first layer normalises over the whole batch row, padding and all: so there is none."""
-    import torch
-
-    states = [
-        network(row[None, :length]).last_hidden_state[0]
-        for row, length in zip(batch["audio"], batch["lengths"].tolist(), strict=True)
-    ]
-    padded = torch.zeros(len(states), int(frames.max()), states[0].shape[1], device=frames.device)
-    for place, state in enumerate(states):
-        padded[place, : len(state)] = state
-    return padded
-
-
-def _there(batch: Batch) -> Tensor:
-    """int64 [B, S]: 1 where a row has samples."""
-    import torch
-
-    at = torch.arange(batch["audio"].shape[1], device=batch["lengths"].device)
-    return (at < batch["lengths"][:, None]).long()
-
-
-def _frame_mean(module: nn.Module, batch: Batch) -> Tensor:
-    """The mean of a row's frames [B, D]."""
-    states, frames = _frames(module, batch)
-    return _mean(states, frames)
-
-
-def _mean(states: Tensor, frames: Tensor) -> Tensor:
-    import torch
-
-    there = (torch.arange(states.shape[1], device=frames.device) < frames[:, None]).unsqueeze(2)
-    return (states * there).sum(1) / frames[:, None].clamp(min=1)
-
-
-def _encoder_mean(module: nn.Module, batch: Batch) -> Tensor:
-    """The mean of the frames that have sound [B, D]; two of the spectrum are one of the encoder."""
-    states = module(batch["audio"].transpose(1, 2)).last_hidden_state
-    return _mean(states, (batch["lengths"] + 1) // 2)
-
-
-def _token_logits(module: nn.Module, batch: Batch) -> Tensor:
-    """[B, L, V]: of each next token."""
-    inputs = {
-        "input_features": batch["audio"].transpose(1, 2),
-        "decoder_input_ids": batch["decoder_input_ids"],
-    }
-    return module(**inputs, use_cache=False).logits
-
-
-def _generate(config: dict[str, Any]) -> Any:
-    def generate(module: nn.Module, batch: Batch, options: dict[str, Any]) -> Tensor:
-        """Token ids [B, L], filled up with the end token. `options`: beams, max_length."""
-        import torch
-
-        network: Any = module
-        sound, end = batch["audio"].transpose(1, 2), config["end"]
-        start = torch.tensor([config["start"]], device=sound.device).expand(len(sound), -1)
-        how = {"max_new_tokens": options["max_length"], "num_beams": options["beams"], "do_sample": False}
-        written = network.generate(sound, decoder_input_ids=start, eos_token_id=end, pad_token_id=end, **how)
-        return written[:, start.shape[1] :]
-
-    return generate
-
-
-def _whisper_blocks(module: nn.Module) -> list[str]:
-    names = [name for name, _ in module.named_modules()]
-    return [
-        name for name in names if name.rpartition(".")[0] in ("model.encoder.layers", "model.decoder.layers")
-    ]

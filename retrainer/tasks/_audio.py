@@ -29,6 +29,7 @@ class Augmentation:
     vocal_tract: float = 0.0  # 0.1: frequencies times 0.9 to 1.1 (Jaitly & Hinton 2013)
     frequency_masks: int = 0  # bands of at most a fifth of all (SpecAugment, arXiv:1904.08779)
     time_masks: int = 0  # stretches of at most a fifth of the row
+    equaliser: float = 0.0  # dB, of each of the three smooth curves that a row's bands are louder by
 
 
 def augment_waves(
@@ -118,7 +119,8 @@ class Sound:
         if generator is None:
             return {"audio": log_mel(waves, lengths, spectrum), "lengths": frames}
         warp = _warp(len(rows), augmentation, generator).to(waves.device)
-        bands = log_mel(waves, lengths, spectrum, warp if augmentation.vocal_tract else None)
+        gain = _gain(len(rows), spectrum.mels, augmentation, generator).to(waves.device)
+        bands = log_mel(waves, lengths, spectrum, warp if augmentation.vocal_tract else None, gain)
         return {"audio": mask(bands, frames, augmentation, generator), "lengths": frames}
 
     def _samples(self, waves: Tensor, lengths: Tensor) -> dict[str, Tensor]:
@@ -133,6 +135,14 @@ class Sound:
 def _warp(rows: int, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
     """[B]: by how much each row's frequencies are stretched."""
     return 1 + augmentation.vocal_tract * (2 * torch.rand(rows, generator=generator) - 1)
+
+
+def _gain(rows: int, mels: int, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """[B, M]: by what each row's bands are multiplied, as by another microphone: three random cosines."""
+    phase = torch.arange(mels) * (torch.pi / mels)
+    curves = torch.stack([(phase * times).cos() for times in (1, 2, 3)])
+    decibels = augmentation.equaliser * (2 * torch.rand(rows, 3, generator=generator) - 1) @ curves
+    return 10 ** (decibels / 10)
 
 
 def _whiten(sound: Tensor, lengths: Tensor) -> Tensor:

@@ -45,10 +45,17 @@ class Spectrum:
         return round(self.pad_seconds * self.sampling_rate)
 
 
-def log_mel(waves: Tensor, lengths: Tensor, spectrum: Spectrum, warp: Tensor | None = None) -> Tensor:
+def log_mel(
+    waves: Tensor,
+    lengths: Tensor,
+    spectrum: Spectrum,
+    warp: Tensor | None = None,
+    gain: Tensor | None = None,
+) -> Tensor:
     """[B, S] and samples [B] → float32 [B, T, M]; frames behind a row's end are 0.
 
-    A row's frames do not depend on the rows beside it. `warp` [B] stretches each row's frequencies.
+    A row's frames do not depend on the rows beside it. `warp` [B] stretches each row's frequencies, `gain`
+    [B, M] multiplies the power of its bands.
     """
     longest = spectrum.padded or waves.shape[1]
     count = longest // spectrum.hop + (0 if spectrum.padded else 1)
@@ -63,6 +70,8 @@ def log_mel(waves: Tensor, lengths: Tensor, spectrum: Spectrum, warp: Tensor | N
     if warp is not None:
         power = _stretch(power, warp)
     mel = power @ filter_bank(spectrum).to(waves.device)
+    if gain is not None:
+        mel = mel * gain[:, None]
     if spectrum.normalise == "whisper":
         return _whisper_scale(mel)
     axes = (1,) if spectrum.normalise == "row" else (1, 2)

@@ -26,6 +26,9 @@ class SoundOptions(Section):
         lt=0.9,
         description="log-mel: 0.1: frequencies times 0.9 to 1.1, as of a longer or shorter one",
     )
+    equaliser: float = Field(
+        0.0, ge=0, description="log-mel: decibels by which smooth curves over the bands are louder or softer"
+    )
     shift_seconds: float = Field(
         0.0, ge=0, description="silence before the sound, or so much cut from its start"
     )
@@ -51,4 +54,5 @@ class SoundOptions(Section):
             self.vocal_tract,
             self.frequency_masks,
             self.time_masks,
+            self.equaliser,
         )

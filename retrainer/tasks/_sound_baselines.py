@@ -46,7 +46,7 @@ def transcript_baselines(train: pa.Table, test: pa.Table, evaluation: Evaluation
 def mean_spectra(table: pa.Table) -> np.ndarray:
     """float32 [N, D]: log-mel bands, means of each eighth of a sound, and the logarithm of its length."""
     waves = encode_audio(table, _SPECTRUM.sampling_rate, _MAX_SECONDS)
-    spectra = np.zeros((len(waves), _STRETCHES * _SPECTRUM.mels + 1), np.float32)
+    spectra: np.ndarray = np.zeros((len(waves), _STRETCHES * _SPECTRUM.mels + 1), np.float32)
     order = np.argsort(waves.lengths, kind="stable")  # so that little is padded
     for start in range(0, len(order), _ROWS_AT_ONCE):
         rows = order[start : start + _ROWS_AT_ONCE]

@@ -76,7 +76,7 @@ def encode_speech(table: pa.Table, preprocessing: dict[str, Any], assets: dict[s
     if "units" not in preprocessing:
         return Speech(sound, _tokens(texts, preprocessing, assets))
     ids = unit_ids(texts, preprocessing["units"])
-    frames = waves.lengths // int(preprocessing["frame_samples"]) + 1
+    frames: np.ndarray = waves.lengths // int(preprocessing["frame_samples"]) + 1
     for row, (unit, count) in enumerate(zip(ids, frames.tolist(), strict=True)):
         if frames_needed(unit) > count:
             raise UserError(

@@ -99,7 +99,7 @@ def _filters(up: int, down: int) -> np.ndarray:
     filter_ = np.sinc(at / max(up, down)) * np.kaiser(2 * half + 1, _KAISER_BETA)
     filter_ *= up / filter_.sum()
     reach = half // up + 1
-    phases = (np.arange(up) * down % up)[:, None]  # where between two samples the answer lies
+    phases: np.ndarray = (np.arange(up) * down % up)[:, None]  # where between two samples the answer lies
     places = half + phases - np.arange(-reach, reach + 1) * up
     inside = (places >= 0) & (places <= 2 * half)
     return np.where(inside, filter_[np.where(inside, places, 0)], 0).astype(np.float32)

@@ -113,7 +113,8 @@ class SpeechRecognition:
         from retrainer.tasks._speech import token_loss
 
         if isinstance(outputs, tuple):
-            return ctc_loss(*outputs, targets)
+            logits, frames = outputs
+            return ctc_loss(logits, frames, targets)
         return token_loss(outputs, targets)
 
     def figures(self, outputs: Any, targets: Tensor) -> dict[str, np.ndarray]:  # noqa: ARG002
