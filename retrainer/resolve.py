@@ -153,11 +153,11 @@ def merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _picks_another(below: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
-    """Whether `values` choose another file, or their own data instead of a source that needs no path.
+    """Whether `values` choose another file, or their own data instead of a built-in source.
 
-    Another path in place of one is read as that was.
+    A kind that reads a path says so in its recipe (`path: ""` too) and stays.
     """
-    own_data = bool(values.get("path")) and "kind" in below and not below.get("path")
+    own_data = bool(values.get("path")) and "kind" in below and "path" not in below
     return own_data or any(key in values and values[key] != below.get(key) for key in ("kind", "family"))
 
 
