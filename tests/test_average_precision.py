@@ -9,7 +9,12 @@ import pyarrow as pa
 import pytest
 
 from retrainer.formats.columns import CORNERS, TYPES
+from retrainer.gate import intervals
+from retrainer.gate.compare import compare
+from retrainer.gate.intervals import figure
+from retrainer.gate.measured import Pair, measure
 from retrainer.metrics import _detection, average_precision, average_precision_50
+from retrainer.settings import Evaluation
 from retrainer.tasks._found_boxes import with_most_boxes
 from tests.coco_reference import coco_figures
 
@@ -135,3 +140,30 @@ def test_rows_that_two_models_answer_alike_have_equal_statistics() -> None:
     both = with_most_boxes(*(tables(some, true)[0] for some in (found, other)))
     first, second = (average_precision_50.statistics(one, tables(found, true)[1]) for one in both)
     assert ((first == second).all(1) == (np.arange(10) % 2 == 1)).all()
+
+
+def test_the_gate_judges_by_it_as_by_any_metric() -> None:
+    """Value, interval, slices and the paired test; of many rows as of few."""
+    found, true = random_images(7, 60)
+    worse = [[box for box in boxes if box["score"] < 0.7] for boxes in found]
+    both = with_most_boxes(*(tables(some, true)[0] for some in (found, worse)))
+    mine, its = (measure(average_precision_50, "ap", one, tables(found, true)[1]) for one in both)
+    assert mine.value == coco_figures(*tables(found, true))[1]
+    evaluation = Evaluation.parse({"resamples": 300}, "evaluation")
+    interval = figure(mine, evaluation)
+    assert interval["low"] < interval["value"] < interval["high"] and interval["n"] == 60
+    chosen = np.arange(60) < 30
+    half = coco_figures(*tables(found[:30], true[:30]))[1]
+    assert mine.only(chosen).value == half
+    better, other_way = compare(Pair(mine, its)), compare(Pair(its, mine))
+    assert better.difference > 0.1 and better.p_value < 0.01 < 0.9 < other_way.p_value
+    assert better.standard_error == pytest.approx((interval["high"] - interval["low"]) / 4, rel=0.6)
+
+
+def test_interval_of_many_rows_is_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, true = random_images(8, 20)
+    mine = measure(average_precision_50, "ap", *tables(found, true))
+    evaluation = Evaluation.parse({"resamples": 200}, "evaluation")
+    whole = figure(mine, evaluation)
+    monkeypatch.setattr(intervals, "_MOST_WEIGHTS", 100)
+    assert figure(mine, evaluation) == whole

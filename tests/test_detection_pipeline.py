@@ -50,6 +50,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         settled = resolve("shapes", [], root, root)
         for step in (ingest, preprocess, train, evaluate):
             run_step(step, settled, root)
+        (root / "again").mkdir()
+        (root / "again/dataset").symlink_to(root / "dataset")
+        run_step(train, settled, root / "again")
     return root
 
 
@@ -62,6 +65,13 @@ def test_the_dataset_keeps_boxes_and_cuts_those_outside(made: Path) -> None:
     assert [box["left"] for box in first["boxes"]] == [0.0] and first["boxes"][0]["right"] == 64.0
     found = {finding["name"]: finding for finding in data.manifest["checks"]}
     assert found["boxes"]["count"] == 1 and "a00.png" in found["boxes"]["examples"][0]
+
+
+def test_the_same_settings_give_the_same_model(made: Path) -> None:
+    first, second = (
+        json.loads((made / place / "manifest.json").read_text()) for place in ("model", "again/model")
+    )
+    assert first["files"] == second["files"]
 
 
 def test_the_report_has_both_metrics_each_class_and_drawn_boxes(made: Path) -> None:

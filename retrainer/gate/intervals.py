@@ -17,6 +17,7 @@ from retrainer.settings import Evaluation
 
 # More rows than this are drawn in blocks of equal size: sums over rows vary alike, at a bounded cost.
 MOST_BLOCKS = 4096
+_MOST_WEIGHTS = 10_000_000
 
 Figure = dict[str, Any]
 
@@ -97,7 +98,10 @@ def _of_drawn_rows(one: Measured, settings: Evaluation) -> Figure:
     """The same for a metric that ranks rows: its value anew for each draw, from how often a row was drawn."""
     blocks = blocks_of(one.rows, settings.seed)
     counts = _draw_counts(int(blocks.max()) + 1, settings.resamples, settings.seed)
-    return _percentiles(one, one.of_row_weights(counts[:, blocks]), settings)
+    # Some draws at a time: with many rows, all their weights at once would fill the memory.
+    parts = np.array_split(counts, max(1, len(counts) * one.rows // _MOST_WEIGHTS))
+    drawn = np.concatenate([one.of_row_weights(part[:, blocks]) for part in parts])
+    return _percentiles(one, drawn, settings)
 
 
 def _percentiles(one: Measured, drawn: np.ndarray, settings: Evaluation) -> Figure:

@@ -47,14 +47,13 @@ def build(
     with drawn_from(seed):
         module = _module(config)
     tensors = {} if start is None else _tensors(module, start)
-    if wanted.get("maps"):
-        body = with_maps(_body(module, config | {"width": 0, "maps": True}, preprocessing))
-        if start is not None:
-            _fill(body, tensors)
-        return body
-    body = _body(module, config | {"width": 0}, preprocessing)
+    maps = {"maps": True} if wanted.get("maps") else {}
+    body = _body(module, config | maps | {"width": 0}, preprocessing)
+    body = with_maps(body) if maps else body
     if start is not None:
         _fill(body, tensors)
+    if maps:
+        return body
     width = width_of(body, f"task.size: {options.name} cannot take {preprocessing['size']}")
     return _body(module, config | {"width": width}, preprocessing)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -123,10 +125,9 @@ def _pretrained(weights: Path, config: dict[str, Any]) -> Body:
     from transformers import AutoModel
 
     from retrainer.models._start import brief
-    from retrainer.models._text import quiet
 
     try:
-        with quiet(), torch.random.fork_rng(devices=[]):
+        with _quiet(), torch.random.fork_rng(devices=[]):
             module, report = AutoModel.from_pretrained(
                 weights,
                 local_files_only=True,
@@ -146,6 +147,22 @@ def _pretrained(weights: Path, config: dict[str, Any]) -> Body:
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
         raise UserError(f"backbone.weights: {weights.name} lacks {lost[0]}{more}; choose other weights")
     return body
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """It warns of the head that is left behind, as it should be, and shows a bar for what takes no time."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
 
 
 def _body(module: nn.Module, config: dict[str, Any]) -> Body:

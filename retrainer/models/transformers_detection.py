@@ -44,19 +44,9 @@ def build(
         is_ours,
         pixel_preprocessing,
         read_tensors,
-        require_pixels,
     )
 
-    if not isinstance(weights, Path) or not weights.is_dir():
-        raise UserError(
-            "backbone.weights: the transformers_detection family reads its architecture from them; give a"
-            " directory with config.json (a hub id, a local directory or models:/NAME@ALIAS)"
-        )
-    if not wanted.get("classes"):
-        raise UserError(
-            "backbone.family: transformers_detection finds boxes: set task.kind: object_detection"
-        )
-    require_pixels("transformers_detection", wanted, (3,))
+    weights = _required(weights, wanted)
     config = _config(weights, int(wanted["classes"]))
     ours = is_ours(weights)
     with drawn_from(seed):
@@ -74,6 +64,23 @@ def build(
         given = read_tensors(weights).items()
         fill(body.module, {n: own[n] if n in own and own[n].shape != t.shape else t for n, t in given})
     return body
+
+
+def _required(weights: Path | str | None, wanted: dict[str, Any]) -> Path:
+    """The weights' directory. Raises UserError where there is none, or the task finds no boxes in images."""
+    from retrainer.models._start import require_pixels
+
+    if not isinstance(weights, Path) or not weights.is_dir():
+        raise UserError(
+            "backbone.weights: the transformers_detection family reads its architecture from them; give a"
+            " directory with config.json (a hub id, a local directory or models:/NAME@ALIAS)"
+        )
+    if not wanted.get("classes"):
+        raise UserError(
+            "backbone.family: transformers_detection finds boxes: set task.kind: object_detection"
+        )
+    require_pixels("transformers_detection", wanted, (3,))
+    return weights
 
 
 def restore(config: dict[str, Any]) -> Body:

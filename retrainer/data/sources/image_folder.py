@@ -10,7 +10,6 @@ file is a row, and one that no class folder holds or that is no image is dropped
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -18,14 +17,13 @@ import pyarrow as pa
 
 from retrainer.data.sources import _archives
 from retrainer.data.sources._columns import IMAGES_PER_CHUNK, image_array
+from retrainer.data.sources._folders import IMAGE_SUFFIXES, is_junk, utf8_name, walk
 from retrainer.data.sources._values import MAX_IMAGE_BYTES
 from retrainer.errors import UserError
 from retrainer.formats.dataset import SCHEMA
 from retrainer.settings import Source
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 _SPLIT_FOLDERS = {"train", "val", "valid", "validation", "test"}
-_JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
 
 # A file's name inside the root, and where its bytes are: in memory (archive) or on the disk (directory).
 Entry = tuple[PurePosixPath, bytes | Path]
@@ -35,14 +33,14 @@ def files(source: Source) -> list[Path]:
     """The archives, or every file of the directories."""
     found: list[Path] = []
     for root, _ in _roots(source):
-        found += [path for _, path in _walk(root)] if root.is_dir() else [root]
+        found += [path for _, path in walk(root)] if root.is_dir() else [root]
     return found
 
 
 def read(source: Source) -> Iterator[pa.Table]:
     """Tables in our columns. Raises UserError naming the archive's member or the file it refuses."""
     for root, given_test in _roots(source):
-        entries: list[Entry] = [*_walk(root)] if root.is_dir() else _archived(root)
+        entries: list[Entry] = [*walk(root)] if root.is_dir() else _archived(root)
         _check_images([name for name, _ in entries], root)
         skip, in_splits = layout([name for name, _ in entries], root.name)
         if not given_test and entries and "test" in entries[0][0].parts[:skip]:
@@ -101,31 +99,8 @@ def _archived(root: Path) -> list[Entry]:
     return [
         (name, data if _is_image(name) else b"")
         for name, data in _archives.members(root)
-        if not _is_junk(name)
+        if not is_junk(name)
     ]
-
-
-def _walk(root: Path) -> Iterator[tuple[PurePosixPath, Path]]:
-    """Every plain file below `root` in the order of names; links out of it and special files are refused."""
-    inside = root.resolve()
-    for folder, subfolders, names in os.walk(root, onerror=_raise):
-        subfolders[:] = sorted(name for name in subfolders if not _is_junk(PurePosixPath(name)))
-        linked = [name for name in subfolders if Path(folder, name).is_symlink()]
-        for name in [*linked, *sorted(name for name in names if not _is_junk(PurePosixPath(name)))]:
-            path = Path(folder, name)
-            if not path.is_file() or (path.is_symlink() and not path.resolve().is_relative_to(inside)):
-                raise UserError(
-                    f"{path} is no plain file, or a link out of {root}; copy the files it stands for"
-                )
-            yield PurePosixPath(path.relative_to(root).as_posix()), path
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _is_junk(name: PurePosixPath) -> bool:
-    return any(part.startswith(".") or part.lower() in _JUNK for part in name.parts)
 
 
 def _is_image(name: PurePosixPath) -> bool:
@@ -139,8 +114,8 @@ def _table(entries: list[Entry], root: Path, skip: int, in_splits: bool, given_t
         folder = parts[0].lower() if in_splits else ""
         classes = parts[1:-1] if in_splits else parts[:-1]
         images.append(_bytes(name, where))
-        labels.append([_utf8(classes[0])] if classes else None)
-        origins.append(f"{root.name}{'/' if root.is_dir() else ':'}{_utf8(str(name))}")
+        labels.append([utf8_name(classes[0])] if classes else None)
+        origins.append(f"{root.name}{'/' if root.is_dir() else ':'}{utf8_name(str(name))}")
         tests.append(given_test or folder == "test")
     return pa.table(
         {
@@ -160,11 +135,3 @@ def _bytes(name: PurePosixPath, where: bytes | Path) -> bytes | None:
     if where.stat().st_size > MAX_IMAGE_BYTES:
         raise UserError(f"{where} is larger than {MAX_IMAGE_BYTES // 2**20} MiB; scale the image down")
     return where.read_bytes() or None
-
-
-def _utf8(name: str) -> str:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"the file name {name!r} is not UTF-8; rename it") from None
-    return name
