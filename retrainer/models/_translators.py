@@ -130,7 +130,7 @@ def _marian(weights: Path, model: str, config: Any) -> Tokenizer:
     made.normalizer = normalizers.Sequence(
         [normalizers.Precompiled(charsmap), *tidied] if charsmap else tidied
     )
-    words = {"replacement": _WORD_START, "prepend_scheme": "always", "split": False}
+    words: dict[str, Any] = {"replacement": _WORD_START, "prepend_scheme": "always", "split": False}
     made.pre_tokenizer = pre_tokenizers.Metaspace(**words)
     made.decoder = decoders.Metaspace(**words)
     made.add_special_tokens(special)
