@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from retrainer.errors import UserError
+from retrainer.formats.files import canonical_json
 from retrainer.models import encoder_decoder, seq2seq
 from retrainer.models._network import Body
 from retrainer.settings import Task, Training
@@ -134,6 +135,22 @@ def test_the_search_finds_what_transformers_finds(
     )  # fmt: skip
     fed = len(body.config["start"])
     assert trimmed(found, body.config["end"]) == trimmed(expected[:, fed:], body.config["end"])
+
+
+@pytest.mark.parametrize("kind", ["scratch", *SAVED])
+def test_every_value_is_used_and_a_body_is_described_by_plain_data(kind: str, tmp_path: Path) -> None:
+    task = task_of()
+    if kind == "scratch":
+        body = scratch(task)
+    else:
+        SAVED[kind](tmp_path / kind)
+        body = pretrained(tmp_path / kind, task)
+    batch = encoded(task, body, pairs())
+    targets = batch.pop("targets")
+    task.loss(body.features(body.module.train(), batch), targets, 0.0).mean().backward()
+    trained = [(name, value) for name, value in body.module.named_parameters() if value.requires_grad]
+    assert [name for name, value in trained if value.grad is None] == []
+    assert "/" not in canonical_json([body.config, body.preprocessing]).decode()
 
 
 def test_no_rows_have_no_translations() -> None:

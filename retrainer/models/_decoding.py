@@ -58,7 +58,8 @@ class _Hypotheses:
         beams, end = self.search.beams, self.search.end
         vocabulary = logits.shape[1]
         totals = self.running.flatten()[:, None] + logits.float().log_softmax(dim=1)
-        totals[:, list(self.search.never)] = -torch.inf
+        if self.search.never:
+            totals[:, list(self.search.never)] = -torch.inf
         # Of 2K at least K do not end: each hypothesis has one token that ends.
         best, at = totals.view(len(self.rows), beams * vocabulary).topk(2 * beams)
         before, token = at // vocabulary, at % vocabulary

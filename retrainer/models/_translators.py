@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from retrainer.errors import UserError
 from retrainer.models._hugging_face import described, quiet, shape_of
@@ -35,29 +35,35 @@ def read_tokenizers(weights: Path, source_language: str, target_language: str) -
             f"backbone.weights: {weights.name} is no encoder–decoder ({config.model_type}); choose Marian,"
             " T5, BART or their like"
         )
-    if (weights / TOKENIZER).is_file():
-        source, framed = _fast(weights, source_language, target_language)
-        target = source
-    elif all((weights / name).is_file() for name in _MARIAN):
-        source, target = (_marian(weights, name, config) for name in _MARIAN[:2])
-        framed = [config.eos_token_id]
-    else:
-        raise UserError(
-            f"backbone.weights: {weights.name} has no {TOKENIZER} (nor Marian's {', '.join(_MARIAN)}); save"
-            " it there once with AutoTokenizer.from_pretrained(…).save_pretrained(…)"
-        )
+    source, target, framed = _both_sides(weights, config, source_language, target_language)
     start, end = _frame(config, framed, weights)
-    ids = {"pad": int(config.pad_token_id), "start": start, "end": end}
+    pad = int(config.pad_token_id)
     preprocessing = {
         "kind": "text_to_text",
         "tokenizer": TOKENIZER,
         "target_tokenizer": _TARGET,
-        "pad_id": ids["pad"],
+        "pad_id": pad,
         "start": start,
         "end": end,
     }
     assets = {TOKENIZER: source.to_str().encode(), _TARGET: _ending(target, end).to_str().encode()}
-    return {"model": shape_of(config), **ids}, preprocessing, assets
+    return {"model": shape_of(config), "pad": pad, "start": start, "end": end}, preprocessing, assets
+
+
+def _both_sides(
+    weights: Path, config: Any, source_language: str, target_language: str
+) -> tuple[Tokenizer, Tokenizer, list[int]]:
+    """Tokenizers of source and target, and the ids that frame an empty target."""
+    if (weights / TOKENIZER).is_file():
+        found, framed = _fast(weights, source_language, target_language)
+        return found, found, framed
+    if all((weights / name).is_file() for name in _MARIAN):
+        source, target = (_marian(weights, name, config) for name in _MARIAN[:2])
+        return source, target, [config.eos_token_id]
+    raise UserError(
+        f"backbone.weights: {weights.name} has no {TOKENIZER} (nor Marian's {', '.join(_MARIAN)}); save"
+        " it there once with AutoTokenizer.from_pretrained(…).save_pretrained(…)"
+    )
 
 
 def _fast(weights: Path, source_language: str, target_language: str) -> tuple[Tokenizer, list[int]]:
@@ -112,31 +118,23 @@ def _marian(weights: Path, model: str, config: Any) -> Tokenizer:
     """
     pieces, charsmap = _pieces(weights / model)
     vocabulary: dict[str, int] = read_json(weights / "vocab.json")
-    unknown, pad = "<unk>", config.pad_token_id
     names = {place: name for name, place in vocabulary.items()}
+    special = ["<unk>", names[config.eos_token_id], names[config.pad_token_id]]
+    scores = pieces | dict.fromkeys(special, 0.0)
     table = [
-        (names[n], pieces[names[n]]) if names.get(n) in pieces else (f"{_OTHER_SIDE}{n}", 0.0)
-        for n in range(max(vocabulary.values()) + 1)
+        (names[n], scores[names[n]]) if names.get(n) in scores else (f"{_OTHER_SIDE}{n}", 0.0)
+        for n in range(max(names) + 1)
     ]
-    special = [name for name in (unknown, names[config.eos_token_id], names[pad]) if name in vocabulary]
-    for name in special:
-        table[vocabulary[name]] = (name, 0.0)
-    made = Tokenizer(models.Unigram(table, vocabulary[unknown], byte_fallback=False))
-    squeezed = normalizers.Replace(pattern=_runs_of_spaces(), content=" ")
-    steps = [normalizers.Precompiled(charsmap)] if charsmap else []
-    made.normalizer = normalizers.Sequence([*steps, normalizers.Strip(), squeezed])
-    made.pre_tokenizer = pre_tokenizers.Metaspace(
-        replacement=_WORD_START, prepend_scheme="always", split=False
+    made = Tokenizer(models.Unigram(table, vocabulary["<unk>"], byte_fallback=False))
+    tidied = [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
+    made.normalizer = normalizers.Sequence(
+        [normalizers.Precompiled(charsmap), *tidied] if charsmap else tidied
     )
-    made.decoder = decoders.Metaspace(replacement=_WORD_START, prepend_scheme="always", split=False)
+    words: dict[str, Any] = {"replacement": _WORD_START, "prepend_scheme": "always", "split": False}
+    made.pre_tokenizer = pre_tokenizers.Metaspace(**words)
+    made.decoder = decoders.Metaspace(**words)
     made.add_special_tokens(special)
     return _ending(made, config.eos_token_id)
-
-
-def _runs_of_spaces() -> Any:
-    from tokenizers import Regex
-
-    return Regex(" {2,}")
 
 
 def _pieces(path: Path) -> tuple[dict[str, float], bytes]:

@@ -39,31 +39,38 @@ def build(
     options: Options, wanted: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
 ) -> Body:
     """The network with random values, or those of a model directory of ours, whose tokenizer then counts."""
-    from retrainer.models._start import drawn_from, fill, is_ours, our_model, read_tensors
+    from retrainer.models._start import drawn_from
 
     _require_texts(wanted)
-    if fresh or weights is None:
-        tokenizer = wanted["tokenizer"]()
-        config = _config(options, tokenizer, wanted["max_length"])
-        with drawn_from(seed):
-            body = restore(config)
-        body.preprocessing = _preprocessing(config)
-        body.assets = {_TOKENIZER: tokenizer}
-        return body
+    if weights is not None and not fresh:
+        return _continued(weights, wanted["max_length"])
+    tokenizer = wanted["tokenizer"]()
+    config = _config(options, tokenizer, wanted["max_length"])
+    with drawn_from(seed):
+        body = restore(config)
+    body.preprocessing = _preprocessing(config)
+    body.assets = {_TOKENIZER: tokenizer}
+    return body
+
+
+def _continued(weights: Path | str, max_length: int) -> Body:
+    """The network of a model directory of ours. Raises UserError for other weights, or a length beyond it."""
+    from retrainer.models._start import fill, is_ours, our_model, read_tensors
+
     if not isinstance(weights, Path) or not is_ours(weights):
         raise UserError(
             "backbone.weights: encoder_decoder starts from models of this project alone; set"
             " models:/NAME@ALIAS or a model directory, or backbone.family: seq2seq for Hugging Face weights"
         )
     theirs = our_model(weights, "encoder_decoder")
-    if wanted["max_length"] > theirs["config"]["max_length"]:
+    room = theirs["config"]["max_length"]
+    if max_length > room:
         raise UserError(
-            f"task.max_length: {wanted['max_length']}, but this model takes"
-            f" {theirs['config']['max_length']} tokens; set that or less"
+            f"task.max_length: {max_length}, but this model takes {room} tokens; set that or less"
         )
     body = restore(theirs["config"])
     fill(body.module, read_tensors(weights))
-    body.preprocessing = theirs["preprocessing"] | {"max_length": wanted["max_length"]}
+    body.preprocessing = theirs["preprocessing"] | {"max_length": max_length}
     body.assets = {_TOKENIZER: (weights / _TOKENIZER).read_bytes()}
     return body
 

@@ -7,9 +7,6 @@ Legend: B rows, T tokens (of an image: patches), D feature width.
 from __future__ import annotations
 
 import inspect
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,10 +22,6 @@ if TYPE_CHECKING:
 
 SHAPED_BY_WEIGHTS = True
 IMPORTED = ("transformers.modeling_utils",)
-# Keys of a configuration that say where it came from, what its old head answered, or how it runs.
-_NOT_SHAPE = {"_name_or_path", "_commit_hash", "transformers_version", "architectures", "auto_map"}
-_NOT_SHAPE |= {"id2label", "label2id", "problem_type", "return_dict", "use_cache", "torch_dtype", "dtype"}
-_NOT_SHAPE |= {"output_attentions", "output_hidden_states", "attn_implementation", "_attn_implementation"}
 
 
 class Options(Section):
@@ -70,7 +63,9 @@ def restore(config: dict[str, Any]) -> Body:
     """The architecture that `config` describes, with random values."""
     from transformers import AutoConfig, AutoModel
 
-    model = {key: value for key, value in config["model"].items() if key not in _NOT_SHAPE}
+    from retrainer.models._hugging_face import shaped
+
+    model = shaped(config["model"])
     described = AutoConfig.for_model(model.pop("model_type"), **model)
     return _body(AutoModel.from_config(described, trust_remote_code=False), config)
 
@@ -95,27 +90,20 @@ def _config(weights: Path, options: Options, wanted: dict[str, Any]) -> dict[str
 
 def _described(weights: Path, options: Options) -> dict[str, Any]:
     """The description of a directory in Hugging Face layout."""
-    from transformers import AutoConfig
-
-    from retrainer.models._start import brief
+    from retrainer.models._hugging_face import described, shape_of
     from retrainer.models._text import pooling_of
 
-    try:
-        found = AutoConfig.from_pretrained(weights, local_files_only=True, trust_remote_code=False)
-    except Exception as error:
-        reason = brief(error)
-        raise UserError(f"backbone.weights: {weights.name}/config.json cannot be read: {reason}") from None
+    found = described(weights)
     reads_pixels = hasattr(found, "num_channels")
     pooling: str = options.pooling
     if pooling == "auto":
         pooling = "own" if reads_pixels else pooling_of(weights, found.architectures or [])
-    model = json.loads(found.to_json_string(use_diff=False))
     return {
         "input": "pixels" if reads_pixels else "tokens",
         "pooling": pooling,
         "pooler": reads_pixels,
         "width": 0,
-        "model": {key: value for key, value in model.items() if key not in _NOT_SHAPE},
+        "model": shape_of(found),
     }
 
 
@@ -124,10 +112,11 @@ def _pretrained(weights: Path, config: dict[str, Any]) -> Body:
     import torch
     from transformers import AutoModel
 
+    from retrainer.models._hugging_face import quiet
     from retrainer.models._start import brief
 
     try:
-        with _quiet(), torch.random.fork_rng(devices=[]):
+        with quiet(), torch.random.fork_rng(devices=[]):
             module, report = AutoModel.from_pretrained(
                 weights,
                 local_files_only=True,
@@ -147,22 +136,6 @@ def _pretrained(weights: Path, config: dict[str, Any]) -> Body:
         more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
         raise UserError(f"backbone.weights: {weights.name} lacks {lost[0]}{more}; choose other weights")
     return body
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """It warns of the head that is left behind, as it should be, and shows a bar for what takes no time."""
-    from transformers.utils import logging
-
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()
 
 
 def _body(module: nn.Module, config: dict[str, Any]) -> Body:
