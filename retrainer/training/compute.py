@@ -9,6 +9,7 @@ import ctypes
 import math
 import os
 import platform
+import shutil
 import sys
 import warnings
 from contextlib import AbstractContextManager, nullcontext
@@ -28,6 +29,7 @@ _PACKAGES = ("numpy", "peft", "pillow", "timm", "tokenizers", "torch", "torchvis
 _FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 # glibc's malloc.h; both take an int.
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD, _NEVER_BYTES = -3, -1, 2**31 - 1
+_COMPILERS = ("cc", "gcc", "clang", "g++", "clang++", "cl")
 _CPUINFO = Path("/proc/cpuinfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -35,6 +37,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 def resolve_compute(compute: Compute) -> Compute:
     """Replaces every `auto` and 0 by what this machine offers; settling it twice changes nothing.
 
+    `compile` stays `auto` where this machine can compile for a GPU: the length of the run then decides.
     Raises UserError when `compute.device` is cuda and no GPU can be used.
     """
     device = compute.device
@@ -50,8 +53,15 @@ def resolve_compute(compute: Compute) -> Compute:
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" or _FAST_BFLOAT16 & _cpu_flags() else "float32"
     threads = compute.threads or max(1, physical_cores() // compute.processes)
-    settled = {"device": device, "dtype": dtype, "threads": threads, "packages": _versions()}
+    settled: dict[str, object] = {"device": device, "dtype": dtype, "threads": threads, "packages": _versions()}
+    if compute.compile == "auto" and (device == "cpu" or not has_c_compiler()):
+        settled["compile"] = False
     return compute.model_copy(update=settled)
+
+
+def has_c_compiler() -> bool:
+    """Whether `torch.compile` can build what it writes."""
+    return any(map(shutil.which, _COMPILERS))
 
 
 def for_scoring(compute: Compute) -> Compute:
