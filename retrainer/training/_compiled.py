@@ -78,7 +78,11 @@ class _Inductor:
         one_pass = training.accumulate == 1 and not training.halve_on_out_of_memory
         self._gpu = gpu
         # Deterministic: its choice of kernels by timing them changes the order of sums.
-        options = {"deterministic": True, "triton.cudagraphs": gpu and one_pass}
+        options: dict[str, Any] = {"deterministic": True, "triton.cudagraphs": gpu and one_pass}
+        if gpu:
+            from retrainer.training._rewrite import JoinGradients
+
+            options["post_grad_custom_pre_pass"] = JoinGradients()
         self._compile: Any = torch._TorchCompileInductorWrapper(None, options, False)
 
     def __call__(self, module: GraphModule, inputs: list[Any], **more: Any) -> Any:

@@ -35,6 +35,7 @@ def norm_act(
 @torch.library.custom_op("retrainer::norm_act_backward", mutates_args=())
 def norm_act_backward(
     gradient: Tensor,
+    more: Tensor | None,
     x: Tensor,
     out: Tensor | None,
     weight: Tensor,
@@ -44,14 +45,17 @@ def norm_act_backward(
     relu: bool,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of x, weight, bias and, where `out` is given, of the residual (else an empty tensor)."""
+    """Gradients of x, weight, bias and, where `out` is given, of the residual (else an empty tensor).
+
+    The output's gradient is the sum of `gradient` and, where given, `more`.
+    """
     if x.is_cuda:
         from retrainer.training import _norm_kernels
 
-        return _norm_kernels.backward(gradient, x, out, weight, bias, mean, variance, relu, eps)
+        return _norm_kernels.backward(gradient, more, x, out, weight, bias, mean, variance, relu, eps)
     inverse = (variance + eps).rsqrt()
     normal = (x.float() - _wide(mean)) * _wide(inverse)
-    slope = gradient.float()
+    slope = gradient.float() if more is None else gradient.float() + more.float()
     if relu:
         positive = normal * _wide(weight) + _wide(bias) > 0 if out is None else out > 0
         slope = torch.where(positive, slope, 0.0)
@@ -73,8 +77,8 @@ def _(x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor | None, relu: bo
 
 @norm_act_backward.register_fake
 def _(
-    gradient: Tensor, x: Tensor, out: Tensor | None, weight: Tensor, bias: Tensor, mean: Tensor,  # noqa: ARG001
-    variance: Tensor, relu: bool, eps: float,  # noqa: ARG001
+    gradient: Tensor, more: Tensor | None, x: Tensor, out: Tensor | None, weight: Tensor,  # noqa: ARG001
+    bias: Tensor, mean: Tensor, variance: Tensor, relu: bool, eps: float,  # noqa: ARG001
 ) -> Any:  # fmt: skip
     masked = x.new_empty(0) if out is None else torch.empty_like(x)
     return torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight), masked
@@ -93,7 +97,7 @@ def _backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Any, ...]:
     gradient = gradient.contiguous(memory_format=layout)
     kept = out[0] if ctx.added else None
     moved, by_weight, by_bias, masked = norm_act_backward(
-        gradient, x, kept, weight, bias, mean, variance, ctx.relu, ctx.eps
+        gradient, None, x, kept, weight, bias, mean, variance, ctx.relu, ctx.eps
     )
     return moved, by_weight, by_bias, masked if ctx.added else None, None, None
 

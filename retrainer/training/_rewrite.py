@@ -13,9 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import Graph, GraphModule, Node
+from torch._inductor.custom_graph_pass import CustomGraphPass
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.nn import functional
 
 from retrainer.training._fused_norm import norm_act
+from retrainer.training._pool import EDGE, SIDE, STEP, max_pool
 
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
 _RELUS = (functional.relu, torch.relu, torch.relu_)
@@ -31,8 +34,14 @@ def rewrite(module: GraphModule) -> GraphModule:
     for node in list(graph.nodes):
         if node.target is functional.batch_norm:
             _rewrite_batch_norm(graph, node)
-        elif node.target is functional.layer_norm and torch.is_autocast_enabled("cuda"):
+        elif node.target is functional.layer_norm and _autocasts(node):
             node.target = layer_norm
+        elif node.target is functional.max_pool2d and _is_first_pool(node):
+            node.target, node.args, node.kwargs = pool, node.args[:1], {}
+        elif node.target is torch.conv2d and _is_first_convolution(node):
+            node.target, node.args = first_convolution, node.args[:2]
+        elif node.target is functional.scaled_dot_product_attention:
+            _drop_full_mask(node)
         elif node.target is functional.embedding and _plain_lookup(node):
             node.target, node.args, node.kwargs = Lookup.apply, node.args[:3], {}
     graph.lint()
@@ -127,7 +136,137 @@ def _is_relu(node: Node | None) -> bool:
     return node is not None and node.target in _RELUS
 
 
+class JoinGradients(CustomGraphPass):
+    """Where a block's output has two readers, the sum of their gradients is taken on the way into its norm."""
+
+    def __call__(self, graph: Graph) -> None:
+        for node in graph.find_nodes(op="call_function", target=_NORM_BACKWARD):
+            gradient, more, _, out, *_ = node.args
+            parts = _parts_of_sum(gradient)
+            if more is None and out is not None and parts is not None:
+                node.args = (*parts, *node.args[2:])
+                if "eager_input_vals" in node.meta:
+                    values = torch.fx.map_arg((node.args, node.kwargs), lambda part: part.meta["val"])
+                    node.meta["eager_input_vals"] = values
+                graph.erase_node(gradient)
+
+    def uuid(self) -> str:
+        return "retrainer.JoinGradients 1"
+
+
+_NORM_BACKWARD = torch.ops.retrainer.norm_act_backward.default
+
+
+def _parts_of_sum(node: Any) -> list[Node] | None:
+    """Both, where they are of one type, with the channels innermost, and nothing else reads their sum."""
+    if node.target is not torch.ops.aten.add.Tensor or node.kwargs or len(node.users) != 1:
+        return None
+    parts = [arg for arg in node.args if isinstance(arg, Node)]
+    values = [part.meta["val"] for part in (*parts, node)]
+    alike = all(value.dtype == values[-1].dtype and value.shape == values[-1].shape for value in values)
+    dense = all(value.is_contiguous(memory_format=torch.channels_last) for value in values if value.dim() == 4)
+    return parts if len(parts) == 2 and alike and dense else None
+
+
+# --- the first layers of residual networks --------------------------------------------------------------
+
+
+def pool(x: Tensor) -> Tensor:
+    return max_pool(x.contiguous(memory_format=torch.channels_last))[0]
+
+
+def _is_first_pool(node: Node) -> bool:
+    made = _value(node)
+    names = ("kernel_size", "stride", "padding", "dilation")
+    given = dict(zip(names, (_square(value) for value in node.args[1:]), strict=False))
+    usual = given == {"kernel_size": SIDE, "stride": STEP, "padding": EDGE, "dilation": 1}
+    plain = not node.kwargs.get("return_indices") and not node.kwargs.get("ceil_mode")
+    return made is not None and made.dim() == 4 and usual and plain and made.shape[1] % _CHANNELS == 0
+
+
+def _square(value: Any) -> Any:
+    """3 of 3 or (3, 3)."""
+    return value[0] if isinstance(value, tuple | list) and len(set(value)) == 1 else value
+
+
+def first_convolution(x: Tensor, weight: Tensor) -> Tensor:
+    """A convolution of 7×7 with a step of 2 over 1 to 4 channels, as one of 4×4 over 16.
+
+    Each 2×2 pixels become channels of one, and so do the filters, padded to 8×8. It computes the same products,
+    and GPUs are slow at 3 channels.
+    """
+    outputs, channels = weight.shape[:2]
+    spare = _STEM_CHANNELS - 4 * channels
+    x = functional.pad(functional.pixel_unshuffle(x, 2), (2, 1, 2, 1, 0, spare))
+    weight = functional.pad(weight, (1, 0, 1, 0)).view(outputs, channels, 4, 2, 4, 2)
+    weight = weight.permute(0, 1, 3, 5, 2, 4).reshape(outputs, 4 * channels, 4, 4)
+    weight = functional.pad(weight, (0, 0, 0, 0, 0, spare))
+    layout = torch.channels_last
+    return torch.conv2d(x.contiguous(memory_format=layout), weight.contiguous(memory_format=layout))
+
+
+_STEM_CHANNELS = 16
+
+
+def _is_first_convolution(node: Node) -> bool:
+    x, weight = (_value(arg) for arg in node.args[:2])
+    if x is None or weight is None or len(node.args) != 7 or node.kwargs or x.requires_grad:
+        return False
+    bias, *shape, groups = node.args[2:]
+    usual = [_square(value) for value in shape] == [2, 3, 1] and bias is None and groups == 1
+    small = weight.shape[1] <= _STEM_CHANNELS // 4 and tuple(weight.shape[2:]) == (7, 7)
+    return usual and small and x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0
+
+
+# --- attention -----------------------------------------------------------------------------------------
+
+
+def _drop_full_mask(node: Node) -> None:
+    """Leaves out a mask that lets everything through and follows from nothing that a batch could change.
+
+    Some libraries make one whenever they are compiled; PyTorch's fastest attention takes none.
+    """
+    mask = node.kwargs.get("attn_mask")
+    found: dict[Node, Any] = {}
+    if isinstance(mask, Node) and _constant(mask, found):
+        value = found[mask]
+        if isinstance(value, Tensor) and bool(value.all() if value.dtype is torch.bool else (value == 0).all()):
+            node.kwargs = {**node.kwargs, "attn_mask": None}
+
+
+def _constant(node: Node, found: dict[Node, Any]) -> bool:
+    """Whether a node's value depends on no input, and is changed by nobody; then it is in `found`."""
+    if node in found:
+        return True
+    if node.op not in ("call_function", "call_method") or any(map(_changes, (node, *node.users))):
+        return False
+    if not all(_constant(before, found) for before in node.all_input_nodes):
+        return False
+    args, kwargs = torch.fx.map_arg((node.args, node.kwargs), lambda before: found[before])
+    with unset_fake_temporarily(), torch.no_grad():
+        if node.op == "call_method":
+            found[node] = getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        else:
+            assert callable(node.target)
+            found[node] = node.target(*args, **kwargs)
+    return True
+
+
+def _changes(node: Node) -> bool:
+    """Whether it may write into what it is given, or draw."""
+    name = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
+    return name.endswith("_") or name in ("setitem", *_IN_PLACE) or "rand" in name
+
+
+_IN_PLACE = ("iadd", "isub", "imul", "iand", "ior", "ixor")
+
+
 # --- layer norm ----------------------------------------------------------------------------------------
+
+
+def _autocasts(node: Node) -> bool:
+    made = _value(node)
+    return made is not None and torch.is_autocast_enabled(made.device.type)
 
 
 def layer_norm(

@@ -212,4 +212,3 @@ def _clock(seconds: float) -> str:
 
 def _brief(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
-

@@ -23,6 +23,7 @@ from retrainer.training._adamw import AdamW
 from retrainer.training._applies import require_applicable
 from retrainer.training._distributed import ALONE, Group
 from retrainer.training._progress import Progress
+from retrainer.training._repeatable import allow_what_cannot_repeat
 from retrainer.training._state import State
 from retrainer.training.checkpoints import Checkpoints, rows_trained
 from retrainer.training.compute import autocast, prepare
@@ -81,6 +82,8 @@ def fit(
             own_randomness(training.seed, device),
             stand_ins(network, task, splits, training),
         ):
+            if device.type == "cuda" and len(train[0]) > 1:
+                allow_what_cannot_repeat(network, task.batch(train[0], np.arange(2), None), compute)
             strategy = plan(network, task, train, validation, training, compute, device, group)
             optimiser = AdamW(strategy.groups)
             state = State(strategy.trained, optimiser, training, group)
