@@ -42,9 +42,11 @@ _TEXTS = {
     "Trainer, tuned": "_peers:trainer_tuned",
     "Trainer, compiled": "_peers:trainer_compiled",
 }
-# Compiled at the same time before anything is measured, so that their seconds go by once.
-_TOGETHER = 3
-_IMPORTED = ("_ours", "_peers", "torchvision", "timm", "transformers.models.bert.modeling_bert")
+# Contenders are compiled at the same time before anything is measured, so that their seconds go by once. Each
+# takes as much of the device's memory.
+_COMPILING_BYTES = 17e9
+_CHECKS = [(kind, compile) for kind in ("pixels", "tokens") for compile in (False, True)]
+_IMPORTED = ("_ours", "_peers", "_checks", "torchvision", "timm", "transformers.models.bert.modeling_bert")
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -56,7 +58,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     words.add_argument("--jobs", nargs="*", choices=JOBS, default=list(JOBS))
     contenders = list(_IMAGES | _TEXTS)
     words.add_argument("--without", nargs="+", choices=contenders, default=[], metavar="CONTENDER")
-    words.add_argument("--profile", nargs="+", choices=contenders, default=[], metavar="CONTENDER")
+    words.add_argument("--profile", nargs="+", default=[], metavar="JOB:CONTENDER", help="its kernels too")
+    words.add_argument("--checks", action="store_true", help="repeats, resumes and answers alike on a CPU")
     words.add_argument("--limit", type=float, default=570.0, help="seconds after which nothing more begins")
     words.add_argument("--seed", type=int, default=0)
     return words.parse_args(argv)
@@ -79,8 +82,13 @@ def main(argv: list[str]) -> None:
     jobs = [(TINY if chosen.tiny else JOBS)[name] for name in chosen.jobs]
     costs = {job.name: apart("_jobs:cost", (job,), _MORE_SECONDS) for job in jobs}
     told: dict[str, Any] = {"tiny": chosen.tiny, "seed": chosen.seed, "seconds": chosen.seconds, **ground}
-    told |= {"costs": costs, "resident": [], "from_jpeg": []}
-    cold = compile_all(jobs, chosen)
+    told |= {"costs": costs, "resident": [], "from_jpeg": [], "checks": []}
+    checks = [begun("_checks:check", (*one, chosen.seed)) for one in _CHECKS if chosen.checks]
+    cold = compile_all(jobs, chosen, int(ground["machine"].get("gpu_bytes", 0) / _COMPILING_BYTES))
+    told["checks"] = [wait(max(1.0, chosen.end - time.monotonic())) for wait in checks]
+    for found in told["checks"]:
+        print(f"check: {found}", flush=True)
+    _keep(told, chosen.out)
     for job in jobs:
         for name, call in contenders(job, chosen).items():
             row = measured(job, name, call, chosen) | cold.get((job.name, name), {})
@@ -106,7 +114,7 @@ def contenders(job: Job, chosen: argparse.Namespace) -> dict[str, str]:
     return {name: call for name, call in every.items() if name not in left_out}
 
 
-def compile_all(jobs: list[Job], chosen: argparse.Namespace) -> dict[tuple[str, str], Row]:
+def compile_all(jobs: list[Job], chosen: argparse.Namespace, together: int) -> dict[tuple[str, str], Row]:
     """Fills the compiler's cache on disk, and tells how long a first step takes with an empty one."""
     work = [
         (job, name, call)
@@ -115,8 +123,8 @@ def compile_all(jobs: list[Job], chosen: argparse.Namespace) -> dict[tuple[str, 
         if "compiled" in name
     ]
     cold: dict[tuple[str, str], Row] = {}
-    for first in range(0, len(work), _TOGETHER):
-        some = work[first : first + _TOGETHER]
+    for first in range(0, len(work), max(1, together)):
+        some = work[first : first + max(1, together)]
         started = [begun(call, (job, FIRST_PIECE, chosen.seed)) for job, _, call in some]
         for (job, name, _), wait in zip(some, started, strict=True):
             left = min(_COMPILE_SECONDS, chosen.end - time.monotonic())
@@ -132,7 +140,7 @@ def measured(job: Job, name: str, call: str, chosen: argparse.Namespace) -> Row:
     left = min(chosen.end - time.monotonic(), 2 * chosen.seconds + more)
     made: Row = {"failed": "no time was left"}
     if left > _FEWEST_SECONDS:
-        made = apart(call, (job, chosen.seconds, chosen.seed, name in chosen.profile), left)
+        made = apart(call, (job, chosen.seconds, chosen.seed, f"{job.name}:{name}" in chosen.profile), left)
     print(f"  {job.name}, {name}: {made.get('failed', 'done')}", file=sys.stderr, flush=True)
     return {"job": job.name, "contender": name, "batch": job.batch} | made
 

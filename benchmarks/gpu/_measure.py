@@ -111,7 +111,7 @@ class Window:
         synchronise()
         seconds = time.perf_counter() - self._opened
         joules = None if self._energy is None else self._energy()
-        peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+        peak = torch.cuda.max_memory_reserved() if torch.cuda.is_available() else None
         first = None if self._first is None else self._first - self._made
         self.speed = Speed(self._samples, seconds, joules, peak, first)
 

@@ -83,9 +83,10 @@ class Pixels:
         pixels = self._pick(rows)
         if generator is not None:
             pixels = augment(pixels, augmentation, generator)
-        pixels = pixels.float()
-        mean, std = (pixels.new_tensor(v).view(1, -1, 1, 1) * 255 for v in (self.mean, self.std))
-        return {"pixels": pixels.sub_(mean).div_(std)}
+        if pixels.is_cuda:  # as convolutions want it, while a value is a byte
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        mean, std = (_wide(v, pixels.device) * 255 for v in (self.mean, self.std))
+        return {"pixels": pixels.sub(mean).div_(std)}
 
     def _pick(self, rows: np.ndarray) -> Tensor:
         """uint8 [B, C, H, W], on the device."""
@@ -94,6 +95,11 @@ class Pixels:
         # Copies whole images, in a sixth of the time that indexing takes, byte by byte (measured).
         picked = self.images.index_select(0, send(torch.from_numpy(rows), self.images.device))
         return send(picked, self.device)
+
+
+def _wide(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Float32 [1, C, 1, 1]."""
+    return torch.tensor(values, dtype=torch.float32, device=device).view(1, -1, 1, 1)
 
 
 def encode_images(table: pa.Table, preprocessing: dict[str, Any]) -> Pixels:

@@ -59,9 +59,7 @@ def _(x: Tensor) -> Any:
 @max_pool_backward.register_fake
 def _(gradient: Tensor, which: Tensor, height: int, width: int) -> Any:  # noqa: ARG001
     shape = (*gradient.shape[:2], height, width)
-    return torch.empty(
-        shape, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last
-    )
+    return torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -164,7 +164,9 @@ def _parts_of_sum(node: Any) -> list[Node] | None:
     parts = [arg for arg in node.args if isinstance(arg, Node)]
     values = [part.meta["val"] for part in (*parts, node)]
     alike = all(value.dtype == values[-1].dtype and value.shape == values[-1].shape for value in values)
-    dense = all(value.is_contiguous(memory_format=torch.channels_last) for value in values if value.dim() == 4)
+    dense = all(
+        value.is_contiguous(memory_format=torch.channels_last) for value in values if value.dim() == 4
+    )
     return parts if len(parts) == 2 and alike and dense else None
 
 
@@ -230,7 +232,9 @@ def _drop_full_mask(node: Node) -> None:
     found: dict[Node, Any] = {}
     if isinstance(mask, Node) and _constant(mask, found):
         value = found[mask]
-        if isinstance(value, Tensor) and bool(value.all() if value.dtype is torch.bool else (value == 0).all()):
+        if isinstance(value, Tensor) and bool(
+            value.all() if value.dtype is torch.bool else (value == 0).all()
+        ):
             node.kwargs = {**node.kwargs, "attn_mask": None}
 
 
