@@ -43,7 +43,7 @@ def rewrite(module: GraphModule) -> GraphModule:
         elif node.target is functional.scaled_dot_product_attention:
             _drop_full_mask(node)
         elif node.target is functional.embedding and _plain_lookup(node):
-            node.target, node.args, node.kwargs = Lookup.apply, node.args[:3], {}
+            node.target, node.args, node.kwargs = lookup, node.args[:3], {}
     graph.lint()
     module.recompile()
     return module
@@ -292,15 +292,19 @@ def layer_norm(
 # --- embeddings ----------------------------------------------------------------------------------------
 
 
-class Lookup(torch.autograd.Function):
+def lookup(ids: Tensor, weight: Tensor, padding: int | None = None) -> Tensor:
     """`functional.embedding`; the gradient's sums are not left to the compiler.
 
     In deterministic mode it adds the rows of one index one after the other: a third of BERT's time for the one
     token type that all tokens have.
     """
+    made: Tensor = _Lookup.apply(ids, weight, padding)
+    return made
 
+
+class _Lookup(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, ids: Tensor, weight: Tensor, padding: int | None = None) -> Tensor:
+    def forward(ctx: Any, ids: Tensor, weight: Tensor, padding: int | None) -> Tensor:
         ctx.save_for_backward(ids)
         ctx.rows, ctx.padding = len(weight), -1 if padding is None else padding % len(weight)
         return functional.embedding(ids, weight)
