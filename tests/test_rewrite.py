@@ -55,7 +55,7 @@ class Residual(nn.Module):
 
 
 class Texts(nn.Module):
-    """Embeddings, a layer norm and attention, with a mask that lets everything through unless one is given."""
+    """Embeddings, a layer norm and attention, with a mask that hides nothing unless one is given."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -190,7 +190,9 @@ def test_both_parts_of_a_gradient_count() -> None:
     out, mean, variance = norm_act(x, weight, bias, residual, True, 1e-5)
     rest = (x, out, weight, bias, mean, variance, True, 1e-5)
     joined = torch.ops.retrainer.norm_act_backward(one, other, *rest)
-    for made, wanted in zip(joined, torch.ops.retrainer.norm_act_backward(one + other, None, *rest), strict=True):
+    for made, wanted in zip(
+        joined, torch.ops.retrainer.norm_act_backward(one + other, None, *rest), strict=True
+    ):
         assert torch.allclose(made, wanted, atol=1e-5)
 
 

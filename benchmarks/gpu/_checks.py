@@ -63,7 +63,7 @@ class Folder:
 
 
 def check(kind: str, compile: bool, seed: int) -> dict[str, Any]:
-    """Trains four times: twice undisturbed, once to be stopped after an epoch, and once from where that was."""
+    """Trains four times: twice undisturbed, once to be stopped after an epoch, and once on from there."""
     network, first = _trained(kind, compile, seed)
     found: dict[str, Any] = {"kind": kind, "compile": compile, "model": first[:16]}
     found["repeats"] = _trained(kind, compile, seed)[1] == first

@@ -50,8 +50,8 @@ class Speed:
 class Window:
     """Opens `warm` seconds behind the first piece of work and closes when it has been open for `budget`.
 
-    Building, compiling and choosing of kernels happen in the first piece, and are not counted. With `profiled`
-    a second or more of the same work follows, under PyTorch's profiler.
+    Building, compiling and choosing of kernels happen in the first piece, and are not counted. With
+    `profiled` a second or more of the same work follows, under PyTorch's profiler.
     """
 
     def __init__(self, budget: float, warm: float = 0.0, profiled: bool = False) -> None:

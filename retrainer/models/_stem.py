@@ -1,7 +1,7 @@
 """The first layers of a residual network for small images: one 3×3 convolution, and no pooling.
 
-As He et al. 2015 (arXiv:1512.03385, section 4.2) have it for CIFAR-10; the usual stem leaves a sixteenth of an
-image's pixels before the first block.
+As He et al. 2015 (arXiv:1512.03385, section 4.2) have it for CIFAR-10; the usual stem leaves a sixteenth of
+an image's pixels before the first block.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Batch norm, the addition of a shortcut and ReLU as one operation that the compiler takes as it is.
 
-Training a residual network moves more memory in these than in its convolutions, and what the compiler makes of
-them reads most tensors once more than is needed. On a GPU it runs as the kernels of `_norm_kernels`; elsewhere
-as the plain formula below. Legend: C channels.
+Training a residual network moves more memory in these than in its convolutions, and the kernels that the
+compiler makes of them reach half of the memory's rate. On a GPU it runs as the kernels of `_norm_kernels`;
+elsewhere as the plain formula below. Legend: C channels.
 """
 
 from __future__ import annotations

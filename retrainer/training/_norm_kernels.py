@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 _COLUMNS = 64  # of a program: 128 bytes of a row
-# Of a program, at once: enough reads on their way, and few enough registers for four programs a multiprocessor.
+# Of a program, at once: enough reads on their way, few enough registers for four programs a multiprocessor.
 _ROWS, _BACK_ROWS = 64, 32
 _PROGRAMS = 528  # that share the rows of all columns: four for each multiprocessor of an H100 or H200
 _WARPS = 4
@@ -37,7 +37,7 @@ def _tile(column, known, start, rows, columns, ROWS: tl.constexpr):
 
 
 @triton.jit
-def _keep(partial, place, one, two, columns, column, known, COLUMNS: tl.constexpr):
+def _keep(partial, place, one, two, columns, column, known):
     """Both partial sums, [programs, 2, C]."""
     at = partial + place * 2 * columns + column
     tl.store(at, tl.sum(one, 0), mask=known)
@@ -58,7 +58,7 @@ def _sums(x, partial, rows, columns, each, ROWS: tl.constexpr, COLUMNS: tl.const
         value = tl.where(inside, value - origin[None, :], 0.0)
         one += value
         two += value * value
-    _keep(partial, place, one, two, columns, column, known, COLUMNS)
+    _keep(partial, place, one, two, columns, column, known)
 
 
 @triton.jit
@@ -119,8 +119,8 @@ def _back_sums(
 ):  # fmt: skip
     """Partial sums of the gradient before the ReLU, and of it times x - mean.
 
-    With MORE the gradient behind it comes in two parts. With ADD that before the ReLU is written to `masked`: it is also
-    the gradient of what was added.
+    With MORE the gradient behind the ReLU comes in two parts. With ADD the one before it is written to
+    `masked`: it is also the gradient of what was added.
     """
     column, known, place = _columns(columns, COLUMNS)
     first = place * each
@@ -142,7 +142,7 @@ def _back_sums(
             tl.store(masked + at, slope.to(masked.dtype.element_ty), mask=inside)
         one += slope
         two += tl.where(inside, slope * (value - centre[None, :]), 0.0)
-    _keep(partial, place, one, two, columns, column, known, COLUMNS)
+    _keep(partial, place, one, two, columns, column, known)
 
 
 @triton.jit

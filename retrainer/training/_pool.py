@@ -1,8 +1,7 @@
 """Max pooling of 3×3 with a step of 2, as residual networks begin, with a gradient that is gathered.
 
-PyTorch's own gradient on a GPU, and the compiler's, take many times what the memory's traffic would. Here each
-input looks at the at most four windows that it is in. Legend: H, W height and width; a row is one position of
-one image, [C] in memory.
+PyTorch's own gradient on a GPU, and the compiler's, take many times as long as the memory's traffic. Here
+each input looks at the windows that it is in, four at most.
 """
 
 from __future__ import annotations

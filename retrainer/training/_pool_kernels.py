@@ -1,4 +1,4 @@
-"""Triton kernels of `_pool`. Rows are positions of images, [C] in memory; a program has some rows and columns."""
+"""Triton kernels of `_pool`: rows are positions of images, [C] in memory; a program has a tile of them."""
 
 from __future__ import annotations
 

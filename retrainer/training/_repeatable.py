@@ -1,7 +1,7 @@
 """Whether a network's training repeats itself on a GPU, to the bit, and what happens where it cannot.
 
-PyTorch has deterministic forms of most operations and refuses the others. In its mode that only warns, it also
-leaves the deterministic form of attention alone, so that mode is for networks that need it, and they are told.
+PyTorch has deterministic forms of most operations and refuses the others. In its mode that only warns it does
+not use the deterministic form of attention, so that mode is only for networks that need it.
 """
 
 from __future__ import annotations

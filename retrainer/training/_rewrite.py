@@ -1,8 +1,8 @@
 """What is put in place of some operations of a network before it is compiled for a GPU (decision 0030).
 
-Works on the graph that `torch.compile` traces, so it holds for every family: batch norms with the addition and
-the ReLU behind them become one operation; layer norms answer in bfloat16 under autocast; and the gradient of an
-embedding table is taken by PyTorch's own kernel.
+Works on the graph that `torch.compile` traces, so it holds for every family: batch norms become one operation
+with the addition and the ReLU behind them; layer norms answer in bfloat16 under autocast; the gradient of an
+embedding table is taken by PyTorch's own kernel; pooling and the first convolution have faster forms.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.fx import Graph, GraphModule, Node
 from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch._subclasses.fake_tensor import unset_fake_temporarily
+from torch.fx import Graph, GraphModule, Node
 from torch.nn import functional
 
 from retrainer.training._fused_norm import norm_act
@@ -108,7 +108,7 @@ def _leads_to(found: Node, node: Node) -> bool:
 
 
 def _fusable(node: Node) -> bool:
-    """In training, with weights, statistics and a fixed momentum; of images whose channels fill whole reads."""
+    """In training, with weights, statistics and a fixed momentum, of images with channels for whole reads."""
     made = _value(node)
     given = all(isinstance(arg, Node) for arg in node.args[:5])
     if not given or node.args[5] is not True or not isinstance(node.args[6], float) or made is None:
@@ -137,7 +137,7 @@ def _is_relu(node: Node | None) -> bool:
 
 
 class JoinGradients(CustomGraphPass):
-    """Where a block's output has two readers, the sum of their gradients is taken on the way into its norm."""
+    """Where a block's output has two readers, the norm's gradient takes the sum of theirs on its way."""
 
     def __call__(self, graph: Graph) -> None:
         for node in graph.find_nodes(op="call_function", target=_NORM_BACKWARD):
@@ -194,8 +194,8 @@ def _square(value: Any) -> Any:
 def first_convolution(x: Tensor, weight: Tensor) -> Tensor:
     """A convolution of 7×7 with a step of 2 over 1 to 4 channels, as one of 4×4 over 16.
 
-    Each 2×2 pixels become channels of one, and so do the filters, padded to 8×8. It computes the same products,
-    and GPUs are slow at 3 channels.
+    Each 2×2 pixels become channels of one, and so do the filters, padded to 8×8. The products are the same;
+    GPUs are slow at 3 channels.
     """
     outputs, channels = weight.shape[:2]
     spare = _STEM_CHANNELS - 4 * channels
@@ -295,8 +295,8 @@ def layer_norm(
 def lookup(ids: Tensor, weight: Tensor, padding: int | None = None) -> Tensor:
     """`functional.embedding`; the gradient's sums are not left to the compiler.
 
-    In deterministic mode it adds the rows of one index one after the other: a third of BERT's time for the one
-    token type that all tokens have.
+    In deterministic mode it adds the rows of one index one after the other: a third of BERT's time, for the
+    one token type that all tokens have.
     """
     made: Tensor = _Lookup.apply(ids, weight, padding)
     return made
@@ -324,7 +324,7 @@ class _Lookup(torch.autograd.Function):
 
 @torch.library.custom_op("retrainer::table_gradient", mutates_args=())
 def table_gradient(gradient: Tensor, ids: Tensor, rows: int, padding: int) -> Tensor:
-    """Of the `rows` of a table, by the gradients [..., D] of what was looked up. None counts for `padding`."""
+    """Of a table's `rows`, by the gradients [..., D] of what was looked up; none counts for `padding`."""
     return torch.ops.aten.embedding_dense_backward(gradient, ids, rows, padding, False)
 
 
