@@ -19,6 +19,8 @@ BARE = {"torch", "torchvision", "transformers", "numpy", "pyarrow", "pydantic", 
 BARE |= {"safetensors", "tokenizers", "PIL", "tqdm", "yaml", "psutil"}
 # An optional package is imported in one file.
 EXTRAS = {"retrainer.models.timm": {"timm"}, "retrainer.training._lora": {"peft"}}
+# PyTorch brings it where it can compile for a GPU, and nothing else imports these two.
+EXTRAS |= dict.fromkeys(("retrainer.training._norm_kernels", "retrainer.training._pool_kernels"), {"triton"})
 
 LIBRARY = modules("retrainer")
 COMPONENTS = modules("components")

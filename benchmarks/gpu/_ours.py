@@ -57,7 +57,9 @@ def _labels(job: Job) -> tuple[str, ...]:
 def _pixels(job: Job, seed: int) -> tuple[Network, Any, Pixels]:
     section = Task.parse({"kind": "image_classification", "size": job.side, "flip": True}, "task")
     task = image_classification.make(section, _labels(job))
-    body = torchvision.build(torchvision.Options(name=job.network), task.wanted(), None, seed, fresh=True)
+    body = torchvision.build(
+        torchvision.Options(name=job.network, stem="own"), task.wanted(), None, seed, fresh=True
+    )
     torch.manual_seed(seed)
     return Network(body, job.classes), task, Pixels(images(job, seed), MEAN, STD)
 

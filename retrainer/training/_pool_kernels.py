@@ -1,10 +1,12 @@
 """Triton kernels of `_pool`: rows are positions of images, [C] in memory; a program has a tile of them."""
 
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
+import triton  # type: ignore[import-untyped]
+import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
 from retrainer.training._pool import pooled

@@ -310,7 +310,7 @@ class _Lookup(torch.autograd.Function):
         return functional.embedding(ids, weight)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, None]:
         (ids,) = ctx.saved_tensors
         if ctx.rows > _FEW_ROWS:
             return None, table_gradient(gradient.contiguous(), ids.contiguous(), ctx.rows, ctx.padding), None
