@@ -149,5 +149,6 @@ def settled_compute(compute: Compute, cluster: Cluster) -> Compute:
     threads = compute.threads or cores(resources_of("train", cluster).cpu_limit)
     # Our images hold no C compiler, and the versions of the packages are theirs.
     compiled = False if compute.compile == "auto" else compute.compile
-    settled = {"device": device, "dtype": dtype, "threads": threads, "packages": {}, "compile": compiled}
+    settled: dict[str, object] = {"device": device, "dtype": dtype, "threads": threads, "packages": {}}
+    settled["compile"] = compiled
     return compute.model_copy(update=settled)

@@ -20,7 +20,7 @@ BARE |= {"safetensors", "tokenizers", "PIL", "tqdm", "yaml", "psutil"}
 # An optional package is imported in one file.
 EXTRAS = {"retrainer.models.timm": {"timm"}, "retrainer.training._lora": {"peft"}}
 # PyTorch brings it where it can compile for a GPU, and nothing else imports these two.
-EXTRAS |= dict.fromkeys(("retrainer.training._norm_kernels", "retrainer.training._pool_kernels"), {"triton"})
+EXTRAS |= {f"retrainer.training._{name}_kernels": {"triton"} for name in ("norm", "pool")}
 
 LIBRARY = modules("retrainer")
 COMPONENTS = modules("components")
