@@ -272,9 +272,9 @@ def test_what_cannot_repeat_itself_is_said_and_allowed(capfd: pytest.CaptureFixt
     batch = {"x": torch.ones(2, 8)}
     torch.set_deterministic_debug_mode("error")
     before = copy.deepcopy(network.state_dict()), torch.get_rng_state()
-    assert allow_what_cannot_repeat(network, batch, PLAIN) is None
+    assert allow_what_cannot_repeat(network, batch, Tensor.square, PLAIN) is None
     network.description.features = features
-    assert allow_what_cannot_repeat(network, batch, PLAIN) == "put_"
+    assert allow_what_cannot_repeat(network, batch, Tensor.square, PLAIN) == "put_"
     assert torch.get_deterministic_debug_mode() == 1
     assert "uses put_, which does not repeat itself" in capfd.readouterr().err
     assert all(torch.equal(t, before[0][name]) for name, t in network.state_dict().items())

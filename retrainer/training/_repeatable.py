@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from retrainer.models._network import Batch, Network
 from retrainer.settings import Compute
@@ -19,8 +21,12 @@ from retrainer.training.compute import autocast
 _REFUSED = re.compile(r"(\S+) does not have a deterministic implementation")
 
 
-def allow_what_cannot_repeat(network: Network, batch: Batch, compute: Compute) -> str | None:
+def allow_what_cannot_repeat(
+    network: Network, batch: Batch, loss: Callable[[Tensor], Tensor], compute: Compute
+) -> str | None:
     """Tries a step of a copy on a small batch; an operation that PyTorch refuses may run from then on.
+
+    `loss` takes the network's answer.
 
     Returns the operation's name, and says it in one line. Nothing of the network or of the generators moves.
     """
@@ -29,8 +35,8 @@ def allow_what_cannot_repeat(network: Network, batch: Batch, compute: Compute) -
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
             with autocast(compute):
-                made = trial({name: tensor.to(device) for name, tensor in batch.items()})
-            made.float().sum().backward()
+                made = loss(trial({name: tensor.to(device) for name, tensor in batch.items()}))
+            made.sum().backward()
         except RuntimeError as error:
             refused = _REFUSED.search(str(error))
             if refused is None:
