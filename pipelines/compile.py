@@ -162,5 +162,8 @@ def settled_compute(compute: Compute, cluster: Cluster) -> Compute:
     device = compute.device if compute.device != "auto" else "cuda" if cluster.gpus else "cpu"
     dtype = compute.dtype if compute.dtype != "auto" else "bfloat16" if device == "cuda" else "float32"
     threads = compute.threads or cores(resources_of("train", cluster).cpu_limit)
-    # The versions of the packages are the image's.
-    return compute.model_copy(update={"device": device, "dtype": dtype, "threads": threads, "packages": {}})
+    # Our images hold no C compiler, and the versions of the packages are theirs.
+    compiled = False if compute.compile == "auto" else compute.compile
+    settled: dict[str, object] = {"device": device, "dtype": dtype, "threads": threads, "packages": {}}
+    settled["compile"] = compiled
+    return compute.model_copy(update=settled)

@@ -26,6 +26,8 @@ EXTRAS = {
     "retrainer.tasks._class_features": {"sklearn"},
     # That of translation, likewise.
     "retrainer.tasks._nearest_text": {"sklearn"},
+    # PyTorch brings it where it can compile for a GPU, and nothing else imports these two.
+    **{f"retrainer.training._{name}_kernels": {"triton"} for name in ("norm", "pool")},
 }
 
 LIBRARY = modules("retrainer")

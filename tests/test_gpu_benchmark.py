@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.gpu import cifar10
-from benchmarks.gpu.__main__ import apart, run
+from benchmarks.gpu import _checks, cifar10
+from benchmarks.gpu.__main__ import contenders, measured
+from benchmarks.gpu._apart import apart
 from benchmarks.gpu._jobs import JOBS, TINY, cost
-from benchmarks.gpu._measure import Sampler, Speed, Window
+from benchmarks.gpu._measure import FIRST_PIECE, Sampler, Speed, Window
 from benchmarks.gpu._table import jpeg_table, resident_table, with_roof
 from tests.conftest import ROOT
 from tests.imports import modules, reach
@@ -66,7 +68,7 @@ def test_one_command_measures_all_on_a_bare_machine(pictures: Path, tmp_path: Pa
     assert "not run" not in done.stdout
     told = json.loads((tmp_path / "results.json").read_text())
     assert {row["contender"] for row in told["resident"] if row["job"] == "resnet50"} == {
-        "ours", "torchvision, shipped", "torchvision, tuned", "timm, tuned",
+        "ours", "torchvision, shipped", "torchvision, tuned", "timm, tuned"
     }  # fmt: skip
     assert [row["contender"] for row in told["resident"] if row["job"] == "bert-base"] == [
         "ours", "Trainer, shipped", "Trainer, tuned",
@@ -80,11 +82,23 @@ def test_one_command_measures_all_on_a_bare_machine(pictures: Path, tmp_path: Pa
     assert str(tmp_path) not in json.dumps(told)
 
 
+def test_a_contender_runs_in_a_process_of_its_own() -> None:
+    """As where there is a GPU: nothing of this process is copied, and its functions are found again."""
+    made = apart("_ours:train_written", (TINY["bert-base"], FIRST_PIECE, 0), 100)
+    assert made["samples"] == TINY["bert-base"].rows and made["samples_per_second"] > 0
+
+
 @pytest.mark.slow
-def test_a_contender_runs_in_a_fresh_process() -> None:
-    """As where there is a GPU."""
-    made = apart("_ours:train", (TINY["bert-base"], 0.2, 0), False, 100)
-    assert made["samples"] % TINY["bert-base"].rows == 0 and made["samples_per_second"] > 0
+@pytest.mark.parametrize("kind", _checks.JOBS)
+def test_the_checks_hold_on_a_cpu(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = replace(_checks.JOBS[kind], batch=8, rows=32, side=32, bert=(32, 2, 2, 200))
+    monkeypatch.setitem(_checks.JOBS, kind, small)
+    monkeypatch.setattr(_checks, "_ROWS", 16)
+    found = _checks.check(kind, False, 0)
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    assert found["repeats"] and found["resumed_to_the_same"] and found["resumed_from"]
+    assert found["answers_on_a_cpu"]["float32"]["same_decisions"] == 1
 
 
 def test_the_benchmark_reaches_only_what_a_bare_machine_has() -> None:
@@ -157,13 +171,17 @@ def test_the_target_ends_a_run_from_jpeg(
 
 
 def test_nothing_begins_when_the_time_is_up() -> None:
-    chosen = argparse.Namespace(end=time.monotonic() + 5, seconds=0.1, seed=0, tiny=True, compile=True)
-    rows = run(TINY["bert-base"], chosen)
-    assert [row["contender"] for row in rows][-1] == "ours, compiled"
+    chosen = argparse.Namespace(end=time.monotonic() + 5, seconds=0.1, seed=0, tiny=False)
+    chosen.without, chosen.profile = ["Trainer, shipped"], []
+    job = TINY["bert-base"]
+    rows = [measured(job, name, call, chosen) for name, call in contenders(job, chosen).items()]
+    assert [row["contender"] for row in rows][-1] == "Trainer, compiled"
     assert {row["failed"] for row in rows} == {"no time was left"}
+    chosen.tiny = True
+    assert not any("compiled" in name for name in contenders(job, chosen))
 
 
 def test_what_fails_is_told() -> None:
-    assert apart("math:sqrt", (-1,), True, 30) == {"failed": "ValueError: math domain error"}
-    assert apart("os:_exit", (3,), True, 30) == {"failed": "its process ended with status 3"}
-    assert apart("time:sleep", (30,), True, 0.1) == {"failed": "not done in 0 s"}
+    assert apart("math:acos", (2,), 30)["failed"].startswith("ValueError: ")
+    assert apart("os:_exit", (3,), 30) == {"failed": "its process ended with status 3"}
+    assert apart("time:sleep", (30,), 0.1) == {"failed": "not done in 0 s"}

@@ -8,40 +8,45 @@ Needs only what a bare training machine has: torch, torchvision, transformers, t
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
-import multiprocessing
 import subprocess
 import sys
 import time
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu._apart import apart, begun, preload
 from benchmarks.gpu._jobs import JOBS, TINY, Job
-from benchmarks.gpu._measure import Speed
+from benchmarks.gpu._measure import FIRST_PIECE
 from benchmarks.gpu._table import Row, jpeg_table, resident_table, with_roof
 
-# Beside the measured seconds: imports, rows, a context on the device, kernels, or a graph.
+# Beside the measured seconds: rows, a context on the device, kernels, or a graph.
 _MORE_SECONDS = 90.0
 _CIFAR_SECONDS = 120.0
 _COMPILE_SECONDS = 120.0
 # Less than what a contender needs to begin.
 _FEWEST_SECONDS = 10.0
 _IMAGES = {
-    "ours": "_ours:train",
+    "ours": "_ours:train_written",
+    "ours, compiled": "_ours:train_compiled",
     "torchvision, shipped": "_peers:torchvision_shipped",
     "torchvision, tuned": "_peers:torchvision_tuned",
+    "torchvision, compiled": "_peers:torchvision_compiled",
     "timm, tuned": "_peers:timm_tuned",
+    "timm, compiled": "_peers:timm_compiled",
 }
 _TEXTS = {
-    "ours": "_ours:train",
+    "ours": "_ours:train_written",
+    "ours, compiled": "_ours:train_compiled",
     "Trainer, shipped": "_peers:trainer_shipped",
     "Trainer, tuned": "_peers:trainer_tuned",
+    "Trainer, compiled": "_peers:trainer_compiled",
 }
-_COMPILED = {"ours, compiled": "_ours:train_compiled"}
-# A process that has looked for a GPU must not fork; on a CPU it spares every contender the imports.
-_IMPORTED = ("_ours", "_peers", "torchvision", "timm", "transformers.models.bert.modeling_bert")
+# Contenders are compiled at the same time before anything is measured, so that their seconds go by once. Each
+# takes as much of the device's memory.
+_COMPILING_BYTES = 17e9
+_CHECKS = [(kind, compile) for kind in ("pixels", "tokens") for compile in (False, True)]
+_IMPORTED = ("_ours", "_peers", "_checks", "torchvision", "timm", "transformers.models.bert.modeling_bert")
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -50,8 +55,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     words.add_argument("--out", type=Path, help="where to write the figures, as JSON")
     words.add_argument("--cifar10", type=Path, metavar="DIR", help="holds train and test: <class>/*.jpg each")
     words.add_argument("--seconds", type=float, help="measured for each contender; 12, or 0.5 when tiny")
-    words.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS))
-    words.add_argument("--compile", action="store_true", help="ours by torch.compile too, a minute more each")
+    words.add_argument("--jobs", nargs="*", choices=JOBS, default=list(JOBS))
+    contenders = list(_IMAGES | _TEXTS)
+    words.add_argument("--without", nargs="+", choices=contenders, default=[], metavar="CONTENDER")
+    words.add_argument("--profile", nargs="+", default=[], metavar="JOB:CONTENDER", help="its kernels too")
+    words.add_argument("--checks", action="store_true", help="repeats, resumes and answers alike on a CPU")
     words.add_argument("--limit", type=float, default=570.0, help="seconds after which nothing more begins")
     words.add_argument("--seed", type=int, default=0)
     return words.parse_args(argv)
@@ -61,9 +69,8 @@ def main(argv: list[str]) -> None:
     chosen = parse(argv)
     chosen.seconds = chosen.seconds or (0.5 if chosen.tiny else 12.0)
     chosen.end = time.monotonic() + chosen.limit
-    for name in _IMPORTED if chosen.tiny else ():
-        _import(name)
-    ground = apart("_measure:ground", (chosen.tiny,), chosen.tiny, _MORE_SECONDS)
+    preload(_IMPORTED)
+    ground = apart("_measure:ground", (chosen.tiny,), _MORE_SECONDS)
     if "failed" in ground:
         raise SystemExit(f"the machine cannot be measured: {ground['failed']}")
     roofs = ground["roofs"]
@@ -73,12 +80,20 @@ def main(argv: list[str]) -> None:
         flush=True,
     )
     jobs = [(TINY if chosen.tiny else JOBS)[name] for name in chosen.jobs]
-    costs = {job.name: apart("_jobs:cost", (job,), chosen.tiny, _MORE_SECONDS) for job in jobs}
+    costs = {job.name: apart("_jobs:cost", (job,), _MORE_SECONDS) for job in jobs}
     told: dict[str, Any] = {"tiny": chosen.tiny, "seed": chosen.seed, "seconds": chosen.seconds, **ground}
-    told |= {"costs": costs, "resident": [], "from_jpeg": []}
+    told |= {"costs": costs, "resident": [], "from_jpeg": [], "checks": []}
+    checks = [begun("_checks:check", (*one, chosen.seed)) for one in _CHECKS if chosen.checks]
+    cold = compile_all(jobs, chosen, int(ground["machine"].get("gpu_bytes", 0) / _COMPILING_BYTES))
+    told["checks"] = [wait(max(1.0, chosen.end - time.monotonic())) for wait in checks]
+    for found in told["checks"]:
+        print(f"check: {found}", flush=True)
+    _keep(told, chosen.out)
     for job in jobs:
-        told["resident"] += [with_roof(row, costs[job.name], roofs) for row in run(job, chosen)]
-        _keep(told, chosen.out)
+        for name, call in contenders(job, chosen).items():
+            row = measured(job, name, call, chosen) | cold.get((job.name, name), {})
+            told["resident"].append(with_roof(row, costs[job.name], roofs))
+            _keep(told, chosen.out)
     print(resident_table(told["resident"], {job.name: job.target for job in jobs}), flush=True)
     if chosen.cifar10:
         told["from_jpeg"] = from_jpeg(chosen)
@@ -92,54 +107,42 @@ def _keep(told: dict[str, Any], out: Path | None) -> None:
         out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
-def run(job: Job, chosen: argparse.Namespace) -> list[Row]:
-    """A row for each contender, each in a process of its own."""
-    contenders = dict(_IMAGES if job.kind == "pixels" else _TEXTS) | (_COMPILED if chosen.compile else {})
-    rows = []
-    for name, call in contenders.items():
-        more = _MORE_SECONDS + (_COMPILE_SECONDS if name in _COMPILED else 0)
-        left = min(chosen.end - time.monotonic(), 2 * chosen.seconds + more)
-        made: Row = {"failed": "no time was left"}
-        if left > _FEWEST_SECONDS:
-            made = apart(call, (job, chosen.seconds, chosen.seed), chosen.tiny, left)
-        rows.append({"job": job.name, "contender": name, "batch": job.batch} | made)
-        print(f"  {job.name}, {name}: {made.get('failed', 'done')}", file=sys.stderr, flush=True)
-    return rows
+def contenders(job: Job, chosen: argparse.Namespace) -> dict[str, str]:
+    """By name, their `module:function`. Compiling for a CPU takes minutes and shows nothing of a GPU."""
+    every = _IMAGES if job.kind == "pixels" else _TEXTS
+    left_out = [name for name in every if name in chosen.without or (chosen.tiny and "compiled" in name)]
+    return {name: call for name, call in every.items() if name not in left_out}
 
 
-def _import(name: str) -> Any:
-    return importlib.import_module(f"benchmarks.gpu.{name}" if name.startswith("_") else name)
+def compile_all(jobs: list[Job], chosen: argparse.Namespace, together: int) -> dict[tuple[str, str], Row]:
+    """Fills the compiler's cache on disk, and tells how long a first step takes with an empty one."""
+    work = [
+        (job, name, call)
+        for job in jobs
+        for name, call in contenders(job, chosen).items()
+        if "compiled" in name
+    ]
+    cold: dict[tuple[str, str], Row] = {}
+    for first in range(0, len(work), max(1, together)):
+        some = work[first : first + max(1, together)]
+        started = [begun(call, (job, FIRST_PIECE, chosen.seed)) for job, _, call in some]
+        for (job, name, _), wait in zip(some, started, strict=True):
+            left = min(_COMPILE_SECONDS, chosen.end - time.monotonic())
+            found = wait(max(left, 0.0))
+            cold[job.name, name] = {"cold_first_seconds": found.get("first_seconds")}
+            print(f"  {job.name}, {name}: {found.get('failed', 'compiled')}", file=sys.stderr, flush=True)
+    return cold
 
 
-def apart(call: str, arguments: tuple[Any, ...], fork: bool, seconds: float) -> dict[str, Any]:
-    """What `module:function` returns in a process of its own, which nothing else has warmed, tuned or filled.
-
-    `failed` says why there is nothing.
-    """
-    context: Any = multiprocessing.get_context("fork" if fork else "spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_tell, args=(theirs, call, arguments))
-    process.start()
-    theirs.close()
-    found: dict[str, Any] = {"failed": f"not done in {seconds:.0f} s"}
-    try:
-        if ours.poll(seconds):
-            found = ours.recv()
-    except EOFError:
-        process.join()
-        found = {"failed": f"its process ended with status {process.exitcode}"}
-    process.kill()
-    process.join()
-    return found
-
-
-def _tell(pipe: Connection, call: str, arguments: tuple[Any, ...]) -> None:
-    module, _, function = call.partition(":")
-    try:
-        found = getattr(_import(module), function)(*arguments)
-        pipe.send(found.plain() if isinstance(found, Speed) else found)
-    except Exception as error:
-        pipe.send({"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"})
+def measured(job: Job, name: str, call: str, chosen: argparse.Namespace) -> Row:
+    """A row: one contender, in a process of its own."""
+    more = _MORE_SECONDS + (_COMPILE_SECONDS if "compiled" in name else 0)
+    left = min(chosen.end - time.monotonic(), 2 * chosen.seconds + more)
+    made: Row = {"failed": "no time was left"}
+    if left > _FEWEST_SECONDS:
+        made = apart(call, (job, chosen.seconds, chosen.seed, f"{job.name}:{name}" in chosen.profile), left)
+    print(f"  {job.name}, {name}: {made.get('failed', 'done')}", file=sys.stderr, flush=True)
+    return {"job": job.name, "contender": name, "batch": job.batch} | made
 
 
 def from_jpeg(chosen: argparse.Namespace) -> list[Row]:

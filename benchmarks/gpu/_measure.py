@@ -6,12 +6,15 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 
 _SAMPLE_SECONDS = 0.25
+_PROFILED_SECONDS = 1.0
+# A budget: the first piece of work and nothing more.
+FIRST_PIECE = -1.0
 
 
 def device() -> torch.device:
@@ -25,12 +28,18 @@ def synchronise() -> None:
 
 @dataclass(frozen=True)
 class Speed:
-    """`joules` and `peak_bytes` are the device's; None where they cannot be measured."""
+    """`joules` and `peak_bytes` are the device's; None where they cannot be measured.
+
+    `first_seconds` went by from the contender's start to its first piece of work done: building, compiling,
+    choosing of kernels. `profile`, where one was wanted, is of the same work after the measured one.
+    """
 
     samples: int
     seconds: float
     joules: float | None
     peak_bytes: int | None
+    first_seconds: float | None = None
+    profile: dict[str, Any] | None = None
 
     def plain(self) -> dict[str, Any]:
         each = None if self.joules is None else self.joules / self.samples
@@ -41,11 +50,14 @@ class Speed:
 class Window:
     """Opens `warm` seconds behind the first piece of work and closes when it has been open for `budget`.
 
-    Building, compiling and choosing of kernels happen in the first piece, and are not counted.
+    Building, compiling and choosing of kernels happen in the first piece, and are not counted. With
+    `profiled` a second or more of the same work follows, under PyTorch's profiler.
     """
 
-    def __init__(self, budget: float, warm: float = 0.0) -> None:
-        self._budget, self._warm = budget, warm
+    def __init__(self, budget: float, warm: float = 0.0, profiled: bool = False) -> None:
+        self._budget, self._warm, self._profiled = budget, warm, profiled
+        self._made = time.perf_counter()
+        self._profiler: torch.profiler.profile | None = None
         self._first: float | None = None
         self._opened: float | None = None
         self._samples = 0
@@ -54,8 +66,13 @@ class Window:
     def passed(self, samples: int) -> bool:
         """Called after each piece of work, in its order; whether enough has been seen."""
         now = time.perf_counter()
+        if self.speed is not None:
+            return self._profile(now)
         if self._opened is None:
             self._first = now if self._first is None else self._first
+            if self._budget == FIRST_PIECE:
+                self.speed = Speed(samples, now - self._made, None, None, now - self._made)
+                return True
             if now - self._first >= self._warm:
                 self._open()
             return False
@@ -63,6 +80,23 @@ class Window:
         if now - self._opened < self._budget:
             return False
         self._close()
+        return not self._profiled
+
+    def _profile(self, now: float) -> bool:
+        if self._profiler is None:
+            activities = [torch.profiler.ProfilerActivity.CUDA] if torch.cuda.is_available() else None
+            self._profiler = torch.profiler.profile(activities=activities)
+            self._profiler.start()
+            self._profiling = now
+            return False
+        if now - self._profiling < _PROFILED_SECONDS:
+            return False
+        from benchmarks.gpu._profile import summary
+
+        synchronise()
+        self._profiler.stop()
+        assert self.speed is not None
+        self.speed = replace(self.speed, profile=summary(self._profiler))
         return True
 
     def _open(self) -> None:
@@ -77,8 +111,9 @@ class Window:
         synchronise()
         seconds = time.perf_counter() - self._opened
         joules = None if self._energy is None else self._energy()
-        peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
-        self.speed = Speed(self._samples, seconds, joules, peak)
+        peak = torch.cuda.max_memory_reserved() if torch.cuda.is_available() else None
+        first = None if self._first is None else self._first - self._made
+        self.speed = Speed(self._samples, seconds, joules, peak, first)
 
 
 def energy() -> Callable[[], float] | None:

@@ -24,11 +24,11 @@ class Enough(Exception):
     """Ends `fit` from its callback."""
 
 
-def train(job: Job, budget: float, seed: int, compile: bool = False) -> Speed:
+def train(job: Job, budget: float, seed: int, compile: bool = False, profiled: bool = False) -> Speed:
     """Epochs until `budget` seconds of them are measured; the first one warms up."""
+    window = Window(budget, profiled=profiled)
     network, task, rows = (_pixels if job.kind == "pixels" else _tokens)(job, seed)
     plan = {"strategy": "scratch", "epochs": 100_000, "batch_size": job.batch, "learning_rate": 1e-4}
-    window = Window(budget)
 
     def seen(epoch: int, figures: dict[str, float]) -> None:  # noqa: ARG001
         if window.passed(job.rows):
@@ -42,8 +42,12 @@ def train(job: Job, budget: float, seed: int, compile: bool = False) -> Speed:
     return window.speed
 
 
-def train_compiled(job: Job, budget: float, seed: int) -> Speed:
-    return train(job, budget, seed, compile=True)
+def train_compiled(job: Job, budget: float, seed: int, profiled: bool = False) -> Speed:
+    return train(job, budget, seed, True, profiled)
+
+
+def train_written(job: Job, budget: float, seed: int, profiled: bool = False) -> Speed:
+    return train(job, budget, seed, False, profiled)
 
 
 def _labels(job: Job) -> tuple[str, ...]:
@@ -53,7 +57,9 @@ def _labels(job: Job) -> tuple[str, ...]:
 def _pixels(job: Job, seed: int) -> tuple[Network, Any, Pixels]:
     section = Task.parse({"kind": "image_classification", "size": job.side, "flip": True}, "task")
     task = image_classification.make(section, _labels(job))
-    body = torchvision.build(torchvision.Options(name=job.network), task.input_spec(), None, seed, fresh=True)
+    body = torchvision.build(
+        torchvision.Options(name=job.network, stem="own"), task.input_spec(), None, seed, fresh=True
+    )
     torch.manual_seed(seed)
     return (
         Network(body, task.head(body, Training.parse({}, "training"))),

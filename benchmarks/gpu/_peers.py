@@ -49,11 +49,11 @@ def _normalised(pixels: Tensor) -> Tensor:
     return (pixels.float() - mean) / std
 
 
-def torchvision_shipped(job: Job, budget: float, seed: int) -> Speed:
+def torchvision_shipped(job: Job, budget: float, seed: int, profiled: bool = False) -> Speed:
     """The step of torchvision's reference training by its defaults: float32, SGD, figures each step."""
     network, batches = _torchvision(job, seed), Resident(job, seed)
     optimiser = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
-    window = Window(budget, _WARM * budget)
+    window = Window(budget, _WARM * budget, profiled)
     for pixels, wanted in batches:
         output = network(_normalised(pixels))
         loss = functional.cross_entropy(output, wanted)
@@ -69,12 +69,30 @@ def torchvision_shipped(job: Job, budget: float, seed: int) -> Speed:
     return _seen(window)
 
 
-def torchvision_tuned(job: Job, budget: float, seed: int) -> Speed:
+def torchvision_tuned(job: Job, budget: float, seed: int, profiled: bool = False) -> Speed:
     """The same loop in bfloat16, channels last, with cuDNN's search, fused AdamW and nothing read back."""
+    network = _tuned(_torchvision(job, seed))
+    return _image_loop(network, _forward(network, _normalised), Resident(job, seed), budget, profiled)
+
+
+def torchvision_compiled(job: Job, budget: float, seed: int, profiled: bool = False) -> Speed:
+    """As tuned, and `torch.compile` of the network together with the normalisation of its input."""
+    network = _tuned(_torchvision(job, seed))
+    forward = torch.compile(_forward(network, _normalised))
+    return _image_loop(network, forward, Resident(job, seed), budget, profiled)
+
+
+def _tuned(network: nn.Module) -> nn.Module:
     torch.backends.cudnn.benchmark = True
-    network = _torchvision(job, seed).to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
-    return _image_loop(network, Resident(job, seed), optimiser, budget, _normalised)
+    return network.to(memory_format=torch.channels_last)
+
+
+def _forward(network: nn.Module, prepare: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def forward(pixels: Tensor) -> Tensor:
+        made: Tensor = network(prepare(pixels).contiguous(memory_format=torch.channels_last))
+        return made
+
+    return forward
 
 
 def _torchvision(job: Job, seed: int) -> nn.Module:
@@ -85,33 +103,39 @@ def _torchvision(job: Job, seed: int) -> nn.Module:
     return network.to(device()).train()
 
 
-def timm_tuned(job: Job, budget: float, seed: int) -> Speed:
+def timm_tuned(job: Job, budget: float, seed: int, profiled: bool = False, compile: bool = False) -> Speed:
     """timm's model, optimiser and prefetching loader, with the options of its train.py that make it fast."""
     import timm
     from timm.data.loader import PrefetchLoader
     from timm.optim import create_optimizer_v2
 
-    torch.backends.cudnn.benchmark = True
     torch.manual_seed(seed)
-    network = timm.create_model(job.network, num_classes=job.classes)
-    network = network.to(device=device(), memory_format=torch.channels_last).train()
+    network = _tuned(timm.create_model(job.network, num_classes=job.classes).to(device())).train()
     optimiser = create_optimizer_v2(network, opt="adamw", lr=1e-4, fused=True)
     batches = PrefetchLoader(Resident(job, seed), MEAN, STD, device=device())
-    return _image_loop(network, batches, optimiser, budget, lambda pixels: pixels)
+    forward: Any = _forward(network, lambda pixels: pixels)
+    forward = torch.compile(forward) if compile else forward
+    return _image_loop(network, forward, batches, budget, profiled, optimiser)
+
+
+def timm_compiled(job: Job, budget: float, seed: int, profiled: bool = False) -> Speed:
+    """As tuned, with `--torchcompile` of its train.py, which is `torch.compile` of the network."""
+    return timm_tuned(job, budget, seed, profiled, compile=True)
 
 
 def _image_loop(
     network: nn.Module,
+    forward: Callable[[Tensor], Tensor],
     batches: Any,
-    optimiser: torch.optim.Optimizer,
     budget: float,
-    prepare: Callable[[Tensor], Tensor],
+    profiled: bool,
+    optimiser: Any = None,
 ) -> Speed:
-    window = Window(budget, _WARM * budget)
+    optimiser = optimiser or torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
+    window = Window(budget, _WARM * budget, profiled)
     for pixels, wanted in batches:
         with bfloat16():
-            output = network(prepare(pixels).contiguous(memory_format=torch.channels_last))
-            loss = functional.cross_entropy(output, wanted)
+            loss = functional.cross_entropy(forward(pixels), wanted)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -123,31 +147,63 @@ def _image_loop(
 # --- texts ---------------------------------------------------------------------------------------------
 
 
-def trainer_shipped(job: Job, budget: float, seed: int) -> Speed:
-    return _trainer(job, budget, seed, {})
+class Texts(torch.utils.data.Dataset[Any]):
+    """All rows as tensors; PyTorch's loader asks for the rows of a whole batch at once."""
+
+    def __init__(self, job: Job, seed: int) -> None:
+        self._ids = torch.from_numpy(token_ids(job, seed)).long()
+        self._labels = torch.from_numpy(targets(job, seed))
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, row: int) -> dict[str, Tensor]:
+        return self.__getitems__([row])
+
+    def __getitems__(self, rows: list[int]) -> dict[str, Tensor]:
+        """No mask: no row is padded, and attention is faster without one."""
+        at = torch.tensor(rows)
+        return {"input_ids": self._ids[at], "labels": self._labels[at]}
 
 
-def trainer_tuned(job: Job, budget: float, seed: int) -> Speed:
-    """bfloat16, a fused optimiser, workers, and nothing logged. All texts have one length."""
-    workers = 4 if device().type == "cuda" else 0
-    tuned = {"bf16": True, "optim": "adamw_torch_fused", "logging_strategy": "no"}
-    return _trainer(job, budget, seed, tuned | {"dataloader_num_workers": workers})
+def trainer_shipped(job: Job, budget: float, seed: int, profiled: bool = False) -> Speed:
+    """Rows as the tokenizer makes them, and every argument as it comes."""
+    ids, classes = torch.from_numpy(token_ids(job, seed)).long(), targets(job, seed)
+    whole = torch.ones(job.side, dtype=torch.int64)
+    rows = [
+        {"input_ids": text, "attention_mask": whole, "labels": int(label)}
+        for text, label in zip(ids, classes, strict=True)
+    ]
+    return _trainer(job, budget, seed, profiled, rows, {})
 
 
-def _trainer(job: Job, budget: float, seed: int, options: dict[str, Any]) -> Speed:
+def trainer_tuned(job: Job, budget: float, seed: int, profiled: bool = False, compile: bool = False) -> Speed:
+    """bfloat16, a fused optimiser, nothing logged, and batches cut from one tensor without workers."""
+    tuned = {"bf16": True, "optim": "adamw_torch_fused", "logging_strategy": "no", "torch_compile": compile}
+    tuned |= {"remove_unused_columns": False}  # there are none, and looking for them takes a batch apart
+    return _trainer(job, budget, seed, profiled, Texts(job, seed), tuned, lambda batch: batch)
+
+
+def trainer_compiled(job: Job, budget: float, seed: int, profiled: bool = False) -> Speed:
+    return trainer_tuned(job, budget, seed, profiled, compile=True)
+
+
+def _trainer(
+    job: Job,
+    budget: float,
+    seed: int,
+    profiled: bool,
+    rows: Any,
+    options: dict[str, Any],
+    collate: Callable[[Any], Any] | None = None,
+) -> Speed:
     import transformers
 
     class Watch(transformers.TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:  # noqa: ARG002
             control.should_training_stop = window.passed(job.batch)
 
-    window = Window(budget, _WARM * budget)
-    ids, classes = torch.from_numpy(token_ids(job, seed)).long(), targets(job, seed)
-    whole = torch.ones(job.side, dtype=torch.int64)
-    rows: Any = [
-        {"input_ids": text, "attention_mask": whole, "labels": int(label)}
-        for text, label in zip(ids, classes, strict=True)
-    ]
+    window = Window(budget, _WARM * budget, profiled)
     transformers.set_seed(seed)
     network = transformers.BertForSequenceClassification(transformers.BertConfig(**bert_config(job)))
     with tempfile.TemporaryDirectory() as folder:
@@ -156,7 +212,9 @@ def _trainer(job: Job, budget: float, seed: int, options: dict[str, Any]) -> Spe
             report_to="none", save_strategy="no", disable_tqdm=True, use_cpu=device().type == "cpu",
             **options,
         )  # fmt: skip
-        trainer = transformers.Trainer(network, arguments, train_dataset=rows, callbacks=[Watch()])
+        trainer = transformers.Trainer(
+            network, arguments, train_dataset=rows, data_collator=collate, callbacks=[Watch()]
+        )
         trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
         trainer.train()
     return _seen(window)

@@ -12,7 +12,9 @@ import argparse
 import json
 import os
 import sys
+import time
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,26 +34,35 @@ def ours(chosen: argparse.Namespace) -> list[float]:
     from retrainer.training.loop import fit
 
     labels = tuple(sorted(path.name for path in Path(chosen.directory, "train").iterdir()))
+    marks = [("imported", time.perf_counter())]
     options = {"size": chosen.size, "flip": True, "shift": chosen.size // 8}
     task = image_classification.make(Task.parse({"kind": "image_classification", **options}, "task"), labels)
-    body = torchvision.build(torchvision.Options(name=chosen.network), task.input_spec(), None, 0, fresh=True)
+    stem = torchvision.Options(name=chosen.network, stem=chosen.stem)
+    body = torchvision.build(stem, task.input_spec(), None, 0, fresh=True)
+    marks.append(("built", time.perf_counter()))
     tables = [_table(Path(chosen.directory, name), labels) for name in ("train", "test")]
+    marks.append(("read", time.perf_counter()))
     train, test = ((task.encode(table, body.preprocessing, {}), task.targets(table)) for table in tables)
+    marks.append(("decoded", time.perf_counter()))
     seen: list[float] = []
 
-    def scored(epoch: int, figures: dict[str, float]) -> None:  # noqa: ARG001
+    def scored(epoch: int, figures: dict[str, float]) -> None:
         seen.append(figures["validation_accuracy"])
+        marks.append((f"epoch {epoch}", time.perf_counter()))
         if seen[-1] >= chosen.target:
             raise Enough
 
     plan = {"strategy": "scratch", "epochs": chosen.epochs, "batch_size": chosen.batch, "keep": "last"}
-    plan |= {"learning_rate": 2e-3, "weight_decay": 0.05, "label_smoothing": 0.1, "warmup": 0.2}
-    training = Training.parse(plan | {"seed": chosen.seed}, "training")
+    plan |= {"learning_rate": chosen.rate, "weight_decay": chosen.decay, "label_smoothing": 0.1}
+    plan |= {"warmup": chosen.warmup, "start_size": chosen.start_size, "ema_decay": chosen.average}
+    training = Training.parse(plan | {"schedule": "linear", "seed": chosen.seed}, "training")
     torch.manual_seed(chosen.seed)
-    compute = resolve_compute(Compute.parse({}, "compute"))
+    compute = resolve_compute(Compute.parse({"compile": chosen.compile}, "compute"))
     with suppress(Enough):
         network = Network(body, task.head(body, training))
         fit(network, task, train, test, training, compute, scored, progress=False)
+    for (_, before), (name, after) in pairwise(marks):
+        print(f"{name}: {after - before:.2f} s", file=sys.stderr)
     return seen
 
 
@@ -91,11 +102,14 @@ def torchvision_style(chosen: argparse.Namespace) -> list[float]:
         for name, steps in (("train", moved + last), ("test", last))
     }  # fmt: skip
     network = models.get_model(chosen.network, num_classes=len(read["train"].dataset.classes))
+    if chosen.stem == "small":
+        network.conv1, network.maxpool = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False), torch.nn.Identity()
     network = network.to(device=device, memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=0.05, fused=True)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=chosen.rate, weight_decay=chosen.decay, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, 2e-3, epochs=chosen.epochs, steps_per_epoch=max(1, len(read["train"])), pct_start=0.2
-    )
+        optimiser, chosen.rate, epochs=chosen.epochs, steps_per_epoch=max(1, len(read["train"])),
+        pct_start=chosen.warmup, anneal_strategy="linear",
+    )  # fmt: skip
     seen: list[float] = []
     while len(seen) < chosen.epochs and max(seen, default=0.0) < chosen.target:
         network.train()
@@ -125,8 +139,15 @@ def parser() -> argparse.ArgumentParser:
     words.add_argument("directory")
     words.add_argument("--who", choices=WHO, default="ours")
     words.add_argument("--network", default="resnet18", help="torchvision's name")
-    words.add_argument("--size", type=int, default=64, help="pixels that the 32 are scaled to")
-    words.add_argument("--epochs", type=int, default=20)
+    words.add_argument("--stem", default="small", help="own: 7×7 and a pooling")
+    words.add_argument("--size", type=int, default=32, help="pixels that the 32 are scaled to")
+    words.add_argument("--epochs", type=int, default=16)
+    words.add_argument("--rate", type=float, default=5e-3)
+    words.add_argument("--decay", type=float, default=0.1)
+    words.add_argument("--warmup", type=float, default=0.25)
+    words.add_argument("--start-size", type=float, default=1.0)
+    words.add_argument("--average", type=float, default=0.0)
+    words.add_argument("--compile", action="store_true", help="ours by torch.compile")
     words.add_argument("--batch", type=int, default=512)
     words.add_argument("--target", type=float, default=0.94)
     words.add_argument("--seed", type=int, default=0)

@@ -2,7 +2,8 @@
 
 Legend: B batch, D feature width. A batch is a dict of tensors, made by the task from the
 body's `preprocessing`: tokens give `input_ids` and `attention_mask` [B, T] (and `token_type_ids` [B, T]
-where the tokenizer knows pairs); pixels give `pixels` [B, C, H, W], normalised float32.
+where the tokenizer knows pairs; on a GPU no mask where no row is padded); pixels give `pixels` [B, C, H, W],
+normalised float32.
 """
 
 from __future__ import annotations

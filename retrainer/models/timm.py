@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,9 @@ class Options(Section):
     """Further keys of `backbone:` for this family."""
 
     name: str = Field("resnet18", description="timm's name of the architecture, a tag of weights may follow")
+    stem: Literal["own", "small"] = Field(
+        "own", description="small: residual networks begin with 3×3 and no pooling, for images of 32 pixels"
+    )
 
 
 def build(
@@ -44,6 +47,8 @@ def build(
     start = None if fresh or weights is None else Path(weights)
     preprocessing = pixel_preprocessing(wanted, **_recorded(options.name, start))
     config = {"name": options.name, "size": preprocessing["size"], "channels": preprocessing["channels"]}
+    if options.stem != "own":
+        config["stem"] = options.stem
     with drawn_from(seed):
         module = _module(config)
     tensors = {} if start is None else _tensors(module, start)
@@ -101,13 +106,19 @@ def _timm() -> Any:
 
 
 def _module(config: dict[str, Any]) -> nn.Module:
+    from retrainer.models._stem import make_small
+
     timm = _timm()
     name = config["name"]
     extra: dict[str, Any] = {}
     # Most transformers fix their size when they are made; convolutional networks refuse to be told one.
     if getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False):
         extra["img_size"] = tuple(config["size"])
-    return timm.create_model(name, pretrained=False, num_classes=0, in_chans=config["channels"], **extra)
+    channels = config["channels"]
+    module: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **extra)
+    if config.get("stem") == "small":
+        make_small(module, name)
+    return module
 
 
 def _tensors(module: nn.Module, weights: Path) -> dict[str, Tensor]:
@@ -144,7 +155,9 @@ def _in_order(module: nn.Module, weights: Path) -> dict[str, Tensor]:
 
 def _fill(body: Body, tensors: dict[str, Tensor]) -> None:
     from retrainer.models._start import fill
+    from retrainer.models._stem import require_same_stem
 
+    require_same_stem(body.module, tensors)
     head = getattr(body.module, "pretrained_cfg", {}).get("classifier") or ()
     fill(body.module, tensors, spare=[*([head] if isinstance(head, str) else head), *body.cut])
 

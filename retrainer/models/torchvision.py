@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -25,6 +25,9 @@ class Options(Section):
     """Further keys of `backbone:` for this family."""
 
     name: str = Field("resnet18", description="torchvision's name of the architecture")
+    stem: Literal["own", "small"] = Field(
+        "own", description="small: residual networks begin with 3×3 and no pooling, for images of 32 pixels"
+    )
 
 
 def build(
@@ -43,11 +46,14 @@ def build(
         require_pixels,
         width_of,
     )
+    from retrainer.models._stem import require_same_stem
 
     require_pixels("torchvision", wanted, (3, 1))
     start = None if fresh else weights
     preprocessing = pixel_preprocessing(wanted, **_recorded(options.name, start))
     config = {"name": options.name, "size": preprocessing["size"], "channels": preprocessing["channels"]}
+    if options.stem != "own":
+        config["stem"] = options.stem
     with drawn_from(seed):
         body, classifier = _headless(config)
     body.preprocessing = preprocessing
@@ -56,6 +62,7 @@ def build(
         body = with_maps(body)
     if start is not None:
         tensors = _download(options.name) if start == "imagenet" else read_tensors(Path(start))
+        require_same_stem(body.module, tensors)
         fill(body.module, tensors, spare=(classifier, *_AUXILIARY, *body.cut))
     if not wanted.get("maps"):
         width_of(body, f"task.size: {options.name} cannot take {preprocessing['size']}")
@@ -102,6 +109,7 @@ def _headless(config: dict[str, Any]) -> tuple[Body, str]:
     from torchvision import models
 
     from retrainer.models._network import Body
+    from retrainer.models._stem import make_small
 
     name = config["name"]
     _require_known(name)
@@ -114,6 +122,9 @@ def _headless(config: dict[str, Any]) -> tuple[Body, str]:
     path, last = layers[-1]
     width = last.in_features if isinstance(last, nn.Linear) else last.in_channels
     module.set_submodule(path, nn.Identity())
+    if config.get("stem") == "small":
+        make_small(module, name)
+        layers = [(p, part) for p, part in module.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)]
     if config["channels"] == 1:
         _take_grey(module, layers)
     return Body(module, _features, int(width), config, preprocessing={}), path

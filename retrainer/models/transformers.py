@@ -178,6 +178,8 @@ def _prepare(body: Body, weights: Path, wanted: dict[str, Any]) -> None:
 def _mean_of_tokens(module: nn.Module, batch: Batch) -> Tensor:
     """Mean over the tokens that are there: [B, T, D] → float32 [B, D]."""
     states = module(**batch).last_hidden_state.float()
+    if "attention_mask" not in batch:
+        return states.mean(1)
     mask = batch["attention_mask"].unsqueeze(-1).to(states.dtype)
     return (states * mask).sum(1) / mask.sum(1)
 

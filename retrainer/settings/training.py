@@ -131,7 +131,7 @@ class Compute(Section):
     processes: int = Field(
         1, ge=1, description="that train together, one GPU each if any; started here or by torchrun"
     )
-    compile: bool = Field(
-        False, description="torch.compile of the training step: needs a C compiler, slow to begin, for GPUs"
+    compile: bool | Literal["auto"] = Field(
+        "auto", description="torch.compile of the training step; auto: on a GPU, where the run is long enough"
     )
     packages: dict[str, str] = Field({}, description="written by resolve: versions that change numbers")

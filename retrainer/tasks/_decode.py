@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
+import math
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +25,9 @@ from retrainer.tasks._classes import row_name
 # without.
 _BYTES_WORTH_A_THREAD = 16_384
 _PIXELS_WORTH_A_THREAD = 128 * 128
+# So many small images take a core seconds, and processes a second to begin.
+_IMAGES_WORTH_PROCESSES = 8192
+_FEWEST_CORES, _MOST_PROCESSES = 4, 16
 _TRANSPARENT = (255, 255, 255)
 
 
@@ -67,10 +75,71 @@ def decode_images(
     if heavy or size[0] * size[1] > _PIXELS_WORTH_A_THREAD:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(fill, range(len(encoded))))
+    elif len(encoded) >= _IMAGES_WORTH_PROCESSES and (os.cpu_count() or 1) >= _FEWEST_CORES:
+        _decode_in_processes(pixels, encoded, size, channels, names)
     else:
         for row in range(len(encoded)):
             fill(row)
     return pixels
+
+
+def _decode_in_processes(
+    pixels: np.ndarray,
+    encoded: Sequence[bytes | None],
+    size: tuple[int, int],
+    channels: int,
+    names: Sequence[str],
+) -> None:
+    """Fills `pixels`: of small images most of the time is the interpreter's, which threads share.
+
+    The share of a process that fails is decoded here, where what is wrong can be told.
+    """
+    processes = min(os.cpu_count() or 1, _MOST_PROCESSES)
+    each = -(-len(encoded) // processes)
+    shares = [slice(start, start + each) for start in range(0, len(encoded), each)]
+
+    def fill(share: slice) -> None:
+        made = _decoded_elsewhere(encoded[share], size, channels)
+        if made is None:
+            made = np.stack(
+                [
+                    decode_image(*one)
+                    for one in zip(encoded[share], repeat(size), repeat(channels), names[share])
+                ]
+            )
+        pixels[share] = made
+
+    with ThreadPoolExecutor(len(shares)) as pool:
+        list(pool.map(fill, shares))
+
+
+def _decoded_elsewhere(
+    encoded: Sequence[bytes | None], size: tuple[int, int], channels: int
+) -> np.ndarray | None:
+    """uint8 [N, C, H, W] from a process of its own; None where it failed."""
+    lengths: np.ndarray = np.array([len(data or b"") for data in encoded], np.int64)
+    header = json.dumps([len(encoded), *size, channels]).encode()
+    code = f"import sys; sys.path[:] = {sys.path!r}; from retrainer.tasks import _decode; _decode.work()"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=b"".join([header, b"\n", lengths.tobytes(), *(data or b"" for data in encoded)]),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    shape = (len(encoded), channels, *size)
+    if done.returncode or len(done.stdout) != math.prod(shape):
+        return None
+    return np.frombuffer(done.stdout, np.uint8).reshape(shape)
+
+
+def work() -> None:
+    """What such a process does: images from stdin, pixels to stdout."""
+    stream = sys.stdin.buffer
+    count, height, width, channels = json.loads(stream.readline())
+    lengths = np.frombuffer(stream.read(8 * count), np.int64).tolist()
+    encoded = [stream.read(length) for length in lengths]
+    decoded = [decode_image(data, (height, width), channels, "") for data in encoded]
+    sys.stdout.buffer.write(np.stack(decoded).tobytes())
 
 
 def decode_image(data: bytes | None, size: tuple[int, int], channels: int, name: str) -> np.ndarray:

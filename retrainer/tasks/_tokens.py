@@ -50,13 +50,18 @@ class Tokens:
         return replace(self, device=device)
 
     def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """`input_ids`, `attention_mask` and, for pairs, `token_type_ids`: int64 [B, T]."""
+        """`input_ids`, `attention_mask` and, for pairs, `token_type_ids`: int64 [B, T].
+
+        On a GPU a batch without padding has no mask: attention is several times faster without one.
+        """
         starts = self.offsets[rows]
         lengths = self.offsets[rows + 1] - starts
         columns = np.arange(self._padded(int(lengths.max(initial=1))))
         mask = columns < lengths[:, None]
         at = np.where(mask, starts[:, None] + columns, 0)
         batch = {"input_ids": np.where(mask, self.ids[at], self.pad_id), "attention_mask": mask}
+        if self.device.type == "cuda" and mask.all():
+            del batch["attention_mask"]
         if self.types is not None:
             batch["token_type_ids"] = np.where(mask, self.types[at], 0)
         tensors = {name: torch.from_numpy(array.astype(np.int64)) for name, array in batch.items()}

@@ -9,34 +9,48 @@ Legend: B rows of a part, T padded length.
 
 from __future__ import annotations
 
-import shutil
+import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.fx import GraphModule
+from torch.utils.flop_counter import FlopCounterMode
 
 from retrainer.errors import UserError
+from retrainer.models._network import Network
 from retrainer.settings import Compute, Training
 from retrainer.training._distributed import Group
+from retrainer.training._progress import say
+from retrainer.training.compute import autocast, has_c_compiler
 from retrainer.training.feeder import Batch, Rows
 
 # At most so many lengths of texts, evenly spread, and the longest: each costs its own compilation.
 _LENGTHS = 8
 _GPU_MULTIPLE = 8
-_COMPILERS = ("cc", "gcc", "clang", "g++", "clang++", "cl")
+# Compiling takes about a minute and saves about a third of the time; this many operations take a large GPU
+# five minutes as they are written, and a smaller one longer.
+_WORTH_FLOPS = 3e16
+# Forward, and twice as much backward.
+_PASSES = 3
 
 
 def compiled(
-    network: nn.Module, rows: Rows, training: Training, compute: Compute, group: Group
+    network: Network, rows: Rows, training: Training, compute: Compute, group: Group
 ) -> Callable[[Batch], Tensor]:
     """The network as `torch.compile` runs it, if the settings say so. Raises UserError where it cannot.
 
-    CUDA graphs are used where a step is one pass: a graph's next run overwrites the gradients of its last.
+    With `compute.compile: auto` the settings, the data and the network alone decide: whether the run has work
+    enough, in floating-point operations.
     """
     if not compute.compile:
         return network
-    if not any(map(shutil.which, _COMPILERS)):
+    if compute.compile == "auto":
+        if training.checkpoint_activations or _work(network, rows, training, compute) < _WORTH_FLOPS:
+            return network
+    elif not has_c_compiler():
         raise UserError(
             "compute.compile: torch.compile needs a C compiler, and there is none here (such as gcc);"
             " install one, or leave it out"
@@ -48,12 +62,51 @@ def compiled(
         )
     torch.compiler.reset()  # what else this process has compiled would count
     torch._dynamo.config.recompile_limit = 2 * _LENGTHS
-    one_pass = training.accumulate == 1 and not training.halve_on_out_of_memory
-    # Deterministic: its choice of kernels by timing them changes the order of sums.
-    options = {"deterministic": True, "triton.cudagraphs": compute.device == "cuda" and one_pass}
-    run: Callable[[Batch], Tensor] = torch.compile(network, dynamic=False, options=options)
+    backend = _Inductor(compute.device == "cuda", training)
+    run: Callable[[Batch], Tensor] = torch.compile(network, dynamic=False, backend=backend)
     whole = _whole(rows, training, group)
     return lambda batch: run(batch) if whole(batch) else network(batch)
+
+
+class _Inductor:
+    """PyTorch's compiler; for a GPU it is given a network whose operations are rewritten.
+
+    CUDA graphs are used where a step is one pass: a graph's next run overwrites the gradients of its last.
+    """
+
+    def __init__(self, gpu: bool, training: Training) -> None:
+        one_pass = training.accumulate == 1 and not training.halve_on_out_of_memory
+        self._gpu = gpu
+        # Deterministic: its choice of kernels by timing them changes the order of sums.
+        options: dict[str, Any] = {"deterministic": True, "triton.cudagraphs": gpu and one_pass}
+        if gpu:
+            from retrainer.training._rewrite import JoinGradients
+
+            options["post_grad_custom_pre_pass"] = JoinGradients()
+        self._compile: Any = torch._TorchCompileInductorWrapper(None, options, False)
+
+    def __call__(self, module: GraphModule, inputs: list[Any], **more: Any) -> Any:
+        began = time.perf_counter()
+        if self._gpu:
+            from retrainer.training._rewrite import rewrite
+
+            module = rewrite(module)
+        made = self._compile(module, inputs, **more)
+        say(f"compiled for one shape in {time.perf_counter() - began:.0f} s (compute.compile)")
+        return made
+
+
+def _work(network: Network, rows: Rows, training: Training, compute: Compute) -> float:
+    """Floating-point operations of the whole run: those of one row's forward pass, counted once."""
+    longest = 0 if rows.lengths is None else int(rows.lengths.argmax())
+    batch = rows.make(np.array([longest]), None)
+    mode = network.training
+    network.eval()
+    with torch.no_grad(), autocast(compute), FlopCounterMode(display=False) as counter:
+        network(batch)
+    network.train(mode)
+    share = 1.0 if rows.lengths is None else float(rows.lengths.mean()) / int(rows.lengths.max())
+    return _PASSES * counter.get_total_flops() * share * len(rows) * training.epochs
 
 
 def _whole(rows: Rows, training: Training, group: Group) -> Callable[[Batch], bool]:

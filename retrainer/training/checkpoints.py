@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -24,10 +23,10 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 import torch
-from tqdm import tqdm
 
 from retrainer.errors import UserError
 from retrainer.formats.files import sha256_file
+from retrainer.training._progress import say
 from retrainer.training._state import Snapshot
 from retrainer.training._stop import Stop
 
@@ -86,7 +85,7 @@ class Checkpoints:
             kept = self._read(name)
             if kept is not None:
                 self._written = (kept["epoch"], kept["step"])
-                _say(f"going on from {_position(self._written)} (checkpoint of {_clock(kept['written'])})")
+                say(f"going on from {_position(self._written)} (checkpoint of {_clock(kept['written'])})")
                 return kept
         return None
 
@@ -114,7 +113,7 @@ class Checkpoints:
         try:
             self._store.clear()
         except UserError as error:
-            _say(f"checkpoints that are no longer needed cannot be removed: {error}")
+            say(f"checkpoints that are no longer needed cannot be removed: {error}")
 
     def _leave(self, snapshot: Callable[[], Snapshot]) -> None:
         self.close()
@@ -140,26 +139,26 @@ class Checkpoints:
             for old in sorted(self._names())[:-KEPT]:
                 self._store.delete(old)
         except (OSError, RuntimeError, UserError) as error:
-            _say(f"no checkpoint could be written ({_brief(error)}); the training goes on")
+            say(f"no checkpoint could be written ({_brief(error)}); the training goes on")
 
     def _read(self, name: str) -> Snapshot | None:
         """None, with a line, for one that must not be used."""
         assert self._store is not None
         with self._store.local(name) as file:
             if sha256_file(file) != _sha256_in(name):
-                _say(f"checkpoint {name} is damaged and removed")
+                say(f"checkpoint {name} is damaged and removed")
                 self._store.delete(name)
                 return None
             try:
                 kept: Snapshot = torch.load(file, map_location="cpu", weights_only=True)
             except Exception as error:  # whole, and yet not of our making
-                _say(f"checkpoint {name} cannot be read ({_brief(error)}) and is left alone")
+                say(f"checkpoint {name} cannot be read ({_brief(error)}) and is left alone")
                 return None
         if not isinstance(kept, dict) or kept.get("format_version") != FORMAT_VERSION:
-            _say(f"checkpoint {name} is of another format and left alone")
+            say(f"checkpoint {name} is of another format and left alone")
             return None
         if kept.get("digest") != self._digest:
-            _say(f"checkpoint {name} is of another training and left alone")
+            say(f"checkpoint {name} is of another training and left alone")
             return None
         return kept
 
@@ -213,9 +212,3 @@ def _clock(seconds: float) -> str:
 
 def _brief(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def _say(text: str) -> None:
-    # Above the bar, if there is one.
-    tqdm.write(f"train: {text}", file=sys.stderr)
-    sys.stderr.flush()

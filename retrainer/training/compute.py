@@ -9,8 +9,8 @@ import ctypes
 import math
 import os
 import platform
+import shutil
 import sys
-import warnings
 from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,6 +28,7 @@ _PACKAGES = ("numpy", "peft", "pillow", "timm", "tokenizers", "torch", "torchvis
 _FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 # glibc's malloc.h; both take an int.
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD, _NEVER_BYTES = -3, -1, 2**31 - 1
+_COMPILERS = ("cc", "gcc", "clang", "g++", "clang++", "cl")
 _CPUINFO = Path("/proc/cpuinfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -35,6 +36,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 def resolve_compute(compute: Compute) -> Compute:
     """Replaces every `auto` and 0 by what this machine offers; settling it twice changes nothing.
 
+    `compile` stays `auto` where this machine can compile for a GPU: the length of the run then decides.
     Raises UserError when `compute.device` is cuda and no GPU can be used.
     """
     device = compute.device
@@ -50,8 +52,20 @@ def resolve_compute(compute: Compute) -> Compute:
     if dtype == "auto":
         dtype = "bfloat16" if device == "cuda" or _FAST_BFLOAT16 & _cpu_flags() else "float32"
     threads = compute.threads or max(1, physical_cores() // compute.processes)
-    settled = {"device": device, "dtype": dtype, "threads": threads, "packages": _versions()}
+    settled: dict[str, object] = {
+        "device": device,
+        "dtype": dtype,
+        "threads": threads,
+        "packages": _versions(),
+    }
+    if compute.compile == "auto" and (device == "cpu" or not has_c_compiler()):
+        settled["compile"] = False
     return compute.model_copy(update=settled)
+
+
+def has_c_compiler() -> bool:
+    """Whether `torch.compile` can build what it writes."""
+    return any(map(shutil.which, _COMPILERS))
 
 
 def for_scoring(compute: Compute) -> Compute:
@@ -75,9 +89,9 @@ def prepare(compute: Compute, rank: int = 0, processes: int = 1) -> torch.device
     assert compute == resolve_compute(compute), "resolve_compute comes first"
     torch.set_num_threads(compute.threads)
     if compute.compile:
-        torch.use_deterministic_algorithms(True, warn_only=compute.device == "cuda")
+        torch.use_deterministic_algorithms(True)
     else:  # the same without the compiler's own setting, for which all of it would be imported: a second
-        torch.set_deterministic_debug_mode("warn" if compute.device == "cuda" else "error")
+        torch.set_deterministic_debug_mode("error")
     # Part of deterministic mode by default: writes NaN into all new memory, which only debugging needs.
     torch.utils.deterministic.fill_uninitialized_memory = False
     if compute.device == "cpu":
@@ -95,8 +109,8 @@ def prepare(compute: Compute, rank: int = 0, processes: int = 1) -> torch.device
         )
     if processes > 1:
         torch.cuda.set_device(rank)
-    # cuBLAS warns since it repeats itself only within one stream: all of our work is in one.
-    warnings.filterwarnings("ignore", message=".*CUBLAS_WORKSPACE_CONFIG")
+    # cuBLAS reads it, and repeats itself with work space of one size.
+    os.putenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     return torch.device("cuda", torch.cuda.current_device())

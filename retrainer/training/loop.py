@@ -23,6 +23,7 @@ from retrainer.training._adamw import AdamW
 from retrainer.training._applies import require_applicable
 from retrainer.training._distributed import ALONE, Group
 from retrainer.training._progress import Progress
+from retrainer.training._repeatable import allow_what_cannot_repeat
 from retrainer.training._state import State
 from retrainer.training.checkpoints import Checkpoints, rows_trained
 from retrainer.training.compute import autocast, prepare
@@ -82,6 +83,8 @@ def fit(
             own_randomness(training.seed, device),
             stand_ins(network, task, splits, training),
         ):
+            if device.type == "cuda" and len(train[0]) > 1:
+                _try_two_rows(network, task, train, training, compute, device)
             strategy = plan(network, task, train, validation, training, compute, device, group)
             optimiser = AdamW(strategy.groups)
             state = State(strategy.trained, optimiser, training, group)
@@ -108,6 +111,21 @@ def own_randomness(seed: int, device: torch.device, purpose: str = "dropout") ->
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(stream_seed(seed, purpose))
         yield
+
+
+def _try_two_rows(
+    network: Network,
+    task: Task,
+    train: Data,
+    training: Training,
+    compute: Compute,
+    device: torch.device,
+) -> None:
+    """Finds operations that do not repeat themselves before they end a run."""
+    targets = torch.from_numpy(train[1][:2]).to(device)
+    batch = task.batch(train[0], np.arange(2), None)
+    smoothing = training.label_smoothing
+    allow_what_cannot_repeat(network, batch, lambda made: task.loss(made, targets, smoothing), compute)
 
 
 def _class_weights(
