@@ -15,6 +15,7 @@ from torch.fx import Graph, GraphModule
 from torch.nn import functional
 
 from retrainer.models._network import Body, Network
+from retrainer.tasks._heads import LinearHead
 from retrainer.training import _compiled, _rewrite
 from retrainer.training._distributed import ALONE
 from retrainer.training._fused_norm import norm_act
@@ -247,7 +248,7 @@ def test_the_kernels_compute_what_pytorch_does() -> None:
 
 def linear() -> Network:
     body = nn.Linear(8, 4)
-    return Network(Body(body, lambda module, batch: module(batch["x"]), 4, {}, {}), 2)
+    return Network(Body(body, lambda module, batch: module(batch["x"]), 4, {}, {}), LinearHead(4, 2, 0.0))
 
 
 def test_only_work_enough_is_compiled_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:

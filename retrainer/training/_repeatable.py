@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ _REFUSED = re.compile(r"(\S+) does not have a deterministic implementation")
 
 
 def allow_what_cannot_repeat(
-    network: Network, batch: Batch, loss: Callable[[Tensor], Tensor], compute: Compute
+    network: Network, batch: Batch, loss: Callable[[Any], Tensor], compute: Compute
 ) -> str | None:
     """Tries a step of a copy on a small batch; an operation that PyTorch refuses may run from then on.
 
@@ -31,7 +32,7 @@ def allow_what_cannot_repeat(
     Returns the operation's name, and says it in one line. Nothing of the network or of the generators moves.
     """
     trial = copy.deepcopy(network).train()
-    device = trial.head.weight.device
+    device = next(trial.parameters()).device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
             with autocast(compute):
