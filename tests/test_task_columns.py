@@ -21,7 +21,9 @@ from retrainer.data.preprocess import preprocess
 from retrainer.errors import UserError
 from retrainer.formats.columns import ENCODED, TYPES
 from retrainer.formats.dataset import Dataset, content_hash, write_dataset
+from retrainer.formats.profile import read_profile
 from retrainer.resolve import source_columns
+from retrainer.retraining.drift import compare
 from retrainer.settings import Checks, Source, Split, Task
 
 TASKS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
@@ -303,3 +305,16 @@ def test_classes_are_chosen_among_labels_alone(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,target_text\na,b\n")
     with pytest.raises(UserError, match=r"source\.classes chooses among labels, and the task reads none"):
         ingest(source_of("translation", tmp_path / "a.csv", classes=("x",)), tmp_path / "raw")
+
+
+def test_drift_is_sought_among_what_is_measured(tmp_path: Path) -> None:
+    sentences = [{"text": f"sentence number {n}", "target_text": f"Satz {n}"} for n in range(60)]
+    sounds = []
+    for number in range(60):
+        (tmp_path / f"{number}.wav").write_bytes(b"RIFF" + bytes([number]) * 8)
+        sounds.append({"audio": f"{number}.wav", "target_text": "one"})
+    for task, rows, tests in (("translation", sentences, {"inputs"}), ("speech", sounds, set())):
+        prepared(task, tmp_path, rows)
+        profile = read_profile(tmp_path / "out" / "profile.parquet")
+        assert profile is not None and profile.rows > 10
+        assert compare(profile, profile).keys() == tests

@@ -119,9 +119,12 @@ def _check_encoding(table: pa.Table, names: Sequence[str], findings: Findings) -
             rows = np.flatnonzero(wrong)
             counts[kind] += len(rows)
             examples += [f"{table['origin'][row]}: {table[name][row]}" for row in rows[:MOST_EXAMPLES]]
-    told = _listed(counts)
+    listed = _listed(counts)
     findings.add(
-        "encoding", counts.total(), "texts once decoded wrongly, or with control characters" + told, examples
+        "encoding",
+        counts.total(),
+        "texts once decoded wrongly, or with control characters" + listed,
+        examples,
     )
 
 

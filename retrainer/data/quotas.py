@@ -28,34 +28,34 @@ def choose(rows: Rows, placed: dict[str, list[int]], split: Split) -> dict[str, 
                 raise UserError(
                     f"split.{setting} counts rows of a class, and these rows have none; leave it out"
                 )
-            wanted = _lowest_per_class(rows, placed[name], most)
-            chosen[name] = _only(rows, placed[name], wanted, setting)
+            kept = _lowest_per_class(rows, placed[name], most)
+            chosen[name] = _only(rows, placed[name], kept, setting)
     total = sum(len(members) for members in chosen.values())
     if split.limit and total > split.limit:
         for name, members in chosen.items():
             share = max(_LEAST_PER_CLASS, round(split.limit * len(members) / total))
-            wanted = set(members[:share])
+            kept = set(members[:share])
             if name == TRAIN:  # what cannot be learnt cannot be tested
-                wanted |= _lowest_per_class(rows, members, _LEAST_PER_CLASS)
-            chosen[name] = _only(rows, members, wanted, "limit")
+                kept |= _lowest_per_class(rows, members, _LEAST_PER_CLASS)
+            chosen[name] = _only(rows, members, kept, "limit")
     return chosen
 
 
 def _lowest_per_class(rows: Rows, members: list[int], most: int) -> set[int]:
-    """The first `most` rows of each class; a row of several labels is wanted if any of them wants it."""
+    """The first `most` rows of each class; a row of several is kept if any of them needs it."""
     counts: dict[str, int] = defaultdict(int)
-    wanted = set()
+    kept = set()
     for row in members:
         names = rows.classes[row] or ("",)  # rows without a label count as a class of their own
         if any(counts[name] < most for name in names):
-            wanted.add(row)
+            kept.add(row)
             for name in names:
                 counts[name] += 1
-    return wanted
+    return kept
 
 
-def _only(rows: Rows, members: list[int], wanted: set[int], setting: str) -> list[int]:
+def _only(rows: Rows, members: list[int], kept: set[int], setting: str) -> list[int]:
     for row in members:
-        if row not in wanted:
+        if row not in kept:
             rows.reasons[row] = f"over split.{setting}"
-    return [row for row in members if row in wanted]
+    return [row for row in members if row in kept]

@@ -16,14 +16,14 @@ Sections = dict[str, dict[str, Any]]
 
 def without_paths(sections: Sections) -> Sections:
     """The sections with every local path cut to its last part; weights get their sha256 beside it."""
-    told = {name: _cut(section) for name, section in sections.items()}
+    kept = {name: _cut(section) for name, section in sections.items()}
     backbone = sections.get("backbone", {})
     weights = Path(str(backbone.get("weights", ""))).expanduser()
     if backbone.get("weights") and weights.exists():
-        told["backbone"]["weights"] = weights.name
+        kept["backbone"]["weights"] = weights.name
         if weights.is_file() and not backbone.get("weights_sha256"):
-            told["backbone"]["weights_sha256"] = sha256_file(weights)
-    return told
+            kept["backbone"]["weights_sha256"] = sha256_file(weights)
+    return kept
 
 
 def _cut(value: Any) -> Any:

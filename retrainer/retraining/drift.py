@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from retrainer.data.profile import chosen_labels, profile_of
+from retrainer.data.profile import NO_LABEL, chosen_labels, labels_of, profile_of
 from retrainer.errors import UserError
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.profile import Profile
@@ -92,7 +92,7 @@ def drift_since(champion: RegisteredVersion, dataset: Path, retrain: Retrain, sc
 def relabelled(before: Profile, today: Today) -> dict[str, int]:
     """Of the champion's sampled rows those that are still here, and those of them with another label."""
     _, then, now = np.intersect1d(before.keys, today.keys, return_indices=True)
-    labels = chosen_labels(today.table["labels"].take(now), today.keys[now])
+    labels = chosen_labels(labels_of(today.table).take(pa.array(now)), today.keys[now])
     changed = sum(before.labels[at] != label for at, label in zip(then, labels, strict=True))
     return {"compared": len(now), "relabelled": int(changed)}
 
@@ -106,6 +106,8 @@ def judge(before: Profile, new: Profile, rows: Mapping[str, int], retrain: Retra
         why = f"{new.rows:,} independent new rows are too few to test (retrain.min_new_rows)"
         return Drift("stop", "too-few-rows", why, rows)
     tests = compare(before, new)
+    if not tests:
+        return Drift("train", "no-statistics", "neither labels nor inputs of these rows are measured", rows)
     drifted = [name for name, test in tests.items() if test["adjusted"] <= retrain.alpha]
     p_values = ", ".join(f"{name} p = {test['adjusted']:.3g}" for name, test in tests.items())
     if drifted:
@@ -117,8 +119,10 @@ def judge(before: Profile, new: Profile, rows: Mapping[str, int], retrain: Retra
 
 
 def compare(before: Profile, new: Profile) -> dict[str, dict[str, Any]]:
-    """Both tests with their p-values, as in decision.json; labels alone where no input is measured."""
-    found: dict[str, Tested] = {"labels": compare_labels(before.counts, new.counts)}
+    """Both tests with their p-values, as in decision.json: of labels and of inputs, where there are any."""
+    found: dict[str, Tested] = {}
+    if {*before.counts, *new.counts} != {NO_LABEL}:
+        found["labels"] = compare_labels(before.counts, new.counts)
     if before.embedding.shape[1] or before.names:
         sides = [(one.measures, one.embedding) for one in (before, new)]
         found["inputs"] = compare_inputs(before.names, sides[0], sides[1])

@@ -134,8 +134,8 @@ def _train_here(
     together = processes(compute, _shared(data, settings, weights)) if join is None else join(compute, digest)
     with together as group:
         train, validation = encode(table, job, network), read_validation(data, job, network)
-        told = (on_epoch, progress, checkpoints, group)
-        history = fit(network, job, train, validation, training, compute, *told)
+        around = (on_epoch, progress, checkpoints, group)
+        history = fit(network, job, train, validation, training, compute, *around)
     temperature = calibrate(network, job, validation, training, compute)
     model_sha256 = write_model(
         out,
@@ -157,7 +157,7 @@ def _train_here(
 
 
 def _shared(data: Dataset, settings: Settings, weights: Path | str | None) -> dict[str, Any]:
-    """What further processes are told, as JSON."""
+    """What further processes are started with, as JSON."""
     here = {"directory": str(weights), "weights": None} if isinstance(weights, Path) else {"weights": weights}
     return {"dataset": str(data.path), "sections": settings.plain(), "directory": "", **here}
 

@@ -41,7 +41,9 @@ def profile_of(
     the numbers of the rows at some places already.
     """
     stands = _one_a_component(keys, components)
-    labels = chosen_labels(_labels(table).take(pa.array(np.asarray(places, np.int64)[stands])), keys[stands])
+    labels = chosen_labels(
+        labels_of(table).take(pa.array(np.asarray(places, np.int64)[stands])), keys[stands]
+    )
     sample = np.sort(np.argsort(_mixed(components[stands]), kind="stable")[:SAMPLE])
     names, measures, embedding = (measure or measured)(table, [places[at] for at in stands[sample]])
     return Profile(
@@ -55,7 +57,7 @@ def profile_of(
     )
 
 
-def _labels(table: pa.Table) -> pa.ChunkedArray:
+def labels_of(table: pa.Table) -> pa.ChunkedArray:
     """The labels; of rows that have none an absent one each."""
     return table["labels"] if "labels" in table.column_names else pa.chunked_array([pa.nulls(len(table))])
 
@@ -86,8 +88,8 @@ def measured(table: pa.Table, places: list[int]) -> Measured:
     names: list[str] = []
     measures, embeddings = [np.zeros((len(places), 0))], [np.zeros((len(places), 0))]
     for column in columns:
-        told, values, embedded = _READERS[column](rows[column])
-        names += [name if column != "text_pair" else f"{name} of text_pair" for name in told]
+        measure_names, values, embedded = _READERS[column](rows[column])
+        names += [name if column != "text_pair" else f"{name} of text_pair" for name in measure_names]
         measures.append(values)
         embeddings.append(embedded)
     return tuple(names), _kept(measures), _kept(embeddings)

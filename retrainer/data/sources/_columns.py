@@ -180,8 +180,8 @@ def _shape(
         encoded = TYPES[words[ours]] == ENCODED
         arrays[ours] = image_array(values_here) if encoded else pa.array(values_here, TYPES[words[ours]])
     if further:
-        told = [dict(zip(further, row, strict=True)) for row in zip(*further.values(), strict=True)]
-        arrays["metadata"] = pa.array([canonical_json(row).decode() for row in told], pa.string())
+        kept = [dict(zip(further, row, strict=True)) for row in zip(*further.values(), strict=True)]
+        arrays["metadata"] = pa.array([canonical_json(row).decode() for row in kept], pa.string())
     arrays["origin"] = pa.array([f"{file.name}:row {row}" for row in rows], pa.string())
     arrays["given_test"] = pa.array([test] * len(rows), pa.bool_())
     return pa.table(arrays)
