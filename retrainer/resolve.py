@@ -153,7 +153,10 @@ def merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _picks_another(below: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
-    """Whether `values` choose another file, or their own data instead of a built-in source."""
+    """Whether `values` choose another file, or their own data instead of a built-in source.
+
+    A kind that reads a path says so in its recipe (`path: ""` too) and stays.
+    """
     own_data = bool(values.get("path")) and "kind" in below and "path" not in below
     return own_data or any(key in values and values[key] != below.get(key) for key in ("kind", "family"))
 

@@ -37,22 +37,22 @@ class Tree:
 
     def title(self, name: PurePosixPath) -> str:
         """The file as people find it, without the path of this machine."""
-        return f"{self.root.name}{'/' if self.root.is_dir() else ':'}{_utf8(str(name))}"
+        return f"{self.root.name}{'/' if self.root.is_dir() else ':'}{utf8_name(str(name))}"
 
 
 def tree_of(source: Source) -> Tree:
     """All files of `source.path`. Raises UserError when it is no folder or archive, or a link leads out."""
     root = _root(source)
     if root.is_dir():
-        return Tree(root, dict(_walk(root)))
-    members = ((name, data) for name, data in _archives.members(root) if not _is_junk(name))
+        return Tree(root, dict(walk(root)))
+    members = ((name, data) for name, data in _archives.members(root) if not is_junk(name))
     return Tree(root, dict(members))
 
 
 def source_files(source: Source) -> list[Path]:
     """The archive itself, or every file of the folder."""
     root = _root(source)
-    return [path for _, path in _walk(root)] if root.is_dir() else [root]
+    return [path for _, path in walk(root)] if root.is_dir() else [root]
 
 
 def inside(folder: PurePosixPath, name: str, file: str) -> PurePosixPath:
@@ -83,13 +83,13 @@ def _root(source: Source) -> Path:
     )
 
 
-def _walk(root: Path) -> Iterator[tuple[PurePosixPath, Path]]:
+def walk(root: Path) -> Iterator[tuple[PurePosixPath, Path]]:
     """Every plain file below `root` in the order of names; links out of it and special files are refused."""
     real = root.resolve()
     for folder, subfolders, names in os.walk(root, onerror=_raise):
-        subfolders[:] = sorted(name for name in subfolders if not _is_junk(PurePosixPath(name)))
+        subfolders[:] = sorted(name for name in subfolders if not is_junk(PurePosixPath(name)))
         linked = [name for name in subfolders if Path(folder, name).is_symlink()]
-        for name in [*linked, *sorted(name for name in names if not _is_junk(PurePosixPath(name)))]:
+        for name in [*linked, *sorted(name for name in names if not is_junk(PurePosixPath(name)))]:
             path = Path(folder, name)
             if not path.is_file() or (path.is_symlink() and not path.resolve().is_relative_to(real)):
                 raise UserError(
@@ -102,11 +102,11 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _is_junk(name: PurePosixPath) -> bool:
+def is_junk(name: PurePosixPath) -> bool:
     return any(part.startswith(".") or part.lower() in _JUNK for part in name.parts)
 
 
-def _utf8(name: str) -> str:
+def utf8_name(name: str) -> str:
     try:
         name.encode()
     except UnicodeEncodeError:
