@@ -125,7 +125,7 @@ CALLS: dict[str, Callable[[argparse.Namespace], int]] = {
     "completion": completion,
     "help": show_help,
 }
-_PROJECT = ("params.yaml", "components", "pipelines")
+_PROJECT = ("dvc.yaml", "components", "pipelines")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -151,7 +151,7 @@ def plugin(project: Copy, monkeypatch: pytest.MonkeyPatch) -> Copy:
     return project
 
 
-TASKS = {"train", "evaluate", "register"}
+TASKS = {"preprocess", "train", "evaluate", "register"}
 
 
 @pytest.mark.parametrize(

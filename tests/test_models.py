@@ -118,7 +118,8 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any], str | None]]] = {
     "transformers": [({}, TOKENS if kind in READS_TEXT else pixels(), kind) for kind in ENCODERS],
 }
 # Families whose bodies are more than features of a row are tested with their task.
-ELSEWHERE = {"encoder_decoder", "seq2seq", "torchvision_detection", "transformers_detection"}
+ELSEWHERE = {"encoder_decoder", "seq2seq", "speech_conv", "speech_transformers"}
+ELSEWHERE |= {"torchvision_detection", "transformers_detection"}
 FAMILIES = sorted({*extend.builtin_names("models")} - ELSEWHERE)
 EVERY = [(family, case) for family in FAMILIES for case in CASES[family]]
 Build = Callable[..., Body]

@@ -116,6 +116,9 @@ def _pretrained(weights: Path) -> nn.Module:
 def _body(module: nn.Module, config: dict[str, Any]) -> Body:
     from retrainer.models._network import Body
 
+    for part in module.modules():
+        if type(part).__name__.endswith("SinusoidalPositionalEmbedding"):  # a fixed table, as in Marian
+            part.requires_grad_(False)
     body = Body(module, _logits, int(module.config.hidden_size), config, preprocessing={})
     body.generate = _generate(config)
     return body
