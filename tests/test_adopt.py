@@ -55,6 +55,7 @@ def test_a_runs_dataset_comes_into_the_checkout_row_for_row(
     assert Dataset(tmp_path / "again").content_sha256 == Dataset(raw).content_sha256
 
 
+@pytest.mark.slow
 def test_the_remote_holds_each_file_once_and_the_pod_no_copy(
     run: ClusterRun,  # noqa: ARG001 (its servers are in the environment)
     tmp_path: Path,
@@ -122,6 +123,7 @@ def test_only_a_newer_run_replaces_a_pointer(
     assert read_yaml(path)["meta"]["kfp_run_id"] == older  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_a_persons_own_pointer_is_not_overwritten(run: ClusterRun, tmp_path: Path) -> None:
     run.submit()
     run.ingest(tmp_path)
@@ -137,6 +139,7 @@ def test_a_persons_own_pointer_is_not_overwritten(run: ClusterRun, tmp_path: Pat
         assert path.read_text() == text
 
 
+@pytest.mark.slow
 def test_a_run_that_pushed_nothing_says_how_to_change_that(
     run: ClusterRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +155,7 @@ def test_a_run_that_pushed_nothing_says_how_to_change_that(
     assert not (run.project / "datasets" / f"{RECIPE}.dvc").exists()
 
 
+@pytest.mark.slow
 def test_a_remote_that_is_not_known_here_is_spelled_out(
     run: ClusterRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

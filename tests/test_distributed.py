@@ -30,7 +30,7 @@ from retrainer.training._distributed import Group
 from retrainer.training._stop import Stop
 from retrainer.training.compute import resolve_compute
 from retrainer.training.train import train_model
-from tests.conftest import ROOT
+from tests.conftest import ROOT, first_quick
 from tests.project import environment
 from tests.test_checkpoints import bert, reviews  # noqa: F401 (fixtures)
 from tests.test_training import (
@@ -97,7 +97,7 @@ PLANS = {
 }
 
 
-@pytest.mark.parametrize("name", PLANS)
+@pytest.mark.parametrize("name", first_quick(PLANS))
 def test_two_processes_give_the_curve_of_one(name: str, ragged: Path, tmp_path: Path) -> None:
     plan = settings(epochs=4, **PLANS[name])
     one = made(tmp_path / "one", ragged, plan, PLAIN)
@@ -107,7 +107,7 @@ def test_two_processes_give_the_curve_of_one(name: str, ragged: Path, tmp_path: 
         torch.testing.assert_close(two["weights"][key], tensor, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("strategy", ["frozen", "head-then-full", "last-n"])
+@pytest.mark.parametrize("strategy", first_quick(["frozen", "head-then-full", "last-n"]))
 def test_strategies_in_two_processes(strategy: str, ragged: Path, tmp_path: Path) -> None:
     """Features are embedded in shares; what is frozen neither moves nor decays."""
     backbone = Backbone(family="mlp", hidden=[12, 6])

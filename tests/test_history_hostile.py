@@ -187,6 +187,7 @@ def test_a_move_made_while_a_person_s_was_decided_is_not_undone(
     assert moves(NAME)[-1].state == history.NOT_DONE
 
 
+@pytest.mark.slow
 def test_ten_thousand_entries_are_no_burden(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     import sqlite3
 

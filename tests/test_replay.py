@@ -22,9 +22,12 @@ from retrainer.errors import UserError
 from retrainer.formats.files import content_digest
 from retrainer.resolve import settle
 from tests.cluster_run import BUCKET, PIPELINE, TOKEN, ClusterRun, cluster_run, stored
-from tests.conftest import ROOT, first_quick
+from tests.conftest import ROOT
 from tests.project import RECIPE, TINY, draw_stripes
 from tests.s3_server import SECRET
+
+# Each replays a step of a run that is made for it: six seconds.
+pytestmark = pytest.mark.slow
 
 Sections = dict[str, dict[str, Any]]
 
@@ -248,7 +251,7 @@ def test_a_port_that_would_leave_its_folder_is_none_of_the_steps(run: ClusterRun
 
 
 @pytest.mark.parametrize(
-    "command", first_quick(["sh -c 'touch PWNED'", "/bin/sh run.sh", 'python -c \'open("PWNED", "w")\''])
+    "command", ["sh -c 'touch PWNED'", "/bin/sh run.sh", 'python -c \'open("PWNED", "w")\'']
 )
 def test_a_trainer_of_the_servers_is_not_run_here(
     run: ClusterRun, command: str, monkeypatch: pytest.MonkeyPatch
