@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from retrainer.training._adamw import AdamW
-from retrainer.training.update import _clip
+from retrainer.training.train_step import _clip
 from tests.conftest import ROOT
 
 

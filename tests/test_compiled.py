@@ -16,7 +16,7 @@ from retrainer.errors import UserError
 from retrainer.services.checkpoint_store import CheckpointPlace
 from retrainer.training._compiled import compiled
 from retrainer.training._distributed import ALONE
-from retrainer.training.feeder import Rows
+from retrainer.training.loader import Rows
 from tests.test_checkpoints import NEVER, Case, growing, norms, same, texts
 from tests.test_training import PLAIN, _machine_as_before, settings  # noqa: F401 (a fixture)
 

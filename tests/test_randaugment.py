@@ -14,7 +14,7 @@ from retrainer.settings import Task
 from retrainer.tasks import image_classification
 from retrainer.tasks._pixels import Augmentation, _bend, augment
 from retrainer.tasks._randaugment import KINDS, Changes, draw, recolour
-from retrainer.training.feeder import stream
+from retrainer.training.loader import stream
 from tests.test_training import image_task, squares
 
 

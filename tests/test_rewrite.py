@@ -20,7 +20,7 @@ from retrainer.training import _compiled, _rewrite
 from retrainer.training._distributed import ALONE
 from retrainer.training._fused_norm import norm_act
 from retrainer.training._repeatable import allow_what_cannot_repeat
-from retrainer.training.feeder import Rows
+from retrainer.training.loader import Rows
 from tests.conftest import ROOT
 from tests.project import environment
 from tests.test_training import PLAIN, _machine_as_before, settings  # noqa: F401 (a fixture)

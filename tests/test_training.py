@@ -35,10 +35,10 @@ from retrainer.training import compute as compute_module
 from retrainer.training import strategies
 from retrainer.training._vocabulary import WordsInUse
 from retrainer.training.compute import physical_cores, prepare, resolve_compute
-from retrainer.training.feeder import (
+from retrainer.training.loader import (
     Rows,
     batch_count,
-    feed,
+    load_batches,
     shuffled_batches,
     sorted_batches,
     stream,
@@ -547,7 +547,7 @@ def test_small_rows_are_made_for_several_steps_at_once(row_bytes: int) -> None:
 
     rows = Rows(make, torch.arange(20), None, row_bytes)
     batches = shuffled_batches(20, 6, None, stream(0, "order"))
-    for batch, (made, targets, numbers) in zip(batches, feed(rows, batches, None), strict=True):
+    for batch, (made, targets, numbers) in zip(batches, load_batches(rows, batches, None), strict=True):
         assert made["x"].tolist() == [10 * n for n in batch] and targets.tolist() == batch.tolist()
         assert numbers is batch
     assert calls == ([20] if row_bytes == 4 else [6, 6, 6, 2])

@@ -3,11 +3,11 @@
     class Options(Section)       the family's own keys of `backbone:`
     SHAPED_BY_WEIGHTS: bool      whether the architecture is known only from the weights' directory
     IMPORTED: tuple[str, ...]    modules that take long to import, for whom has time to do it ahead; optional
-    build(options, wanted, weights, seed, fresh) -> Body
+    build(options, input_spec, weights, seed, fresh) -> Body
     restore(config) -> Body      the architecture that `Body.config` describes, values to be loaded
 
-`wanted` is what the task asks for: {"kind": "tokens", "max_length": T} or {"kind": "pixels", "size": [H, W]
-or None, "channels": C or None}. `weights` is a directory, a .safetensors file, the word `imagenet`, or None.
+`input_spec` is what the task asks for: {"kind": "tokens", "max_length": T} or {"kind": "pixels",
+"size": [H, W] or None, "channels": C or None}. `weights` is a directory, a .safetensors file, the word `imagenet`, or None.
 `fresh` asks for random values, drawn from `seed` alone; the weights then only tell the architecture, where
 that is needed.
 Nothing heavy is imported before `build` or `restore`.

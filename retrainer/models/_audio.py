@@ -7,9 +7,9 @@ from typing import Any
 from retrainer.errors import UserError
 
 
-def require_audio(family: str, wanted: dict[str, Any]) -> None:
+def require_audio(family: str, input_spec: dict[str, Any]) -> None:
     """Raises UserError when the task gives no sound."""
-    if wanted["kind"] != "audio":
+    if input_spec["kind"] != "audio":
         raise UserError(
             f"backbone.family: {family} takes sound; set task.kind: speech_recognition or"
             " audio_classification, or another family"
@@ -17,7 +17,7 @@ def require_audio(family: str, wanted: dict[str, Any]) -> None:
 
 
 def audio_preprocessing(
-    wanted: dict[str, Any],
+    input_spec: dict[str, Any],
     sampling_rate: int,
     frame_samples: int,
     spectrum: dict[str, Any] | None = None,
@@ -30,6 +30,6 @@ def audio_preprocessing(
     heard: dict[str, Any] = {"input": "samples", "normalise": normalise}
     if spectrum is not None:
         heard = {"input": "log_mel", "spectrum": spectrum}
-    learned: dict[str, Any] = {name: wanted[name] for name in ("units", "words") if name in wanted}
-    common = {"kind": "audio", "sampling_rate": sampling_rate, "max_seconds": wanted["max_seconds"]}
+    learned: dict[str, Any] = {name: input_spec[name] for name in ("units", "words") if name in input_spec}
+    common = {"kind": "audio", "sampling_rate": sampling_rate, "max_seconds": input_spec["max_seconds"]}
     return {**common, "frame_samples": frame_samples, **heard, **learned}

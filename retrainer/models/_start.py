@@ -92,13 +92,13 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], spare: Iterable[str] = (
     network of 1: their sum sees a grey image as they saw it in all three.
     """
     inside = tuple(f"{part}." for part in spare)
-    wanted = module.state_dict()
-    given = {name: t for name, t in tensors.items() if name in wanted or not name.startswith(inside)}
-    given = {name: _in_grey(t, wanted[name]) if name in wanted else t for name, t in given.items()}
+    own = module.state_dict()
+    given = {name: t for name, t in tensors.items() if name in own or not name.startswith(inside)}
+    given = {name: _in_grey(t, own[name]) if name in own else t for name, t in given.items()}
     # Old files lack BatchNorm's step counter, which nothing here reads.
-    missing = [n for n in wanted if n not in given and not n.endswith("num_batches_tracked")]
-    left_over = [name for name in given if name not in wanted]
-    reshaped = [n for n in wanted if n in given and given[n].shape != wanted[n].shape]
+    missing = [n for n in own if n not in given and not n.endswith("num_batches_tracked")]
+    left_over = [name for name in given if name not in own]
+    reshaped = [n for n in own if n in given and given[n].shape != own[n].shape]
     problems = {"lack": missing, "have unknown": left_over, "have another shape of": reshaped}
     for problem, names in problems.items():
         if names:
@@ -113,9 +113,9 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], spare: Iterable[str] = (
     module.load_state_dict(given, strict=False)
 
 
-def _in_grey(given: Tensor, wanted: Tensor) -> Tensor:
+def _in_grey(given: Tensor, own: Tensor) -> Tensor:
     """Filters [D, 3, …] summed to [D, 1, …] where the network's first layer takes one channel."""
-    narrower = given.dim() == 4 == wanted.dim() and given.shape[1] == 3 and wanted.shape[1] == 1
+    narrower = given.dim() == 4 == own.dim() and given.shape[1] == 3 and own.shape[1] == 1
     return given.sum(1, keepdim=True) if narrower else given
 
 
@@ -157,26 +157,30 @@ def brief(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
-def require_pixels(family: str, wanted: dict[str, Any], channels: tuple[int, ...]) -> None:
+def require_pixels(family: str, input_spec: dict[str, Any], channels: tuple[int, ...]) -> None:
     """Raises UserError when the task gives no images, or images of another number of channels."""
-    if wanted["kind"] != "pixels":
+    if input_spec["kind"] != "pixels":
         raise UserError(
             f"backbone.family: {family} takes images; set task.kind to an image task, or another family"
         )
-    if wanted["channels"] not in (None, *channels):
+    if input_spec["channels"] not in (None, *channels):
         raise UserError(
-            f"task.channels: this network takes {channels[0]}, not {wanted['channels']}; leave it out"
+            f"task.channels: this network takes {channels[0]}, not {input_spec['channels']}; leave it out"
             " (grey images are widened)"
         )
 
 
 def pixel_preprocessing(
-    wanted: dict[str, Any], size: Iterable[int], channels: int, mean: Iterable[float], std: Iterable[float]
+    input_spec: dict[str, Any],
+    size: Iterable[int],
+    channels: int,
+    mean: Iterable[float],
+    std: Iterable[float],
 ) -> dict[str, Any]:
     """What the task must feed. The task's size and channels win; one channel has the mean of three."""
-    channels = wanted["channels"] or channels
+    channels = input_spec["channels"] or channels
     scales = [[float(value) for value in values] for values in (mean, std)]
     fitted = [v if len(v) == channels else [round(sum(v) / len(v), 6)] * channels for v in scales]
-    height, width = wanted["size"] or size
+    height, width = input_spec["size"] or size
     shape = {"size": [int(height), int(width)], "channels": channels}
     return {"kind": "pixels", **shape, "mean": fitted[0], "std": fitted[1]}

@@ -36,16 +36,16 @@ class Options(Section):
 
 
 def build(
-    options: Options, wanted: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
+    options: Options, input_spec: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
 ) -> Body:
     """The network with random values, or those of a model directory of ours, whose tokenizer then counts."""
     from retrainer.models._start import drawn_from
 
-    _require_texts(wanted)
+    _require_texts(input_spec)
     if weights is not None and not fresh:
-        return _continued(weights, wanted["max_length"])
-    tokenizer = wanted["tokenizer"]()
-    config = _config(options, tokenizer, wanted["max_length"])
+        return _continued(weights, input_spec["max_length"])
+    tokenizer = input_spec["tokenizer"]()
+    config = _config(options, tokenizer, input_spec["max_length"])
     with drawn_from(seed):
         body = restore(config)
     body.preprocessing = _preprocessing(config)
@@ -75,8 +75,8 @@ def _continued(weights: Path | str, max_length: int) -> Body:
     return body
 
 
-def _require_texts(wanted: dict[str, Any]) -> None:
-    if wanted["kind"] != "text_to_text":
+def _require_texts(input_spec: dict[str, Any]) -> None:
+    if input_spec["kind"] != "text_to_text":
         raise UserError(
             "backbone.family: encoder_decoder writes texts; set task.kind: translation, or another family"
         )

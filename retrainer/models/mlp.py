@@ -31,20 +31,20 @@ class Options(Section):
 
 
 def build(
-    options: Options, wanted: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
+    options: Options, input_spec: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
 ) -> Body:
     """Linear layers and ReLU on the flattened image; the last hidden layer is the features."""
     from retrainer.models._start import drawn_from, pixel_preprocessing, require_pixels
 
-    require_pixels("mlp", wanted, (1, 3))
-    if not wanted["size"]:
+    require_pixels("mlp", input_spec, (1, 3))
+    if not input_spec["size"]:
         raise UserError("task.size: mlp takes images of one size; set it, as in task.size: 28")
-    channels = wanted["channels"] or 1
-    config = {"inputs": channels * math.prod(wanted["size"]), "hidden": list(options.hidden)}
+    channels = input_spec["channels"] or 1
+    config = {"inputs": channels * math.prod(input_spec["size"]), "hidden": list(options.hidden)}
     with drawn_from(seed):
         body = restore(config)
     scales = [options.mean] * channels, [options.std] * channels
-    body.preprocessing = pixel_preprocessing(wanted, wanted["size"], channels, *scales)
+    body.preprocessing = pixel_preprocessing(input_spec, input_spec["size"], channels, *scales)
     if not fresh and weights is not None:
         _load(body, weights)
     return body

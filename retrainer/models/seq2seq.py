@@ -33,13 +33,13 @@ class Options(Section):
 
 
 def build(
-    options: Options, wanted: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
+    options: Options, input_spec: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
 ) -> Body:
     """An encoder–decoder and the tokenizers of its two sides."""
     from retrainer.models._start import drawn_from, fill, is_ours, our_model, read_tensors, unfilled
     from retrainer.models._translators import read_tokenizers
 
-    if wanted["kind"] != "text_to_text":
+    if input_spec["kind"] != "text_to_text":
         raise UserError(
             "backbone.family: seq2seq writes texts; set task.kind: translation, or another family"
         )
@@ -64,7 +64,7 @@ def build(
     else:
         body = _body(_pretrained(weights), config)
     body.assets = assets
-    body.preprocessing = preprocessing | {"max_length": wanted["max_length"]}
+    body.preprocessing = preprocessing | {"max_length": input_spec["max_length"]}
     _require_fit(body, weights)
     return body
 
@@ -138,8 +138,8 @@ def _require_fit(body: Body, weights: Path) -> None:
                 f" {known}"
             )
     room = getattr(module.config, "max_position_embeddings", None)
-    wanted = body.preprocessing["max_length"] + len(body.preprocessing["start"]) - 1
-    if room is not None and wanted > room:
+    needed = body.preprocessing["max_length"] + len(body.preprocessing["start"]) - 1
+    if room is not None and needed > room:
         raise UserError(
             f"task.max_length: {body.preprocessing['max_length']}, but this model takes"
             f" {room - len(body.preprocessing['start']) + 1} tokens; set that or less"

@@ -38,16 +38,16 @@ class Options(Section):
 
 
 def build(
-    options: Options, wanted: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
+    options: Options, input_spec: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
 ) -> Body:
     """The network with random values, or those of a model directory of ours."""
     from retrainer.models._audio import audio_preprocessing, require_audio
     from retrainer.models._start import drawn_from
 
-    require_audio("speech_conv", wanted)
+    require_audio("speech_conv", input_spec)
     if options.kernel % 2 == 0:
         raise UserError(f"backbone.kernel: {options.kernel} has no middle; set an odd number")
-    rate = wanted["sampling_rate"] or _RATE
+    rate = input_spec["sampling_rate"] or _RATE
     spectrum: dict[str, Any] = {
         "window": round(options.window_seconds * rate),
         "hop": round(options.hop_seconds * rate),
@@ -55,11 +55,11 @@ def build(
         "normalise": options.normalise,
     }
     shape = {name: getattr(options, name) for name in _SHAPE}
-    config = {**shape, "mels": options.mels, "frames": wanted["frames"]}
+    config = {**shape, "mels": options.mels, "frames": input_spec["frames"]}
     with drawn_from(seed):
         body = restore(config)
     body.preprocessing = audio_preprocessing(
-        wanted, rate, spectrum["hop"] * options.stride, spectrum=spectrum
+        input_spec, rate, spectrum["hop"] * options.stride, spectrum=spectrum
     )
     if not fresh and weights is not None:
         _load(body, weights)

@@ -34,7 +34,7 @@ class Options(Section):
 
 def build(
     options: Options,
-    wanted: dict[str, Any],
+    input_spec: dict[str, Any],
     weights: Path | str | None,
     seed: int,
     fresh: bool,
@@ -44,14 +44,14 @@ def build(
     from retrainer.models._start import drawn_from, fill, is_ours, our_model, read_tensors, unfilled
     from retrainer.models._text import TOKENIZER, read_tokenizer
 
-    require_audio("speech_transformers", wanted)
+    require_audio("speech_transformers", input_spec)
     if not isinstance(weights, Path) or not weights.is_dir():
         raise UserError(
             "backbone.weights: speech_transformers reads its architecture from them; give a directory with"
             " config.json (a hub id, a local directory, package:NAME or models:/NAME@ALIAS)"
         )
     theirs = our_model(weights, "speech_transformers") if is_ours(weights) else None
-    config = (theirs["config"] if theirs else _described(weights, options)) | {"frames": wanted["frames"]}
+    config = (theirs["config"] if theirs else _described(weights, options)) | {"frames": input_spec["frames"]}
     if fresh:
         with drawn_from(seed):
             body = restore(config)
@@ -62,7 +62,7 @@ def build(
     else:
         body = _body(_pretrained(weights, config), config)
     heard = theirs["preprocessing"] if theirs else _recorded(weights, config["model"])
-    body.preprocessing = _preprocessing(wanted, heard, config)
+    body.preprocessing = _preprocessing(input_spec, heard, config)
     if body.generate is not None:
         body.assets = {TOKENIZER: read_tokenizer(weights)}
     return body
@@ -175,7 +175,9 @@ def _recorded(weights: Path, model: dict[str, Any]) -> dict[str, Any]:
     return {"sampling_rate": rate, "spectrum": spectrum | {"normalise": "whisper", "pad_seconds": seconds}}
 
 
-def _preprocessing(wanted: dict[str, Any], heard: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+def _preprocessing(
+    input_spec: dict[str, Any], heard: dict[str, Any], config: dict[str, Any]
+) -> dict[str, Any]:
     from math import prod
 
     from retrainer.models._audio import audio_preprocessing
@@ -183,24 +185,24 @@ def _preprocessing(wanted: dict[str, Any], heard: dict[str, Any], config: dict[s
 
     model = config["model"]
     rate = heard["sampling_rate"]
-    if wanted["sampling_rate"] not in (None, rate):
+    if input_spec["sampling_rate"] not in (None, rate):
         raise UserError(
             f"task.sampling_rate: these weights hear {rate:,} samples a second; set that, or leave it out"
         )
     if model["model_type"] != _WHISPER:
         step = prod(model["conv_stride"])
-        return audio_preprocessing(wanted, rate, step, normalise=bool(heard["normalise"]))
+        return audio_preprocessing(input_spec, rate, step, normalise=bool(heard["normalise"]))
     spectrum = heard["spectrum"]
-    if wanted["max_seconds"] > spectrum["pad_seconds"]:
+    if input_spec["max_seconds"] > spectrum["pad_seconds"]:
         raise UserError(
-            f"task.max_seconds: {wanted['max_seconds']:g}, but these weights hear"
+            f"task.max_seconds: {input_spec['max_seconds']:g}, but these weights hear"
             f" {spectrum['pad_seconds']:g} s; set that or less"
         )
-    made = audio_preprocessing(wanted, rate, 2 * spectrum["hop"], spectrum=spectrum)
-    if not wanted["frames"]:
+    made = audio_preprocessing(input_spec, rate, 2 * spectrum["hop"], spectrum=spectrum)
+    if not input_spec["frames"]:
         return made
     # Its tokenizer writes; the characters of the training rows are of no use.
     written = {name: value for name, value in made.items() if name not in ("units", "words")}
     room = int(config["model"]["max_target_positions"]) - len(config["start"]) - 1
     marks = {name: config[name] for name in ("start", "end")}
-    return written | {"tokenizer": TOKENIZER, "max_length": min(int(wanted["max_length"]), room), **marks}
+    return written | {"tokenizer": TOKENIZER, "max_length": min(int(input_spec["max_length"]), room), **marks}

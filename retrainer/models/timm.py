@@ -30,7 +30,7 @@ class Options(Section):
 
 
 def build(
-    options: Options, wanted: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
+    options: Options, input_spec: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
 ) -> Body:
     """The network without its classifier; features are pooled as the architecture does.
 
@@ -39,20 +39,20 @@ def build(
     from retrainer.models._maps import with_maps
     from retrainer.models._start import drawn_from, pixel_preprocessing, require_pixels, width_of
 
-    require_pixels("timm", wanted, (3, 1))
+    require_pixels("timm", input_spec, (3, 1))
     if weights == "imagenet":
         raise UserError(
             f"backbone.weights: imagenet for {options.name} was not fetched; give its .safetensors file"
         )
     start = None if fresh or weights is None else Path(weights)
-    preprocessing = pixel_preprocessing(wanted, **_recorded(options.name, start))
+    preprocessing = pixel_preprocessing(input_spec, **_recorded(options.name, start))
     config = {"name": options.name, "size": preprocessing["size"], "channels": preprocessing["channels"]}
     if options.stem != "own":
         config["stem"] = options.stem
     with drawn_from(seed):
         module = _module(config)
     tensors = {} if start is None else _tensors(module, start)
-    maps = {"maps": True} if wanted.get("maps") else {}
+    maps = {"maps": True} if input_spec.get("maps") else {}
     body = _body(module, config | maps | {"width": 0}, preprocessing)
     body = with_maps(body) if maps else body
     if start is not None:

@@ -31,7 +31,7 @@ class Options(Section):
 
 
 def build(
-    options: Options, wanted: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
+    options: Options, input_spec: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
 ) -> Body:
     """The network up to its classifier; features are what the classifier would see.
 
@@ -48,23 +48,23 @@ def build(
     )
     from retrainer.models._stem import require_same_stem
 
-    require_pixels("torchvision", wanted, (3, 1))
+    require_pixels("torchvision", input_spec, (3, 1))
     start = None if fresh else weights
-    preprocessing = pixel_preprocessing(wanted, **_recorded(options.name, start))
+    preprocessing = pixel_preprocessing(input_spec, **_recorded(options.name, start))
     config = {"name": options.name, "size": preprocessing["size"], "channels": preprocessing["channels"]}
     if options.stem != "own":
         config["stem"] = options.stem
     with drawn_from(seed):
         body, classifier = _headless(config)
     body.preprocessing = preprocessing
-    if wanted.get("maps"):
+    if input_spec.get("maps"):
         body.config = config | {"maps": True}
         body = with_maps(body)
     if start is not None:
         tensors = _download(options.name) if start == "imagenet" else read_tensors(Path(start))
         require_same_stem(body.module, tensors)
         fill(body.module, tensors, spare=(classifier, *_AUXILIARY, *body.cut))
-    if not wanted.get("maps"):
+    if not input_spec.get("maps"):
         width_of(body, f"task.size: {options.name} cannot take {preprocessing['size']}")
     return body
 

@@ -46,23 +46,23 @@ class Options(Section):
 
 
 def build(
-    options: Options, wanted: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
+    options: Options, input_spec: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
 ) -> Body:
-    """The detector for `wanted["classes"]` classes. From weights of another number of classes it takes all
+    """The detector for the classes of `input_spec`. From weights of another number of classes it takes all
     but the layers that name them.
     """
     from retrainer.models._start import drawn_from, fill, pixel_preprocessing, read_tensors, require_pixels
 
-    require_pixels("torchvision_detection", wanted, (3,))
-    if not wanted.get("classes"):
+    require_pixels("torchvision_detection", input_spec, (3,))
+    if not input_spec.get("classes"):
         raise UserError("backbone.family: torchvision_detection finds boxes: set task.kind: object_detection")
     if weights == "imagenet":
         raise UserError("backbone.weights: give the path of a detector's .safetensors file, or none")
-    config = {"name": options.name, "classes": wanted["classes"]}
+    config = {"name": options.name, "classes": input_spec["classes"]}
     with drawn_from(seed):
         body = restore(config)
     mean, std = _HALF if options.name.startswith("ssdlite") else _IMAGENET
-    body.preprocessing = pixel_preprocessing(wanted, (320, 320), 3, mean, std)
+    body.preprocessing = pixel_preprocessing(input_spec, (320, 320), 3, mean, std)
     if weights is not None and not fresh:
         fill(body.module, _of_as_many_classes(body.module, read_tensors(Path(weights))))
     return body

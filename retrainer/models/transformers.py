@@ -33,7 +33,7 @@ class Options(Section):
 
 
 def build(
-    options: Options, wanted: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
+    options: Options, input_spec: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
 ) -> Body:
     """An encoder and the files that its input needs."""
     from retrainer.models._start import drawn_from, fill, is_ours, read_tensors, unfilled
@@ -43,10 +43,10 @@ def build(
             "backbone.weights: the transformers family reads its architecture from them; give a directory"
             " with config.json (a hub id, a local directory, package:NAME or models:/NAME@ALIAS)"
         )
-    config = _config(weights, options, wanted)
+    config = _config(weights, options, input_spec)
     if fresh:
-        if wanted.get("size") and "image_size" in config["model"]:
-            config["model"]["image_size"] = wanted["size"][0]
+        if input_spec.get("size") and "image_size" in config["model"]:
+            config["model"]["image_size"] = input_spec["size"][0]
         with drawn_from(seed):
             body = restore(config)
     elif is_ours(weights):
@@ -55,7 +55,7 @@ def build(
         fill(body.module, read_tensors(weights))
     else:
         body = _pretrained(weights, config)
-    _prepare(body, weights, wanted)
+    _prepare(body, weights, input_spec)
     return body
 
 
@@ -70,7 +70,7 @@ def restore(config: dict[str, Any]) -> Body:
     return _body(AutoModel.from_config(described, trust_remote_code=False), config)
 
 
-def _config(weights: Path, options: Options, wanted: dict[str, Any]) -> dict[str, Any]:
+def _config(weights: Path, options: Options, input_spec: dict[str, Any]) -> dict[str, Any]:
     """Our description of the weights' directory, be it our own or in Hugging Face layout."""
     from retrainer.models._start import is_ours, our_model
 
@@ -80,9 +80,10 @@ def _config(weights: Path, options: Options, wanted: dict[str, Any]) -> dict[str
             config["pooling"] = options.pooling
     else:
         config = _described(weights, options)
-    if config["input"] != wanted["kind"]:
+    if config["input"] != input_spec["kind"]:
         raise UserError(
-            f"backbone.weights: {weights.name} reads {config['input']}, but task.kind gives {wanted['kind']};"
+            f"backbone.weights: {weights.name} reads {config['input']},"
+            f" but task.kind gives {input_spec['kind']};"
             " choose another task.kind or other weights"
         )
     return config
@@ -154,7 +155,7 @@ def _body(module: nn.Module, config: dict[str, Any]) -> Body:
     return Body(module, features, int(config["width"]), config, preprocessing={})
 
 
-def _prepare(body: Body, weights: Path, wanted: dict[str, Any]) -> None:
+def _prepare(body: Body, weights: Path, input_spec: dict[str, Any]) -> None:
     """Fills in preprocessing, assets and width."""
     import torch
 
@@ -163,13 +164,15 @@ def _prepare(body: Body, weights: Path, wanted: dict[str, Any]) -> None:
     from retrainer.models._text import TOKENIZER, read_tokenizer, token_preprocessing
 
     probe = None
-    if wanted["kind"] == "pixels":
+    if input_spec["kind"] == "pixels":
         recorded = recorded_pixels(weights, body.config["model"])
-        require_pixels("transformers", wanted, (recorded["channels"],))
-        body.preprocessing = pixel_preprocessing(wanted, **recorded)
+        require_pixels("transformers", input_spec, (recorded["channels"],))
+        body.preprocessing = pixel_preprocessing(input_spec, **recorded)
     else:
         body.assets = {TOKENIZER: read_tokenizer(weights)}
-        body.preprocessing = token_preprocessing(body.module, body.assets[TOKENIZER], wanted["max_length"])
+        body.preprocessing = token_preprocessing(
+            body.module, body.assets[TOKENIZER], input_spec["max_length"]
+        )
         probe = {"input_ids": torch.tensor([[0, 0]]), "attention_mask": torch.tensor([[1, 1]])}
     body.width = width_of(body, f"backbone.weights: {weights.name} cannot be used as an encoder", probe)
     body.config["width"] = body.width

@@ -31,12 +31,12 @@ class Options(Section):
 
 def build(
     options: Options,  # noqa: ARG001
-    wanted: dict[str, Any],
+    input_spec: dict[str, Any],
     weights: Path | str | None,
     seed: int,
     fresh: bool,
 ) -> Body:
-    """The detector for `wanted["classes"]` classes; layers of another number of classes start anew."""
+    """The detector for `input_spec["classes"]` classes; layers of another number of classes start anew."""
     from retrainer.models._pixels import recorded_pixels
     from retrainer.models._start import (
         drawn_from,
@@ -46,8 +46,8 @@ def build(
         read_tensors,
     )
 
-    weights = _required(weights, wanted)
-    config = _config(weights, int(wanted["classes"]))
+    weights = _required(weights, input_spec)
+    config = _config(weights, int(input_spec["classes"]))
     ours = is_ours(weights)
     with drawn_from(seed):
         body = restore(config) if fresh or ours else _pretrained(weights, config)
@@ -58,7 +58,7 @@ def build(
         "mean": [0.485, 0.456, 0.406],
         "std": [0.229, 0.224, 0.225],
     }
-    body.preprocessing = pixel_preprocessing(wanted, **(shapes | recorded))
+    body.preprocessing = pixel_preprocessing(input_spec, **(shapes | recorded))
     if ours and not fresh:
         own = body.module.state_dict()
         given = read_tensors(weights).items()
@@ -66,7 +66,7 @@ def build(
     return body
 
 
-def _required(weights: Path | str | None, wanted: dict[str, Any]) -> Path:
+def _required(weights: Path | str | None, input_spec: dict[str, Any]) -> Path:
     """The weights' directory. Raises UserError where there is none, or the task finds no boxes in images."""
     from retrainer.models._start import require_pixels
 
@@ -75,11 +75,11 @@ def _required(weights: Path | str | None, wanted: dict[str, Any]) -> Path:
             "backbone.weights: the transformers_detection family reads its architecture from them; give a"
             " directory with config.json (a hub id, a local directory or models:/NAME@ALIAS)"
         )
-    if not wanted.get("classes"):
+    if not input_spec.get("classes"):
         raise UserError(
             "backbone.family: transformers_detection finds boxes: set task.kind: object_detection"
         )
-    require_pixels("transformers_detection", wanted, (3,))
+    require_pixels("transformers_detection", input_spec, (3,))
     return weights
 
 

@@ -25,7 +25,7 @@ from retrainer.settings import Compute, Training
 from retrainer.training._distributed import Group
 from retrainer.training._progress import say
 from retrainer.training.compute import autocast, has_c_compiler
-from retrainer.training.feeder import Batch, Rows
+from retrainer.training.loader import Batch, Rows
 
 # At most so many lengths of texts, evenly spread, and the longest: each costs its own compilation.
 _LENGTHS = 8

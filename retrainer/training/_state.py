@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from retrainer.settings import Training
 from retrainer.training._adamw import AdamW
 from retrainer.training._distributed import ALONE, Group
-from retrainer.training.feeder import stream, stream_seed
+from retrainer.training.loader import stream, stream_seed
 
 Snapshot = dict[str, Any]
 
@@ -26,8 +26,8 @@ class State:
     """The position in the run, the figures so far, and every tensor and generator that moves.
 
     `epoch` counts from 1 and is under way; `step` counts its updates that are done. `waiting` holds losses
-    (and numbers of rows) not yet read from the device; `loss` and `rows` sum up those that are. `parts` is
-    how many a step's rows are computed in. `average`, if any, follows the weights by `ema_decay`.
+    (and numbers of rows) not yet read from the device; `loss` and `rows` sum up those that are. A step's rows
+    are computed in `micro_batches`. `average`, if any, follows the weights by `ema_decay`.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class State:
         self.order, self.views = stream(seed, "order"), stream(seed, "augmentation")
         self.history: list[dict[str, Any]] = []
         self.best: tuple[int, dict[str, Tensor]] | None = None
-        self.parts, self.updates = training.accumulate, 0
+        self.micro_batches, self.updates = training.accumulate, 0
         self._decay = training.ema_decay
         self.average = Average(self._moving()) if self._decay else None
         self.seconds, self._since = 0.0, time.monotonic()
@@ -177,7 +177,7 @@ class State:
             self.best = (kept["best_epoch"], kept["best"])
 
 
-_PLAIN = ("epoch", "step", "loss", "rows", "parts", "updates")
+_PLAIN = ("epoch", "step", "loss", "rows", "micro_batches", "updates")
 
 
 class Average:

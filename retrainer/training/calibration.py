@@ -80,18 +80,18 @@ def _logits(network: Network, task: Task, rows: Data, compute: Compute) -> np.nd
     import torch
 
     from retrainer.models._network import exact
-    from retrainer.training.feeder import evaluation_batch_size, feed, sorted_batches
+    from retrainer.training.loader import evaluation_batch_size, load_batches, sorted_batches
     from retrainer.training.strategies import memory_format, placed_rows
 
     device, layout = torch.device(compute.device), memory_format(network)
     network.to(device=device, memory_format=layout)
-    fed = placed_rows(task, rows, network, device)
-    batches = sorted_batches(len(fed), evaluation_batch_size(fed), fed.lengths)
+    loaded = placed_rows(task, rows, network, device)
+    batches = sorted_batches(len(loaded), evaluation_batch_size(loaded), loaded.lengths)
     logits: Any = None
     with torch.inference_mode(), exact(device):
-        for batch, _, numbers in feed(fed, batches, None):
+        for batch, _, numbers in load_batches(loaded, batches, None):
             answered = network(batch).float().cpu().numpy()
-            logits = np.empty((len(fed), answered.shape[1]), np.float32) if logits is None else logits
+            logits = np.empty((len(loaded), answered.shape[1]), np.float32) if logits is None else logits
             logits[numbers] = answered
     network.to(device="cpu", memory_format=torch.contiguous_format)
     return np.asarray(logits)

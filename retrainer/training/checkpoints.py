@@ -89,7 +89,7 @@ class Checkpoints:
                 return kept
         return None
 
-    def pass_by(self, snapshot: Callable[[], Snapshot]) -> None:
+    def maybe_save(self, snapshot: Callable[[], Snapshot]) -> None:
         """Between two steps: writes a checkpoint when one is due; after a signal writes one and leaves."""
         if self.stop.asked is not None:
             self._leave(snapshot)

@@ -18,7 +18,7 @@ from retrainer.settings import Compute, Training
 from retrainer.training._distributed import Group
 from retrainer.training._fold import folded
 from retrainer.training.compute import autocast
-from retrainer.training.feeder import Batch, Rows, evaluation_batch_size, feed, sorted_batches, stream
+from retrainer.training.loader import Batch, Rows, evaluation_batch_size, load_batches, sorted_batches, stream
 
 # So many rows tell whether the task augments at all.
 _PROBE_ROWS = 64
@@ -66,7 +66,7 @@ def _features(
     features = torch.zeros(len(rows), network.description.width, device=rows.targets.device)
     batches = sorted_batches(len(rows), evaluation_batch_size(rows), rows.lengths)
     with torch.no_grad(), autocast(compute):
-        for batch, _, numbers in feed(rows, batches[group.rank :: group.size], view):
+        for batch, _, numbers in load_batches(rows, batches[group.rank :: group.size], view):
             made = network.features(batch).float()
             features[torch.from_numpy(numbers).to(features.device)] = made
     return group.sum(features)

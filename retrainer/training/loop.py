@@ -27,24 +27,24 @@ from retrainer.training._repeatable import allow_what_cannot_repeat
 from retrainer.training._state import State
 from retrainer.training.checkpoints import Checkpoints, rows_trained
 from retrainer.training.compute import autocast, prepare
-from retrainer.training.feeder import (
+from retrainer.training.groups import backbone_rate
+from retrainer.training.loader import (
     Rows,
     evaluation_batch_size,
-    feed,
+    load_batches,
     shuffled_batches,
     sorted_batches,
     stream_seed,
 )
-from retrainer.training.groups import backbone_rate
 from retrainer.training.schedule import rate
-from retrainer.training.strategies import Data, Phase, Plan, memory_format, plan, stand_ins
-from retrainer.training.update import Update, class_weights
+from retrainer.training.strategies import Data, Phase, Plan, memory_format, plan, replaced_for_training
+from retrainer.training.train_step import TrainStep, class_weights
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 # Of an entry of the history.
-_NO_FIGURES = ("epoch", "kept", "parts", "reproducible")
+_NO_FIGURES = ("epoch", "kept", "micro_batches", "reproducible")
 # Losses are read in groups: reading one waits for the device.
-_STEPS_BETWEEN_LOOKS = 32
+_STEPS_BETWEEN_SYNCS = 32
 
 
 def fit(
@@ -81,7 +81,7 @@ def fit(
         splits = [train[0]] if validation is None else [train[0], validation[0]]
         with (
             own_randomness(training.seed, device),
-            stand_ins(network, task, splits, training),
+            replaced_for_training(network, task, splits, training),
         ):
             if device.type == "cuda" and len(train[0]) > 1:
                 _try_two_rows(network, task, train, training, compute, device)
@@ -92,10 +92,10 @@ def fit(
                 state.restore(kept)
                 kept = None  # as large as the training itself
             with checkpoints.stop.held():
-                update = Update(
+                train_step = TrainStep(
                     task, training, compute, state, _class_weights(task, train[1], training, device)
                 )
-                run = _Run(strategy, state, task, training, compute, update, bar, checkpoints)
+                run = _Run(strategy, state, task, training, compute, train_step, bar, checkpoints)
                 history = run.epochs(on_epoch)
     finally:
         bar.close()
@@ -145,7 +145,7 @@ class _Run:
     task: Task
     training: Training
     compute: Compute
-    update: Update
+    train_step: TrainStep
     bar: Progress
     checkpoints: Checkpoints
 
@@ -189,12 +189,12 @@ class _Run:
         on_epoch(state.epoch, figures | speed)
         self.bar.epoch(state.epoch, figures)
         marks: dict[str, Any] = {}
-        if state.parts != self.training.accumulate:
-            marks["parts"] = state.parts
+        if state.micro_batches != self.training.accumulate:
+            marks["micro_batches"] = state.micro_batches
         if state.step < len(batches):
             marks["reproducible"] = False
         state.end_epoch(figures | marks, self.training.keep == "best")
-        self.checkpoints.pass_by(state.snapshot)
+        self.checkpoints.maybe_save(state.snapshot)
 
     def train_epoch(self, phase: Phase, batches: list[np.ndarray]) -> dict[str, float]:
         """A pass over the training rows, or the rest of it; returns its mean loss and last learning rate.
@@ -206,15 +206,17 @@ class _Run:
         before = (state.epoch - phase.first) * len(batches)
         steps = (phase.last - phase.first + 1) * len(batches)
         mine = [state.group.share(batch) for batch in batches]
-        fed = feed(phase.train, mine, state.views, state.step, state.mark_views, state.views_reached)
-        for batch, targets, _ in fed:
+        loaded = load_batches(
+            phase.train, mine, state.views, state.step, state.mark_views, state.views_reached
+        )
+        for batch, targets, _ in loaded:
             share = rate(before + state.step, steps, training.warmup, training.schedule)
             rows = len(batches[state.step])
-            state.waiting.append((self.update(phase, batch, targets, rows, share), rows))
+            state.waiting.append((self.train_step(phase, batch, targets, rows, share), rows))
             late = training.budget_seconds > 0 and self.late(targets.device)
-            if len(state.waiting) == _STEPS_BETWEEN_LOOKS or state.step == len(batches) or late:
-                self.look(len(batches))
-            self.checkpoints.pass_by(state.snapshot)
+            if len(state.waiting) == _STEPS_BETWEEN_SYNCS or state.step == len(batches) or late:
+                self.sync_losses(len(batches))
+            self.checkpoints.maybe_save(state.snapshot)
             if late:
                 break
         last = rate(before + state.step - 1, steps, training.warmup, training.schedule)
@@ -223,7 +225,7 @@ class _Run:
     def late(self, device: torch.device) -> bool:
         return self.state.group.first_says(self.state.spent() > self.training.budget_seconds, device)
 
-    def look(self, steps: int) -> None:
+    def sync_losses(self, steps: int) -> None:
         """Reads the losses that wait on the device, of an epoch of so many steps."""
         state = self.state
         sums = torch.stack([loss for loss, _ in state.waiting]).double().cpu()
@@ -241,13 +243,13 @@ class _Run:
         mine, counts = batches[group.rank :: group.size] or batches[:1], group.rank < len(batches)
         sums: dict[str, float] = {"loss": 0.0}
         with torch.no_grad(), autocast(self.compute):
-            for batch, targets, _ in feed(rows, mine, None):
+            for batch, targets, _ in load_batches(rows, mine, None):
                 outputs = phase.answer(batch)
                 sums["loss"] += counts * float(self.task.loss(outputs, targets, 0.0).double().sum())
                 for name, values in self.task.figures(outputs, targets).items():
                     sums[name] = sums.get(name, 0.0) + counts * float(values.sum())
                 # Nothing moves here: what is kept is the state behind the epoch's last step.
-                self.checkpoints.pass_by(self.state.snapshot)
+                self.checkpoints.maybe_save(self.state.snapshot)
         together = torch.tensor(list(sums.values()), dtype=torch.float64, device=rows.targets.device)
         means = dict(zip(sums, (group.sum(together) / len(rows)).tolist(), strict=True))
         self.require_finite(

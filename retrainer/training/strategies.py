@@ -33,8 +33,8 @@ from retrainer.training._distributed import ALONE, Group
 from retrainer.training._recompute import recomputed
 from retrainer.training._vocabulary import words_in_use
 from retrainer.training.embedding import embed
-from retrainer.training.feeder import Batch, Rows, batch_count
 from retrainer.training.groups import Groups, head_groups, network_groups
+from retrainer.training.loader import Batch, Rows, batch_count
 
 Data = tuple[Encoded, np.ndarray]
 _Norm = nn.modules.batchnorm._BatchNorm
@@ -84,7 +84,9 @@ class Plan:
 
 
 @contextmanager
-def stand_ins(network: Network, task: Task, splits: list[Encoded], training: Training) -> Iterator[None]:
+def replaced_for_training(
+    network: Network, task: Task, splits: list[Encoded], training: Training
+) -> Iterator[None]:
     """While a network trains, smaller or further parts may stand in for some of its own."""
     with ExitStack() as stack:
         if training.strategy == "lora":

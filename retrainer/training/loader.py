@@ -113,7 +113,7 @@ def sorted_batches(count: int, batch_size: int, lengths: np.ndarray | None) -> l
     return [order[start : start + batch_size] for start in range(0, count, batch_size)]
 
 
-def feed(
+def load_batches(
     rows: Rows,
     batches: list[np.ndarray],
     generator: torch.Generator | None,
@@ -165,7 +165,7 @@ def _results(make: Callable[[int], _Made], groups: Iterable[int], ahead: bool) -
     if not ahead:
         yield from map(make, groups)
         return
-    with ThreadPoolExecutor(1, "feed") as thread:
+    with ThreadPoolExecutor(1, "loader") as thread:
         coming: Future[_Made] | None = None
         for group in groups:
             now, coming = coming, thread.submit(make, group)

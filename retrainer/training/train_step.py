@@ -17,13 +17,13 @@ from retrainer.settings import Compute, Training
 from retrainer.tasks._protocol import Task
 from retrainer.training._state import State
 from retrainer.training.compute import autocast
-from retrainer.training.feeder import Batch
+from retrainer.training.loader import Batch
 from retrainer.training.mixing import mix, resize, side_share
 from retrainer.training.strategies import Phase
 
 
 @dataclass
-class Update:
+class TrainStep:
     """The same for every step of a run. `class_weights` [K] weigh the rows' losses, if given."""
 
     task: Task
@@ -35,7 +35,7 @@ class Update:
     def __call__(self, phase: Phase, batch: Batch, targets: Tensor, rows: int, share: float) -> Tensor:
         """One update at `share` of the peak rates; returns the sum of the rows' losses, on the device.
 
-        The loss is the mean over the batch's `rows`, in however many processes and parts they are computed.
+        The loss is the mean over the batch's `rows`, in however many processes and micro-batches.
         """
         optimiser = self.state.optimiser
         self.state.begin_step()
@@ -62,33 +62,33 @@ class Update:
         return batch | {"pixels": pixels}, targets
 
     def _gradients(self, phase: Phase, batch: Batch, targets: Tensor, rows: int) -> Tensor:
-        """The summed loss. When memory runs out it begins again, in twice the parts."""
+        """The summed loss. When memory runs out it begins again, in twice as many micro-batches."""
         device = targets.device
         while True:
             self.state.optimiser.zero_grad()
             drawn = _drawn(device) if self.training.halve_on_out_of_memory else None
             try:
-                return self._in_parts(phase, batch, targets, rows)
+                return self._in_micro_batches(phase, batch, targets, rows)
             except torch.OutOfMemoryError:
                 self._halve(len(targets))
             # Outside of the handler, which holds on to what the step has made.
             assert drawn is not None
             _draw_again(device, drawn)
 
-    def _in_parts(self, phase: Phase, batch: Batch, targets: Tensor, rows: int) -> Tensor:
+    def _in_micro_batches(self, phase: Phase, batch: Batch, targets: Tensor, rows: int) -> Tensor:
         count = len(targets)
         if not count:
             return torch.zeros((), device=targets.device)
-        parts = min(self.state.parts, max(1, count // phase.fewest_rows))
-        if parts == 1:
-            return self._part(phase, batch, targets, rows)
+        micro_batches = min(self.state.micro_batches, max(1, count // phase.fewest_rows))
+        if micro_batches == 1:
+            return self._micro_batch(phase, batch, targets, rows)
         sums = []
-        for start, end in pairwise(count * part // parts for part in range(parts + 1)):
+        for start, end in pairwise(count * n // micro_batches for n in range(micro_batches + 1)):
             some = {name: tensor[start:end] for name, tensor in batch.items()}
-            sums.append(self._part(phase, some, targets[start:end], rows))
+            sums.append(self._micro_batch(phase, some, targets[start:end], rows))
         return torch.stack(sums).sum()
 
-    def _part(self, phase: Phase, batch: Batch, targets: Tensor, rows: int) -> Tensor:
+    def _micro_batch(self, phase: Phase, batch: Batch, targets: Tensor, rows: int) -> Tensor:
         """Adds to the gradients; the sum of these rows' losses."""
         with autocast(self.compute):
             logits = phase.forward(batch)
@@ -101,7 +101,7 @@ class Update:
         return losses.detach().sum()
 
     def _halve(self, rows: int) -> None:
-        if not self.training.halve_on_out_of_memory or self.state.parts >= rows:
+        if not self.training.halve_on_out_of_memory or self.state.micro_batches >= rows:
             smaller = "set training.halve_on_out_of_memory: true, a higher training.accumulate, or a"
             if self.training.halve_on_out_of_memory:
                 smaller = "not even one row at a time; set a smaller task.size or task.max_length, or a"
@@ -109,7 +109,7 @@ class Update:
                 f"training.batch_size: a step of {rows} rows does not fit into the GPU's memory; {smaller}"
                 " smaller one"
             ) from None
-        self.state.parts *= 2
+        self.state.micro_batches *= 2
 
 
 def _clip(parameters: list[nn.Parameter], largest: float) -> None:

@@ -21,7 +21,7 @@ from retrainer.tasks import _pixels, _storage
 from retrainer.tasks._decode import EncodedImages
 from retrainer.tasks._pixels import Augmentation, encode_images
 from retrainer.tasks._storage import Parts
-from retrainer.training.feeder import Rows, feed
+from retrainer.training.loader import Rows, load_batches
 
 HOW: dict[str, Any] = {"size": [8, 6], "channels": 3, "mean": [0.5] * 3, "std": [0.25] * 3}
 CHANGES = Augmentation(flip=True, shift=2)
@@ -100,7 +100,7 @@ def rows_of(ahead: bool) -> Rows:
     return Rows(make, torch.arange(7), np.ones(7, np.int64), 4, ahead)
 
 
-def fed(ahead: bool, done: int = 0, state: Tensor | None = None) -> tuple[list[Tensor], list[Tensor]]:
+def loaded(ahead: bool, done: int = 0, state: Tensor | None = None) -> tuple[list[Tensor], list[Tensor]]:
     """The batches, and at each one the mark that a checkpoint would keep."""
     generator = torch.Generator().manual_seed(1)
     if state is not None:
@@ -108,7 +108,9 @@ def fed(ahead: bool, done: int = 0, state: Tensor | None = None) -> tuple[list[T
     marks: list[Tensor] = []
     taken: list[Tensor] = []
     at_batch: list[Tensor] = []
-    results = feed(rows_of(ahead), BATCHES, generator, done, lambda _: generator.get_state(), marks.append)
+    results = load_batches(
+        rows_of(ahead), BATCHES, generator, done, lambda _: generator.get_state(), marks.append
+    )
     for batch, targets, numbers in results:
         assert torch.equal(targets, torch.from_numpy(numbers))
         taken.append(batch.get("x", torch.empty(0)))
@@ -121,15 +123,15 @@ def equal(one: list[Tensor], other: list[Tensor]) -> bool:
 
 
 def test_made_ahead_the_batches_and_the_marks_are_the_same() -> None:
-    plain, ahead = fed(False), fed(True)
+    plain, ahead = loaded(False), loaded(True)
     assert equal(plain[0], ahead[0]) and equal(plain[1], ahead[1])
 
 
 @pytest.mark.parametrize("done", [1, 2, 4])
 @pytest.mark.parametrize("ahead", [False, True])
 def test_going_on_from_a_mark_the_rest_comes_out_the_same(ahead: bool, done: int) -> None:
-    batches, marks = fed(ahead)
-    rest, _ = fed(ahead, done, marks[done - 1])
+    batches, marks = loaded(ahead)
+    rest, _ = loaded(ahead, done, marks[done - 1])
     assert equal(rest, batches[done:])
 
 
@@ -145,11 +147,11 @@ def test_what_the_thread_raises_comes_in_its_turn_and_the_thread_ends() -> None:
     rows = Rows(make, torch.arange(7), np.ones(7, np.int64), 4, True)
     seen: list[int] = []
     with pytest.raises(UserError, match=r"photos/6\.jpg"):
-        seen.extend(taken(feed(rows, BATCHES, None)))
-    left = feed(rows, BATCHES, None)
+        seen.extend(taken(load_batches(rows, BATCHES, None)))
+    left = load_batches(rows, BATCHES, None)
     next(left)
     left.close()  # as when training is stopped between two batches
-    assert not [t for t in threading.enumerate() if t.name.startswith("feed")]
+    assert not [t for t in threading.enumerate() if t.name.startswith("loader")]
 
 
 @pytest.mark.parametrize("ahead", [False, True])
@@ -160,6 +162,6 @@ def test_targets_that_an_augmentation_changed_stand_for_those_of_the_rows(ahead:
 
     rows = Rows(make, torch.arange(7), None, 4, ahead)
     for generator, offset in ((torch.Generator(), 100), (None, 0)):
-        for batch, targets, numbers in feed(rows, BATCHES[:2], generator):
+        for batch, targets, numbers in load_batches(rows, BATCHES[:2], generator):
             assert set(batch) == {"x"}
             assert targets.tolist() == [offset + number for number in numbers]

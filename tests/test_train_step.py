@@ -19,9 +19,9 @@ from retrainer.settings import Task, Training
 from retrainer.tasks import image_classification, text_classification
 from retrainer.tasks._heads import LinearHead
 from retrainer.training._adamw import AdamW
-from retrainer.training.feeder import shuffled_batches, stream
+from retrainer.training.loader import shuffled_batches, stream
 from retrainer.training.mixing import mix, resize, side_share
-from retrainer.training.update import class_weights
+from retrainer.training.train_step import class_weights
 from tests.test_checkpoints import Counted
 from tests.test_strategies import PIXELS, deep
 from tests.test_training import (
@@ -84,7 +84,7 @@ def test_out_of_memory_halves_until_it_fits_and_says_so() -> None:
     history = trained(models[0], tight, squares(64), task=Small(image_task(), 4))
     trained(models[1], settings(accumulate=4), squares(64))
     assert same(weights(models[0]), weights(models[1]))
-    assert [entry["parts"] for entry in history] == [4, 4, 4]
+    assert [entry["micro_batches"] for entry in history] == [4, 4, 4]
 
 
 @pytest.mark.parametrize(
