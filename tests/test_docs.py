@@ -42,6 +42,7 @@ def test_links_lead_to_a_file_of_the_repository(page: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
 def test_a_tutorial_runs_as_written(page: Path, tmp_path: Path) -> None:
     """Every block of shell commands, in order, in a copy of the project whose environment is this one."""
@@ -54,6 +55,6 @@ def test_a_tutorial_runs_as_written(page: Path, tmp_path: Path) -> None:
             env=environment(),
             capture_output=True,
             text=True,
-            timeout=290,
+            timeout=600,
         )
         assert done.returncode == 0, f"{commands}\n{done.stdout}\n{done.stderr}"
