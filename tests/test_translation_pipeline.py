@@ -60,11 +60,11 @@ def test_a_better_translator_becomes_champion(tmp_path: Path) -> None:
     write_csv(project / "data" / "pairs.csv")
     source = {"path": "data/pairs.csv", "text": "german", "target_text": "english"}
     recipe(project, source, epochs=1)
-    run(project, "run", "--recipe", "mine")
+    run(project, "pipeline", "--recipe", "mine")
     weak = report(project)
     assert set(weak["baselines"]) == {"copy_source", "nearest_text"}
     recipe(project, source, epochs=20)
-    printed = run(project, "run", "--recipe", "mine")
+    printed = run(project, "pipeline", "--recipe", "mine")
     strong = report(project)
     assert strong["headline"] == "bleu" and strong["about"]["bleu"]["unit"] == "BLEU"
     assert strong["metrics"]["bleu"]["value"] > 60 > weak["metrics"]["bleu"]["value"]
