@@ -147,7 +147,7 @@ def measured(job: Job, name: str, call: str, chosen: argparse.Namespace) -> Row:
 
 def from_jpeg(chosen: argparse.Namespace) -> list[Row]:
     """CIFAR-10, whole processes from their start."""
-    tiny = ["--network", "shufflenet_v2_x0_5", "--size", "32", "--epochs", "1", "--batch", "8"]
+    tiny = ["--network", "resnet18", "--size", "32", "--epochs", "2", "--batch", "8", "--warmup", "0.5"]
     rows = []
     for who in ("ours", "torchvision"):
         words = [sys.executable, "-m", "benchmarks.gpu.cifar10", str(chosen.cifar10), "--who", who]
