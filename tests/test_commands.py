@@ -74,7 +74,7 @@ def test_what_the_library_cannot_do_the_project_does(name: str, monkeypatch: pyt
 def test_outside_of_a_project_it_says_so(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "retrainer"]
     for asked, says in (
-        (["pipeline"], r"pipeline: there is no params\.yaml here; run it in your project's root.*\n"),
+        (["pipeline"], r"pipeline: there is no dvc\.yaml here; run it in your project's root.*\n"),
         (["history"], r"history: params\.yaml does not exist; run in the project's root\n"),
         (["pipelin"], r"pipelin: no such command; did you mean 'pipeline'\?\n"),
     ):
