@@ -1,4 +1,4 @@
-"""What families that load Hugging Face weights share: the architecture's description, and a quiet library."""
+"""What families that load Hugging Face weights share: the architecture's description, and their loading."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retrainer.errors import UserError
 from retrainer.models._start import brief
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # Keys of a configuration that say where it came from, what its old head answered, or how it runs.
 _NOT_SHAPE = {"_name_or_path", "_commit_hash", "transformers_version", "architectures", "auto_map"}
@@ -51,3 +54,29 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bar:
             logging.enable_progress_bar()
+
+
+def load_pretrained(kind: Any, weights: Path, **options: Any) -> tuple[nn.Module, list[str]]:
+    """The network of a directory in Hugging Face layout as float32, and the names of values it lacks.
+
+    `kind` is the class that loads it. Nothing is fetched, no code of the directory runs, and no generator
+    of the caller's moves. Raises UserError when it cannot be loaded.
+    """
+    import torch
+
+    safe = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+    try:
+        with quiet(), torch.random.fork_rng(devices=[]):
+            module, report = kind.from_pretrained(
+                weights, dtype=torch.float32, output_loading_info=True, **safe, **options
+            )
+    except Exception as error:  # many kinds, by architecture and file
+        raise UserError(f"backbone.weights: {weights.name} cannot be loaded: {brief(error)}") from None
+    return module, sorted(report["missing_keys"])
+
+
+def require_all(weights: Path, lacking: list[str]) -> None:
+    """Raises UserError that names the first of the values that the weights lack, if any."""
+    if lacking:
+        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        raise UserError(f"backbone.weights: {weights.name} lacks {lacking[0]}{more}; choose other weights")

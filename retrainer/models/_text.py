@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -93,19 +91,3 @@ def _room(module: nn.Module) -> int | None:
             # RoBERTa and its kin count positions from behind the padding id.
             return part.num_embeddings - (0 if part.padding_idx is None else part.padding_idx + 1)
     return getattr(module.config, "max_position_embeddings", None)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Hugging Face warns of the head that is left behind, and shows a bar for what takes no time."""
-    from transformers.utils import logging
-
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()

@@ -89,27 +89,12 @@ def _languages(options: Options) -> tuple[str, str]:
 
 def _pretrained(weights: Path) -> nn.Module:
     """The network with the directory's values. Raises UserError when they are not all there."""
-    import torch
     from transformers import AutoModelForSeq2SeqLM
 
-    from retrainer.models._hugging_face import quiet
-    from retrainer.models._start import brief
+    from retrainer.models._hugging_face import load_pretrained, require_all
 
-    try:
-        with quiet(), torch.random.fork_rng(devices=[]):
-            module, report = AutoModelForSeq2SeqLM.from_pretrained(
-                weights,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-    except Exception as error:  # many kinds, by architecture and file
-        raise UserError(f"backbone.weights: {weights.name} cannot be loaded: {brief(error)}") from None
-    if lost := sorted(report["missing_keys"]):
-        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
-        raise UserError(f"backbone.weights: {weights.name} lacks {lost[0]}{more}; choose other weights")
+    module, lacking = load_pretrained(AutoModelForSeq2SeqLM, weights)
+    require_all(weights, lacking)
     return module
 
 

@@ -120,26 +120,16 @@ def _writes(config: dict[str, Any]) -> bool:
 
 def _pretrained(weights: Path, config: dict[str, Any]) -> nn.Module:
     """The network with the directory's values. Raises UserError when they are not all there."""
-    import torch
     from transformers import AutoModel, WhisperForConditionalGeneration
 
-    from retrainer.models._hugging_face import quiet
-    from retrainer.models._start import brief
+    from retrainer.models._hugging_face import load_pretrained, require_all
 
-    network: Any = WhisperForConditionalGeneration if _writes(config) else AutoModel
-    how = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
-    try:
-        with quiet(), torch.random.fork_rng(devices=[]):
-            module, report = network.from_pretrained(
-                weights, dtype=torch.float32, output_loading_info=True, **how
-            )
-    except Exception as error:  # many kinds, by architecture and file
-        raise UserError(f"backbone.weights: {weights.name} cannot be loaded: {brief(error)}") from None
-    missing = set(report["missing_keys"])
-    if _MASK in missing:  # only the network's own masking of its input reads it
+    module, lacking = load_pretrained(
+        WhisperForConditionalGeneration if _writes(config) else AutoModel, weights
+    )
+    if _MASK in lacking:  # only the network's own masking of its input reads it
         module.get_parameter(_MASK).data.zero_()
-    if lost := sorted(missing - {_MASK}):
-        raise UserError(f"backbone.weights: {weights.name} lacks {lost[0]}; choose other weights")
+    require_all(weights, [name for name in lacking if name != _MASK])
     return module
 
 

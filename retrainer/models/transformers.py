@@ -110,32 +110,15 @@ def _described(weights: Path, options: Options) -> dict[str, Any]:
 
 def _pretrained(weights: Path, config: dict[str, Any]) -> Body:
     """The encoder with the directory's values. Raises UserError when they are not all there."""
-    import torch
     from transformers import AutoModel
 
-    from retrainer.models._hugging_face import quiet
-    from retrainer.models._start import brief
+    from retrainer.models._hugging_face import load_pretrained, require_all
 
-    try:
-        with quiet(), torch.random.fork_rng(devices=[]):
-            module, report = AutoModel.from_pretrained(
-                weights,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-    except Exception as error:  # many kinds, by architecture and file
-        raise UserError(f"backbone.weights: {weights.name} cannot be loaded: {brief(error)}") from None
-    missing = sorted(report["missing_keys"])
-    if any(name.startswith("pooler.") for name in missing):
+    module, lacking = load_pretrained(AutoModel, weights)
+    if any(name.startswith("pooler.") for name in lacking):
         config["pooler"] = False  # it would be a random layer
     body = _body(module, config)
-    lost = [name for name in missing if name in body.module.state_dict()]
-    if lost:
-        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
-        raise UserError(f"backbone.weights: {weights.name} lacks {lost[0]}{more}; choose other weights")
+    require_all(weights, [name for name in lacking if name in body.module.state_dict()])
     return body
 
 

@@ -101,26 +101,14 @@ def _pretrained(weights: Path, config: dict[str, Any]) -> Body:
     """A directory in Hugging Face layout. Raises UserError when parts of the detector are not in it."""
     from transformers import AutoModelForObjectDetection
 
-    from retrainer.models._start import brief
-    from retrainer.models._text import quiet
+    from retrainer.models._hugging_face import load_pretrained, require_all
 
-    try:
-        with quiet():
-            module, info = AutoModelForObjectDetection.from_pretrained(
-                weights,
-                config=_described(config),
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-                trust_remote_code=False,
-            )
-    except Exception as error:  # Hugging Face's loading fails in many ways
-        raise UserError(
-            f"backbone.weights: {weights.name} cannot be loaded as a detector: {brief(error)}"
-        ) from None
-    if lost := sorted(info["missing_keys"]):
-        raise UserError(f"backbone.weights: {weights.name} lacks {lost[0]}; choose a detector's weights")
-    return _body(module.float(), config)
+    described = _described(config)
+    module, lacking = load_pretrained(
+        AutoModelForObjectDetection, weights, config=described, ignore_mismatched_sizes=True
+    )
+    require_all(weights, lacking)
+    return _body(module, config)
 
 
 def _body(module: nn.Module, config: dict[str, Any]) -> Body:
