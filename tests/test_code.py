@@ -21,7 +21,7 @@ from tests.imports import modules
 
 Chosen = dict[str, dict[str, Any]]
 MLP = {"backbone": {"family": "mlp"}}
-MINE = {"task": {"kind": "my_plugins.mine"}}
+MINE = {"task": {"kind": "edited_plugins.mine"}}
 
 
 class Copy:
@@ -140,7 +140,7 @@ def test_a_tasks_part_in_the_report_counts_for_what_evaluates_alone(project: Cop
 
 @pytest.fixture
 def plugin(project: Copy, monkeypatch: pytest.MonkeyPatch) -> Copy:
-    folder = project.root / "my_plugins"
+    folder = project.root / "edited_plugins"
     (folder / "deep").mkdir(parents=True, exist_ok=True)
     (folder / "mine.py").write_text(
         "from retrainer.tasks.text_classification import Options, make\n"
@@ -157,8 +157,8 @@ TASKS = {"preprocess", "train", "evaluate", "register"}
 @pytest.mark.parametrize(
     ("file", "old", "new", "steps"),
     [
-        ("my_plugins/deep/helper.py", "x = 1", "x = 2", TASKS),
-        ("my_plugins/deep/helper.py", "x = 1", "x = 1  # one", set()),
+        ("edited_plugins/deep/helper.py", "x = 1", "x = 2", TASKS),
+        ("edited_plugins/deep/helper.py", "x = 1", "x = 1  # one", set()),
         ("retrainer/notify/deliver.py", "from __future__", "x = 1\nfrom __future__", TASKS),
     ],
 )

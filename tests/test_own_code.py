@@ -108,11 +108,11 @@ def test_a_command_that_does_not_end_is_told(checkout: Path) -> None:
 
 def test_every_file_of_a_plugins_package_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
-    for name in ("my_plugins/tasks/mine.py", "my_plugins/shared.py", "my_plugins/tasks/deep/other.py"):
+    for name in ("packed_plugins/tasks/mine.py", "packed_plugins/shared.py", "packed_plugins/tasks/deep/other.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("first")
-    before = plugin_digest("my_plugins.tasks.mine")
+    before = plugin_digest("packed_plugins.tasks.mine")
     assert len(before) == 64
-    (tmp_path / "my_plugins/shared.py").write_text("second")
-    assert plugin_digest("my_plugins.tasks.mine") != before
+    (tmp_path / "packed_plugins/shared.py").write_text("second")
+    assert plugin_digest("packed_plugins.tasks.mine") != before
     assert plugin_digest("text_classification") == ""
