@@ -110,6 +110,8 @@ class Predictor:
             table = table.append_column(
                 "origin", pa.array([f"row {n}" for n in range(len(table))], pa.string())
             )
+        # A task that finds targets would encode them, as it does to train.
+        table = table.select([n for n in table.column_names if n in {*self.task.input_columns, "origin"}])
         for start in range(0, max(1, len(table)), _ROWS_AT_ONCE):
             for rows, answer in self._part(table.slice(start, _ROWS_AT_ONCE), ask):
                 yield start + rows, answer

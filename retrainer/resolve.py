@@ -215,7 +215,6 @@ def pin(sections: dict[str, Section], root: Path, memory: Path, code: Modules) -
     source = source.model_copy(update={"kind": choose_kind(source)})
     pinned = pin_code_and_weights(sections | {"source": source}, root, memory, code)
     source = pinned["source"]
-    _refuse_unknown_source_keys(source, source.columns)
     remote = storage.is_remote(source.path) or storage.is_remote(source.test_path)
     digest = storage.digest(source) if remote else source_digest(source, memory / "source-digest.json")
     return pinned | {
@@ -236,17 +235,19 @@ def source_columns(task: Task) -> dict[str, str]:
     return {} if columns.keys() <= _ALWAYS_READ and "labels" in columns else columns
 
 
-def _refuse_unknown_source_keys(source: Source, columns: Mapping[str, str]) -> None:
+def _refuse_unknown_source_keys(source: Source) -> None:
     """Further keys of `source` name the user's columns, or are the source's own (its `Options`)."""
     from retrainer.data.fingerprint import source_module
 
-    own = {key: value for key, value in source.options.items() if key not in columns}
+    own = {key: value for key, value in source.options.items() if key not in source.columns}
     module = source_module(source)
     if hasattr(module, "Options"):
         module.Options.parse(own, "source")
     elif own and "." not in source.kind:
         key = min(own)
-        raise UserError(f"unknown setting source.{key}{nearest(key, [*Source.model_fields, *columns])}")
+        raise UserError(
+            f"unknown setting source.{key}{nearest(key, [*Source.model_fields, *source.columns])}"
+        )
 
 
 def pin_code_and_weights(
@@ -258,6 +259,7 @@ def pin_code_and_weights(
 
     parts: dict[str, Any] = dict(sections)
     parts["source"] = parts["source"].model_copy(update={"columns": source_columns(parts["task"])})
+    _refuse_unknown_source_keys(parts["source"])
     own = {
         "source": plugin_digest(parts["source"].kind, code),
         "task": plugin_digest(parts["task"].kind, code),

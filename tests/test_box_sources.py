@@ -14,8 +14,9 @@ import pyarrow as pa
 import pytest
 
 from retrainer.data.sources import coco, digit_scenes, pascal_voc
+from retrainer.data.splits import content_keys
 from retrainer.errors import UserError
-from retrainer.formats.columns import CORNERS
+from retrainer.formats.columns import CORNERS, TYPES
 from retrainer.settings import Source
 from tests.annotated_images import coco_folder, scene, voc_folder
 
@@ -204,3 +205,11 @@ def test_scenes_of_digits_have_their_ink_in_their_boxes() -> None:
             assert ink[top:bottom, left:right].any()
             ink[top:bottom, left:right] = False
         assert not ink.any()
+
+
+def test_the_order_of_boxes_is_no_other_content() -> None:
+    boxes = [{"label": "a", "left": 0, "top": 0, "right": 2, "bottom": 2}]
+    boxes += [{"label": "b", "left": 1, "top": 1, "right": 3, "bottom": 3}]
+    table = pa.table({"boxes": pa.array([boxes, boxes[::-1], boxes[:1]], TYPES["boxes"])})
+    first, second, other = content_keys(table, ["boxes"], exact=True)
+    assert first == second != other

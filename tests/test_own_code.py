@@ -108,7 +108,11 @@ def test_a_command_that_does_not_end_is_told(checkout: Path) -> None:
 
 def test_every_file_of_a_plugins_package_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
-    for name in ("packed_plugins/tasks/mine.py", "packed_plugins/shared.py", "packed_plugins/tasks/deep/other.py"):
+    for name in (
+        "packed_plugins/tasks/mine.py",
+        "packed_plugins/shared.py",
+        "packed_plugins/tasks/deep/other.py",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("first")
     before = plugin_digest("packed_plugins.tasks.mine")

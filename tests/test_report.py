@@ -17,6 +17,7 @@ from retrainer.evaluation.report import render
 from retrainer.evaluation.summary import WIDTH, closing_table
 from retrainer.formats.dataset import IMAGE
 from retrainer.metrics._classes import classes
+from retrainer.pages.charts import Range, range_chart
 from retrainer.tasks._class_details import confusion_of, per_class
 from retrainer.tasks._class_examples import MOST, mistakes
 from retrainer.tasks._class_panels import MOST_IN_MATRIX, matrix, mistakes_section
@@ -275,3 +276,11 @@ def test_a_challenger_is_told_beside_the_champion_that_stays() -> None:
 
 def test_a_run_that_stopped_before_registration_has_a_table_too() -> None:
     assert "report      report.html" in closing_table(report_of(told_of(("a", "b"))), {}, Path("report.html"))
+
+
+@pytest.mark.parametrize("value", [0.2, 0.99, 1.0, 1.05, 1.4, 12.0])
+def test_a_share_above_one_stays_on_its_chart(value: float) -> None:
+    """A word error rate can be: more words were written than were said."""
+    chart = range_chart([Range("it", value, value, value, f"{value}", own=True)], "word error rate")
+    drawn = [float(x) for x in re.findall(r' (?:cx|x1|x2)="([\d.-]+)"', chart)]
+    assert drawn and all(0 <= x <= 880 for x in drawn)

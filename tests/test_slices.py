@@ -13,7 +13,7 @@ from PIL import Image
 
 from retrainer import metrics
 from retrainer.errors import UserError
-from retrainer.evaluation.slices import MOST_VALUES, NOTHING, OTHERS, slice_figures
+from retrainer.evaluation.slices import MOST_VALUES, NOTHING, OTHERS, _figures, slice_figures
 from retrainer.formats.dataset import IMAGE
 from retrainer.gate.evidence import SliceFigure
 from retrainer.gate.intervals import wilson
@@ -134,6 +134,13 @@ def test_rare_values_are_summed_and_no_row_is_lost() -> None:
     assert (figures[0].name, figures[0].rows) == ("largest", 5)
     assert (figures[-1].name, figures[-1].rows) == (OTHERS, 2 * 21)
     assert sum(one.rows for one in figures) == len(groups)
+
+
+def test_a_row_of_several_rare_values_is_one_row() -> None:
+    values = [[f"c{n:03}", f"c{n + 1:03}"] for n in range(0, 140, 2)]
+    figures = _figures("class", values, accuracy([True] * len(values)), Evaluation())
+    rows = (len(values) * 2 - MOST_VALUES) // 2  # all classes are of one size: the last 90 of 140 are rare
+    assert (figures[-1].name, figures[-1].rows) == (OTHERS, rows)
 
 
 def test_a_slice_of_both_settings_is_measured_once() -> None:

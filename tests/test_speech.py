@@ -154,6 +154,11 @@ def test_it_learns_to_write_what_it_hears(taught: tuple[Any, Network, list[dict[
     task, network, history = taught
     test = clips(12, seed=5, words=("ba", "aab", "b b"))
     found = Predictor(network, task, "cpu", "").predict(test.drop_columns(["target_text"]))
+    # What was said is never looked at, even where no network could say it in that time.
+    impossible = test.set_column(
+        test.column_names.index("target_text"), "target_text", pa.array(["a b " * 500] * 12, pa.string())
+    )
+    assert Predictor(network, task, "cpu", "").predict(impossible).equals(found)
     right = [
         a == b for a, b in zip(found["prediction"].to_pylist(), test["target_text"].to_pylist(), strict=True)
     ]

@@ -19,8 +19,12 @@ from retrainer.settings import Backbone, Checks, Compute, Evaluation, Task, Trai
 from retrainer.tasks import translation
 from retrainer.tasks._protocol import Judged
 from retrainer.tasks._text_pairs import IGNORED, decode, train_tokenizer
+from retrainer.training._compiled import compiled
+from retrainer.training._distributed import ALONE
 from retrainer.training.compute import resolve_compute
-from retrainer.training.train import train_model
+from retrainer.training.loop import _try_two_rows
+from retrainer.training.strategies import placed_rows
+from retrainer.training.train import build_network, train_model
 from tests.translators import SENTENCES
 
 GERMAN, ENGLISH = ([pair[side] for pair in SENTENCES] for side in range(2))
@@ -225,3 +229,33 @@ def test_few_rows_make_one_bucket_and_none_make_none() -> None:
 def test_an_unknown_key_is_refused() -> None:
     with pytest.raises(UserError, match=r"^unknown setting task.beam; did you mean 'beams'"):
         translation.make(Task(kind="translation", beam=3), ())
+
+
+def test_a_trial_step_takes_the_targets_of_the_batch() -> None:
+    """As before a training on a GPU, where an operation that does not repeat itself is looked for."""
+    task, rows = task_of(), table()
+    task.learn(rows)
+    backbone = Backbone.parse({"family": "encoder_decoder", "width": 32, "heads": 2, "layers": 1}, "backbone")
+    training = Training.parse({"strategy": "scratch"}, "training")
+    network = build_network(task, backbone, training, None)
+    body = network.description
+    train = task.encode(rows, body.preprocessing, body.assets), task.targets(rows)
+    compute = resolve_compute(Compute(device="cpu", dtype="float32", threads=1))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    _try_two_rows(network, task, train, training, compute, torch.device("cpu"))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    placed = placed_rows(task, train, network, torch.device("cpu"))
+    batch, targets = placed.load(np.arange(2), None)
+    assert "targets" not in batch and targets.shape == batch["decoder_input_ids"].shape
+
+
+def test_a_network_of_texts_is_not_compiled_and_says_so() -> None:
+    task = task_of()
+    task.learn(table())
+    backbone = Backbone.parse({"family": "encoder_decoder", "width": 32, "heads": 2, "layers": 1}, "backbone")
+    training = Training.parse({"strategy": "scratch"}, "training")
+    network = build_network(task, backbone, training, None)
+    rows: Any = None
+    assert compiled(network, rows, training, Compute(compile="auto"), ALONE) is network
+    with pytest.raises(UserError, match="networks that read text_to_text are not compiled"):
+        compiled(network, rows, training, Compute(compile=True), ALONE)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from retrainer.data.checks import clean_label
 from retrainer.data.images import Look
 from retrainer.data.task_columns import TaskColumns
 from retrainer.findings import Findings
@@ -25,6 +26,7 @@ def fit_boxes(table: pa.Table, columns: TaskColumns, looks: Sequence[Look], find
         for origin, look, boxes in zip(
             table["origin"].to_pylist(), looks, table[name].to_pylist(), strict=True
         ):
+            boxes = [box | {"label": clean_label(box["label"])} for box in boxes]
             inside = [_inside(box, _sides(look)) for box in boxes]
             rows.append([box for box in inside if box["left"] < box["right"] and box["top"] < box["bottom"]])
             lost += len(boxes) - len(rows[-1])

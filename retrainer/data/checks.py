@@ -26,10 +26,11 @@ Labels = list[list[str] | None]
 
 def clean_labels(labels: Labels) -> Labels:
     """Labels without white space around them, in composed Unicode, each once and sorted."""
-    return [None if row is None else sorted({_clean(label) for label in row} - {""}) for row in labels]
+    return [None if row is None else sorted({clean_label(label) for label in row} - {""}) for row in labels]
 
 
-def _clean(label: str) -> str:
+def clean_label(label: str) -> str:
+    """Without white space around it, in composed Unicode."""
     return unicodedata.normalize("NFC", label).strip()
 
 

@@ -30,7 +30,7 @@ import pyarrow as pa
 
 from retrainer.data.times import first_of_test
 from retrainer.errors import UserError
-from retrainer.formats.columns import ENCODED
+from retrainer.formats.columns import ENCODED, TYPES
 from retrainer.formats.dataset import SPLITS
 from retrainer.formats.files import canonical_json
 from retrainer.settings import Split
@@ -71,6 +71,8 @@ def content_keys(table: pa.Table, columns: Sequence[str], exact: bool = False) -
             part += [hashlib.sha256(one.as_buffer()).hexdigest() for one in encoded]
         elif pa.types.is_string(table[column].type) and not exact:
             part += [normalised(text) for text in table[column].to_pylist()]
+        elif table[column].type == TYPES["boxes"]:  # their order says nothing
+            part += [boxes and sorted(boxes, key=canonical_json) for boxes in table[column].to_pylist()]
         else:
             part += table[column].to_pylist()
     rows = zip(*parts, strict=True) if columns else [()] * len(table)

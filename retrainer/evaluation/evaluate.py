@@ -103,7 +103,7 @@ def _about_model(model: Path, judged: Judged) -> dict[str, Any]:
 def _write(request: Request, report: dict[str, Any], judged: Judged) -> None:
     task = judged.predictor.task
     history = json.loads((request.model / HISTORY).read_text(encoding="utf-8"))
-    table = prediction_table(judged.test, judged.predictions, task.target_columns)
+    table = prediction_table(judged.test, judged.predictions, task)
     sample = sample_table(judged.test, table, task)
     with whole_directory(request.out) as aside:
         write_json(aside / METRICS, report)

@@ -77,6 +77,8 @@ def _require_alike(its: pa.Table, mine: pa.Table) -> None:
 
 def _of_unknown_classes(judged: Judged, known: tuple[str, ...]) -> str:
     """What must be known of a champion that never saw some of the rows' classes."""
+    if not known:
+        return ""
     rows = class_names(judged.test, judged.predictor.task.target_columns)
     unknown = sorted({name for names in rows or () for name in names} - set(known))
     if not rows or not unknown:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -21,13 +20,14 @@ SAMPLE_BYTES = 8_000_000
 FEWEST_ROWS = 2
 
 
-def prediction_table(test: pa.Table, predictions: pa.Table, targets: Mapping[str, str]) -> pa.Table:
+def prediction_table(test: pa.Table, predictions: pa.Table, task: Task) -> pa.Table:
     """`origin` and `id` of every test row where it has them, its targets, and what was predicted.
 
-    A predicted column that has a target's name is called `predicted_…`.
+    A predicted column that has the name of one of the task's columns is called `predicted_…`.
     """
-    kept = {name: test[name] for name in ("origin", "id", *targets) if name in test.column_names}
-    found = {predicted_column(name, kept): predictions[name] for name in predictions.column_names}
+    kept = {name: test[name] for name in ("origin", "id", *task.target_columns) if name in test.column_names}
+    others = {*kept, *task.input_columns}
+    found = {predicted_column(name, others): predictions[name] for name in predictions.column_names}
     return pa.table(kept | found)
 
 

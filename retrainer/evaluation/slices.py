@@ -63,7 +63,7 @@ def _figures(by: str, values: Values, measured: Measured, settings: Evaluation) 
             rows[value].append(row)
     order = sorted(rows, key=lambda value: (-len(rows[value]), value))
     shown = {value: rows[value] for value in order[:MOST_VALUES]}
-    if others := [row for value in order[MOST_VALUES:] for row in rows[value]]:
+    if others := sorted({row for value in order[MOST_VALUES:] for row in rows[value]}):
         shown[OTHERS] = others
     return tuple(_figure(by, name, measured.only(np.array(at)), settings) for name, at in shown.items())
 

@@ -80,7 +80,7 @@ def judge(gate: Gate, evidence: Evidence) -> Verdict:
         policy=gate.policy,
         metric=evidence.metric,
         title=evidence.title,
-        share=evidence.candidate.is_share,
+        share=versus.better is not None if versus else evidence.candidate.is_share,
         margin=gate.margin,
         rows=evidence.candidate.rows,
         value=evidence.candidate.value,

@@ -12,10 +12,13 @@ _NOTE = "preprocessor_config.json"
 _SIDE = 224
 
 
-def recorded_pixels(weights: Path, model: dict[str, Any]) -> dict[str, Any]:
-    """`size` (height, width), `channels`, `mean` and `std` of a directory whose architecture is `model`."""
+def recorded_pixels(weights: Path, model: dict[str, Any], family: str = "transformers") -> dict[str, Any]:
+    """`size` (height, width), `channels`, `mean` and `std` of a directory whose architecture is `model`.
+
+    A model of ours must be of `family`.
+    """
     if is_ours(weights):
-        theirs = our_model(weights, "transformers")["preprocessing"]
+        theirs = our_model(weights, family)["preprocessing"]
         return {key: theirs[key] for key in ("size", "channels", "mean", "std")}
     note = read_json(weights / _NOTE) if (weights / _NOTE).is_file() else {}
     channels = int(model.get("num_channels") or 3)

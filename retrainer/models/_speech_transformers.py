@@ -24,6 +24,8 @@ def frame_states(module: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 
 def _each_alone(network: Any, batch: Batch, frames: Tensor) -> Tensor:
     """Its first layer normalises over the whole batch row, padding and all: so there is none."""
+    if not len(frames):
+        return batch["audio"].new_zeros(0, 0, network.config.hidden_size)
     states = [
         network(row[None, :length]).last_hidden_state[0]
         for row, length in zip(batch["audio"], batch["lengths"].tolist(), strict=True)

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 SHAPED_BY_WEIGHTS = True
 IMPORTED = ("transformers.modeling_utils",)
-# Of a configuration: where it came from, and what its old head found.
-_NOT_SHAPE = {"_name_or_path", "transformers_version", "architectures", "auto_map", "dtype", "torch_dtype"}
-_NOT_SHAPE |= {"id2label", "label2id", "num_labels"}
 # Whether to download a body's own weights first, which the detector's replace.
 _PRETRAINED = "use_pretrained_backbone"
 
@@ -51,7 +48,7 @@ def build(
     ours = is_ours(weights)
     with drawn_from(seed):
         body = restore(config) if fresh or ours else _pretrained(weights, config)
-    recorded = {} if ours else recorded_pixels(weights, config["model"])
+    recorded = recorded_pixels(weights, config["model"], "transformers_detection")
     shapes: dict[str, Any] = {
         "size": (640, 640),
         "channels": 3,
@@ -119,6 +116,7 @@ def _body(module: nn.Module, config: dict[str, Any]) -> Body:
 
 def _config(weights: Path, classes: int) -> dict[str, Any]:
     """Our description of the weights' directory, be it our own or in Hugging Face layout."""
+    from retrainer.models._hugging_face import shaped
     from retrainer.models._start import is_ours, our_model
     from retrainer.models._text import read_json
 
@@ -129,7 +127,8 @@ def _config(weights: Path, classes: int) -> dict[str, Any]:
         raise UserError(
             f"backbone.weights: {weights.name}/config.json names no model_type; choose a detector"
         )
-    shape = {key: False if key == _PRETRAINED else v for key, v in model.items() if key not in _NOT_SHAPE}
+    model = {key: value for key, value in shaped(model).items() if key != "num_labels"}
+    shape = model | ({_PRETRAINED: False} if _PRETRAINED in model else {})
     return {"model": shape, "classes": classes}
 
 

@@ -35,7 +35,7 @@ class Range:
 
 
 def range_chart(rows: list[Range], label: str, shares: bool = True) -> str:
-    """Values and intervals under each other on one axis; that of shares ends at 1."""
+    """Values and intervals under each other on one axis; that of shares ends at 1, or beyond the largest."""
     left, right, line, width = 268, 76, 34, 880
     start, end = _axis(rows, shares)
     height = len(rows) * line + 30
@@ -70,8 +70,9 @@ def range_chart(rows: list[Range], label: str, shares: bool = True) -> str:
 def _axis(rows: list[Range], shares: bool) -> tuple[float, float]:
     """Where it begins and ends: a little beyond the intervals and the floors."""
     ends = [end for row in rows for end in (row.low, row.high, row.floor) if end is not None]
-    if shares:  # begins on a tenth
-        return max(0.0, math.floor(min(ends) * 10 - 0.3) / 10), 1.0
+    if shares:  # begins and ends on a tenth; a word error rate may lie above 1
+        end = max(1.0, math.ceil(max(ends) * 10) / 10)
+        return min(max(0.0, math.floor(min(ends) * 10 - 0.3) / 10), end - 0.1), end
     low, high = _bounds(ends)
     return low - 0.05 * (high - low), high + 0.05 * (high - low)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -189,10 +188,3 @@ def _block(inner: int, outer: int) -> nn.Sequential:
         nn.GroupNorm(_GROUPS, outer),
         nn.ReLU(inplace=True),
     )
-
-
-class WholeDetector(nn.Module):
-    """The head of a body that is a detector itself: its outputs have `losses` and `detections` already."""
-
-    def forward(self, outputs: Any, batch: Any = None) -> Any:  # noqa: ARG002
-        return outputs

@@ -19,7 +19,7 @@ class LinearHead(nn.Linear):
 
 
 class PassOn(nn.Module):
-    """The body's outputs as they are: for networks that write texts themselves."""
+    """The body's outputs as they are: for bodies that are whole networks."""
 
     def forward(self, features: Any, batch: Any = None) -> Any:  # noqa: ARG002 (a head may read it)
         return features

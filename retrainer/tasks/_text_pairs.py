@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from torch import Tensor, nn
+from torch import Tensor
 
 from retrainer.tasks._tokens import Tokens, encode_texts
 
@@ -61,13 +61,6 @@ def decode(ids: Tensor, preprocessing: dict[str, Any], assets: dict[str, bytes])
     return [text.strip() for text in tokenizer.decode_batch(rows, skip_special_tokens=True)]
 
 
-class LogitsOfBody(nn.Module):
-    """A head that adds nothing: an encoder–decoder's own output layer gives the logits."""
-
-    def forward(self, features: Tensor, batch: Any = None) -> Tensor:  # noqa: ARG002 (a head may read it)
-        return features
-
-
 @dataclass(frozen=True)
 class TextPairs:
     """`target` is None where rows are only to be translated. `start` is what the decoder is fed first."""
@@ -99,10 +92,10 @@ class TextPairs:
 
         At each place the decoder gets the token before the target there. Padding is IGNORED in `targets`.
         """
-        batch = self.source.batch(rows)
+        batch = self.source.batch(rows, always_mask=True)
         if self.target is None:
             return batch
-        made = self.target.batch(rows)
+        made = self.target.batch(rows, always_mask=True)
         ids, there = made["input_ids"], made["attention_mask"].bool()
         start = torch.tensor(self.start, device=ids.device).expand(len(ids), -1)
         ignored = torch.full((len(ids), len(self.start) - 1), IGNORED, device=ids.device)

@@ -49,10 +49,11 @@ class Tokens:
     def to(self, device: torch.device) -> Tokens:
         return replace(self, device=device)
 
-    def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
+    def batch(self, rows: np.ndarray, always_mask: bool = False) -> dict[str, Tensor]:
         """`input_ids`, `attention_mask` and, for pairs, `token_type_ids`: int64 [B, T].
 
-        On a GPU a batch without padding has no mask: attention is several times faster without one.
+        On a GPU a batch without padding has no mask, unless `always_mask`: attention is several times faster
+        without one.
         """
         starts = self.offsets[rows]
         lengths = self.offsets[rows + 1] - starts
@@ -60,7 +61,7 @@ class Tokens:
         mask = columns < lengths[:, None]
         at = np.where(mask, starts[:, None] + columns, 0)
         batch = {"input_ids": np.where(mask, self.ids[at], self.pad_id), "attention_mask": mask}
-        if self.device.type == "cuda" and mask.all():
+        if not always_mask and self.device.type == "cuda" and mask.all():
             del batch["attention_mask"]
         if self.types is not None:
             batch["token_type_ids"] = np.where(mask, self.types[at], 0)

@@ -89,10 +89,11 @@ class ObjectDetection:
 
     def head(self, body: Any, training: Training) -> nn.Module:  # noqa: ARG002 (no dropout in a detector)
         """FCOS's on the body's maps; nothing on a body that is a whole detector."""
-        from retrainer.tasks._fcos import FcosHead, WholeDetector
+        from retrainer.tasks._fcos import FcosHead
+        from retrainer.tasks._heads import PassOn
 
         if not body.map_widths:
-            return WholeDetector()
+            return PassOn()
         width, depth = self.options.head_width, self.options.head_depth
         return FcosHead(body.map_widths, body.map_strides, len(self.labels), width, depth)
 

@@ -78,7 +78,7 @@ class Translation:
 
     def head(self, body: Any, training: Training) -> nn.Module:
         """Nothing is left to do above an encoder–decoder's logits. Raises UserError for another body."""
-        from retrainer.tasks._text_pairs import LogitsOfBody
+        from retrainer.tasks._heads import PassOn
 
         if body.generate is None:
             raise UserError(
@@ -91,7 +91,7 @@ class Translation:
             )
         if hasattr(body.module, "set_dropout"):  # else the weights' own configuration tells it
             body.module.set_dropout(training.dropout)
-        return LogitsOfBody()
+        return PassOn()
 
     def encode(self, table: pa.Table, preprocessing: dict[str, Any], assets: dict[str, bytes]) -> TextPairs:
         """Tokenises both sides once."""

@@ -35,6 +35,8 @@ _GPU_MULTIPLE = 8
 _WORTH_FLOPS = 3e16
 # Forward, and twice as much backward.
 _PASSES = 3
+# Inputs of few shapes, which `_whole` can tell: others would be compiled anew for almost every batch.
+_COMPILED_KINDS = ("pixels", "tokens")
 
 
 def compiled(
@@ -47,6 +49,13 @@ def compiled(
     """
     if not compute.compile:
         return network
+    if (kind := network.description.preprocessing["kind"]) not in _COMPILED_KINDS:
+        if compute.compile == "auto":
+            return network
+        raise UserError(
+            f"compute.compile: networks that read {kind} are not compiled, only those of"
+            f" {' and '.join(_COMPILED_KINDS)}; leave it out"
+        )
     if compute.compile == "auto":
         if training.checkpoint_activations or _work(network, rows, training, compute) < _WORTH_FLOPS:
             return network
@@ -99,7 +108,7 @@ class _Inductor:
 def _work(network: Network, rows: Rows, training: Training, compute: Compute) -> float:
     """Floating-point operations of the whole run: those of one row's forward pass, counted once."""
     longest = 0 if rows.lengths is None else int(rows.lengths.argmax())
-    batch = rows.make(np.array([longest]), None)
+    batch, _ = rows.load(np.array([longest]), None)
     mode = network.training
     network.eval()
     with torch.no_grad(), autocast(compute), FlopCounterMode(display=False) as counter:

@@ -44,6 +44,14 @@ class Rows:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def load(self, numbers: np.ndarray, generator: torch.Generator | None) -> tuple[Batch, Tensor]:
+        """Input and targets of the rows: the batch's own, where an augmentation changes them too."""
+        made = self.make(numbers, generator) if len(numbers) else {}
+        changed = made.pop("targets", None)
+        if changed is None:
+            changed = self.targets[send(torch.from_numpy(numbers), self.targets.device)]
+        return made, changed
+
 
 def stream(seed: int, purpose: str) -> torch.Generator:
     """A generator of its own per purpose: drawing more for one never moves another."""
@@ -135,15 +143,7 @@ def load_batches(
 
     def make(first: int) -> _Made:
         mark = before_draws(first)
-        joined = np.concatenate(batches[first : first + together])
-        made = rows.make(joined, generator) if len(joined) else {}
-        # An augmentation may have changed the targets along with the input.
-        changed = made.pop("targets", None)
-        return (
-            mark,
-            made,
-            rows.targets[send(torch.from_numpy(joined), device)] if changed is None else changed,
-        )
+        return mark, *rows.load(np.concatenate(batches[first : first + together]), generator)
 
     groups = range(max(0, done - 1) // together * together, len(batches), together)
     with closing(_results(make, groups, rows.make_ahead)) as results:

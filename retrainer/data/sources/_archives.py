@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Self, cast
 
 from retrainer.data.memory import budget_bytes
-from retrainer.data.sources._values import MAX_IMAGE_BYTES
+from retrainer.data.sources._values import MAX_ANNOTATION_BYTES, MAX_IMAGE_BYTES
 from retrainer.errors import UserError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz")
@@ -174,8 +174,9 @@ def _check_count(path: Path, count: int) -> None:
 
 
 def _check_size(path: Path, name: str, size: int) -> None:
-    if size > MAX_IMAGE_BYTES:
-        raise _refused(path, name, f"is larger than {MAX_IMAGE_BYTES // 2**20} MiB")
+    most = MAX_ANNOTATION_BYTES if name.lower().endswith(".json") else MAX_IMAGE_BYTES
+    if size > most:
+        raise _refused(path, name, f"is larger than {most // 2**20} MiB")
 
 
 def _check_total(path: Path, total: int) -> None:

@@ -26,13 +26,13 @@ class Tree:
     def __contains__(self, name: PurePosixPath) -> bool:
         return name in self.entries
 
-    def read(self, name: PurePosixPath) -> bytes:
-        """Raises UserError for a file larger than any image or annotation is."""
+    def read(self, name: PurePosixPath, most: int = MAX_IMAGE_BYTES) -> bytes:
+        """Raises UserError for a file of more than `most` bytes."""
         where = self.entries[name]
         if isinstance(where, bytes):
             return where
-        if where.stat().st_size > MAX_IMAGE_BYTES:
-            raise UserError(f"{where} is larger than {MAX_IMAGE_BYTES // 2**20} MiB; make it smaller")
+        if where.stat().st_size > most:
+            raise UserError(f"{where} is larger than {most // 2**20} MiB; make it smaller")
         return where.read_bytes()
 
     def title(self, name: PurePosixPath) -> str:
@@ -61,7 +61,7 @@ def inside(folder: PurePosixPath, name: str, file: str) -> PurePosixPath:
     windows = "\\" in name or (len(name) > 1 and name[1] == ":")
     if not name or path.is_absolute() or ".." in path.parts or windows or "\0" in name:
         raise UserError(
-            f"{file}: {name[:100]!r} is no file inside its folder; name the image relative to {folder}"
+            f"{file}: {name[:100]!r} is no file inside its folder; name the file relative to {folder}"
         )
     return folder / path
 

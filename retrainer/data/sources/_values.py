@@ -12,6 +12,8 @@ from typing import Any
 from retrainer.formats.columns import CORNERS
 
 MAX_IMAGE_BYTES = 256 * 2**20
+# One file can hold the boxes of a hundred thousand images.
+MAX_ANNOTATION_BYTES = 2 * 2**30
 
 
 class Unfit(ValueError):
@@ -102,7 +104,7 @@ def _box(item: Any, wanted: str) -> dict[str, Any]:
         raise Unfit(f"holds {str(item)[:60]!r}, not one of {wanted}")
     label, corners = as_text(item.get("label")), {name: as_number(item.get(name)) for name in CORNERS}
     absent = [name for name, corner in corners.items() if corner is None]
-    if absent or not label:
+    if absent or not label or label.isspace():
         raise Unfit(f"holds a box without '{absent[0] if absent else 'label'}'; write {wanted}")
     return {"label": label, **corners}
 

@@ -22,6 +22,7 @@ from pydantic import Field
 
 from retrainer.data.sources._boxes import Annotated, box, number_of_pixels, tables
 from retrainer.data.sources._folders import Tree, inside, source_files, tree_of
+from retrainer.data.sources._values import MAX_ANNOTATION_BYTES
 from retrainer.errors import UserError, nearest
 from retrainer.settings import Section, Source
 
@@ -43,7 +44,7 @@ def read(source: Source) -> Iterator[pa.Table]:
     """Tables of `image`, `boxes`, `origin`, `given_test`. Raises UserError naming file and entry."""
     tree = tree_of(source)
     splits = _splits(tree)
-    test = _test_split(str(source.options.get("test", "")), list(splits), tree.root.name)
+    test = _test_split(Options.parse(source.options, "source").test, list(splits), tree.root.name)
     rows = [row for split, (file, data) in splits.items() for row in _rows(tree, file, data, split, test)]
     yield from tables(tree, rows)
 
@@ -70,7 +71,7 @@ def _splits(tree: Tree) -> dict[str, tuple[PurePosixPath, dict[str, Any]]]:
 def _parsed(tree: Tree, file: PurePosixPath) -> dict[str, Any] | None:
     """The file's content, None where it is another kind of file (captions, settings)."""
     try:
-        data = json.loads(tree.read(file))
+        data = json.loads(tree.read(file, MAX_ANNOTATION_BYTES))
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:100]
         raise UserError(f"{tree.title(file)} is no JSON ({reason}); write it again") from None

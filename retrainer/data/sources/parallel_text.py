@@ -87,6 +87,11 @@ def _given(path: str, target: str, source: Source, is_test: bool, key: str) -> l
         )
     if place.is_dir():
         return _in_folder(place, source, is_test)
+    if "://" in target:
+        raise UserError(
+            f"source.{partner}: {target} is not fetched; put both files into one folder, name it by"
+            f" source.{key}, and the endings of the files by source.text and source.target_text"
+        )
     if not target or not Path(target).is_file():
         state = f"there is no file {target}" if target else "it is not set"
         raise UserError(f"source.{partner}: {state}; set it to the file that translates {place.name}")

@@ -49,7 +49,7 @@ def read(source: Source) -> Iterator[pa.Table]:
     """Tables of `image`, `boxes`, `origin`, `given_test`. Raises UserError naming the file that is wrong."""
     tree = tree_of(source)
     base = _base(tree)
-    test, training = _lists(tree, base, str(source.options.get("test", "")))
+    test, training = _lists(tree, base, Options.parse(source.options, "source").test)
     images = {name.stem: name for name in tree.entries if name.parent == base / "JPEGImages"}
     rows = [
         Annotated(_image(tree, base, stem, images), _boxes(tree, base, stem), stem in test)
