@@ -18,7 +18,7 @@ from typing import Any
 from components._process import die_with_runner, leaving_nothing_behind, report_failure
 from components.steps import FACTS, STEPS
 from retrainer.contract import Contract, Metadata, Step, contract_of
-from retrainer.errors import UserError
+from retrainer.errors import SettingError, UserError
 from retrainer.formats.files import content_digest
 
 
@@ -74,9 +74,9 @@ def read_json(text: str, where: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not JSON ({error})") from None
+        raise SettingError(f"{where}: not JSON ({error})") from None
     if not isinstance(data, dict):
-        raise UserError(f"{where}: expected a JSON object")
+        raise SettingError(f"{where}: expected a JSON object")
     return data
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from kfp import kubernetes
 
 from components.steps import FACTS
-from retrainer.errors import UserError, nearest
+from retrainer.errors import SettingError, nearest
 from retrainer.settings import Cluster, Resources, Toleration
 
 # A namespace with a quota rejects pods that ask for nothing.
@@ -82,7 +82,7 @@ def check_resources(cluster: Cluster) -> None:
     """Raises UserError where `cluster.resources` names no step."""
     for step in cluster.resources:
         if step not in FACTS:
-            raise UserError(f"cluster.resources: there is no step {step!r}{nearest(step, FACTS)}")
+            raise SettingError(f"cluster.resources: there is no step {step!r}{nearest(step, FACTS)}")
 
 
 def cores(amount: str) -> int:

@@ -18,7 +18,7 @@ from pipelines.containers.images import CODE
 from pipelines.kubeflow import Images, Settings, pipeline_of
 from retrainer.code.digests import project_code, step_digests
 from retrainer.code.own import command_files
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.resolve import RUN, pin_code_and_weights, registered_names, settle
 from retrainer.services import storage
 from retrainer.settings import Backbone, Cluster, Compute, Registry
@@ -70,14 +70,14 @@ def refuse_files_of_this_machine(settings: Settings, root: Path, lends_source: b
     for key in ("path", "test_path"):
         path = settings["source"][key]
         if path and not storage.is_remote(path) and not lends_source:
-            raise UserError(
+            raise SettingError(
                 f"source.{key}: {path} is on this machine, and no pod finds it there: put it into S3 and name"
                 f" s3://…, or give an image of your own that holds it by IMAGE="
             )
     command = settings["training"]["command"]
     for file in command_files(command, root) if command else ():
         if (place := _own_place(file, root)) and place.parts[0] not in CODE:
-            raise UserError(
+            raise SettingError(
                 f"training.command: {place} is not in the images of make images, which hold of your folders"
                 " only plugins/: move it there, or give an image of your own by IMAGE="
             )
@@ -107,8 +107,8 @@ def check_image(image: str, allow_mutable: bool) -> None:
     if _DIGEST.search(image) or (allow_mutable and image):
         return
     if not image:
-        raise UserError("IMAGE= is empty: give registry/name@sha256:…, the image that holds this project")
-    raise UserError(
+        raise SettingError("IMAGE= is empty: give registry/name@sha256:…, the image that holds this project")
+    raise SettingError(
         f"IMAGE={image}: this name can be moved to other code, and Kubeflow's cache goes by the name: "
         "it would serve results of the old code. Give registry/name@sha256:… (as `make images PUSH=…` prints "
         "it), or ALLOW_MUTABLE=1 for a trial"
@@ -156,7 +156,7 @@ def with_prefix(backbone: Backbone, cluster: Cluster, root: Path) -> Backbone:
 def settled_compute(compute: Compute, cluster: Cluster) -> Compute:
     """What this machine cannot know follows from train's pod; bfloat16 on a CPU must be asked for by name."""
     if cluster.gpus and compute.device == "cpu":
-        raise UserError(
+        raise SettingError(
             f"cluster.gpus: {cluster.gpus}, but compute.device is cpu and would leave them idle; change one"
         )
     device = compute.device if compute.device != "auto" else "cuda" if cluster.gpus else "cpu"

@@ -23,7 +23,7 @@ from components.__main__ import step_named
 from components.steps import DECIDE, FACTS
 from pipelines import _exit_handler, _pods
 from retrainer.contract import Contract, Port, contract_of
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.settings import Cluster
 
 Settings = dict[str, dict[str, Any]]
@@ -134,7 +134,7 @@ def pipeline_name(recipe: str) -> str:
     """Raises UserError for a recipe whose name Kubeflow would not take (kfp 2.17, dsl/utils.py)."""
     name = f"retrainer-{recipe}"
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,127}", name):
-        raise UserError(
+        raise SettingError(
             f"RECIPE={recipe}: Kubeflow takes no such name for a pipeline, only a-z, 0-9 and -, at most 128"
             f" with 'retrainer-'; rename recipes/{recipe}.yaml"
         )

@@ -17,7 +17,7 @@ from pipelines._dvc import Outcome, name_recipes, reproduce
 from pipelines._recipe_lock import RUNNER, keep_dvc_lock, recipe_lock
 from pipelines._unchanged import is_known, remember, snapshot
 from retrainer.contract import contract_of, edges
-from retrainer.errors import UserError, nearest
+from retrainer.errors import SettingError, UserError, nearest
 from retrainer.notify.local import Notifier
 from retrainer.resolve import Resolved, default_recipe, known_recipes, resolve
 from retrainer.services import lookup
@@ -103,7 +103,7 @@ def _decided(resolved: Resolved, root: Path) -> tuple[Outcome, dict[str, Any]]:
 def run_step(step: str, recipe: str | None, overrides: list[str], root: Path = Path()) -> int:
     """`make step`: runs one step now, on its inputs as they lie; `dvc.lock` records what it made."""
     if step not in STEPS:
-        raise UserError(f"STEP={step}: no such step{nearest(step, STEPS)}")
+        raise SettingError(f"STEP={step}: no such step{nearest(step, STEPS)}")
     name = recipe or default_recipe(root)
     with recipe_lock(name, root):
         resolved = prepare(name, overrides, root)

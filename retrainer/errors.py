@@ -1,4 +1,4 @@
-"""The one kind of error that is a person's to mend."""
+"""Errors that are a person's to mend: the command line prints each in one line and exits with status 2."""
 
 from __future__ import annotations
 
@@ -9,8 +9,25 @@ from difflib import get_close_matches
 class UserError(ValueError):
     """Says in one line which setting, file or row is wrong, and the cure.
 
-    The command line prints it without a traceback and exits with status 2.
+    The command line prints it without a traceback and exits with status 2. A program that calls the library
+    tells the cases apart by the classes below.
     """
+
+
+class SettingError(UserError):
+    """A setting, recipe, option or environment variable is wrong, or does not fit the others."""
+
+
+class DataError(UserError):
+    """The source, a row, or a dataset or report on disk is wrong."""
+
+
+class ModelError(UserError):
+    """Weights, a model directory or a registered version is wrong, or was altered."""
+
+
+class ServiceError(UserError):
+    """MLflow, S3, Kubeflow, a container engine or another service refused, failed or did not answer."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

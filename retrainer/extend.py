@@ -7,7 +7,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from retrainer.errors import UserError, nearest
+from retrainer.errors import SettingError, nearest
 
 _ROOT = Path(__file__).parent
 
@@ -23,18 +23,18 @@ def load(package: str, name: str, setting: str) -> ModuleType:
     Raises UserError that names `setting` when there is no such module.
     """
     if not all(part.isidentifier() for part in name.split(".")):
-        raise UserError(f"{setting}: {name!r} is neither a file of retrainer/{package} nor a dotted path")
+        raise SettingError(f"{setting}: {name!r} is neither a file of retrainer/{package} nor a dotted path")
     if "." in name:
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name and name.startswith(error.name):
-                raise UserError(
+                raise SettingError(
                     f"{setting}: no module {name}; expected the file {name.replace('.', '/')}.py"
                 ) from None
             raise
     if name not in builtin_names(package):
-        raise UserError(
+        raise SettingError(
             f"{setting}: no '{name}' in retrainer/{package}{nearest(name, builtin_names(package))}"
         )
     return importlib.import_module(f"retrainer.{package.replace('/', '.')}.{name}")

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.settings import Checks, Level
 
 MOST_EXAMPLES = 5
@@ -52,7 +52,7 @@ class Findings:
         if count and level == "error":
             named = ", ".join(shown[:_EXAMPLES_IN_ERROR]) + (", …" if count > _EXAMPLES_IN_ERROR else "")
             where = f" ({named})" if shown else ""
-            raise UserError(f"checks.{name}: {count} {note}{where}; {cure}, or set checks.{name}: warn")
+            raise SettingError(f"checks.{name}: {count} {note}{where}; {cure}, or set checks.{name}: warn")
         self.found.append(Finding(name, level, count, note, shown))
 
     def plain(self) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from retrainer import extend
 from retrainer.code.digests import project_code, step_digests
 from retrainer.code.modules import Modules
 from retrainer.code.own import command_digest, plugin_digest
-from retrainer.errors import UserError, nearest
+from retrainer.errors import SettingError, nearest
 from retrainer.formats.files import write_json
 from retrainer.settings import SECTIONS, SHORTHAND, Section, Source, Task
 from retrainer.strict_yaml import parse_yaml
@@ -76,28 +76,28 @@ def settle(recipe: str | None, overrides: list[str], root: Path) -> tuple[str, d
 
 def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise UserError(f"{path} does not exist; run in the project's root")
+        raise SettingError(f"{path} does not exist; run in the project's root")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8 text; save it as UTF-8") from None
+        raise SettingError(f"{path}: not UTF-8 text; save it as UTF-8") from None
     data = parse_yaml(text, str(path))
     if not isinstance(data, dict):
-        raise UserError(f"{path}: expected sections ({', '.join(SECTIONS)}), found {data!r:.60}")
+        raise SettingError(f"{path}: expected sections ({', '.join(SECTIONS)}), found {data!r:.60}")
     return {str(key): _expand(str(key), value, path) for key, value in data.items()}
 
 
 def _expand(key: str, value: Any, path: Path) -> dict[str, Any]:
     """A section as a mapping; a bare word stands for the section's main key."""
     if key not in SECTIONS:
-        raise UserError(f"{path}: unknown section '{key}'{nearest(key, SECTIONS)}")
+        raise SettingError(f"{path}: unknown section '{key}'{nearest(key, SECTIONS)}")
     if isinstance(value, str):
         if key == "source":
             return {"kind": value} if _is_kind(value) else {"path": value}
         if key in SHORTHAND:
             return {SHORTHAND[key]: value}
     if not isinstance(value, dict):
-        raise UserError(f"{path}: section '{key}' must hold settings, found {value!r:.60}")
+        raise SettingError(f"{path}: section '{key}' must hold settings, found {value!r:.60}")
     return value
 
 
@@ -114,7 +114,7 @@ def read_recipe(root: Path, name: str) -> dict[str, Any]:
 def recipe_file(root: Path, name: str) -> Path:
     path = root / "recipes" / f"{name}.yaml"
     if not path.is_file():
-        raise UserError(f"RECIPE={name}: there is no {path}{nearest(name, _recipe_stems(root))}")
+        raise SettingError(f"RECIPE={name}: there is no {path}{nearest(name, _recipe_stems(root))}")
     return path
 
 
@@ -166,7 +166,7 @@ def parse_override(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     section, dot, name = key.partition(".")
     if not (equals and dot and name) or section not in SECTIONS:
-        raise UserError(f"SET={text}: expected section.key=value, as in SET=training.epochs=3")
+        raise SettingError(f"SET={text}: expected section.key=value, as in SET=training.epochs=3")
     return {section: {name: parse_yaml(value, f"SET={text}")}}
 
 
@@ -199,7 +199,7 @@ def _refuse_unknown_slices(parts: Mapping[str, Any]) -> None:
     for setting, names in asked.items():
         for name in names:
             if name not in known:
-                raise UserError(
+                raise SettingError(
                     f"{setting}: there is no slice {name!r}{nearest(name, known)}; there are"
                     f" {', '.join(known)} (name further columns in source.metadata)"
                 )
@@ -245,7 +245,7 @@ def _refuse_unknown_source_keys(source: Source) -> None:
         module.Options.parse(own, "source")
     elif own and "." not in source.kind:
         key = min(own)
-        raise UserError(
+        raise SettingError(
             f"unknown setting source.{key}{nearest(key, [*Source.model_fields, *source.columns])}"
         )
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 
 # Settings are a few kilobytes and a few levels deep.
 MAX_CHARACTERS = 2**20
@@ -38,16 +38,16 @@ class _Loader(_Safe):
 def parse_yaml(text: str, where: str) -> Any:
     """The plain value that `text` holds. Raises UserError that begins with `where` and names the line."""
     if len(text) > MAX_CHARACTERS:
-        raise UserError(f"{where}: more than {MAX_CHARACTERS:,} characters; these are no settings")
+        raise SettingError(f"{where}: more than {MAX_CHARACTERS:,} characters; these are no settings")
     try:
         _check_form(text, where)
         return yaml.load(text, Loader=_Loader)  # noqa: S506 (a safe loader)
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
         reason = " ".join(f"{error.context or ''} {error.problem or ''}".split())
-        raise UserError(f"{where}: not valid YAML{line}: {reason}; mend or quote it") from None
+        raise SettingError(f"{where}: not valid YAML{line}: {reason}; mend or quote it") from None
     except (yaml.YAMLError, UnicodeEncodeError) as error:  # the second: half a character, of a command line
-        raise UserError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise SettingError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def _check_form(text: str, where: str) -> None:
@@ -58,7 +58,7 @@ def _check_form(text: str, where: str) -> None:
     for event in yaml.parse(text, Loader=_Safe):
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent):
-            raise UserError(f"{where}: the alias *{event.anchor} in line {line} is not read; write it out")
+            raise SettingError(f"{where}: the alias *{event.anchor} in line {line} is not read; write it out")
         level += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if level > MAX_LEVELS:
-            raise UserError(f"{where}: more than {MAX_LEVELS} levels deep in line {line}; no setting is")
+            raise SettingError(f"{where}: more than {MAX_LEVELS} levels deep in line {line}; no setting is")

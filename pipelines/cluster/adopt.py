@@ -17,7 +17,7 @@ import yaml
 from pipelines.cluster.artifacts import Output, fetch, run_of, specification
 from pipelines.cluster.connection import connect
 from pipelines.cluster.dvc_remotes import remotes_with
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError, SettingError
 from retrainer.formats.files import write_text
 from retrainer.services import dvc_remote
 
@@ -49,7 +49,7 @@ def adopt(run_id: str, root: Path = Path(), force: bool = False) -> int:
 def _recipe_of(pipeline: str) -> str:
     """The recipe whose pipeline it is; it may be gone from this checkout."""
     if not re.fullmatch(r"retrainer-[a-z0-9][a-z0-9-]*", pipeline):
-        raise UserError(f"the run is of the pipeline '{pipeline}', which this project did not make")
+        raise ServiceError(f"the run is of the pipeline '{pipeline}', which this project did not make")
     return pipeline.removeprefix("retrainer-")
 
 
@@ -75,11 +75,11 @@ def _pointer_of(output: Output, namespace: str) -> tuple[dict[str, Any], dict[st
             if not sound or not _TIME.fullmatch(scheduled) or len(text) > _POINTER_BYTES:
                 raise ValueError
     except (yaml.YAMLError, AttributeError, TypeError, LookupError, ValueError):
-        raise UserError(
+        raise SettingError(
             f"RUN={run.run_id}: what ingest left as its pointer is not one that it writes"
         ) from None
     if not outs:
-        raise UserError(
+        raise SettingError(
             f"RUN={run.run_id}: its ingest pushed nothing, as its pod had no {dvc_remote.VARIABLE}; put"
             f" {dvc_remote.VARIABLE}=s3://BUCKET/PREFIX into the secret cluster.storage_secret, and run again"
         )
@@ -94,9 +94,9 @@ def _write(path: Path, pointer: dict[str, Any], told: dict[str, str], force: boo
             return f"{path} has this dataset already ({pointer['md5']}): left as it is"
         created = str((before.get("meta") or {}).get("kfp_run_created", ""))
         if not force and not created:
-            raise UserError(f"{path} points to another dataset and is not of a run; FORCE=1 replaces it")
+            raise ServiceError(f"{path} points to another dataset and is not of a run; FORCE=1 replaces it")
         if not force and created >= told["kfp_run_created"]:
-            raise UserError(f"{path} is of a newer run (of {created}); FORCE=1 goes back to this one")
+            raise ServiceError(f"{path} is of a newer run (of {created}); FORCE=1 goes back to this one")
     write_text(path, dvc_remote.pointer_text([pointer], told))
     return f"written: {path} ({pointer['nfiles']} files, {pointer['size'] / 1e6:.1f} MB, {pointer['md5']})"
 
@@ -108,7 +108,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         content: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)  # noqa: S506
         assert content["outs"][0]
     except (yaml.YAMLError, OSError, LookupError, TypeError, AssertionError):
-        raise UserError(f"{path} is not a DVC file; move it away first") from None
+        raise ServiceError(f"{path} is not a DVC file; move it away first") from None
     return content
 
 

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipelines.cluster.connection import Connection
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError, SettingError
 from retrainer.services.s3 import SCHEME, s3_client, s3_explained, split_address
 
 DEFAULT_ROOT = "minio://mlpipeline/v2/artifacts"
@@ -28,7 +28,9 @@ _MINIO = "minio://"
 def check_run_id(run_id: str) -> None:
     """It becomes part of addresses and paths. Raises UserError for what cannot be one."""
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", run_id):
-        raise UserError(f"RUN='{run_id}': expected the id of a run, as make runs and make rehearse print it")
+        raise SettingError(
+            f"RUN='{run_id}': expected the id of a run, as make runs and make rehearse print it"
+        )
 
 
 def run_of(connection: Connection, run_id: str) -> Any:
@@ -36,7 +38,7 @@ def run_of(connection: Connection, run_id: str) -> Any:
     check_run_id(run_id)
     run = connection.runs.run_service_get_run(run_id)
     if run.run_id != run_id:
-        raise UserError(f"RUN={run_id}: the server answers with another run; check KFP_ENDPOINT")
+        raise SettingError(f"RUN={run_id}: the server answers with another run; check KFP_ENDPOINT")
     return run
 
 
@@ -49,7 +51,7 @@ def specification(connection: Connection, run: Any) -> dict[str, Any]:
         )
         spec = version.pipeline_spec
     if not spec:
-        raise UserError(f"RUN={run.run_id}: Kubeflow no longer has this run's pipeline")
+        raise SettingError(f"RUN={run.run_id}: Kubeflow no longer has this run's pipeline")
     whole: dict[str, Any] = spec.get("pipeline_spec", spec)
     return whole
 
@@ -86,7 +88,7 @@ def fetch(output: Output, namespace: str, into: Path) -> Path:
     for root in roots:
         if _fetch_from(root, output, into):
             return into
-    raise UserError(
+    raise SettingError(
         f"RUN={output.run.run_id}: there is no {output.port} of {output.step} at"
         f" {' or '.join(output.below(root) for root in roots)}: the step did not end well, or came from the"
         " cache, or artifacts lie elsewhere (KFP_PIPELINE_ROOT, KFP_NAMESPACE)"
@@ -97,7 +99,9 @@ def _fetch_from(root: str, output: Output, into: Path) -> bool:
     """Downloads the output if it lies below this root; says whether it does."""
     address = root.replace(_MINIO, SCHEME, 1)
     if not address.startswith(SCHEME):
-        raise UserError(f"{root}: artifacts can be fetched from s3:// and minio:// only; copy them by hand")
+        raise ServiceError(
+            f"{root}: artifacts can be fetched from s3:// and minio:// only; copy them by hand"
+        )
     bucket, prefix = split_address(output.below(address), "KFP_PIPELINE_ROOT")
     with s3_explained(f"KFP_PIPELINE_ROOT: {root}"):
         client = s3_client()
@@ -108,7 +112,7 @@ def _fetch_from(root: str, output: Output, into: Path) -> bool:
             inside = key.removeprefix(f"{prefix}/").split("/", 2)[2:]
             target = into.joinpath(*(PurePosixPath(part) for part in inside))
             if not target.resolve().is_relative_to(into.resolve()):
-                raise UserError(
+                raise SettingError(
                     f"RUN={output.run.run_id}: the object {key} would leave its folder; not fetched"
                 )
             target.parent.mkdir(parents=True, exist_ok=True)

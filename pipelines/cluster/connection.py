@@ -20,7 +20,7 @@ import kfp_server_api
 
 from pipelines.cluster.client import Client, Refused, Unanswered
 from pipelines.cluster.token import token_source
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.services.address import without_credentials
 
 __all__ = ["Connection", "Refused", "Unanswered", "connect"]
@@ -94,14 +94,16 @@ def connect() -> Connection:
     """The connection that the environment describes; asks nobody yet. Raises UserError naming a variable."""
     address = os.environ.get("KFP_ENDPOINT", "").strip().rstrip("/").removesuffix("/#")
     if not address:
-        raise UserError(
+        raise SettingError(
             "KFP_ENDPOINT is not set: give the address of Kubeflow Pipelines, "
             "for example https://kubeflow.example/pipeline"
         )
     if not address.startswith(("http://", "https://")):
-        raise UserError(f"KFP_ENDPOINT={without_credentials(address)} should begin with https:// or http://")
+        raise SettingError(
+            f"KFP_ENDPOINT={without_credentials(address)} should begin with https:// or http://"
+        )
     if without_credentials(address) != address:
-        raise UserError("KFP_ENDPOINT holds a user or a password: take it out, and set KFP_TOKEN instead")
+        raise SettingError("KFP_ENDPOINT holds a user or a password: take it out, and set KFP_TOKEN instead")
     client = Client(address, token_source())
     return Connection(
         address,

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError, UserError
 
 _DESCRIPTORS = {
     "@yearly": "0 0 0 1 1 *",
@@ -92,19 +92,19 @@ def parse_cron(text: str) -> Schedule:
     if text.strip().startswith("@"):
         return _descriptor(" ".join(words).lower())
     if len(words) == 5:
-        raise UserError(
+        raise SettingError(
             f"CRON='{text}' has five fields, which Kubeflow would misread: it wants six, seconds first; "
             f"did you mean '0 {' '.join(words)}'?"
         )
     if len(words) != 6:
-        raise UserError(
+        raise SettingError(
             f"CRON='{text}' has {len(words)} fields; it needs six: second minute hour day month weekday, "
             "as in '0 0 3 * * *' for 3 o'clock every night"
         )
     values = tuple(_values(word, field, text) for word, field in zip(words, _FIELDS, strict=True))
     schedule = Schedule(" ".join(words), values, any_day=_is_star(words[3]) or _is_star(words[5]))
     if schedule.after(datetime.now(UTC)) is None:
-        raise UserError(f"CRON='{text}' never comes: no month has that day")
+        raise SettingError(f"CRON='{text}' never comes: no month has that day")
     return schedule
 
 
@@ -118,7 +118,7 @@ def _descriptor(text: str) -> Schedule:
         if distance >= timedelta(seconds=1):
             return Schedule(text, every=distance)
     known = ", ".join([*_DESCRIPTORS, "@every 12h"])
-    raise UserError(f"CRON='{text}' is unknown; known: {known}, or six fields as in '0 0 3 * * *'")
+    raise SettingError(f"CRON='{text}' is unknown; known: {known}, or six fields as in '0 0 3 * * *'")
 
 
 def _is_star(word: str) -> bool:
@@ -131,7 +131,7 @@ def _values(word: str, field: _Field, text: str) -> frozenset[int]:
 
 def _range(part: str, field: _Field, text: str) -> range:
     def wrong(why: str) -> UserError:
-        return UserError(
+        return SettingError(
             f"CRON='{text}': the {field.name} '{part}' {why}; it goes from {field.low} to {field.high}"
         )
 

@@ -27,7 +27,7 @@ from pipelines.spec import tasks_in
 from retrainer.code.digests import project_code
 from retrainer.code.own import command_digest
 from retrainer.contract import Contract, contract_of
-from retrainer.errors import UserError, nearest
+from retrainer.errors import ServiceError, SettingError, UserError, nearest
 from retrainer.formats.files import MANIFEST, content_digest, verify_files
 from retrainer.services.address import registry_uri, without_credentials
 
@@ -52,7 +52,7 @@ def replay(run_id: str, step: str, root: Path = Path(), force: bool = False, deb
     """
     check_run_id(run_id)
     if step not in STEPS:
-        raise UserError(f"STEP={step}: no such step{nearest(step, STEPS)}")
+        raise SettingError(f"STEP={step}: no such step{nearest(step, STEPS)}")
     folder = root / REPLAYS / f"{run_id}-{step}"
     shutil.rmtree(folder, ignore_errors=True)
     rehearsed = root / REHEARSALS / run_id
@@ -86,7 +86,7 @@ def of_rehearsal(run: dict[str, Any], step: str, folder: Path) -> Case:
     found = [each for each in run["steps"] if each["name"] == step]
     if not found:
         ran = ", ".join(each["name"] for each in run["steps"]) or "no step"
-        raise UserError(f"RUN={run['id']}: the rehearsal did not come to {step}; it ran {ran}")
+        raise SettingError(f"RUN={run['id']}: the rehearsal did not come to {step}; it ran {ran}")
     last = found[-1]
     inputs = {port: (Path(each["path"]), each["sha256"]) for port, each in last["inputs"].items()}
     parameters = with_sections_read(step, last["arguments"])
@@ -105,13 +105,13 @@ def of_cluster(connection: Connection, run_id: str, step: str, folder: Path) -> 
     spec = specification(connection, run)
     task = tasks_in(spec).get(step)
     if task is None:
-        raise UserError(f"RUN={run_id}: its pipeline has no step {step}")
+        raise SettingError(f"RUN={run_id}: its pipeline has no step {step}")
     pipeline, inputs = spec["pipelineInfo"]["name"], {}
     handed = task.get("inputs", {}).get("artifacts", {})
     # The step's own ports, not what the server says they are: they become folders here.
     for port in contract_of(step_named(step)).named("input"):
         if port not in handed:
-            raise UserError(f"the run handed no {port} to {step}; its pipeline is not of this checkout")
+            raise ServiceError(f"the run handed no {port} to {step}; its pipeline is not of this checkout")
         made = handed[port]["taskOutputArtifact"]
         into = (folder / "inputs" / port).absolute()
         output = Output(run, pipeline, made["producerTask"], made["outputArtifactKey"])
@@ -143,7 +143,7 @@ def check_trainer(case: Case, root: Path, force: bool) -> None:
     if not trainer or _is_own(trainer, str(training.get("code_digest", "")), root):
         return
     if not force:
-        raise UserError(
+        raise ServiceError(
             f"the run's trainer was `{trainer}`, which is not code of this checkout as the run had it: check"
             " out the run's commit, or let it run here with FORCE=1"
         )
@@ -176,11 +176,11 @@ def verify(path: Path, sha256: str) -> str:
     Against the run's own record where there is one, and always against the directory's manifest.
     """
     if sha256 and artifact_sha256(path) != sha256:
-        raise UserError(f"{path} was altered since the run: its sha256 is no longer {sha256}")
+        raise ServiceError(f"{path} was altered since the run: its sha256 is no longer {sha256}")
     if not path.is_dir():
         return f"sha256 {artifact_sha256(path)}"
     if not (path / MANIFEST).is_file():
-        raise UserError(f"{path} has no {MANIFEST} to check it by: it was not fetched whole")
+        raise ServiceError(f"{path} has no {MANIFEST} to check it by: it was not fetched whole")
     manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     verify_files(path, manifest["files"])
     vouches = "model_sha256" in manifest or "content_sha256" in manifest
@@ -192,7 +192,9 @@ def command(contract: Contract, case: Case, folder: Path) -> list[str]:
     words = [case.step]
     for port in contract.named("input"):
         if port not in case.inputs:
-            raise UserError(f"the run handed no {port} to {case.step}; its pipeline is not of this checkout")
+            raise ServiceError(
+                f"the run handed no {port} to {case.step}; its pipeline is not of this checkout"
+            )
         words += [f"--{port}", str(case.inputs[port][0])]
     for port in contract.named("output", "view"):
         words += [f"--{port}", str((folder / "outputs" / port).absolute())]

@@ -16,7 +16,7 @@ from components.steps import FACTS
 from pipelines.containers.backend import driver, launcher
 from pipelines.containers.backend.dag import containers
 from pipelines.containers.backend.driver import Json
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError
 
 _JOB = re.compile(r"\{\{\$\.pipeline_(job|task)_\w+\}\}")
 _DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
@@ -69,7 +69,9 @@ def check(spec: Json, kubernetes: dict[str, Json]) -> None:
     compiled = Compiled(spec, kubernetes)
     for rule in RULES:
         for place in rule.breaches(compiled):
-            raise UserError(f"the compiled pipeline breaks the rule '{rule.name}': {place} ({rule.reason})")
+            raise ServiceError(
+                f"the compiled pipeline breaks the rule '{rule.name}': {place} ({rule.reason})"
+            )
 
 
 def _placeholders(compiled: Compiled) -> Iterator[str]:

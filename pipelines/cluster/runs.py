@@ -13,7 +13,7 @@ from components.steps import STEPS
 from pipelines.cluster.connection import Connection, Unanswered, connect
 from pipelines.cluster.cron import parse_cron
 from pipelines.cluster.logs import last_words
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError, UserError
 from retrainer.resolve import settle
 from retrainer.settings import Cluster, Registry
 
@@ -46,7 +46,7 @@ def follow(connection: Connection, run_id: str, poll_seconds: float | None = Non
         print(f"\nno longer followed; the run goes on: {connection.link(run_id)}", file=sys.stderr)
         return 130
     except UserError as error:
-        raise UserError(f"{error}; the run {run_id} goes on") from None
+        raise ServiceError(f"{error}; the run {run_id} goes on") from None
 
 
 def _patiently(connection: Connection, run_id: str) -> Any:

@@ -20,7 +20,7 @@ from pipelines.cluster.cron import Schedule, parse_cron
 from pipelines.cluster.submit import pipeline_spec, prepare, runtime_config
 from pipelines.compile import Compiled
 from pipelines.kubeflow import Images, pipeline_name
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError, UserError
 from retrainer.resolve import default_recipe, settle
 from retrainer.settings import Cluster
 
@@ -132,7 +132,7 @@ def _create(connection: Connection, body: Any) -> Any:
         found = _named(connection, body.display_name)
         made = [each for each in found if each.description == body.description]
         if not made:
-            raise UserError(
+            raise ServiceError(
                 f"{error}; the one before it is still there, and the new one may yet appear: run it again"
             ) from None
         return made[-1]
@@ -158,7 +158,7 @@ def _check(stays: Any, made: Any, when: Schedule) -> None:
         return  # another call came at the same moment; its own check answers for it
     trigger = stays.trigger and stays.trigger.cron_schedule
     if stays.status == "DISABLED" or trigger is None or trigger.cron != when.text or not stays.no_catchup:
-        raise UserError(
+        raise ServiceError(
             f"Kubeflow made the schedule {stays.recurring_run_id} otherwise than asked; "
             "the one before it is still there: look at both with `make runs`"
         )
@@ -175,7 +175,7 @@ def _delete(connection: Connection, schedules: list[Any]) -> int:
             if error.status != _NOT_FOUND:
                 raise
         except Unanswered as error:
-            raise UserError(
+            raise ServiceError(
                 f"{error}; the schedule {each.recurring_run_id} may still be there: run the command again"
             ) from None
     return len(schedules)

@@ -16,7 +16,7 @@ from pipelines.cluster.connection import Connection, Unanswered, connect
 from pipelines.cluster.runs import follow
 from pipelines.compile import Compiled, compile_recipe
 from pipelines.kubeflow import Images
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.services.address import is_server, tracking_uri
 
 
@@ -49,9 +49,9 @@ def prepare(
             " or cluster.mlflow_secret"
         )
         if scheduled:
-            raise UserError(f"cluster.mlflow_secret is empty: in scheduled runs {lost}. {cure}")
+            raise SettingError(f"cluster.mlflow_secret is empty: in scheduled runs {lost}. {cure}")
         if not is_server(tracking_uri()):
-            raise UserError(
+            raise SettingError(
                 "cluster.mlflow_secret is empty, and MLFLOW_TRACKING_URI here is a local file:"
                 f" {lost}. {cure}"
             )

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError, SettingError
 from retrainer.services.address import without_credentials
 
 Token = Callable[[], str]
@@ -56,11 +56,11 @@ def _from_file(path: Path, variable: str) -> str:
         token = path.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        raise UserError(
+        raise ServiceError(
             f"{variable}={path} cannot be read ({reason}); name the file with the token"
         ) from None
     if not token:
-        raise UserError(f"{variable}={path} is empty; it should hold the token")
+        raise ServiceError(f"{variable}={path} is empty; it should hold the token")
     return token
 
 
@@ -75,9 +75,11 @@ class _Oidc:
         self._address = environment.get("KFP_OIDC_TOKEN_URL", "")
         self._token, self._until = "", 0.0
         if not self._secret:
-            raise UserError("KFP_OIDC_CLIENT_ID is set without KFP_OIDC_CLIENT_SECRET; set both")
+            raise SettingError("KFP_OIDC_CLIENT_ID is set without KFP_OIDC_CLIENT_SECRET; set both")
         if not (self._issuer or self._address):
-            raise UserError("KFP_OIDC_CLIENT_ID is set: set KFP_OIDC_ISSUER (or KFP_OIDC_TOKEN_URL) as well")
+            raise SettingError(
+                "KFP_OIDC_CLIENT_ID is set: set KFP_OIDC_ISSUER (or KFP_OIDC_TOKEN_URL) as well"
+            )
 
     def __call__(self) -> str:
         if time.monotonic() < self._until:
@@ -89,7 +91,7 @@ class _Oidc:
         answer = _ask(self._token_address(), "the identity provider's token address", fields)
         self._token = str(answer.get("access_token") or answer.get("id_token") or "")
         if not self._token:
-            raise UserError("KFP_OIDC_ISSUER: the identity provider's answer holds no access_token")
+            raise SettingError("KFP_OIDC_ISSUER: the identity provider's answer holds no access_token")
         self._until = time.monotonic() + float(answer.get("expires_in", 300)) - _MARGIN_SECONDS
         return self._token
 
@@ -98,14 +100,14 @@ class _Oidc:
             found = _ask(self._issuer + _DISCOVERY, "KFP_OIDC_ISSUER")
             self._address = str(found.get("token_endpoint", ""))
             if not self._address:
-                raise UserError(f"KFP_OIDC_ISSUER={self._issuer}: its discovery names no token_endpoint")
+                raise SettingError(f"KFP_OIDC_ISSUER={self._issuer}: its discovery names no token_endpoint")
         return self._address
 
 
 def _ask(address: str, name: str, fields: dict[str, str] | None = None) -> dict[str, Any]:
     """The JSON at `address`; a POST when there are fields. The fields are in no message."""
     if not address.startswith(("http://", "https://")):
-        raise UserError(f"{name}: {without_credentials(address)} should begin with https://")
+        raise SettingError(f"{name}: {without_credentials(address)} should begin with https://")
     body = urllib.parse.urlencode(fields).encode() if fields else None
     request = urllib.request.Request(address, data=body, headers={"Accept": "application/json"})
     context = tls() if address.startswith("https:") else None
@@ -120,7 +122,7 @@ def _ask(address: str, name: str, fields: dict[str, str] | None = None) -> dict[
     except (OSError, http.client.HTTPException, ValueError, TypeError) as error:
         reason = " ".join(str(getattr(error, "reason", error)).split())
         cure = "check the address, and KFP_CA_BUNDLE where the provider has a company's certificate"
-    raise UserError(f"{name}: {without_credentials(address)} gives no token ({reason}); {cure}")
+    raise SettingError(f"{name}: {without_credentials(address)} gives no token ({reason}); {cure}")
 
 
 class _StayHere(urllib.request.HTTPRedirectHandler):
@@ -136,6 +138,6 @@ def tls() -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=bundle or None)
     except (OSError, ssl.SSLError) as error:
-        raise UserError(
+        raise SettingError(
             f"KFP_CA_BUNDLE={bundle} holds no certificates ({error.strerror or error}); name a PEM file"
         ) from None

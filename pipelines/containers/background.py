@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError
 
 _GUARD = "pipelines.containers.guard"
 _START_SECONDS = 60.0
@@ -51,7 +51,7 @@ class Background:
         """Starts a program that writes into `log`; returns its number. Raises UserError when it cannot."""
         answer = self._ask(start=command, environment=environment, log=str(log.absolute()))
         if reason := answer.get("error"):
-            raise UserError(f"{command[0]} cannot be started: {reason}")
+            raise ServiceError(f"{command[0]} cannot be started: {reason}")
         return int(answer["number"])
 
     def guard_containers(self, host: str, label: str) -> None:
@@ -66,7 +66,7 @@ class Background:
                 return
             time.sleep(0.05)
         tail = " / ".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
-        raise UserError(f"{log.stem} did not start; {log} ends: {tail}")
+        raise ServiceError(f"{log.stem} did not start; {log} ends: {tail}")
 
     def _ask(self, **request: Any) -> dict[str, Any]:
         assert self._guard.stdin

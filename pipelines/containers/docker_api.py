@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from pipelines.containers.background import Background
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError
 from retrainer.services.connection import environment
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ def engine(background: Background, images: Iterable[str], owned_by: str) -> Iter
                     yield client
                 return
     if missing:
-        raise UserError(f"image {missing[0]} is not on this machine; run make images")
-    raise UserError(
+        raise ServiceError(f"image {missing[0]} is not on this machine; run make images")
+    raise ServiceError(
         "a rehearsal needs Docker or podman, and neither answers; install one, or set DOCKER_HOST"
     )
 
@@ -85,7 +85,9 @@ def _hosts(background: Background) -> Iterator[str]:
     """Addresses of engines that answer, likeliest first."""
     if given := os.environ.get("DOCKER_HOST"):
         if not _answers(given):
-            raise UserError(f"DOCKER_HOST={given} does not answer; start that engine, or unset DOCKER_HOST")
+            raise ServiceError(
+                f"DOCKER_HOST={given} does not answer; start that engine, or unset DOCKER_HOST"
+            )
         yield given
         return
     if _answers(_DOCKER):
@@ -124,7 +126,7 @@ def check_user(client: DockerClient, image: str) -> None:
     """Raises UserError for an image that a cluster would refuse: runAsNonRoot wants a number other than 0."""
     user = str(client.images.get(image).attrs["Config"].get("User") or "").partition(":")[0]
     if not user.isdigit() or int(user) == 0:
-        raise UserError(
+        raise ServiceError(
             f"image {image} runs as {user or 'root'}: for Kubernetes only a number other than 0 is sure to be"
             " non-root; set USER to one in docker/Dockerfile"
         )

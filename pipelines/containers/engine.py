@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError
 
 PICK = "RETRAINER_ENGINE"
 ENGINES = ("docker", "podman", "buildah")
@@ -49,7 +49,7 @@ class Engine:
         environment = os.environ | {"DOCKER_BUILDKIT": "1"}
         command = [self.name, "build", *known, *options, str(context)]
         if subprocess.run(command, env=environment, check=False).returncode != 0:
-            raise UserError(f"{self.name} could not build {tag}: the lines above say why")
+            raise ServiceError(f"{self.name} could not build {tag}: the lines above say why")
 
     def describe(self, reference: str) -> Image:
         """What the engine knows of an image that is here."""
@@ -75,7 +75,7 @@ class Engine:
             noted = [] if self.name == "docker" else ["--digestfile", str(written)]
             done = self._call("push", *noted, reference)
             if done.returncode != 0:
-                raise UserError(f"{self.name} could not push {reference}: {_last_line(done.stderr)}")
+                raise ServiceError(f"{self.name} could not push {reference}: {_last_line(done.stderr)}")
             if noted:
                 return written.read_text(encoding="ascii").strip()
         (found,) = json.loads(self._must("image", "inspect", reference))
@@ -89,7 +89,7 @@ class Engine:
         else:
             done = self._call("run", "--rm", "--network=none", reference, *command)
         if done.returncode != 0:
-            raise UserError(
+            raise ServiceError(
                 f"{self.name} could not run {command[0]} in {reference}: {_last_line(done.stderr)}"
             )
         return done.stdout
@@ -105,7 +105,7 @@ class Engine:
     def _must(self, *words: str) -> bytes:
         done = self._ask(*words)
         if done.returncode != 0:
-            raise UserError(f"{self.name} {words[0]}: {_last_line(done.stderr)}")
+            raise ServiceError(f"{self.name} {words[0]}: {_last_line(done.stderr)}")
         return done.stdout
 
     def _ask(self, *words: str) -> subprocess.CompletedProcess[bytes]:
@@ -117,7 +117,7 @@ class Engine:
                 [self.name, *words], capture_output=True, timeout=timeout_seconds, check=False
             )
         except subprocess.TimeoutExpired:
-            raise UserError(f"{self.name} {words[0]}: no answer within {timeout_seconds:.0f} s") from None
+            raise ServiceError(f"{self.name} {words[0]}: no answer within {timeout_seconds:.0f} s") from None
 
 
 def find_engine() -> Engine:
@@ -127,15 +127,15 @@ def find_engine() -> Engine:
     """
     named = os.environ.get(PICK, "").strip()
     if named and named not in ENGINES:
-        raise UserError(f"{PICK}={named}: should be one of {', '.join(ENGINES)}")
+        raise ServiceError(f"{PICK}={named}: should be one of {', '.join(ENGINES)}")
     for name in [named] if named else ENGINES:
         if shutil.which(name) and _answers(name):
             return Engine(name)
     if named:
-        raise UserError(
+        raise ServiceError(
             f"{PICK}={named}: {named} does not work here (try `{named} info`); {_CURE}, or unset it"
         )
-    raise UserError(f"images need docker, podman or buildah, and none works here: {_CURE}")
+    raise ServiceError(f"images need docker, podman or buildah, and none works here: {_CURE}")
 
 
 def _answers(name: str) -> bool:

@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 from pipelines.containers.engine import without_tag
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError
 
 _SECONDS = 15
 _LARGEST_BYTES = 4 << 20
@@ -42,13 +42,13 @@ def digest_of_tag(reference: str, ca_bundle: Path | None = None) -> str:
         body, told = _manifest(_address(registry), path, tag, context)
     except HTTPError as error:
         error.close()
-        raise UserError(f"{registry} has no {path}:{tag} for us (HTTP {error.code}); {_CURE}") from None
+        raise ServiceError(f"{registry} has no {path}:{tag} for us (HTTP {error.code}); {_CURE}") from None
     except (URLError, OSError, ValueError, KeyError, http.client.HTTPException) as error:
         reason = " ".join(str(getattr(error, "reason", error)).split())[:120]
-        raise UserError(f"{registry} cannot be asked for {path}:{tag} ({reason}); {_CURE}") from None
+        raise ServiceError(f"{registry} cannot be asked for {path}:{tag} ({reason}); {_CURE}") from None
     digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
     if told and told != digest:
-        raise UserError(f"{registry}: {path}:{tag} does not have the digest that it names; {_CURE}")
+        raise ServiceError(f"{registry}: {path}:{tag} does not have the digest that it names; {_CURE}")
     return digest
 
 

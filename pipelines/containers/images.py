@@ -11,7 +11,7 @@ from pipelines.containers.engine import Engine, find_engine, without_tag
 from pipelines.containers.image_registry import digest_of_tag
 from pipelines.containers.sbom import write_sbom
 from retrainer import __version__
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError
 from retrainer.formats.files import digest_of, sha256_file, write_json, write_text
 from retrainer.services.database import locked
 from retrainer.services.lineage import git_commit
@@ -51,7 +51,7 @@ def make_images(choices: Choices, root: Path = Path()) -> int:
     Raises UserError, with the record as it was, when there is no engine, no base, or a build fails.
     """
     if choices.ca_bundle and not choices.ca_bundle.is_file():
-        raise UserError(f"CA_BUNDLE={choices.ca_bundle}: there is no such file")
+        raise ServiceError(f"CA_BUNDLE={choices.ca_bundle}: there is no such file")
     (root / BUILD).mkdir(exist_ok=True)
     with locked(root / BUILD / "images.lock"):
         return _make(choices, root)
@@ -113,7 +113,7 @@ def ensure_base(engine: Engine, base: str) -> None:
         return
     print(f"pulling {base}")
     if reason := engine.pull(base):
-        raise UserError(
+        raise ServiceError(
             f"the base image {base} is not here and cannot be pulled ({reason}); give one by BASE=…: "
             "`.ci/containers` makes one on Debian and prints its name"
         )
@@ -129,7 +129,7 @@ def pinned_base(root: Path) -> str:
         return named
     tagged, _, digest = pin.read_text(encoding="ascii").strip().partition("@")
     if tagged != named:
-        raise UserError(
+        raise ServiceError(
             f"{PIN} holds the digest of {tagged}, but {DOCKERFILE} says {named}: run make pin-base"
         )
     return f"{without_tag(named)}@{digest}"
@@ -176,7 +176,7 @@ def pushed(root: Path = Path()) -> dict[str, str]:
     """What they are called in the registry. Raises UserError also when they were not pushed."""
     entries = _recorded(root)
     if not all("pushed" in entry for entry in entries.values()):
-        raise UserError(
+        raise ServiceError(
             "the images are on this machine only, where no cluster finds them: make images"
             " PUSH=registry/name, or name others by IMAGE=registry/name@sha256:…"
         )
@@ -186,20 +186,20 @@ def pushed(root: Path = Path()) -> dict[str, str]:
 def _recorded(root: Path) -> dict[str, dict[str, Any]]:
     path = root / RECORD
     if not path.is_file():
-        raise UserError("there are no images yet: run make images")
+        raise ServiceError("there are no images yet: run make images")
     try:
         record = json.loads(path.read_bytes())
         version, commit, code = record["format_version"], record["git_commit"], record["code_sha256"]
         entries = {target: dict(record["images"][target]) for target in TARGETS}
         assert all(entry["reference"] for entry in entries.values())
     except (ValueError, KeyError, TypeError, AssertionError):
-        raise UserError(f"{RECORD} is not what make images writes: run make images again") from None
+        raise ServiceError(f"{RECORD} is not what make images writes: run make images again") from None
     if version != FORMAT_VERSION:
-        raise UserError(
+        raise ServiceError(
             f"{RECORD} has format_version {version}, and this is {FORMAT_VERSION}: run make images"
         )
     if code != code_digest(root):
-        raise UserError(
+        raise ServiceError(
             f"{RECORD}: the images were made from other code (commit {commit}) than is here: run make images"
         )
     return entries

@@ -17,7 +17,7 @@ from pipelines.containers.images import (
     tag_of,
 )
 from pipelines.containers.sbom import write_sbom
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError
 from retrainer.services.database import locked
 from retrainer.services.lineage import git_commit
 
@@ -33,7 +33,7 @@ def make_mlflow_image(choices: Choices, root: Path = Path()) -> int:
     Raises UserError when there is no engine, no base, or a build or push fails.
     """
     if choices.ca_bundle and not choices.ca_bundle.is_file():
-        raise UserError(f"CA_BUNDLE={choices.ca_bundle}: there is no such file")
+        raise ServiceError(f"CA_BUNDLE={choices.ca_bundle}: there is no such file")
     engine = find_engine()
     base = choices.base or pinned_base(root)
     ensure_base(engine, base)

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.containers.docker_api import is_gone, owner
-from retrainer.errors import UserError, nearest
+from retrainer.errors import ServiceError, SettingError, nearest
 from retrainer.formats.files import digest_of, hash_files, sha256_file, write_json
 
 REHEARSALS = Path("build") / "rehearsals"
@@ -46,7 +46,7 @@ def rehearsal(root: Path, name: str) -> dict[str, Any]:
     folder = root / REHEARSALS / name
     if not (folder / "run.json").is_file():
         known = [path.parent.name for path in (root / REHEARSALS).glob("*/run.json")]
-        raise UserError(f"RUN={name}: there is no such rehearsal{nearest(name, known)}")
+        raise SettingError(f"RUN={name}: there is no such rehearsal{nearest(name, known)}")
     run: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     if run["state"] == "running" and is_gone(run["owner"]):
         run["state"] = "interrupted"
@@ -133,7 +133,7 @@ def _new_folder(parent: Path, recipe: str) -> Path:
         except FileExistsError:
             continue
         return folder
-    raise UserError(f"{parent}: a hundred rehearsals of {recipe} in one second")
+    raise ServiceError(f"{parent}: a hundred rehearsals of {recipe} in one second")
 
 
 def remove_old(root: Path) -> list[str]:

@@ -23,7 +23,7 @@ from pipelines.containers.images import built
 from pipelines.containers.loopback import SOURCE_BUCKET, WEBHOOK, Services, bucket, serve, serve_webhook
 from pipelines.containers.record import PIPELINE, REHEARSALS, Record, rehearsal, remove_old
 from pipelines.containers.steps import Log, Steps
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.resolve import settle
 from retrainer.services import lookup, storage
 from retrainer.services.connection import environment
@@ -47,7 +47,7 @@ def rehearse(
     source, backbone, compute = (sections[key] for key in ("source", "backbone", "compute"))
     assert isinstance(source, Source) and isinstance(backbone, Backbone) and isinstance(compute, Compute)
     if backbone.weights.startswith("models:/"):
-        raise UserError(
+        raise SettingError(
             f"backbone.weights: {backbone.weights} lies in your registry, and a rehearsal has an empty one of"
             " its own; rehearse with other weights, for example SET=backbone.weights=none"
         )
@@ -73,7 +73,7 @@ def _compile(recipe: str, overrides: list[str], images: dict[str, str], root: Pa
 def _of_this_machine(compute: Compute) -> list[str]:
     """Number format and threads as `make pipeline` settles them here, so that both make the same model."""
     if compute.device == "cuda":
-        raise UserError(
+        raise SettingError(
             "compute.device: cuda, but a rehearsal's containers have no GPU; add SET=compute.device=cpu"
         )
     settled = resolve_compute(compute.model_copy(update={"device": "cpu"}))
@@ -93,7 +93,7 @@ def _own_files(source: Source, aside: Path) -> dict[str, Path]:
     }
     for key, path in own.items():
         if not path.exists():
-            raise UserError(f"source.{key}: there is nothing at {path}")
+            raise SettingError(f"source.{key}: there is nothing at {path}")
     return own
 
 

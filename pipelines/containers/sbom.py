@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pipelines.containers.engine import Engine
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError
 from retrainer.formats.files import write_json
 
 # Runs in the image, with its own Python: the metadata of every installed package, as a tar file.
@@ -67,7 +67,7 @@ def python_packages(metadata: bytes) -> dict[str, Any]:
         done = subprocess.run(command, capture_output=True, text=True, env=alone, check=False)
     if done.returncode != 0:
         if "No module named" in done.stderr:
-            raise UserError("the package cyclonedx-bom is missing; `make setup` installs it")
+            raise ServiceError("the package cyclonedx-bom is missing; `make setup` installs it")
         raise RuntimeError(f"cyclonedx-py: {done.stderr.strip()[-300:]}")
     bill: dict[str, Any] = json.loads(done.stdout)
     return bill

@@ -17,7 +17,7 @@ from typing import Any
 from retrainer import extend
 from retrainer.code.modules import Modules
 from retrainer.code.own import command_files, plugin_digest, plugin_files
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.settings import Task
 from retrainer.tasks import make_task
 from retrainer.tasks._protocol import JUDGEMENT
@@ -61,7 +61,7 @@ class Reach:
         Raises UserError where there is no such module.
         """
         if not self.code.file_of(module):
-            raise UserError(f"there is no {module.replace('.', '/')}.py here; run in the project's root")
+            raise SettingError(f"there is no {module.replace('.', '/')}.py here; run in the project's root")
         names = self._follow(module, judges=False)
         return self._follow(module, judges=True) if _judges(names) else names
 

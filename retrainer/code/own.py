@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from retrainer.code.modules import Modules
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.formats.files import sha256_file
 
 PLUGINS = "plugins"
@@ -45,7 +45,7 @@ def command_files(command: str, root: Path) -> list[Path]:
     code = [path for before, word in pairwise(words) if before == "-m" for path in _module(word, root)]
     code += [path for script in named for path in _beside(script, root)]
     if not named and not code:
-        raise UserError(
+        raise SettingError(
             f"training.command: {command!r} names no file here and no module, so that an edit of your trainer"
             " could not be noticed; write it as `python path/to/script.py` or `python -m package.module`"
         )
@@ -56,7 +56,7 @@ def _split(command: str) -> list[str]:
     try:
         words = shlex.split(command)
     except ValueError as error:
-        raise UserError(f"training.command: {command!r} cannot be split into words: {error}") from None
+        raise SettingError(f"training.command: {command!r} cannot be split into words: {error}") from None
     # Which Python runs it is the environment's matter.
     return words[1:] if words and Path(words[0]).name.startswith("python") else words
 

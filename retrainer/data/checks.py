@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from retrainer.data.images import Look
 from retrainer.data.task_columns import TaskColumns
 from retrainer.data.texts import longest_read, word_counts, wrongly_encoded
-from retrainer.errors import UserError
+from retrainer.errors import DataError
 from retrainer.findings import MOST_EXAMPLES, Findings
 from retrainer.formats.dataset import LABELS
 from retrainer.settings import Task
@@ -39,7 +39,7 @@ def check_one_label(labels: Labels, origins: Sequence[str]) -> None:
     for row, origin in zip(labels, origins, strict=True):
         if row is not None and len(row) > 1:
             named = ", ".join(f"'{label}'" for label in row[:3])
-            raise UserError(
+            raise DataError(
                 f"{origin} has {len(row)} labels ({named}); set task.multi_label: true to allow several"
             )
 

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from retrainer.data.splits import TEST, TRAIN, VALIDATION, Rows
-from retrainer.errors import UserError
+from retrainer.errors import DataError
 from retrainer.findings import Findings
 from retrainer.formats.dataset import SPLITS
 
@@ -42,7 +42,7 @@ def check_classes(counts: Counts, multi_label: bool, lost: str, findings: Findin
     """On the rows kept; `lost` says what was dropped. Raises UserError where no class can be learnt."""
     known = counts[TRAIN]
     if not known:
-        raise UserError(f"the training rows have no class{lost}; check source.label and source.classes")
+        raise DataError(f"the training rows have no class{lost}; check source.label and source.classes")
     if findings.looks("single_class"):
         alone = not multi_label and len(known) < 2
         note = f"class only ('{next(iter(known))}') among the training rows{lost}"

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import Any
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.extend import builtin_names, load
 from retrainer.formats.files import canonical_json, digest_of, kind_of, sha256_file, write_text
 from retrainer.settings import Source
@@ -36,14 +36,14 @@ def choose_kind(source: Source) -> str:
     for setting, path in (("path", source.path), ("test_path", source.test_path)):
         if "://" in path and not path.startswith("s3://"):
             scheme = path.partition("://")[0]
-            raise UserError(
+            raise SettingError(
                 f"source.{setting}: {scheme}:// addresses are not read; download it, or put it in s3://"
             )
     if source.kind:
         return source.kind
     if not source.path:
         known = ", ".join(builtin_names(SOURCES))
-        raise UserError(
+        raise SettingError(
             f"source.path is empty; name a file, folder or archive, or set source.kind (known: {known})"
         )
     if kind := _kind_of(source.path):
@@ -57,7 +57,7 @@ def choose_kind(source: Source) -> str:
     if "://" in source.path:
         return "image_folder"
     state = "has a suffix that no source reads" if folder.exists() else "does not exist"
-    raise UserError(
+    raise SettingError(
         f"source.path: {source.path} {state}; known: {', '.join(_KIND_BY_SUFFIX)}, or a folder of images"
     )
 
@@ -73,7 +73,7 @@ def source_module(source: Source) -> ModuleType:
     module = load(SOURCES, kind, "source.kind")
     for name in ("files", "read"):
         if not callable(getattr(module, name, None)):
-            raise UserError(
+            raise SettingError(
                 f"source.kind: {kind} has no function {name}(source); a source needs files and read"
             )
     return module
@@ -96,7 +96,7 @@ def listing_of(source: Source, cache: Path | None = None) -> Listing:
     try:
         return _listing_of(source, cache)
     except OSError as error:
-        raise UserError(
+        raise SettingError(
             f"source.path: {error.filename or source.path} cannot be read ({error.strerror or error}); "
             "check its rights and the disk"
         ) from None

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from retrainer.data.fingerprint import Listing, choose_kind, listing_of, source_module
 from retrainer.data.memory import budget_bytes
 from retrainer.data.sources._columns import name_of, needed_columns, words_of
-from retrainer.errors import UserError, nearest
+from retrainer.errors import DataError, SettingError, nearest
 from retrainer.formats.columns import TYPES
 from retrainer.formats.dataset import LABELS, ordered, write_dataset
 from retrainer.formats.files import digest_of
@@ -48,7 +48,9 @@ def ingest(source: Source, out: Path) -> dict[str, Any]:
     listing = listing_of(source)
     digest = digest_of(listing)
     if source.digest and digest != source.digest:
-        raise UserError(f"source.path: {_title(source)} changed since the settings were resolved; run again")
+        raise SettingError(
+            f"source.path: {_title(source)} changed since the settings were resolved; run again"
+        )
     rows = _read(source)
     splits = {"all": rows.training, "given_test": rows.testing} if rows.testing else {"all": rows.training}
     tables = _whole_splits(splits, source)
@@ -74,7 +76,7 @@ def _read(source: Source) -> _Rows:
             split += [part] if len(part) else []
             rows.size_bytes += part.nbytes
         if rows.size_bytes > most:
-            raise UserError(f"{_title(source)} does not fit into this machine's memory; give a part of it")
+            raise DataError(f"{_title(source)} does not fit into this machine's memory; give a part of it")
     return rows
 
 
@@ -90,14 +92,14 @@ def _shaped(source: Source) -> Iterator[pa.Table]:
             origins = [f"{kind}:row {row}" for row in range(before + 1, before + len(table) + 1)]
             table = table.append_column("origin", pa.array(origins, pa.string()))
         if source.metadata and "metadata" not in table.column_names:
-            raise UserError(f"source.metadata: {kind} has no further columns to keep; leave it empty")
+            raise SettingError(f"source.metadata: {kind} has no further columns to keep; leave it empty")
         before += len(table)
         names = [*(name for name in types if name in table.column_names), "given_test"]
         try:
             yield table.select(names).cast(pa.schema([(name, types.get(name, pa.bool_())) for name in names]))
         except (pa.ArrowException, ValueError) as error:
             reason = " ".join(str(error).split())[:160]
-            raise UserError(
+            raise SettingError(
                 f"source.kind: a table of {kind} is not of the dataset's types ({reason})"
             ) from None
 
@@ -111,11 +113,13 @@ def _types(source: Source) -> dict[str, pa.DataType]:
 def _require_columns(table: pa.Table, source: Source, kind: str) -> None:
     lacking = sorted(set(needed_columns(source)) - set(table.column_names))
     if lacking and source.columns:
-        raise UserError(f"source.kind: a table of {kind} has no '{lacking[0]}', which the task needs")
+        raise SettingError(f"source.kind: a table of {kind} has no '{lacking[0]}', which the task needs")
     if lacking or (not source.columns and not set(_CONTENT) & set(table.column_names)):
-        raise UserError(f"source.kind: a table of {kind} has no 'labels', or none of {', '.join(_CONTENT)}")
+        raise SettingError(
+            f"source.kind: a table of {kind} has no 'labels', or none of {', '.join(_CONTENT)}"
+        )
     if source.classes and LABELS not in table.column_names:
-        raise UserError("source.classes chooses among labels, and the task reads none; leave it empty")
+        raise SettingError("source.classes chooses among labels, and the task reads none; leave it empty")
 
 
 def _only_classes(table: pa.Table, classes: set[str], rows: _Rows) -> pa.Table:
@@ -150,19 +154,19 @@ def _whole_splits(splits: dict[str, list[pa.Table]], source: Source) -> dict[str
 
 def _check_splits(tables: dict[str, pa.Table], rows: _Rows, source: Source) -> None:
     if unknown := sorted(set(source.classes) - rows.labels):
-        raise UserError(
+        raise SettingError(
             f"source.classes: no row has the class '{unknown[0]}'{nearest(unknown[0], rows.labels)}"
         )
     training, testing = tables["all"], tables.get("given_test")
     if not len(training):
-        raise UserError(f"source.path: {_title(source)} has no rows to train on")
+        raise SettingError(f"source.path: {_title(source)} has no rows to train on")
     if testing is None:
         if source.test_path:
-            raise UserError(f"source.test_path: {source.test_path} has no rows to test on")
+            raise SettingError(f"source.test_path: {source.test_path} has no rows to test on")
         return
     for name in source.columns or _CONTENT:
         if name in testing.column_names and testing[name].null_count == len(testing):
-            raise UserError(
+            raise SettingError(
                 f"source.test_path: the test set has no {name} where the training rows have one; "
                 f"add the column '{name_of(source, name)}' to it, or leave it out of both (source.{name})"
             )

@@ -40,7 +40,7 @@ from retrainer.data.splits import TEST, TRAIN, VALIDATION, Rows, components, con
 from retrainer.data.tables import all_rows, dropped_by_ingest, dropped_rows, schema_of, take_rows
 from retrainer.data.task_columns import TaskColumns, task_columns
 from retrainer.data.times import instant, needed_instants
-from retrainer.errors import UserError
+from retrainer.errors import DataError, SettingError
 from retrainer.findings import Findings
 from retrainer.formats.columns import TYPES
 from retrainer.formats.dataset import LABELS, SPLITS, Dataset, names_in, row_digest, write_dataset
@@ -145,7 +145,9 @@ def _rows_of(table: pa.Table, columns: TaskColumns, given_test: list[bool], spli
     times: list[int | None] = [instant(text) for text in _column(table, "time")]
     if split.by == "time":
         if "time" not in table.column_names:
-            raise UserError("split.by: time, and the rows have none; set source.time to the column of times")
+            raise SettingError(
+                "split.by: time, and the rows have none; set source.time to the column of times"
+            )
         own = [row for row, given in enumerate(given_test) if not given]
         needed_instants([_column(table, "time")[row] for row in own], [origins[row] for row in own])
     named = table[columns.classes].to_pylist() if columns.classes else [None] * len(table)
@@ -185,9 +187,9 @@ def _check_splits(
     total, lost = len(rows.keys), _lost(dropped)
     if not placed[TEST]:
         cure = "set split.test_from to an earlier day" if split.test_from else "raise split.test"
-        raise UserError(f"no row of {total} is left to test on{lost}; {cure} or give source.test_path")
+        raise DataError(f"no row of {total} is left to test on{lost}; {cure} or give source.test_path")
     if not placed[TRAIN]:
-        raise UserError(f"no row of {total} is left to train on{lost}; lower split.test or split.validation")
+        raise DataError(f"no row of {total} is left to train on{lost}; lower split.test or split.validation")
     if not placed[VALIDATION]:
         findings.add("no_validation", 1, "empty validation: no epoch can be chosen by it (split.validation)")
     kept = [row for members in placed.values() for row in members]

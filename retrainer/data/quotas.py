@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from retrainer.data.splits import TRAIN, VALIDATION, Rows
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.settings import Split
 
 _LEAST_PER_CLASS = 2
@@ -25,7 +25,7 @@ def choose(rows: Rows, placed: dict[str, list[int]], split: Split) -> dict[str, 
     ):
         if most:
             if not any(rows.classes):
-                raise UserError(
+                raise SettingError(
                     f"split.{setting} counts rows of a class, and these rows have none; leave it out"
                 )
             kept = _lowest_per_class(rows, placed[name], most)

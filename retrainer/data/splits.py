@@ -29,7 +29,7 @@ from typing import Any
 import pyarrow as pa
 
 from retrainer.data.times import first_of_test
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.formats.columns import ENCODED, TYPES
 from retrainer.formats.dataset import SPLITS
 from retrainer.formats.files import canonical_json
@@ -142,13 +142,13 @@ def place(rows: Rows, split: Split) -> dict[str, list[int]]:
 
 def _check_settings(split: Split, own_test: bool) -> None:
     if split.test + split.validation >= 1:
-        raise UserError(
+        raise SettingError(
             f"split.test + split.validation is {split.test + split.validation:g}: nothing is left to train"
         )
     if split.test_from and split.by != "time":
-        raise UserError("split.test_from divides by time; set split.by: time, or leave it empty")
+        raise SettingError("split.test_from divides by time; set split.by: time, or leave it empty")
     if split.test_from and own_test:
-        raise UserError(
+        raise SettingError(
             "split.test_from and a test set of your own (source.test_path) both choose the test; give one"
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.formats.dataset import LABELS
 from retrainer.settings import Task
 from retrainer.tasks import make_task
@@ -49,7 +49,7 @@ def task_columns(task: Task, present: Sequence[str]) -> TaskColumns:
         if name not in present:
             there = [one for one in present if one in ("text", "text_pair", "image", "audio")]
             setting = "label" if name == LABELS else name
-            raise UserError(
+            raise SettingError(
                 f"task.kind {task.kind} reads the column '{name}', and the source has"
                 f" {' and '.join(there) or 'none'}; set source.{setting} or another task.kind"
             )

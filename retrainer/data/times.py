@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 
 # A bare number is no time: it could be seconds, milliseconds or days since anything.
 _ISO = re.compile(r"(\d{4})(-\d{2})?(-\d{2})?([ T]\d{2}:?\d{2}\S*(?: ?[+-]\d{2}:?\d{2})?)?")
@@ -37,7 +37,7 @@ def needed_instants(times: Sequence[str | None], origins: Sequence[str]) -> list
         at = instant(text)
         if at is None:
             said = f"its time is {text[:60]!r}" if text and text.strip() else "it has no time"
-            raise UserError(
+            raise SettingError(
                 f"split.by: time, and {origin} cannot be placed: {said}; write times as 2024-03-01 or "
                 "2024-03-01T12:30:00+00:00 (source.time names the column)"
             )
@@ -49,5 +49,5 @@ def first_of_test(text: str) -> int:
     """`split.test_from` as an instant."""
     at = instant(text)
     if at is None:
-        raise UserError(f"split.test_from: {text!r} is no date; write it as 2024-03-01")
+        raise SettingError(f"split.test_from: {text!r} is no date; write it as 2024-03-01")
     return at

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrainer.errors import UserError, nearest
+from retrainer.errors import SettingError, nearest
 from retrainer.formats.columns import class_names
 from retrainer.gate.evidence import SliceFigure
 from retrainer.gate.intervals import figure
@@ -88,7 +88,7 @@ def _values(name: str, setting: str, judged: Judged) -> Values:
         return [[_said(row.get(name))] for row in metadata]
     there = [key for key, (needed, _) in SLICES.items() if needed in test.column_names]
     options = [*([CLASS] if classes is not None else []), *there, *sorted(known)]
-    raise UserError(
+    raise SettingError(
         f"{setting}: the test rows have no slice {name!r}{nearest(name, options)}; they have"
         f" {', '.join(options)} (name further columns in source.metadata)"
     )

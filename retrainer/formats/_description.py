@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from retrainer.errors import UserError
+from retrainer.errors import ModelError
 from retrainer.formats.files import canonical_json
 
 DESCRIPTION = "model.json"
@@ -20,11 +20,11 @@ def read_description(path: Path) -> dict[str, Any]:
     """The checked content of `path`/model.json. Raises UserError that names the key that is wrong."""
     file = path / DESCRIPTION
     if not file.is_file():
-        raise UserError(f"{path} is not a model directory: {DESCRIPTION} is missing")
+        raise ModelError(f"{path} is not a model directory: {DESCRIPTION} is missing")
     description = read_json(file, dict)
     missing = [key for key in REQUIRED if key not in description]
     if missing:
-        raise UserError(f"{file}: '{missing[0]}' is missing; it needs {', '.join(REQUIRED)}")
+        raise ModelError(f"{file}: '{missing[0]}' is missing; it needs {', '.join(REQUIRED)}")
     for key, kind, what in (
         ("family", str, "the name of a model family"),
         ("config", dict, "an object, as the family's `restore` takes it"),
@@ -34,7 +34,7 @@ def read_description(path: Path) -> dict[str, Any]:
         ("task", dict, "the section `task` of the settings"),
     ):
         if key in description and not isinstance(description[key], kind):
-            raise UserError(f"{file}: '{key}' must be {what}, found {description[key]!r}")
+            raise ModelError(f"{file}: '{key}' must be {what}, found {description[key]!r}")
     _check_labels(file, description["labels"])
     _check_temperature(file, description.setdefault(TEMPERATURE, 1.0))
     _check_assets(path, description.get("assets", []))
@@ -46,7 +46,7 @@ def read_history(file: Path) -> list[dict[str, Any]]:
     """Figures per epoch. Raises UserError when that is not what the file holds."""
     history: list[Any] = read_json(file, list)
     if not all(isinstance(entry, dict) for entry in history):
-        raise UserError(f"{file}: expected one object of figures an epoch")
+        raise ModelError(f"{file}: expected one object of figures an epoch")
     return history
 
 
@@ -56,31 +56,31 @@ def read_json(file: Path, kind: type) -> Any:
         value = json.loads(file.read_text(encoding="utf-8"))
         canonical_json(value)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is no JSON ({error}); write it again") from None
+        raise ModelError(f"{file} is no JSON ({error}); write it again") from None
     if not isinstance(value, kind):
-        raise UserError(f"{file}: expected {'an object' if kind is dict else 'a list'} at the top")
+        raise ModelError(f"{file}: expected {'an object' if kind is dict else 'a list'} at the top")
     return value
 
 
 def _check_labels(file: Path, labels: list[Any]) -> None:
     if not all(isinstance(name, str) for name in labels):
-        raise UserError(f"{file}: 'labels' must be class names, each a string")
+        raise ModelError(f"{file}: 'labels' must be class names, each a string")
     if len(set(labels)) != len(labels):
         twice = next(name for name in labels if labels.count(name) > 1)
-        raise UserError(f"{file}: 'labels' has {twice!r} more than once; each class has one name")
+        raise ModelError(f"{file}: 'labels' has {twice!r} more than once; each class has one name")
 
 
 def _check_temperature(file: Path, temperature: Any) -> None:
     number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
     if not number or not 0 < temperature < math.inf:
-        raise UserError(f"{file}: '{TEMPERATURE}' must be a number above 0, found {temperature!r}")
+        raise ModelError(f"{file}: '{TEMPERATURE}' must be a number above 0, found {temperature!r}")
 
 
 def _check_assets(path: Path, assets: list[Any]) -> None:
     for name in assets:
         inside = isinstance(name, str) and name not in (".", "..") and Path(name).name == name
         if not inside or not (path / name).is_file():
-            raise UserError(f"{path / DESCRIPTION}: asset {name!r} is no file in the model directory")
+            raise ModelError(f"{path / DESCRIPTION}: asset {name!r} is no file in the model directory")
 
 
 def _check_preprocessing(file: Path, preprocessing: dict[str, Any], assets: list[str]) -> None:
@@ -104,7 +104,7 @@ def _check_preprocessing(file: Path, preprocessing: dict[str, Any], assets: list
         elif not all(_is_scale(preprocessing.get(key), channels) for key in ("mean", "std")):
             problem = "'mean' and 'std' must be one number a channel"
     if problem:
-        raise UserError(f"{file}: preprocessing: {problem}")
+        raise ModelError(f"{file}: preprocessing: {problem}")
 
 
 def _is_count(value: Any) -> bool:

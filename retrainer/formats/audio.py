@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-from retrainer.errors import UserError
+from retrainer.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,13 +32,13 @@ def decode_audio(data: bytes | None, name: str, max_seconds: float = MAX_SECONDS
     import numpy as np
 
     if not data:
-        raise UserError(f"{name}: the audio is empty; give its file again, or remove the row")
+        raise DataError(f"{name}: the audio is empty; give its file again, or remove the row")
     samples, rate = _read(data, name, max_seconds)
     if not len(samples):
-        raise UserError(f"{name}: the audio has no samples; record it again, or remove the row")
+        raise DataError(f"{name}: the audio has no samples; record it again, or remove the row")
     mono = samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
     if not np.isfinite(mono).all():
-        raise UserError(f"{name}: the audio holds values that are no numbers; write it again as 16-bit PCM")
+        raise DataError(f"{name}: the audio holds values that are no numbers; write it again as 16-bit PCM")
     return mono, rate
 
 
@@ -54,7 +54,7 @@ def _soundfile() -> Any:
     try:
         import soundfile
     except (ImportError, OSError):  # OSError: the package without its library
-        raise UserError("audio needs the package soundfile: pip install 'retrainer[audio]'") from None
+        raise DataError("audio needs the package soundfile: pip install 'retrainer[audio]'") from None
     return soundfile
 
 
@@ -69,28 +69,28 @@ def _read(data: bytes, name: str, max_seconds: float) -> tuple[np.ndarray, int]:
             samples = file.read(min(most, file.frames), dtype="float32", always_2d=True)
             # An MP3's length may be an estimate, a FLAC's is exact.
             if file.format == "FLAC" and len(samples) < min(most, file.frames):
-                raise UserError(_cut_short(name, file.frames, len(samples), "samples"))
+                raise DataError(_cut_short(name, file.frames, len(samples), "samples"))
             return samples, int(file.samplerate)
     except soundfile.SoundFileError as error:
         reason = " ".join(str(error).split()).rpartition(">: ")[2][:160]
-        raise UserError(f"{name}: the audio cannot be decoded: {reason}") from None
+        raise DataError(f"{name}: the audio cannot be decoded: {reason}") from None
 
 
 def _check_header(file: Any, name: str, max_seconds: float) -> None:
     low, high = RATES
     if file.format not in FORMATS:
-        raise UserError(f"{name}: audio of format {file.format} is not read; save it as WAV or FLAC")
+        raise DataError(f"{name}: audio of format {file.format} is not read; save it as WAV or FLAC")
     if not 1 <= file.channels <= MAX_CHANNELS:
-        raise UserError(
+        raise DataError(
             f"{name}: the audio has {file.channels} channels, the most are {MAX_CHANNELS}; mix it down"
         )
     if not low <= file.samplerate <= high:
-        raise UserError(
+        raise DataError(
             f"{name}: the audio has {file.samplerate:,} samples a second, outside {low:,} to {high:,};"
             " write its header again, or resample it"
         )
     if file.frames > max_seconds * file.samplerate:
-        raise UserError(
+        raise DataError(
             f"{name}: the audio lasts {file.frames / file.samplerate:,.1f} s, the most are {max_seconds:g} s;"
             " cut it into shorter ones, or raise task.max_seconds"
         )
@@ -106,7 +106,7 @@ def _check_wav_is_whole(data: bytes, name: str) -> None:
         if data[at : at + 4] == b"data":
             there = len(data) - at - 8
             if size > there and size not in _UNKNOWN_SIZES:
-                raise UserError(_cut_short(name, size, there, "bytes"))
+                raise DataError(_cut_short(name, size, there, "bytes"))
             return
         at += 8 + size + size % 2
 

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrainer import __version__
-from retrainer.errors import UserError
+from retrainer.errors import DataError
 from retrainer.formats.columns import ENCODED, TYPES, encoded_columns, feature, word_of
 from retrainer.formats.files import (
     MANIFEST,
@@ -211,6 +211,6 @@ class Dataset:
         """All rows of one split, in the order they were written."""
         shards = sorted(self.path.glob(f"{name}-*.parquet"))
         if not shards:
-            raise UserError(f"{self.path} has no split '{name}'; it has {', '.join(self.manifest['rows'])}")
+            raise DataError(f"{self.path} has no split '{name}'; it has {', '.join(self.manifest['rows'])}")
         wanted = None if columns is None else [c for c in columns if c in self.manifest["columns"]]
         return pa.concat_tables([pq.ParquetFile(shard).read(wanted) for shard in shards])

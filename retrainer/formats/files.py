@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from retrainer.errors import UserError
+from retrainer.errors import DataError
 
 MANIFEST = "manifest.json"
 
@@ -46,7 +46,7 @@ def content_digest(directory: Path) -> str:
         manifest = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
         return str(manifest["model_sha256" if "model_sha256" in manifest else "content_sha256"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{directory}: no {MANIFEST} with a digest of its content; make it again") from None
+        raise DataError(f"{directory}: no {MANIFEST} with a digest of its content; make it again") from None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -100,17 +100,17 @@ def read_manifest(directory: Path, kind: str, *versions: int) -> dict[str, Any]:
     """
     path = directory / MANIFEST
     if not path.is_file():
-        raise UserError(f"{directory} is not a {kind} directory: {MANIFEST} is missing")
+        raise DataError(f"{directory} is not a {kind} directory: {MANIFEST} is missing")
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} was altered: it is no JSON ({error}); make the step again") from None
+        raise DataError(f"{path} was altered: it is no JSON ({error}); make the step again") from None
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files", {}), dict):
-        raise UserError(f"{path} was altered: it is no manifest; make the step again")
+        raise DataError(f"{path} was altered: it is no manifest; make the step again")
     if manifest.get("kind") != kind:
-        raise UserError(f"{directory} holds a {manifest.get('kind')!r}, not a {kind!r}")
+        raise DataError(f"{directory} holds a {manifest.get('kind')!r}, not a {kind!r}")
     if manifest.get("format_version") not in versions:
-        raise UserError(
+        raise DataError(
             f"{directory} has {kind} format {manifest.get('format_version')}, this version reads"
             f" {' and '.join(map(str, versions))}; "
             f"read it with retrainer {manifest.get('retrainer', '?')}, which wrote it"
@@ -130,6 +130,6 @@ def verify_files(directory: Path, expected: dict[str, str]) -> None:
                 if name in expected
                 else "does not belong"
             )
-            raise UserError(
+            raise DataError(
                 f"{directory / name} {state}: its sha256 does not match {MANIFEST}; make the step again"
             )

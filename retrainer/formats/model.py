@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrainer import __version__, extend
-from retrainer.errors import UserError
+from retrainer.errors import ModelError, UserError
 from retrainer.formats._description import (
     DESCRIPTION,
     REQUIRED,
@@ -169,9 +169,9 @@ def _refuse_strangers(directory: Path, assets: list[str]) -> None:
     expected = {WEIGHTS, DESCRIPTION, HISTORY, SETTINGS, CARD, ROW_KEYS, *assets}
     for path in sorted(directory.rglob("*")):
         if path.is_symlink():
-            raise UserError(f"{path} is a link; copy what it stands for into the model directory")
+            raise ModelError(f"{path} is a link; copy what it stands for into the model directory")
         if path.is_file() and path.relative_to(directory).as_posix() not in expected:
-            raise UserError(f"{path} is not named in 'assets' of {DESCRIPTION}; name it there, or remove it")
+            raise ModelError(f"{path} is not named in 'assets' of {DESCRIPTION}; name it there, or remove it")
 
 
 def check_model(path: Path) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def load_network(path: Path) -> Network:
         network.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{path / WEIGHTS} does not fit 'config' of {DESCRIPTION}: {reason}") from None
+        raise ModelError(f"{path / WEIGHTS} does not fit 'config' of {DESCRIPTION}: {reason}") from None
     return network.eval()
 
 
@@ -215,7 +215,7 @@ def _require_outputs(path: Path, head: nn.Module, tensors: dict[str, Tensor], la
     """Of a linear head with an output per label; what else does not fit is said when it is filled."""
     bias = tensors.get("head.bias")
     if bias is not None and getattr(head, "out_features", bias.shape[0]) == len(labels) != bias.shape[0]:
-        raise UserError(
+        raise ModelError(
             f"{path / DESCRIPTION} names {len(labels)} labels, but {WEIGHTS} has a head of {bias.shape[0]};"
             " name each class once, in the order of the outputs"
         )
@@ -230,10 +230,10 @@ def _read_weights(file: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(file)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{file} cannot be read as safetensors ({error}); train again") from None
+        raise ModelError(f"{file} cannot be read as safetensors ({error}); train again") from None
     bad = first_not_finite(tensors)
     if bad is not None:
-        raise UserError(f"{file}: {bad} holds values that are no numbers; train with a lower learning rate")
+        raise ModelError(f"{file}: {bad} holds values that are no numbers; train with a lower learning rate")
     return tensors
 
 
@@ -247,5 +247,5 @@ def _restore(file: Path, description: dict[str, Any]) -> Body:
         raise
     except Exception as error:  # whatever a family meets in a config that is not its own
         reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UserError(f"{file}: family {family} cannot be built from 'config': {reason}") from None
+        raise ModelError(f"{file}: family {family} cannot be built from 'config': {reason}") from None
     return body

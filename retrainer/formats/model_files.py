@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from retrainer.errors import UserError
+from retrainer.errors import ModelError
 from retrainer.formats._description import DESCRIPTION, read_description
 from retrainer.formats.files import MANIFEST, digest_of, read_manifest
 
@@ -31,9 +31,9 @@ def read_model(path: Path) -> dict[str, Any]:
     files = manifest.get("files", {})
     for name in (WEIGHTS, DESCRIPTION, HISTORY, SETTINGS, CARD):
         if name not in files:
-            raise UserError(f"{path / name} is missing; train again, or seal the directory again")
+            raise ModelError(f"{path / name} is missing; train again, or seal the directory again")
     if manifest.get("model_sha256") != digest_of(files):
-        raise UserError(f"{path / MANIFEST} was altered: model_sha256 is not its files' digest; train again")
+        raise ModelError(f"{path / MANIFEST} was altered: model_sha256 is not its files' digest; train again")
     return read_description(path) | {"model_sha256": manifest["model_sha256"]}
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retrainer.errors import UserError
+from retrainer.errors import DataError
 
 FILE = "profile.parquet"
 # Raised whenever a measure or the embedding means something else than before.
@@ -88,7 +88,7 @@ def read_profile(path: Path) -> Profile | None:
             embedding=_array(table["embedding"], len(table)),
         )
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        raise UserError(f"{path} is no profile of a dataset ({error})") from None
+        raise DataError(f"{path} is no profile of a dataset ({error})") from None
 
 
 def _array(column: pa.ChunkedArray, rows: int) -> np.ndarray:

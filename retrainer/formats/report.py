@@ -43,7 +43,7 @@ from pathlib import Path
 from typing import Any
 
 from retrainer import __version__
-from retrainer.errors import UserError
+from retrainer.errors import DataError
 from retrainer.formats.files import MANIFEST, hash_files, read_manifest, write_json
 
 KIND = "report"
@@ -79,7 +79,7 @@ def read_report(path: Path) -> dict[str, Any]:
     """
     version = read_manifest(path, KIND, *range(1, FORMAT_VERSION + 1))["format_version"]
     if version != FORMAT_VERSION:
-        raise UserError(
+        raise DataError(
             f"{path} was written by an earlier version (report format {version}); run evaluate again"
         )
     content: dict[str, Any] = json.loads((path / METRICS).read_text(encoding="utf-8"))

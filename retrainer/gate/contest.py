@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.gate.compare import FEWEST_DISCORDANT, Comparison, compare, detectable_share
 from retrainer.gate.evidence import Evidence
 from retrainer.settings import Gate
@@ -32,7 +32,7 @@ def contest(gate: Gate, evidence: Evidence) -> Contest:
     """Raises UserError for a margin that no share of rows can have."""
     margin = gate.margin if gate.policy == "not-worse" else 0.0
     if evidence.candidate.is_share and margin >= 1:
-        raise UserError(f"gate.margin: {margin:g} is no share of rows; {evidence.title} needs one below 1")
+        raise SettingError(f"gate.margin: {margin:g} is no share of rows; {evidence.title} needs one below 1")
     passed, note = _uncontested(evidence)
     if note:
         return Contest(passed, note, smallest_difference=_assumed_difference(gate, margin, evidence))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.gate.compare import compare
 from retrainer.gate.evidence import Evidence
 from retrainer.gate.measured import Pair
@@ -51,12 +51,12 @@ def _least_value(gate: Gate, evidence: Evidence) -> Iterator[Rule]:
 def _beaten(gate: Gate, evidence: Evidence) -> Iterator[Rule]:
     if gate.beat_trivial:
         if evidence.trivial is None:
-            raise UserError("gate.beat_trivial needs a baseline, and this task has none; set it to false")
+            raise SettingError("gate.beat_trivial needs a baseline, and this task has none; set it to false")
         what = "the trivial baseline"
         yield _beats(evidence, evidence.trivial, "beats the trivial baseline", what, gate, "beat_trivial")
     if gate.beat_baseline:
         if evidence.baseline is None:
-            raise UserError("gate.beat_baseline needs the cheap baseline: set evaluation.baseline: true")
+            raise SettingError("gate.beat_baseline needs the cheap baseline: set evaluation.baseline: true")
         what = "the cheap baseline"
         yield _beats(evidence, evidence.baseline, "beats the baseline", what, gate, "beat_baseline")
 
@@ -75,7 +75,9 @@ def _slices(gate: Gate, evidence: Evidence) -> Iterator[Rule]:
     for by, floor in gate.slice_floors.items():
         if by not in known:
             have = f"; the slices are {', '.join(known)}" if known else ", there are none"
-            raise UserError(f"gate.slice_floors names {by!r}, which is no slice{have}; see evaluation.slices")
+            raise SettingError(
+                f"gate.slice_floors names {by!r}, which is no slice{have}; see evaluation.slices"
+            )
         setting = f"gate.slice_floors.{by}"
         judged = [one for one in evidence.slices if one.by == by and one.rows >= gate.slice_rows]
         for one in judged:
@@ -99,7 +101,7 @@ def _ceiling(name: str, gate: Gate, key: str, value: float | None, form: str) ->
     if not bound:
         return
     if value is None:
-        raise UserError(f"gate.{key} needs the {name}, which was not measured; set it to 0")
+        raise SettingError(f"gate.{key} needs the {name}, which was not measured; set it to 0")
     passed = value <= bound
     relation = "is not above" if passed else "is above"
     note = f"{name} {form.format(value)} {relation} gate.{key} = {bound:g}"

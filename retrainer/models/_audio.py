@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 
 
 def require_audio(family: str, input_spec: dict[str, Any]) -> None:
     """Raises UserError when the task gives no sound."""
     if input_spec["kind"] != "audio":
-        raise UserError(
+        raise SettingError(
             f"backbone.family: {family} takes sound; set task.kind: speech_recognition or"
             " audio_classification, or another family"
         )

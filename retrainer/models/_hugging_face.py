@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.models._start import brief
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def described(weights: Path) -> Any:
         return AutoConfig.from_pretrained(weights, local_files_only=True, trust_remote_code=False)
     except Exception as error:
         reason = brief(error)
-        raise UserError(f"backbone.weights: {weights.name}/config.json cannot be read: {reason}") from None
+        raise SettingError(f"backbone.weights: {weights.name}/config.json cannot be read: {reason}") from None
 
 
 def shape_of(config: Any) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def load_pretrained(kind: Any, weights: Path, **options: Any) -> tuple[nn.Module
                 weights, dtype=torch.float32, output_loading_info=True, **safe, **options
             )
     except Exception as error:  # many kinds, by architecture and file
-        raise UserError(f"backbone.weights: {weights.name} cannot be loaded: {brief(error)}") from None
+        raise SettingError(f"backbone.weights: {weights.name} cannot be loaded: {brief(error)}") from None
     return module, sorted(report["missing_keys"])
 
 
@@ -79,4 +79,4 @@ def require_all(weights: Path, lacking: list[str]) -> None:
     """Raises UserError that names the first of the values that the weights lack, if any."""
     if lacking:
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-        raise UserError(f"backbone.weights: {weights.name} lacks {lacking[0]}{more}; choose other weights")
+        raise SettingError(f"backbone.weights: {weights.name} lacks {lacking[0]}{more}; choose other weights")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.models._network import Batch, Body
 from retrainer.models._start import brief
 
@@ -32,7 +32,7 @@ def with_maps(body: Body) -> Body:
     blocks = [name for name in body.blocks(body.module) if name in shapes]
     last = {stride: name for name in blocks for stride in STRIDES if _is_at(shapes[name], sides, stride)}
     if not last:
-        raise UserError(
+        raise SettingError(
             "backbone.name: this network has no feature maps at a stride of 8, 16 or 32, which a detector"
             " needs; choose a convolutional one, such as resnet18 or tf_efficientnet_lite0"
         )
@@ -72,7 +72,9 @@ def _seen(body: Body, shape: tuple[int, int, int]) -> tuple[list[str], dict[str,
         with torch.no_grad():
             body.features(module, {"pixels": torch.zeros(1, *shape)})
     except Exception as error:  # a foreign architecture fails in its own ways
-        raise UserError(f"task.size: this backbone cannot take {list(shape[1:])}: {brief(error)}") from None
+        raise SettingError(
+            f"task.size: this backbone cannot take {list(shape[1:])}: {brief(error)}"
+        ) from None
     finally:
         module.train(training)
         for hook in hooks:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from retrainer.errors import UserError
+from retrainer.errors import ModelError, SettingError
 from retrainer.formats.model_files import DESCRIPTION, WEIGHTS, read_model
 from retrainer.models._network import Batch, Body
 
@@ -66,7 +66,7 @@ def our_model(weights: Path, family: str) -> dict[str, Any]:
     """
     description = read_model(weights)
     if description["family"] != family:
-        raise UserError(
+        raise SettingError(
             f"backbone.weights: {weights.name} is of family {description['family']!r}; set backbone.family to"
             f" it or choose weights of family {family!r}"
         )
@@ -79,7 +79,7 @@ def read_tensors(weights: Path) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"backbone.weights: {path.name} cannot be read as safetensors ({error})") from None
+        raise SettingError(f"backbone.weights: {path.name} cannot be read as safetensors ({error})") from None
     if is_ours(weights):
         return {name.removeprefix(BODY): t for name, t in tensors.items() if name.startswith(BODY)}
     return tensors
@@ -103,13 +103,13 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], spare: Iterable[str] = (
     for problem, names in problems.items():
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            raise UserError(
+            raise SettingError(
                 f"backbone.weights: they do not fit this architecture: they {problem} {min(names)}{more};"
                 " check backbone.family, its name and the task's size and channels"
             )
     bad = first_not_finite(given)
     if bad:
-        raise UserError(f"backbone.weights: {bad} holds values that are no numbers; choose other weights")
+        raise SettingError(f"backbone.weights: {bad} holds values that are no numbers; choose other weights")
     module.load_state_dict(given, strict=False)
 
 
@@ -144,11 +144,11 @@ def width_of(body: Body, what: str, batch: Batch | None = None) -> int:
         with torch.no_grad():
             made = body.features(body.module, batch)
     except Exception as error:  # a foreign architecture fails in its own ways
-        raise UserError(f"{what}: {brief(error)}") from None
+        raise ModelError(f"{what}: {brief(error)}") from None
     finally:
         body.module.train(training)
     if made.dim() != 2:
-        raise UserError(f"{what}: it gives features of shape {list(made.shape)}, needed is one row an input")
+        raise ModelError(f"{what}: it gives features of shape {list(made.shape)}, needed is one row an input")
     return int(made.shape[1])
 
 
@@ -160,11 +160,11 @@ def brief(error: Exception) -> str:
 def require_pixels(family: str, input_spec: dict[str, Any], channels: tuple[int, ...]) -> None:
     """Raises UserError when the task gives no images, or images of another number of channels."""
     if input_spec["kind"] != "pixels":
-        raise UserError(
+        raise SettingError(
             f"backbone.family: {family} takes images; set task.kind to an image task, or another family"
         )
     if input_spec["channels"] not in (None, *channels):
-        raise UserError(
+        raise SettingError(
             f"task.channels: this network takes {channels[0]}, not {input_spec['channels']}; leave it out"
             " (grey images are widened)"
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 
 _FIRST, _POOLING = "conv1", "maxpool"
 
@@ -20,7 +20,7 @@ def make_small(module: nn.Module, name: str) -> None:
     """
     first = getattr(module, _FIRST, None)
     if not isinstance(first, nn.Conv2d) or not isinstance(getattr(module, _POOLING, None), nn.Module):
-        raise UserError(
+        raise SettingError(
             f"backbone.stem: small is for residual networks such as resnet18, and {name} has no first"
             " convolution with a pooling behind it; leave it out"
         )
@@ -35,7 +35,7 @@ def require_same_stem(module: nn.Module, tensors: dict[str, Tensor]) -> None:
     first, given = getattr(module, _FIRST, None), tensors.get(f"{_FIRST}.weight")
     if isinstance(first, nn.Conv2d) and given is not None and given.shape[2:] != first.weight.shape[2:]:
         theirs, ours = ("×".join(map(str, tensor.shape[2:])) for tensor in (given, first.weight))
-        raise UserError(
+        raise SettingError(
             f"backbone.stem: the weights begin with {theirs} filters and this network with {ours}; set"
             " backbone.stem to what the weights were trained with (own or small), or train from scratch"
         )

@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from torch import nn
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 
 TOKENIZER = "tokenizer.json"
 # Names of pooling modes in the notes of sentence-transformers, old and new.
@@ -21,7 +21,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"backbone.weights: {path.name} cannot be read ({error})") from None
+        raise SettingError(f"backbone.weights: {path.name} cannot be read ({error})") from None
 
 
 def pooling_of(weights: Path, architectures: list[str]) -> str:
@@ -42,13 +42,15 @@ def _noted(note: dict[str, Any]) -> str:
     modes = [given] if isinstance(given, str) else list(given)
     if len(modes) == 1 and modes[0] in _MODES:
         return _MODES[modes[0]]
-    raise UserError(f"backbone.pooling: these weights are read by {modes}; set backbone.pooling: mean or cls")
+    raise SettingError(
+        f"backbone.pooling: these weights are read by {modes}; set backbone.pooling: mean or cls"
+    )
 
 
 def read_tokenizer(weights: Path) -> bytes:
     path = weights / TOKENIZER
     if not path.is_file():
-        raise UserError(
+        raise SettingError(
             f"backbone.weights: {weights.name} has no {TOKENIZER}; save it there once with"
             " AutoTokenizer.from_pretrained(…).save_pretrained(…)"
         )
@@ -60,16 +62,16 @@ def token_preprocessing(module: nn.Module, tokenizer: bytes, max_length: int) ->
     config: Any = module.config
     room = _room(module)
     if room is not None and max_length > room:
-        raise UserError(
+        raise SettingError(
             f"task.max_length: {max_length}, but this model takes {room} tokens; set {room} or less"
         )
     try:
         highest = max(Tokenizer.from_buffer(tokenizer).get_vocab().values())
     except Exception as error:  # its own kind of error, with no name of its own
-        raise UserError(f"backbone.weights: {TOKENIZER} cannot be read ({error})") from None
+        raise SettingError(f"backbone.weights: {TOKENIZER} cannot be read ({error})") from None
     known = module.get_input_embeddings().num_embeddings
     if highest >= known:
-        raise UserError(
+        raise SettingError(
             f"backbone.weights: {TOKENIZER} has token {highest}, but the model knows only {known}"
         )
     padding = json.loads(tokenizer).get("padding") or {}

@@ -10,7 +10,7 @@ from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.models._hugging_face import described, quiet, shape_of
 from retrainer.models._start import brief
 from retrainer.models._text import TOKENIZER, read_json
@@ -31,7 +31,7 @@ def read_tokenizers(weights: Path, source_language: str, target_language: str) -
     """
     config = described(weights)
     if not config.is_encoder_decoder:
-        raise UserError(
+        raise SettingError(
             f"backbone.weights: {weights.name} is no encoder–decoder ({config.model_type}); choose Marian,"
             " T5, BART or their like"
         )
@@ -60,7 +60,7 @@ def _both_sides(
     if all((weights / name).is_file() for name in _MARIAN):
         source, target = (_marian(weights, name, config) for name in _MARIAN[:2])
         return source, target, [config.eos_token_id]
-    raise UserError(
+    raise SettingError(
         f"backbone.weights: {weights.name} has no {TOKENIZER} (nor Marian's {', '.join(_MARIAN)}); save"
         " it there once with AutoTokenizer.from_pretrained(…).save_pretrained(…)"
     )
@@ -79,7 +79,7 @@ def _fast(weights: Path, source_language: str, target_language: str) -> tuple[To
             framed = found(text_target="").input_ids
         return Tokenizer.from_str(found.backend_tokenizer.to_str()), framed
     except Exception as error:  # many kinds, by tokenizer and file
-        raise UserError(
+        raise SettingError(
             f"backbone.weights: {weights.name}'s tokenizer cannot be read: {brief(error)}"
         ) from None
 
@@ -94,7 +94,7 @@ def _frame(config: Any, framed: list[int], weights: Path) -> tuple[list[int], in
     end = config.eos_token_id
     first = getattr(config, "decoder_start_token_id", None)
     if end not in framed or (first is None and framed[-1] == end):
-        raise UserError(
+        raise SettingError(
             f"backbone.weights: {weights.name}/config.json tells no eos_token_id or no"
             " decoder_start_token_id; add what the model was trained with"
         )
@@ -145,9 +145,9 @@ def _pieces(path: Path) -> tuple[dict[str, float], bytes]:
     try:
         found.ParseFromString(path.read_bytes())
     except Exception as error:
-        raise UserError(f"backbone.weights: {path.name} cannot be read: {brief(error)}") from None
+        raise SettingError(f"backbone.weights: {path.name} cannot be read: {brief(error)}") from None
     if found.trainer_spec.model_type != found.trainer_spec.UNIGRAM:
-        raise UserError(f"backbone.weights: {path.name} is no unigram model; save a {TOKENIZER} beside it")
+        raise SettingError(f"backbone.weights: {path.name} is no unigram model; save a {TOKENIZER} beside it")
     ordinary = found.SentencePiece.NORMAL, found.SentencePiece.USER_DEFINED
     pieces = {piece.piece: piece.score for piece in found.pieces if piece.type in ordinary}
     return pieces, found.normalizer_spec.precompiled_charsmap

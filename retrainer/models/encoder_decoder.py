@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.settings import Section
 
 if TYPE_CHECKING:
@@ -58,14 +58,14 @@ def _continued(weights: Path | str, max_length: int) -> Body:
     from retrainer.models._start import fill, is_ours, our_model, read_tensors
 
     if not isinstance(weights, Path) or not is_ours(weights):
-        raise UserError(
+        raise SettingError(
             "backbone.weights: encoder_decoder starts from models of this project alone; set"
             " models:/NAME@ALIAS or a model directory, or backbone.family: seq2seq for Hugging Face weights"
         )
     theirs = our_model(weights, "encoder_decoder")
     room = theirs["config"]["max_length"]
     if max_length > room:
-        raise UserError(
+        raise SettingError(
             f"task.max_length: {max_length}, but this model takes {room} tokens; set that or less"
         )
     body = restore(theirs["config"])
@@ -77,7 +77,7 @@ def _continued(weights: Path | str, max_length: int) -> Body:
 
 def _require_texts(input_spec: dict[str, Any]) -> None:
     if input_spec["kind"] != "text_to_text":
-        raise UserError(
+        raise SettingError(
             "backbone.family: encoder_decoder writes texts; set task.kind: translation, or another family"
         )
 
@@ -85,7 +85,7 @@ def _require_texts(input_spec: dict[str, Any]) -> None:
 def _config(options: Options, tokenizer: bytes, max_length: int) -> dict[str, Any]:
     """JSON for `restore`. Raises UserError for a width that the heads cannot share."""
     if options.width % (2 * options.heads):
-        raise UserError(
+        raise SettingError(
             f"backbone.width: {options.width} is no multiple of twice the {options.heads} heads; set"
             f" {options.width // (2 * options.heads) * 2 * options.heads or 2 * options.heads}"
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.settings import Section
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def build(
 
     require_pixels("mlp", input_spec, (1, 3))
     if not input_spec["size"]:
-        raise UserError("task.size: mlp takes images of one size; set it, as in task.size: 28")
+        raise SettingError("task.size: mlp takes images of one size; set it, as in task.size: 28")
     channels = input_spec["channels"] or 1
     config = {"inputs": channels * math.prod(input_spec["size"]), "hidden": list(options.hidden)}
     with drawn_from(seed):
@@ -54,12 +54,14 @@ def _load(body: Body, weights: Path | str) -> None:
     from retrainer.models._start import fill, is_ours, our_model, read_tensors
 
     if not isinstance(weights, Path):
-        raise UserError(f"backbone.weights: no {weights} weights are published for mlp; set none or a file")
+        raise SettingError(
+            f"backbone.weights: no {weights} weights are published for mlp; set none or a file"
+        )
     if is_ours(weights):
         theirs = our_model(weights, "mlp")
         if theirs["config"] != body.config:
             found, asked = (_shape(config) for config in (theirs["config"], body.config))
-            raise UserError(
+            raise SettingError(
                 f"backbone.weights: {weights.name} is {found}, the settings say {asked};"
                 " set backbone.hidden and task.size to what it is"
             )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.settings import Section
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ def build(
     from retrainer.models._translators import read_tokenizers
 
     if input_spec["kind"] != "text_to_text":
-        raise UserError(
+        raise SettingError(
             "backbone.family: seq2seq writes texts; set task.kind: translation, or another family"
         )
     if not isinstance(weights, Path) or not weights.is_dir():
-        raise UserError(
+        raise SettingError(
             "backbone.weights: the seq2seq family reads its architecture from them; give a directory with"
             " config.json (a hub id, a local directory or models:/NAME@ALIAS)"
         )
@@ -83,7 +83,9 @@ def restore(config: dict[str, Any]) -> Body:
 def _languages(options: Options) -> tuple[str, str]:
     given = options.source_language, options.target_language
     if bool(given[0]) != bool(given[1]):
-        raise UserError("backbone.source_language and backbone.target_language go together; set both or none")
+        raise SettingError(
+            "backbone.source_language and backbone.target_language go together; set both or none"
+        )
     return given
 
 
@@ -118,14 +120,14 @@ def _require_fit(body: Body, weights: Path) -> None:
     for asset in body.assets.values():
         highest = max(Tokenizer.from_buffer(asset).get_vocab().values())
         if highest >= known:
-            raise UserError(
+            raise SettingError(
                 f"backbone.weights: {weights.name}'s tokenizer has token {highest}, but the model knows only"
                 f" {known}"
             )
     room = getattr(module.config, "max_position_embeddings", None)
     needed = body.preprocessing["max_length"] + len(body.preprocessing["start"]) - 1
     if room is not None and needed > room:
-        raise UserError(
+        raise SettingError(
             f"task.max_length: {body.preprocessing['max_length']}, but this model takes"
             f" {room - len(body.preprocessing['start']) + 1} tokens; set that or less"
         )

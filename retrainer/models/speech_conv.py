@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.settings import Section
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def build(
 
     require_audio("speech_conv", input_spec)
     if options.kernel % 2 == 0:
-        raise UserError(f"backbone.kernel: {options.kernel} has no middle; set an odd number")
+        raise SettingError(f"backbone.kernel: {options.kernel} has no middle; set an odd number")
     rate = input_spec["sampling_rate"] or _RATE
     spectrum: dict[str, Any] = {
         "window": round(options.window_seconds * rate),
@@ -73,7 +73,7 @@ def _load(body: Body, weights: Path | str) -> None:
     from retrainer.models._start import fill, is_ours, our_model, read_tensors
 
     if not isinstance(weights, Path) or not is_ours(weights):
-        raise UserError(
+        raise SettingError(
             "backbone.weights: speech_conv starts from models of this project alone; set models:/NAME@ALIAS"
             " or a model directory"
         )
@@ -86,7 +86,7 @@ def _load(body: Body, weights: Path | str) -> None:
     ]
     if differ or heard:
         named = f"backbone.{differ[0]}" if differ else "task.sampling_rate and the spectrum"
-        raise UserError(
+        raise SettingError(
             f"backbone.weights: {weights.name} has another {named}; set what its settings.json says"
         )
     fill(body.module, read_tensors(weights))

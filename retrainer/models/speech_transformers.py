@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.settings import Section
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def build(
 
     require_audio("speech_transformers", input_spec)
     if not isinstance(weights, Path) or not weights.is_dir():
-        raise UserError(
+        raise SettingError(
             "backbone.weights: speech_transformers reads its architecture from them; give a directory with"
             " config.json (a hub id, a local directory, package:NAME or models:/NAME@ALIAS)"
         )
@@ -76,7 +76,7 @@ def _described(weights: Path, options: Options) -> dict[str, Any]:
     if found.model_type == _WHISPER:
         return {"model": shape_of(found), **_marks(weights, found.vocab_size, options.language)}
     if not hasattr(found, "conv_stride"):
-        raise UserError(
+        raise SettingError(
             f"backbone.weights: {weights.name} is a {found.model_type}, which hears nothing; choose wav2vec"
             " 2.0, HuBERT, WavLM or Whisper"
         )
@@ -95,7 +95,7 @@ def _marks(weights: Path, vocabulary: int, language: str) -> dict[str, Any]:
     tokenizer = Tokenizer.from_buffer(read_tokenizer(weights))
     ids = [tokenizer.token_to_id(name) for name in names]
     if None in ids:
-        raise UserError(
+        raise SettingError(
             f"backbone.weights: {weights.name}'s tokenizer has no {names[ids.index(None)]}; choose a"
             " Whisper's, and a backbone.language that it knows"
         )
@@ -176,7 +176,7 @@ def _preprocessing(
     model = config["model"]
     rate = heard["sampling_rate"]
     if input_spec["sampling_rate"] not in (None, rate):
-        raise UserError(
+        raise SettingError(
             f"task.sampling_rate: these weights hear {rate:,} samples a second; set that, or leave it out"
         )
     if model["model_type"] != _WHISPER:
@@ -184,7 +184,7 @@ def _preprocessing(
         return audio_preprocessing(input_spec, rate, step, normalise=bool(heard["normalise"]))
     spectrum = heard["spectrum"]
     if input_spec["max_seconds"] > spectrum["pad_seconds"]:
-        raise UserError(
+        raise SettingError(
             f"task.max_seconds: {input_spec['max_seconds']:g}, but these weights hear"
             f" {spectrum['pad_seconds']:g} s; set that or less"
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from retrainer.errors import UserError, nearest
+from retrainer.errors import SettingError, nearest
 from retrainer.settings import Section
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def build(
 
     require_pixels("timm", input_spec, (3, 1))
     if weights == "imagenet":
-        raise UserError(
+        raise SettingError(
             f"backbone.weights: imagenet for {options.name} was not fetched; give its .safetensors file"
         )
     start = None if fresh or weights is None else Path(weights)
@@ -83,17 +83,17 @@ def _recorded(name: str, weights: Path | None) -> dict[str, Any]:
 
     timm = _timm()
     if not timm.is_model(name):
-        raise UserError(f"backbone.name: timm has no '{name}'{nearest(name, timm.list_models())}")
+        raise SettingError(f"backbone.name: timm has no '{name}'{nearest(name, timm.list_models())}")
     if weights is not None and is_ours(weights):
         theirs = our_model(weights, "timm")
         if theirs["config"]["name"] != name:
             found = theirs["config"]["name"]
-            raise UserError(f"backbone.weights: that model is a {found}; set backbone.name: {found}")
+            raise SettingError(f"backbone.weights: that model is a {found}; set backbone.name: {found}")
         return {key: theirs["preprocessing"][key] for key in ("size", "channels", "mean", "std")}
     try:
         published = timm.get_pretrained_cfg(name)
     except RuntimeError as error:
-        raise UserError(f"backbone.name: {error}") from None
+        raise SettingError(f"backbone.name: {error}") from None
     return {"size": published.input_size[1:], "channels": 3, "mean": published.mean, "std": published.std}
 
 
@@ -101,7 +101,7 @@ def _timm() -> Any:
     try:
         import timm
     except ModuleNotFoundError:
-        raise UserError("backbone.family: timm is not installed; pip install 'retrainer[timm]'") from None
+        raise SettingError("backbone.family: timm is not installed; pip install 'retrainer[timm]'") from None
     return timm
 
 
@@ -135,7 +135,7 @@ def _tensors(module: nn.Module, weights: Path) -> dict[str, Tensor]:
             tensors = dict(translate(tensors, module))
         except Exception as error:
             reason = brief(error)
-            raise UserError(
+            raise SettingError(
                 f"backbone.weights: {weights.name} is of another architecture: {reason}"
             ) from None
     return tensors

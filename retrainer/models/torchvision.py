@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from retrainer.errors import UserError, nearest
+from retrainer.errors import ModelError, SettingError, nearest
 from retrainer.settings import Section
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _recorded(name: str, weights: Path | str | None) -> dict[str, Any]:
         theirs = our_model(Path(weights), "torchvision")
         if theirs["config"]["name"] != name:
             found = theirs["config"]["name"]
-            raise UserError(f"backbone.weights: that model is a {found}; set backbone.name: {found}")
+            raise SettingError(f"backbone.weights: that model is a {found}; set backbone.name: {found}")
         return {key: theirs["preprocessing"][key] for key in ("size", "channels", "mean", "std")}
     published = models.get_model_weights(name).DEFAULT.transforms()
     side = published.crop_size[0]
@@ -100,7 +100,7 @@ def _require_known(name: str) -> None:
 
     known = models.list_models(module=models)
     if name not in known:
-        raise UserError(f"backbone.name: torchvision has no '{name}'{nearest(name, known)}")
+        raise SettingError(f"backbone.name: torchvision has no '{name}'{nearest(name, known)}")
 
 
 def _headless(config: dict[str, Any]) -> tuple[Body, str]:
@@ -147,7 +147,7 @@ def _download(name: str) -> dict[str, Tensor]:
     try:
         return read_published(entry.url)
     except (OSError, RuntimeError) as error:
-        raise UserError(
+        raise SettingError(
             f"backbone.weights: imagenet weights of {name} cannot be had ({error}); give the path of a"
             " .safetensors file of them, or use models:/NAME@ALIAS"
         ) from None
@@ -167,7 +167,7 @@ def read_published(url: str) -> dict[str, Tensor]:
     file = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     # torch.hub checks what it downloads, not what it finds.
     if not sha256_file(file).startswith(file.stem.rpartition("-")[2]):
-        raise UserError(f"{file} is not the published file: its sha256 is not what its name says; delete it")
+        raise ModelError(f"{file} is not the published file: its sha256 is not what its name says; delete it")
     return dict(state)
 
 

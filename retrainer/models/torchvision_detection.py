@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.settings import Section
 
 if TYPE_CHECKING:
@@ -55,9 +55,11 @@ def build(
 
     require_pixels("torchvision_detection", input_spec, (3,))
     if not input_spec.get("classes"):
-        raise UserError("backbone.family: torchvision_detection finds boxes: set task.kind: object_detection")
+        raise SettingError(
+            "backbone.family: torchvision_detection finds boxes: set task.kind: object_detection"
+        )
     if weights == "imagenet":
-        raise UserError("backbone.weights: give the path of a detector's .safetensors file, or none")
+        raise SettingError("backbone.weights: give the path of a detector's .safetensors file, or none")
     config = {"name": options.name, "classes": input_spec["classes"]}
     with drawn_from(seed):
         body = restore(config)

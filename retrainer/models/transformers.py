@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.settings import Section
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def build(
     from retrainer.models._start import drawn_from, fill, is_ours, read_tensors, unfilled
 
     if not isinstance(weights, Path) or not weights.is_dir():
-        raise UserError(
+        raise SettingError(
             "backbone.weights: the transformers family reads its architecture from them; give a directory"
             " with config.json (a hub id, a local directory, package:NAME or models:/NAME@ALIAS)"
         )
@@ -81,7 +81,7 @@ def _config(weights: Path, options: Options, input_spec: dict[str, Any]) -> dict
     else:
         config = _described(weights, options)
     if config["input"] != input_spec["kind"]:
-        raise UserError(
+        raise SettingError(
             f"backbone.weights: {weights.name} reads {config['input']},"
             f" but task.kind gives {input_spec['kind']};"
             " choose another task.kind or other weights"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.settings import Section
 
 if TYPE_CHECKING:
@@ -68,12 +68,12 @@ def _required(weights: Path | str | None, input_spec: dict[str, Any]) -> Path:
     from retrainer.models._start import require_pixels
 
     if not isinstance(weights, Path) or not weights.is_dir():
-        raise UserError(
+        raise SettingError(
             "backbone.weights: the transformers_detection family reads its architecture from them; give a"
             " directory with config.json (a hub id, a local directory or models:/NAME@ALIAS)"
         )
     if not input_spec.get("classes"):
-        raise UserError(
+        raise SettingError(
             "backbone.family: transformers_detection finds boxes: set task.kind: object_detection"
         )
     require_pixels("transformers_detection", input_spec, (3,))
@@ -124,7 +124,7 @@ def _config(weights: Path, classes: int) -> dict[str, Any]:
         return our_model(weights, "transformers_detection")["config"] | {"classes": classes}
     model = read_json(weights / "config.json")
     if not model.get("model_type"):
-        raise UserError(
+        raise SettingError(
             f"backbone.weights: {weights.name}/config.json names no model_type; choose a detector"
         )
     model = {key: value for key, value in shaped(model).items() if key != "num_labels"}

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError
 from retrainer.notify.local import Notifier
 from retrainer.services import webhook
 
@@ -14,7 +14,7 @@ from retrainer.services import webhook
 def send_test(recipe: str) -> int:
     """Sends one message, and says whether it was taken. Raises UserError without a webhook."""
     if webhook.configured() is None:
-        raise UserError(f"{webhook.WEBHOOK} is not set: give the address that your chat's page shows")
+        raise ServiceError(f"{webhook.WEBHOOK} is not set: give the address that your chat's page shows")
     line = Notifier(recipe or "retrainer", Path()).test()
     print(line)
     return 0 if "was delivered" in line else 1
@@ -28,7 +28,7 @@ def tell_of_run(arguments: argparse.Namespace) -> int:
     from retrainer.notify.cluster import Run, state_of, tell
 
     if webhook.configured() is None:
-        raise UserError(
+        raise ServiceError(
             f"there is no {webhook.WEBHOOK}: the secret that cluster.webhook_secret names does not exist, or"
             " has no key of this name; nobody was told how this run ended"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from retrainer.errors import UserError
+from retrainer.errors import ModelError
 from retrainer.gate.evidence import Champion
 from retrainer.registry.unaltered import unaltered_model
 from retrainer.services import keys, lookup
@@ -20,7 +20,7 @@ def fetch_champion(name: str, into: Path) -> Champion | None:
     if found is None:
         return None
     if not found.model_sha256:
-        raise UserError(
+        raise ModelError(
             f"models:/{name}@{lookup.CHAMPION} (version {found.version}) was not registered by retrainer;"
             " remove that alias, or set registry.name to another name"
         )

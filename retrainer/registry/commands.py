@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from retrainer.errors import UserError
+from retrainer.errors import ModelError, SettingError
 from retrainer.registry.columns import aligned
 from retrainer.registry.history import DONE, PREFIX, Move, moves
 from retrainer.resolve import settle
@@ -93,7 +93,7 @@ def reap(recipe: str, hours: str) -> None:
     except ValueError:
         silent = 0.0
     if not silent >= LEAST_HOURS:
-        raise UserError(f"HOURS={hours}: needed is a number of hours, {LEAST_HOURS} or more")
+        raise SettingError(f"HOURS={hours}: needed is a number of hours, {LEAST_HOURS} or more")
     for line in reap(registered_name(recipe), silent) or ["nothing was left behind"]:
         print(line)
 
@@ -101,7 +101,7 @@ def reap(recipe: str, hours: str) -> None:
 def _number(given: str, variable: str) -> str:
     """A version's number. Raises UserError that names the variable of make."""
     if not (given.isascii() and given.isdigit()):
-        raise UserError(
+        raise ModelError(
             f"{variable}={given}: needed is the number of a version, as `make history` shows them"
         )
     return str(int(given))

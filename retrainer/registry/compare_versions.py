@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from retrainer.errors import UserError
+from retrainer.errors import ModelError, SettingError
 from retrainer.registry.columns import aligned
 from retrainer.registry.compare_rows import NotHere, Side, Sides, head_of, scored
 from retrainer.registry.unaltered import SIGNED, unaltered_model
@@ -35,7 +35,7 @@ def compare_versions(
     Raises UserError for a version that is unknown or was altered, and for a dataset that is not whole.
     """
     if numbers[0] == numbers[1]:
-        raise UserError(f"A={numbers[0]} B={numbers[1]}: two different versions are needed")
+        raise SettingError(f"A={numbers[0]} B={numbers[1]}: two different versions are needed")
     with tempfile.TemporaryDirectory() as scratch:
         a, b = (_side(name, number, Path(scratch) / number) for number in numbers)
         try:
@@ -49,7 +49,9 @@ def _side(name: str, number: str, into: Path) -> Side:
     found = lookup.by_version(name, number)
     if found is None:
         uri = f"models:/{name}/{number}"
-        raise UserError(f"{uri}: there is no such version; `make history` and `make ui` show those there are")
+        raise ModelError(
+            f"{uri}: there is no such version; `make history` and `make ui` show those there are"
+        )
     return Side(found, unaltered_model(found, into, keys.verify_key()))
 
 

@@ -31,7 +31,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from retrainer.errors import UserError
+from retrainer.errors import ModelError, UserError
 from retrainer.registry.lock import holds_for_all
 from retrainer.services import lookup
 from retrainer.services.actor import printable, who
@@ -132,7 +132,7 @@ def move_champion(mlflow: MlflowClient, name: str, move: Move) -> None:
     _end_challenge(mlflow, name)
     _write(mlflow, name, replace(move, state=DONE))
     if (now := lookup.state(name)[CHAMPION]) != move.to:
-        raise UserError(
+        raise ModelError(
             f"'{name}': version {move.to} became champion, and somebody else made version {now or 'none'} it"
             " at once"
         )
@@ -154,7 +154,7 @@ def _await_turn(mlflow: MlflowClient, name: str, mine: Move) -> None:
             break
         first = others[0]
         if first.key < mine.key:
-            raise UserError(
+            raise ModelError(
                 f"{first.who} is moving the champion of '{name}' to version {first.to} at this moment;"
                 " run the same command again"
             )
@@ -163,7 +163,7 @@ def _await_turn(mlflow: MlflowClient, name: str, mine: Move) -> None:
         time.sleep(_POLL_SECONDS)
     now = lookup.state(name)[CHAMPION] or ""
     if now != mine.before or len(left) == len(others):  # or somebody took this process for crashed
-        raise UserError(
+        raise ModelError(
             f"the champion of '{name}' changed meanwhile (then {_named(mine.before)}, now {_named(now)});"
             " run the same command again"
         )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from retrainer.errors import UserError
+from retrainer.errors import ModelError
 from retrainer.formats.files import digest_of
 from retrainer.services.address import registry_uri, sqlite_path
 from retrainer.services.database import locked
@@ -27,7 +27,9 @@ def registry_lock(name: str) -> Iterator[None]:
         try:
             stack.enter_context(locked(path))
         except OSError as error:
-            raise UserError(f"{path}: cannot be made or opened to lock '{name}' ({error.strerror})") from None
+            raise ModelError(
+                f"{path}: cannot be made or opened to lock '{name}' ({error.strerror})"
+            ) from None
         yield
 
 

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrainer.errors import UserError
+from retrainer.errors import ModelError
 from retrainer.registry.history import How, champion_stack, move_champion, moves, new_move, settle
 from retrainer.registry.lock import registry_lock
 from retrainer.registry.unaltered import demanded_key, unaltered_model
@@ -50,11 +50,11 @@ def rollback(name: str, why: str) -> str:
         champion = lookup.state(name)[CHAMPION]
         before = champion_stack(moves(name), champion)[:-1]
         if champion is None:
-            raise UserError(f"'{name}' has no champion to take back; `make promote VERSION=…` makes one")
+            raise ModelError(f"'{name}' has no champion to take back; `make promote VERSION=…` makes one")
         if not before:
-            raise UserError(f"'{name}' had no champion before this one; `make history` shows what there was")
+            raise ModelError(f"'{name}' had no champion before this one; `make history` shows what there was")
         if lookup.by_version(name, before[-1]) is None:
-            raise UserError(
+            raise ModelError(
                 f"version {before[-1]}, the champion of '{name}' before version {champion}, was deleted;"
                 " `make promote VERSION=…` makes another one champion"
             )
@@ -66,13 +66,15 @@ def proven(name: str, version: str) -> RegisteredVersion:
     uri = f"models:/{name}/{version}"
     found = lookup.by_version(name, version)
     if found is None:
-        raise UserError(f"{uri}: there is no such version; `make history` and `make ui` show those there are")
+        raise ModelError(
+            f"{uri}: there is no such version; `make history` and `make ui` show those there are"
+        )
     if not found.model_sha256:
-        raise UserError(f"{uri} was not registered by retrainer; nothing is known of what it serves")
+        raise ModelError(f"{uri} was not registered by retrainer; nothing is known of what it serves")
     if VERDICT not in found.tags or "evaluation_run_id" not in found.tags:
-        raise UserError(f"{uri} was never evaluated; run `make pipeline` for that model")
+        raise ModelError(f"{uri} was never evaluated; run `make pipeline` for that model")
     if not found.usable:
-        raise UserError(f"{uri} was never proven to serve; run `make pipeline` for that model")
+        raise ModelError(f"{uri} was never proven to serve; run `make pipeline` for that model")
     with tempfile.TemporaryDirectory() as scratch:
         unaltered_model(found, Path(scratch) / "files", demanded_key(found))
     return found

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from retrainer.errors import UserError
+from retrainer.errors import ModelError, SettingError
 from retrainer.formats.files import digest_of, whole_directory, write_json
 from retrainer.formats.model_files import SETTINGS, read_model, training_digest
 from retrainer.formats.report import SAMPLE, read_report
@@ -51,7 +51,7 @@ def register_model(model: Path, report: Path, out: Path, registry: Registry) -> 
     figures = read_report(report)
     gate = figures["gate"]
     if figures["model_sha256"] != about["model_sha256"]:
-        raise UserError(f"{report} judges another model than {model}; run evaluate again")
+        raise ModelError(f"{report} judges another model than {model}; run evaluate again")
     key = _signing_key(registry)
     sample = pq.read_table(report / SAMPLE)
     mlflow = client()
@@ -78,7 +78,9 @@ def _signing_key(registry: Registry) -> bytes | None:
         return None
     key = keys.signing_key()
     if key is None:
-        raise UserError(f"registry.sign is true and {keys.SIGNING} is not set: name a PEM private key by it")
+        raise SettingError(
+            f"registry.sign is true and {keys.SIGNING} is not set: name a PEM private key by it"
+        )
     signing.public_of(key)
     return key
 
@@ -100,7 +102,7 @@ def refuse_if_moved(name: str, judged: dict[str, Any] | None) -> None:
     if not lookup.champion_is(name, judged):
         then = f"version {judged['version']}" if judged else "none"
         now = lookup.state(name)[CHAMPION]
-        raise UserError(
+        raise ModelError(
             f"the champion of '{name}' changed since evaluate judged (then {then}, now"
             f" {f'version {now}' if now else 'none'}); run evaluate again"
         )

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from retrainer import extend
-from retrainer.errors import UserError
+from retrainer.errors import ModelError
 from retrainer.formats.columns import encoded_columns
 from retrainer.registry.bundle import raw_frame
 from retrainer.services.isolated import Failed, begun, run_isolated
@@ -49,9 +49,9 @@ def check_serving(version: RegisteredVersion, sample: pa.Table, inputs: Iterable
     uri = f"models:/{version.name}/{version.version}"
     found = ask(uri, sample.select([name for name in inputs if name in sample.column_names]))
     if found["strays"]:
-        raise UserError(f"{uri} does not serve by itself: it imported {found['strays'][0]}")
+        raise ModelError(f"{uri} does not serve by itself: it imported {found['strays'][0]}")
     if difference := _difference(found["answers"], sample.to_pylist()):
-        raise UserError(f"{uri} does not serve what was evaluated: {difference}; no alias was moved")
+        raise ModelError(f"{uri} does not serve what was evaluated: {difference}; no alias was moved")
 
 
 def _difference(answers: list[Row], stored: list[Row]) -> str:
@@ -103,7 +103,7 @@ def ask(uri: str, inputs: pa.Table) -> dict[str, Any]:
         try:
             run_isolated(_ASK, [uri, str(request), str(answers)], _TIMEOUT_SECONDS)
         except Failed as error:
-            raise UserError(f"{uri} cannot be served over HTTP: {error}; no alias was moved") from None
+            raise ModelError(f"{uri} cannot be served over HTTP: {error}; no alias was moved") from None
         return dict(json.loads(answers.read_text(encoding="utf-8")))
 
 

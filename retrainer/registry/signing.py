@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from retrainer.errors import UserError
+from retrainer.errors import ModelError
 
 SIGNATURE = "model.sig"
 _BAD_SIGNING_KEY = (
@@ -35,7 +35,7 @@ def verify(bundle: Path, public_key: bytes) -> None:
     from model_signing.verifying import Config
 
     if not (bundle / SIGNATURE).is_file():
-        raise UserError(
+        raise ModelError(
             f"{bundle} is not signed: {SIGNATURE} is missing, and RETRAINER_VERIFY_KEY asks for it"
         )
     with _as_file(public_key, "RETRAINER_VERIFY_KEY is no PEM public key on P-256, P-384 or P-521") as key:
@@ -43,7 +43,7 @@ def verify(bundle: Path, public_key: bytes) -> None:
     try:
         config.set_hashing_config(_hashing(bundle)).verify(bundle, bundle / SIGNATURE)
     except Exception:  # the library lets many kinds through
-        raise UserError(
+        raise ModelError(
             f"{bundle} was altered after it was signed, or signed by another key than RETRAINER_VERIFY_KEY's"
         ) from None
 
@@ -82,6 +82,6 @@ def _as_file(key: bytes, refusal: str) -> Iterator[str]:
             stream.write(key)
         yield f"/dev/fd/{reading}"
     except Exception:
-        raise UserError(refusal) from None
+        raise ModelError(refusal) from None
     finally:
         os.close(reading)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from retrainer.errors import UserError
+from retrainer.errors import ModelError
 from retrainer.formats.files import digest_of, hash_files
 from retrainer.registry import signing
 from retrainer.services import keys
@@ -31,7 +31,7 @@ def unaltered_model(version: RegisteredVersion, into: Path, public_key: bytes | 
     directory = verified(bundle / MODEL_INSIDE, version.model_sha256)
     registered = version.tags.get(BUNDLE_SHA256)
     if registered is not None and bundle_digest(bundle) != registered:
-        raise UserError(
+        raise ModelError(
             f"{bundle} was altered: its files beside the model are not those that were registered"
         )
     if public_key is not None:
@@ -48,7 +48,7 @@ def demanded_key(version: RegisteredVersion) -> bytes | None:
     if public is None and version.tags.get(SIGNED):
         private = keys.signing_key()
         if private is None:
-            raise UserError(
+            raise ModelError(
                 f"models:/{version.name}/{version.version} is signed: set {keys.VERIFY} to the public key"
             )
         return signing.public_of(private)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from retrainer.errors import UserError
+from retrainer.errors import ModelError, UserError
 from retrainer.formats.model import task_of
 from retrainer.formats.model_files import read_model
 from retrainer.registry.bundle import save_bundle
@@ -74,7 +74,7 @@ def _usable_or_unverified(mlflow: MlflowClient, name: str, model_sha256: str) ->
     found = lookup.versions_of(name, model_sha256)
     champion = lookup.state(name)[lookup.CHAMPION]
     if any(v.version == champion and not v.usable for v in found):
-        raise UserError(
+        raise ModelError(
             f"models:/{name}/{champion} is champion, and its tag '{VERIFICATION}' or its status was changed"
             " since it was proven to serve; run `make rollback` or `make promote VERSION=…`, then this again"
         )

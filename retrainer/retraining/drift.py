@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from retrainer.data.profile import NO_LABEL, chosen_labels, labels_of, profile_of
-from retrainer.errors import UserError
+from retrainer.errors import DataError
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.profile import Profile
 from retrainer.formats.row_keys import read_components, read_row_keys
@@ -53,7 +53,7 @@ def read_today(dataset: Path) -> Today:
     data = Dataset(dataset)
     keys, linked = read_row_keys(dataset), read_components(dataset)
     if not keys or not linked:
-        raise UserError(f"{dataset} was made by an older version and has no profile; run preprocess again")
+        raise DataError(f"{dataset} was made by an older version and has no profile; run preprocess again")
     splits = [name for name in data.manifest["profile"]["splits"] if name in keys]
     return Today(
         pa.concat_tables([data.split(name) for name in splits]),

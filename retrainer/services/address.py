@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 
 DEFAULT_URI = "sqlite:///mlflow.db"
 
@@ -24,7 +24,7 @@ def tracking_uri() -> str:
     """
     uri = absolute(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI)
     if os.environ.get("RETRAINER_KFP_RUN_ID") and sqlite_path(uri) is not None:
-        raise UserError(
+        raise SettingError(
             "MLFLOW_TRACKING_URI is not set in this pod: runs and models would go into a file that is lost"
             " with it; name a Kubernetes secret that holds it by cluster.mlflow_secret"
         )

@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError
 from retrainer.services.s3 import SCHEME, s3_client, s3_explained, split_address
 
 PLACE = "RETRAINER_CHECKPOINTS"
@@ -58,7 +58,7 @@ def checkpoint_place() -> CheckpointPlace | None:
     if os.access(there, os.W_OK | os.X_OK) and there.is_dir():
         return CheckpointPlace(str(path), seconds)
     if named:
-        raise UserError(f"{PLACE}={named}: nothing can be written there; name another place, or unset it")
+        raise ServiceError(f"{PLACE}={named}: nothing can be written there; name another place, or unset it")
     print(
         f"train: nothing can be written in {Path.cwd()}, so a training that is killed starts over;"
         f" {PLACE} names a place for checkpoints",
@@ -74,7 +74,7 @@ def _seconds() -> float:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise UserError(f"{SECONDS}={given}: needed is a number of seconds, or 0 to turn checkpoints off")
+        raise ServiceError(f"{SECONDS}={given}: needed is a number of seconds, or 0 to turn checkpoints off")
     return seconds
 
 
@@ -128,7 +128,9 @@ def _explained(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise UserError(f"{folder.parent} cannot be used for checkpoints ({reason}); see {PLACE}") from None
+        raise ServiceError(
+            f"{folder.parent} cannot be used for checkpoints ({reason}); see {PLACE}"
+        ) from None
 
 
 class S3Store:

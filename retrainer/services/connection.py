@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError
 from retrainer.services.address import is_server, registry_uri, sqlite_path, tracking_uri, without_credentials
 from retrainer.services.database import ensure_database
 from retrainer.services.rest import check_reachable
@@ -77,7 +77,7 @@ def explained() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise UserError(_cure(str(error))) from None
+        raise ServiceError(_cure(str(error))) from None
 
 
 def _cure(message: str) -> str:
@@ -104,7 +104,7 @@ def experiment_id(mlflow: MlflowClient) -> str:
                 raise
             found = mlflow.get_experiment_by_name(name)  # another process was quicker
     if found.lifecycle_stage != "active":
-        raise UserError(
+        raise ServiceError(
             f"MLflow's experiment '{name}' was deleted: name another by MLFLOW_EXPERIMENT_NAME,"
             f" or run `mlflow experiments restore -x {found.experiment_id}`"
         )

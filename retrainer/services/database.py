@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError
 from retrainer.services.address import sqlite_path, tracking_uri
 
 
@@ -57,7 +57,7 @@ def ensure_database() -> None:
             if not path.is_file():
                 _fill(path)
     except OSError as error:
-        raise UserError(f"{path}: MLflow's database cannot be made ({error})") from None
+        raise ServiceError(f"{path}: MLflow's database cannot be made ({error})") from None
 
 
 def _fill(path: Path) -> None:

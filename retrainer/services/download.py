@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError
 from retrainer.formats.files import MANIFEST, digest_of, sha256_file, whole_directory
 from retrainer.formats.model_files import read_model
 from retrainer.services.address import without_credentials
@@ -47,14 +47,14 @@ def model_files(version: RegisteredVersion, names: Iterable[str], into: Path) ->
     _refuse_strangers(version)
     manifest = _model_file(version, MANIFEST, into)
     if not manifest.is_file():
-        raise UserError(f"{manifest}: the registered model's files are gone; restore them, or train again")
+        raise ServiceError(f"{manifest}: the registered model's files are gone; restore them, or train again")
     files = json.loads(manifest.read_text(encoding="utf-8")).get("files", {})
     if digest_of(files) != version.model_sha256:
-        raise UserError(f"{manifest} was altered: it is not the manifest of version {version.version}")
+        raise ServiceError(f"{manifest} was altered: it is not the manifest of version {version.version}")
     found = {name: _model_file(version, name, into) for name in names if name in files}
     for name, path in found.items():
         if sha256_file(path) != files[name]:
-            raise UserError(f"{path} was altered: its sha256 does not match {MANIFEST}")
+            raise ServiceError(f"{path} was altered: its sha256 does not match {MANIFEST}")
     return found
 
 
@@ -66,7 +66,7 @@ def _model_file(version: RegisteredVersion, name: str, into: Path) -> Path:
 
 def _refuse_strangers(version: RegisteredVersion) -> None:
     if not version.model_sha256:
-        raise UserError(f"models:/{version.name}/{version.version} was not registered by retrainer")
+        raise ServiceError(f"models:/{version.name}/{version.version} was not registered by retrainer")
 
 
 def _local(source: str) -> Path | None:
@@ -92,14 +92,16 @@ def _download(version: RegisteredVersion, inside: str, into: Path) -> Path:
         return Path(download_artifacts(artifact_uri=f"{uri}/{inside}".rstrip("/"), dst_path=str(into)))
     except (MlflowException, OSError) as error:
         reason = without_credentials(" ".join(str(error).split()))
-        raise UserError(f"{uri}: its files cannot be fetched ({reason})") from None
+        raise ServiceError(f"{uri}: its files cannot be fetched ({reason})") from None
 
 
 def verified(directory: Path, model_sha256: str) -> Path:
     """The directory, when it holds exactly this model. Raises UserError otherwise."""
     if not (directory / MANIFEST).is_file():
-        raise UserError(f"{directory}: the registered model's files are gone; restore them, or train again")
+        raise ServiceError(
+            f"{directory}: the registered model's files are gone; restore them, or train again"
+        )
     found = str(read_model(directory)["model_sha256"])
     if found != model_sha256:
-        raise UserError(f"{directory} was altered: it holds {found[:12]}, not {model_sha256[:12]}")
+        raise ServiceError(f"{directory} was altered: it holds {found[:12]}, not {model_sha256[:12]}")
     return directory

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError, UserError
 from retrainer.services import lineage
 from retrainer.services.address import without_credentials
 from retrainer.services.s3 import SCHEME, endpoint
@@ -32,7 +32,7 @@ def remote_url() -> str:
     """The remote that the environment names; empty for none. Raises UserError when it holds a password."""
     url = os.environ.get(VARIABLE, "").strip().rstrip("/")
     if url != without_credentials(url):
-        raise UserError(f"{VARIABLE} holds a user or a password: take it out, and set AWS_ACCESS_KEY_ID")
+        raise ServiceError(f"{VARIABLE} holds a user or a password: take it out, and set AWS_ACCESS_KEY_ID")
     return url
 
 
@@ -112,7 +112,7 @@ def _dvc(folder: Path, environment: dict[str, str], *words: str) -> None:
 def _failed(reason: str) -> UserError:
     said = without_credentials(reason)[:_TAIL_CHARACTERS]
     where = without_credentials(remote_url())
-    return UserError(
+    return ServiceError(
         f"{VARIABLE}={where}: the dataset could not be pushed ({said});"
         " check the address, AWS_ENDPOINT_URL_S3 and the credentials"
     )

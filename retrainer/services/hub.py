@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.services.weights_identity import WAYS
 
 TIMEOUT_SECONDS = 5.0
@@ -26,7 +26,7 @@ def commit_of(hub_id: str, revision: str) -> str:
     Raises UserError when it is neither reachable nor cached.
     """
     if not _HUB_ID.fullmatch(hub_id):
-        raise UserError(f"backbone.weights: {hub_id} is neither a path here nor a hub id; {WAYS}")
+        raise SettingError(f"backbone.weights: {hub_id} is neither a path here nor a hub id; {WAYS}")
     cached = _cached(hub_id, revision)
     if cached is not None and (_COMMIT.fullmatch(revision) or _offline()):
         return cached.name
@@ -35,9 +35,9 @@ def commit_of(hub_id: str, revision: str) -> str:
     except Exception as error:  # the hub's client lets its HTTP library's own errors through
         if cached is not None:
             return cached.name
-        raise UserError(f"backbone.weights: {hub_id} cannot be had ({reason(error)}); {WAYS}") from None
+        raise SettingError(f"backbone.weights: {hub_id} cannot be had ({reason(error)}); {WAYS}") from None
     if not any(name.endswith(".safetensors") for name in names):
-        raise UserError(
+        raise SettingError(
             f"backbone.weights: {hub_id} has no .safetensors file; pickled weights are never read"
         )
     return commit
@@ -60,7 +60,7 @@ def snapshot(hub_id: str, commit: str) -> Path:
             hub_id, revision=commit or None, allow_patterns=_WANTED, ignore_patterns=_OTHER_RUNTIMES
         )
     except OSError as error:
-        raise UserError(f"backbone.weights: {hub_id} cannot be had ({reason(error)}); {WAYS}") from None
+        raise SettingError(f"backbone.weights: {hub_id} cannot be had ({reason(error)}); {WAYS}") from None
     return Path(found)
 
 

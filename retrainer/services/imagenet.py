@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from retrainer import extend
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.formats.files import write_json
 from retrainer.services.hub import TIMEOUT_SECONDS, commit_of, reason, snapshot
 from retrainer.services.weights_identity import WAYS, FileDigests, settled
@@ -32,7 +32,7 @@ def pin_imagenet(backbone: Backbone, cache: Path) -> Backbone:
     if backbone.family == "torchvision":
         _check_torchvision(backbone, cache)
     elif "." not in backbone.family:
-        raise UserError(
+        raise SettingError(
             f"backbone.weights: family {backbone.family} has no imagenet weights of its own; name a hub id,"
             " or take family torchvision or timm"
         )
@@ -46,7 +46,7 @@ def fetch_imagenet(backbone: Backbone) -> Path | str:
     hub_id = _timm_id(backbone)
     found = sorted(snapshot(hub_id, backbone.revision).glob("model.safetensors"))
     if not found:
-        raise UserError(f"backbone.weights: {hub_id} has no model.safetensors; {WAYS}")
+        raise SettingError(f"backbone.weights: {hub_id} has no model.safetensors; {WAYS}")
     if backbone.weights_sha256:
         settled(backbone, [FileDigests(None).of(found[0])])
     return found[0]
@@ -57,10 +57,10 @@ def _timm_id(backbone: Backbone) -> str:
     try:
         import timm
     except ModuleNotFoundError:
-        raise UserError("backbone.family: timm is not installed; pip install 'retrainer[timm]'") from None
+        raise SettingError("backbone.family: timm is not installed; pip install 'retrainer[timm]'") from None
     name = _architecture(backbone)
     if not timm.is_model_pretrained(name):
-        raise UserError(f"backbone.name: timm has no pretrained weights for {name!r}")
+        raise SettingError(f"backbone.name: timm has no pretrained weights for {name!r}")
     return str(timm.get_pretrained_cfg(name).hf_hub_id)
 
 
@@ -72,7 +72,7 @@ def _architecture(backbone: Backbone) -> str:
 
 def _check_torchvision(backbone: Backbone, cache: Path) -> None:
     if backbone.weights_sha256 or backbone.revision:
-        raise UserError(
+        raise SettingError(
             "backbone.weights: torchvision's imagenet files are checked by the hash in their names; remove"
             " backbone.weights_sha256 and backbone.revision, or give the file as .safetensors to pin it"
         )
@@ -86,7 +86,7 @@ def _check_torchvision(backbone: Backbone, cache: Path) -> None:
         with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):
             pass
     except OSError as error:
-        raise UserError(
+        raise SettingError(
             f"backbone.weights: imagenet for {name} cannot be downloaded ({reason(error)}); put the file at"
             f" {place}, or: {WAYS}"
         ) from None
@@ -105,7 +105,7 @@ def _torchvision_url(name: str, cache: Path) -> str:
         try:
             known[key] = get_model_weights(name).DEFAULT.url
         except (ValueError, AttributeError):
-            raise UserError(f"backbone.name: torchvision has no ImageNet weights for {name!r}") from None
+            raise SettingError(f"backbone.name: torchvision has no ImageNet weights for {name!r}") from None
         write_json(cache, known)
     return str(known[key])
 

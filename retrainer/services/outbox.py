@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.services import runs_over_rest
 from retrainer.services.address import is_server, tracking_uri
 
@@ -80,7 +80,7 @@ class RunsOutbox:
 
     def keep(self, told: Told) -> str:
         if not is_server(self.uri):
-            raise UserError("MLFLOW_TRACKING_URI names no server")
+            raise SettingError("MLFLOW_TRACKING_URI names no server")
         tags = {NOTIFICATION: json.dumps(told), DELIVERED: "no", "retrainer.step": "notify"}
         return runs_over_rest.create(self.uri, "notify", tags, "FAILED")
 

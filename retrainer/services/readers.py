@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError
 from retrainer.services.address import is_server, sqlite_path
 
 # Tags of a registered version.
@@ -123,7 +123,7 @@ class SqliteReader:
         except sqlite3.Error as error:
             if "no such table" in str(error):
                 return []
-            raise UserError(
+            raise ServiceError(
                 f"{self.path}: MLflow's database cannot be read ({error}); move it away to start afresh, or"
                 f" run `mlflow db upgrade sqlite:///{self.path}` when an older MLflow wrote it"
             ) from None

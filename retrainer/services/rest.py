@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError, UserError
 from retrainer.services.address import is_server, registry_uri, tracking_uri, without_credentials
 
 TIMEOUT_SECONDS = 5.0
@@ -77,7 +77,7 @@ def check_reachable() -> None:
             ask(uri, "registered-models/alias", {"name": "any", "alias": "champion"})
         except Refused as error:
             if not needs_client() and not _CREDENTIALS.expanduser().is_file():
-                raise UserError(
+                raise SettingError(
                     f"MLFLOW_TRACKING_URI={without_credentials(uri)} does not take these credentials"
                     f" ({error}); set MLFLOW_TRACKING_USERNAME and _PASSWORD, or MLFLOW_TRACKING_TOKEN"
                 ) from None
@@ -91,7 +91,7 @@ def needs_client() -> bool:
 def unreachable(uri: str, reason: str) -> UserError:
     name = "MLFLOW_TRACKING_URI" if uri == tracking_uri() else "MLFLOW_REGISTRY_URI"
     where = without_credentials(f"{name}={uri} does not answer ({reason})")
-    return UserError(f"{where}; start that server, correct the address, or unset it to use mlflow.db here")
+    return SettingError(f"{where}; start that server, correct the address, or unset it to use mlflow.db here")
 
 
 def _raise_unless_absent(uri: str, error: urllib.error.HTTPError) -> None:

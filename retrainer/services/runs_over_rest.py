@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError
 from retrainer.services import rest
 
 _MOST = 100
@@ -88,4 +88,4 @@ def _known(call: Any) -> Any:
     try:
         return call()
     except rest.Refused as error:
-        raise UserError(f"MLflow does not take these credentials ({error})") from None
+        raise ServiceError(f"MLflow does not take these credentials ({error})") from None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError
 from retrainer.services.address import without_credentials
 
 SCHEME = "s3://"
@@ -46,7 +46,7 @@ def s3_explained(what: str) -> Iterator[None]:
         yield
     except (Boto3Error, BotoCoreError, ClientError) as error:
         reason = without_credentials(" ".join(str(error).split()))
-        raise UserError(
+        raise ServiceError(
             f"{what} cannot be used ({reason}); check the address, AWS_ENDPOINT_URL and the credentials"
         ) from None
 
@@ -55,5 +55,5 @@ def split_address(uri: str, what: str) -> tuple[str, str]:
     """Bucket and key (or prefix) of `s3://BUCKET/KEY`. Raises UserError that begins with `what`."""
     bucket, _, key = uri.removeprefix(SCHEME).rstrip("/").partition("/")
     if not bucket:
-        raise UserError(f"{what}: {uri} should read {SCHEME}BUCKET/KEY")
+        raise ServiceError(f"{what}: {uri} should read {SCHEME}BUCKET/KEY")
     return bucket, key

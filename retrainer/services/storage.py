@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.formats.files import digest_of, sha256_file
 from retrainer.services.s3 import SCHEME, s3_client, s3_explained, split_address
 from retrainer.settings import Source
@@ -45,7 +45,9 @@ def local(source: Source) -> Iterator[Source]:
             if is_remote(path)
         }
         if source.digest and digest(source) != source.digest:
-            raise UserError(f"source.path: {source.path} changed since the settings were resolved; run again")
+            raise SettingError(
+                f"source.path: {source.path} changed since the settings were resolved; run again"
+            )
         yield source.model_copy(update={**fetched, "digest": ""})
 
 
@@ -79,9 +81,9 @@ def _listing(uri: str) -> list[tuple[str, int, str]]:
     listing = [(e["Key"].removeprefix(prefix), e["Size"], e["ETag"]) for e in below]
     listing = [("", e["Size"], e["ETag"]) for e in exact] or sorted(listing)
     if not listing:
-        raise UserError(f"source.path: there is nothing at {uri}")
+        raise SettingError(f"source.path: there is nothing at {uri}")
     if odd := [name for name, _, _ in listing if ".." in PurePosixPath(name).parts or name.startswith("/")]:
-        raise UserError(f"source.path: {uri} has an object named {odd[0]!r}, which would leave its folder")
+        raise SettingError(f"source.path: {uri} has an object named {odd[0]!r}, which would leave its folder")
     return listing
 
 
@@ -91,7 +93,7 @@ def _local_listing(path: Path) -> list[tuple[str, str]]:
         return [("", sha256_file(path))]
     files = sorted(file for file in path.rglob("*") if file.is_file())
     if not files:
-        raise UserError(f"source.path: there is nothing at {path}")
+        raise SettingError(f"source.path: there is nothing at {path}")
     return [(file.relative_to(path).as_posix(), sha256_file(file)) for file in files]
 
 

@@ -29,7 +29,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, cast, get_args
 
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError, UserError
 from retrainer.services.rest import StayHere, split_userinfo
 
 WEBHOOK = "RETRAINER_WEBHOOK"
@@ -94,9 +94,9 @@ def configured() -> Webhook | None:
     except ValueError:
         host, parts = "", urllib.parse.urlsplit("")
     if parts.scheme not in ("http", "https") or not host or not url.isascii() or re.search(r"\s", url):
-        raise UserError(f"{WEBHOOK} is no address of the form https://host/path (its value is not shown)")
+        raise ServiceError(f"{WEBHOOK} is no address of the form https://host/path (its value is not shown)")
     if parts.scheme == "http" and not _is_loopback(host) and os.environ.get(ALLOW_HTTP) != "1":
-        raise UserError(
+        raise ServiceError(
             f"{WEBHOOK} begins with http://, and would cross the network readable: give https://, or set"
             f" {ALLOW_HTTP}=1 where that is meant"
         )
@@ -114,7 +114,7 @@ def _format(host: str) -> Format:
     chosen = os.environ.get(FORMAT, "").strip().lower()
     if chosen:
         if chosen not in get_args(Format):
-            raise UserError(f"{FORMAT} should be one of {', '.join(get_args(Format))}")
+            raise ServiceError(f"{FORMAT} should be one of {', '.join(get_args(Format))}")
         return cast(Format, chosen)
     return next((kind for end, kind in _HOSTS.items() if f".{host}".endswith(f".{end.lstrip('.')}")), "json")
 
@@ -177,7 +177,7 @@ def _tls() -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=bundle or None)
     except (OSError, ssl.SSLError):
-        raise UserError(f"{CA_BUNDLE} names no file of certificates") from None
+        raise ServiceError(f"{CA_BUNDLE} names no file of certificates") from None
 
 
 def _of_text(text: str) -> _Answer:

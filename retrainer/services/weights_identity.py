@@ -6,7 +6,7 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.formats.files import sha256_file, write_text
 from retrainer.settings import Backbone
 
@@ -21,7 +21,7 @@ def settled(backbone: Backbone, identities: list[str]) -> Backbone:
     """The backbone with the first identity written in; one that the user has named must be among them."""
     wanted = backbone.weights_sha256
     if wanted and wanted not in identities:
-        raise UserError(
+        raise SettingError(
             f"backbone.weights: {backbone.weights} has sha256 {identities[-1]}, but backbone.weights_sha256"
             f" is {wanted}; restore the file, or remove that setting"
         )
@@ -39,7 +39,7 @@ def check_header(path: Path) -> None:
         with safe_open(path, framework="np"):
             pass
     except (OSError, SafetensorError) as error:
-        raise UserError(
+        raise SettingError(
             f"backbone.weights: {path} is no whole .safetensors file ({error}); copy or download it again"
         ) from None
 

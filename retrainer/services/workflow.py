@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError
 
 WORKFLOW = "RETRAINER_WORKFLOW"
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -96,7 +96,7 @@ def _nodes(record: Mapping[str, Any]) -> list[Node]:
     if not nodes and status.get("compressedNodes"):
         nodes = json.loads(gzip.decompress(base64.b64decode(status["compressedNodes"])))
     if not nodes:
-        raise UserError("Argo keeps this run's record in a database of its own, which no pod reads")
+        raise ServiceError("Argo keeps this run's record in a database of its own, which no pod reads")
     return list(nodes.values())
 
 
@@ -104,7 +104,7 @@ def _record(account: Path) -> dict[str, Any]:
     name, host = os.environ.get(WORKFLOW, ""), os.environ.get("KUBERNETES_SERVICE_HOST", "")
     port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     if not (name and host and (account / "token").is_file()):
-        raise UserError("this pod has no access to the Kubernetes API")
+        raise ServiceError("this pod has no access to the Kubernetes API")
     namespace = (account / "namespace").read_text(encoding="utf-8").strip()
     host = f"[{host}]" if ":" in host else host
     address = f"https://{host}:{port}/apis/argoproj.io/v1alpha1/namespaces/{namespace}/workflows/{name}"
@@ -123,6 +123,6 @@ def _get(address: str, account: Path) -> dict[str, Any]:
     except urllib.error.HTTPError as error:
         with error:
             cure = "; let the pods' service account get workflows" if error.code == 403 else ""
-            raise UserError(f"the Kubernetes API answers HTTP {error.code}{cure}") from None
+            raise ServiceError(f"the Kubernetes API answers HTTP {error.code}{cure}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise UserError(f"the Kubernetes API does not answer ({type(error).__name__})") from None
+        raise ServiceError(f"the Kubernetes API does not answer ({type(error).__name__})") from None

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from retrainer.errors import UserError, nearest
+from retrainer.errors import SettingError, nearest
 
 
 class Section(BaseModel):
@@ -25,11 +25,11 @@ class Section(BaseModel):
     def parse(cls, data: Mapping[str, Any], where: str) -> Self:
         """Validates plain data. Raises UserError naming the key as `where.key`."""
         for old in [key for key in cls.RENAMED if key in data]:
-            raise UserError(f"setting {where}.{old} is called {where}.{cls.RENAMED[old]} now")
+            raise SettingError(f"setting {where}.{old} is called {where}.{cls.RENAMED[old]} now")
         try:
             return cls.model_validate(dict(data))
         except ValidationError as error:
-            raise UserError(_explain(error, cls, where)) from None
+            raise SettingError(_explain(error, cls, where)) from None
 
     def plain(self) -> dict[str, Any]:
         """The section as JSON-ready data, every default written out."""

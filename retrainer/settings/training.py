@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.settings.section import OpenSection, Section
 
 Strategy = Literal["scratch", "frozen", "head-then-full", "last-n", "lora", "full"]
@@ -110,12 +110,12 @@ class Training(Section):
         for key, strategies in _KEYS_OF.items():
             unused = training.strategy not in strategies
             if unused and getattr(training, key) != cls.model_fields[key].default:
-                raise UserError(
+                raise SettingError(
                     f"setting {where}.{key} is for the strategy {' or '.join(strategies)}, not for"
                     f" {training.strategy}; leave it out, or change {where}.strategy"
                 )
         if training.strategy == "head-then-full" and training.head_epochs >= training.epochs:
-            raise UserError(
+            raise SettingError(
                 f"setting {where}.head_epochs: {training.head_epochs} of {training.epochs} epochs leave none"
                 " for the backbone; set fewer"
             )

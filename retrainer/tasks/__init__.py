@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from retrainer import extend
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 
 if TYPE_CHECKING:
     from retrainer.settings import Task as TaskSection
@@ -20,5 +20,7 @@ def make_task(section: TaskSection, labels: tuple[str, ...] = ()) -> Task:
     made: Task = extend.load("tasks", section.kind, "task.kind").make(section, labels)
     for member in ("input_columns", "target_columns", "abilities", "metrics"):
         if not hasattr(made, member):
-            raise UserError(f"task.kind: the task of {section.kind} has no '{member}'; see docs/extending.md")
+            raise SettingError(
+                f"task.kind: the task of {section.kind} has no '{member}'; see docs/extending.md"
+            )
     return made

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from retrainer.errors import UserError, nearest
+from retrainer.errors import DataError, nearest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,14 +49,14 @@ class Classification:
     def learn(self, train: pa.Table) -> None:  # noqa: ARG002 (the classes are the dataset's)
         """Raises UserError where there is nothing to tell apart."""
         if not self.labels or (len(self.labels) == 1 and not self.multi_label):
-            raise UserError(f"the dataset has classes {list(self.labels)}; a classifier needs two or more")
+            raise DataError(f"the dataset has classes {list(self.labels)}; a classifier needs two or more")
 
     def head(self, body: Any, training: Training) -> nn.Module:
         """Raises UserError when there is no class."""
         from retrainer.tasks._heads import LinearHead
 
         if not self.labels:
-            raise UserError("the model's 'labels' must name the classes, one or more")
+            raise DataError("the model's 'labels' must name the classes, one or more")
         return LinearHead(body.width, len(self.labels), training.dropout)
 
     def targets(self, table: pa.Table) -> np.ndarray:
@@ -75,7 +75,7 @@ class Classification:
         if codes.null_count:
             at = codes.is_null().to_numpy(zero_copy_only=False).argmax()
             name, where = names[at].as_py(), row_name(table, int(rows[at]))
-            raise UserError(f"{where}: label {name!r} is no class here{nearest(str(name), self.labels)}")
+            raise DataError(f"{where}: label {name!r} is no class here{nearest(str(name), self.labels)}")
         if self.multi_label:
             matrix: np.ndarray = np.zeros((len(table), len(self.labels)), dtype=np.float32)
             matrix[rows, codes.to_numpy()] = 1.0
@@ -83,7 +83,7 @@ class Classification:
         counts = np.bincount(rows, minlength=len(table))
         if (counts != 1).any():
             row = int((counts != 1).argmax())
-            raise UserError(
+            raise DataError(
                 f"{row_name(table, row)}: {counts[row]} labels where one is needed; "
                 "set task.multi_label: true if rows may have several or none"
             )

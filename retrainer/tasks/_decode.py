@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageOps
 
-from retrainer.errors import UserError
+from retrainer.errors import DataError
 from retrainer.formats.dataset import IMAGE_FORMATS
 from retrainer.tasks._classes import row_name
 
@@ -168,7 +168,7 @@ def plain_image(
             plain = _eight_bit(upright).convert("RGB" if channels == 3 else "L")
     except Exception as error:  # Pillow's plug-ins raise many kinds of errors on broken files
         reason = "it is empty" if not data else " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{name}: the image cannot be decoded: {reason}") from None
+        raise DataError(f"{name}: the image cannot be decoded: {reason}") from None
     return plain, (height, width) if turned else (width, height)
 
 

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from retrainer.errors import UserError, nearest
+from retrainer.errors import DataError, nearest
 from retrainer.formats.columns import CORNERS
 from retrainer.tasks._boxes import NO_OBJECT, Augmentation, augment
 from retrainer.tasks._classes import row_name
@@ -172,7 +172,7 @@ def objects_of(table: pa.Table, labels: tuple[str, ...], strict: bool = True) ->
         for place, box in enumerate(boxes or []):
             if strict and box["label"] not in codes:
                 where = row_name(table, number)
-                raise UserError(f"{where}: {box['label']!r} is no class here{nearest(box['label'], labels)}")
+                raise DataError(f"{where}: {box['label']!r} is no class here{nearest(box['label'], labels)}")
             objects[number, place] = [
                 codes.get(box["label"], NO_OBJECT),
                 *(box[corner] for corner in CORNERS),

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from retrainer.errors import UserError
+from retrainer.errors import DataError
 from retrainer.tasks._audio import Augmentation, Sound
 from retrainer.tasks._classes import row_name
 from retrainer.tasks._ctc import Lexicon, beam_search, frames_needed, greedy, padded, plain, unit_ids
@@ -79,7 +79,7 @@ def encode_speech(table: pa.Table, preprocessing: dict[str, Any], assets: dict[s
     frames: np.ndarray = waves.lengths // int(preprocessing["frame_samples"]) + 1
     for row, (unit, count) in enumerate(zip(ids, frames.tolist(), strict=True)):
         if frames_needed(unit) > count:
-            raise UserError(
+            raise DataError(
                 f"{row_name(table, row)}: a transcript of {len(unit)} characters is longer than its sound,"
                 f" which gives {count} frames: are the two of one row? else set a smaller"
                 " backbone.stride or hop_seconds"

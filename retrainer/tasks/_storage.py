@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 import psutil
 
-from retrainer.errors import UserError
+from retrainer.errors import DataError
 
 # Each process of a training, and each of its splits, keeps as much at most.
 _IN_MEMORY_BYTES = 1 << 30
@@ -52,7 +52,7 @@ class Parts:
         try:
             self._file.write(memoryview(np.ascontiguousarray(part).reshape(-1)).cast("B"))
         except OSError as error:
-            raise UserError(
+            raise DataError(
                 f"the temporary directory {tempfile.gettempdir()} cannot take the encoded data:"
                 f" {error.strerror}; make room, or let TMPDIR name a directory that has some"
             ) from None

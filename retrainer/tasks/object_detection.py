@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from retrainer.errors import UserError
+from retrainer.errors import DataError, SettingError
 from retrainer.settings import Evaluation, Section, Task, Training
 from retrainer.tasks._protocol import Baselines, Judged
 
@@ -49,7 +49,7 @@ class Options(Section):
 def make(task: Task, labels: tuple[str, ...]) -> ObjectDetection:
     """The task for these classes. Raises UserError for an unknown key of `task:`."""
     if task.multi_label:
-        raise UserError(
+        raise SettingError(
             "task.multi_label has no meaning for object_detection: a box has one class; leave it out"
         )
     return ObjectDetection(Options.parse(task.options, "task"), labels)
@@ -72,7 +72,7 @@ class ObjectDetection:
     def learn(self, train: pa.Table) -> None:  # noqa: ARG002 (the classes are the dataset's)
         """Raises UserError where there is nothing to find."""
         if not self.labels:
-            raise UserError("the training rows have no box at all, so there is nothing to learn; add some")
+            raise DataError("the training rows have no box at all, so there is nothing to learn; add some")
 
     def input_spec(self) -> dict[str, Any]:
         """`maps`: the body gives feature maps of several scales; `classes`: for a body that is a detector."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from retrainer.errors import UserError
+from retrainer.errors import DataError, SettingError
 from retrainer.settings import Task
 from retrainer.tasks._protocol import Baselines, Judged
 from retrainer.tasks._sound import SoundOptions
@@ -34,7 +34,7 @@ def make(task: Task, labels: tuple[str, ...]) -> SpeechRecognition:  # noqa: ARG
     """The task. Raises UserError for an unknown key of `task:`."""
     options = Options.parse(task.options, "task")
     if options.lexicon and options.beams == 1:
-        raise UserError("task.lexicon needs a search among several texts; set task.beams, 16 for example")
+        raise SettingError("task.lexicon needs a search among several texts; set task.beams, 16 for example")
     return SpeechRecognition(options)
 
 
@@ -65,7 +65,7 @@ class SpeechRecognition:
         self._units = sorted(set("".join(texts)))
         self._words = sorted({word for text in texts for word in text.split()})
         if not self._units:
-            raise UserError("the dataset has no transcript with a character in it; see source.text")
+            raise DataError("the dataset has no transcript with a character in it; see source.text")
 
     def input_spec(self) -> dict[str, Any]:
         words = {"words": self._words} if self.options.lexicon else {}
@@ -79,7 +79,7 @@ class SpeechRecognition:
         if body.generate is None:
             return CtcHead(body.width, 1 + len(body.preprocessing["units"]), training.dropout)
         if training.strategy in ("frozen", "head-then-full"):
-            raise UserError(
+            raise SettingError(
                 f"training.strategy: {training.strategy} trains a head alone, and an encoder–decoder has none"
                 " above it; set full, last-n or lora"
             )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.settings import Section, Task
 from retrainer.tasks._protocol import Baseline, Baselines, Judged
 
@@ -81,11 +81,11 @@ class Translation:
         from retrainer.tasks._heads import PassOn
 
         if body.generate is None:
-            raise UserError(
+            raise SettingError(
                 "backbone.family: translation needs one that writes texts; set encoder_decoder or seq2seq"
             )
         if training.strategy in ("frozen", "head-then-full"):
-            raise UserError(
+            raise SettingError(
                 f"training.strategy: {training.strategy} trains a head alone, and translation has none above"
                 " the network; set scratch, full, last-n or lora"
             )

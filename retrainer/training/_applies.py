@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.models._network import Network
 from retrainer.settings import Training
 from retrainer.tasks._protocol import Encoded, Task
@@ -31,17 +31,17 @@ def require_applicable(
     """Raises UserError naming the key and the cure. `validated`: whether there are validation rows."""
     for key, off, ability, needed in _KEYS_OF_ABILITIES:
         if getattr(training, key) != off and ability not in task.abilities:
-            raise UserError(f"training.{key} needs {needed}, which this task does not have; leave it out")
+            raise SettingError(f"training.{key} needs {needed}, which this task does not have; leave it out")
     if training.start_size < 1:
         _require_any_size(network, task.batch(rows, np.arange(1), None)["pixels"], training)
     if training.patience and not validated:
-        raise UserError(
+        raise SettingError(
             "training.patience: the validation loss decides, and the dataset has no validation rows;"
             " set split.validation, or leave it out"
         )
     norms = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in network.body.modules())
     if training.halve_on_out_of_memory and norms and training.strategy != "frozen":
-        raise UserError(
+        raise SettingError(
             "training.halve_on_out_of_memory: this backbone has BatchNorm, whose statistics depend on the"
             " parts; set a smaller training.batch_size or a higher training.accumulate"
         )
@@ -55,7 +55,7 @@ def _require_any_size(network: Network, pixels: Tensor, training: Training) -> N
         with torch.no_grad():
             network.features({"pixels": resize(pixels, training.start_size)})
     except Exception:  # a foreign architecture fails in its own ways
-        raise UserError(
+        raise SettingError(
             "training.start_size: this backbone takes images of one size; leave it out, or choose a"
             " convolutional one"
         ) from None

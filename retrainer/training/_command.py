@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any, NoReturn
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.formats.files import write_json
 
 _TAIL_BYTES = 4096
@@ -40,12 +40,12 @@ def run_command(command: str, dataset: Path, model: Path, sections: dict[str, di
         try:
             process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         except OSError as error:
-            raise UserError(f"training.command: cannot start {words[0]!r}: {error.strerror}") from None
+            raise SettingError(f"training.command: cannot start {words[0]!r}: {error.strerror}") from None
         with process, _ended_with_us(process):
             tail = _pass_on(process)
     if process.returncode:
         last = " | ".join(tail.decode(errors="replace").split("\n")[-_TAIL_LINES:]).strip()
-        raise UserError(f"training.command ended with status {process.returncode}: {last or 'no output'}")
+        raise SettingError(f"training.command ended with status {process.returncode}: {last or 'no output'}")
 
 
 def _pass_on(process: subprocess.Popen[bytes]) -> bytes:

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 from torch.utils.flop_counter import FlopCounterMode
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.models._network import Network
 from retrainer.settings import Compute, Training
 from retrainer.training._distributed import Group
@@ -52,7 +52,7 @@ def compiled(
     if (kind := network.description.preprocessing["kind"]) not in _COMPILED_KINDS:
         if compute.compile == "auto":
             return network
-        raise UserError(
+        raise SettingError(
             f"compute.compile: networks that read {kind} are not compiled, only those of"
             f" {' and '.join(_COMPILED_KINDS)}; leave it out"
         )
@@ -60,12 +60,12 @@ def compiled(
         if training.checkpoint_activations or _work(network, rows, training, compute) < _WORTH_FLOPS:
             return network
     elif not has_c_compiler():
-        raise UserError(
+        raise SettingError(
             "compute.compile: torch.compile needs a C compiler, and there is none here (such as gcc);"
             " install one, or leave it out"
         )
     if training.checkpoint_activations:
-        raise UserError(
+        raise SettingError(
             "training.checkpoint_activations: torch.compile (compute.compile) chooses itself what it keeps;"
             " leave one of them out"
         )

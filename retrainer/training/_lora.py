@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.models._network import Body
 from retrainer.settings import Training
 
@@ -48,7 +48,7 @@ def targets(body: Body) -> list[str]:
         found = [name for name, part in inside if type(part) is kind and getattr(part, "groups", 1) == 1]
         if found:
             return found
-    raise UserError(
+    raise SettingError(
         "training.strategy: lora adapts linear layers or convolutions, and this backbone has none; set full"
     )
 
@@ -57,7 +57,7 @@ def _peft() -> Any:
     try:
         import peft
     except ModuleNotFoundError:
-        raise UserError(
+        raise SettingError(
             "training.strategy: lora needs peft, which is not installed; pip install 'retrainer[lora]'"
         ) from None
     return peft

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.settings import Compute
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def resolve_compute(compute: Compute) -> Compute:
     if device != "cpu":
         found = cuda_devices() > 0
         if device == "cuda" and not found:
-            raise UserError(
+            raise SettingError(
                 "compute.device: cuda was asked for, but the NVIDIA driver shows no GPU here (try "
                 "nvidia-smi; a container needs --gpus all); set compute.device: auto or cpu to run without"
             )
@@ -98,12 +98,12 @@ def prepare(compute: Compute, rank: int = 0, processes: int = 1) -> torch.device
         _keep_freed_memory()
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise UserError(
+        raise SettingError(
             f"compute.device: the driver shows a GPU, but this PyTorch ({torch.__version__}) cannot use it; "
             "install the CUDA build or a newer driver, or set compute.device: cpu"
         )
     if processes > torch.cuda.device_count():
-        raise UserError(
+        raise SettingError(
             f"compute.processes: {processes} of them on this machine need a GPU each, and there are"
             f" {torch.cuda.device_count()}; set fewer"
         )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.models._network import Network
 from retrainer.settings import Compute, Training
 from retrainer.training._distributed import Group
@@ -90,7 +90,7 @@ def _require_augmentation(rows: Rows, training: Training) -> None:
     probe = np.arange(min(_PROBE_ROWS, len(rows)))
     plain, augmented = rows.make(probe, None), rows.make(probe, stream(training.seed, "probe"))
     if all(torch.equal(plain[name], augmented[name]) for name in plain):
-        raise UserError(
+        raise SettingError(
             f"training.cached_views: {training.cached_views} views of a row would be the same, as the task"
             " augments nothing; leave it out, or set the task's augmentation (such as task.shift: 2)"
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.models._blocks import depths
 from retrainer.models._network import Network
 from retrainer.settings import Training
@@ -25,7 +25,7 @@ def backbone_rate(training: Training) -> float:
 def head_groups(network: Network, training: Training) -> Groups:
     """Raises UserError where the head alone is to be trained and has nothing that can be."""
     if training.strategy in ("frozen", "head-then-full") and not list(network.head.parameters()):
-        raise UserError(
+        raise SettingError(
             f"training.strategy: {training.strategy} trains a new head, and this task's has no weights of its"
             " own; choose another, such as full"
         )

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.models._blocks import depths
 from retrainer.models._network import Network
 from retrainer.settings import Compute, Training
@@ -189,7 +189,7 @@ def _last_blocks(network: Network, training: Training) -> list[nn.Module]:
     body = network.body
     names = network.description.blocks(body)
     if training.last_blocks > len(names):
-        raise UserError(
+        raise SettingError(
             f"training.last_blocks: {training.last_blocks} of this backbone's {len(names)} blocks; set fewer,"
             " or training.strategy: full"
         )
@@ -208,4 +208,4 @@ def _refuse_single_rows(phase: Phase, training: Training) -> None:
     if rows // batch_count(rows, training.batch_size) > 1:
         return
     cure = "give more training rows" if rows == 1 else "set 2 or more"
-    raise UserError(f"training.batch_size: BatchNorm cannot train on batches of a single row; {cure}")
+    raise SettingError(f"training.batch_size: BatchNorm cannot train on batches of a single row; {cure}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retrainer import extend
-from retrainer.errors import UserError
+from retrainer.errors import SettingError, UserError
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.files import whole_directory
 from retrainer.settings import Backbone, Compute, Task, Training
@@ -93,7 +93,7 @@ def _check(data: Dataset, training: Training, weights: Path | str | None) -> Non
             f"{data.path} has no training rows; lower split.test and split.validation, or add data"
         )
     if training.strategy != "scratch" and weights is None and not training.command:
-        raise UserError(
+        raise SettingError(
             f"training.strategy: {training.strategy} starts from weights, and backbone.weights is none; "
             "set training.strategy: scratch, or give backbone.weights"
         )

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.settings import Compute, Training
 from retrainer.tasks._protocol import Task
 from retrainer.training._state import State
@@ -105,7 +105,7 @@ class TrainStep:
             smaller = "set training.halve_on_out_of_memory: true, a higher training.accumulate, or a"
             if self.training.halve_on_out_of_memory:
                 smaller = "not even one row at a time; set a smaller task.size or task.max_length, or a"
-            raise UserError(
+            raise SettingError(
                 f"training.batch_size: a step of {rows} rows does not fit into the GPU's memory; {smaller}"
                 " smaller one"
             ) from None

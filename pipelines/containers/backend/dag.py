@@ -14,7 +14,7 @@ from pipelines.containers.backend.conditions import comparisons, holds
 from pipelines.containers.backend.driver import Dag, Execution, Job, Json, resolve, root_parameters
 from pipelines.containers.backend.values import as_value
 from pipelines.containers.docker_api import StepFailed
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError
 
 # Runs one task's container: (its name, its component, its parameters, its artifacts) → what it made.
 RunContainer = Callable[[str, Json, Json, dict[str, Json]], Execution]
@@ -193,18 +193,18 @@ def check(spec: Json) -> None:
             _check_task(name, task)
     for executor in spec["deploymentSpec"]["executors"].values():
         if "container" not in executor:
-            raise UserError(f"the pipeline has a task of kind {next(iter(executor))}: {_CANNOT}")
+            raise ServiceError(f"the pipeline has a task of kind {next(iter(executor))}: {_CANNOT}")
 
 
 def _check_task(name: str, task: Json) -> None:
     for key, what in (("parameterIterator", "dsl.ParallelFor"), ("artifactIterator", "dsl.ParallelFor")):
         if key in task:
-            raise UserError(f"the pipeline's task {name} is a {what}: {_CANNOT}")
+            raise ServiceError(f"the pipeline's task {name} is a {what}: {_CANNOT}")
     for each in task.get("inputs", {}).get("parameters", {}).values():
         if "parameterExpressionSelector" in each:
-            raise UserError(f"the pipeline's task {name} takes a part of a parameter: {_CANNOT}")
+            raise ServiceError(f"the pipeline's task {name} takes a part of a parameter: {_CANNOT}")
     if condition := task.get("triggerPolicy", {}).get("condition"):
         try:
             comparisons(condition)
         except StepFailed as failure:
-            raise UserError(f"the pipeline's task {name}: {failure}") from None
+            raise ServiceError(f"the pipeline's task {name}: {failure}") from None

@@ -18,7 +18,7 @@ from pipelines.containers.backend import in_pod
 from pipelines.containers.backend.driver import Json
 from pipelines.containers.backend.kubelet import expand
 from pipelines.containers.docker_api import HARDENED, StepFailed, run, told
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -154,7 +154,7 @@ def check(kubernetes: dict[str, Json]) -> None:
     for name, config in kubernetes.items():
         for key in config:
             if key not in _IMITATED:
-                raise UserError(f"the pipeline's {name} has {key}, which a rehearsal does not imitate")
+                raise ServiceError(f"the pipeline's {name} has {key}, which a rehearsal does not imitate")
 
 
 def environment(

@@ -20,7 +20,7 @@ from typing import BinaryIO, Self, cast
 
 from retrainer.data.memory import budget_bytes
 from retrainer.data.sources._values import MAX_ANNOTATION_BYTES, MAX_IMAGE_BYTES
-from retrainer.errors import UserError
+from retrainer.errors import DataError, UserError
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz")
 MAX_MEMBERS = 5_000_000
@@ -66,7 +66,7 @@ def members(path: Path) -> Iterator[Member]:
         raise
     except _BROKEN as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise UserError(f"{path.name} is not a whole archive ({reason}); pack or copy it again") from None
+        raise DataError(f"{path.name} is not a whole archive ({reason}); pack or copy it again") from None
 
 
 def _zip_members(path: Path) -> Iterator[Member]:
@@ -165,12 +165,12 @@ def _safe_name(path: Path, name: str) -> PurePosixPath:
 
 
 def _refused(path: Path, name: str, why: str) -> UserError:
-    return UserError(f"{path.name}: member {name[:100]!r} {why}; pack plain files only (tar: --dereference)")
+    return DataError(f"{path.name}: member {name[:100]!r} {why}; pack plain files only (tar: --dereference)")
 
 
 def _check_count(path: Path, count: int) -> None:
     if count > MAX_MEMBERS:
-        raise UserError(f"{path.name} holds more than {MAX_MEMBERS:,} files; pack it in parts")
+        raise DataError(f"{path.name} holds more than {MAX_MEMBERS:,} files; pack it in parts")
 
 
 def _check_size(path: Path, name: str, size: int) -> None:
@@ -182,9 +182,9 @@ def _check_size(path: Path, name: str, size: int) -> None:
 def _check_total(path: Path, total: int) -> None:
     most = min(MAX_BYTES, budget_bytes())
     if total > most:
-        raise UserError(f"{path.name} holds more than {most / 2**30:.0f} GiB, the most for this machine")
+        raise DataError(f"{path.name} holds more than {most / 2**30:.0f} GiB, the most for this machine")
     if total > HARMLESS_BYTES and total > MAX_SWELLING * path.stat().st_size:
-        raise UserError(
+        raise DataError(
             f"{path.name} swells more than {MAX_SWELLING} times when unpacked, as no set of photos does; "
             "if it is what you meant, unpack it and give the folder"
         )

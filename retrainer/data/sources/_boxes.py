@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from retrainer.data.sources._columns import IMAGES_PER_CHUNK, image_array
 from retrainer.data.sources._folders import Tree
-from retrainer.errors import UserError
+from retrainer.errors import DataError
 from retrainer.formats.columns import CORNERS, TYPES
 
 # No image has as many pixels a side: a larger number is a typing error, or meant to break something.
@@ -33,7 +33,7 @@ def box(label: str, corners: Iterable[object], where: str) -> dict[str, Any]:
     values = [number_of_pixels(value, where) for value in corners]
     label = label.strip()
     if not label:
-        raise UserError(f"{where} has no class name; write one, or delete the object")
+        raise DataError(f"{where} has no class name; write one, or delete the object")
     return {"label": label, **dict(zip(CORNERS, values, strict=True))}
 
 
@@ -44,7 +44,7 @@ def number_of_pixels(value: object, where: str) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if isinstance(value, bool) or not abs(number) <= _LARGEST:
-        raise UserError(f"{where}: its box has {str(value)[:40]!r}, which is no number of pixels; correct it")
+        raise DataError(f"{where}: its box has {str(value)[:40]!r}, which is no number of pixels; correct it")
     return number
 
 

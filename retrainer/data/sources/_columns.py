@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from retrainer.data.sources._values import Unfit, as_text, beside, converter
-from retrainer.errors import UserError, nearest
+from retrainer.errors import DataError, SettingError, UserError, nearest
 from retrainer.formats.columns import ENCODED, TYPES
 from retrainer.formats.files import canonical_json
 from retrainer.settings import Source
@@ -47,7 +47,7 @@ def table_parts(path: str, setting: str, suffixes: tuple[str, ...]) -> list[Path
         wanted = " or ".join(suffixes)
         state = f"{path} is no plain file" if place.exists() else f"there is no file {path}"
         state = f"no {wanted} file in the folder {path}" if place.is_dir() else state
-        raise UserError(f"{setting}: {state}; set {setting} to a {wanted} file or a folder of them")
+        raise SettingError(f"{setting}: {state}; set {setting} to a {wanted} file or a folder of them")
     return parts
 
 
@@ -98,16 +98,16 @@ def pick_columns(source: Source, present: Sequence[str], file: str) -> dict[str,
         default = Source.model_fields[setting].default if setting in Source.model_fields else ours
         if name in present:
             if present.count(name) > 1:
-                raise UserError(f"{file}: two columns are named '{name}'; rename one of them")
+                raise DataError(f"{file}: two columns are named '{name}'; rename one of them")
             chosen[ours] = name
         elif name and name != default:
             raise _absent(file, name, present, setting)
     _require_needed(source, chosen, present, file)
     for name in source.metadata:
         if name not in present:
-            raise UserError(f"source.metadata: {file} has no column '{name}'{nearest(name, present)}")
+            raise SettingError(f"source.metadata: {file} has no column '{name}'{nearest(name, present)}")
         if present.count(name) > 1:
-            raise UserError(f"{file}: two columns are named '{name}'; rename one of them")
+            raise DataError(f"{file}: two columns are named '{name}'; rename one of them")
         chosen[METADATA + name] = name
     return chosen
 
@@ -133,7 +133,7 @@ def _absent(file: str, name: str, present: Sequence[str], setting: str, also: st
     like = next((f"'{p}', if that is it" for p in present if [p.casefold()] == close), "the right one")
     joined = len(present) == 1 and any(mark in present[0] for mark in ";\t|")
     hint = "; the columns must be separated by commas (in a .tsv by tabs)" if joined else ""
-    return UserError(
+    return DataError(
         f"{file} has no column '{name}'{also}; its columns: {shown or 'none'}; "
         f"set source.{setting} to {like}{hint}"
     )
@@ -160,7 +160,7 @@ def files_with_images(
             try:
                 found[beside(file.parent, name, words_of(source)[ours])] = None
             except Unfit as error:
-                raise UserError(f"{file.name}: column '{name_of(source, ours)}' {error}") from None
+                raise DataError(f"{file.name}: column '{name_of(source, ours)}' {error}") from None
     return list(found)
 
 
@@ -195,7 +195,7 @@ def _convert(
         try:
             converted.append(convert(value))
         except Unfit as error:
-            raise UserError(f"{file.name}:row {row}: column '{name}' {error}") from None
+            raise DataError(f"{file.name}:row {row}: column '{name}' {error}") from None
     return converted
 
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from retrainer.data.sources import _archives
 from retrainer.data.sources._values import MAX_IMAGE_BYTES
-from retrainer.errors import UserError
+from retrainer.errors import DataError, SettingError
 from retrainer.settings import Source
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
@@ -32,7 +32,7 @@ class Tree:
         if isinstance(where, bytes):
             return where
         if where.stat().st_size > most:
-            raise UserError(f"{where} is larger than {most // 2**20} MiB; make it smaller")
+            raise DataError(f"{where} is larger than {most // 2**20} MiB; make it smaller")
         return where.read_bytes()
 
     def title(self, name: PurePosixPath) -> str:
@@ -60,7 +60,7 @@ def inside(folder: PurePosixPath, name: str, file: str) -> PurePosixPath:
     path = PurePosixPath(name)
     windows = "\\" in name or (len(name) > 1 and name[1] == ":")
     if not name or path.is_absolute() or ".." in path.parts or windows or "\0" in name:
-        raise UserError(
+        raise DataError(
             f"{file}: {name[:100]!r} is no file inside its folder; name the file relative to {folder}"
         )
     return folder / path
@@ -68,17 +68,17 @@ def inside(folder: PurePosixPath, name: str, file: str) -> PurePosixPath:
 
 def _root(source: Source) -> Path:
     if source.test_path:
-        raise UserError(
+        raise SettingError(
             f"source.test_path has no meaning with source.kind {source.kind}; name the own test list in"
             " source.test"
         )
     if not source.path:
-        raise UserError(f"source.path is empty; name the folder or archive that {source.kind} reads")
+        raise SettingError(f"source.path is empty; name the folder or archive that {source.kind} reads")
     root = Path(source.path)
     if root.is_dir() or (root.is_file() and _archives.is_archive(source.path)):
         return root
     state = "is no folder or archive" if root.exists() else "does not exist"
-    raise UserError(
+    raise SettingError(
         f"source.path: {source.path} {state}; give a folder or one of {', '.join(_archives.SUFFIXES)}"
     )
 
@@ -92,7 +92,7 @@ def walk(root: Path) -> Iterator[tuple[PurePosixPath, Path]]:
         for name in [*linked, *sorted(name for name in names if not is_junk(PurePosixPath(name)))]:
             path = Path(folder, name)
             if not path.is_file() or (path.is_symlink() and not path.resolve().is_relative_to(real)):
-                raise UserError(
+                raise DataError(
                     f"{path} is no plain file, or a link out of {root}; copy the files it stands for"
                 )
             yield PurePosixPath(path.relative_to(root).as_posix()), path
@@ -110,5 +110,5 @@ def utf8_name(name: str) -> str:
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise UserError(f"the file name {name!r} is not UTF-8; rename it") from None
+        raise DataError(f"the file name {name!r} is not UTF-8; rename it") from None
     return name

@@ -25,7 +25,7 @@ from pydantic import Field
 
 from retrainer.data.sources._columns import METADATA, name_of
 from retrainer.data.sources._folders import Tree, inside, source_files, tree_of
-from retrainer.errors import UserError, nearest
+from retrainer.errors import DataError, SettingError, nearest
 from retrainer.formats.audio import SUFFIXES
 from retrainer.formats.columns import ENCODED, TYPES
 from retrainer.formats.files import canonical_json
@@ -73,7 +73,7 @@ def read(source: Source) -> Iterator[pa.Table]:
         for start in range(0, len(rows), _FILES_PER_CHUNK):
             yield _table(tree, rows[start : start + _FILES_PER_CHUNK], given_test, options)
     if unknown := sorted(set(options.test_groups) - seen):
-        raise UserError(
+        raise SettingError(
             f"source.test_groups: no row is of the group '{unknown[0]}'{nearest(unknown[0], seen)}"
         )
 
@@ -91,7 +91,7 @@ def _rows(tree: Tree, source: Source, options: Options) -> list[_Row]:
     sounds = [name for name in tree.entries if name.suffix.lower() in SUFFIXES]
     if not sounds:
         first = next(iter(tree.entries), "none")
-        raise UserError(
+        raise DataError(
             f"{tree.root.name} holds no sound file ({', '.join(SUFFIXES)}); its first file: {first}"
         )
     if options.pattern:
@@ -110,7 +110,7 @@ def _by_pattern(sounds: list[PurePosixPath], source: Source, pattern: str) -> li
         values = _ours(found.groupdict(), source) if found else {}
         rows.append(_Row(name, values, "test" in (part.lower() for part in name.parts[:-depth])))
     if not any(row.values for row in rows):
-        raise UserError(f"source.pattern: {pattern} fits no file; the first one is {sounds[0]}")
+        raise SettingError(f"source.pattern: {pattern} fits no file; the first one is {sounds[0]}")
     return rows
 
 
@@ -118,19 +118,21 @@ def _expression(pattern: str) -> re.Pattern[str]:
     parts = re.split(r"\{(\w+)\}", pattern)
     names = parts[1::2]
     if not {"text", "label"} & set(names) or len(names) != len(set(names)):
-        raise UserError(
+        raise SettingError(
             f"source.pattern: {pattern} needs {{text}} or {{label}}, and each name once;"
             ' as in "{label}_{group}_{id}.wav"'
         )
     if any(not name.isidentifier() for name in names):
-        raise UserError(f"source.pattern: {pattern}: a name in braces is a word of letters and digits")
+        raise SettingError(f"source.pattern: {pattern}: a name in braces is a word of letters and digits")
     pieces = [f"(?P<{part}>[^/]+?)" if place % 2 else re.escape(part) for place, part in enumerate(parts)]
     return re.compile("".join(pieces))
 
 
 def _ours(found: dict[str, str], source: Source) -> dict[str, str]:
     if missing := sorted(set(source.metadata) - set(found)):
-        raise UserError(f"source.metadata: no '{missing[0]}' is known of a file{nearest(missing[0], found)}")
+        raise SettingError(
+            f"source.metadata: no '{missing[0]}' is known of a file{nearest(missing[0], found)}"
+        )
     values = {_OURS[name]: value for name, value in found.items() if name in _OURS}
     return values | {METADATA + name: found[name] for name in source.metadata}
 
@@ -142,7 +144,7 @@ def _table_of(tree: Tree) -> PurePosixPath | None:
     tables = [name for name in tables if len(name.parts) == highest]
     named = [name for name in tables if name.stem.lower() == "metadata"] or tables
     if len(named) > 1:
-        raise UserError(
+        raise DataError(
             f"{tree.root.name} holds {len(named)} tables, {named[0]} and others; name one metadata.csv"
         )
     return named[0] if named else None
@@ -156,13 +158,13 @@ def _by_table(tree: Tree, table: PurePosixPath, source: Source) -> list[_Row]:
     rows = []
     for number, record in enumerate(records, start=1):
         if len(record) != len(header):
-            raise UserError(
+            raise DataError(
                 f"{title}:row {number}: {len(record)} fields where the header names {len(header)}"
             )
         fields = dict(zip(header, record, strict=True))
         sound = inside(table.parent, fields[path], f"{title}:row {number}")
         if sound not in tree:
-            raise UserError(
+            raise DataError(
                 f"{title}:row {number}: there is no file {sound}; copy it there, or remove the row"
             )
         rows.append(_Row(sound, {ours: fields[name] for ours, name in columns.items()}, False))
@@ -179,7 +181,7 @@ def _columns(header: list[str], source: Source, title: str) -> tuple[str, dict[s
     missing = [name for name in (path, *source.metadata) if name not in header]
     if missing or not {"target_text", "labels"} & set(columns):
         wanted = missing[0] if missing else f"{source.text}' or '{source.label}"
-        raise UserError(
+        raise DataError(
             f"{title} has no column '{wanted}'; its columns: {', '.join(header) or 'none'};"
             " name yours in source.audio, source.target_text, source.label or source.metadata"
         )
@@ -191,12 +193,12 @@ def _records(tree: Tree, table: PurePosixPath) -> Iterator[list[str]]:
     try:
         text = tree.read(table).decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise UserError(f"{tree.title(table)} is not UTF-8 text; save it as UTF-8") from None
+        raise DataError(f"{tree.title(table)} is not UTF-8 text; save it as UTF-8") from None
     delimiter = "\t" if table.suffix.lower() == ".tsv" else ","
     try:
         yield from filter(None, csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:
-        raise UserError(f"{tree.title(table)}: {error}; is a quote opened and never closed?") from None
+        raise DataError(f"{tree.title(table)}: {error}; is a quote opened and never closed?") from None
 
 
 def _by_folder(sounds: list[PurePosixPath]) -> list[_Row]:

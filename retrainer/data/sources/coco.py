@@ -23,7 +23,7 @@ from pydantic import Field
 from retrainer.data.sources._boxes import Annotated, box, number_of_pixels, tables
 from retrainer.data.sources._folders import Tree, inside, source_files, tree_of
 from retrainer.data.sources._values import MAX_ANNOTATION_BYTES
-from retrainer.errors import UserError, nearest
+from retrainer.errors import DataError, SettingError, nearest
 from retrainer.settings import Section, Source
 
 _KEYS = ("images", "annotations", "categories")
@@ -59,10 +59,10 @@ def _splits(tree: Tree) -> dict[str, tuple[PurePosixPath, dict[str, Any]]]:
         split = file.parent.name if file.name.startswith("_annotations") else file.stem
         split = split.removeprefix("instances_")
         if split in found:
-            raise UserError(f"{tree.title(file)}: {found[split][0]} is of a split '{split}' too; rename one")
+            raise DataError(f"{tree.title(file)}: {found[split][0]} is of a split '{split}' too; rename one")
         found[split] = file, data
     if not found:
-        raise UserError(
+        raise SettingError(
             f"source.path: {tree.root.name} holds no .json with {', '.join(_KEYS)}; see docs/tasks"
         )
     return found
@@ -74,7 +74,7 @@ def _parsed(tree: Tree, file: PurePosixPath) -> dict[str, Any] | None:
         data = json.loads(tree.read(file, MAX_ANNOTATION_BYTES))
     except (ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:100]
-        raise UserError(f"{tree.title(file)} is no JSON ({reason}); write it again") from None
+        raise DataError(f"{tree.title(file)} is no JSON ({reason}); write it again") from None
     if not isinstance(data, dict) or not all(isinstance(data.get(key), list) for key in _KEYS):
         return None
     return data
@@ -85,10 +85,10 @@ def _test_split(asked: str, splits: list[str], root: str) -> str:
     if asked == "none":
         return ""
     if asked and asked not in splits:
-        raise UserError(f"source.test: {root} has no split '{asked}'{nearest(asked, splits)}")
+        raise SettingError(f"source.test: {root} has no split '{asked}'{nearest(asked, splits)}")
     test = asked or next((split for split in splits if split.startswith("test")), "")
     if test and len(splits) == 1:
-        raise UserError(f"source.test: '{test}' is the only split of {root}; set source.test: none")
+        raise SettingError(f"source.test: '{test}' is the only split of {root}; set source.test: none")
     return test
 
 
@@ -101,13 +101,13 @@ def _rows(
     images = [(_key(entry, "id", title), _key(entry, "file_name", title)) for entry in data["images"]]
     known = {number for number, _ in images}
     if len(known) < len(images):
-        raise UserError(f"{title}: two images have one id; give each its own")
+        raise DataError(f"{title}: two images have one id; give each its own")
     for number, entry in enumerate(data["annotations"], start=1):
         where = f"{title}: annotation {number}"
         image, category = _key(entry, "image_id", where), _key(entry, "category_id", where)
         if image not in known or category not in names:
             what, value = ("image", image) if image not in known else ("category", category)
-            raise UserError(f"{where}: there is no {what} of id {value!r}; add it, or delete the annotation")
+            raise DataError(f"{where}: there is no {what} of id {value!r}; add it, or delete the annotation")
         if not entry.get("iscrowd"):
             boxes[image].append(_box(str(names[category]), entry.get("bbox"), where))
     for image, name in images:
@@ -117,13 +117,13 @@ def _rows(
 def _key(entry: object, key: str, where: str) -> str | int:
     value = entry.get(key) if isinstance(entry, dict) else None
     if not isinstance(value, str | int):
-        raise UserError(f"{where}: an entry has no {key!r} (a number or a text); write it")
+        raise DataError(f"{where}: an entry has no {key!r} (a number or a text); write it")
     return value
 
 
 def _box(label: str, given: object, where: str) -> dict[str, Any]:
     if not isinstance(given, list) or len(given) != 4:
-        raise UserError(f"{where} has no bbox [left, top, width, height]; write one, or delete it")
+        raise DataError(f"{where} has no bbox [left, top, width, height]; write one, or delete it")
     left, top, width, height = (number_of_pixels(value, where) for value in given)
     return box(label, (left, top, left + width, top + height), where)
 
@@ -136,7 +136,7 @@ def _image(tree: Tree, file: PurePosixPath, name: str, split: str) -> PurePosixP
     places = [inside(folder, name, tree.title(file)) for folder in folders]
     found = next((place for place in places if place in tree), None)
     if found is None:
-        raise UserError(
+        raise DataError(
             f"{tree.title(file)}: there is no image {name[:100]!r} beside it, in images/ or in {split}/;"
             " copy it there, or delete its entry"
         )

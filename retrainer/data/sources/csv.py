@@ -21,7 +21,7 @@ from retrainer.data.sources._columns import (
     read_tables,
     rows_per_chunk,
 )
-from retrainer.errors import UserError
+from retrainer.errors import DataError
 from retrainer.settings import Source
 
 SUFFIXES = (".csv", ".tsv")
@@ -49,9 +49,9 @@ def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
     records = _records(file)
     header = [name.strip() for name in next(records, [])]
     if not header:
-        raise UserError(f"{file.name} is empty; its first line must name the columns")
+        raise DataError(f"{file.name} is empty; its first line must name the columns")
     if twice := [name for place, name in enumerate(header) if name and name in header[:place]]:
-        raise UserError(f"{file.name}: two columns are named '{twice[0]}'; rename one of them")
+        raise DataError(f"{file.name}: two columns are named '{twice[0]}'; rename one of them")
     chosen = pick_columns(source, header, file.name)
     places = {ours: header.index(name) for ours, name in chosen.items()}
     most = rows_per_chunk(source, chosen)
@@ -59,7 +59,7 @@ def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
     values: dict[str, list[str]] = {ours: [] for ours in chosen}
     for number, record in enumerate(records, start=1):
         if len(record) != len(header):
-            raise UserError(
+            raise DataError(
                 f"{file.name}:row {number}: {len(record)} fields where the header names {len(header)}; "
                 "put quotes around a text that holds the separator"
             )
@@ -85,10 +85,10 @@ def _records(file: Path) -> Iterator[list[str]]:
                     yield record
                     number += 1
     except csv.Error as error:
-        raise UserError(f"{file.name}:row {number}: {error}; is a quote opened and never closed?") from None
+        raise DataError(f"{file.name}:row {number}: {error}; is a quote opened and never closed?") from None
     except UnicodeDecodeError:
         line = _undecodable_line(file)
-        raise UserError(f"{file.name}: not UTF-8 text in line {line}; save it as UTF-8") from None
+        raise DataError(f"{file.name}: not UTF-8 text in line {line}; save it as UTF-8") from None
     finally:
         csv.field_size_limit(limit_before)
 
@@ -97,9 +97,9 @@ def _lines(stream: TextIO, file: Path) -> Iterator[str]:
     """Raises UserError for a line that no text has: one may be as long as the file."""
     for number, line in enumerate(iter(lambda: stream.readline(MAX_TEXT_CHARACTERS), ""), start=1):
         if "\0" in line:
-            raise UserError(f"{file.name}: line {number} has a NUL character; save the file as UTF-8 text")
+            raise DataError(f"{file.name}: line {number} has a NUL character; save the file as UTF-8 text")
         if len(line) == MAX_TEXT_CHARACTERS:
-            raise UserError(
+            raise DataError(
                 f"{file.name}: line {number} has more than {MAX_TEXT_CHARACTERS:,} characters; no text is so "
                 "long: is a quote opened and never closed?"
             )

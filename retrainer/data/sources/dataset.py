@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.formats.columns import encoded_columns
 from retrainer.formats.dataset import IMAGES_PER_ROW_GROUP, RAW_SPLITS, Dataset
 from retrainer.formats.files import MANIFEST
@@ -53,12 +53,12 @@ def _datasets(source: Source) -> Iterator[tuple[Dataset, bool]]:
         if not path:
             continue
         if not Path(path).is_dir():
-            raise UserError(
+            raise SettingError(
                 f"source.{setting}: there is no directory {path}; if it is kept by DVC: dvc pull {path}.dvc"
             )
         dataset = Dataset(Path(path))
         if not set(dataset.manifest["rows"]) <= set(RAW_SPLITS):
-            raise UserError(
+            raise SettingError(
                 f"source.{setting}: {path} is split already; name the raw dataset, as ingest wrote it"
             )
         yield dataset, setting == "test_path"

@@ -19,7 +19,7 @@ from retrainer.data.sources import _archives
 from retrainer.data.sources._columns import IMAGES_PER_CHUNK, image_array
 from retrainer.data.sources._folders import IMAGE_SUFFIXES, is_junk, utf8_name, walk
 from retrainer.data.sources._values import MAX_IMAGE_BYTES
-from retrainer.errors import UserError
+from retrainer.errors import DataError, SettingError
 from retrainer.formats.dataset import SCHEMA
 from retrainer.settings import Source
 
@@ -44,17 +44,19 @@ def read(source: Source) -> Iterator[pa.Table]:
         _check_images([name for name, _ in entries], root)
         skip, in_splits = layout([name for name, _ in entries], root.name)
         if not given_test and entries and "test" in entries[0][0].parts[:skip]:
-            raise UserError(f"{root.name} has test/ and no train/ beside it; give it as source.test_path")
+            raise DataError(f"{root.name} has test/ and no train/ beside it; give it as source.test_path")
         own_test = in_splits and any(name.parts[skip].lower() == "test" for name, _ in entries)
         if own_test and source.test_path:
-            raise UserError(f"source.test_path is set, but {root.name} has a test/ folder itself; choose one")
+            raise SettingError(
+                f"source.test_path is set, but {root.name} has a test/ folder itself; choose one"
+            )
         for start in range(0, len(entries), IMAGES_PER_CHUNK):
             yield _table(entries[start : start + IMAGES_PER_CHUNK], root, skip, in_splits, given_test)
 
 
 def _check_images(names: list[PurePosixPath], root: Path) -> None:
     if names and not any(_is_image(name) for name in names):
-        raise UserError(
+        raise DataError(
             f"{root.name} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}); its first file: {names[0]}; "
             "archives and tables inside are not opened: unpack it and name what is meant"
         )
@@ -68,7 +70,7 @@ def layout(names: list[PurePosixPath], root: str) -> tuple[int, bool]:
     folders = {name.parts[skip].lower() for name in names if len(name.parts) > skip + 1}
     others = sorted(folders - _SPLIT_FOLDERS)
     if others and {"train", "test"} <= folders:
-        raise UserError(
+        raise DataError(
             f"{root} has train/ and test/, and beside them {others[0]}/; keep classes inside the two"
         )
     return skip, "train" in folders and not others
@@ -91,7 +93,7 @@ def _root(setting: str, path: str) -> Path:
     if root.is_dir() or (root.is_file() and _archives.is_archive(path)):
         return root
     state = "is no folder or archive" if root.exists() else "does not exist"
-    raise UserError(f"{setting}: {path} {state}; give a folder or one of {', '.join(_archives.SUFFIXES)}")
+    raise SettingError(f"{setting}: {path} {state}; give a folder or one of {', '.join(_archives.SUFFIXES)}")
 
 
 def _archived(root: Path) -> list[Entry]:
@@ -133,5 +135,5 @@ def _bytes(name: PurePosixPath, where: bytes | Path) -> bytes | None:
     if not _is_image(name):
         return None
     if where.stat().st_size > MAX_IMAGE_BYTES:
-        raise UserError(f"{where} is larger than {MAX_IMAGE_BYTES // 2**20} MiB; scale the image down")
+        raise DataError(f"{where} is larger than {MAX_IMAGE_BYTES // 2**20} MiB; scale the image down")
     return where.read_bytes() or None

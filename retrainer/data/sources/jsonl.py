@@ -24,7 +24,7 @@ from retrainer.data.sources._columns import (
     rows_per_chunk,
     words_of,
 )
-from retrainer.errors import UserError
+from retrainer.errors import DataError
 from retrainer.settings import Source
 
 SUFFIXES = (".jsonl", ".ndjson")
@@ -97,7 +97,7 @@ def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
     with file.open("rb") as stream:
         for number, line in enumerate(iter(lambda: stream.readline(MAX_TEXT_CHARACTERS), b""), start=1):
             if len(line) == MAX_TEXT_CHARACTERS:
-                raise UserError(
+                raise DataError(
                     f"{file.name}:row {number}: more than {MAX_TEXT_CHARACTERS:,} bytes; "
                     "each line must be one whole object"
                 )
@@ -110,11 +110,11 @@ def _parse(line: bytes, file: Path, number: int) -> dict[str, Any]:
     try:
         record = _DECODER.decode(line.decode("utf-8"))
     except UnicodeDecodeError:
-        raise UserError(f"{place}: not UTF-8 text; save the file as UTF-8") from None
+        raise DataError(f"{place}: not UTF-8 text; save the file as UTF-8") from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError
-        raise UserError(f"{place}: not JSON ({error}); each line must be one whole object") from None
+        raise DataError(f"{place}: not JSON ({error}); each line must be one whole object") from None
     if not isinstance(record, dict):
-        raise UserError(
+        raise DataError(
             f'{place}: a {type(record).__name__}, not an object such as {{"text": …, "label": …}}'
         )
     return record

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from retrainer.data.sources.digits import SIDE, digit_table
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.settings import Source
 
 # As torchvision lays them out, unpacked: images and labels of 60,000 training and 10,000 test digits.
@@ -46,13 +46,15 @@ def _read_idx(path: Path, item: tuple[int, ...]) -> np.ndarray:
     data = path.read_bytes()
     header, count = 4 * (2 + len(item)), int.from_bytes(data[4:8], "big")
     if data[:4] != bytes([0, 0, 8, 1 + len(item)]) or len(data) != header + count * math.prod(item):
-        raise UserError(f"source.kind mnist: {path} is not whole; delete it to download it again")
+        raise SettingError(f"source.kind mnist: {path} is not whole; delete it to download it again")
     return np.frombuffer(data, np.uint8, offset=header).reshape(count, *item)
 
 
 def _folder(source: Source) -> Path:
     if source.test_path:
-        raise UserError("source.test_path has no meaning with source.kind mnist, which has its own test set")
+        raise SettingError(
+            "source.test_path has no meaning with source.kind mnist, which has its own test set"
+        )
     return Path(source.path) if source.path else Path.home() / ".cache" / "retrainer"
 
 
@@ -63,7 +65,7 @@ def _download(folder: Path) -> None:
         MNIST(folder, download=True)
     except (ImportError, OSError, RuntimeError) as error:
         reason = str(error).strip().rpartition("\n")[2][:120]
-        raise UserError(
+        raise SettingError(
             f"source.kind mnist: cannot download MNIST ({reason}); put its files into {folder}/MNIST/raw, "
             "or use source.kind: digits, which needs no network"
         ) from None

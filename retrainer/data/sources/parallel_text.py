@@ -22,7 +22,7 @@ from pydantic import Field
 
 from retrainer.data.memory import budget_bytes
 from retrainer.data.sources._columns import MAX_TEXT_CHARACTERS, ROWS_PER_CHUNK
-from retrainer.errors import UserError, nearest
+from retrainer.errors import DataError, SettingError, nearest
 from retrainer.settings import Section, Source
 
 _PACKED = ".gz"
@@ -71,7 +71,7 @@ def _pairs(source: Source) -> list[Pair]:
     pairs = _given(source.path, options.target_path, source, is_test=False, key="path")
     if source.test_path:
         if any(pair.is_test for pair in pairs):
-            raise UserError("source.test_path is set, but source.path has test files itself; choose one")
+            raise SettingError("source.test_path is set, but source.path has test files itself; choose one")
         pairs += _given(source.test_path, options.test_target_path, source, is_test=True, key="test_path")
     return pairs
 
@@ -81,20 +81,20 @@ def _given(path: str, target: str, source: Source, is_test: bool, key: str) -> l
     place = Path(path)
     if not path or not place.exists():
         state = f"there is no {path}" if path else "it is not set"
-        raise UserError(
+        raise SettingError(
             f"source.{key}: {state}; set it to a file of one text a line, and source.{partner} to its"
             " translation, or to a folder of such pairs"
         )
     if place.is_dir():
         return _in_folder(place, source, is_test)
     if "://" in target:
-        raise UserError(
+        raise SettingError(
             f"source.{partner}: {target} is not fetched; put both files into one folder, name it by"
             f" source.{key}, and the endings of the files by source.text and source.target_text"
         )
     if not target or not Path(target).is_file():
         state = f"there is no file {target}" if target else "it is not set"
-        raise UserError(f"source.{partner}: {state}; set it to the file that translates {place.name}")
+        raise SettingError(f"source.{partner}: {state}; set it to the file that translates {place.name}")
     return [Pair(place, Path(target), is_test)]
 
 
@@ -107,7 +107,7 @@ def _in_folder(folder: Path, source: Source, is_test: bool) -> list[Pair]:
             endings = sorted(
                 {path.name.removesuffix(_PACKED).rpartition(".")[2] for path in folder.iterdir()}
             )
-            raise UserError(
+            raise SettingError(
                 f"source.{key}: {folder.name} has no file that ends with .{language}"
                 f"{nearest(language, endings)}; set it to the ending of one language's files"
                 f" (here: {', '.join(endings[:20])})"
@@ -115,7 +115,7 @@ def _in_folder(folder: Path, source: Source, is_test: bool) -> list[Pair]:
     sources, targets = found
     if alone := sorted(sources.keys() ^ targets.keys()):
         path = (sources | targets)[alone[0]]
-        raise UserError(
+        raise DataError(
             f"{path.name} has no file beside it in the other language; add it, or remove this one"
         )
     return [Pair(sources[n], targets[n], is_test or n.lower().startswith("test")) for n in sorted(sources)]
@@ -129,7 +129,7 @@ def _by_name(folder: Path, language: str) -> dict[str, Path]:
         if not path.is_file() or name == path.name.removesuffix(_PACKED):
             continue
         if name in found:
-            raise UserError(f"{found[name].name} and {path.name} are the same text; remove one of them")
+            raise DataError(f"{found[name].name} and {path.name} are the same text; remove one of them")
         found[name] = path
     return found
 
@@ -142,7 +142,7 @@ def _rows(pair: Pair) -> Iterator[tuple[str, str]]:
         if None not in row:
             yield row
     if counts[0] != counts[1]:
-        raise UserError(
+        raise DataError(
             f"{pair.source.name} has {counts[0]:,} lines and {pair.target.name} has {counts[1]:,}: line n of"
             " one must translate line n of the other; make them again from one list of pairs"
         )
@@ -159,13 +159,13 @@ def _lines(path: Path) -> Iterator[str]:
             ):
                 limit -= len(line)
                 if len(line) == 4 * MAX_TEXT_CHARACTERS or limit < 0:
-                    raise UserError(
+                    raise DataError(
                         f"{path.name}: line {number} is too long, or the file unpacks to more than is"
                         " sensible; give one text a line"
                     )
                 yield _text(line, path, number)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path.name}: it cannot be read after line {number}: {error}") from None
+        raise DataError(f"{path.name}: it cannot be read after line {number}: {error}") from None
 
 
 def _opened(path: Path) -> gzip.GzipFile | BinaryIO:
@@ -184,9 +184,9 @@ def _text(line: bytes, path: Path, number: int) -> str:
     try:
         text = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError:
-        raise UserError(f"{path.name}: not UTF-8 text in line {number}; save it as UTF-8") from None
+        raise DataError(f"{path.name}: not UTF-8 text in line {number}; save it as UTF-8") from None
     if "\0" in text:
-        raise UserError(f"{path.name}: line {number} has a NUL character; save the file as UTF-8 text")
+        raise DataError(f"{path.name}: line {number} has a NUL character; save the file as UTF-8 text")
     return text
 
 

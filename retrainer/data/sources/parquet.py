@@ -23,7 +23,7 @@ from retrainer.data.sources._columns import (
     rows_per_chunk,
     words_of,
 )
-from retrainer.errors import UserError
+from retrainer.errors import DataError, UserError
 from retrainer.settings import Source
 
 SUFFIXES = (".parquet",)
@@ -82,7 +82,7 @@ def _batches(parquet: pq.ParquetFile, file: Path, columns: list[str], most: int)
 
 def _broken(file: Path, error: Exception) -> UserError:
     reason = " ".join(str(error).split())[:200]
-    return UserError(f"{file.name} is not a whole Parquet file ({reason}); write or copy it again")
+    return DataError(f"{file.name} is not a whole Parquet file ({reason}); write or copy it again")
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -97,7 +97,7 @@ def _plain(column: pa.Array, file: Path, name: str) -> list[Any]:
             column = column.cast(pa.string())
         return list(column.to_pylist())
     except (pa.ArrowException, ValueError, OverflowError) as error:  # text that is no UTF-8 is a ValueError
-        raise UserError(f"{file.name}: column '{name}' cannot be read ({error}); write it again") from None
+        raise DataError(f"{file.name}: column '{name}' cannot be read ({error}); write it again") from None
 
 
 def _class_names(schema: pa.Schema, label: str) -> list[str]:

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from retrainer.data.sources._boxes import Annotated, box, tables
 from retrainer.data.sources._folders import IMAGE_SUFFIXES, Tree, inside, source_files, tree_of
-from retrainer.errors import UserError, nearest
+from retrainer.errors import DataError, SettingError, UserError, nearest
 from retrainer.settings import Section, Source
 
 _MAX_XML_BYTES = 16 * 2**20
@@ -63,7 +63,7 @@ def _base(tree: Tree) -> PurePosixPath:
     found = {name.parent.parent for name in tree.entries if _is_annotation(name)}
     if len(found) != 1:
         state = f"{len(found)} folders Annotations" if found else "no folder Annotations with .xml files"
-        raise UserError(f"source.path: {tree.root.name} holds {state}; a Pascal VOC folder has one")
+        raise SettingError(f"source.path: {tree.root.name} holds {state}; a Pascal VOC folder has one")
     return found.pop()
 
 
@@ -78,7 +78,7 @@ def _lists(tree: Tree, base: PurePosixPath, test_list: str) -> tuple[set[str], s
     known = {name.stem for name in tree.entries if name.parent == folder and name.suffix == ".txt"}
     chosen = test_list or ("test" if "test" in known else "none")
     if chosen != "none" and chosen not in known:
-        raise UserError(f"source.test: {tree.root.name} has no list '{chosen}'{nearest(chosen, known)}")
+        raise SettingError(f"source.test: {tree.root.name} has no list '{chosen}'{nearest(chosen, known)}")
     test = set() if chosen == "none" else _names(tree, folder / f"{chosen}.txt", annotated)
     lists = [_names(tree, folder / f"{name}.txt", annotated) for name in _TRAINING_LISTS if name in known]
     return test, (set().union(*lists) if lists else annotated) - test
@@ -93,7 +93,7 @@ def _names(tree: Tree, file: PurePosixPath, annotated: set[str]) -> set[str]:
             continue
         name = name if name in annotated else name.split()[0]
         if name not in annotated:
-            raise UserError(
+            raise DataError(
                 f"{tree.title(file)}: there is no Annotations/{name[:100]}.xml; write one (without objects"
                 " if the image shows none), or take the name off the list"
             )
@@ -109,7 +109,7 @@ def _image(tree: Tree, base: PurePosixPath, stem: str, images: dict[str, PurePos
     name = (_annotation(tree, file).findtext("filename") or "").strip()
     path = inside(base / "JPEGImages", name or f"{stem}.jpg", tree.title(file))
     if path not in tree:
-        raise UserError(f"{tree.title(file)}: there is no image {path}; copy it there, or delete the .xml")
+        raise DataError(f"{tree.title(file)}: there is no image {path}; copy it there, or delete the .xml")
     return path
 
 
@@ -120,7 +120,7 @@ def _boxes(tree: Tree, base: PurePosixPath, stem: str) -> list[dict[str, object]
         where = f"{tree.title(file)}: object {number}"
         corners = thing.find("bndbox")
         if corners is None:
-            raise UserError(f"{where} has no bndbox; write one, or delete the object")
+            raise DataError(f"{where} has no bndbox; write one, or delete the object")
         sides = [corners.findtext(side) for side in _SIDES]
         found.append(box(thing.findtext("name") or "", sides, where))
     return found
@@ -130,7 +130,7 @@ def _text(tree: Tree, file: PurePosixPath) -> str:
     try:
         return tree.read(file).decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise UserError(f"{tree.title(file)} is not UTF-8; save it as UTF-8") from None
+        raise DataError(f"{tree.title(file)} is not UTF-8; save it as UTF-8") from None
 
 
 def _annotation(tree: Tree, file: PurePosixPath) -> Element:
@@ -143,12 +143,12 @@ def parse_xml(data: bytes, title: str) -> Element:
     """
 
     def refuse(*_: object) -> Any:
-        raise UserError(
+        raise DataError(
             f"{title} declares a document type or an entity, which no annotation needs; remove it"
         )
 
     if len(data) > _MAX_XML_BYTES:
-        raise UserError(f"{title} is larger than {_MAX_XML_BYTES // 2**20} MiB, which no annotation is")
+        raise DataError(f"{title} is larger than {_MAX_XML_BYTES // 2**20} MiB, which no annotation is")
     builder, parser = TreeBuilder(), expat.ParserCreate()
     parser.StartElementHandler, parser.EndElementHandler = builder.start, builder.end
     parser.CharacterDataHandler = builder.data
@@ -158,5 +158,5 @@ def parse_xml(data: bytes, title: str) -> Element:
     except (expat.ExpatError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{title} is no XML ({error}); write it again") from None
+        raise DataError(f"{title} is no XML ({error}); write it again") from None
     return builder.close()
