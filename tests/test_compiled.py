@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 from torch._dynamo.utils import counters
 
 from retrainer.errors import UserError
+from retrainer.models._network import Body, Network
 from retrainer.services.checkpoint_store import CheckpointPlace
 from retrainer.training._compiled import compiled
 from retrainer.training._distributed import ALONE
@@ -97,13 +97,14 @@ def chosen(monkeypatch: pytest.MonkeyPatch, lengths: np.ndarray | None, *shape: 
     """Whether a part of this shape is compiled. Images are of 64 pixels, parts of 4 rows."""
     monkeypatch.setattr(torch, "compile", lambda *_, **__: lambda _: True)
     rows = Rows(lambda *_: {}, torch.zeros(100), lengths, 4 * 64)
-    forward = compiled(_Written(), rows, settings(batch_size=8, accumulate=2), COMPILED, ALONE)
+    body = Body(torch.nn.Identity(), lambda *_: torch.zeros(1, 2), 2, {}, {"kind": "pixels"})
+    forward = compiled(Network(body, _NotCompiled()), rows, settings(batch_size=8, accumulate=2), COMPILED, ALONE)
     return bool(forward({"input": torch.zeros(shape)}))
 
 
-class _Written(torch.nn.Module):
-    def forward(self, _: dict[str, Tensor]) -> Tensor:
-        return torch.zeros(())
+class _NotCompiled(torch.nn.Module):
+    def forward(self, *_: object) -> bool:
+        return False
 
 
 def test_only_whole_shapes_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:

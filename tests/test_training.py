@@ -95,7 +95,7 @@ def convolution() -> nn.Module:
 
 def network(module: Callable[[], nn.Module] = dense, width: int = 16, dropout: float = 0.0) -> Network:
     with own_randomness(0, torch.device("cpu"), "test"):
-        body = Body(module(), lambda inner, batch: inner(batch["pixels"]), width, {}, {})
+        body = Body(module(), lambda inner, batch: inner(batch["pixels"]), width, {}, {"kind": "pixels"})
         return Network(body, LinearHead(width, 2, dropout))
 
 
@@ -431,7 +431,7 @@ def sentences(count: int, seed: int = 0) -> tuple[Tokens, np.ndarray]:
 
 def reader(tied: bool = False) -> Network:
     with own_randomness(0, torch.device("cpu"), "test"):
-        body = Body(Words(tied), lambda inner, batch: inner(batch), 8, {}, {})
+        body = Body(Words(tied), lambda inner, batch: inner(batch), 8, {}, {"kind": "tokens"})
         return Network(body, LinearHead(8, 2))
 
 
