@@ -73,6 +73,12 @@ def test_a_table_names_the_files(tmp_path: Path, suffix: str, mark: str) -> None
     ]
 
 
+def test_a_sound_that_the_table_does_not_name_is_a_row_without_content(tmp_path: Path) -> None:
+    put(tmp_path, "a.wav", "forgotten.wav")
+    (tmp_path / "metadata.csv").write_text("path,text\na.wav,hello\n")
+    assert [row["target_text"] for row in rows(tmp_path)] == ["hello", None]
+
+
 def test_class_folders_with_an_own_test(tmp_path: Path) -> None:
     put(tmp_path / "words", "train/yes/a.wav", "train/no/b.wav", "test/yes/c.wav")
     found = rows(tmp_path / "words")

@@ -16,11 +16,12 @@ from PIL import Image
 from retrainer.evaluation.report import render
 from retrainer.evaluation.summary import WIDTH, closing_table
 from retrainer.formats.dataset import IMAGE
+from retrainer.formats.report import MOST_IN_MATRIX, confusion_matrix
 from retrainer.metrics._classes import classes
 from retrainer.pages.charts import Range, range_chart
 from retrainer.tasks._class_details import confusion_of, per_class
 from retrainer.tasks._class_examples import MOST, mistakes
-from retrainer.tasks._class_panels import MOST_IN_MATRIX, matrix, mistakes_section
+from retrainer.tasks._class_panels import mistakes_section
 from tests.html_page import Page
 from tests.predictions import Tables, answered
 from tests.reports import opposite, panels_of, report_of, told_of, with_texts
@@ -173,12 +174,12 @@ def test_many_classes_are_listed_by_their_confusions() -> None:
     assert sum(count for _, _, count in confusion["cells"]) == 400
     worst = max(cell[2] for cell in confusion["cells"] if cell[0] != cell[1])
     true = next(c for c in confusion["cells"] if c[0] != c[1] and c[2] == worst)[0]
-    assert f"{worst} of {sum(matrix(confusion)[true])}" in text
+    assert f"{worst} of {sum(confusion_matrix(confusion)[true])}" in text
 
 
 def test_the_matrix_is_what_was_counted() -> None:
     found = classes(*told_of(("a", "b", "c")))
-    counts = matrix(confusion_of(found))
+    counts = confusion_matrix(confusion_of(found))
     for true in range(3):
         for given in range(3):
             assert counts[true][given] == np.sum(found.targets[:, true] & found.decided[:, given])

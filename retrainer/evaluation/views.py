@@ -8,10 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from retrainer.formats.report import read_report
-
-# A matrix of more classes than this is one that nobody can read.
-_MOST_IN_MATRIX = 30
+from retrainer.formats.report import MOST_IN_MATRIX, confusion_matrix, read_report
 
 
 def views(report: Path) -> dict[str, dict[str, Any]]:
@@ -41,12 +38,9 @@ def _metrics(content: dict[str, Any]) -> dict[str, Any]:
 
 def _matrix(details: dict[str, Any]) -> dict[str, Any]:
     confusion = details.get("confusion")
-    if confusion is None or len(confusion["labels"]) > _MOST_IN_MATRIX:
+    if confusion is None or len(confusion["labels"]) > MOST_IN_MATRIX:
         return {}
-    size = len(confusion["labels"])
-    counts = [[0] * size for _ in range(size)]
-    for true, given, rows in confusion["cells"]:
-        counts[true][given] = rows
+    counts = confusion_matrix(confusion)
     names = [{"displayName": label} for label in confusion["labels"]]
     return {"confusionMatrix": {"annotationSpecs": names, "rows": [{"row": row} for row in counts]}}
 

@@ -54,11 +54,24 @@ PREDICTIONS = "predictions.parquet"
 SAMPLE = "sample.parquet"
 HTML = "report.html"
 CARD = "model_card.md"
+# Before the name of a predicted column where the rows have a column of that name.
+PREDICTED = "predicted_"
+# A matrix of more classes than this is one that nobody can read.
+MOST_IN_MATRIX = 30
 
 
 def predicted_column(name: str, others: Container[str]) -> str:
     """What a column of predictions is called beside `others`, the columns of the rows."""
-    return f"predicted_{name}" if name in others else name
+    return f"{PREDICTED}{name}" if name in others else name
+
+
+def confusion_matrix(confusion: dict[str, Any]) -> list[list[int]]:
+    """The sparse counts of `details.confusion` as rows [true][predicted]."""
+    size = len(confusion["labels"])
+    counts = [[0] * size for _ in range(size)]
+    for true, given, rows in confusion["cells"]:
+        counts[true][given] = rows
+    return counts
 
 
 def seal_report(directory: Path) -> None:

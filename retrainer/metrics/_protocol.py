@@ -20,9 +20,8 @@ class Metric(Protocol):
     """`predictions` is what the task's `predict` made of the rows, `truth` the same rows of the dataset."""
 
     TITLE: str  # in words, lower case: "accuracy", "word error rate"
-    UNIT: (
-        str  # "share" (0..1, shown in points of a hundredth), or what one is: "nats", "BLEU", "edits a word"
-    )
+    # "share", shown in points of a hundredth (of errors too, which may be above 1), or what one is: "nats".
+    UNIT: str
     HIGHER_IS_BETTER: bool
     LOWEST: float  # no value lies below or above; -inf and inf where there is no such bound
     HIGHEST: float

@@ -6,10 +6,10 @@
     build(options, input_spec, weights, seed, fresh) -> Body
     restore(config) -> Body      the architecture that `Body.config` describes, values to be loaded
 
-`input_spec` is what the task asks for: {"kind": "tokens", "max_length": T} or {"kind": "pixels",
-"size": [H, W] or None, "channels": C or None}. `weights` is a directory, a .safetensors file, the word
-`imagenet`, or None. `fresh` asks for random values, drawn from `seed` alone; the weights then only tell the
-architecture, where that is needed.
+`input_spec` is what the task asks for, by `kind`: tokens (and `max_length`), pixels (`size`: [H, W] or None,
+`channels`: C or None; `maps` and `classes` for boxes), text_to_text, audio (`frames`). `weights` is a
+directory, a .safetensors file, the word `imagenet`, or None. `fresh` asks for random values, drawn from
+`seed` alone; the weights then only tell the architecture, where that is needed.
 Nothing heavy is imported before `build` or `restore`.
 """
 

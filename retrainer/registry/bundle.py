@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from retrainer.formats.columns import ENCODED, encoded_columns
 from retrainer.formats.dataset import SCHEMA
 from retrainer.formats.model import task_of
+from retrainer.formats.report import PREDICTED
 from retrainer.registry import served_code, signing
 from retrainer.services.connection import environment, settle_environment
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
 _SERVED = Path(__file__).with_name("served.py")
 _EXAMPLE_ROWS = 2
-# Before the name of a predicted column in a report, where the row has a column of that name.
-PREDICTED = "predicted_"
 
 # Checks that take many seconds and whose findings we give ourselves.
 _DURING_SAVE = {

@@ -15,6 +15,7 @@ import pyarrow as pa
 from retrainer import extend
 from retrainer.errors import ModelError
 from retrainer.formats.columns import encoded_columns
+from retrainer.formats.report import PREDICTED
 from retrainer.registry.bundle import raw_frame
 from retrainer.services.isolated import Failed, begun, run_isolated
 from retrainer.services.readers import RegisteredVersion
@@ -60,7 +61,7 @@ def _difference(answers: list[Row], stored: list[Row]) -> str:
         return f"{len(answers)} answers to {len(stored)} inputs"
     for number, (answer, row) in enumerate(zip(answers, stored, strict=True), start=1):
         for name, served in answer.items():
-            before = row.get(f"predicted_{name}", row.get(name))
+            before = row.get(f"{PREDICTED}{name}", row.get(name))
             if not _alike(served, before, row.get("probabilities")):
                 return f"sample {number} has {name} {_shown(served)}, evaluate stored {_shown(before)}"
     return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from retrainer.formats.report import MOST_IN_MATRIX, confusion_matrix
 from retrainer.metrics._classes import Classes, classes
 from retrainer.pages.charts import heat_map
 from retrainer.pages.page import (
@@ -25,8 +26,6 @@ from retrainer.tasks._class_examples import Mistake, mistakes, shown_rows
 if TYPE_CHECKING:
     from retrainer.tasks._protocol import Judged
 
-# More classes than this make a matrix nobody can read: the most confused pairs are listed instead.
-MOST_IN_MATRIX = 30
 _MOST_PAIRS = 25
 # Longer tables are folded away.
 _MOST_OPEN = 40
@@ -58,15 +57,6 @@ def calibration_section(details: Details) -> str:
     return section("Calibration", *(f"<p>{escape(one)}</p>" for one in details["notes"]), chart, quiet(about))
 
 
-def matrix(confusion: dict[str, Any]) -> list[list[int]]:
-    """The sparse confusion counts of metrics.json as rows [true][decided]."""
-    size = len(confusion["labels"])
-    counts = [[0] * size for _ in range(size)]
-    for true, given, rows in confusion["cells"]:
-        counts[true][given] = rows
-    return counts
-
-
 def confusion_section(details: Details) -> str:
     """A heat map, a list of pairs, or nothing (multi-label)."""
     confusion = details["confusion"]
@@ -74,7 +64,7 @@ def confusion_section(details: Details) -> str:
         return ""
     if len(confusion["labels"]) > MOST_IN_MATRIX:
         return _pairs(confusion)
-    chart = heat_map(confusion["labels"], matrix(confusion), "confusion matrix")
+    chart = heat_map(confusion["labels"], confusion_matrix(confusion), "confusion matrix")
     about = "Rows: the true class. Columns: the answer. Shaded by the share of the true class."
     return section("Confusion", quiet(about), f'<div class="scroll">{chart}</div>')
 

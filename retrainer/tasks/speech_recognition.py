@@ -65,7 +65,7 @@ class SpeechRecognition:
         self._units = sorted(set("".join(texts)))
         self._words = sorted({word for text in texts for word in text.split()})
         if not self._units:
-            raise DataError("the dataset has no transcript with a character in it; see source.text")
+            raise DataError("the dataset has no transcript with a character in it; see source.target_text")
 
     def input_spec(self) -> dict[str, Any]:
         words = {"words": self._words} if self.options.lexicon else {}

@@ -97,7 +97,7 @@ def _rows(tree: Tree, source: Source, options: Options) -> list[_Row]:
     if options.pattern:
         return _by_pattern(sounds, source, options.pattern)
     if table := _table_of(tree):
-        return _by_table(tree, table, source)
+        return _by_table(tree, table, sounds, source)
     return _by_folder(sounds)
 
 
@@ -150,7 +150,8 @@ def _table_of(tree: Tree) -> PurePosixPath | None:
     return named[0] if named else None
 
 
-def _by_table(tree: Tree, table: PurePosixPath, source: Source) -> list[_Row]:
+def _by_table(tree: Tree, table: PurePosixPath, sounds: list[PurePosixPath], source: Source) -> list[_Row]:
+    """A file that the table does not name says nothing, and is left out later as a row without content."""
     title = tree.title(table)
     records = _records(tree, table)
     header = [name.strip() for name in next(records, [])]
@@ -168,7 +169,8 @@ def _by_table(tree: Tree, table: PurePosixPath, source: Source) -> list[_Row]:
                 f"{title}:row {number}: there is no file {sound}; copy it there, or remove the row"
             )
         rows.append(_Row(sound, {ours: fields[name] for ours, name in columns.items()}, False))
-    return rows
+    named = {row.name for row in rows}
+    return rows + [_Row(sound, {}, False) for sound in sounds if sound not in named]
 
 
 def _columns(header: list[str], source: Source, title: str) -> tuple[str, dict[str, str]]:
