@@ -98,7 +98,9 @@ def chosen(monkeypatch: pytest.MonkeyPatch, lengths: np.ndarray | None, *shape: 
     monkeypatch.setattr(torch, "compile", lambda *_, **__: lambda _: True)
     rows = Rows(lambda *_: {}, torch.zeros(100), lengths, 4 * 64)
     body = Body(torch.nn.Identity(), lambda *_: torch.zeros(1, 2), 2, {}, {"kind": "pixels"})
-    forward = compiled(Network(body, _NotCompiled()), rows, settings(batch_size=8, accumulate=2), COMPILED, ALONE)
+    forward = compiled(
+        Network(body, _NotCompiled()), rows, settings(batch_size=8, accumulate=2), COMPILED, ALONE
+    )
     return bool(forward({"input": torch.zeros(shape)}))
 
 

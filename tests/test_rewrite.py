@@ -247,8 +247,8 @@ def test_the_kernels_compute_what_pytorch_does() -> None:
 
 
 def linear() -> Network:
-    body = nn.Linear(8, 4)
-    return Network(Body(body, lambda module, batch: module(batch["x"]), 4, {}, {"kind": "pixels"}), LinearHead(4, 2, 0.0))
+    body = Body(nn.Linear(8, 4), lambda module, batch: module(batch["x"]), 4, {}, {"kind": "pixels"})
+    return Network(body, LinearHead(4, 2, 0.0))
 
 
 def test_only_work_enough_is_compiled_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
