@@ -23,6 +23,7 @@ VERSION ?=
 WHY ?=
 A ?=
 B ?=
+DIR ?=
 HOURS ?= 1
 ONLY ?=
 
@@ -37,17 +38,31 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; \
 	done)
 
+# What a person or a CI job gives is text: make expands no $(…) in it, and it reaches the shell quoted, as one
+# word. make would run what stands behind a line break as a command of its own.
+GIVEN := RECIPE SET STEP IMAGE LIGHT_IMAGE SECRET ALLOW_MUTABLE WAIT CRON RUN FORCE PDB BASE PUSH CA_BUNDLE \
+	NETWORK PORT WORKERS VERSION WHY A B DIR HOURS ONLY PYTHON
+define LINE_BREAK
+
+
+endef
+$(foreach name,$(GIVEN),$(if $(filter command environment,$(firstword $(origin $(name)))),\
+	$(if $(findstring $(LINE_BREAK),$(value $(name))),$(error $(name): a line break stands in it; leave it out))\
+	$(eval override $(name) := $$(value $(name)))))
+quoted = '$(subst ','\'',$(1))'
+# $(call option,VARIABLE,name): --name 'its value', or nothing where it is empty.
+option = $(if $($(1)),--$(2) $(call quoted,$($(1))))
+each_quoted = $(foreach word,$(1),$(call quoted,$(word)))
+
 # make's own process id reaches the pipeline, so that ending make, however it ends, ends the running step.
 PIPELINES := RETRAINER_RUNNER_PID=$$PPID $(PY) -m pipelines
-CHOICE = $(if $(RECIPE),--recipe '$(RECIPE)') $(foreach pair,$(SET),--set '$(pair)')
-IN_IMAGES = $(if $(IMAGE),--image '$(IMAGE)') $(if $(LIGHT_IMAGE),--light-image '$(LIGHT_IMAGE)') \
-	$(if $(SECRET),--secret '$(SECRET)') $(if $(filter 1,$(ALLOW_MUTABLE)),--allow-mutable)
-BUILD_WITH = $(if $(BASE),--base '$(BASE)') $(if $(PUSH),--push '$(PUSH)') \
-	$(if $(CA_BUNDLE),--ca-bundle '$(CA_BUNDLE)') $(if $(NETWORK),--network '$(NETWORK)')
+CHOICE = $(call option,RECIPE,recipe) $(foreach pair,$(SET),--set $(call quoted,$(pair)))
+IN_IMAGES = $(call option,IMAGE,image) $(call option,LIGHT_IMAGE,light-image) $(call option,SECRET,secret) \
+	$(if $(filter 1,$(ALLOW_MUTABLE)),--allow-mutable)
+BUILD_WITH = $(call option,BASE,base) $(call option,PUSH,push) $(call option,CA_BUNDLE,ca-bundle) \
+	$(call option,NETWORK,network)
 REGISTRY := $(PY) -m retrainer
-OF = $(if $(RECIPE),--recipe '$(RECIPE)')
-# A reason is free text, and may hold an apostrophe.
-QUOTED = $(subst ','\'',$(1))
+OF = $(call option,RECIPE,recipe)
 FORCED = $(if $(filter 1,$(FORCE)),--force)
 EXTRAS := --extra timm --extra lora --extra audio --extra translation
 LOCK := uv pip compile --no-config --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
@@ -66,13 +81,13 @@ help: ## list these targets
 	@echo; echo "Choose by RECIPE=name (recipes/name.yaml) and SET=\"training.seed=3 compute.threads=1\"; DEBUG=1 shows tracebacks."
 
 $(READY):
-	@if [ -z "$(PYTHON)" ]; then \
+	@if [ -z $(call quoted,$(PYTHON)) ]; then \
 		echo "Python 3.11, 3.12 or 3.13 is needed and none was found: install one, or name it: make setup PYTHON=/path/to/python3.12"; \
 		exit 1; fi
 	@echo "Setting up $(VENV) from requirements.lock: 6 GB, about 2 minutes on a fast line"
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
-		echo "$(PYTHON) cannot make environments: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
+	@$(call quoted,$(PYTHON)) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo $(call quoted,$(PYTHON)) "cannot make environments: on Debian and Ubuntu, apt install python3-venv"; exit 1; }
+	@$(call quoted,$(PYTHON)) -m venv $(VENV)
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip install --no-deps --require-hashes -r requirements.lock \
 		> $(VENV)/install.log 2>&1 || { tail -20 $(VENV)/install.log; \
 		echo "the installation failed: the whole log is $(VENV)/install.log; after the cure, run the same command again"; exit 1; }
@@ -93,7 +108,7 @@ retrain: $(READY) ## for cron: decide by retrain.policy whether to train, then w
 	@$(PIPELINES) retrain $(CHOICE)
 
 step: $(READY) ## run one step alone on its inputs as they lie: STEP=train
-	@$(PIPELINES) step '$(STEP)' $(CHOICE)
+	@$(PIPELINES) step $(call quoted,$(STEP)) $(CHOICE)
 
 resolve: $(READY) ## write .run/RECIPE/settings.json, for `dvc repro train@RECIPE` by hand
 	@$(PY) -m pipelines resolve $(CHOICE)
@@ -102,26 +117,26 @@ smoke: $(READY) ## 50 rows through every step, apart from everything else
 	@$(PIPELINES) smoke $(CHOICE)
 
 check-step: $(READY) ## is what your own trainer wrote a valid model directory? DIR=runs/NAME/model
-	@$(PY) -m retrainer check-step $(if $(DIR),'$(DIR)') $(if $(RECIPE),--recipe '$(RECIPE)')
+	@$(PY) -m retrainer check-step $(if $(DIR),$(call quoted,$(DIR))) $(OF)
 
 ##@ registered versions
 history: $(READY) ## who made which version champion, when and why
 	@$(REGISTRY) history $(OF)
 
 promote: $(READY) ## make a version champion by your own decision: VERSION=3 [WHY="…"]
-	@$(REGISTRY) promote $(OF) --why='$(call QUOTED,$(WHY))' -- '$(VERSION)'
+	@$(REGISTRY) promote $(OF) --why=$(call quoted,$(WHY)) -- $(call quoted,$(VERSION))
 
 rollback: $(READY) ## make the version champion that was it before: [WHY="…"]
-	@$(REGISTRY) rollback $(OF) --why='$(call QUOTED,$(WHY))'
+	@$(REGISTRY) rollback $(OF) --why=$(call quoted,$(WHY))
 
 compare: $(READY) ## two versions side by side, on today's test rows where they are here: A=2 B=3
-	@$(REGISTRY) compare $(OF) -- '$(A)' '$(B)'
+	@$(REGISTRY) compare $(OF) -- $(call quoted,$(A)) $(call quoted,$(B))
 
 reap: $(READY) ## end what killed processes and pods left in MLflow: gone here, or elsewhere silent for HOURS=1
-	@$(REGISTRY) reap $(OF) --hours='$(HOURS)'
+	@$(REGISTRY) reap $(OF) --hours=$(call quoted,$(HOURS))
 
 ui: $(READY) ## MLflow's pages over mlflow.db, at http://127.0.0.1:5000 (PORT=)
-	@$(PY) -m retrainer ui --port $(PORT)
+	@$(PY) -m retrainer ui --port $(call quoted,$(PORT))
 
 ##@ containers
 images: $(READY) ## build both images: [PUSH=registry/name] [BASE=image] [CA_BUNDLE=file] [NETWORK=host]
@@ -131,7 +146,7 @@ mlflow-image: $(READY) ## build the image of the team's MLflow server, for deplo
 	@$(PY) -m pipelines.containers.mlflow_image $(BUILD_WITH)
 
 pin-base: $(READY) ## write down the digest of the base image, asked of its registry
-	@$(PY) -m pipelines pin-base $(if $(CA_BUNDLE),--ca-bundle '$(CA_BUNDLE)')
+	@$(PY) -m pipelines pin-base $(call option,CA_BUNDLE,ca-bundle)
 
 rehearse: $(READY) ## run the compiled pipeline in real containers here, the images built first if need be
 	@$(PIPELINES) rehearse $(CHOICE) $(BUILD_WITH)
@@ -144,7 +159,7 @@ submit: $(READY) ## run the recipe there: [WAIT=1] [IMAGE=…] [SECRET=name]
 	@$(PY) -m pipelines submit $(CHOICE) $(IN_IMAGES) $(if $(filter 1,$(WAIT)),--wait)
 
 schedule: $(READY) ## run it there by the clock: CRON="0 0 3 1 * *" (seconds first)
-	@$(PY) -m pipelines schedule $(CHOICE) $(IN_IMAGES) --cron '$(CRON)'
+	@$(PY) -m pipelines schedule $(CHOICE) $(IN_IMAGES) --cron $(call quoted,$(CRON))
 
 unschedule: $(READY) ## end that schedule
 	@$(PY) -m pipelines unschedule $(CHOICE)
@@ -153,10 +168,10 @@ runs: $(READY) ## the recipe's runs and schedule there
 	@$(PY) -m pipelines runs $(CHOICE)
 
 adopt: $(READY) ## bring the data of a run into git, as datasets/RECIPE.dvc: RUN=id
-	@$(PY) -m pipelines adopt --run '$(RUN)' $(FORCED)
+	@$(PY) -m pipelines adopt --run $(call quoted,$(RUN)) $(FORCED)
 
 replay: $(READY) ## run one step of a rehearsal or a cluster run again, here: RUN=id STEP=train [PDB=1]
-	@$(PIPELINES) replay '$(STEP)' --run '$(RUN)' $(FORCED) $(if $(filter 1,$(PDB)),--debug)
+	@$(PIPELINES) replay $(call quoted,$(STEP)) --run $(call quoted,$(RUN)) $(FORCED) $(if $(filter 1,$(PDB)),--debug)
 
 ##@ data, and this machine
 push: $(READY) ## data and models of every recipe to DVC's remote
@@ -173,17 +188,17 @@ doctor: $(READY) ## check Python, disk, GPU, MLflow, DVC, with a cure for each
 
 ##@ this project's own code
 test: $(READY) ## the test suite: no network, no GPU, about 6 minutes on 2 cores
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal -m 'not slow'
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(call quoted,$(WORKERS)) --dist worksteal -m 'not slow'
 
 test-slow: $(READY) ## what takes minutes: kills at every step, the recipes' figures
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal --durations=20 -m slow
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(call quoted,$(WORKERS)) --dist worksteal --durations=20 -m slow
 
 docs: $(READY) ## write the documentation as a site: build/site/index.html
 	@$(PY) -m mkdocs build --quiet
 	@echo "build/site/index.html"
 
 bench: $(READY) ## the engine beside its peers, on the same work: [ONLY="bert-base mlp"]
-	@$(PY) -m benchmarks.speed $(ONLY)
+	@$(PY) -m benchmarks.speed $(call each_quoted,$(ONLY))
 	@$(if $(ONLY),true,$(PY) -m benchmarks.fixed)
 
 lint: $(READY) ## ruff, mypy, the arrows between the packages

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import subprocess
+from pathlib import Path
+
+import pytest
 
 from tests.conftest import ROOT
 
@@ -21,3 +26,92 @@ def test_make_has_nothing_to_warn_about() -> None:
         ["make", "-n", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stderr == ""
+
+
+# --- what is given stays text ----------------------------------------------------------------------------
+
+GIVEN = re.findall(r"\w+", re.search(r"^GIVEN := ((?:.*\\\n)*.*)$", (ROOT / "Makefile").read_text(), re.M)[1])  # type: ignore[index]
+OF_OUR_OWN = {"help", "setup", "docs", "lint", "format", "lock", "clean"}  # they take no variable
+HOSTILE = (
+    "x';touch${IFS}pwned;'",
+    "x$(shell touch pwned)",
+    "x`touch${IFS}pwned`",
+    '"$(touch${IFS}pwned)"',
+    "x|#\\",
+)
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Path:
+    """An environment whose Python writes the arguments that it was given, one JSON list a line."""
+    made = tmp_path / "venv"
+    (made / "bin").mkdir(parents=True)
+    lock = (ROOT / "requirements.lock").read_bytes()
+    (tmp_path / "requirements.lock").write_bytes(lock)
+    lock_sum = subprocess.run(["cksum"], input=lock, capture_output=True, check=True).stdout.decode()
+    (made / f"ready-{lock_sum.strip().replace(' ', '-')}").touch()
+    python = made / "bin" / "python"
+    python.write_text(
+        "#!/usr/bin/env python3\nimport json, os, sys\n"
+        f"open({str(tmp_path / 'calls')!r}, 'a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
+    )
+    python.chmod(0o755)
+    return made
+
+
+def run_make(
+    recorder: Path, target: str, given: dict[str, str]
+) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    command = ["make", "-f", str(ROOT / "Makefile"), "-C", str(recorder.parent), target, f"VENV={recorder}"]
+    done = subprocess.run(
+        [*command, *(f"{name}={value}" for name, value in given.items())],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PATH": os.environ["PATH"]},
+    )
+    calls = recorder.parent / "calls"
+    words = (
+        [word for line in calls.read_text().splitlines() for word in json.loads(line)]
+        if calls.exists()
+        else []
+    )
+    return done, words
+
+
+def targets() -> list[str]:
+    return [
+        t
+        for t in re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.M)
+        if t not in OF_OUR_OWN
+    ]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_no_variable_is_run(recorder: Path, hostile: str) -> None:
+    """Neither make nor the shell runs what stands in a variable; the program gets each as it was given."""
+    used = set()
+    for target in targets():
+        done, words = run_make(recorder, target, dict.fromkeys(GIVEN, hostile))
+        assert done.returncode == 0, f"{target}: {done.stderr}"
+        used |= {word.removeprefix("--why=").removeprefix("--hours=") for word in words}
+    assert hostile in used
+    assert not list(recorder.parent.rglob("pwned")) and not (ROOT / "pwned").exists()
+
+
+def test_a_reason_keeps_its_words(recorder: Path) -> None:
+    why = 'it\'s 5% better, $HOME and all; "really"'
+    _, words = run_make(recorder, "promote", {"VERSION": "3", "WHY": why})
+    assert words == ["-m", "retrainer", "promote", f"--why={why}", "--", "3"]
+
+
+def test_settings_are_split_at_spaces_and_nowhere_else(recorder: Path) -> None:
+    _, words = run_make(recorder, "resolve", {"SET": "a.b=[1,2] c.d='x' e.f=$(g)"})
+    assert words[3:] == ["--set", "a.b=[1,2]", "--set", "c.d='x'", "--set", "e.f=$(g)"]
+
+
+def test_a_line_break_is_refused(recorder: Path) -> None:
+    """make would take what follows it as a command of its own."""
+    done, words = run_make(recorder, "resolve", {"RECIPE": "x\ntouch pwned #"})
+    assert done.returncode != 0 and "RECIPE: a line break stands in it" in done.stderr and not words
+    assert not list(recorder.parent.rglob("pwned"))
