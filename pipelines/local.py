@@ -19,7 +19,7 @@ from pipelines._unchanged import is_known, remember, snapshot
 from retrainer.contract import contract_of, edges
 from retrainer.errors import SettingError, UserError, nearest
 from retrainer.notify.local import Notifier
-from retrainer.resolve import Resolved, default_recipe, known_recipes, resolve
+from retrainer.resolve import Resolved, default_recipe, known_recipes, recipe_name, resolve
 from retrainer.services import lookup
 
 RUNS = Path("runs")
@@ -34,7 +34,7 @@ def run(recipe: str | None, overrides: list[str], root: Path = Path(), ask: bool
     With `ask`, as `make retrain` does, the step decide comes before the training: that there is nothing to
     train is a success.
     """
-    name = recipe or default_recipe(root)
+    name = recipe_name(recipe, root)
     notifier = Notifier(name, root)
     try:
         outcome, resolved, decision = _brought_up_to_date(overrides, root, notifier, ask)
@@ -104,7 +104,7 @@ def run_step(step: str, recipe: str | None, overrides: list[str], root: Path = P
     """`make step`: runs one step now, on its inputs as they lie; `dvc.lock` records what it made."""
     if step not in STEPS:
         raise SettingError(f"STEP={step}: no such step{nearest(step, STEPS)}")
-    name = recipe or default_recipe(root)
+    name = recipe_name(recipe, root)
     with recipe_lock(name, root):
         resolved = prepare(name, overrides, root)
         outcome = _reproduce([step], resolved, root, alone=True)

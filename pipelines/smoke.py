@@ -17,7 +17,7 @@ from components.__main__ import step_named
 from components.steps import STEPS
 from retrainer.contract import contract_of
 from retrainer.registry.serving_check import serving_check_begun
-from retrainer.resolve import RUN, default_recipe, registered_names, resolve, settle
+from retrainer.resolve import RUN, recipe_name, registered_names, resolve, settle
 from retrainer.services import weights
 from retrainer.settings import Backbone
 
@@ -35,7 +35,7 @@ SMALL = (
 def smoke(recipe: str | None, overrides: list[str], root: Path = Path()) -> int:
     """Returns the exit status of the step that failed, 0 when all passed."""
     began = time.monotonic()
-    name = recipe or default_recipe(root)
+    name = recipe_name(recipe, root)
     folder = root / RUN / "smoke" / name
     shutil.rmtree(folder, ignore_errors=True)
     overrides = [*overrides, *SMALL, *_weights_from_the_real_registry(name, overrides, root)]

@@ -18,10 +18,11 @@ from retrainer.errors import UserError, nearest
 def check_step(arguments: argparse.Namespace) -> int:
     """Is this a valid model directory: its manifest, its hashes, and does its network load?"""
     from retrainer.formats.model import check_model
-    from retrainer.resolve import default_recipe
+    from retrainer.resolve import settle
 
-    recipe = arguments.recipe or ("" if arguments.directory else default_recipe(Path()))
-    directory = arguments.directory or Path("runs") / recipe / "model"
+    directory = (
+        arguments.directory or Path("runs") / settle(arguments.recipe or None, [], Path())[0] / "model"
+    )
     manifest = check_model(directory)
     print(f"{directory} is a valid model directory (model_sha256 {manifest['model_sha256']})")
     return 0

@@ -8,6 +8,7 @@ plain values that the stages depend on. It writes only below the git-ignored `.r
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,9 +66,9 @@ def resolve(
 
 def settle(recipe: str | None, overrides: list[str], root: Path) -> tuple[str, dict[str, Section]]:
     """The recipe's name and its valid sections, in which nothing is pinned to this machine or moment yet."""
+    name = recipe_name(recipe, root)
     base = read_yaml(root / PARAMS)
     default = registry_name(base)
-    name = recipe or default
     merged = base if name == default else merge(base, read_recipe(root, name))
     for text in overrides:
         merged = merge(merged, parse_override(text))
@@ -128,6 +129,13 @@ def known_recipes(root: Path, default: str) -> list[str]:
 
 def default_recipe(root: Path) -> str:
     return registry_name(read_yaml(root / PARAMS))
+
+
+def recipe_name(given: str | None, root: Path) -> str:
+    """The name that RECIPE gives, or the default's. Directories are named by it: no path will do."""
+    if given and not re.fullmatch(r"\w[\w.-]*", given):
+        raise SettingError(f"RECIPE={given}: needed is the name of a file of recipes/, without .yaml")
+    return given or default_recipe(root)
 
 
 def registry_name(params: Mapping[str, Any]) -> str:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.smoke import smoke
 from retrainer.code.digests import project_code
 from retrainer.code.own import command_digest
-from retrainer.errors import UserError
+from retrainer.errors import SettingError, UserError
 from retrainer.resolve import known_recipes, merge, parse_override, resolve
 from tests.conftest import ROOT
 
@@ -129,6 +130,19 @@ def test_a_missing_recipe_names_the_nearest(project: Path) -> None:
         UserError, match=r"RECIPE=othr: there is no .*recipes/othr.yaml; did you mean 'other'"
     ):
         resolve("othr", [], project)
+
+
+@pytest.mark.parametrize("name", ["../other", "/tmp/other", "..", "a/b", "-x", "a b", "x'"])
+def test_a_path_is_no_recipe(project: Path, name: str) -> None:
+    """Directories are made and emptied by a recipe's name."""
+    kept = project.parent / "other" / "kept"
+    kept.parent.mkdir(exist_ok=True)
+    kept.touch()
+    (project / ".run" / "smoke").mkdir(parents=True)
+    for command in (lambda: resolve(name, [], project), lambda: smoke(name, [], project)):
+        with pytest.raises(SettingError, match=r"^RECIPE=.*: needed is the name of a file of recipes/"):
+            command()
+    assert kept.exists() and (project / "params.yaml").exists()
 
 
 @pytest.mark.parametrize("text", ["epochs=3", "training.epochs", "nope.epochs=3", "=3", "training.=3"])

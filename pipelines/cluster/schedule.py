@@ -21,7 +21,7 @@ from pipelines.cluster.submit import pipeline_spec, prepare, runtime_config
 from pipelines.compile import Compiled
 from pipelines.kubeflow import Images, pipeline_name
 from retrainer.errors import ServiceError, UserError
-from retrainer.resolve import default_recipe, settle
+from retrainer.resolve import recipe_name, settle
 from retrainer.settings import Cluster
 
 _REVISION = re.compile(r"\brevision (\d+)\b")
@@ -84,7 +84,7 @@ def unschedule(recipe: str | None, overrides: list[str], root: Path = Path()) ->
         _, sections = settle(None, [], root)
     cluster = sections["cluster"]
     assert isinstance(cluster, Cluster)
-    name = schedule_name(recipe or default_recipe(root), cluster)
+    name = schedule_name(recipe_name(recipe, root), cluster)
     deleted = remove(connection, name)
     print(f"schedule {name}: deleted" if deleted else f"schedule {name}: there was none")
     return 0
