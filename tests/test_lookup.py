@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError, UserError
 from retrainer.services import lookup, rest
 from retrainer.services.address import sqlite_path, tracking_uri, without_credentials
 from retrainer.services.connection import client, experiment_id
@@ -160,7 +162,8 @@ class Answering(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server: Any = self.server
         server.seen.append((self.path, dict(self.headers)))
-        status, headers, body = server.answer
+        threading.Event().wait(server.seconds)
+        status, headers, body = server.answers.pop(0) if server.answers else server.answer
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -176,6 +179,7 @@ def http(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:  # no
     """An HTTP server on loopback, named as the tracking server."""
     server: Any = HTTPServer(("127.0.0.1", 0), Answering)
     server.seen, server.answer = [], (200, {}, b"{}")
+    server.answers, server.seconds = [], 0.0
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
@@ -221,7 +225,7 @@ def test_a_redirect_does_not_carry_the_credentials_away(http: Any, monkeypatch: 
 @pytest.mark.parametrize(
     ("status", "body", "message"),
     [
-        (500, b"oops", "HTTP 500"),
+        (501, b"oops", "answered HTTP 501"),
         (200, b"<html>", "does not answer"),
         (404, b'{"error_code": "ENDPOINT_NOT_FOUND", "message": "no such"}', "HTTP 404 no such"),
     ],
@@ -242,6 +246,44 @@ def test_wrong_credentials_are_told(http: Any, monkeypatch: pytest.MonkeyPatch, 
         assert "a-wrong-secret" not in str(caught.value)
 
 
+PASSING = (408, 429, 500, 502, 503, 504)
+
+
+@pytest.mark.parametrize("status", PASSING)
+def test_what_may_pass_is_asked_again(
+    http: Any, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As MLflow's own client does, for the same answers."""
+    from mlflow.utils.request_utils import _TRANSIENT_FAILURE_RESPONSE_CODES
+
+    assert set(PASSING) == _TRANSIENT_FAILURE_RESPONSE_CODES
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    found = (404, {}, json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST"}).encode())
+    http.answers = [(status, {}, b"oops"), (status, {"Retry-After": "7"}, b"oops"), found]
+    assert lookup.by_version("net", "1") is None
+    assert slept == [0, 7] and len(http.seen) == 3
+    assert re.search(
+        rf"127\.0\.0\.1:\d+ answered HTTP {status} .*; asking again in 7 s", capsys.readouterr().err
+    )
+
+
+def test_what_does_not_pass_is_told_as_it_was_answered(http: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    http.answer = (503, {}, b"")
+    with pytest.raises(ServiceError, match=r"answered HTTP 503 .*; run this again when it is well") as caught:
+        lookup.by_version("net", "1")
+    assert slept == [0, 4, 8] and "does not answer" not in str(caught.value)
+
+
+def test_a_slow_server_is_not_a_dead_one(http: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rest, "CONNECT_SECONDS", 0.3)
+    http.seconds = 0.6
+    http.answer = (404, {}, json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST"}).encode())
+    assert lookup.by_version("net", "1") is None
+
+
 def test_what_the_server_does_not_know_is_none(http: Any) -> None:
     http.answer = (404, {}, json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "gone"}).encode())
     assert lookup.by_version("net", "1") is None
@@ -258,8 +300,8 @@ def test_an_unreachable_server_is_told(
         if silent:  # it accepts, and never says a word
             listener.listen()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ann:hidden@127.0.0.1:{listener.getsockname()[1]}")
-        assert rest.TIMEOUT_SECONDS <= 5
-        monkeypatch.setattr(rest, "TIMEOUT_SECONDS", 0.5)
+        assert rest.CONNECT_SECONDS <= 5
+        monkeypatch.setattr(rest, "ANSWER_SECONDS", 0.5)
         with pytest.raises(UserError, match=r"MLFLOW_TRACKING_URI=http://127\.0\.0\.1") as caught:
             client()
     assert "hidden" not in str(caught.value)

@@ -11,17 +11,27 @@ import http.client
 import json
 import os
 import ssl
+import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from retrainer.errors import SettingError, UserError
+from retrainer.errors import ServiceError, SettingError, UserError
 from retrainer.services.address import is_server, registry_uri, tracking_uri, without_credentials
 
-TIMEOUT_SECONDS = 5.0
+# A server is there or not within seconds; one that is may take its time to answer.
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 60.0
+# What may pass by itself, and how often and after how long MLflow's client asks again (mlflow 3.17,
+# utils/request_utils.py): at once, then after 4, 8, … seconds, or as the server says.
+_PASSING = (408, 429, 500, 502, 503, 504)
+_RETRIES = 3
+_BACKOFF_SECONDS = 2.0
+_LONGEST_WAIT_SECONDS = 60.0
 _PREFIX = "/api/2.0/mlflow/"
 # Where MLflow's client looks for a name and password too.
 _CREDENTIALS = Path("~/.mlflow/credentials")
@@ -56,16 +66,63 @@ def _exchange(uri: str, path: str, data: bytes | None) -> dict[str, Any] | None:
     address, headers = split_userinfo(uri)
     headers |= _headers() | ({"Content-Type": "application/json"} if data else {})
     request = urllib.request.Request(f"{address.rstrip('/')}{_PREFIX}{path}", data, headers)
-    opener = urllib.request.build_opener(StayHere, urllib.request.HTTPSHandler(context=_tls(address)))
-    try:
-        with opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
-            return dict(json.load(answer))
-    except urllib.error.HTTPError as error:
-        _raise_unless_absent(uri, error)
-        return None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise unreachable(uri, str(reason)) from None
+    opener = urllib.request.build_opener(StayHere, _Patient(address))
+    for wait in _waits():
+        try:
+            with opener.open(request, timeout=CONNECT_SECONDS) as answer:
+                return dict(json.load(answer))
+        except urllib.error.HTTPError as error:
+            if wait is None or error.code not in _PASSING:
+                _raise_unless_absent(uri, error)
+                return None
+            _wait(uri, error, wait)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = getattr(error, "reason", error)
+            raise unreachable(uri, str(reason)) from None
+    return None
+
+
+class _Patient(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
+    """Connects within CONNECT_SECONDS or not at all, then waits ANSWER_SECONDS for each part of an answer."""
+
+    def __init__(self, address: str) -> None:
+        self._tls = _tls(address)
+        super().__init__(context=self._tls)
+
+    def https_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_patient(http.client.HTTPSConnection), request, context=self._tls)
+
+    def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_patient(http.client.HTTPConnection), request)
+
+
+def _patient(connection: type[http.client.HTTPConnection]) -> Any:
+    class Patient(connection):  # type: ignore[valid-type, misc]
+        def connect(self) -> None:
+            super().connect()
+            self.sock.settimeout(ANSWER_SECONDS)
+
+    return Patient
+
+
+def _waits() -> Iterator[float | None]:
+    """Seconds before each further try; None after the last. MLflow's variable says how many there are."""
+    retries = int(os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES") or _RETRIES)
+    for tried in range(retries):
+        yield _BACKOFF_SECONDS * 2**tried if tried else 0.0
+    yield None
+
+
+def _wait(uri: str, error: urllib.error.HTTPError, seconds: float) -> None:
+    """Says what was answered, and waits as long as the server asks for, within reason."""
+    with error:
+        asked_for = error.headers.get("Retry-After", "")
+    if asked_for.isdecimal():
+        seconds = float(asked_for)
+    seconds = min(seconds, _LONGEST_WAIT_SECONDS)
+    what = f"{_variable(uri)}={without_credentials(uri)} answered HTTP {error.code} {error.reason}"
+    print(f"{what}; asking again in {seconds:.0f} s", file=sys.stderr, flush=True)
+    time.sleep(seconds)
 
 
 def check_reachable() -> None:
@@ -89,9 +146,12 @@ def needs_client() -> bool:
 
 
 def unreachable(uri: str, reason: str) -> UserError:
-    name = "MLFLOW_TRACKING_URI" if uri == tracking_uri() else "MLFLOW_REGISTRY_URI"
-    where = without_credentials(f"{name}={uri} does not answer ({reason})")
+    where = without_credentials(f"{_variable(uri)}={uri} does not answer ({reason})")
     return SettingError(f"{where}; start that server, correct the address, or unset it to use mlflow.db here")
+
+
+def _variable(uri: str) -> str:
+    return "MLFLOW_TRACKING_URI" if uri == tracking_uri() else "MLFLOW_REGISTRY_URI"
 
 
 def _raise_unless_absent(uri: str, error: urllib.error.HTTPError) -> None:
@@ -108,7 +168,9 @@ def _raise_unless_absent(uri: str, error: urllib.error.HTTPError) -> None:
         raise Refused(f"HTTP {error.code} {message}")
     if 300 <= error.code < 400:
         raise unreachable(uri, f"it redirects to {error.headers.get('Location')}; give that address")
-    raise unreachable(uri, f"HTTP {error.code} {message}")
+    where = without_credentials(f"{_variable(uri)}={uri} answered HTTP {error.code} {message}")
+    cure = "run this again when it is well" if error.code in _PASSING else "correct the address"
+    raise ServiceError(f"{where}; {cure}, or ask who runs that server")
 
 
 def split_userinfo(uri: str) -> tuple[str, dict[str, str]]:

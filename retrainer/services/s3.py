@@ -15,6 +15,8 @@ SCHEME = "s3://"
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "MLFLOW_S3_ENDPOINT_URL")
 # Requests are signed for a region; servers other than Amazon's take any.
 _ANY_REGION = "us-east-1"
+# Asks again after what may pass: too many requests, 500, 503, a lost connection; a dead server costs seconds.
+_RETRIES = {"mode": "standard", "total_max_attempts": 4}
 
 
 def endpoint() -> str:
@@ -31,7 +33,7 @@ def s3_client() -> Any:
     from botocore.config import Config
 
     session = boto3.Session()
-    patience = Config(connect_timeout=5, read_timeout=30, retries={"total_max_attempts": 2})
+    patience = Config(connect_timeout=5, read_timeout=30, retries=_RETRIES)
     region = session.region_name or _ANY_REGION
     return session.client("s3", endpoint_url=endpoint() or None, region_name=region, config=patience)
 
