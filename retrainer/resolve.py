@@ -20,6 +20,7 @@ from retrainer.code.modules import Modules
 from retrainer.code.own import command_digest, plugin_digest
 from retrainer.errors import SettingError, nearest
 from retrainer.formats.files import write_json
+from retrainer.services.secrets import refuse_secrets
 from retrainer.settings import SECTIONS, SHORTHAND, Section, Source, Task
 from retrainer.strict_yaml import parse_yaml
 from retrainer.tasks import make_task
@@ -72,6 +73,7 @@ def settle(recipe: str | None, overrides: list[str], root: Path) -> tuple[str, d
     merged = base if name == default else merge(base, read_recipe(root, name))
     for text in overrides:
         merged = merge(merged, parse_override(text))
+    refuse_secrets(merged)
     return name, validate(merged)
 
 

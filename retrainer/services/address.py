@@ -11,9 +11,15 @@ from retrainer.errors import SettingError
 DEFAULT_URI = "sqlite:///mlflow.db"
 
 _RUN_ID = re.compile("[0-9a-f]{32}")
-_USERINFO = re.compile(r"(?<=://)[^/\s]*@")
+# A password may hold a slash where it stands before the last @, as SQLAlchemy reads it; in a web address
+# `:5000/…@` is a port and a path.
+_USERINFO = re.compile(
+    r"(?<=://)(?:[^/\s'\"]*@|[^:/\s@'\"]*:(?!\d{1,5}/)[^\s'\"]*@)"
+    r"|(?<=://)(?<!http://)(?<!https://)[^:/\s@'\"]*:[^\s'\"]*@"
+)
 _SECRET_PARAMETER = re.compile(
-    r"(?i)([?&;][^=&;\s]*(?:password|passwd|pwd|token|secret|signature|credential|sig|key)[^=&;\s]*=)[^&;\s'\"]+"
+    r"(?i)([?&;#][^=&;#\s]*(?:password|passwd|pwd|token|secret|signature|credential|sig|key|odbc_connect)[^=&;#\s]*=)"
+    r"[^&;#\s'\"]+"
 )
 
 

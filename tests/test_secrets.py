@@ -1,0 +1,65 @@
+"""Settings that hold a secret are refused where they are settled; others are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from retrainer.errors import SettingError
+from retrainer.resolve import resolve, settle
+from retrainer.services.secrets import refuse_secrets
+from tests.conftest import ROOT
+
+SECRET = "s3cr3t-Canary/77"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("training.command", f"python train.py --api-key {SECRET}"),
+        ("training.command", f"python train.py --token={SECRET} --epochs 3"),
+        ("training.command", f"env WANDB_API_KEY={SECRET} python train.py"),
+        ("training.command", f"python train.py --store postgresql://ann:{SECRET}@db/x"),
+        ("training.command", f"python train.py '--db=mssql:///?odbc_connect=PWD%3D{SECRET}'"),
+        ("source.path", f"https://bucket/rows.csv?X-Amz-Signature={SECRET}"),
+        ("source.dsn", f"postgresql://ann:{SECRET}@db/x"),
+        ("source.password", SECRET),
+        ("backbone.weights", f"https://ann:{SECRET}@hub/w.safetensors"),
+    ],
+)
+def test_a_secret_is_refused_by_its_setting_and_not_shown(project: Path, setting: str, value: str) -> None:
+    with pytest.raises(SettingError, match=rf"^{setting}: a password or token") as caught:
+        settle(None, [f"{setting}={value}"], project)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python train.py --pad-token '<pad>' --max-tokens 100 --tokenizer bert-base --key 3",
+        "python train.py --token-file /run/secrets/token.txt --api-key $KEY --password-prompt",
+        "python train.py --hub http://hub:8080/net@champion",
+    ],
+)
+def test_what_only_looks_alike_is_taken(command: str) -> None:
+    refuse_secrets({"training": {"command": command}})
+
+
+def test_the_recipes_of_the_project_hold_none() -> None:
+    for recipe in [None, *sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))]:
+        settle(recipe, [], ROOT)
+
+
+def test_nothing_is_written_for_a_refused_recipe(project: Path) -> None:
+    with pytest.raises(SettingError):
+        resolve(None, [f"source.token={SECRET}"], project)
+    assert not any(
+        SECRET in path.read_text(errors="replace") for path in project.rglob("*") if path.is_file()
+    )
