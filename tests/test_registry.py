@@ -64,7 +64,7 @@ def own_environment(patch: pytest.MonkeyPatch, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
-    folder = tmp_path_factory.mktemp("base")
+    folder = tmp_path_factory.mktemp("a base")
     with pytest.MonkeyPatch.context() as patch:
         own_environment(patch, folder)
         dataset = image_dataset(folder / "dataset")
@@ -119,6 +119,11 @@ def test_the_first_model_is_champion_and_says_where_it_came_from(project: Base) 
     assert (entry.verdict, entry.why) == ("champion", "there is no champion yet")
     assert len(champion.tags["settings_sha256"]) == 64
     assert lookup.still_holds(made)
+
+
+def test_a_space_in_the_project_s_path_makes_no_directory_outside(base: Base) -> None:
+    assert " " in base.folder.name
+    assert not list(base.folder.parent.glob("a%20base*"))
 
 
 def test_a_model_without_a_run_gets_it_back_from_its_history(project: Base) -> None:

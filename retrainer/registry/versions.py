@@ -18,7 +18,8 @@ from retrainer.registry.reap import LEAST_HOURS
 from retrainer.registry.serving_check import check_serving
 from retrainer.registry.unaltered import BUNDLE_SHA256, SIGNED, bundle_digest
 from retrainer.services import lookup, runs
-from retrainer.services.connection import experiment_id
+from retrainer.services.address import tracking_uri
+from retrainer.services.connection import environment, experiment_id
 from retrainer.services.readers import MODEL_SHA256, PASSED, VERIFICATION, RegisteredVersion
 
 if TYPE_CHECKING:
@@ -146,10 +147,12 @@ def _new_version(mlflow: MlflowClient, name: str, source: Source) -> RegisteredV
     mlflow.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
     mlflow.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
     _ensure_registered_model(mlflow, name)
-    # The tags come with the version: whatever happens next, it is found again by its digest.
-    made = mlflow.create_model_version(
-        name, logged.model_uri, run_id=run_id, tags={**source.tags, **sealed}, model_id=logged.model_id
-    )
+    # The tags come with the version: whatever happens next, it is found again by its digest. MLflow looks the
+    # model up at its own default address, for which it would make a directory `a%20b` beside `a b`.
+    with environment({"MLFLOW_TRACKING_URI": tracking_uri()}):
+        made = mlflow.create_model_version(
+            name, logged.model_uri, run_id=run_id, tags={**source.tags, **sealed}, model_id=logged.model_id
+        )
     found = lookup.by_version(name, str(made.version))
     assert found is not None
     before = _made_before(found)
