@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from functools import partial
-from pathlib import Path
 
 from retrainer.contract import (
     ClassificationView,
@@ -15,6 +13,7 @@ from retrainer.contract import (
     MetricsView,
     OutArtifact,
 )
+from retrainer.services.scratch import scratch_directory
 from retrainer.settings import Checks, Compute, Evaluation, Gate, Registry
 
 
@@ -38,7 +37,7 @@ def evaluate(
     from retrainer.services.lookup import judged_on
     from retrainer.training.compute import for_scoring
 
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_directory() as scratch:
         request = Request(
             dataset,
             model,
@@ -46,7 +45,7 @@ def evaluate(
             evaluation,
             gate,
             for_scoring(compute),
-            champion=fetch_champion(registry.name, Path(scratch)),
+            champion=fetch_champion(registry.name, scratch),
             name=registry.name,
             judged_on=partial(judged_on, registry.name),
             checks=checks,

@@ -18,7 +18,7 @@ from typing import Any
 
 os.environ["DVC_NO_ANALYTICS"] = "1"
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError, UserError
 from retrainer.formats.files import write_json
 
 # Names every recipe for `dvc.yaml`. In git, so that DVC can read an older commit, or a fresh clone.
@@ -102,7 +102,6 @@ def reproduce(
     """
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
-    from dvc.repo import Repo
     from dvc.repo.reproduce import _reproduce_stage
     from dvc.stage.exceptions import StageCmdFailedError
 
@@ -119,7 +118,7 @@ def reproduce(
             after_step()
         return done
 
-    with Repo(str(root), _wait_for_lock=True) as repo:
+    with _opened(root) as repo:
         try:
             repo.reproduce(targets, repro_fn=one, single_item=alone, force=alone, run_cache=run_cache)
         except LockError as error:
@@ -133,6 +132,19 @@ def reproduce(
             outcome.exit_status = _exit_status(_chain(error)) if ran else None
             _put_back(repo, current[0])
     return outcome
+
+
+def _opened(root: Path) -> Any:
+    from dvc.repo import Repo
+    from dvc.scm import SCMError
+
+    try:
+        return Repo(str(root), _wait_for_lock=True)
+    except SCMError:
+        raise SettingError(
+            f"{root.absolute()} is no git repository, where DVC keeps what it knows of data and models: run"
+            " `git init && git add -A && git commit -m start` here, then this again"
+        ) from None
 
 
 def _exit_status(message: str) -> int | None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,7 +180,7 @@ def test_each_kubeflow_run_has_an_evaluation_in_mlflow_though_nothing_is_new(
 def registered_files(version: str) -> Path:
     found = lookup.by_version("net", version)
     assert found is not None
-    return Path(found.source.removeprefix("file://"))
+    return Path(urllib.parse.unquote(found.source.removeprefix("file://")))
 
 
 def test_the_registered_files_are_all_that_is_needed_and_no_more(project: Base) -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines._dvc import reproduce
 from pipelines._unchanged import is_known, remember, snapshot
+from retrainer.errors import SettingError
 from retrainer.resolve import Resolved
 
 LOCK = """
@@ -90,3 +92,9 @@ def test_what_cannot_be_told_from_files_here_is_never_known(
     state = snapshot(resolved, tmp_path)
     remember(resolved, state)
     assert state == "" and not is_known(resolved, state)
+
+
+def test_a_folder_without_git_is_told_with_its_cure(tmp_path: Path) -> None:
+    (tmp_path / ".dvc").mkdir()
+    with pytest.raises(SettingError, match=r"is no git repository, .*run `git init && git add"):
+        reproduce(["train"], tmp_path, lambda *_: None, lambda: None)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from pipelines.cluster.dvc_remotes import remotes_with
 from retrainer.errors import ServiceError, SettingError
 from retrainer.formats.files import write_text
 from retrainer.services import dvc_remote
+from retrainer.services.scratch import scratch_directory
 
 DATASETS = Path("datasets")
 POINTER = "pointer"
@@ -56,8 +56,8 @@ def _recipe_of(pipeline: str) -> str:
 def _pointer_of(output: Output, namespace: str) -> tuple[dict[str, Any], dict[str, str]]:
     """What ingest wrote as its pointer: the known keys of its `outs` and its `meta`, each checked."""
     run = output.run
-    with tempfile.TemporaryDirectory() as aside:
-        file = fetch(output, namespace, Path(aside) / POINTER)
+    with scratch_directory() as aside:
+        file = fetch(output, namespace, aside / POINTER)
         text = file.read_bytes()[: _POINTER_BYTES + 1] if file.is_file() else b""
     try:
         content = yaml.load(text.decode(), Loader=_LOADER)  # noqa: S506 (a safe one)

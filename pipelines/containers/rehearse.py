@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from retrainer.errors import SettingError
 from retrainer.resolve import settle
 from retrainer.services import lookup, storage
 from retrainer.services.connection import environment
+from retrainer.services.scratch import scratch_directory
 from retrainer.settings import Backbone, Compute, Source
 from retrainer.training.compute import resolve_compute
 
@@ -51,9 +51,9 @@ def rehearse(
             f"backbone.weights: {backbone.weights} lies in your registry, and a rehearsal has an empty one of"
             " its own; rehearse with other weights, for example SET=backbone.weights=none"
         )
-    with tempfile.TemporaryDirectory() as aside:
-        own = _own_files(source, Path(aside))
-        compiled = _compile(name, [*overrides, *_of_this_machine(compute)], images, root, Path(aside))
+    with scratch_directory() as aside:
+        own = _own_files(source, aside)
+        compiled = _compile(name, [*overrides, *_of_this_machine(compute)], images, root, aside)
         record = Record(root, name)
         shutil.copyfile(compiled, record.folder / PIPELINE)
         if own:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from retrainer.formats.model import task_of
 from retrainer.formats.report import PREDICTED
 from retrainer.registry import served_code, signing
 from retrainer.services.connection import environment, settle_environment
+from retrainer.services.scratch import scratch_directory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,14 +58,14 @@ def save_bundle(
     task = task_of(model, about)
     frame = raw_frame(sample.select([name for name in task.input_columns if name in sample.column_names]))
     written = Model(artifact_path="model", run_id=run_id, model_uuid=model_id, model_id=model_id)
-    with tempfile.TemporaryDirectory() as scratch, environment(_DURING_SAVE):
+    with scratch_directory() as scratch, environment(_DURING_SAVE):
         # A copy under the name that it has inside: MLflow follows no link, as DVC may have made here.
-        inside = Path(shutil.copytree(model, Path(scratch) / "model"))
+        inside = Path(shutil.copytree(model, scratch / "model"))
         save_model(
             str(into),
             mlflow_model=written,
             python_model=str(_SERVED),
-            code_paths=[str(path) for path in served_code.copy(modules, Path(scratch) / "code")],
+            code_paths=[str(path) for path in served_code.copy(modules, scratch / "code")],
             artifacts={"model": str(inside)},
             model_config={"columns": list(frame.columns)},
             signature=_signature(sample, task),

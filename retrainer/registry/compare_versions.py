@@ -4,7 +4,6 @@ what was stored of them.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from retrainer.registry.unaltered import SIGNED, unaltered_model
 from retrainer.services import keys, lineage, lookup
 from retrainer.services.readers import MODEL_SHA256, TEST_SHA256
 from retrainer.services.runs import DATASET_SHA256, SETTINGS_SHA256
+from retrainer.services.scratch import scratch_directory
 from retrainer.settings import Evaluation
 
 _LINEAGE = (
@@ -36,8 +36,8 @@ def compare_versions(
     """
     if numbers[0] == numbers[1]:
         raise SettingError(f"A={numbers[0]} B={numbers[1]}: two different versions are needed")
-    with tempfile.TemporaryDirectory() as scratch:
-        a, b = (_side(name, number, Path(scratch) / number) for number in numbers)
+    with scratch_directory() as scratch:
+        a, b = (_side(name, number, scratch / number) for number in numbers)
         try:
             lines = scored((a, b), dataset, evaluation, metric, device)
         except NotHere as reason:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrainer.errors import ModelError
@@ -14,6 +12,7 @@ from retrainer.services import lookup
 from retrainer.services.connection import client, explained
 from retrainer.services.lookup import CHAMPION
 from retrainer.services.readers import RegisteredVersion
+from retrainer.services.scratch import scratch_directory
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -75,8 +74,8 @@ def proven(name: str, version: str) -> RegisteredVersion:
         raise ModelError(f"{uri} was never evaluated; run `make pipeline` for that model")
     if not found.usable:
         raise ModelError(f"{uri} was never proven to serve; run `make pipeline` for that model")
-    with tempfile.TemporaryDirectory() as scratch:
-        unaltered_model(found, Path(scratch) / "files", demanded_key(found))
+    with scratch_directory() as scratch:
+        unaltered_model(found, scratch / "files", demanded_key(found))
     return found
 
 

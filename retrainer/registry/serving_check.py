@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,6 +18,7 @@ from retrainer.formats.report import PREDICTED
 from retrainer.registry.bundle import raw_frame
 from retrainer.services.isolated import Failed, begun, run_isolated
 from retrainer.services.readers import RegisteredVersion
+from retrainer.services.scratch import scratch_directory
 
 # A number may differ by this much, a large one by this share of it: another machine, threads or device.
 TOLERANCE = 1e-4
@@ -98,8 +98,8 @@ def _undecided(label: str, probabilities: Mapping[str, float]) -> bool:
 
 def ask(uri: str, inputs: pa.Table) -> dict[str, Any]:
     """What `ask_served.py` finds in an isolated process. Raises UserError when it finds nothing."""
-    with tempfile.TemporaryDirectory() as scratch:
-        request, answers = (Path(scratch) / name for name in ("request.json", "answers.json"))
+    with scratch_directory() as scratch:
+        request, answers = (scratch / name for name in ("request.json", "answers.json"))
         request.write_text(json.dumps(request_of(inputs)), encoding="utf-8")
         try:
             run_isolated(_ASK, [uri, str(request), str(answers)], _TIMEOUT_SECONDS)

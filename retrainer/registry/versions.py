@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from retrainer.services import lookup, runs
 from retrainer.services.address import tracking_uri
 from retrainer.services.connection import environment, experiment_id
 from retrainer.services.readers import MODEL_SHA256, PASSED, VERIFICATION, RegisteredVersion
+from retrainer.services.scratch import scratch_directory
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -139,8 +139,8 @@ def _new_version(mlflow: MlflowClient, name: str, source: Source) -> RegisteredV
     logged = mlflow.create_logged_model(
         experiment_id(mlflow), name=name, source_run_id=run_id, tags=sha, model_type="classifier"
     )
-    with tempfile.TemporaryDirectory() as scratch:
-        bundle = Path(scratch) / "bundle"
+    with scratch_directory() as scratch:
+        bundle = scratch / "bundle"
         save_bundle(source.model, source.sample, bundle, logged.model_id, run_id, source.key)
         sealed = {BUNDLE_SHA256: bundle_digest(bundle)} | ({SIGNED: "true"} if source.key else {})
         mlflow.log_model_artifacts(logged.model_id, str(bundle))

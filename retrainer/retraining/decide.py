@@ -18,7 +18,6 @@ decision.json:
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +30,7 @@ from retrainer.retraining.last_training import code_of, keys_of, settings_of
 from retrainer.services import lineage, lookup
 from retrainer.services.readers import RegisteredVersion
 from retrainer.services.runs import DATASET_SHA256, TRAINING_SHA256
+from retrainer.services.scratch import scratch_directory
 from retrainer.settings import Retrain
 
 FORMAT_VERSION = 1
@@ -74,13 +74,13 @@ def decide(request: Request) -> Decision:
             why = f"version {version.version} was trained on exactly these rows, with these settings"
             return Decision("stop", "nothing-new", why, champion, version)
     newest = versions[-1]
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_directory() as scratch:
         if newest.tags.get(TRAINING_SHA256) != training:
-            return _new_settings(request, champion, newest, Path(scratch))
+            return _new_settings(request, champion, newest, scratch)
         if policy == "new-data":
-            found = Drift("train", "new-data", *_new_data(champion, request.dataset, Path(scratch)))
+            found = Drift("train", "new-data", *_new_data(champion, request.dataset, scratch))
         else:
-            found = drift_since(champion, request.dataset, request.retrain, Path(scratch))
+            found = drift_since(champion, request.dataset, request.retrain, scratch)
     return Decision(found.choice, found.reason, found.why, champion, newest, found=found)
 
 

@@ -10,7 +10,6 @@ import math
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 
 from retrainer.errors import ServiceError
 from retrainer.services.s3 import SCHEME, s3_client, s3_explained, split_address
+from retrainer.services.scratch import scratch_directory
 
 PLACE = "RETRAINER_CHECKPOINTS"
 SECONDS = "RETRAINER_CHECKPOINT_SECONDS"
@@ -156,16 +156,16 @@ class S3Store:
 
     @contextmanager
     def local(self, name: str) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / name
+        with scratch_directory() as folder:
+            path = folder / name
             with self._explained():
                 self._client.download_file(self._bucket, self._prefix + name, str(path))
             yield path
 
     @contextmanager
     def aside(self) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder) / _ASIDE
+        with scratch_directory() as folder:
+            yield folder / _ASIDE
 
     def publish(self, aside: Path, name: str) -> None:
         with self._explained():

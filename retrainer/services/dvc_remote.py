@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from retrainer.errors import ServiceError, UserError
 from retrainer.services import lineage
 from retrainer.services.address import without_credentials
 from retrainer.services.s3 import SCHEME, endpoint
+from retrainer.services.scratch import scratch_directory
 
 VARIABLE = "RETRAINER_DVC_REMOTE"
 _REMOTE = "store"
@@ -55,8 +55,8 @@ def push(directory: Path, name: str) -> dict[str, Any]:
     `{"md5": "….dir", "size": bytes, "nfiles": …, "hash": "md5", "path": name}`. Files that the remote has
     already are not sent again. Raises UserError when the remote cannot be reached or refuses.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+    with scratch_directory() as scratch:
+        folder = scratch
         environment = _environment(folder)
         (folder / ".dvc").mkdir()
         (folder / ".dvc" / "config").write_text(_config(remote_url()), encoding="utf-8")

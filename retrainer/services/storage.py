@@ -5,7 +5,6 @@ Which server, and with what credentials: see `retrainer/services/s3.py`.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -13,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from retrainer.errors import SettingError
 from retrainer.formats.files import digest_of, sha256_file
 from retrainer.services.s3 import SCHEME, s3_client, s3_explained, split_address
+from retrainer.services.scratch import scratch_directory
 from retrainer.settings import Source
 
 
@@ -38,9 +38,9 @@ def local(source: Source) -> Iterator[Source]:
     if not (is_remote(source.path) or is_remote(source.test_path)):
         yield source
         return
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_directory() as scratch:
         fetched = {
-            role: str(fetch(path, Path(scratch) / role))
+            role: str(fetch(path, scratch / role))
             for role, path in (("path", source.path), ("test_path", source.test_path))
             if is_remote(path)
         }
