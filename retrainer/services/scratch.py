@@ -33,7 +33,7 @@ def scratch_directory() -> Iterator[Path]:
 
 
 def _locked() -> tuple[Path, IO[str]]:
-    """A new directory, and its lock, which is held. Another call may delete it before that; then a new one."""
+    """A new directory, and its lock, held. Another call may delete it before that; then a new one."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX)) / "scratch"
         folder.mkdir()
