@@ -85,6 +85,27 @@ def _end_children() -> None:
                 child.kill()
 
 
+# DVC and MLflow pass on the text alone, of the operating system and of SQLite.
+_FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")
+NO_ROOM = (
+    "the disk is full; `make doctor` says how much is free. Make room (`make clean`, or"
+    " `.venv/bin/dvc gc --workspace` for data and models that no recipe uses now), then run the same again"
+)
+
+
+def is_full_disk(message: str) -> bool:
+    return any(text in message for text in _FULL)
+
+
+def _chain(error: BaseException | None) -> str:
+    """Its message, and those of what caused it."""
+    messages = []
+    while error is not None:
+        messages.append(str(error))
+        error = error.__cause__ or error.__context__
+    return " ".join(messages)
+
+
 def report_failure(step: str, error: BaseException) -> int:
     """Prints what went wrong, in one line unless DEBUG=1, and returns the exit status."""
     if os.environ.get("DEBUG") == "1":
@@ -96,5 +117,8 @@ def report_failure(step: str, error: BaseException) -> int:
         print(f"{step}: {error}", file=sys.stderr)
         return 2
     message = " ".join(str(error).split()) or "no message"
+    if is_full_disk(_chain(error)):
+        print(f"{step}: {NO_ROOM} ({message})", file=sys.stderr)
+        return 2
     print(f"{step}: {type(error).__name__}: {message} (DEBUG=1 shows the traceback)", file=sys.stderr)
     return 1

@@ -32,12 +32,14 @@ class Outcome:
     """What became of each step, in order: `ran`, `restored` or `unchanged`; and the step that failed.
 
     exit_status: of the failed step's command; None when that step did not come to run.
+    put_back: whether that step's outputs are those of before.
     """
 
     steps: dict[str, str] = field(default_factory=dict)
     failed: str = ""
     reason: str = ""
     exit_status: int | None = None
+    put_back: bool = True
 
     @property
     def idle(self) -> bool:
@@ -130,7 +132,7 @@ def reproduce(
             ran = isinstance(error.__cause__, StageCmdFailedError)
             outcome.reason = "" if ran else _chain(error)
             outcome.exit_status = _exit_status(_chain(error)) if ran else None
-            _put_back(repo, current[0])
+            outcome.put_back = _put_back(repo, current[0])
     return outcome
 
 
@@ -161,11 +163,14 @@ def _chain(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _put_back(repo: Any, stage: Any) -> None:
+def _put_back(repo: Any, stage: Any) -> bool:
+    """Whether the stage's outputs are as they were before, as far as DVC keeps any."""
     from dvc.exceptions import DvcException
 
     if all(out.hash_info and (out.use_cache and not out.persist) for out in stage.outs):
         try:
             repo.checkout(targets=[stage.addressing], force=True)
-        except DvcException as error:
+        except (DvcException, OSError) as error:
             print(f"dvc: {_chain(error)}", file=sys.stderr)
+            return False
+    return True

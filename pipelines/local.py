@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from components.__main__ import step_named
+from components._process import NO_ROOM, is_full_disk
 from components.steps import DECIDE, FACTS, STEPS
 from pipelines._dvc import Outcome, name_recipes, reproduce
 from pipelines._recipe_lock import RUNNER, keep_dvc_lock, recipe_lock
@@ -199,7 +200,10 @@ def _stopped(outcome: Outcome, resolved: Resolved, notifier: Notifier | None = N
     """Says what stopped, to the webhook too if there is a notifier; Ctrl-C is no news to who pressed it."""
     step, place = outcome.failed, RUNS / resolved.recipe
     why = f": {outcome.reason}" if outcome.reason else " (its reason stands above)"
-    _say(f"stopped at {step}{why}; what {place} held of it before is still there", sys.stderr)
+    if is_full_disk(outcome.reason):
+        why = f": {NO_ROOM}"
+    kept = "is still there" if outcome.put_back else "could not be put back; the next run makes it again"
+    _say(f"stopped at {step}{why}; what {place} held of it before {kept}", sys.stderr)
     if notifier is not None and outcome.exit_status != _INTERRUPTED:
         killed = outcome.exit_status == _KILLED
         _say(notifier.failed(step, outcome.exit_status, "killed" if killed else ""), sys.stderr)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
+
+from components._process import report_failure
 from tests.conftest import ROOT
 
 LEAVES_A_DAEMON = """
@@ -37,3 +42,17 @@ def test_a_step_that_leaves_nothing_says_nothing() -> None:
     words = [sys.executable, "-m", "components", "ingest", "--help"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert done.stderr == ""
+
+
+def test_a_full_disk_is_told_with_its_cure(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where another error hides it."""
+    try:
+        try:
+            with Path("/dev/full").open("w") as full:
+                full.write("x")
+        except OSError as error:
+            raise RuntimeError("the run cannot be written") from error
+    except RuntimeError as error:
+        assert report_failure("train", error) == 2
+    said = capsys.readouterr().err
+    assert re.match(r"train: the disk is full; .*`make clean`.* \(the run cannot be written\)$", said)
