@@ -16,11 +16,12 @@ from kfp import compiler, dsl, kubernetes
 
 from components._process import report_failure
 from pipelines.containers.background import Background
-from pipelines.containers.docker_api import engine, owner
+from pipelines.containers.docker_api import engine
 from pipelines.containers.loopback import Services, serve
 from pipelines.containers.record import PIPELINE, Record
 from pipelines.containers.rehearse import perform
 from retrainer.errors import UserError
+from retrainer.services.processes import this_process
 from tests.conftest import ROOT
 
 IMAGE = "localhost/retrainer-tests:user"
@@ -36,7 +37,7 @@ def engine_with_image() -> Iterator[Any]:
     reasons = []
     for base in ("localhost/retrainer-base:bookworm", official):
         try:
-            with Background() as background, engine(background, [base], owner()) as client:
+            with Background() as background, engine(background, [base], this_process()) as client:
                 if not client.images.list(name=IMAGE):
                     made = client.containers.create(base, ["true"])
                     made.commit(*IMAGE.split(":"), changes="USER 10001:10001")

@@ -18,7 +18,7 @@ from retrainer.registry.history import DONE, MOVING, PREFIX, moves, new_move, se
 from retrainer.registry.lock import registry_lock
 from retrainer.registry.promote import promote, rollback
 from retrainer.registry.register import register_model
-from retrainer.services import lookup, runs
+from retrainer.services import lookup
 from retrainer.services.connection import client
 from retrainer.settings import Registry
 from tests.champions import NAME, NET, Project, in_a_copy, own_environment
@@ -111,16 +111,6 @@ def test_a_clock_that_runs_backwards_does_not_turn_history_round(
     assert lookup.state(NAME)["champion"] == "3"
     assert main(["history"]) == 0
     assert "another tool" not in capsys.readouterr().out
-
-
-def test_what_is_no_process_is_not_known_to_be_gone() -> None:
-    mine = runs.this_process()
-    host, pid, began = mine.rsplit(":", 2)
-    for text in ("", "x", "a:b", f"{host}:one:2", f"{host}:-1:2", f"{host}:{pid}:then", f"far:{pid}:1"):
-        assert not runs.is_gone(text), text
-    assert not runs.is_gone(mine)
-    assert not runs.is_gone(f"{host}:{pid}:{float(began) + 1:.0f}"), "the clock was set"
-    assert runs.is_gone(f"{host}:{pid}:{float(began) - 100:.0f}")
 
 
 def test_what_this_process_left_is_not_waited_for(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from retrainer.__main__ import main
 from retrainer.registry import history
 from retrainer.registry.history import NOT_DONE, moves, new_move
 from retrainer.registry.register import register_model
-from retrainer.services import lookup, runs
+from retrainer.services import lookup, processes, runs
 from retrainer.services.connection import client, experiment_id
 from retrainer.services.readers import MODEL_SHA256, VERIFICATION
 from tests.champions import NAME, NET, Project, fill, in_a_copy, own_environment
@@ -26,7 +25,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:mlflow.*"),
 ]
 Capture = pytest.CaptureFixture[str]
-FAR = "far:1:1"
+FAR = "far:another-boot/1:1:1"
 HOUR = 3_600_000
 STATE = {"champion": "2", "challenger": "3"}
 
@@ -38,9 +37,8 @@ def project(three_versions: Project, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def dead() -> str:
     """A process of this host that is gone."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        pass
-    return f"{socket.gethostname()}:{process.pid}:1"
+    code = "from retrainer.services.processes import this_process; print(this_process())"
+    return subprocess.check_output([sys.executable, "-c", code], text=True, cwd=ROOT).strip()
 
 
 def run_of(process: str, began: int, **metrics: int) -> str:
@@ -94,7 +92,7 @@ def test_runs_of_the_dead_and_the_silent_are_closed_and_no_others(project: Proje
         "stopped": run_of(FAR, now - 3 * HOUR, loss=now - 3 * HOUR, memory=now - 2 * HOUR),
     }
     alive = {
-        "mine": run_of(runs.this_process(), now - 9 * HOUR),
+        "mine": run_of(processes.this_process(), now - 9 * HOUR),
         "young": run_of(FAR, now - HOUR // 2),
         "heard of": run_of(FAR, now - 3 * HOUR, loss=now - 3 * HOUR, memory=now - HOUR // 2),
         "another tool's": client().create_run(experiment_id(client()), start_time=now - 9 * HOUR).info.run_id,

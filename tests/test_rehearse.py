@@ -23,7 +23,7 @@ from pipelines.cluster.replay import replay
 from pipelines.containers import record as records
 from pipelines.containers import rehearse
 from pipelines.containers.background import Background
-from pipelines.containers.docker_api import OWNER, StepFailed, _lines, engine, is_gone, owner, told
+from pipelines.containers.docker_api import OWNER, StepFailed, _lines, engine, told
 from pipelines.containers.docker_api import run as run_container
 from pipelines.containers.images import built
 from pipelines.containers.loopback import serve
@@ -31,6 +31,7 @@ from pipelines.containers.record import Record, artifact_sha256, rehearsal, remo
 from pipelines.containers.rehearse import perform
 from retrainer.errors import UserError
 from retrainer.resolve import settle
+from retrainer.services.processes import this_process
 from retrainer.settings import Compute
 from tests.conftest import ROOT, first_quick
 from tests.project import RECIPE, make_project
@@ -160,7 +161,7 @@ def test_a_container_ended_from_outside(
     def interfere() -> None:
         # Its lines arrive: the SDK leaves a connection open where a container goes before it is listened to.
         wait_for(lambda: any("ready" in log.read_text() for log in tmp_path.rglob("rehearsal.log")))
-        (mine,) = containers_of(client, owner())
+        (mine,) = containers_of(client, this_process())
         mine.kill() if act == "kill" else mine.remove(force=True)
 
     outside = threading.Thread(target=interfere)
@@ -242,11 +243,11 @@ def programs_in(folder: Path) -> list[str]:
 
 
 def test_only_containers_of_the_dead_are_removed(client: Any) -> None:
-    where, pid, born = owner().rsplit(":", 2)
+    where, pid, born = this_process().rsplit(":", 2)
     gone = subprocess.Popen(["true"])
     gone.wait()
     owners = {
-        "mine": owner(),
+        "mine": this_process(),
         "dead": f"{where}:{gone.pid}:{born}",
         "reborn": f"{where}:{pid}:1",
         "of another machine": f"elsewhere/1:{gone.pid}:{born}",
@@ -400,12 +401,6 @@ def test_lines_are_whole_however_the_stream_is_cut() -> None:
 )
 def test_exit_codes_in_words(code: int, words: str) -> None:
     assert words in told(code)
-
-
-def test_an_owner_is_gone_only_when_known_to_be() -> None:
-    assert not is_gone(owner())
-    assert not is_gone("elsewhere/1:1:0")
-    assert is_gone(owner().rpartition(":")[0] + ":1")
 
 
 UNSUITED = {

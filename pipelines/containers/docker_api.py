@@ -11,14 +11,12 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import psutil
 
 from pipelines.containers.background import Background
 from retrainer.errors import ServiceError
 from retrainer.services.connection import environment
+from retrainer.services.processes import is_gone
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -29,8 +27,6 @@ _DOCKER = "unix:///var/run/docker.sock"
 _SIGNALLED = 128
 # An engine that stores a large image meanwhile lets others wait for minutes.
 _PATIENCE_SECONDS = 600
-# A clock that is set moves the time at which a process seems to have begun.
-_CLOCK_SECONDS = 60.0
 
 # As a namespace that enforces Kubernetes's restricted security standard, with a read-only root file system.
 HARDENED: dict[str, Any] = {
@@ -217,29 +213,6 @@ def told(exit_code: int) -> str:
     name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
     why = ", perhaps for lack of memory" if number == signal.SIGKILL else ""
     return f"it was killed by {name}{why} (exit code {exit_code})"
-
-
-def owner() -> str:
-    """This process, told apart from any other one: also from another container's, and another boot's."""
-    return f"{_where()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
-
-
-def is_gone(name: str) -> bool:
-    """Whether the process that `owner` named this lived in this place and has ended."""
-    where, pid, born = name.rsplit(":", 2)
-    if where != _where():
-        return False
-    try:
-        return abs(psutil.Process(int(pid)).create_time() - float(born)) > _CLOCK_SECONDS
-    except psutil.NoSuchProcess:
-        return True
-
-
-def _where() -> str:
-    """Boot and process namespace: on a shared engine, equal process numbers of others mean nothing."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    space = Path("/proc/self/ns/pid")
-    return f"{boot.read_text().strip()}/{space.stat().st_ino}" if boot.is_file() else "here"
 
 
 def remove_leftovers(client: DockerClient) -> None:

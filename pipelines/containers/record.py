@@ -31,9 +31,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipelines.containers.docker_api import is_gone, owner
 from retrainer.errors import ServiceError, SettingError, nearest
 from retrainer.formats.files import digest_of, hash_files, sha256_file, write_json
+from retrainer.services.processes import is_gone, this_process
 
 REHEARSALS = Path("build") / "rehearsals"
 PIPELINE = "pipeline.yaml"
@@ -80,7 +80,7 @@ class Record:
             "error": "",
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": 0.0,
-            "owner": owner(),
+            "owner": this_process(),
             "steps": [],
         }
         self._began = time.monotonic()

@@ -73,7 +73,7 @@ class Move:
 
 
 def new_move(name: str, how: How, before: str | None, to: str, why: str, verdict: str) -> Move:
-    from retrainer.services.runs import this_process
+    from retrainer.services.processes import this_process
 
     now = datetime.now(UTC)
     later = [_time_of(move.key) + timedelta(microseconds=1) for move in moves(name)[-1:]]
@@ -182,7 +182,7 @@ def settle(mlflow: MlflowClient, name: str, patience_seconds: float = PATIENCE_S
 
     A move that another machine may still be making is waited for.
     """
-    from retrainer.services.runs import is_gone, this_process
+    from retrainer.services.processes import is_gone, this_process
 
     settled = []
     until = time.monotonic() + patience_seconds

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from retrainer.registry import history
 from retrainer.registry.lock import registry_lock
-from retrainer.services import runs
+from retrainer.services import processes, runs
 from retrainer.services.connection import client, experiment_id, explained
 from retrainer.services.readers import MODEL_SHA256, VERIFICATION
 
@@ -96,8 +96,8 @@ class _Left:
         if thing.tags[MODEL_SHA256] == self.spared:
             return False
         made_by = self.logged[uri].tags.get(runs.PROCESS) if uri in self.logged else None
-        if made_by and runs.is_here(made_by) and with_process:
-            return runs.is_gone(made_by)
+        if made_by and processes.is_here(made_by) and with_process:
+            return processes.is_gone(made_by)
         return runs.hours_since(thing.creation_timestamp) > self.hours
 
     def _aliased(self) -> set[str]:

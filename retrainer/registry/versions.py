@@ -13,10 +13,9 @@ from retrainer.errors import ModelError, UserError
 from retrainer.formats.model import task_of
 from retrainer.formats.model_files import read_model
 from retrainer.registry.bundle import save_bundle
-from retrainer.registry.reap import LEAST_HOURS
 from retrainer.registry.serving_check import check_serving
 from retrainer.registry.unaltered import BUNDLE_SHA256, SIGNED, bundle_digest
-from retrainer.services import lookup, runs
+from retrainer.services import lookup, processes, runs
 from retrainer.services.address import tracking_uri
 from retrainer.services.connection import environment, experiment_id
 from retrainer.services.readers import MODEL_SHA256, PASSED, VERIFICATION, RegisteredVersion
@@ -124,18 +123,18 @@ def _forget_unregistered(mlflow: MlflowClient, model_sha256: str) -> None:
 
 
 def _in_work(logged: LoggedModel) -> bool:
-    """Whether another process may be about to make a version of it."""
+    """Whether another process may be about to make a version of it. What pods and other machines left in the
+    middle of that is ended by `make reap` alone: it would be a guess here.
+    """
     made_by = logged.tags.get(runs.PROCESS, "")
-    if made_by in ("", runs.this_process()) or runs.is_gone(made_by):
-        return False
-    return runs.hours_since(logged.creation_timestamp) < LEAST_HOURS
+    return made_by not in ("", processes.this_process()) and not processes.is_gone(made_by)
 
 
 def _new_version(mlflow: MlflowClient, name: str, source: Source) -> RegisteredVersion:
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     run_id = source.tags["train_run_id"]
-    sha = {MODEL_SHA256: source.tags[MODEL_SHA256], runs.PROCESS: runs.this_process()}
+    sha = {MODEL_SHA256: source.tags[MODEL_SHA256], runs.PROCESS: processes.this_process()}
     logged = mlflow.create_logged_model(
         experiment_id(mlflow), name=name, source_run_id=run_id, tags=sha, model_type="classifier"
     )

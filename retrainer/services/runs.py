@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from retrainer.formats.files import digest_of
 from retrainer.services.address import without_credentials
+from retrainer.services.processes import is_gone, is_here, this_process
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,8 +32,6 @@ _PARAMS_A_REQUEST = 100
 _METRICS_A_REQUEST = 1000
 _PARAM_CHARACTERS = 6000
 _DIGEST_CHARACTERS = 36
-
-_CLOCK_SECONDS = 2.0
 
 
 def now() -> int:
@@ -116,41 +113,11 @@ def log_dataset(mlflow: MlflowClient, run_id: str, sha256: str, manifest: Mappin
     log_tags(mlflow, run_id, {DATASET_SHA256: sha256})
 
 
-def this_process() -> str:
-    """Host, process id and start time: names a process for good, though ids are used again."""
-    import psutil
-
-    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
-
-
-def is_here(process: str) -> bool:
-    return process.rsplit(":", 2)[0] == socket.gethostname()
-
-
-def is_gone(process: str) -> bool:
-    """Whether a process of this host has ended; False for another host's, of which nothing is known.
-
-    So it is for a text that names no process.
-    """
-    import psutil
-
-    try:
-        _, pid, began = process.rsplit(":", 2)
-        if not is_here(process):
-            return False
-        # The system's clock was set, perhaps, since the process told when it began.
-        return abs(psutil.Process(int(pid)).create_time() - float(began)) > _CLOCK_SECONDS
-    except psutil.NoSuchProcess:
-        return True
-    except ValueError:
-        return False
-
-
 def close_orphans(mlflow: MlflowClient, experiment: str, silent_hours: float = FOREVER) -> list[Run]:
     """Marks as killed what a killed process left running; returns those runs.
 
-    Another host's process counts as killed when it wrote nothing for so many hours: no metric (those of the
-    machine come every few seconds), or, where it has none, since the run began.
+    One that cannot be seen from here counts as killed when it wrote nothing for so many hours: no metric
+    (those of the machine come every few seconds), or, where it has none, since the run began.
     """
     query = f"attributes.status = 'RUNNING' AND tags.`{PROCESS}` LIKE '%:%:%'"
     running = every(lambda token: mlflow.search_runs([experiment], query, page_token=token))
