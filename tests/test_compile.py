@@ -335,9 +335,12 @@ def test_the_manuals_example_compiles(project: Path) -> None:
     (example,) = re.findall(r"```yaml\n(cluster:.*?)```", (ROOT / "docs/operating.md").read_text(), re.DOTALL)
     with (project / "recipes/digits-mlp.yaml").open("a") as recipe:
         recipe.write(f"\n{example}")
-    spec, _ = compiled(project, "compute.device=auto")
+    spec, pods = compiled(project, "compute.device=auto")
     assert default_of(spec, "compute")["device"] == "cuda"
     assert container_of(spec, "train")["resources"]["resourceCpuRequest"] == "8"
+    spot = {step: [taint["key"] for taint in pods[step].get("tolerations", [])] for step in STEPS}
+    assert spot.pop("train") == ["nvidia.com/gpu", "cloud.example/spot"]
+    assert not any(spot.values())
 
 
 # --- what our own images hold --------------------------------------------------------------------------

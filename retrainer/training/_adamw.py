@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from retrainer.training.groups import Groups
 
+# The same for every recipe. As a setting they would come from `Training` through each group (groups.py), as
+# `weight_decay` does.
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8
 # A running mean whose gradient stays 0 (a dead ReLU's, a rare word's) shrinks to a subnormal number and stays
 # one, and with those a CPU is many times slower. So, once in so many steps, what is smaller than this becomes

@@ -11,6 +11,9 @@ def rate(step: int, steps: int, warmup: float, schedule: Literal["cosine", "line
 
     It rises in equal parts over the first `warmup` share of the steps, is 1 after it, and then stays
     (constant) or falls to 0 just beyond the last step, evenly (linear) or along half a cosine.
+
+    A further schedule is a branch here and a name in `Training.schedule` (settings/training.py); a setting of
+    its own, such as the share of the steps that fall, is an argument of the two calls in loop.py.
     """
     rising = round(warmup * steps)
     if step < rising:

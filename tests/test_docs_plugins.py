@@ -1,0 +1,75 @@
+"""docs/extending.md: the examples of a database and of another loss do what the page says."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from retrainer.data.ingest import ingest
+from retrainer.errors import UserError
+from retrainer.formats.dataset import Dataset
+from retrainer.resolve import validate
+from retrainer.settings import Source
+from retrainer.tasks import make_task
+from retrainer.tasks._fcos import FcosHead
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Name of a plug-in, importable as `page.NAME` → the settings that the page shows below it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "page").mkdir()
+    text = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
+    found = re.findall(
+        r"^###? .*`plugins/(\w+)\.py`\n.*?```python\n(.*?)```\n+```yaml\n(.*?)```", text, re.M | re.S
+    )
+    for name, code, _ in found:
+        (tmp_path / "page" / f"{name}.py").write_text(code, encoding="utf-8")
+    return {name: yaml.safe_load(shown.replace("plugins.", "page.")) for name, _, shown in found}
+
+
+def test_rows_of_a_database_are_ingested(
+    page: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_DATABASE", str(tmp_path / "tickets.db"))
+    with sqlite3.connect(tmp_path / "tickets.db") as database:
+        database.execute("CREATE TABLE tickets (id INTEGER, body TEXT, topic TEXT, day TEXT)")
+        rows = [(2, 'a "quoted",\nlong one', "b", "2026-10-02"), (1, "ä", "a", "2026-10-01")]
+        database.executemany(
+            "INSERT INTO tickets VALUES (?, ?, ?, ?)", [*rows, (3, "later", "a", "2026-11-01")]
+        )
+    source = Source.parse(page["my_database"]["source"], "source")
+    digest = ingest(source, tmp_path / "raw")["source_digest"]
+    table = Dataset(tmp_path / "raw").split("all")
+    assert table["text"].to_pylist() == ["ä", 'a "quoted",\nlong one']
+    assert table["labels"].to_pylist() == [["a"], ["b"]]
+    with sqlite3.connect(tmp_path / "tickets.db") as database:
+        database.execute("DELETE FROM tickets WHERE id = 3")
+    assert ingest(source, tmp_path / "again")["source_digest"] == digest
+    with sqlite3.connect(tmp_path / "tickets.db") as database:
+        database.execute("UPDATE tickets SET topic = 'c' WHERE id = 1")
+    with pytest.raises(UserError, match="changed since the settings were resolved"):
+        ingest(source.model_copy(update={"digest": digest}), tmp_path / "third")
+
+
+def test_another_loss_trains_in_the_place_of_the_built_in_one(page: dict[str, Any]) -> None:
+    section = validate(page["my_detection"] | {"backbone": {"family": "torchvision", "name": "resnet18"}})[
+        "task"
+    ]
+    changed = make_task(section, ("cell",))
+    built_in = make_task(type(section).parse({"kind": "object_detection"}, "task"), ("cell",))
+    torch.manual_seed(0)
+    outputs = FcosHead([8], [8], 1, width=8)([torch.randn(2, 8, 4, 4)])
+    targets = torch.tensor([[[0, 4, 4, 24, 24]], [[-1, 0, 0, 0, 0]]], dtype=torch.float32)
+    losses = [task.loss(outputs, targets, 0.0).detach().numpy() for task in (changed, built_in)]
+    np.testing.assert_array_equal(losses[0], 2 * losses[1])
+    assert (changed.metrics, changed.abilities) == (built_in.metrics, built_in.abilities)
