@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,39 +25,45 @@ from tests.conftest import ROOT
 
 @pytest.fixture
 def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Name of a plug-in, importable as `page.NAME` → the settings that the page shows below it."""
+    """Name of a plug-in → the settings that the page shows for it. Their module can be imported."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "page").mkdir()
-    text = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
-    found = re.findall(
-        r"^###? .*`plugins/(\w+)\.py`\n.*?```python\n(.*?)```\n+```yaml\n(.*?)```", text, re.M | re.S
-    )
-    for name, code, _ in found:
-        (tmp_path / "page" / f"{name}.py").write_text(code, encoding="utf-8")
-    return {name: yaml.safe_load(shown.replace("plugins.", "page.")) for name, _, shown in found}
+    package = tmp_path / f"of_{tmp_path.name}"
+    package.mkdir()
+    shown = {}
+    for part in re.split(r"^##+ ", (ROOT / "docs/extending.md").read_text(encoding="utf-8"), flags=re.M):
+        title, blocks = part.partition("\n")[0], dict(re.findall(r"```(\w+)\n(.*?)```", part, re.S))
+        if (name := re.search(r"`plugins/(\w+)\.py`", title)) and "python" in blocks:
+            (package / f"{name[1]}.py").write_text(blocks["python"], encoding="utf-8")
+            shown[name[1]] = yaml.safe_load(blocks["yaml"].replace("plugins.", f"{package.name}."))
+    return shown
+
+
+def change(database: Path, *commands: str) -> None:
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for command in commands:
+            connection.execute(command)
 
 
 def test_rows_of_a_database_are_ingested(
     page: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("MY_DATABASE", str(tmp_path / "tickets.db"))
-    with sqlite3.connect(tmp_path / "tickets.db") as database:
-        database.execute("CREATE TABLE tickets (id INTEGER, body TEXT, topic TEXT, day TEXT)")
-        rows = [(2, 'a "quoted",\nlong one', "b", "2026-10-02"), (1, "ä", "a", "2026-10-01")]
-        database.executemany(
-            "INSERT INTO tickets VALUES (?, ?, ?, ?)", [*rows, (3, "later", "a", "2026-11-01")]
-        )
+    database = tmp_path / "tickets.db"
+    monkeypatch.setenv("MY_DATABASE", str(database))
+    change(
+        database,
+        "CREATE TABLE tickets (id INTEGER, body TEXT, topic TEXT, day TEXT)",
+        "INSERT INTO tickets VALUES (2, 'a \"quoted\",\nlong one', 'b', '2026-10-02')",
+        "INSERT INTO tickets VALUES (1, 'ä', 'a', '2026-10-01'), (3, 'later', 'a', '2026-11-01')",
+    )
     source = Source.parse(page["my_database"]["source"], "source")
     digest = ingest(source, tmp_path / "raw")["source_digest"]
     table = Dataset(tmp_path / "raw").split("all")
     assert table["text"].to_pylist() == ["ä", 'a "quoted",\nlong one']
     assert table["labels"].to_pylist() == [["a"], ["b"]]
-    with sqlite3.connect(tmp_path / "tickets.db") as database:
-        database.execute("DELETE FROM tickets WHERE id = 3")
+    change(database, "DELETE FROM tickets WHERE id = 3")
     assert ingest(source, tmp_path / "again")["source_digest"] == digest
-    with sqlite3.connect(tmp_path / "tickets.db") as database:
-        database.execute("UPDATE tickets SET topic = 'c' WHERE id = 1")
+    change(database, "UPDATE tickets SET topic = 'c' WHERE id = 1")
     with pytest.raises(UserError, match="changed since the settings were resolved"):
         ingest(source.model_copy(update={"digest": digest}), tmp_path / "third")
 
