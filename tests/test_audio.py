@@ -169,7 +169,7 @@ def test_a_row_does_not_depend_on_the_rows_beside_it() -> None:
 
 def test_augmentation_follows_the_generator_alone() -> None:
     waves = encode_audio(encoded(TONE, TONE[::2]), RATE, 5)
-    most = Augmentation(0.2, 0.05, 0.5, 0.2, 2, 2)
+    most = Augmentation(0.2, 0.05, 0.5, 0.2, 2, 2, 6, 0.1, 20)
 
     def batch(seed: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(seed)
@@ -180,7 +180,11 @@ def test_augmentation_follows_the_generator_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["speed", "shift_seconds", "noise", "vocal_tract", "equaliser", "frequency_masks", "time_masks"]
+    "change",
+    [
+        *("speed", "shift_seconds", "silence_seconds", "noise", "background_db"),
+        *("vocal_tract", "equaliser", "frequency_masks", "time_masks"),
+    ],
 )
 def test_each_augmentation_changes_the_sound(change: str) -> None:
     waves = encode_audio(encoded(TONE), RATE, 5)
@@ -188,9 +192,10 @@ def test_each_augmentation_changes_the_sound(change: str) -> None:
         "spectrum": {"window": 200, "hop": 80, "mels": 20, "normalise": "loudness"}
     }
     none = Augmentation()
-    one = replace(none, **{change: {"frequency_masks": 2, "time_masks": 2, "equaliser": 6}.get(change, 0.2)})
+    amounts = {"frequency_masks": 2, "time_masks": 2, "equaliser": 6, "background_db": 20}
+    one = replace(none, **{change: amounts.get(change, 0.2)})
     plain, changed = (
-        Sound(waves, by_loudness).batch(np.array([0]), kind, torch.Generator().manual_seed(0))
+        Sound(waves, by_loudness).batch(np.zeros(4, np.int64), kind, torch.Generator().manual_seed(0))
         for kind in (none, one)
     )
     same = plain["audio"].shape == changed["audio"].shape
@@ -203,6 +208,51 @@ def test_no_augmentation_leaves_the_sound_as_it_is() -> None:
     plain = Sound(waves, PREPROCESSING).batch(rows, Augmentation(), None)
     drawn = Sound(waves, PREPROCESSING).batch(rows, Augmentation(), torch.Generator().manual_seed(0))
     np.testing.assert_allclose(plain["audio"], drawn["audio"], atol=1e-5)
+
+
+SPEECH = Spectrum(RATE, 200, 80, 20, normalise="speech", range_db=40)
+
+
+def bands_of(*waves: np.ndarray, spectrum: Spectrum = SPEECH) -> torch.Tensor:
+    """Log-mel bands [B, T, M] of waves of one length."""
+    lengths = torch.full((len(waves),), len(waves[0]))
+    return log_mel(torch.from_numpy(np.stack(waves)), lengths, spectrum)
+
+
+def chirp() -> np.ndarray:
+    """A second that rises from 200 to 3200 Hz and swells."""
+    at = np.arange(RATE) / RATE
+    rising = np.sin(2 * np.pi * (200 * at + 1500 * at**2)) * (0.2 + 0.5 * at)
+    return (rising + 0.01 * np.random.default_rng(0).standard_normal(RATE)).astype(np.float32)
+
+
+def test_speech_frames_move_neither_with_loudness_nor_with_silence_around_them() -> None:
+    word = chirp()
+    quiet = bands_of(word / 200)
+    torch.testing.assert_close(quiet, bands_of(word), atol=1e-3, rtol=1e-3)
+    silence = np.zeros(80 * 60, np.float32)
+    inside = bands_of(np.concatenate([silence, word, silence]))[0, 60 : 60 + 100]
+    # Silent samples enter the first and last windows of the word alone.
+    torch.testing.assert_close(inside[2:-2], quiet[0, 2:100][:-2], atol=0.05, rtol=0.02)
+    by_row = replace(SPEECH, normalise="row")
+    alone = bands_of(word, spectrum=by_row)[0, 2:98]
+    padded = bands_of(np.concatenate([silence, word, silence]), spectrum=by_row)[0, 62:158]
+    assert (alone - padded).abs().mean() > 0.3
+
+
+def test_what_lies_below_the_range_of_a_row_is_as_loud_as_its_floor() -> None:
+    noise = np.random.default_rng(1).standard_normal(RATE).astype(np.float32)
+    clean, hissing = chirp(), chirp() + 1e-3 * noise
+    limits = {range_db: replace(SPEECH, range_db=range_db) for range_db in (20.0, 80.0)}
+    apart = {
+        range_db: float((bands_of(clean, spectrum=limit) - bands_of(hissing, spectrum=limit)).abs().mean())
+        for range_db, limit in limits.items()
+    }
+    assert apart[20.0] < apart[80.0] / 3
+
+
+def test_digital_silence_has_finite_bands() -> None:
+    assert bands_of(np.zeros(800, np.float32)).isfinite().all()
 
 
 def test_a_shorter_vocal_tract_moves_a_tone_upwards() -> None:

@@ -215,7 +215,7 @@ def test_classes_of_sounds_are_learned_too() -> None:
         Task(kind="audio_classification", sampling_rate=RATE, noise=0.2), ("ab", "ba")
     )
     train = clips(48, words=("ab", "ba"))
-    network = network_of(task, train, **TINY, recurrent=8)
+    network = network_of(task, train, **TINY, recurrent=8, pooling="mean-max")
     data = encoded(task, network, train), task.targets(train)
     training = Training(strategy="scratch", epochs=8, batch_size=8, learning_rate=1e-2)
     history = fit(network, task, data, data, training, PLAIN, lambda *_: None, progress=False)
@@ -341,12 +341,31 @@ def test_their_encoders_give_one_vector_for_classes(wav2vec2: Path, whisper: Pat
             assert network.features(task.batch(rows, np.arange(4), None)).shape == (4, 16)
 
 
+def test_a_whisper_of_a_shorter_window_is_that_of_transformers_with_fewer_positions(whisper: Path) -> None:
+    task = audio_classification.make(Task(kind="audio_classification", max_seconds=0.5), ("ab", "ba"))
+    shorter = Backbone(family="speech_transformers", window_seconds=0.5)
+    network = build_network(task, shorter, Training(strategy="full"), whisper).eval()
+    batch = task.batch(encoded(task, network, clips(4)), np.arange(4), None)
+    assert batch["audio"].shape[1] == 50
+    theirs = WhisperForConditionalGeneration.from_pretrained(whisper).model.encoder.eval()
+    theirs.config.max_source_positions = 25
+    theirs.embed_positions = torch.nn.Embedding.from_pretrained(theirs.embed_positions.weight[:25])
+    with torch.no_grad():
+        states = theirs(batch["audio"].transpose(1, 2)).last_hidden_state
+        ours = network.features(batch)
+    for row, frames in enumerate((batch["lengths"] + 1) // 2):
+        torch.testing.assert_close(ours[row], states[row, :frames].mean(0))
+    shorter = Backbone(family="speech_transformers", window_seconds=9.0)
+    with pytest.raises(UserError, match=r"backbone.window_seconds: 9, but these weights hear 2 s"):
+        build_network(task, shorter, Training(strategy="full"), whisper)
+
+
 def test_weights_that_hear_nothing_are_refused(tmp_path: Path, whisper: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
     task = recognition()
     with pytest.raises(UserError, match="is a bert, which hears nothing"):
         network_of(task, clips(4), tmp_path, **WAV2VEC2)
-    with pytest.raises(UserError, match=r"task.max_seconds: 30, but these weights hear 2 s"):
+    with pytest.raises(UserError, match=r"task.max_seconds: 30, but this network hears 2 s"):
         network_of(task, clips(4), whisper, **WAV2VEC2)
     with pytest.raises(UserError, match="reads its architecture from them"):
         speech_transformers.build(speech_transformers.Options(), {"kind": "audio"}, None, 0, True)

@@ -53,6 +53,15 @@ def _mean(states: Tensor, frames: Tensor) -> Tensor:
     return (states * there).sum(1) / frames[:, None].clamp(min=1)
 
 
+def cut_positions(module: nn.Module, count: int) -> None:
+    """Leaves a Whisper's encoder the first `count` of its positions (sinusoids, which are not trained)."""
+    network: Any = module
+    encoder = network.get_encoder()
+    kept = encoder.embed_positions.weight[:count].detach().clone()
+    encoder.embed_positions = nn.Embedding.from_pretrained(kept, freeze=True)
+    network.config.max_source_positions = encoder.config.max_source_positions = count
+
+
 def encoder_mean(module: nn.Module, batch: Batch) -> Tensor:
     """The mean of the frames that have sound [B, D]; two of the spectrum are one of the encoder."""
     states = module(batch["audio"].transpose(1, 2)).last_hidden_state

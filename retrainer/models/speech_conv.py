@@ -6,7 +6,7 @@ Small: for words and short sentences on a CPU. Legend: B rows, T frames, M mel b
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -34,7 +34,15 @@ class Options(Section):
     mels: int = Field(40, ge=8, description="bands of the spectrum")
     window_seconds: float = Field(0.025, gt=0, description="of sound that a frame sees")
     hop_seconds: float = Field(0.01, gt=0, description="from one frame to the next")
-    normalise: str = Field("row", pattern="^(row|loudness)$", description="each band of a row, or all of it")
+    normalise: Literal["row", "loudness", "speech"] = Field(
+        "row", description="each band of a row, all of it, or each band over the frames that hold speech"
+    )
+    range_db: float = Field(
+        0.0, ge=0, description="what lies further below a row's loudest band counts as so quiet; 0: no limit"
+    )
+    pooling: Literal["mean", "mean-max"] = Field(
+        "mean", description="for classes: of a row's frames the mean, or the mean and the maximum"
+    )
 
 
 def build(
@@ -54,8 +62,10 @@ def build(
         "mels": options.mels,
         "normalise": options.normalise,
     }
+    if options.range_db:  # so that what is without a limit starts from models that knew of none
+        spectrum["range_db"] = options.range_db
     shape = {name: getattr(options, name) for name in _SHAPE}
-    config = {**shape, "mels": options.mels, "frames": input_spec["frames"]}
+    config = {**shape, "mels": options.mels, "frames": input_spec["frames"], "pooling": options.pooling}
     with drawn_from(seed):
         body = restore(config)
     body.preprocessing = audio_preprocessing(
@@ -98,8 +108,11 @@ def restore(config: dict[str, Any]) -> Body:
     from retrainer.models._speech_conv import SpeechConv
 
     module = SpeechConv(config["mels"], **{name: config[name] for name in _SHAPE})
-    features = _frames if config["frames"] else _mean
-    return Body(module, features, module.outputs, config, preprocessing={})
+    if config["frames"]:
+        return Body(module, _frames, module.outputs, config, preprocessing={})
+    if config.get("pooling", "mean") == "mean":  # older models do not say
+        return Body(module, _mean, module.outputs, config, preprocessing={})
+    return Body(module, _mean_and_maximum, 2 * module.outputs, config, preprocessing={})
 
 
 def _frames(module: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -109,5 +122,17 @@ def _frames(module: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 
 def _mean(module: nn.Module, batch: Batch) -> Tensor:
     """The mean of a row's frames [B, D]."""
-    states, frames = module(batch["audio"], batch["lengths"])
+    states, frames = _frames(module, batch)
     return states.sum(1) / frames[:, None].clamp(min=1)
+
+
+def _mean_and_maximum(module: nn.Module, batch: Batch) -> Tensor:
+    """The mean and the maximum of a row's frames [B, 2 D]."""
+    import torch
+
+    states, frames = _frames(module, batch)
+    if not len(states):
+        return states.new_zeros(0, 2 * states.shape[2])
+    behind = torch.arange(states.shape[1], device=frames.device) >= frames[:, None]
+    maximum = states.masked_fill(behind[:, :, None], -torch.inf).amax(1)
+    return torch.cat([states.sum(1) / frames[:, None], maximum], 1)

@@ -30,6 +30,11 @@ class Options(Section):
     """Further keys of `backbone:` for this family."""
 
     language: str = Field("en", description="of a multilingual Whisper, as its tokenizer names it: de")
+    window_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="Whisper: sound that its encoder sees, for short clips less than its 30 s; 0: all of it",
+    )
 
 
 def build(
@@ -74,13 +79,31 @@ def _described(weights: Path, options: Options) -> dict[str, Any]:
 
     found = described(weights)
     if found.model_type == _WHISPER:
-        return {"model": shape_of(found), **_marks(weights, found.vocab_size, options.language)}
+        model = _cut(shape_of(found), weights, options.window_seconds)
+        return {"model": model, **_marks(weights, found.vocab_size, options.language)}
     if not hasattr(found, "conv_stride"):
         raise SettingError(
             f"backbone.weights: {weights.name} is a {found.model_type}, which hears nothing; choose wav2vec"
             " 2.0, HuBERT, WavLM or Whisper"
         )
     return {"model": shape_of(found)}
+
+
+def _cut(model: dict[str, Any], weights: Path, seconds: float) -> dict[str, Any]:
+    """A Whisper's shape with an encoder of so many positions as `seconds` of sound need.
+
+    It pads every sound to all of its positions: a clip of 1 s costs as much as one of 30 s.
+    """
+    from math import ceil
+
+    heard = _recorded(weights, model)
+    positions = ceil(seconds * heard["sampling_rate"] / heard["spectrum"]["hop"] / 2)
+    if positions > model["max_source_positions"]:
+        raise SettingError(
+            f"backbone.window_seconds: {seconds:g}, but these weights hear"
+            f" {heard['spectrum']['pad_seconds']:g} s; set that or less"
+        )
+    return model | {"max_source_positions": positions or model["max_source_positions"]}
 
 
 def _marks(weights: Path, vocabulary: int, language: str) -> dict[str, Any]:
@@ -123,6 +146,7 @@ def _pretrained(weights: Path, config: dict[str, Any]) -> nn.Module:
     from transformers import AutoModel, WhisperForConditionalGeneration
 
     from retrainer.models._hugging_face import load_pretrained, require_all
+    from retrainer.models._speech_transformers import cut_positions
 
     module, lacking = load_pretrained(
         WhisperForConditionalGeneration if _writes(config) else AutoModel, weights
@@ -130,6 +154,8 @@ def _pretrained(weights: Path, config: dict[str, Any]) -> nn.Module:
     if _MASK in lacking:  # only the network's own masking of its input reads it
         module.get_parameter(_MASK).data.zero_()
     require_all(weights, [name for name in lacking if name != _MASK])
+    if config["model"]["model_type"] == _WHISPER:
+        cut_positions(module, config["model"]["max_source_positions"])
     return module
 
 
@@ -185,7 +211,7 @@ def _preprocessing(
     spectrum = heard["spectrum"]
     if input_spec["max_seconds"] > spectrum["pad_seconds"]:
         raise SettingError(
-            f"task.max_seconds: {input_spec['max_seconds']:g}, but these weights hear"
+            f"task.max_seconds: {input_spec['max_seconds']:g}, but this network hears"
             f" {spectrum['pad_seconds']:g} s; set that or less"
         )
     made = audio_preprocessing(input_spec, rate, 2 * spectrum["hop"], spectrum=spectrum)

@@ -16,6 +16,8 @@ from torch.nn import functional
 from retrainer.tasks._log_mel import Spectrum, log_mel
 from retrainer.tasks._waves import Waves
 
+_FAINTEST_DB = 60.0  # below a row's loudest band: noise that is heard no more
+_COLOUR_DB = 6.0  # of each of the three curves that a background's spectrum is made of
 _FEWEST_FRAMES = 4  # of a network on samples: its first layers look at more than one frame's
 
 
@@ -30,6 +32,8 @@ class Augmentation:
     frequency_masks: int = 0  # bands of at most a fifth of all (SpecAugment, arXiv:1904.08779)
     time_masks: int = 0  # stretches of at most a fifth of the row
     equaliser: float = 0.0  # dB, of each of the three smooth curves that a row's bands are louder by
+    silence_seconds: float = 0.0  # before the sound, and as much behind it; half the rows get none
+    background_db: float = 0.0  # noise of a random spectrum, from so far to 60 dB below a row's loudest band
 
 
 def augment_waves(
@@ -44,7 +48,10 @@ def augment_waves(
     shift = (augmentation.shift_seconds * sampling_rate * (2 * draws[:, 1] - 1)).round()
     # Never more than a quarter is lost.
     shift = torch.maximum(shift, -(lengths / factor / 4).floor())
-    longer = ((lengths / factor).floor() + shift).long().clamp(min=1)
+    most = augmentation.silence_seconds * sampling_rate
+    before, behind = _silence(len(waves), most, generator, waves.device)
+    shift = shift + before
+    longer = ((lengths / factor).floor() + shift + behind).long().clamp(min=1)
     at = (torch.arange(int(longer.max()), device=waves.device) - shift[:, None]) * factor[:, None]
     inside = (at >= 0) & (at <= lengths[:, None] - 1)
     below = at.clamp(min=0).floor().long().clamp(max=waves.shape[1] - 1)
@@ -54,6 +61,16 @@ def augment_waves(
     if augmentation.noise:
         moved = moved + _noise(moved, longer, augmentation.noise * draws[:, 2:], generator)
     return moved, longer
+
+
+def _silence(
+    rows: int, most: float, generator: torch.Generator, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Samples of silence [B] before and behind each row: none in half of the cases, else up to `most`."""
+    if not most:
+        return torch.zeros(2, rows, device=device).unbind()
+    draws = torch.rand(2, rows, generator=generator).to(device)
+    return (most * (2 * draws - 1).clamp(min=0)).round().unbind()
 
 
 def _noise(waves: Tensor, lengths: Tensor, share: Tensor, generator: torch.Generator) -> Tensor:
@@ -119,8 +136,16 @@ class Sound:
         if generator is None:
             return {"audio": log_mel(waves, lengths, spectrum), "lengths": frames}
         warp = _warp(len(rows), augmentation, generator).to(waves.device)
-        gain = _gain(len(rows), spectrum.mels, augmentation, generator).to(waves.device)
-        bands = log_mel(waves, lengths, spectrum, warp if augmentation.vocal_tract else None, gain)
+        gain = _gain(len(rows), spectrum.mels, augmentation.equaliser, generator).to(waves.device)
+        background = _background(len(rows), int(frames.max()), spectrum.mels, augmentation, generator)
+        bands = log_mel(
+            waves,
+            lengths,
+            spectrum,
+            warp if augmentation.vocal_tract else None,
+            gain,
+            None if background is None else background.to(waves.device),
+        )
         return {"audio": mask(bands, frames, augmentation, generator), "lengths": frames}
 
     def _samples(self, waves: Tensor, lengths: Tensor) -> dict[str, Tensor]:
@@ -137,11 +162,24 @@ def _warp(rows: int, augmentation: Augmentation, generator: torch.Generator) -> 
     return 1 + augmentation.vocal_tract * (2 * torch.rand(rows, generator=generator) - 1)
 
 
-def _gain(rows: int, mels: int, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+def _background(
+    rows: int, frames: int, mels: int, augmentation: Augmentation, generator: torch.Generator
+) -> Tensor | None:
+    """[B, T, M]: powers of Gaussian noise, as shares of a row's loudest; each row has its own colour."""
+    least = augmentation.background_db
+    if not least:
+        return None
+    decibels = least + (_FAINTEST_DB - least) * torch.rand(rows, 1, 1, generator=generator)
+    colour = _gain(rows, mels, _COLOUR_DB, generator)[:, None]
+    powers = torch.empty(rows, frames, mels).exponential_(generator=generator)
+    return 10 ** (-decibels / 10) * colour * powers
+
+
+def _gain(rows: int, mels: int, most: float, generator: torch.Generator) -> Tensor:
     """[B, M]: by what each row's bands are multiplied, as by another microphone: three random cosines."""
     phase = torch.arange(mels) * (torch.pi / mels)
     curves = torch.stack([(phase * times).cos() for times in (1, 2, 3)])
-    decibels = augmentation.equaliser * (2 * torch.rand(rows, 3, generator=generator) - 1) @ curves
+    decibels = most * (2 * torch.rand(rows, 3, generator=generator) - 1) @ curves
     return 10 ** (decibels / 10)
 
 

@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 _QUIETEST = 1e-6  # added to a power before its logarithm: digital silence has none
+_SILENT = 1e-20  # the same where the floor follows the row's loudest band, which may be silent too
+_LOUD = 1e-2  # of a row's loudest frame: a frame of more power is speech, rather than what is around it
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,10 @@ class Spectrum:
     """How sound becomes a log-mel spectrogram.
 
     `normalise`: "row" gives each band of a row mean 0 and deviation 1, "loudness" all bands together;
-    "whisper" is what Whisper was trained on (Radford et al. 2022), padded with silence to `pad_seconds`.
+    "speech" gives each band mean 0 over the row's loud frames, and all bands together deviation 1 over these:
+    silence around a word, of which recordings have more or less, then moves nothing (cepstral mean
+    normalisation over frames that an energy threshold finds); "whisper" is what Whisper was trained on
+    (Radford et al. 2022), padded with silence to `pad_seconds`.
     """
 
     sampling_rate: int
@@ -33,6 +38,7 @@ class Spectrum:
     high: float = 0.0  # Hz; 0: half the sampling rate
     normalise: str = "row"
     pad_seconds: float = 0.0
+    range_db: float = 0.0  # what lies further below a row's loudest band counts as so quiet; 0: no limit
 
     def frames(self, samples: Tensor) -> Tensor:
         """Samples [B] → frames that have sound [B]."""
@@ -51,11 +57,13 @@ def log_mel(
     spectrum: Spectrum,
     warp: Tensor | None = None,
     gain: Tensor | None = None,
+    background: Tensor | None = None,
 ) -> Tensor:
     """[B, S] and samples [B] → float32 [B, T, M]; frames behind a row's end are 0.
 
     A row's frames do not depend on the rows beside it. `warp` [B] stretches each row's frequencies, `gain`
-    [B, M] multiplies the power of its bands.
+    [B, M] multiplies the power of its bands, and `background` [B, T, M] is noise that is added to it, as a
+    share of the row's loudest.
     """
     longest = spectrum.padded or waves.shape[1]
     count = longest // spectrum.hop + (0 if spectrum.padded else 1)
@@ -72,10 +80,22 @@ def log_mel(
     mel = power @ filter_bank(spectrum).to(waves.device)
     if gain is not None:
         mel = mel * gain[:, None]
+    if background is not None:
+        mel = mel + background * mel.amax((1, 2), keepdim=True)
     if spectrum.normalise == "whisper":
         return _whisper_scale(mel)
-    axes = (1,) if spectrum.normalise == "row" else (1, 2)
-    return _normalise((mel + _QUIETEST).log(), spectrum.frames(lengths), axes)
+    frames = spectrum.frames(lengths)
+    bands = (mel + _floor(mel, spectrum.range_db)).log()
+    if spectrum.normalise == "speech":
+        return _normalise_speech(bands, frames, mel.sum(2))
+    return _normalise(bands, frames, (1,) if spectrum.normalise == "row" else (1, 2))
+
+
+def _floor(mel: Tensor, range_db: float) -> Tensor | float:
+    """The power that is added before the logarithm."""
+    if not range_db:
+        return _QUIETEST
+    return mel.amax((1, 2), keepdim=True) * 10 ** (-range_db / 10) + _SILENT
 
 
 def _whisper_scale(mel: Tensor) -> Tensor:
@@ -92,6 +112,18 @@ def _normalise(bands: Tensor, frames: Tensor, axes: tuple[int, ...]) -> Tensor:
     centred = (bands - (bands * there).sum(axes, keepdim=True) / count) * there
     deviation = (centred.square().sum(axes, keepdim=True) / count).sqrt()
     return centred / (deviation + 1e-3)
+
+
+def _normalise_speech(bands: Tensor, frames: Tensor, power: Tensor) -> Tensor:
+    """Each band mean 0, all bands together deviation 1, over a row's loud frames. `power` [B, T]."""
+    there = torch.arange(bands.shape[1], device=bands.device) < frames[:, None]
+    power = power * there
+    loud = ((power >= _LOUD * power.amax(1, keepdim=True)) & there).unsqueeze(2)
+    count = loud.sum(1, keepdim=True)
+    centred = (bands - (bands * loud).sum(1, keepdim=True) / count) * there.unsqueeze(2)
+    squares = (centred * loud).square().sum((1, 2), keepdim=True)
+    deviation = (squares / (count * bands.shape[2])).sqrt()
+    return centred / (deviation + 1e-2)
 
 
 def _stretch(power: Tensor, warp: Tensor) -> Tensor:

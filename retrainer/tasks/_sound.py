@@ -29,6 +29,16 @@ class SoundOptions(Section):
     equaliser: float = Field(
         0.0, ge=0, description="log-mel: decibels by which smooth curves over the bands are louder or softer"
     )
+    background_db: float = Field(
+        0.0,
+        ge=0,
+        le=60,
+        description="log-mel: noise of random level and colour, by so many decibels at least fainter than the"
+        " sound's loudest band; 0: none",
+    )
+    silence_seconds: float = Field(
+        0.0, ge=0, description="silence before and behind the sound, for half of the rows"
+    )
     shift_seconds: float = Field(
         0.0, ge=0, description="silence before the sound, or so much cut from its start"
     )
@@ -55,4 +65,6 @@ class SoundOptions(Section):
             self.frequency_masks,
             self.time_masks,
             self.equaliser,
+            self.silence_seconds,
+            self.background_db,
         )
