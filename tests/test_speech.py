@@ -224,6 +224,17 @@ def test_classes_of_sounds_are_learned_too() -> None:
     assert predicted.column_names == ["label", "probabilities"]
 
 
+def test_models_that_do_not_say_how_they_pool_take_the_mean() -> None:
+    task = audio_classification.make(Task(kind="audio_classification", sampling_rate=RATE), ("ab", "ba"))
+    bodies = {
+        pooling: network_of(task, clips(4), **TINY, pooling=pooling).description
+        for pooling in ("mean", "mean-max")
+    }
+    assert {pooling: body.width for pooling, body in bodies.items()} == {"mean": 32, "mean-max": 64}
+    older = {name: value for name, value in bodies["mean"].config.items() if name != "pooling"}
+    assert speech_conv.restore(older).features is bodies["mean"].features
+
+
 def test_settings_that_cannot_be_served_are_refused() -> None:
     with pytest.raises(UserError, match=r"task\.lexicon needs a search"):
         recognition(lexicon=True)
