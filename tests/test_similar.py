@@ -12,6 +12,7 @@ from PIL import Image, ImageFilter
 
 from retrainer.data.similar import image_similarity, similar_images, similar_texts, text_similarity
 from retrainer.data.similar.images import LEAST_CORRELATION, _hashes, _near
+from retrainer.data.splits import components
 from retrainer.formats.dataset import IMAGE
 
 BITS = 4
@@ -168,3 +169,24 @@ def test_case_space_and_marks_make_no_difference_and_a_word_of_a_short_text_does
     texts = ["Is it so good?", "is  it SO good", "Is it not good?", "", "!", "?!"]
     assert similar_texts(texts, 0.8).tolist() == [[0, 1]]
     assert text_similarity(*texts[:2]) == 1 > text_similarity(texts[0], texts[2])
+
+
+def test_form_letters_are_linked_as_by_comparing_all_with_all():
+    """Long shared text puts all of them into the same buckets, and half of the pairs are just below the limit."""
+    draws = np.random.default_rng(0)
+    words = [
+        "".join(draws.choice(list("abcdefghijklmnopqrstuvwxyz"), draws.integers(3, 9))) for _ in range(900)
+    ]
+    form = " ".join(draws.choice(words, 60))
+    letters = [
+        f"{form} {' '.join(draws.choice(words, draws.integers(6, 15)))} {form[:99]}" for _ in range(150)
+    ]
+    found = {tuple(pair) for pair in similar_texts(letters, 0.8).tolist()}
+    pairs = [(a, b) for b in range(150) for a in range(b)]
+    alike = {(a, b) for a, b in pairs if text_similarity(letters[a], letters[b]) >= 0.8}
+    assert found <= alike and 0.05 < len(alike) / len(pairs) < 0.5
+    nodes = [bytes([row]) for row in range(150)]
+    linked, truly = (
+        components(nodes, [None] * 150, [(nodes[a], nodes[b]) for a, b in some]) for some in (found, alike)
+    )
+    assert linked == truly

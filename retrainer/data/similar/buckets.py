@@ -5,7 +5,7 @@ Legend: N rows, P pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -34,10 +34,11 @@ def with_copies(pairs: np.ndarray, which: np.ndarray) -> np.ndarray:
     return both[np.lexsort((both[:, 1], both[:, 0]))].astype(np.int64)
 
 
-def pairs_of_buckets(keys: np.ndarray, neighbours: int) -> Iterator[np.ndarray]:
+def pairs_of_buckets(keys: np.ndarray, neighbours: int, block: int) -> Iterator[np.ndarray]:
     """Blocks of int64 [P, 2], first < second: rows with equal keys, uint64 [N].
 
-    A row meets the `neighbours` that follow it in its bucket, and its bucket's first row.
+    A row meets the `neighbours` that follow it in its bucket, and its bucket's first row. Pairs of one first
+    row stand together, and a block holds about `block` of them.
     """
     order = np.argsort(keys, kind="stable")  # so that a bucket keeps the rows' order
     bucket = keys[order]
@@ -46,26 +47,55 @@ def pairs_of_buckets(keys: np.ndarray, neighbours: int) -> Iterator[np.ndarray]:
     far = places[places - head > neighbours]
     if len(far):
         yield np.stack([order[head[far]], order[far]], axis=1)
-    alive = places
-    for step in range(1, neighbours + 1):
-        alive = alive[: np.searchsorted(alive, len(bucket) - step)]
-        alive = alive[bucket[alive] == bucket[alive + step]]
-        if not len(alive):
-            return
-        yield np.stack([order[alive], order[alive + step]], axis=1)
+    following = np.minimum(np.searchsorted(bucket, bucket, "right") - places - 1, neighbours)
+    ends = np.cumsum(following)
+    cuts = 1 + np.searchsorted(ends, np.arange(block, following.sum() + block, block))
+    for some in np.split(places, np.unique(cuts)):
+        first: np.ndarray = np.repeat(some, following[some])
+        if len(first):
+            step = np.arange(len(first)) - np.repeat(ends[some] - following[some], following[some])
+            step += ends[some[0]] - following[some[0]]
+            yield np.stack([order[first], order[first + 1 + step]], axis=1)
 
 
-def unique_pairs(blocks: Sequence[np.ndarray], rows: int) -> np.ndarray:
-    """int64 [P, 2], sorted, each once."""
-    if not blocks:
-        return np.empty((0, 2), np.int64)
-    joined = np.unique(np.concatenate([block[:, 0] * rows + block[:, 1] for block in blocks]))
-    return np.stack(np.divmod(joined, rows), axis=1)
+def joined_blocks(blocks: Iterable[np.ndarray], least: int) -> Iterator[np.ndarray]:
+    """The same pairs in fewer blocks, of at least so many pairs but for the last."""
+    waiting: list[np.ndarray] = []
+    for block in blocks:
+        waiting.append(block)
+        if sum(map(len, waiting)) >= least:
+            yield np.concatenate(waiting)
+            waiting.clear()
+    if waiting:
+        yield np.concatenate(waiting)
 
 
-def nearest(pairs: np.ndarray, distance: np.ndarray, most: int) -> np.ndarray:
-    """int64 [P, 2]: of each first row the `most` pairs of the smallest distance."""
-    order = np.lexsort((pairs[:, 1], distance, pairs[:, 0]))
-    pairs = pairs[order]
-    rank = np.arange(len(pairs)) - np.searchsorted(pairs[:, 0], pairs[:, 0])
-    return pairs[rank < most]
+class Links:
+    """Which of N values are linked by pairs so far, directly or through others.
+
+    Each value keeps its first `given` pairs; of more, only those that link what was not linked.
+    """
+
+    def __init__(self, values: int, given: int) -> None:
+        self._parent = np.arange(values)
+        self._pairs: np.ndarray = np.zeros(values, np.int64)
+        self._given = given
+
+    def worth_a_look(self, pairs: np.ndarray) -> np.ndarray:
+        """Those of int64 [P, 2] that would be kept if they were alike."""
+        few = self._pairs[pairs].max(axis=1) < self._given
+        return pairs[few | (self._roots(pairs[:, 0]) != self._roots(pairs[:, 1]))]
+
+    def add(self, pairs: np.ndarray) -> None:
+        np.add.at(self._pairs, pairs, 1)
+        for pair in pairs:
+            first, second = sorted(self._roots(pair))
+            self._parent[second] = first
+
+    def _roots(self, values: np.ndarray) -> np.ndarray:
+        """Of each value the smallest that it is linked to; paths are shortened in place."""
+        roots = self._parent[values]
+        while (self._parent[roots] != roots).any():
+            roots = self._parent[roots]
+        self._parent[values] = roots
+        return roots

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from retrainer.data.images import MAX_PIXELS
-from retrainer.data.similar.buckets import distinct_values, pairs_of_buckets, with_copies
+from retrainer.data.similar.buckets import Links, distinct_values, pairs_of_buckets, with_copies
 from retrainer.formats.dataset import IMAGE_FORMATS
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ _GIVEN = 32
 _NEIGHBOURS = 1024
 _IMAGES_PER_JOB = 64
 _BLOCK = 1024
+_PAIRS = 1 << 18
 _TRANSPARENT = (255, 255, 255)
 _GREY = np.array([299.0, 587.0, 114.0])
 # The 64 lowest frequencies but the mean, from low to high.
@@ -145,32 +146,15 @@ def _alike(pixels: np.ndarray, most_bits: int) -> np.ndarray:
     """int64 [P, 2]: all pairs of images that are alike, or of many alike enough to link them all."""
     shown = _in_blocks(_shown, pixels)
     found: list[np.ndarray] = [np.empty((0, 2), np.int64)]
-    parent = np.arange(len(pixels))
-    given: np.ndarray = np.zeros(len(pixels), np.int64)
+    links = Links(len(pixels), _GIVEN)
     for near in _near(_in_blocks(_hashes, pixels), most_bits):
         for start in range(0, len(near), _BLOCK):
-            block = near[start : start + _BLOCK]
-            few = given[block].max(axis=1) < _GIVEN
-            block = block[few | (_roots(parent, block[:, 0]) != _roots(parent, block[:, 1]))]
+            block = links.worth_a_look(near[start : start + _BLOCK])
             one, other = block.T
-            block = block[
-                _correlation(pixels[one], pixels[other], shown[one] | shown[other]) >= LEAST_CORRELATION
-            ]
-            np.add.at(given, block, 1)
-            for pair in block:
-                first, second = sorted(_roots(parent, pair))
-                parent[second] = first
-            found.append(block)
+            alike = _correlation(pixels[one], pixels[other], shown[one] | shown[other]) >= LEAST_CORRELATION
+            links.add(block[alike])
+            found.append(block[alike])
     return np.concatenate(found)
-
-
-def _roots(parent: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-    """Of each node the smallest that it is linked to; paths are shortened in place."""
-    roots = parent[nodes]
-    while (parent[roots] != roots).any():
-        roots = parent[roots]
-    parent[nodes] = roots
-    return roots
 
 
 def _near(hashes: np.ndarray, most_bits: int) -> Iterator[np.ndarray]:
@@ -181,7 +165,7 @@ def _near(hashes: np.ndarray, most_bits: int) -> Iterator[np.ndarray]:
     bands = [sum(1 << bit for bit in range(band, _BITS, most_bits + 1)) for band in range(most_bits + 1)]
     masks = np.array(bands, np.uint64)
     for at, mask in enumerate(masks):
-        for pairs in pairs_of_buckets(hashes & mask, _NEIGHBOURS):
+        for pairs in pairs_of_buckets(hashes & mask, _NEIGHBOURS, _PAIRS):
             differing = hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]
             near = np.bitwise_count(differing) <= most_bits
             pairs, differing = pairs[near], differing[near]

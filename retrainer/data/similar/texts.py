@@ -8,15 +8,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
 from retrainer.data.similar.buckets import (
+    Links,
     distinct_values,
-    nearest,
+    joined_blocks,
     pairs_of_buckets,
-    unique_pairs,
     with_copies,
 )
 from retrainer.data.splits import normalised
@@ -28,11 +28,15 @@ _NO_WORD = re.compile(r"[\W_]+")
 # A pair of exactly the asked similarity is missed once in so many times.
 _MISSES = 1e-3
 _MOST_FUNCTIONS = 128
-# A row of a bucket is compared with so many that follow it in the order of their texts, and with the first;
-# of all whom it meets so, with so many it is measured exactly: those of the likest signatures.
-_NEIGHBOURS = 8
+# Pairs given of one text, at least; of more that are alike, only such pairs as link what is not linked yet.
+_GIVEN = 32
+# A text meets so many that follow it in a bucket, in the order of the texts: all of them, unless thousands
+# share one, as form letters may. Without a bound their number would count squared.
+_NEIGHBOURS = 1024
 # Shingles of one block: its hashes stay in the processor's cache.
 _BLOCK = 1 << 18
+# Pairs whose signatures are compared at once; that are measured before those now linked are passed over.
+_PAIRS, _MEASURED = 1 << 14, 1 << 17
 # The estimate of a similarity from F hashes may err by so many standard deviations before it counts.
 _SIGMAS = 4.0
 
@@ -46,12 +50,15 @@ def similar_texts(texts: Sequence[str], least: float) -> np.ndarray:
     """
     words = [plain_words(text) for text in texts]
     distinct, which = distinct_values(words)
-    bands = _bands(least)
-    signatures = _signatures(distinct, bands)
-    near = _candidates(signatures, bands, least)
-    shingles = lru_cache(maxsize=4096)(lambda row: _shingles(distinct[row]))
-    found = [pair for pair in near.tolist() if _jaccard(shingles(pair[0]), shingles(pair[1])) >= least]
-    return with_copies(np.array(found, np.int64).reshape(-1, 2), which)
+    found: list[np.ndarray] = [np.empty((0, 2), np.int64)]
+    links = Links(len(distinct), _GIVEN)
+    signatures = _signatures(distinct, _bands(least))
+    for near in joined_blocks(_candidates(signatures, _bands(least), least), _MEASURED):
+        block = links.worth_a_look(near)
+        alike = block[_similarities(distinct, block) >= least]
+        links.add(alike)
+        found.append(alike)
+    return with_copies(np.concatenate(found), which)
 
 
 def text_similarity(one: str, other: str) -> float:
@@ -93,8 +100,9 @@ def _signatures(texts: Sequence[str], bands: tuple[int, int]) -> np.ndarray:
     signatures: np.ndarray = np.empty((len(texts), len(factors)), np.uint32)
     for start, stop in _blocks([max(1, len(text) + 3 - _SHINGLE) for text in texts]):
         hashes, offsets = _hashed_shingles(texts[start:stop])
+        short = (hashes >> np.uint64(32)).astype(np.uint32)
         for at, (factor, mask) in enumerate(zip(factors, masks, strict=True)):
-            signatures[start:stop, at] = np.minimum.reduceat((hashes ^ mask) * factor, offsets)
+            signatures[start:stop, at] = np.minimum.reduceat((short ^ mask) * factor, offsets)
     return signatures
 
 
@@ -111,7 +119,7 @@ def _blocks(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def _hashed_shingles(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """uint32 [S] hashes of all shingles in order, and int64 [N]: where each text's begin."""
+    """uint64 [S] hashes of all shingles in order, and int64 [N]: where each text's begin."""
     padded = [f" {text} ".ljust(_SHINGLE) for text in texts]
     codes = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint64)
     ends = np.cumsum([len(text) for text in padded])
@@ -123,7 +131,39 @@ def _hashed_shingles(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         inside[ends - at] = False
     counts = np.diff(ends, prepend=0) - _SHINGLE + 1
     offsets = np.cumsum(counts) - counts
-    return (_mixed(whole[inside[: len(whole)]]) >> np.uint64(32)).astype(np.uint32), offsets
+    return _mixed(whole[inside[: len(whole)]]), offsets
+
+
+def _similarities(texts: Sequence[str], pairs: np.ndarray) -> np.ndarray:
+    """float64 [P]: the Jaccard similarity of each of int64 [P, 2]; shingles are known by 64-bit hashes."""
+    if not len(pairs):
+        return np.empty(0)
+    rows, at = np.unique(pairs, return_inverse=True)
+    one, other = at.reshape(-1, 2).T
+    shingles, begins, sizes = _distinct_shingles([texts[row] for row in rows])
+    common: np.ndarray = np.empty(len(pairs), np.int64)
+    mine: np.ndarray = np.zeros(shingles.max() + 1, bool)
+    starts = np.flatnonzero(np.diff(one, prepend=-1))
+    for start, stop in pairwise([*starts, len(one)]):
+        first, partners = one[start], other[start:stop]
+        own = shingles[begins[first] : begins[first] + sizes[first]]
+        mine[own] = True
+        offsets = np.cumsum(sizes[partners]) - sizes[partners]
+        places = np.repeat(begins[partners] - offsets, sizes[partners]) + np.arange(sizes[partners].sum())
+        common[start:stop] = np.add.reduceat(mine[shingles[places]], offsets, dtype=np.int64)
+        mine[own] = False
+    return common / (sizes[one] + sizes[other] - common)
+
+
+def _distinct_shingles(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """int64: numbers of each text's distinct shingles, one text after the other; where each text's begin; how
+    many it has."""
+    hashes, offsets = _hashed_shingles(texts)
+    known, numbers = np.unique(hashes, return_inverse=True)
+    text: np.ndarray = np.repeat(np.arange(len(texts)), np.diff(offsets, append=len(hashes)))
+    text, shingles = np.divmod(np.unique(text * len(known) + numbers), len(known))
+    sizes = np.bincount(text, minlength=len(texts))
+    return shingles, np.cumsum(sizes) - sizes, sizes
 
 
 def _mixed(values: np.ndarray) -> np.ndarray:
@@ -134,22 +174,23 @@ def _mixed(values: np.ndarray) -> np.ndarray:
     return values ^ (values >> np.uint64(31))
 
 
-def _candidates(signatures: np.ndarray, bands: tuple[int, int], least: float) -> np.ndarray:
-    """int64 [P, 2] pairs that share a band and whose signatures agree about as much as `least`."""
+def _candidates(signatures: np.ndarray, bands: tuple[int, int], least: float) -> Iterator[np.ndarray]:
+    """Blocks of int64 [P, 2], each pair once, that share a band and agree in about `least` of all hashes."""
     functions = signatures.shape[1]
     enough = math.ceil(functions * least - _SIGMAS * math.sqrt(functions * least * (1 - least)))
-    found = []
-    for band in range(bands[0]):
-        key: np.ndarray = np.zeros(len(signatures), np.uint64)
+    keys = _band_keys(signatures, bands)
+    for band, key in enumerate(keys):
+        for pairs in pairs_of_buckets(key, _NEIGHBOURS, _PAIRS):
+            one, other = pairs.T
+            met = (keys[:band, one] == keys[:band, other]).any(axis=0)  # in an earlier band
+            agreeing = np.count_nonzero(signatures[one] == signatures[other], axis=1)
+            yield pairs[~met & (agreeing >= enough)]
+
+
+def _band_keys(signatures: np.ndarray, bands: tuple[int, int]) -> np.ndarray:
+    """uint64 [bands, N]: equal where two texts agree in all hashes of the band."""
+    keys: np.ndarray = np.zeros((bands[0], len(signatures)), np.uint64)
+    for band, key in enumerate(keys):
         for column in signatures[:, band * bands[1] : (band + 1) * bands[1]].T:
-            key = _mixed(key ^ column.astype(np.uint64))
-        found += list(pairs_of_buckets(key, _NEIGHBOURS))
-    pairs = unique_pairs(found, len(signatures))
-    agreeing = np.concatenate(
-        [
-            np.count_nonzero(signatures[block[:, 0]] == signatures[block[:, 1]], axis=1)
-            for block in np.array_split(pairs, len(pairs) * functions // _BLOCK + 1)
-        ]
-    )
-    kept = agreeing >= enough
-    return nearest(pairs[kept], -agreeing[kept], _NEIGHBOURS)
+            key[:] = _mixed(key ^ column.astype(np.uint64))
+    return keys
