@@ -172,15 +172,13 @@ def test_case_space_and_marks_make_no_difference_and_a_word_of_a_short_text_does
 
 
 def test_form_letters_are_linked_as_by_comparing_all_with_all():
-    """Long shared text puts all of them into the same buckets, and half of the pairs are just below the limit."""
+    """Long shared text puts all of them into the same buckets; many pairs are just below the limit."""
     draws = np.random.default_rng(0)
-    words = [
-        "".join(draws.choice(list("abcdefghijklmnopqrstuvwxyz"), draws.integers(3, 9))) for _ in range(900)
-    ]
+    alphabet = list("abcdefghijklmnopqrstuvwxyz")
+    words = ["".join(draws.choice(alphabet, draws.integers(3, 9))) for _ in range(900)]
     form = " ".join(draws.choice(words, 60))
-    letters = [
-        f"{form} {' '.join(draws.choice(words, draws.integers(6, 15)))} {form[:99]}" for _ in range(150)
-    ]
+    own = [" ".join(draws.choice(words, draws.integers(6, 15))) for _ in range(150)]
+    letters = [f"{form} {some} {form[:99]}" for some in own]
     found = {tuple(pair) for pair in similar_texts(letters, 0.8).tolist()}
     pairs = [(a, b) for b in range(150) for a in range(b)]
     alike = {(a, b) for a, b in pairs if text_similarity(letters[a], letters[b]) >= 0.8}
