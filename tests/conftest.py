@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,3 +54,40 @@ def three_versions(tmp_path_factory: pytest.TempPathFactory) -> Project:
             fill(folder)
             (folder / "made").touch()
     return Project(folder, folder / "dataset")
+
+
+@pytest.fixture
+def torch_settings_restored() -> Iterator[None]:
+    """Threads and deterministic kernels, which a training sets, are afterwards what they were."""
+    import torch
+
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+
+
+@pytest.fixture(scope="session")
+def squares_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.small_datasets import image_dataset
+
+    counts = {"train": 40, "validation": 12, "test": 12}
+    return image_dataset(tmp_path_factory.mktemp("squares") / "dataset", counts)
+
+
+@pytest.fixture(scope="session")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.small_datasets import reviews_dataset
+
+    return reviews_dataset(tmp_path_factory.mktemp("reviews") / "dataset")
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny encoder of 100 words, of which the reviews hold a third."""
+    from tests.encoders import save_encoder, tokenizer_json
+
+    folder = save_encoder(tmp_path_factory.mktemp("bert"), "bert", vocab_size=100)
+    (folder / "tokenizer.json").write_text(tokenizer_json(100))
+    return folder

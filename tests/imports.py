@@ -12,6 +12,9 @@ from tests.conftest import ROOT
 OURS = ("retrainer", "components", "pipelines", "plugins")
 EXTENSIBLE = ("data/sources", "tasks", "models", "metrics")
 CODE = Modules(dict.fromkeys(OURS, ROOT))
+# What a bare training machine has.
+BARE = {"torch", "torchvision", "transformers", "numpy", "pyarrow", "pydantic", "pydantic_core"}
+BARE |= {"safetensors", "tokenizers", "PIL", "tqdm", "yaml", "psutil"}
 
 
 def modules(*folders: str) -> list[str]:

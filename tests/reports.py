@@ -132,3 +132,16 @@ def report_of(
 
 def panels_of(tables: Tables, report: dict[str, Any]) -> list[str]:
     return panels(judged_of(tables), report["details"])
+
+
+EVIL = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</style></title><iframe>", "a & b'")
+HISTORY = [
+    {
+        "epoch": n,
+        "train_loss": 1 / n,
+        "validation_loss": 1.1 / n,
+        "validation_accuracy": 1 - 0.3 / n,
+        "kept": n == 3,
+    }
+    for n in range(1, 6)
+]

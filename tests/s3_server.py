@@ -19,31 +19,38 @@ KEY, SECRET = "test-key", "canary-s3-secret-77aa"
 
 
 @contextmanager
-def running_s3(folder: Path) -> Iterator[tuple[str, Path]]:
+def running_s3(folder: Path, *options: str) -> Iterator[tuple[str, Path]]:
     """Serves `folder/s3`, whose directories are the buckets; yields its address and that directory."""
-    beside_python = str(Path(sys.executable).parent)
-    rclone = shutil.which("rclone", path=beside_python) or shutil.which("rclone")
-    if rclone is None or "--auth-key" not in _help(rclone):
-        pytest.skip("no rclone with `serve s3` on the PATH (1.65 or newer)")
-    root, empty, port = folder / "s3", folder / "rclone.conf", free_port()
-    root.mkdir()
+    process, address = start_s3(folder, *options)
+    try:
+        yield address, folder / "s3"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def start_s3(folder: Path, *options: str) -> tuple[subprocess.Popen[bytes], str]:
+    """The server of `folder/s3`, once it listens, and its address; `options` are rclone's."""
+    empty, port = folder / "rclone.conf", free_port()
+    (folder / "s3").mkdir(exist_ok=True)
     empty.touch()
-    options = ["--auth-key", f"{KEY},{SECRET}", "--addr", f"127.0.0.1:{port}", "--config", str(empty)]
+    words = ["--auth-key", f"{KEY},{SECRET}", "--addr", f"127.0.0.1:{port}", "--config", str(empty)]
     # It remembers directories, so write through it alone; without that memory it hangs on writes.
-    options += ["--vfs-cache-mode", "full", "--cache-dir", str(folder / "cache")]
-    with subprocess.Popen([rclone, "serve", "s3", *options, str(root)], stderr=subprocess.DEVNULL) as process:
-        try:
-            _wait_for(port, process)
-            yield f"http://127.0.0.1:{port}", root
-        finally:
-            process.terminate()
+    words += ["--vfs-cache-mode", "full", "--cache-dir", str(folder / "cache"), *options]
+    command = [_rclone(), "serve", "s3", *words, str(folder / "s3")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    _wait_for(port, process)
+    return process, f"http://127.0.0.1:{port}"
 
 
-def _help(rclone: str) -> str:
+def _rclone() -> str:
     """Distributions carry versions without `serve s3`, whose help says nothing of keys."""
-    return subprocess.run(
-        [rclone, "serve", "s3", "--help"], capture_output=True, text=True, check=False
-    ).stdout
+    found = shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil.which("rclone")
+    if found is not None:
+        words = [found, "serve", "s3", "--help"]
+        if "--auth-key" in subprocess.run(words, capture_output=True, text=True, check=False).stdout:
+            return found
+    pytest.skip("no rclone with `serve s3` on the PATH (1.65 or newer)")
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
@@ -53,4 +60,5 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.05)
+    process.kill()
     raise AssertionError("rclone does not listen")

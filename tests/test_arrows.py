@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 
@@ -10,12 +11,9 @@ import pytest
 
 from components.steps import STEPS
 from tests.conftest import ROOT
-from tests.imports import imported, is_package, modules, reach, tree
+from tests.imports import BARE, imported, is_package, modules, reach, tree
 
 HEAVY = {"torch", "torchvision", "transformers", "timm", "mlflow", "sklearn", "pandas", "scipy"}
-# What a bare training machine has.
-BARE = {"torch", "torchvision", "transformers", "numpy", "pyarrow", "pydantic", "pydantic_core"}
-BARE |= {"safetensors", "tokenizers", "PIL", "tqdm", "yaml", "psutil"}
 # An optional package is imported in one file.
 EXTRAS = {
     "retrainer.formats.audio": {"soundfile"},
@@ -155,3 +153,10 @@ def test_a_served_model_carries_nothing_of_its_judgement(task: str) -> None:
         for name in modules
         if name.startswith(("retrainer.pages", "retrainer.metrics", "retrainer.gate"))
     ]
+
+
+def test_no_test_imports_another() -> None:
+    """What two of them need lies in a module that is no test: then each can be read, and run, alone."""
+    importing = re.compile(r"^\s*(?:from tests\.test_|import tests\.test_|from tests import .*\btest_)", re.M)
+    files = sorted((ROOT / "tests").rglob("*.py"))
+    assert not [file.name for file in files if importing.search(file.read_text())]

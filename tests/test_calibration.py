@@ -26,8 +26,8 @@ from retrainer.tasks._class_details import calibration_of, uncalibrated
 from retrainer.training.calibration import FEWEST_ROWS, fit_temperature
 from retrainer.training.train import train_model
 from tests.predictions import Tables, answered
-from tests.test_evaluate import COMPUTE, KINDS, SIDE, made, table
-from tests.test_evaluate import SIZES as SMALL
+from tests.stripes import COMPUTE, KINDS, SIDE, made, table
+from tests.stripes import SIZES as SMALL
 
 TRUE_TEMPERATURE = 3.0
 

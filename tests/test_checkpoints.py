@@ -18,15 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
-from torch import Tensor
 
 from retrainer.code import digests
 from retrainer.errors import UserError
-from retrainer.formats.dataset import SCHEMA, Dataset, write_dataset
-from retrainer.models._network import Network
+from retrainer.formats.dataset import Dataset, write_dataset
 from retrainer.services.checkpoint_store import (
     DEFAULT_SECONDS,
     CheckpointPlace,
@@ -34,7 +31,6 @@ from retrainer.services.checkpoint_store import (
 )
 from retrainer.services.s3 import s3_client
 from retrainer.settings import Backbone, Compute, Task, Training
-from retrainer.tasks import text_classification
 from retrainer.training._command import run_command
 from retrainer.training._inputs import inputs_digest
 from retrainer.training._stop import Stop
@@ -44,112 +40,42 @@ from retrainer.training.loop import fit
 from retrainer.training.train import train_model
 from tests.conftest import ROOT
 from tests.project import RECIPE, environment, made, make_project, pipeline
-from tests.test_models import save_encoder, tokenizer_json
-from tests.test_storage import KEY, SECRET, free_port, serves_s3, wait_for
-from tests.test_training import (
+from tests.s3_server import KEY, SECRET, start_s3
+from tests.small_datasets import image_dataset, reviews_table
+from tests.small_networks import (
     EVERY_DRAW,
     PLAIN,
-    Terminal,
-    _machine_as_before,  # noqa: F401 (a fixture)
     convolutional,
     ignore,
-    image_dataset,
     image_task,
     network,
-    reader,
     same,
-    sentences,
     settings,
     squares,
     weights,
 )
+from tests.training_cases import (
+    DIGEST,
+    NEVER,
+    RICH,
+    Case,
+    Counted,
+    Terminal,
+    growing,
+    images,
+    large_images,
+    norms,
+    sigterm,
+    texts,
+)
 from tests.training_process import Runner, SlowPlace, job_of
 
-DIGEST = "d" * 64
+pytestmark = pytest.mark.usefixtures("torch_settings_restored")
+
 HALF = resolve_compute(Compute(device="cpu", dtype="bfloat16", threads=1))
-RICH = {"epochs": 4, "dropout": 0.3, "label_smoothing": 0.1, "learning_rate": 0.05}
-# Nobody waits so long: what is written is written for a signal.
-NEVER = 1000.0
 
 
 # --- one process: stopped by real signals, after any step -----------------------------------------------
-
-
-class Counted:
-    """A task that does something of the test's before its n-th loss, in training or in validation."""
-
-    def __init__(self, task: Any, at: int, then: Callable[[], None]) -> None:
-        self._task, self._left, self._then = task, at, then
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._task, name)
-
-    def loss(self, *inputs: Any) -> Tensor:
-        self._left -= 1
-        if self._left == 0:
-            self._then()
-        return self._task.loss(*inputs)
-
-
-def sigterm() -> None:
-    signal.raise_signal(signal.SIGTERM)
-
-
-def images(batch_size: int = 16, **changes: Any) -> Case:
-    rows = squares(150), squares(140, 1)
-    task = image_task(**EVERY_DRAW)
-    return Case(
-        lambda: network(dropout=0.3), task, settings(**RICH | {"batch_size": batch_size} | changes), rows
-    )
-
-
-def large_images() -> Case:
-    """An epoch's rows are made in two goes, each of which draws its views."""
-    splits = squares(100), squares(20, 1)
-    for rows, _ in splits:
-        object.__setattr__(rows, "images", rows.images.repeat_interleave(16, 2).repeat_interleave(16, 3))
-    return Case(convolutional, image_task(shift=20, flip=True), settings(**RICH | {"epochs": 2}), splits)
-
-
-def norms(**changes: Any) -> Case:
-    """A convolutional network with BatchNorm and augmented images."""
-    plan = settings(**RICH | {"learning_rate": 0.02} | changes)
-    return Case(lambda: convolutional(0.3), image_task(**EVERY_DRAW), plan, (squares(90), squares(40, 1)))
-
-
-def growing(**changes: Any) -> Case:
-    case = norms(**changes)
-    for rows, _ in case.rows:
-        object.__setattr__(rows, "images", rows.images.repeat_interleave(3, 2).repeat_interleave(3, 3))
-    return case
-
-
-def texts(**changes: Any) -> Case:
-    task = text_classification.make(Task(), ("a", "b"))
-    plan = settings(**RICH | {"strategy": "full", "batch_size": 4, "backbone_learning_rate": 0.02} | changes)
-    return Case(reader, task, plan, (sentences(150), sentences(150, 1)))
-
-
-class Case:
-    def __init__(self, build: Callable[[], Network], task: Any, plan: Training, rows: Any) -> None:
-        self.build, self.task, self.plan, self.rows = build, task, plan, rows
-        self.compute = PLAIN
-
-    def run(self, checkpoints: Checkpoints | None = None, task: Any = None) -> tuple[dict[str, Tensor], Any]:
-        """Weights and history."""
-        model = self.build()
-        plan = (self.plan, self.compute, ignore, False)
-        history = fit(model, task or self.task, *self.rows, *plan, checkpoints)
-        return weights(model), history
-
-    def stopped(self, place: Any, after_losses: int) -> Any:
-        """None when it was stopped, else what `run` gives."""
-        try:
-            with Stop() as stop:
-                return self.run(Checkpoints(place, DIGEST, stop), Counted(self.task, after_losses, sigterm))
-        except SystemExit as leaving:
-            assert leaving.code == 143
-            return None
 
 
 def half(case: Case) -> Case:
@@ -415,37 +341,6 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return image_dataset(folder, {"train": 300, "validation": 60, "test": 12})
 
 
-@pytest.fixture(scope="module")
-def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("reviews") / "dataset"
-    write_dataset(
-        folder, {name: _reviews(count, name) for name, count in (("train", 200), ("validation", 60))}
-    )
-    return folder
-
-
-def _reviews(count: int, name: str) -> pa.Table:
-    """Sentences of words below 30; a class has its own first word."""
-    draw = np.random.default_rng(count)
-    classes = draw.integers(0, 2, count)
-    rows = [[c, *draw.integers(2, 30, draw.integers(2, 10))] for c in classes]
-    return pa.table(
-        {
-            "text": pa.array([" ".join(f"w{word}" for word in row) for row in rows], SCHEMA["text"]),
-            "labels": pa.array([["no" if c else "yes"] for c in classes], SCHEMA["labels"]),
-            "origin": pa.array([f"{name}:{row}" for row in range(count)]),
-        }
-    )
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny encoder of 100 words, of which the reviews hold a third."""
-    folder = save_encoder(tmp_path_factory.mktemp("bert"), "bert", vocab_size=100)
-    (folder / "tokenizer.json").write_text(tokenizer_json(100))
-    return folder
-
-
 def digest_with(dataset: Path, weights: Path | str | None = None, **sections: Any) -> str:
     plain = {"task": TASK, "backbone": MLP, "training": settings(), "compute": PLAIN} | sections
     return inputs_digest(Dataset(dataset), {name: s.plain() for name, s in plain.items()}, weights)
@@ -492,7 +387,7 @@ def test_an_edit_of_the_code_is_another_training_and_one_of_a_comment_is_not(
 
 def test_rows_in_another_order_are_another_training(tmp_path: Path) -> None:
     """The content hash does not see it, and the batches do."""
-    table = _reviews(20, "train")
+    table = reviews_table(20, "train")
     write_dataset(tmp_path / "a", {"train": table})
     write_dataset(tmp_path / "b", {"train": table.take(list(range(20))[::-1])})
     assert Dataset(tmp_path / "a").content_sha256 == Dataset(tmp_path / "b").content_sha256
@@ -749,15 +644,8 @@ class S3:
     """rclone's server; its one bucket is asked through the client that training uses."""
 
     def __init__(self, folder: Path) -> None:
-        (folder / "data" / "bucket").mkdir(parents=True)
-        (folder / "rclone.conf").touch()
-        port = free_port()
-        options = ["--auth-key", f"{KEY},{SECRET}", "--addr", f"127.0.0.1:{port}", "--vfs-cache-mode", "full"]
-        options += ["--config", str(folder / "rclone.conf"), "--cache-dir", str(folder / "cache")]
-        words = [rclone(), "serve", "s3", *options, "--vfs-write-back", "0", str(folder / "data")]
-        self.process = subprocess.Popen(words, stderr=subprocess.PIPE)
-        wait_for(port, self.process)
-        self.address = f"http://127.0.0.1:{port}"
+        (folder / "s3" / "bucket").mkdir(parents=True)
+        self.process, self.address = start_s3(folder, "--vfs-write-back", "0")
 
     def keys(self) -> list[str]:
         return [str(e["Key"]) for e in s3_client().list_objects_v2(Bucket="bucket").get("Contents", ())]
@@ -771,20 +659,11 @@ class S3:
     def end(self) -> None:
         self.process.kill()
         self.process.wait()
-        assert self.process.stderr is not None
-        self.process.stderr.close()
-
-
-def rclone() -> str:
-    found = shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil.which("rclone")
-    if found is None or not serves_s3(found):
-        pytest.skip("no rclone with `serve s3` on the PATH (1.65 or newer)")
-    return found
 
 
 @pytest.fixture
 def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
-    server = S3(tmp_path / "s3")
+    server = S3(tmp_path / "server")
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)

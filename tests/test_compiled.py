@@ -17,11 +17,14 @@ from retrainer.services.checkpoint_store import CheckpointPlace
 from retrainer.training._compiled import compiled
 from retrainer.training._distributed import ALONE
 from retrainer.training.loader import Rows
-from tests.test_checkpoints import NEVER, Case, growing, norms, same, texts
-from tests.test_training import PLAIN, _machine_as_before, settings  # noqa: F401 (a fixture)
+from tests.small_networks import PLAIN, same, settings
+from tests.training_cases import NEVER, Case, growing, norms, texts
 
 # torch warns of its own use of torch.jit.
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [
+    pytest.mark.usefixtures("torch_settings_restored"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
 COMPILED = PLAIN.model_copy(update={"compile": True})
 
 

@@ -8,8 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +29,12 @@ from retrainer.training._stop import Stop
 from retrainer.training.compute import resolve_compute
 from retrainer.training.train import train_model
 from tests.conftest import ROOT, first_quick
+from tests.processes import eventually, gone
 from tests.project import environment
-from tests.test_checkpoints import bert, reviews  # noqa: F401 (fixtures)
-from tests.test_training import (
-    MLP,
-    PLAIN,
-    TASK,
-    _machine_as_before,  # noqa: F401 (a fixture)
-    ignore,
-    image_dataset,
-    settings,
-)
+from tests.small_datasets import MLP, TASK, image_dataset
+from tests.small_networks import PLAIN, ignore, settings
+
+pytestmark = pytest.mark.usefixtures("torch_settings_restored")
 
 NEVER = 1000.0
 PAIR = PLAIN.model_copy(update={"processes": 2})
@@ -121,7 +114,7 @@ def test_strategies_in_two_processes(strategy: str, ragged: Path, tmp_path: Path
         torch.testing.assert_close(two["weights"][key], tensor, rtol=0, atol=1e-5)
 
 
-def test_texts_of_unequal_length_in_two_processes(reviews: Path, bert: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_texts_of_unequal_length_in_two_processes(reviews: Path, bert: Path, tmp_path: Path) -> None:
     """Each pads its own rows; the encoder holds only the words in use, and drops nothing at random."""
     encoder = Path(shutil.copytree(bert, tmp_path / "encoder"))
     config = json.loads((encoder / "config.json").read_text())
@@ -221,19 +214,6 @@ def started(ragged: Path, out: Path, script: str = SCRIPT) -> subprocess.Popen[s
         [sys.executable, "-W", "ignore", "-c", script, json.dumps(job)],
         cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-
-
-def gone(processes: list[psutil.Process]) -> bool:
-    return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
-
-
-def eventually(what: Callable[[], bool], seconds: float = 15) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if what():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 @pytest.mark.slow

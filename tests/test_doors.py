@@ -19,17 +19,15 @@ from kfp import compiler
 from components.__main__ import executor_output, hand_over, parser_of, step_named
 from components.__main__ import main as step_main
 from components.steps import DECIDE, FACTS, STEPS
-from pipelines.compile import check_image, images_named
+from pipelines.compile import check_image
 from pipelines.kubeflow import pipeline_of, section_text
 from pipelines.spec import tasks_in
 from retrainer.contract import contract_of, edges
 from retrainer.errors import UserError
 from retrainer.settings import SECTIONS, Cluster, Retrain
+from tests.compiled_pipelines import IMAGE, IMAGES, LIGHT_IMAGE, container_of, defaults
 from tests.conftest import ROOT
 
-IMAGE = "registry.example/retrainer@sha256:" + "a" * 64
-LIGHT_IMAGE = "registry.example/retrainer-light@sha256:" + "b" * 64
-IMAGES = images_named(IMAGE, LIGHT_IMAGE)
 CONTRACTS = {step: contract_of(step_named(step)) for step in STEPS}
 
 
@@ -100,10 +98,6 @@ def from_kubeflow(spec: dict[str, Any], scheduled: str = "") -> Map:
     return Map(frozenset(found), sections)
 
 
-def defaults() -> dict[str, dict[str, Any]]:
-    return {name: section().plain() for name, section in SECTIONS.items() if section is not Cluster}
-
-
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """The compiled pipeline, with the decision whether to train in it, and its platform part."""
@@ -115,11 +109,6 @@ def compile_with(folder: Path, settings: dict[str, dict[str, Any]], cluster: Clu
     path = folder / "pipeline.yaml"
     compiler.Compiler().compile(pipeline_of("some-recipe-1", settings, IMAGES, cluster), str(path))
     return list(yaml.safe_load_all(path.read_text()))
-
-
-def container_of(spec: dict[str, Any], step: str) -> dict[str, Any]:
-    found: dict[str, Any] = spec["deploymentSpec"]["executors"][f"exec-{step}"]["container"]
-    return found
 
 
 def test_dvc_yaml_is_the_signatures() -> None:

@@ -21,7 +21,7 @@ from retrainer.tasks import _class_doubts as module
 from retrainer.tasks._neighbours import LEAST_COSINE, nearest
 from retrainer.training.train import train_model
 from tests.html_page import Page
-from tests.test_evaluate import COMPUTE, KINDS, QUICK, SIDE, table
+from tests.stripes import COMPUTE, KINDS, QUICK, SIDE, table
 
 FLIPPED = [4, 11, 30]
 COPIED = {7: 12, 20: 44}  # test row → training row

@@ -23,9 +23,8 @@ from benchmarks.gpu._jobs import JOBS, TINY, cost
 from benchmarks.gpu._measure import FIRST_PIECE, Sampler, Speed, Window
 from benchmarks.gpu._table import jpeg_table, resident_table, with_roof
 from tests.conftest import ROOT
-from tests.imports import modules, reach
+from tests.imports import BARE, modules, reach
 from tests.project import environment
-from tests.test_arrows import BARE
 
 # What a whole installation has and a bare training machine does not. accelerate is the Trainer's own need.
 ABSENT = ("mlflow", "dvc", "kfp", "boto3", "botocore", "sklearn", "pandas", "scipy", "peft", "datasets")

@@ -28,6 +28,7 @@ from pipelines.containers.images import BUILD, PIN, RECORD, Choices
 from retrainer.errors import UserError
 from tests.conftest import ROOT
 from tests.image_registry import DIGEST, image_registry
+from tests.lock_files import pins
 from tests.package_index import package_index
 
 DOCKER = ROOT / "docker"
@@ -36,16 +37,6 @@ STANDIN = "localhost/retrainer-base:bookworm"
 NEVER_IN_LIGHT = re.compile(
     r"torch|torchvision|transformers|timm|triton|nvidia-.*|cuda-.*|mlflow.*|kfp.*|scikit-learn"
 )
-
-
-def pins(lock: Path) -> dict[tuple[str, str], frozenset[str]]:
-    """(name, version) → its hashes."""
-    entries = re.split(r"\n(?=\S)", lock.read_text())
-    found = {}
-    for entry in entries:
-        if match := re.match(r"([\w.-]+)==([^\s;]+)", entry):
-            found[match[1], match[2]] = frozenset(re.findall(r"--hash=(sha256:[0-9a-f]{64})", entry))
-    return found
 
 
 def instructions() -> list[tuple[str, str]]:

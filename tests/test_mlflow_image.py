@@ -12,9 +12,9 @@ import pytest
 
 from pipelines.containers.mlflow_image import DOCKERFILE, LATEST
 from tests.conftest import ROOT
+from tests.lock_files import pins
 from tests.manifests import pod_template, rendered, workloads
 from tests.team_stack import Stack, running_stack
-from tests.test_images import pins
 
 
 def test_every_pin_of_the_image_is_the_main_locks() -> None:

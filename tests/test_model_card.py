@@ -16,8 +16,7 @@ from retrainer.pages.markdown import plain
 from retrainer.registry.judgement_tags import description, judgement_tags
 from retrainer.tasks._class_details import FEW_ROWS
 from tests.html_page import Page
-from tests.reports import panels_of, report_of, told_of
-from tests.test_report import EVIL, HISTORY
+from tests.reports import EVIL, HISTORY, panels_of, report_of, told_of
 
 RULES = [
     {

@@ -15,7 +15,6 @@ import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from retrainer import extend
 from retrainer.errors import UserError
@@ -28,7 +27,8 @@ from retrainer.predict import Predictor
 from retrainer.settings import Backbone, Task, Training
 from retrainer.tasks._heads import LinearHead
 from tests.conftest import ROOT
-from tests.test_models import save_encoder
+from tests.encoders import save_encoder
+from tests.tied_layers import Tied
 
 LABELS = ("four", "seven", "nine")
 TASK = Task(kind="image_classification", size=8)
@@ -427,23 +427,8 @@ def test_a_failed_seal_takes_the_old_one_off(model: Path) -> None:
 # --- a family of one's own -----------------------------------------------------------------------------
 
 
-class Tied(nn.Module):
-    """Two layers that are one: the second reads through the first's weights."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Linear(64, 64)
-        self.second = nn.Linear(64, 64)
-        self.second.weight = self.first.weight
-        self.register_buffer("steps", torch.tensor(3))
-        self.register_buffer("scratch", torch.ones(2), persistent=False)
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.second(self.first(pixels.flatten(1)).relu())
-
-
 PLUGIN = """
-from tests.test_model_format import Tied
+from tests.tied_layers import Tied
 from retrainer.models._network import Body
 
 def restore(config):

@@ -26,47 +26,12 @@ from retrainer.models.torchvision import read_published
 from retrainer.settings import Task
 from retrainer.tasks._heads import LinearHead
 from tests.conftest import ROOT
+from tests.encoders import ENCODERS, READS_TEXT, save_encoder, tokenizer_json
 
 TOKENS = {"kind": "tokens", "max_length": 16}
 IMAGE_TASK = Task(kind="image_classification")
 
 # --- tiny directories in Hugging Face layout ---------------------------------------------------------------
-
-TEXT = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-TEXT |= {"intermediate_size": 32, "max_position_embeddings": 32, "pad_token_id": 0}
-VISION = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-VISION |= {"image_size": 32, "patch_size": 8}
-STAGES = {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2, "patch_size": 4}
-ENCODERS: dict[str, dict[str, Any]] = {
-    "bert": TEXT,
-    "roberta": TEXT | {"pad_token_id": 1, "type_vocab_size": 1},
-    "distilbert": {"vocab_size": 40, "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}
-    | {"max_position_embeddings": 32, "pad_token_id": 0},
-    "electra": TEXT | {"embedding_size": 8},
-    "vit": VISION,
-    "dinov2": VISION | {"num_channels": 3},
-    "deit": VISION,
-    "convnext": STAGES,
-    "resnet": {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"},
-    "swin": {"image_size": 32, "patch_size": 4, "embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2]}
-    | {"window_size": 4},
-}
-READS_TEXT = ("bert", "roberta", "distilbert", "electra")
-
-
-def tokenizer_json(words: int = 40) -> str:
-    """Words w0, w1, …, with [CLS] and [SEP] around, as BERT has it."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-
-    names = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *(f"w{n}" for n in range(words - 4))]
-    made = Tokenizer(models.WordLevel({name: n for n, name in enumerate(names)}, unk_token="[UNK]"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    special = [("[CLS]", 1), ("[SEP]", 2)]
-    pair = "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1"
-    made.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair=pair, special_tokens=special
-    )
-    return made.to_str()
 
 
 @pytest.fixture(scope="session")
@@ -76,25 +41,6 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return save_encoder(tmp_path_factory.mktemp(kind), kind)
 
     return make
-
-
-def save_encoder(directory: Path, kind: str, **changes: Any) -> Path:
-    from transformers import AutoConfig, AutoModel
-
-    config = AutoConfig.for_model(kind, **(ENCODERS[kind] | changes))
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        AutoModel.from_config(config).save_pretrained(directory)
-    if kind in READS_TEXT:
-        (directory / "tokenizer.json").write_text(tokenizer_json())
-    else:
-        note = {
-            "size": {"height": 32, "width": 32},
-            "image_mean": [0.1, 0.2, 0.3],
-            "image_std": [0.4, 0.5, 0.6],
-        }
-        (directory / "preprocessor_config.json").write_text(json.dumps(note))
-    return directory
 
 
 # --- every family --------------------------------------------------------------------------------------

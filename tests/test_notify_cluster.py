@@ -29,10 +29,10 @@ from retrainer.services import runs_over_rest
 from retrainer.services.workflow import Failure, failed_step
 from retrainer.settings import Cluster, Retrain
 from tests import webhook_server as ways
+from tests.compiled_pipelines import IMAGES, LIGHT_IMAGE, container_of, defaults
 from tests.conftest import ROOT
 from tests.kubernetes_api import TOKEN, kubernetes, node, record_of
 from tests.mlflow_server import free_port, running_server
-from tests.test_doors import IMAGES, LIGHT_IMAGE, container_of, defaults
 from tests.webhook_server import CANARY, receiver
 
 RUN_ID = "0f3c9a1e-5b7d-4c1e-9f00-aa11bb22cc33"

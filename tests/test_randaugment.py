@@ -15,7 +15,7 @@ from retrainer.tasks import image_classification
 from retrainer.tasks._pixels import Augmentation, _bend, augment
 from retrainer.tasks._randaugment import KINDS, Changes, draw, recolour
 from retrainer.training.loader import stream
-from tests.test_training import image_task, squares
+from tests.small_networks import image_task, squares
 
 
 def noise(count: int = 4, channels: int = 3) -> Tensor:

@@ -15,14 +15,7 @@ from retrainer.predict import Predictor
 from retrainer.registry.history import DONE, NOT_DONE
 from retrainer.services import lookup
 from tests.champions import NAME, Project, in_a_copy
-from tests.registry_crowds import (
-    MOVES,
-    check_no_leftovers,
-    check_true_history,
-    crowd,
-    registering,
-    watched,
-)
+from tests.registry_crowds import MOVES, check_no_leftovers, check_true_history, crowd, registering, watched
 from tests.registry_workers import Job, run, start
 
 pytestmark = [

@@ -24,19 +24,8 @@ from retrainer.tasks._class_examples import MOST, mistakes
 from retrainer.tasks._class_panels import mistakes_section
 from tests.html_page import Page
 from tests.predictions import Tables, answered
-from tests.reports import opposite, panels_of, report_of, told_of, with_texts
+from tests.reports import EVIL, HISTORY, opposite, panels_of, report_of, told_of, with_texts
 
-EVIL = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</style></title><iframe>", "a & b'")
-HISTORY = [
-    {
-        "epoch": n,
-        "train_loss": 1 / n,
-        "validation_loss": 1.1 / n,
-        "validation_accuracy": 1 - 0.3 / n,
-        "kept": n == 3,
-    }
-    for n in range(1, 6)
-]
 REGISTRATION = {
     "name": "sentiment-minilm",
     "version": "4",

@@ -23,9 +23,12 @@ from retrainer.training._repeatable import allow_what_cannot_repeat
 from retrainer.training.loader import Rows
 from tests.conftest import ROOT
 from tests.project import environment
-from tests.test_training import PLAIN, _machine_as_before, settings  # noqa: F401 (a fixture)
+from tests.small_networks import PLAIN, settings
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [
+    pytest.mark.usefixtures("torch_settings_restored"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
 LAST = torch.channels_last
 
 

@@ -28,18 +28,11 @@ from retrainer.training.compute import resolve_compute
 from retrainer.training.loop import fit
 from retrainer.training.train import build_network
 
+pytestmark = pytest.mark.usefixtures("torch_settings_restored")
+
 RATE = 8000
 PLAIN = resolve_compute(Compute(device="cpu", dtype="float32", threads=1))
 TINY = {"family": "speech_conv", "width": 32, "blocks": 1, "mels": 16, "stride": 1}
-
-
-@pytest.fixture(autouse=True)
-def _machine_as_before() -> Any:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
-    torch.utils.deterministic.fill_uninitialized_memory = True
 
 
 def clip(word: str, draws: np.random.Generator) -> bytes:

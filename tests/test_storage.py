@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,51 +11,17 @@ import pytest
 from retrainer.errors import UserError
 from retrainer.services import storage
 from retrainer.settings import Source
-
-KEY, SECRET = "test-key", "test-secret"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def serves_s3(rclone: str) -> bool:
-    """Distributions carry versions without `serve s3`, whose help says nothing of keys."""
-    told = subprocess.run([rclone, "serve", "s3", "--help"], capture_output=True, text=True, check=False)
-    return "--auth-key" in told.stdout
+from tests.mlflow_server import free_port
+from tests.s3_server import KEY, SECRET, running_s3
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """Address of the server, and the directory whose folders are its buckets."""
-    beside_python = str(Path(sys.executable).parent)
-    rclone = shutil.which("rclone", path=beside_python) or shutil.which("rclone")
-    if rclone is None or not serves_s3(rclone):
-        pytest.skip("no rclone with `serve s3` on the PATH (1.65 or newer)")
-    root = tmp_path_factory.mktemp("s3")
-    (root / "bucket").mkdir()
-    empty = tmp_path_factory.mktemp("config") / "rclone.conf"
-    empty.touch()
-    port = free_port()
-    options = ["--auth-key", f"{KEY},{SECRET}", "--addr", f"127.0.0.1:{port}", "--config", str(empty)]
+    """Address of the server, and the directory of its one bucket."""
     # Read what lies there now: tests write below the server's back.
-    options += ["--vfs-cache-mode", "full", "--dir-cache-time", "0", "--cache-dir", f"{empty.parent}/cache"]
-    with subprocess.Popen([rclone, "serve", "s3", *options, str(root)], stderr=subprocess.PIPE) as process:
-        wait_for(port, process)
-        yield f"http://127.0.0.1:{port}", root / "bucket"
-        process.terminate()
-
-
-def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(100):
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise AssertionError("rclone does not listen")
+    with running_s3(tmp_path_factory.mktemp("server"), "--dir-cache-time", "0") as (address, root):
+        (root / "bucket").mkdir()
+        yield address, root / "bucket"
 
 
 @pytest.fixture

@@ -25,14 +25,13 @@ from retrainer.training._lora import targets
 from retrainer.training.groups import network_groups
 from retrainer.training.loop import own_randomness
 from retrainer.training.train import train_model
-from tests.test_checkpoints import bert, reviews  # noqa: F401 (fixtures)
-from tests.test_training import (
+from tests.small_datasets import train_to
+from tests.small_networks import (
     EVERY_DRAW,
     PLAIN,
-    _machine_as_before,  # noqa: F401 (a fixture)
     convolution,
     convolutional,
-    dataset,  # noqa: F401 (a fixture)
+    deep,
     image_task,
     network,
     same,
@@ -40,35 +39,14 @@ from tests.test_training import (
     settled,
     squares,
     statistics,
-    train_to,
     trained,
     weights,
 )
 
+pytestmark = pytest.mark.usefixtures("torch_settings_restored")
+
 PIXELS = {"kind": "pixels", "size": [32, 32], "channels": 3}
 FREEZING = ("frozen", "last-n", "lora")
-
-
-class Block(nn.Module):
-    """x + relu(norm(x W)), as deep networks repeat it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = nn.Linear(16, 16)
-        self.norm = nn.BatchNorm1d(16)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.norm(self.inner(x)).relu()
-
-
-def deep(blocks: int = 4) -> Network:
-    def build() -> nn.Module:
-        layers = nn.Sequential(*(Block() for _ in range(blocks)))
-        return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), layers, nn.LayerNorm(16))
-
-    model = network(build)
-    trained(model, settings(epochs=1), squares(64, seed=5))
-    return model
 
 
 # --- blocks --------------------------------------------------------------------------------------------
@@ -248,10 +226,16 @@ def test_without_peft_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("strategy", ["lora", "last-n", "head-then-full"])
-def test_the_written_model_is_an_ordinary_one(strategy: str, dataset: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_the_written_model_is_an_ordinary_one(strategy: str, squares_dataset: Path, tmp_path: Path) -> None:
     backbone = Backbone(family="mlp", hidden=[12, 6])
-    train_to(tmp_path / "first", dataset, settings(), backbone)
-    train_to(tmp_path / "second", dataset, settings(strategy=strategy), backbone, weights=tmp_path / "first")
+    train_to(tmp_path / "first", squares_dataset, settings(), backbone)
+    train_to(
+        tmp_path / "second",
+        squares_dataset,
+        settings(strategy=strategy),
+        backbone,
+        weights=tmp_path / "first",
+    )
     body = [load_network(tmp_path / name).body.state_dict() for name in ("first", "second")]
     assert body[0].keys() == body[1].keys() and not same(body[0], body[1])
 
@@ -266,7 +250,7 @@ ENCODER_PLANS: dict[str, dict[str, Any]] = {
 }
 
 
-def test_strategies_on_an_encoder(reviews: Path, bert: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_strategies_on_an_encoder(reviews: Path, bert: Path, tmp_path: Path) -> None:
     """A real one of transformers: what moves, and that recomputing changes nothing."""
     start = load_file(bert / "model.safetensors")
     bodies = {}

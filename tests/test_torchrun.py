@@ -23,9 +23,10 @@ from retrainer.settings import Compute
 from retrainer.training._torchrun import Launched
 from retrainer.training.train import Settings
 from tests.conftest import ROOT
+from tests.processes import eventually, gone
 from tests.project import environment
-from tests.test_distributed import eventually, gone
-from tests.test_training import MLP, PLAIN, TASK, image_dataset, settings
+from tests.small_datasets import MLP, TASK, image_dataset
+from tests.small_networks import PLAIN, settings
 
 PAIR = PLAIN.model_copy(update={"processes": 2})
 ALONE = [sys.executable, "-W", "ignore"]

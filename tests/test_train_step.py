@@ -22,14 +22,12 @@ from retrainer.training._adamw import AdamW
 from retrainer.training.loader import shuffled_batches, stream
 from retrainer.training.mixing import mix, resize, side_share
 from retrainer.training.train_step import class_weights
-from tests.test_checkpoints import Counted
-from tests.test_strategies import PIXELS, deep
-from tests.test_training import (
+from tests.small_datasets import train_to
+from tests.small_networks import (
     EVERY_DRAW,
     PLAIN,
-    _machine_as_before,  # noqa: F401 (a fixture)
     convolutional,
-    dataset,  # noqa: F401 (a fixture)
+    deep,
     image_task,
     network,
     reader,
@@ -37,10 +35,12 @@ from tests.test_training import (
     sentences,
     settings,
     squares,
-    train_to,
     trained,
     weights,
 )
+from tests.training_cases import Counted
+
+pytestmark = pytest.mark.usefixtures("torch_settings_restored")
 
 
 def close(first: Network, second: Network, tolerance: float) -> None:
@@ -321,8 +321,11 @@ def test_images_begin_small_and_end_whole() -> None:
     assert seen[1:] == [16, 16, 24, 24, 32, 32]
 
 
+COLOURS = {"kind": "pixels", "size": [64, 64], "channels": 3}
+
+
 def test_a_body_of_one_size_cannot_begin_small() -> None:
-    body = torchvision.build(torchvision.Options(name="vit_b_32"), PIXELS | {"size": [64, 64]}, None, 0, True)
+    body = torchvision.build(torchvision.Options(name="vit_b_32"), COLOURS, None, 0, True)
     rows, targets = squares(4)
     rows = type(rows)(rows.images.expand(4, 3, 8, 8).repeat(1, 1, 8, 8), rows.mean * 3, rows.std * 3)
     with pytest.raises(UserError, match=r"training\.start_size: this backbone takes images of one size"):
@@ -386,15 +389,15 @@ def test_a_budget_ends_a_run_and_marks_it(monkeypatch: pytest.MonkeyPatch) -> No
     assert history[-1]["kept"] and now[0] == 11
 
 
-def test_a_budget_shows_in_the_model_and_in_what_is_returned(dataset: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_budget_shows_in_the_model_and_in_what_is_returned(squares_dataset: Path, tmp_path: Path) -> None:
     seen: list[dict[str, float]] = []
     plan = settings(epochs=5, budget_seconds=1e-9)
-    made = train_to(tmp_path / "short", dataset, plan, on_epoch=lambda _, f: seen.append(f))
+    made = train_to(tmp_path / "short", squares_dataset, plan, on_epoch=lambda _, f: seen.append(f))
     assert made["reproducible"] is False
     history = json.loads((tmp_path / "short" / HISTORY).read_text())
     assert [entry["reproducible"] for entry in history] == [False]
     assert "reproducible" not in seen[0], "figures are numbers"
-    ample = train_to(tmp_path / "long", dataset, settings(budget_seconds=1000))
+    ample = train_to(tmp_path / "long", squares_dataset, settings(budget_seconds=1000))
     assert "reproducible" not in ample
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shlex
@@ -10,27 +9,22 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from retrainer.errors import UserError
-from retrainer.formats.dataset import SCHEMA, write_dataset
 from retrainer.formats.model import check_model, load_network
-from retrainer.models._network import Body, Network
-from retrainer.settings import Backbone, Compute, Task, Training
+from retrainer.models._network import Network
+from retrainer.settings import Compute, Task, Training
 from retrainer.tasks import image_classification, text_classification
-from retrainer.tasks._heads import LinearHead
 from retrainer.tasks._pixels import Pixels
-from retrainer.tasks._tokens import Tokens
 from retrainer.training import compute as compute_module
 from retrainer.training import strategies
 from retrainer.training._vocabulary import WordsInUse
@@ -46,89 +40,32 @@ from retrainer.training.loader import (
 from retrainer.training.loop import fit, own_randomness
 from retrainer.training.schedule import rate
 from retrainer.training.strategies import plan
-from retrainer.training.train import train_model
+from tests.small_datasets import image_dataset, train_to
+from tests.small_networks import (
+    EVERY_DRAW,
+    PLAIN,
+    convolutional,
+    ignore,
+    image_task,
+    network,
+    reader,
+    same,
+    sentences,
+    settings,
+    settled,
+    squares,
+    statistics,
+    trained,
+    weights,
+)
+from tests.training_cases import Terminal
+
+pytestmark = pytest.mark.usefixtures("torch_settings_restored")
 
 ROOT = Path(__file__).parent.parent
-PLAIN = resolve_compute(Compute(device="cpu", dtype="float32", threads=1))
-
-
-@pytest.fixture(autouse=True)
-def _machine_as_before() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(False)
-    torch.utils.deterministic.fill_uninitialized_memory = True
 
 
 # --- tiny real parts -----------------------------------------------------------------------------------
-
-
-def squares(count: int, seed: int = 0) -> tuple[Pixels, np.ndarray]:
-    """Noisy 8×8 images, whose class says which half is brighter."""
-    draws = np.random.default_rng(seed)
-    targets = draws.integers(0, 2, count)
-    pixels = draws.integers(0, 120, (count, 1, 8, 8))
-    pixels[targets == 0, :, :4] += 60
-    pixels[targets == 1, :, 4:] += 60
-    return Pixels(torch.from_numpy(pixels.astype(np.uint8)), (0.4,), (0.2,)), targets.astype(np.int64)
-
-
-def image_task(**options: Any) -> Any:
-    return image_classification.make(Task(kind="image_classification", **options), ("top", "bottom"))
-
-
-def dense() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU())
-
-
-def convolution() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3),
-        nn.BatchNorm2d(4),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d((2, 1)),
-        nn.Flatten(),
-        nn.BatchNorm1d(8),
-    )
-
-
-def network(module: Callable[[], nn.Module] = dense, width: int = 16, dropout: float = 0.0) -> Network:
-    with own_randomness(0, torch.device("cpu"), "test"):
-        body = Body(module(), lambda inner, batch: inner(batch["pixels"]), width, {}, {"kind": "pixels"})
-        return Network(body, LinearHead(width, 2, dropout))
-
-
-def convolutional(dropout: float = 0.0) -> Network:
-    return network(convolution, 8, dropout)
-
-
-def settings(**changes: Any) -> Training:
-    return Training(**{"strategy": "scratch", "epochs": 3, "batch_size": 16, "learning_rate": 1e-2} | changes)
-
-
-def ignore(epoch: int, figures: dict[str, float]) -> None:
-    """Nobody watches."""
-
-
-def trained(
-    model: Network,
-    training: Training,
-    rows: tuple[Any, np.ndarray],
-    validation: tuple[Any, np.ndarray] | None = None,
-    task: Any = None,
-    compute: Compute = PLAIN,
-    on_epoch: Callable[[int, dict[str, float]], None] = ignore,
-) -> list[dict[str, Any]]:
-    return fit(model, task or image_task(), rows, validation, training, compute, on_epoch, progress=False)
-
-
-def weights(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
-
-
-def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 # --- learning ------------------------------------------------------------------------------------------
@@ -244,8 +181,6 @@ def test_a_loss_that_overflows_in_the_last_step_is_seen_by_the_validation() -> N
 
 # --- determinism ---------------------------------------------------------------------------------------
 
-EVERY_DRAW = {"shift": 1, "rotate_degrees": 5.0, "scale": 0.1, "flip": True}
-
 
 def test_the_same_settings_give_the_same_weights_whatever_was_drawn_before() -> None:
     runs = []
@@ -268,17 +203,6 @@ def test_another_seed_gives_other_weights() -> None:
 
 
 # --- strategies ----------------------------------------------------------------------------------------
-
-
-def statistics(model: Network) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in model.body.named_buffers()}
-
-
-def settled() -> Network:
-    """A convolutional network whose BatchNorm has seen some data."""
-    model = convolutional(dropout=0.2)
-    trained(model, settings(epochs=1), squares(64, seed=5))
-    return model
 
 
 def test_frozen_moves_the_head_alone() -> None:
@@ -398,41 +322,6 @@ def test_rates_and_decay_by_strategy() -> None:
 
 
 # --- words in use --------------------------------------------------------------------------------------
-
-
-class Words(nn.Module):
-    """Mean of word vectors, under the method by which Hugging Face encoders show their table."""
-
-    def __init__(self, tied: bool = False) -> None:
-        super().__init__()
-        self.layers = nn.ModuleDict({"words": nn.Embedding(200, 8, padding_idx=0), "mix": nn.Linear(8, 8)})
-        if tied:
-            self.output = nn.Linear(8, 200)
-            self.output.weight = self.get_input_embeddings().weight
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        return self.layers["words"]  # type: ignore[return-value]
-
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        mask = batch["attention_mask"][..., None]
-        vectors = self.layers["words"](batch["input_ids"]) * mask
-        return self.layers["mix"](vectors.sum(dim=1) / mask.sum(dim=1)).tanh()
-
-
-def sentences(count: int, seed: int = 0) -> tuple[Tokens, np.ndarray]:
-    """Random words below 40; a class has its own first word."""
-    draws = np.random.default_rng(seed)
-    lengths, targets = draws.integers(2, 9, count), draws.integers(0, 2, count)
-    offsets = np.concatenate([[0], lengths.cumsum()])
-    ids = draws.integers(10, 40, offsets[-1] + 1).astype(np.int32)
-    ids[offsets[:-1]] = 5 + targets
-    return Tokens(ids, None, offsets, pad_id=0, max_length=16), targets
-
-
-def reader(tied: bool = False) -> Network:
-    with own_randomness(0, torch.device("cpu"), "test"):
-        body = Body(Words(tied), lambda inner, batch: inner(batch), 8, {}, {"kind": "tokens"})
-        return Network(body, LinearHead(8, 2))
 
 
 def read(model: Network, on_epoch: Callable[[int, dict[str, float]], None] = ignore, **changes: Any) -> Any:
@@ -649,11 +538,6 @@ def test_away_from_a_terminal_there_are_about_ten_lines(capsys: pytest.CaptureFi
     assert "rows/s, 0 s left" in lines[-1]
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 def test_a_terminal_gets_one_bar_for_the_whole_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
     fit(network(), image_task(), squares(20), squares(8, 1), settings(epochs=25), PLAIN, ignore, True)
@@ -671,70 +555,32 @@ def test_no_progress_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
 
 # --- from a dataset directory to a model directory -----------------------------------------------------
 
-TASK = Task(kind="image_classification", size=8, channels=1)
-MLP = Backbone(family="mlp", hidden=(8,))
 
-
-def image_dataset(path: Path, counts: dict[str, int], classes: tuple[str, ...] = ("top", "bottom")) -> Path:
-    tables = {}
-    for seed, (split, count) in enumerate(counts.items()):
-        rows, targets = squares(count, seed)
-        images = [{"bytes": png(image), "path": None} for image in rows.images[:, 0].numpy()]
-        columns = {
-            "image": pa.array(images, SCHEMA["image"]),
-            "labels": pa.array([[classes[t % len(classes)]] for t in targets], SCHEMA["labels"]),
-            "origin": pa.array([f"{split}:{i}" for i in range(count)]),
-        }
-        tables[split] = pa.table(columns)
-    write_dataset(path, tables)
-    return path
-
-
-def png(pixels: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    return stream.getvalue()
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return image_dataset(
-        tmp_path_factory.mktemp("data") / "dataset", {"train": 40, "validation": 12, "test": 12}
-    )
-
-
-def train_to(
-    out: Path, dataset: Path, training: Training, backbone: Backbone = MLP, **more: Any
-) -> dict[str, Any]:
-    start = {"weights": None, "on_epoch": ignore, "progress": False} | more
-    return train_model(dataset, out, TASK, backbone, training, PLAIN, **start)
-
-
-def test_training_writes_a_valid_model_the_same_twice(dataset: Path, tmp_path: Path) -> None:
+def test_training_writes_a_valid_model_the_same_twice(squares_dataset: Path, tmp_path: Path) -> None:
     training = settings(dropout=0.2, seed=3)
-    made = [train_to(tmp_path / str(i), dataset, training) for i in range(2)]
+    made = [train_to(tmp_path / str(i), squares_dataset, training) for i in range(2)]
     assert made[0] == made[1]
     assert check_model(tmp_path / "0")["model_sha256"] == made[0]["model_sha256"]
     assert made[0]["epoch"] in {1, 2, 3} and made[0]["validation_loss"] > 0
     for file in (tmp_path / "0").iterdir():
         assert file.read_bytes() == (tmp_path / "1" / file.name).read_bytes(), file.name
-    other = train_to(tmp_path / "2", dataset, settings(dropout=0.2, seed=4))
+    other = train_to(tmp_path / "2", squares_dataset, settings(dropout=0.2, seed=4))
     assert other["model_sha256"] != made[0]["model_sha256"]
 
 
-def test_a_model_is_a_start_for_the_next(dataset: Path, tmp_path: Path) -> None:
-    train_to(tmp_path / "first", dataset, settings())
-    train_to(tmp_path / "second", dataset, settings(strategy="frozen"), weights=tmp_path / "first")
+def test_a_model_is_a_start_for_the_next(squares_dataset: Path, tmp_path: Path) -> None:
+    train_to(tmp_path / "first", squares_dataset, settings())
+    train_to(tmp_path / "second", squares_dataset, settings(strategy="frozen"), weights=tmp_path / "first")
     body = [load_network(tmp_path / name).body.state_dict() for name in ("first", "second")]
     assert same(body[0], body[1])
 
 
 @pytest.mark.parametrize("strategy", ["frozen", "full"])
-def test_weights_are_asked_for(strategy: str, dataset: Path, tmp_path: Path) -> None:
+def test_weights_are_asked_for(strategy: str, squares_dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=rf"{strategy} starts from weights.*set training\.strategy: scratch, or give"
     ):
-        train_to(tmp_path / "model", dataset, settings(strategy=strategy))
+        train_to(tmp_path / "model", squares_dataset, settings(strategy=strategy))
     assert not (tmp_path / "model").exists()
 
 
@@ -769,34 +615,34 @@ def command(script: Path, *words: object) -> str:
 
 
 def test_an_own_trainer_makes_a_model(
-    dataset: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    squares_dataset: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    train_to(tmp_path / "like", dataset, settings())
+    train_to(tmp_path / "like", squares_dataset, settings())
     (tmp_path / "my train.py").write_text(OWN_TRAINER)
     own = settings(
         strategy="full", seed=9, command=command(tmp_path / "my train.py", "--like", tmp_path / "like")
     )
-    made = train_to(tmp_path / "model", dataset, own)
+    made = train_to(tmp_path / "model", squares_dataset, own)
     assert check_model(tmp_path / "model")["model_sha256"] == made["model_sha256"]
     assert "trained 9" in capfd.readouterr().err
 
 
-def test_an_own_trainer_that_fails_is_quoted(dataset: Path, tmp_path: Path) -> None:
+def test_an_own_trainer_that_fails_is_quoted(squares_dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("print('first')\nraise SystemExit('no good')")
     with pytest.raises(UserError, match=r"training\.command ended with status 1: first \| no good"):
-        train_to(tmp_path / "model", dataset, settings(command=command(tmp_path / "bad.py")))
+        train_to(tmp_path / "model", squares_dataset, settings(command=command(tmp_path / "bad.py")))
     assert list(tmp_path.iterdir()) == [tmp_path / "bad.py"], "and nothing is left behind"
 
 
-def test_an_own_trainer_that_writes_nothing(dataset: Path, tmp_path: Path) -> None:
+def test_an_own_trainer_that_writes_nothing(squares_dataset: Path, tmp_path: Path) -> None:
     (tmp_path / "idle.py").write_text("")
     with pytest.raises(UserError, match=r"is not a model directory: model\.json is missing"):
-        train_to(tmp_path / "model", dataset, settings(command=command(tmp_path / "idle.py")))
+        train_to(tmp_path / "model", squares_dataset, settings(command=command(tmp_path / "idle.py")))
 
 
-def test_an_own_trainer_that_is_not_there(dataset: Path, tmp_path: Path) -> None:
+def test_an_own_trainer_that_is_not_there(squares_dataset: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"training\.command: cannot start 'no-such-program': No such file"):
-        train_to(tmp_path / "model", dataset, settings(command="no-such-program --fast"))
+        train_to(tmp_path / "model", squares_dataset, settings(command="no-such-program --fast"))
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

@@ -1,0 +1,65 @@
+"""Three kinds of small pictures, told apart by their stripes: a dataset, and a model trained on it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from retrainer.formats.dataset import IMAGE, write_dataset
+from retrainer.settings import Backbone, Compute, Evaluation, Task, Training
+from retrainer.training.compute import resolve_compute
+from retrainer.training.train import train_model
+
+SIDE = 8
+COMPUTE = resolve_compute(Compute(device="cpu", dtype="float32", threads=1))
+QUICK = Evaluation(resamples=100)
+KINDS = ("across", "down", "plain")
+
+
+def picture(kind: str, draw: np.random.Generator) -> dict[str, Any]:
+    wave = np.tile(np.where(np.arange(SIDE) // 2 % 2, 210.0, 40.0), (SIDE, 1))
+    pixels = {"across": wave.T, "down": wave, "plain": np.full((SIDE, SIDE), 120.0)}[kind]
+    noisy = (pixels + draw.normal(0, 60, pixels.shape)).clip(0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noisy).save(buffer, "PNG")
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def table(kinds: tuple[str, ...], count: int, seed: int, several: bool = False) -> pa.Table:
+    draw = np.random.default_rng(seed)
+    chosen = [kinds[n % len(kinds)] for n in range(count)]
+    labels = (
+        [[kind, "striped"] if kind != "plain" else [] for kind in chosen]
+        if several
+        else [[k] for k in chosen]
+    )
+    return pa.table(
+        {
+            "image": pa.array([picture(kind, draw) for kind in chosen], IMAGE),
+            "labels": pa.array(labels, pa.list_(pa.string())),
+            "id": [f"row-{seed}-{n}" for n in range(count)],
+            "origin": [f"folder/file.csv:row {n}" for n in range(count)],
+        }
+    )
+
+
+def made(
+    folder: Path, kinds: tuple[str, ...] = KINDS, several: bool = False, epochs: int = 6
+) -> tuple[Path, Path]:
+    """A dataset and a model trained on it."""
+    data, model = folder / "dataset", folder / "model"
+    splits = {name: table(kinds, count, seed, several) for seed, (name, count) in enumerate(SIZES.items())}
+    write_dataset(data, splits)
+    task = Task(kind="image_classification", multi_label=several, size=SIDE, channels=1)
+    backbone = Backbone(family="mlp", hidden=[16])
+    training = Training(strategy="scratch", epochs=epochs, learning_rate=1e-2, batch_size=16)
+    train_model(data, model, task, backbone, training, COMPUTE, None, lambda *_: None, progress=False)
+    return data, model
+
+
+SIZES = {"train": 90, "validation": 15, "test": 60}
