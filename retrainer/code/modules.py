@@ -24,7 +24,7 @@ class Modules:
     def __init__(
         self, folders: Mapping[str, Path], apart: Collection[str] = (), memory: Path | None = None
     ) -> None:
-        self.folders, self.apart, self.memory = folders, apart, memory
+        self.folders, self.apart, self.memory = folders, tuple(apart), memory
         self._files: dict[str, Path | None] = {}
         self._read: dict[Path, tuple[Read, Read]] = {}
         self._kept: dict[str, list[Any]] = {}

@@ -10,6 +10,7 @@ import ast
 import hashlib
 import re
 from collections.abc import Collection
+from functools import cache
 from importlib.util import resolve_name
 from typing import Any, NamedTuple
 
@@ -33,7 +34,8 @@ class Read(NamedTuple):
     opens: tuple[str, ...] = ()
 
 
-def read(text: str, package: str, apart: Collection[str] = ()) -> tuple[Read, Read]:
+@cache
+def read(text: str, package: str, apart: tuple[str, ...] = ()) -> tuple[Read, Read]:
     """What the source of a module in `package` says: all but the functions named in `apart`; and these.
 
     Raises SyntaxError for a text that is not Python.
