@@ -20,6 +20,7 @@ from components.steps import FACTS, STEPS
 from retrainer.contract import Contract, Metadata, Step, contract_of
 from retrainer.errors import SettingError, UserError
 from retrainer.formats.files import content_digest
+from retrainer.messages import printed_messages
 
 
 def step_named(name: str) -> Step:
@@ -170,20 +171,24 @@ def main(argv: list[str]) -> int:
     # ten times slower. Read when torch is imported, which no step does before this.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        step = step_named(argv[0])
-        contract = contract_of(step)
-        arguments = parser_of(contract).parse_args(argv[1:])
-        file = executor_output_file(arguments)
-        if scheduled := getattr(arguments, "scheduled_time", ""):
-            os.environ["RETRAINER_SCHEDULED_TIME"] = scheduled
-        ports = {name: getattr(arguments, name) for name in contract.ports}
-        check_what_arrived(contract, arguments)
-        metadata = step(**ports, **sections_from(contract, arguments))
-        if metadata:  # none in a process that torchrun has started beside the one that writes
-            hand_over(contract, arguments, metadata, file)
+        with printed_messages():
+            run(step_named(argv[0]), argv[1:])
     except (Exception, KeyboardInterrupt) as error:
         return report_failure(argv[0], error)
     return 0
+
+
+def run(step: Step, words: list[str]) -> None:
+    contract = contract_of(step)
+    arguments = parser_of(contract).parse_args(words)
+    file = executor_output_file(arguments)
+    if scheduled := getattr(arguments, "scheduled_time", ""):
+        os.environ["RETRAINER_SCHEDULED_TIME"] = scheduled
+    ports = {name: getattr(arguments, name) for name in contract.ports}
+    check_what_arrived(contract, arguments)
+    metadata = step(**ports, **sections_from(contract, arguments))
+    if metadata:  # none in a process that torchrun has started beside the one that writes
+        hand_over(contract, arguments, metadata, file)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from retrainer.commands import COMMANDS, Command, overview
 from retrainer.errors import UserError, nearest
+from retrainer.messages import printed_messages
 
 
 def check_step(arguments: argparse.Namespace) -> int:
@@ -157,7 +158,8 @@ def main(argv: list[str]) -> int:
     try:
         if name in CALLS or name.startswith("-"):
             arguments = parser().parse_args(argv or ["help"])
-            return int(arguments.call(arguments))
+            with printed_messages():
+                return int(arguments.call(arguments))
         if name not in COMMANDS:
             raise UserError(f"no such command{nearest(name, [*COMMANDS, 'help', 'completion'])}")
         return hand_over(COMMANDS[name], argv[1:])

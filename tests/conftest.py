@@ -68,6 +68,15 @@ def torch_settings_restored() -> Iterator[None]:
     torch.utils.deterministic.fill_uninitialized_memory = True
 
 
+@pytest.fixture
+def printed_messages() -> Iterator[None]:
+    """What the library logs is printed, as by the command lines."""
+    from retrainer import messages
+
+    with messages.printed_messages():
+        yield
+
+
 @pytest.fixture(scope="session")
 def squares_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.small_datasets import image_dataset

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import subprocess
 import sys
 
@@ -153,10 +152,3 @@ def test_a_served_model_carries_nothing_of_its_judgement(task: str) -> None:
         for name in modules
         if name.startswith(("retrainer.pages", "retrainer.metrics", "retrainer.gate"))
     ]
-
-
-def test_no_test_imports_another() -> None:
-    """What two of them need lies in a module that is no test: then each can be read, and run, alone."""
-    importing = re.compile(r"^\s*(?:from tests\.test_|import tests\.test_|from tests import .*\btest_)", re.M)
-    files = sorted((ROOT / "tests").rglob("*.py"))
-    assert not [file.name for file in files if importing.search(file.read_text())]

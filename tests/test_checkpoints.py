@@ -70,7 +70,7 @@ from tests.training_cases import (
 )
 from tests.training_process import Runner, SlowPlace, job_of
 
-pytestmark = pytest.mark.usefixtures("torch_settings_restored")
+pytestmark = pytest.mark.usefixtures("torch_settings_restored", "printed_messages")
 
 HALF = resolve_compute(Compute(device="cpu", dtype="bfloat16", threads=1))
 
@@ -614,9 +614,10 @@ def test_where_nothing_can_be_written_it_says_what_that_means(tmp_path: Path) ->
     """As in a container with a read-only root; nobody stands in for it where the tests run as root."""
     tmp_path.chmod(0o555)
     code = (
-        "import os; from retrainer.services.checkpoint_store import checkpoint_place\n"
+        "import os; from retrainer.messages import printed_messages\n"
+        "from retrainer.services.checkpoint_store import checkpoint_place\n"
         "if os.geteuid() == 0: os.setuid(65534)\n"
-        "print(checkpoint_place())"
+        "with printed_messages(): print(checkpoint_place())"
     )
     where = environment() | {"PYTHONPATH": str(ROOT)}
     words = [sys.executable, "-c", code]

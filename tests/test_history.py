@@ -162,8 +162,10 @@ def test_what_loading_a_registered_model_leaves_beside_it_is_no_alteration(proje
     cache.mkdir()
     (cache / "predict.cpython-311.pyc").write_bytes(b"x")
     promote(NAME, "3", "")
+    assert lookup.state(NAME)["champion"] == "3"
 
 
+@pytest.mark.usefixtures("printed_messages")
 def test_the_gate_does_not_take_back_what_a_person_did(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -79,6 +79,7 @@ def test_pairs_of_texts_from_jsonl(project: Path) -> None:
         backbone=MINILM,
         training={"strategy": "frozen"},
     )
+    assert description(project)["labels"] == ["different", "same"]
 
 
 def test_a_zip_of_images(project: Path) -> None:

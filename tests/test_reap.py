@@ -107,6 +107,7 @@ def test_runs_of_the_dead_and_the_silent_are_closed_and_no_others(project: Proje
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("printed_messages")
 def test_the_next_registration_ends_what_a_killed_one_left(project: Project, capsys: Capture) -> None:
     before = logged()
     killed_registration(project, 7, "save_bundle")

@@ -267,6 +267,7 @@ def test_only_work_enough_is_compiled_by_itself(monkeypatch: pytest.MonkeyPatch)
     assert _compiled.compiled(network, rows, kept, compute, ALONE) is network
 
 
+@pytest.mark.usefixtures("printed_messages")
 def test_what_cannot_repeat_itself_is_said_and_allowed(capfd: pytest.CaptureFixture[str]) -> None:
     def features(module: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         made = module(batch["x"])

@@ -88,6 +88,7 @@ def test_a_run_samples_the_system(dataset: Path, monkeypatch: pytest.MonkeyPatch
     with TrainRun(SECTIONS, dataset) as run:
         run_id = until_open(run)
         until(lambda: client().get_run(run_id).data.metrics.keys() >= SAMPLED)
+        assert client().get_run(run_id).info.status == "RUNNING", "and not only at its end"
 
 
 def test_even_a_short_run_has_a_sample_of_the_system(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,6 +105,7 @@ def test_a_failed_training_is_a_failed_run(dataset: Path) -> None:
     assert client().get_run(str(run.run_id)).info.status == "FAILED"
 
 
+@pytest.mark.usefixtures("printed_messages")
 def test_what_goes_wrong_on_the_way_is_one_line(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with TrainRun(SECTIONS, dataset) as run:
         until_open(run)

@@ -104,7 +104,10 @@ def test_halving_a_batch_norm_is_refused() -> None:
 
 def test_batch_norm_never_gets_a_part_of_one_row() -> None:
     """Batches of 16 leave 2; even 40 parts hold two rows each, or all."""
-    trained(convolutional(), settings(accumulate=40), squares(50), squares(20, 1))
+    model, sizes = convolutional(), []
+    model.body[1].register_forward_hook(lambda norm, rows, _: sizes.append((norm.training, len(rows[0]))))
+    trained(model, settings(accumulate=40), squares(50), squares(20, 1))
+    assert min(rows for training, rows in sizes if training) == 2
 
 
 # --- memory --------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from retrainer.messages import printed_messages
 from retrainer.services.checkpoint_store import DirectoryStore, checkpoint_place
 from retrainer.settings import Backbone, Compute, Task, Training
 from retrainer.training._stop import Stop
@@ -118,7 +119,7 @@ def _work(job: dict[str, Any]) -> int:
     start = Path(job["weights"]) if job["weights"] else None
     folders = Path(job["dataset"]), Path(job["out"])
     try:
-        with Stop(job.get("leave_seconds", 18)) as stop:
+        with printed_messages(), Stop(job.get("leave_seconds", 18)) as stop:
             place = SlowPlace(folders[1].with_name("slow"), 1000) if job.get("slow") else checkpoint_place()
             train_model(*folders, *sections, start, lambda *_: None, True, place, stop)  # type: ignore[arg-type]
     except SystemExit as leaving:

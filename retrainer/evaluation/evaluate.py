@@ -22,6 +22,7 @@ from retrainer.formats.model_files import HISTORY, SETTINGS, read_model
 from retrainer.formats.profile import FILE as PROFILE
 from retrainer.formats.report import CARD, HTML, METRICS, PREDICTIONS, SAMPLE, seal_report
 from retrainer.gate.verdict import judge
+from retrainer.messages import logger
 from retrainer.tasks._protocol import Judged
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def _test_rows(data: Dataset) -> pa.Table:
         raise UserError(
             f"{data.path} has no test rows to judge by; set split.test above 0, or source.test_path"
         )
-    print(f"evaluate: {len(test):,} test rows", flush=True)
+    logger("evaluate").info("%s test rows", f"{len(test):,}")
     return test
 
 

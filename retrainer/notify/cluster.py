@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from retrainer.errors import UserError
+from retrainer.messages import logger
 from retrainer.notify.deliver import Delivery, deliver
 from retrainer.notify.event import Event, Kind, judgement_of
 from retrainer.registry.history import DONE, moves
@@ -27,6 +27,8 @@ from retrainer.services.runs import DECISION, TRAIN
 from retrainer.services.runs_over_rest import FoundRun
 from retrainer.services.webhook import Patience
 from retrainer.services.workflow import failed_step
+
+_LOG = logger("notify")
 
 STEP = "retrainer.step"
 
@@ -84,7 +86,7 @@ def _outcome(run: Run, run_id: str) -> dict[str, Any]:
             champion = lookup.state(run.model)[lookup.CHAMPION]
             return {"event": "nothing-new", "step": "decide", "champion": champion}
     except (UserError, ImportError) as error:  # some servers only answer to MLflow's own client
-        _say(f"MLflow does not say what came of the run: {error}")
+        _LOG.warning("MLflow does not say what came of the run: %s", error)
     return complete
 
 
@@ -118,7 +120,7 @@ def _failure(steps: Iterable[str]) -> dict[str, Any]:
     try:
         failure = failed_step(steps)
     except UserError as error:
-        _say(f"which step failed is not known: {error}")
+        _LOG.warning("which step failed is not known: %s", error)
         return {}
     return {} if failure is None else vars(failure)
 
@@ -140,10 +142,6 @@ def _moment(text: str) -> datetime | None:
     except ValueError:
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _say(line: str) -> None:
-    print(f"notify: {line}", file=sys.stderr, flush=True)
 
 
 def state_of(status: str) -> str:

@@ -7,7 +7,6 @@ second usable version of it.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from retrainer.errors import ModelError, SettingError
 from retrainer.formats.files import digest_of, whole_directory, write_json
 from retrainer.formats.model_files import SETTINGS, read_model, training_digest
 from retrainer.formats.report import SAMPLE, read_report
+from retrainer.messages import logger
 from retrainer.registry import signing
 from retrainer.registry.history import move_champion, moves, new_move, removed_by_person, settle
 from retrainer.registry.judgement_tags import describe, judgement_tags
@@ -35,6 +35,8 @@ from retrainer.settings import Registry
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+_LOG = logger("register")
 
 FORMAT_VERSION = 1
 FILE = "registration.json"
@@ -58,7 +60,7 @@ def register_model(model: Path, report: Path, out: Path, registry: Registry) -> 
     # The lock first: of many that wait for it, only the one that works needs the memory.
     with explained(), registry_lock(registry.name), serving_check_begun(about["family"]):
         for line in reap_left(mlflow, registry.name, spared=about["model_sha256"]):
-            print(f"register: left by a killed process: {line}", file=sys.stderr)
+            _LOG.info("left by a killed process: %s", line)
         evaluation = tracking.log_evaluation(report, model)
         training = tracking.train_run(mlflow, model)
         tags = _tags(model, about, gate) | {"train_run_id": training, "evaluation_run_id": evaluation}
@@ -113,11 +115,10 @@ def _move_alias(mlflow: MlflowClient, version: RegisteredVersion, gate: Mapping[
     name, verdict = version.name, gate["verdict"]
     decided = removed_by_person(moves(name), version.version)
     if decided is not None and verdict == CHAMPION:
-        print(
-            f"register: version {version.version} becomes challenger: on {decided.when} {decided.who} took"
-            f" the championship from it ({decided.why or decided.how});"
-            f" `make promote VERSION={version.version}` gives it back",
-            file=sys.stderr,
+        _LOG.warning(
+            "version %s becomes challenger: on %s %s took the championship from it (%s);"
+            " `make promote VERSION=%s` gives it back",
+            *(version.version, decided.when, decided.who, decided.why or decided.how, version.version),
         )
     if decided is not None or verdict != CHAMPION:
         mlflow.set_registered_model_alias(name, CHALLENGER, version.version)

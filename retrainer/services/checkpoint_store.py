@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from retrainer.errors import ServiceError
+from retrainer.messages import logger
 from retrainer.services.s3 import SCHEME, s3_client, s3_explained, split_address
 from retrainer.services.scratch import scratch_directory
 
@@ -59,10 +59,10 @@ def checkpoint_place() -> CheckpointPlace | None:
         return CheckpointPlace(str(path), seconds)
     if named:
         raise ServiceError(f"{PLACE}={named}: nothing can be written there; name another place, or unset it")
-    print(
-        f"train: nothing can be written in {Path.cwd()}, so a training that is killed starts over;"
-        f" {PLACE} names a place for checkpoints",
-        file=sys.stderr,
+    logger("train").warning(
+        "nothing can be written in %s, so a training that is killed starts over; %s names a place for"
+        " checkpoints",
+        *(Path.cwd(), PLACE),
     )
     return None
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from retrainer.formats.files import MANIFEST, digest_of
 from retrainer.formats.model_files import DESCRIPTION, HISTORY, SETTINGS
 from retrainer.formats.profile import FILE as PROFILE
 from retrainer.formats.report import CARD, HTML, METRICS
+from retrainer.messages import logger
 from retrainer.services import lineage, runs
 from retrainer.services.address import tracking_uri, without_credentials
 from retrainer.services.connection import client, experiment_id
@@ -82,7 +82,7 @@ class TrainRun:
             self._error = TimeoutError(f"not written after {_LEAVE_SECONDS:.0f} s")
         if self._error is not None:
             reason = without_credentials(" ".join(str(self._error).split()))[:_REASON_CHARACTERS]
-            print(f"train: MLflow's run is incomplete ({reason}); the model is not affected", file=sys.stderr)
+            logger("train").warning("MLflow's run is incomplete (%s); the model is not affected", reason)
 
     def _work(self) -> None:
         try:

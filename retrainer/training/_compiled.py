@@ -20,12 +20,14 @@ from torch.fx import GraphModule
 from torch.utils.flop_counter import FlopCounterMode
 
 from retrainer.errors import SettingError
+from retrainer.messages import logger
 from retrainer.models._network import Network
 from retrainer.settings import Compute, Training
 from retrainer.training._distributed import Group
-from retrainer.training._progress import say
 from retrainer.training.compute import autocast, has_c_compiler
 from retrainer.training.loader import Batch, Rows
+
+_LOG = logger("train")
 
 # At most so many lengths of texts, evenly spread, and the longest: each costs its own compilation.
 _LENGTHS = 8
@@ -101,7 +103,7 @@ class _Inductor:
 
             module = rewrite(module)
         made = self._compile(module, inputs, **more)
-        say(f"compiled for one shape in {time.perf_counter() - began:.0f} s (compute.compile)")
+        _LOG.info("compiled for one shape in %.0f s (compute.compile)", time.perf_counter() - began)
         return made
 
 

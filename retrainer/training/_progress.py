@@ -11,12 +11,6 @@ from tqdm import tqdm
 _LINES = 10
 
 
-def say(text: str) -> None:
-    """One line to the person who trains, above the bar if there is one."""
-    tqdm.write(f"train: {text}", file=sys.stderr)
-    sys.stderr.flush()
-
-
 class Progress:
     """Counts rows over all epochs; writes to stderr, or nowhere when `shown` is false.
 

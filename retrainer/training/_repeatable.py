@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from retrainer.messages import logger
 from retrainer.models._network import Batch, Network
 from retrainer.settings import Compute
-from retrainer.training._progress import say
 from retrainer.training.compute import autocast
+
+_LOG = logger("train")
 
 _REFUSED = re.compile(r"(\S+) does not have a deterministic implementation")
 
@@ -42,9 +44,10 @@ def allow_what_cannot_repeat(
             if refused is None:
                 raise
             torch.set_deterministic_debug_mode("warn")
-            say(
-                f"this network uses {refused[1]}, which does not repeat itself on a GPU: trained again, the"
-                " model will not be the same to the bit"
+            _LOG.warning(
+                "this network uses %s, which does not repeat itself on a GPU: trained again, the model will"
+                " not be the same to the bit",
+                refused[1],
             )
             return refused[1]
     return None

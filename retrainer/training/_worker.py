@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from retrainer.errors import UserError
 from retrainer.formats.dataset import Dataset
+from retrainer.messages import printed_messages
 from retrainer.training.train import Settings, encode, prepare, read_validation
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def main() -> None:
     job = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_first, daemon=True, name="first-watch").start()
     try:
-        _work(job)
+        with printed_messages():
+            _work(job)
     except Exception as error:
         if connection_lost(error):
             os._exit(LEFT_ALONE)

@@ -26,9 +26,11 @@ import torch
 
 from retrainer.errors import UserError
 from retrainer.formats.files import sha256_file
-from retrainer.training._progress import say
+from retrainer.messages import logger
 from retrainer.training._state import Snapshot
 from retrainer.training._stop import Stop
+
+_LOG = logger("train")
 
 FORMAT_VERSION = 1
 KEPT = 2
@@ -85,7 +87,8 @@ class Checkpoints:
             kept = self._read(name)
             if kept is not None:
                 self._written = (kept["epoch"], kept["step"])
-                say(f"going on from {_position(self._written)} (checkpoint of {_clock(kept['written'])})")
+                position, when = _position(self._written), _clock(kept["written"])
+                _LOG.info("going on from %s (checkpoint of %s)", position, when)
                 return kept
         return None
 
@@ -113,7 +116,7 @@ class Checkpoints:
         try:
             self._store.clear()
         except UserError as error:
-            say(f"checkpoints that are no longer needed cannot be removed: {error}")
+            _LOG.warning("checkpoints that are no longer needed cannot be removed: %s", error)
 
     def _leave(self, snapshot: Callable[[], Snapshot]) -> None:
         self.close()
@@ -139,26 +142,26 @@ class Checkpoints:
             for old in sorted(self._names())[:-KEPT]:
                 self._store.delete(old)
         except (OSError, RuntimeError, UserError) as error:
-            say(f"no checkpoint could be written ({_brief(error)}); the training goes on")
+            _LOG.warning("no checkpoint could be written (%s); the training goes on", _brief(error))
 
     def _read(self, name: str) -> Snapshot | None:
         """None, with a line, for one that must not be used."""
         assert self._store is not None
         with self._store.local(name) as file:
             if sha256_file(file) != _sha256_in(name):
-                say(f"checkpoint {name} is damaged and removed")
+                _LOG.warning("checkpoint %s is damaged and removed", name)
                 self._store.delete(name)
                 return None
             try:
                 kept: Snapshot = torch.load(file, map_location="cpu", weights_only=True)
             except Exception as error:  # whole, and yet not of our making
-                say(f"checkpoint {name} cannot be read ({_brief(error)}) and is left alone")
+                _LOG.warning("checkpoint %s cannot be read (%s) and is left alone", name, _brief(error))
                 return None
         if not isinstance(kept, dict) or kept.get("format_version") != FORMAT_VERSION:
-            say(f"checkpoint {name} is of another format and left alone")
+            _LOG.warning("checkpoint %s is of another format and left alone", name)
             return None
         if kept.get("digest") != self._digest:
-            say(f"checkpoint {name} is of another training and left alone")
+            _LOG.warning("checkpoint %s is of another training and left alone", name)
             return None
         return kept
 

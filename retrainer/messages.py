@@ -1,0 +1,53 @@
+"""Messages of the library go through Python's logging, and the command lines print them.
+
+The loggers are `retrainer.train`, `retrainer.evaluate`, `retrainer.register` and `retrainer.notify`. In a
+program that uses the library they are silent until it configures logging.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_ALL = "retrainer"
+# What evaluate says stands above its closing table, which is a program's answer.
+_ON_STDOUT = f"{_ALL}.evaluate"
+
+
+def logger(step: str) -> logging.Logger:
+    """The logger of a step's messages, which do not name the step."""
+    ours = logging.getLogger(_ALL)
+    if not ours.handlers:  # else Python would print warnings by itself
+        ours.addHandler(logging.NullHandler())
+    return ours.getChild(step)
+
+
+@contextmanager
+def printed_messages() -> Iterator[None]:
+    """For command lines: inside, messages are printed as `step: message`, on stderr but for evaluate's."""
+    ours = logging.getLogger(_ALL)
+    level, propagate, terminal = ours.level, ours.propagate, _Terminal(logging.INFO)
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
+    ours.addHandler(terminal)
+    try:
+        yield
+    finally:
+        ours.removeHandler(terminal)
+        ours.propagate = propagate
+        ours.setLevel(level)
+
+
+class _Terminal(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        stream = sys.stdout if record.name == _ON_STDOUT else sys.stderr
+        line = f"{record.name.rpartition('.')[2]}: {record.getMessage()}"
+        if "tqdm" in sys.modules:  # there may be a bar in the terminal's last line
+            from tqdm import tqdm
+
+            tqdm.write(line, file=stream)
+        else:
+            print(line, file=stream)
+        stream.flush()
