@@ -40,7 +40,7 @@ def same(one: list[nn.Parameter], other: list[nn.Parameter]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_it_is_pytorchs_adamw_and_goes_on_where_it_was() -> None:
+def test_the_optimiser_computes_what_pytorchs_adamw_does_also_after_a_resume() -> None:
     """Several groups, rates that change, a parameter that has no gradient at first."""
     ours, theirs = parameters(), parameters()
     mine, reference = AdamW(groups_of(ours)), torch.optim.AdamW(groups_of(theirs), fused=True)

@@ -83,7 +83,9 @@ def test_test_labels_that_training_never_had_are_wrong() -> None:
     ("asked", "names", "missing"),
     [(True, ["majority", "tfidf_linear"], ""), (False, ["majority"], "evaluation.baseline is false")],
 )
-def test_the_one_that_does_not_look_comes_first(asked: bool, names: list[str], missing: str) -> None:
+def test_the_majority_class_comes_before_the_fitted_baseline(
+    asked: bool, names: list[str], missing: str
+) -> None:
     found = baselines.baselines(texts(both()), texts(both()), False, Evaluation(baseline=asked))
     assert ([one.name for one in found.found], found.missing) == (names, missing)
     alone = baselines.baselines(rows_of([["a"], ["b"]]), rows_of([["a"]]), False, Evaluation())

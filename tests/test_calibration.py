@@ -53,7 +53,7 @@ def loss(temperature: float, logits: np.ndarray, targets: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("several", [False, True], ids=["single", "multi"])
-def test_it_is_the_temperature_of_the_least_loss(several: bool) -> None:
+def test_the_fitted_temperature_has_the_least_loss(several: bool) -> None:
     logits, targets = rows_of(several, 2000, 0)
     found = fit_temperature(logits, targets, several)
     best = minimize_scalar(loss, bounds=(0.1, 20), args=(logits, targets), method="bounded")
@@ -63,7 +63,7 @@ def test_it_is_the_temperature_of_the_least_loss(several: bool) -> None:
     assert loss(found, *fresh) < loss(1.0, *fresh) - 0.05
 
 
-def test_rows_without_a_mistake_tell_no_temperature() -> None:
+def test_all_rows_right_or_all_wrong_leave_the_temperature_at_one() -> None:
     logits = np.eye(3, dtype=np.float32).repeat(40, axis=0)
     right, wrong = logits.argmax(axis=1), logits.argmin(axis=1)
     assert fit_temperature(logits, right, False) == fit_temperature(logits, wrong, False) == 1.0
@@ -178,7 +178,7 @@ def test_a_model_of_format_1_is_read_and_answers_as_it_did(model: Path, tmp_path
 
 
 @pytest.mark.parametrize("temperature", [0, -1.0, True, "warm", [1]])
-def test_a_temperature_that_is_none_is_refused(model: Path, temperature: Any) -> None:
+def test_a_temperature_that_is_not_a_positive_number_is_refused(model: Path, temperature: Any) -> None:
     rewritten(model, 2, temperature=temperature)
     with pytest.raises(UserError, match=r"model\.json: 'temperature' must be a number above 0"):
         Predictor.load(model)

@@ -140,7 +140,7 @@ def test_best_weights_of_before_the_stop_are_kept(tmp_path: Path) -> None:
     assert same(undisturbed[0], resumed[0]) and undisturbed[1] == resumed[1]
 
 
-def test_earlier_epochs_are_told_again_once(tmp_path: Path) -> None:
+def test_after_a_resume_earlier_epochs_are_reported_once(tmp_path: Path) -> None:
     case, place = CASES["images"], CheckpointPlace(str(tmp_path), NEVER)
     assert case.stopped(place, after_losses=2 * (10 + 1) + 3) is None
     told: list[tuple[int, dict[str, float]]] = []
@@ -258,7 +258,7 @@ def test_what_is_pickled_is_never_loaded(
     assert "cannot be read" in capfd.readouterr().err
 
 
-def test_files_that_are_no_checkpoints_are_none(two_checkpoints: CheckpointPlace) -> None:
+def test_other_files_beside_checkpoints_are_ignored(two_checkpoints: CheckpointPlace) -> None:
     folder = Path(two_checkpoints.root) / DIGEST
     for name in (".aside", "zzz.pt", "999999-000000001-abc.pt"):
         (folder / name).write_bytes(b"x")
@@ -399,7 +399,7 @@ def train_here(out: Path, dataset: Path, plan: Training, place: Any, **more: Any
     return str(train_model(dataset, out, TASK, MLP, plan, PLAIN, None, ignore, **start)["model_sha256"])
 
 
-def test_after_success_they_are_gone(digits: Path, tmp_path: Path) -> None:
+def test_checkpoints_are_deleted_after_a_successful_training(digits: Path, tmp_path: Path) -> None:
     place = CheckpointPlace(str(tmp_path / "kept"), 1e-9)
     seen: set[int] = set()
 
@@ -484,7 +484,7 @@ def test_killed_again_and_again_it_makes_the_same_model(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_writes_one_and_leaves(
+def test_a_signal_writes_a_checkpoint_and_ends_the_process(
     number: signal.Signals, runner: Runner, digits: Path, tmp_path: Path
 ) -> None:
     runner.log = tmp_path / "log"
@@ -513,7 +513,9 @@ def caught(runner: Runner, job: dict[str, Any], folder: Path) -> Iterator[int]:
     yield pid
 
 
-def test_a_store_that_hangs_cannot_hold_it_up(runner: Runner, digits: Path, tmp_path: Path) -> None:
+def test_a_hanging_store_does_not_delay_the_end_of_a_stopped_training(
+    runner: Runner, digits: Path, tmp_path: Path
+) -> None:
     runner.log = tmp_path / "log"
     job = digits_job(tmp_path / "model", digits, settings(**RICH)) | {"slow": True, "leave_seconds": 0.5}
     with caught(runner, job, tmp_path) as pid:
@@ -575,7 +577,7 @@ def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_by_default_they_lie_here_and_git_does_not_see_them(bare: Path) -> None:
+def test_the_default_place_is_the_working_directory_and_ignored_by_git(bare: Path) -> None:
     place = checkpoint_place()
     assert place == CheckpointPlace(".checkpoints", 300.0) and list(bare.iterdir()) == []
     assert ".checkpoints/" in (ROOT / ".gitignore").read_text().splitlines()
@@ -592,7 +594,11 @@ def test_the_environment_names_another_place_and_pace(bare: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("seconds", ["soon", "-1", "nan", "inf"])
-def test_a_pace_that_is_none_is_named(seconds: str, bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+def test_an_invalid_interval_between_checkpoints_is_named(
+    seconds: str,
+    bare: Path,  # noqa: ARG001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("RETRAINER_CHECKPOINT_SECONDS", seconds)
     with pytest.raises(UserError, match=f"RETRAINER_CHECKPOINT_SECONDS={seconds}: .*or 0 to turn"):
         checkpoint_place()
@@ -601,7 +607,7 @@ def test_a_pace_that_is_none_is_named(seconds: str, bare: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("place", "told"), [("file/below", "nothing can be written there"), ("s3://", "s3://BUCKET")]
 )
-def test_a_place_that_cannot_be_is_named(
+def test_a_place_that_cannot_hold_checkpoints_is_named(
     place: str, told: str, bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (bare / "file").touch()
@@ -675,7 +681,9 @@ def s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
 IN_S3 = CheckpointPlace("s3://bucket/kept", NEVER)
 
 
-def test_in_s3_too_it_goes_on_and_clears_up(s3: S3, tmp_path: Path, capfd: Any) -> None:
+def test_a_training_resumes_from_s3_and_deletes_its_checkpoints_there(
+    s3: S3, tmp_path: Path, capfd: Any
+) -> None:
     case = CASES["images"]
     for _ in range(3):
         assert case.stopped(IN_S3, after_losses=8) is None

@@ -130,7 +130,7 @@ def test_rows_that_a_version_cannot_read(project: Project, capsys: Capture) -> N
         (("1", ""), "B=: needed is the number of a version"),
     ],
 )
-def test_one_line_for_a_wrong_question(
+def test_a_wrong_question_is_answered_in_one_line(
     project: Project,  # noqa: ARG001
     capsys: Capture,
     numbers: tuple[str, str],

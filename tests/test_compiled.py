@@ -55,7 +55,7 @@ CASES = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_the_curve_is_that_of_the_written_network(name: str) -> None:
+def test_a_compiled_network_has_the_losses_of_the_plain_one(name: str) -> None:
     plain = CASES[name]()
     plain.plan = plain.plan.model_copy(update={"dropout": 0.0})
     build = plain.build
@@ -80,7 +80,7 @@ def test_the_curve_is_that_of_the_written_network(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_stop_changes_no_bit(tmp_path: Path) -> None:
+def test_a_compiled_training_that_was_stopped_ends_in_the_same_bits(tmp_path: Path) -> None:
     """The run that goes on meets the lengths in another order, and none of what was compiled is there."""
     case = with_compile(texts(epochs=2))
     undisturbed = case.run()

@@ -23,7 +23,7 @@ def services() -> dict[str, dict[str, Any]]:
     return found
 
 
-def test_it_holds_the_compose_specification() -> None:
+def test_the_compose_file_keeps_the_compose_specification() -> None:
     from compose_spec import PyCompose
 
     compose = PyCompose.from_yaml(COMPOSE.read_text())

@@ -94,7 +94,9 @@ def project(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Proj
     return Project(tmp_path)
 
 
-def test_always_asks_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_policy_always_trains_without_asking_the_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     found = Project(tmp_path).decided(images(60, 1), Retrain())
     assert (found["choice"], found["reason"]) == ("train", "always")
@@ -202,13 +204,15 @@ def test_a_champion_whose_files_are_gone_or_altered_is_told(project: Project) ->
         project.decided(rows, DRIFT)
 
 
-def test_a_version_of_before_does_not_say_its_settings(project: Project) -> None:
+def test_a_version_without_a_settings_digest_counts_as_of_other_settings(project: Project) -> None:
     client().delete_model_version_tag("net", "1", "training_sha256")
     found = project.decided(FIRST, DRIFT)
     assert (found["reason"], found["settings"]) == ("new-settings", [])
 
 
-def test_other_code_is_told_and_no_reason(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_code_is_mentioned_but_is_no_reason_to_train(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client().set_model_version_tag("net", "1", "git_commit", "abc")
     monkeypatch.setattr(lineage, "of_process", lambda: {"git_commit": "def"})
     found = project.decided(FIRST, DRIFT)

@@ -89,7 +89,9 @@ def test_planted_flips_and_leaks_are_told(planted: tuple[Path, Path], tmp_path: 
     assert "label\\_errors | 3" in card and "embedding\\_duplicates | 2" in card
 
 
-def test_error_stops_with_count_and_rows(planted: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_level_error_stops_with_the_number_and_the_rows(
+    planted: tuple[Path, Path], tmp_path: Path
+) -> None:
     with pytest.raises(
         UserError, match=r"checks\.label_errors: 3 of 60 .*\(row-2-\d+, row-2-\d+, row-2-\d+\)"
     ) as stopped:
@@ -97,7 +99,7 @@ def test_error_stops_with_count_and_rows(planted: tuple[Path, Path], tmp_path: P
     assert "\n" not in str(stopped.value) and not (tmp_path / "report").exists()
 
 
-def test_off_does_not_look(
+def test_the_level_off_looks_for_nothing(
     planted: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Predictor, "features", None)

@@ -25,12 +25,12 @@ def rate(metric: object, references: list[str], guesses: list[str]) -> float:
 @pytest.mark.parametrize(("metric", "theirs"), METRICS)
 @settings(max_examples=150, deadline=None)
 @given(pairs=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=9))
-def test_equal_to_jiwer(metric: object, theirs: object, pairs: list[tuple[str, str]]) -> None:
+def test_rates_equal_those_of_jiwer(metric: object, theirs: object, pairs: list[tuple[str, str]]) -> None:
     references, guesses = (list(side) for side in zip(*pairs, strict=True))
     assert rate(metric, references, guesses) == theirs(references, guesses)  # type: ignore[operator]
 
 
-def test_long_texts_equal_jiwer_too() -> None:
+def test_rates_of_long_texts_equal_those_of_jiwer() -> None:
     draws = np.random.default_rng(0)
     texts = [" ".join(draws.choice(["one", "two", "three", "ten"], n)) for n in draws.integers(1, 150, 60)]
     assert rate(word_error_rate, texts, texts[::-1]) == jiwer.wer(texts, texts[::-1])

@@ -84,7 +84,7 @@ def made(case: str, folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_dataset_stays_as_it_is(case: str, tmp_path: Path) -> None:
+def test_a_dataset_has_the_recorded_bytes(case: str, tmp_path: Path) -> None:
     assert made(case, tmp_path) == json.loads((GOLDEN / f"data-{case}.json").read_text())
 
 

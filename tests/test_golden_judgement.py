@@ -137,7 +137,7 @@ def golden(several: bool) -> Path:
 
 
 @pytest.mark.parametrize("several", [False, True], ids=kind)
-def test_classification_is_judged_as_before(several: bool, tmp_path: Path) -> None:
+def test_a_judgement_has_the_recorded_figures(several: bool, tmp_path: Path) -> None:
     made = world(tmp_path, several)
     kept = json.loads(golden(several).read_text(encoding="utf-8"))
     differences = []

@@ -74,7 +74,7 @@ def train_case(case: str, out: Path, starts: dict[str, Path]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_figures_of_a_training_stay_as_they_are(case: str, starts: dict[str, Path], tmp_path: Path) -> None:
+def test_a_training_has_the_recorded_losses(case: str, starts: dict[str, Path], tmp_path: Path) -> None:
     made = train_case(case, tmp_path / "model", starts)
     expected = json.loads((GOLDEN / f"training-{case}.json").read_text())
     assert len(made["history"]) == len(expected["history"])

@@ -86,7 +86,7 @@ def test_a_person_promotes_and_rolls_back_step_by_step(
     assert lines[-1] == "now: champion 1, challenger none"
 
 
-def test_history_is_light(project: Project) -> None:
+def test_the_command_history_imports_nothing_heavy(project: Project) -> None:
     heavy = "print([m for m in ('mlflow', 'numpy', 'pandas', 'torch', 'psutil') if m in sys.modules])"
     code = f"import sys; from retrainer.__main__ import main; main(['history']); {heavy}"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -193,7 +193,10 @@ def test_a_crash_before_or_after_the_alias_moved_is_settled_by_the_next(project:
         promote(NAME, "2", "")
 
 
-def test_of_two_machines_one_moves(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001
+def test_of_two_machines_that_move_the_alias_one_succeeds(
+    project: Project,  # noqa: ARG001
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The lock of this machine does not hold another one, so here it is not taken."""
     monkeypatch.setattr(history, "holds_for_all", lambda: False)
     monkeypatch.setattr(history, "PATIENCE_SECONDS", 1.0)

@@ -193,7 +193,7 @@ def test_a_bomb_in_the_headers_of_a_tar_is_stopped_too(tmp_path, monkeypatch):
     ],
 )
 @pytest.mark.parametrize("form", ["zip", "tar"])
-def test_the_caps_hold(tmp_path, form, cap, message, monkeypatch):
+def test_more_or_larger_files_than_allowed_are_refused(tmp_path, form, cap, message, monkeypatch):
     monkeypatch.setattr(_archives, cap, 2)
     path = PACKERS[form](tmp_path, PHOTOS)
     with pytest.raises(UserError, match=message):

@@ -58,14 +58,16 @@ def test_what_is_begun_has_imported_and_serves_one_call(
     assert children() == []
 
 
-def test_it_is_ended_when_nobody_needed_it(script: Path) -> None:
+def test_a_check_that_nobody_asks_for_is_ended(script: Path) -> None:
     with pytest.raises(ZeroDivisionError), begun(script, []):
         assert len(children()) == 1
         raise ZeroDivisionError
     assert children() == []
 
 
-def test_it_finds_no_file_no_checkout_and_no_key(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_sees_no_file_of_ours_no_checkout_and_no_key(
+    script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RETRAINER_SIGNING_KEY", "private")
     found = told(script)
     assert found["files"] == [] and str(Path.cwd()) not in found["path"]
@@ -73,7 +75,9 @@ def test_it_finds_no_file_no_checkout_and_no_key(script: Path, monkeypatch: pyte
     assert found["known"]["HF_HUB_OFFLINE"] == "1"
 
 
-def test_what_it_said_last_is_why_it_failed(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_line_of_a_failed_check_is_the_reason_given(
+    script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WRONG", "the reason")
     with pytest.raises(Failed, match=r"^the reason$"):
         told(script)

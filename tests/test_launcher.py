@@ -218,7 +218,7 @@ def uploaded(local: Path) -> dict[str, str]:
     return {str(path.relative_to(arrived)): path.read_text() for path in arrived.rglob("*") if path.is_file()}
 
 
-def test_what_arrives_of_a_directory(tmp_path: Path) -> None:
+def test_which_files_of_a_directory_reach_the_next_step(tmp_path: Path) -> None:
     local = tmp_path / "local"
     (local / "deep" / "er").mkdir(parents=True)
     (local / "empty").mkdir()

@@ -213,7 +213,7 @@ def test_without_the_check_near_duplicates_go_where_they_fall(tmp_path):
     assert len({where(tmp_path)[f"a.csv:row {n}"] for n in range(41, 101)}) == 3
 
 
-def test_of_twins_the_oldest_stays(tmp_path):
+def test_of_exact_duplicates_the_oldest_row_is_kept(tmp_path):
     for times in (["2024-05-01", "2023-05-01", None], [None, "2023-05-01", "2024-05-01"]):
         twins = [{"text": "Twin", "labels": ["odd"], "time": time, "id": time} for time in times]
         run(tmp_path, [*twins, *words(40)])
@@ -338,7 +338,7 @@ def newest_and_oldest_of(folder: Path, name: str) -> str:
         (daily(9), daily(2), {"by": "time", "test_from": "2024-01-01"}, "both choose the test; give one"),
     ],
 )
-def test_what_time_cannot_divide_is_named(tmp_path, rows, own_test, split, message):
+def test_rows_that_a_split_by_time_cannot_divide_are_named(tmp_path, rows, own_test, split, message):
     with pytest.raises(UserError, match=message):
         run(tmp_path, rows, own_test, **split)
 

@@ -135,7 +135,7 @@ def test_going_on_from_a_mark_the_rest_comes_out_the_same(ahead: bool, done: int
     assert equal(rest, batches[done:])
 
 
-def test_what_the_thread_raises_comes_in_its_turn_and_the_thread_ends() -> None:
+def test_an_error_in_the_loading_thread_is_raised_at_its_batch_and_ends_the_thread() -> None:
     def make(rows: np.ndarray, generator: torch.Generator | None) -> dict[str, Tensor]:  # noqa: ARG001
         if 6 in rows:
             raise UserError("photos/6.jpg: not an image")

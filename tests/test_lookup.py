@@ -137,7 +137,7 @@ def test_a_file_that_is_no_database_is_told(project: Path) -> None:
         lookup.by_alias("net", "champion")
 
 
-def test_looking_is_light(project: Path) -> None:
+def test_looking_up_a_champion_imports_nothing_heavy(project: Path) -> None:
     """A process finds out whether there is anything to do before it could have imported MLflow."""
     ensure_database()
     assert (project / "mlflow.db").is_file()

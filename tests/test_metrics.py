@@ -114,7 +114,7 @@ def test_sums_over_parts_make_the_value_of_the_whole() -> None:
         (81, 263, 0.255274, 0.366227),
     ],
 )
-def test_wilson_as_published(hits: int, rows: int, low: float, high: float) -> None:
+def test_wilsons_interval_equals_the_published_example(hits: int, rows: int, low: float, high: float) -> None:
     found = wilson(hits, rows, 0.95)
     assert found["low"] == pytest.approx(low, abs=1e-4)
     assert found["high"] == pytest.approx(high, abs=1e-4)

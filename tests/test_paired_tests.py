@@ -107,7 +107,9 @@ def test_the_score_takes_the_likeliest_share_under_the_hypothesis(
 
 @settings(deadline=None, max_examples=60)
 @given(data=st.data(), rows=st.integers(1, 20_000), margin=st.sampled_from([0.001, 0.01, 0.1, 0.9]))
-def test_every_table_has_a_probability(data: st.DataObject, rows: int, margin: float) -> None:
+def test_the_p_value_is_defined_for_every_pair_of_counts(
+    data: st.DataObject, rows: int, margin: float
+) -> None:
     better = data.draw(st.integers(0, rows))
     worse = data.draw(st.integers(0, rows - better))
     assert 0 < noninferiority_p_value(rows, better, worse, margin) <= 1

@@ -58,7 +58,7 @@ def test_what_a_clock_may_cut_short_is_never_restored(project: Path) -> None:
 
 
 @pytest.mark.slow  # seven runs of the pipeline
-def test_a_life_of_a_recipe(project: Path) -> None:
+def test_a_recipe_trains_promotes_and_skips_what_is_unchanged(project: Path) -> None:
     """Unchanged; one section changed; changed back; the source edited; the registry lost."""
     first = made(project, "registration", "registration.json")
     assert first["alias"] == "champion" and champion(project) == str(first["version"])

@@ -127,7 +127,7 @@ def test_new_rows_move_no_old_ones(tmp_path):
 # --- twins ------------------------------------------------------------------------------------------------
 
 
-def test_twins_stay_once_and_contradictions_not_at_all(tmp_path):
+def test_exact_duplicates_are_kept_once_and_contradictory_rows_are_dropped(tmp_path):
     twins = [
         {"text": "Where  is my card?", "labels": ["card"]},
         {"text": "where is\nMY card?", "labels": [" card"]},
@@ -206,7 +206,7 @@ IMAGES = {
 }
 
 
-def test_images_are_judged_one_by_one():
+def test_each_image_is_kept_or_dropped_by_itself():
     column = pa.chunked_array([image_array([data for data, _ in IMAGES.values()])])
     found = {name: look.reason for name, look in zip(IMAGES, look_at(column), strict=True)}
     assert found == {name: reason for name, (_, reason) in IMAGES.items()}
@@ -311,7 +311,7 @@ def test_a_limit_keeps_two_rows_a_class_and_every_split(tmp_path):
     assert sum(whole["rows"].values()) == 1000 and not whole["dropped"]
 
 
-def test_the_shares_and_the_salt(tmp_path):
+def test_splits_have_their_shares_and_another_salt_draws_others(tmp_path):
     manifest = run(tmp_path, words(3000), test=0.2, validation=0.1)
     assert abs(manifest["rows"]["test"] - 600) < 70 and abs(manifest["rows"]["validation"] - 300) < 60
     other = run(tmp_path, words(3000), test=0.2, validation=0.1, salt="x")
@@ -393,7 +393,7 @@ def test_rows_are_taken_across_chunks():
     assert len(take_rows(pa.concat_tables(parts), [])) == 0
 
 
-def test_banking77_goes_through(tmp_path, shared_data):
+def test_banking77_is_preprocessed_whole(tmp_path, shared_data):
     folder = shared_data / "banking77"
     source = Source(path=str(folder / "train.csv"), test_path=str(folder / "test.csv"), label="category")
     ingest(source, tmp_path / "raw")

@@ -36,7 +36,7 @@ COLOURS = [kind for kind in KINDS[6:] if kind != "autocontrast"]
 
 
 @pytest.mark.parametrize("kind", COLOURS)
-def test_a_colour_without_strength_changes_nothing(kind: str) -> None:
+def test_a_colour_change_of_strength_zero_changes_nothing(kind: str) -> None:
     pixels = noise().floor()
     torch.testing.assert_close(recolour(pixels.clone(), only(kind, [0.0] * 4)), pixels)
 
@@ -107,7 +107,7 @@ def test_images_draw_apart_and_the_same_again() -> None:
     assert made[0].isfinite().all()
 
 
-def test_without_it_nothing_more_is_drawn() -> None:
+def test_without_randaugment_no_further_random_numbers_are_drawn() -> None:
     """So that older settings give the views that they gave."""
     plain, drawn = stream(0, "views"), stream(0, "views")
     augment(noise(), Augmentation(shift=1, rotate_degrees=5), drawn)

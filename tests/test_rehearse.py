@@ -66,7 +66,7 @@ def containers_of(client: Any, of: str) -> list[Any]:
     return list(client.containers.list(all=True, filters={"label": f"{OWNER}={of}"}, sparse=True))
 
 
-def test_what_a_green_rehearsal_leaves(run: Callable[..., Any]) -> None:
+def test_a_rehearsal_that_succeeds_leaves_its_outputs_and_log(run: Callable[..., Any]) -> None:
     copy = (
         "import os, shutil, sys; os.mkdir(sys.argv[1]); shutil.copy(sys.argv[2], sys.argv[1]); print('ünder')"
     )
@@ -192,7 +192,7 @@ def wait_for(ready: Callable[[], Any], seconds: float = 20) -> Any:
     return found
 
 
-def test_too_much_memory_is_a_kill(run: Callable[..., Any], client: Any) -> None:
+def test_a_step_out_of_memory_is_reported_as_killed(run: Callable[..., Any], client: Any) -> None:
     if not client.info().get("MemoryLimit"):
         pytest.skip("this engine cannot limit memory")
     status, told_of, _ = run("print(len(bytearray(2**28)))", memory="64Mi")
@@ -265,7 +265,7 @@ def test_only_containers_of_the_dead_are_removed(client: Any) -> None:
                 container.remove(force=True)
 
 
-def test_secrets_are_nowhere(run: Callable[..., Any], tmp_path: Path) -> None:
+def test_secrets_are_masked_in_what_is_shown_and_in_no_file(run: Callable[..., Any], tmp_path: Path) -> None:
     _, told_of, shown = run(f"import os; print(dict(os.environ)); {WRITE}")
     assert "'PASSWORD': '***'" in shown and "'GREETING': 'hello'" in shown
     folder = tmp_path / records.REHEARSALS / told_of["id"]

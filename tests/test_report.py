@@ -58,7 +58,7 @@ def test_the_page_needs_nothing_from_outside() -> None:
     assert "default-src 'none'" in content
 
 
-def test_it_says_everything() -> None:
+def test_the_page_shows_every_part_of_the_report() -> None:
     told = told_of(("cat", "dog", "emu"))
     report = report_of(told, champion=opposite(told), note="it does not know 'emu': 9 rows are wrong")
     page = Page(render(report, HISTORY, panels_of(told, report)))

@@ -50,7 +50,7 @@ def test_the_default_recipe_goes_by_its_registered_name(project: Path) -> None:
     assert known_recipes(project, "base") == ["base", "other"]
 
 
-def test_what_could_move_is_pinned(project: Path) -> None:
+def test_mutable_references_are_pinned_to_digests(project: Path) -> None:
     first = resolve(None, [], project).settings
     assert len(first["source"]["digest"]) == 64
     assert first["compute"]["device"] in ("cpu", "cuda")
@@ -158,7 +158,7 @@ def test_another_family_does_not_inherit_the_first_ones_keys() -> None:
 
 
 @pytest.mark.parametrize("recipe", [None, "digits-mlp"])
-def test_resolve_is_light(recipe: str | None, tmp_path: Path) -> None:
+def test_resolve_imports_nothing_heavy(recipe: str | None, tmp_path: Path) -> None:
     """An unchanged `make pipeline` does it each time, and remembers the files that it has seen."""
     code = (
         "import sys; from retrainer.resolve import resolve; from pathlib import Path;"

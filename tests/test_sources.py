@@ -24,7 +24,7 @@ from retrainer.settings import Source
 from tests.source_files import PHOTOS, as_directory, read, rows_of, written
 
 
-def test_the_lexicon(tmp_path):
+def test_the_lexicon_has_its_distinct_senses_of_two_classes(tmp_path):
     rows = read(tmp_path, kind="sentiment_lexicon")
     assert len(rows) == 1516
     assert {label for row in rows for label in row["labels"]} == {"positive", "negative"}
@@ -32,7 +32,7 @@ def test_the_lexicon(tmp_path):
     assert len({row["text"] for row in rows}) == len(rows)
 
 
-def test_the_digits(tmp_path):
+def test_digits_of_chosen_classes_are_read_as_grey_images(tmp_path):
     manifest = ingest(Source(kind="digits", classes=("0", "7")), tmp_path / "raw")
     assert manifest["classes"] == {"all": {"0": 500, "7": 500}}
     assert manifest["dropped"] == {"class not selected": 4000}
@@ -41,7 +41,7 @@ def test_the_digits(tmp_path):
 
 
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 2**32))
-def test_our_png_is_what_others_read(height, width, seed):
+def test_a_png_that_we_write_is_read_alike_by_pillow(height, width, seed):
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
     with Image.open(io.BytesIO(grey_png(pixels))) as image:
         assert np.array_equal(np.asarray(image), pixels)
@@ -101,7 +101,7 @@ def test_the_cache_spares_reading_and_sees_edits(tmp_path):
     assert source_digest(source, cache) != first
 
 
-def test_the_cache_is_believed(tmp_path, monkeypatch):
+def test_a_cached_digest_is_used_without_reading_the_file(tmp_path, monkeypatch):
     source, cache = Source(path=written(tmp_path / "a.csv", "text,label\na,b\n")), tmp_path / "cache.json"
     monkeypatch.setattr("retrainer.data.fingerprint._UNSETTLED_SECONDS", -100.0)
     first = source_digest(source, cache)

@@ -88,7 +88,7 @@ def brute_force(logits: torch.Tensor, units: str) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_search_finds_the_likeliest_text(seed: int) -> None:
+def test_beam_search_finds_the_likeliest_text(seed: int) -> None:
     logits = torch.randn(1, 5, 4, generator=torch.Generator().manual_seed(seed)) * 2
     exact = brute_force(logits[0], "ab ")
     assert beam_search(logits, torch.tensor([5]), "ab ", 1000) == [max(exact, key=exact.__getitem__)]
@@ -143,7 +143,7 @@ def taught() -> tuple[Any, Network, list[dict[str, Any]]]:
     return task, network, history
 
 
-def test_it_learns_to_write_what_it_hears(taught: tuple[Any, Network, list[dict[str, Any]]]) -> None:
+def test_a_small_network_learns_to_transcribe(taught: tuple[Any, Network, list[dict[str, Any]]]) -> None:
     task, network, history = taught
     test = clips(12, seed=5, words=("ba", "aab", "b b"))
     found = Predictor(network, task, "cpu", "").predict(test.drop_columns(["target_text"]))

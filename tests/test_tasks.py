@@ -120,7 +120,7 @@ def test_tasks_are_read_without_heavy_imports() -> None:
     assert json.loads(done.stdout) == []
 
 
-def test_wishes_for_the_family() -> None:
+def test_a_task_names_the_input_that_a_model_family_must_accept() -> None:
     assert text_task(max_length=64).input_spec() == {"kind": "tokens", "max_length": 64}
     assert image_task().input_spec() == {"kind": "pixels", "size": None, "channels": None}
     assert image_task(size=28, channels=1).input_spec() == {"kind": "pixels", "size": [28, 28], "channels": 1}
@@ -276,7 +276,7 @@ def test_a_row_is_tokenised_alike_in_any_company(assets: dict[str, bytes]) -> No
     )
 
 
-def test_no_texts(assets: dict[str, bytes]) -> None:
+def test_a_batch_of_no_texts_is_empty(assets: dict[str, bytes]) -> None:
     rows = text_task().encode(texts(), tokens(), assets)
     assert len(rows) == 0
     assert text_task().lengths(rows).shape == (0,)

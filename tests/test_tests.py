@@ -42,7 +42,7 @@ def asserts(file: Path, name: str) -> bool:
 
 
 def is_assertion(node: ast.AST) -> bool:
-    """Also `pytest.raises` and its like, and `assert_close` and its like of torch.testing and numpy.testing."""
+    """Also `pytest.raises` and its like, and what torch.testing and numpy.testing have."""
     match node:
         case ast.Assert():
             return True

@@ -72,7 +72,7 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize("build", [network, convolutional])
-def test_it_learns(build: Callable[[], Network]) -> None:
+def test_a_training_lowers_the_loss_and_predicts_well(build: Callable[[], Network]) -> None:
     model = build()
     history = trained(model, settings(epochs=15), squares(256), squares(128, seed=1))
     assert history[-1]["validation_accuracy"] > 0.8
@@ -353,7 +353,7 @@ def test_a_table_that_is_also_an_output_is_left_whole() -> None:
     assert sizes == [200] * 8
 
 
-def test_a_frozen_table_stays() -> None:
+def test_the_strategy_frozen_leaves_the_embedding_table_alone() -> None:
     model = reader()
     before = weights(model.body)
     read(model, strategy="frozen")

@@ -85,7 +85,7 @@ def test_another_recipes_outputs_do_not_count(resolved: Resolved, tmp_path: Path
 @pytest.mark.parametrize(
     "lock", [None, "", "stages: [", "stages: {a: 1}", "stages: {a: {deps: [{path: s3://b/c}]}}"]
 )
-def test_what_cannot_be_told_from_files_here_is_never_known(
+def test_without_a_readable_dvc_lock_nothing_counts_as_unchanged(
     resolved: Resolved, tmp_path: Path, lock: str | None
 ) -> None:
     (tmp_path / "dvc.lock").unlink() if lock is None else (tmp_path / "dvc.lock").write_text(lock)
