@@ -40,22 +40,22 @@ def tops(module: str) -> set[str]:
     return {name.partition(".")[0] for name in imported(module)}
 
 
-@pytest.mark.parametrize("module", LIBRARY)
-def test_the_library_knows_no_orchestrator_and_nothing_above_it(module: str) -> None:
-    assert not tops(module) & {"components", "pipelines", "plugins", "kfp", "dvc"}
+def test_the_library_knows_no_orchestrator_and_nothing_above_it() -> None:
+    for module in LIBRARY:
+        assert not tops(module) & {"components", "pipelines", "plugins", "kfp", "dvc"}, module
 
 
-@pytest.mark.parametrize("module", COMPONENTS)
-def test_a_component_knows_no_orchestrator_and_no_other_step(module: str) -> None:
-    others = {f"components.{step}" for step in STEPS} - {module}
-    assert not tops(module) & {"pipelines", "kfp", "dvc"}
-    assert not imported(module) & others
+def test_a_component_knows_no_orchestrator_and_no_other_step() -> None:
+    for module in COMPONENTS:
+        others = {f"components.{step}" for step in STEPS} - {module}
+        assert not tops(module) & {"pipelines", "kfp", "dvc"}, module
+        assert not imported(module) & others, module
 
 
-@pytest.mark.parametrize("module", PIPELINES)
-def test_pipelines_never_reach_torch(module: str) -> None:
-    assert not tops(module) & HEAVY
-    assert not reach(module, only_at_once=True) & HEAVY
+def test_pipelines_never_reach_torch() -> None:
+    for module in PIPELINES:
+        assert not tops(module) & HEAVY, module
+        assert not reach(module, only_at_once=True) & HEAVY, module
 
 
 @pytest.mark.parametrize("package", ["tasks", "models"])
@@ -102,23 +102,21 @@ def test_a_bare_training_machine_has_all_that_training_needs(package: str) -> No
         assert not tops(module) - standard - BARE - EXTRAS.get(module, set()), module
 
 
-@pytest.mark.parametrize("module", [*LIBRARY, *COMPONENTS, *PIPELINES])
-def test_only_services_and_command_lines_read_the_environment(module: str) -> None:
+def test_only_services_and_command_lines_read_the_environment() -> None:
     command_lines = {"retrainer.doctor", "retrainer.__main__", "components.__main__", "components._process"}
     command_lines |= {"retrainer.registry.served"}  # runs far from here, started by MLflow
-    if module.startswith(("pipelines", "retrainer.services")) or module in command_lines:
-        return
-    read = {ast.unparse(node) for node in ast.walk(tree(module)) if isinstance(node, ast.Attribute)}
-    assert not read & {"os.environ", "os.getenv"}, module
+    for module in {*LIBRARY, *COMPONENTS} - command_lines:
+        if not module.startswith("retrainer.services"):
+            read = [ast.unparse(node) for node in ast.walk(tree(module)) if isinstance(node, ast.Attribute)]
+            assert not {"os.environ", "os.getenv"} & {*read}, module
 
 
-@pytest.mark.parametrize("module", [*LIBRARY, *COMPONENTS, *PIPELINES])
-def test_only_resolve_opens_the_settings_file(module: str) -> None:
-    if module == "retrainer.resolve":
-        return
-    told = {id(node.value) for node in ast.walk(tree(module)) if isinstance(node, ast.Expr)}
-    texts = [n for n in ast.walk(tree(module)) if isinstance(n, ast.Constant) and n.value == "params.yaml"]
-    assert all(id(node) in told for node in texts), module
+def test_only_resolve_opens_the_settings_file() -> None:
+    for module in {*LIBRARY, *COMPONENTS, *PIPELINES} - {"retrainer.resolve"}:
+        nodes = list(ast.walk(tree(module)))
+        docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        texts = [node for node in nodes if isinstance(node, ast.Constant) and node.value == "params.yaml"]
+        assert all(id(node) in docstrings for node in texts), module
 
 
 def test_importing_a_door_imports_nothing_heavy() -> None:
@@ -129,16 +127,24 @@ def test_importing_a_door_imports_nothing_heavy() -> None:
     assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize("package", [name for name in [*LIBRARY, *PIPELINES] if is_package(name)])
-def test_importing_a_package_only_defines_names(package: str) -> None:
+def test_importing_a_package_only_defines_names() -> None:
     """A step's code need not count what a package passes on beside what the step asks it for."""
-    for line in tree(package).body:
-        quiet = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
-        is_text = isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)
-        for_types = isinstance(line, ast.If) and ast.unparse(line.test) == "TYPE_CHECKING"
-        assert isinstance(line, quiet) or is_text or for_types, ast.unparse(line)
-        if isinstance(line, ast.Assign | ast.AnnAssign):
-            assert not any(isinstance(part, ast.Call) for part in ast.walk(line)), ast.unparse(line)
+    for package in filter(is_package, [*LIBRARY, *PIPELINES]):
+        for line in tree(package).body:
+            assert only_defines_names(line), f"{package}: {ast.unparse(line)}"
+
+
+def only_defines_names(line: ast.stmt) -> bool:
+    match line:
+        case ast.Assign() | ast.AnnAssign():
+            return not any(isinstance(part, ast.Call) for part in ast.walk(line))
+        case ast.Import() | ast.ImportFrom() | ast.FunctionDef() | ast.ClassDef():
+            return True
+        case ast.Expr(value=ast.Constant()):  # a docstring
+            return True
+        case ast.If(test=test):
+            return ast.unparse(test) == "TYPE_CHECKING"
+    return False
 
 
 @pytest.mark.parametrize("task", ["image_classification", "text_classification", "translation"])

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from components.__main__ import main as step_main
 from components.steps import STEPS
@@ -20,6 +19,7 @@ from retrainer.code.own import command_digest
 from retrainer.errors import UserError
 from retrainer.formats.files import content_digest
 from retrainer.services import weights
+from tests.compiled_pipelines import documents
 from tests.conftest import ROOT
 
 IMAGE = "registry.example/retrainer@sha256:" + "a" * 64
@@ -36,7 +36,7 @@ def project(tmp_path: Path) -> Path:
 def compiled(project: Path, *overrides: str, image: str = IMAGE) -> tuple[dict[str, Any], dict[str, Any]]:
     """The pipeline, and by step what Kubernetes alone reads."""
     made = compile_made(project, *overrides, image=image)
-    spec, platform = yaml.safe_load_all(made.path.read_text())
+    spec, platform = documents(made.path.read_text())
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     return spec, {step: executors[f"exec-{step}"] for step in STEPS}
 
@@ -165,7 +165,7 @@ def test_checkpoints_come_as_often_as_the_cluster_wants(project: Path) -> None:
 def test_only_a_schedules_runs_ask_for_their_scheduled_time(project: Path) -> None:
     for scheduled, asked in ((True, "{{$.pipeline_job_schedule_time_utc}}"), (False, "")):
         made = compile_recipe("digits-mlp", [], images_named(IMAGE), project, scheduled=scheduled)
-        tasks = tasks_in(next(yaml.safe_load_all(made.path.read_text())))
+        tasks = tasks_in(documents(made.path.read_text())[0])
         told = {
             step: task["inputs"]["parameters"]["scheduled_time"]["runtimeValue"]["constant"]
             for step, task in tasks.items()
@@ -176,7 +176,7 @@ def test_only_a_schedules_runs_ask_for_their_scheduled_time(project: Path) -> No
 
 def test_every_task_has_the_digest_of_its_code_as_a_constant(project: Path) -> None:
     made = compile_recipe("digits-mlp", [], images_named(IMAGE), project)
-    tasks = tasks_in(next(yaml.safe_load_all(made.path.read_text())))
+    tasks = tasks_in(documents(made.path.read_text())[0])
     told = {
         step: task["inputs"]["parameters"]["code_sha256"]["runtimeValue"]["constant"]
         for step, task in tasks.items()
@@ -212,7 +212,7 @@ def test_a_secret_is_named_and_never_spelled_out(project: Path, monkeypatch: pyt
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:do-not-write-me@mlflow.example")
     made = compile_made(project, "cluster.mlflow_secret=team-mlflow", "cluster.storage_secret=team-s3")
     assert "do-not-write-me" not in made.path.read_text()
-    _, platform = yaml.safe_load_all(made.path.read_text())
+    _, platform = documents(made.path.read_text())
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     for step in STEPS:
         entries = executors[f"exec-{step}"]["secretAsEnv"]
@@ -286,7 +286,7 @@ def test_code_and_weights_are_pinned_as_on_a_laptop(project: Path) -> None:
 
 def test_a_prefix_keeps_teams_apart_in_one_registry(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = compile_made(project, "cluster.model_prefix=vision-")
-    spec, *_ = yaml.safe_load_all(made.path.read_text())
+    spec, *_ = documents(made.path.read_text())
     assert default_of(spec, "registry")["name"] == "vision-digits-mlp"
     assert made.experiment == "vision-digits-mlp"
     monkeypatch.setattr(weights, "pin", lambda backbone, *_: backbone)

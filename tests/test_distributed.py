@@ -114,6 +114,7 @@ def test_strategies_in_two_processes(strategy: str, ragged: Path, tmp_path: Path
         torch.testing.assert_close(two["weights"][key], tensor, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_texts_of_unequal_length_in_two_processes(reviews: Path, bert: Path, tmp_path: Path) -> None:
     """Each pads its own rows; the encoder holds only the words in use, and drops nothing at random."""
     encoder = Path(shutil.copytree(bert, tmp_path / "encoder"))
@@ -131,6 +132,7 @@ def test_texts_of_unequal_length_in_two_processes(reviews: Path, bert: Path, tmp
             assert one[figure] == pytest.approx(two[figure], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_statistics_are_the_first_processes(ragged: Path, tmp_path: Path) -> None:
     """Each normalises by its own rows, as DDP does; all validate the network that is written."""
     backbone = Backbone(family="torchvision", name="shufflenet_v2_x0_5")

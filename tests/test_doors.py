@@ -25,8 +25,8 @@ from pipelines.spec import tasks_in
 from retrainer.contract import contract_of, edges
 from retrainer.errors import UserError
 from retrainer.settings import SECTIONS, Cluster, Retrain
-from tests.compiled_pipelines import IMAGE, IMAGES, LIGHT_IMAGE, container_of, defaults
-from tests.conftest import ROOT
+from tests.compiled_pipelines import IMAGE, IMAGES, LIGHT_IMAGE, container_of, defaults, documents
+from tests.conftest import ROOT, first_quick
 
 CONTRACTS = {step: contract_of(step_named(step)) for step in STEPS}
 
@@ -108,7 +108,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 def compile_with(folder: Path, settings: dict[str, dict[str, Any]], cluster: Cluster) -> list[dict[str, Any]]:
     path = folder / "pipeline.yaml"
     compiler.Compiler().compile(pipeline_of("some-recipe-1", settings, IMAGES, cluster), str(path))
-    return list(yaml.safe_load_all(path.read_text()))
+    return documents(path.read_text())
 
 
 def test_dvc_yaml_is_the_signatures() -> None:
@@ -275,9 +275,7 @@ def test_a_mutable_image_may_be_allowed() -> None:
         check_image("", allow_mutable=True)
 
 
-@pytest.mark.parametrize(
-    "recipe", [None, *sorted(path.stem for path in (ROOT / "recipes").glob("digits-mlp.yaml"))]
-)
+@pytest.mark.parametrize("recipe", first_quick(["digits-mlp", None]))
 def test_compile_writes_a_recipe_without_torch(recipe: str | None) -> None:
     argument = ["--recipe", recipe] if recipe else []
     code = f"""
@@ -290,7 +288,7 @@ assert "torch" not in sys.modules
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     path = ROOT / done.stdout.strip().removeprefix("written: ")
-    spec, *_ = yaml.safe_load_all(path.read_text())
+    spec, *_ = documents(path.read_text())
     assert from_kubeflow(spec) == without(from_signatures(), DECIDE)
     parameters = spec["root"]["inputDefinitions"]["parameters"]
     assert json.loads(parameters["source"]["defaultValue"])["digest"] == ""

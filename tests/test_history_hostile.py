@@ -141,6 +141,7 @@ def test_a_version_that_was_deleted_is_named(project: Project) -> None:  # noqa:
     assert lookup.state(NAME) == {"champion": "3", "challenger": None}
 
 
+@pytest.mark.slow
 def test_a_champion_is_never_deleted_whatever_its_tags_say(project: Project) -> None:
     """Registered again, a version that never served is replaced; but not the champion."""
     client().set_model_version_tag(NAME, "2", "verification", "failed")

@@ -14,7 +14,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 from kfp import compiler
 
 from components.__main__ import step_named
@@ -29,7 +28,7 @@ from retrainer.services import runs_over_rest
 from retrainer.services.workflow import Failure, failed_step
 from retrainer.settings import Cluster, Retrain
 from tests import webhook_server as ways
-from tests.compiled_pipelines import IMAGES, LIGHT_IMAGE, container_of, defaults
+from tests.compiled_pipelines import IMAGES, LIGHT_IMAGE, container_of, defaults, documents
 from tests.conftest import ROOT
 from tests.kubernetes_api import TOKEN, kubernetes, node, record_of
 from tests.mlflow_server import free_port, running_server
@@ -61,7 +60,7 @@ def compiled(folder: Path, **cluster: Any) -> tuple[dict[str, Any], dict[str, An
     asked = defaults() | {"retrain": Retrain(policy="drift").plain()}
     pipeline = pipeline_of("some-recipe", asked, IMAGES, Cluster(**cluster))
     compiler.Compiler().compile(pipeline, str(path))
-    spec, platform = yaml.safe_load_all(path.read_text())
+    spec, platform = documents(path.read_text())
     return spec, platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
 
 

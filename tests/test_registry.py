@@ -145,6 +145,7 @@ def test_a_model_without_a_run_gets_it_back_from_its_history(project: Base) -> N
     }
 
 
+@pytest.mark.slow
 def test_a_version_names_the_commit_that_trained_it_not_the_one_that_registers_it(project: Base) -> None:
     model, report = second_model(project)
     sha256 = Predictor.load(model).model_sha256
@@ -279,6 +280,7 @@ def test_an_altered_model_or_report_is_refused(project: Base) -> None:
         register_model(model, project.report, project.folder / "registration", NET)
 
 
+@pytest.mark.slow
 def test_a_version_that_answers_otherwise_moves_nothing_and_is_superseded(project: Base) -> None:
     model, report = second_model(project)
     right = pq.read_table(report / SAMPLE)
@@ -309,6 +311,7 @@ def test_a_version_that_answers_otherwise_moves_nothing_and_is_superseded(projec
     assert lookup.still_holds(made)
 
 
+@pytest.mark.slow
 def test_what_a_killed_run_left_is_finished(project: Base) -> None:
     """It had made the version, and was killed before anyone had verified it."""
     model, report = second_model(project, verdict="champion")

@@ -154,6 +154,7 @@ def test_the_last_lines_are_shown_again(run: Callable[..., Any]) -> None:
     assert "    last words" in again and "    line 10\n" not in again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("act", ["kill", "remove"])
 def test_a_container_ended_from_outside(
     run: Callable[..., Any], client: Any, tmp_path: Path, act: str
@@ -176,6 +177,7 @@ def test_a_container_ended_from_outside(
     assert (step["exit_code"], step["error"]) in ([killed] if act == "kill" else [killed, vanished])
 
 
+@pytest.mark.slow
 def test_a_container_that_vanished_has_not_succeeded(client: Any) -> None:
     def remove(_: str) -> None:
         containers_of(client, "here:1:1")[0].remove(force=True)
@@ -192,6 +194,7 @@ def wait_for(ready: Callable[[], Any], seconds: float = 20) -> Any:
     return found
 
 
+@pytest.mark.slow
 def test_a_step_out_of_memory_is_reported_as_killed(run: Callable[..., Any], client: Any) -> None:
     if not client.info().get("MemoryLimit"):
         pytest.skip("this engine cannot limit memory")
@@ -199,13 +202,8 @@ def test_a_step_out_of_memory_is_reported_as_killed(run: Callable[..., Any], cli
     assert status == 1 and "perhaps for lack of memory" in told_of["steps"][0]["error"]
 
 
-ENDINGS = [
-    signal.SIGTERM,
-    *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGKILL)),
-]
-
-
-@pytest.mark.parametrize("number", ENDINGS)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_an_ended_rehearsal_leaves_nothing_running(
     client: Any, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -282,6 +280,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str,
         yield services.environment, folder
 
 
+@pytest.mark.slow
 def test_mlflow_keeps_its_files_in_s3(
     served: tuple[dict[str, str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,6 +296,7 @@ def test_mlflow_keeps_its_files_in_s3(
     assert [path.read_text() for path in (folder / "s3").rglob("note.txt")] == ["of the run"]
 
 
+@pytest.mark.slow
 def test_s3_asks_for_the_key(served: tuple[dict[str, str], Path]) -> None:
     import boto3
     from botocore.exceptions import ClientError
@@ -315,6 +315,7 @@ def test_s3_asks_for_the_key(served: tuple[dict[str, str], Path]) -> None:
             s3.list_buckets()
 
 
+@pytest.mark.slow
 def test_no_key_on_a_command_line_or_on_disk(served: tuple[dict[str, str], Path]) -> None:
     environment, folder = served
     keys = [environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]]
@@ -429,6 +430,7 @@ def test_what_a_rehearsal_overrides_are_settings() -> None:
     assert again.keys() == sections.keys()
 
 
+@pytest.mark.slow
 def test_a_registry_that_disagrees_fails_the_rehearsal(
     served: tuple[dict[str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,6 +115,7 @@ def test_altered_weights_are_refused_when_they_are_loaded(project: Project) -> N
         ask("models:/net/1", sample_of(project).select(["image"]))
 
 
+@pytest.mark.slow
 def test_the_server_listens_on_loopback_alone_and_ends_with_whoever_started_it(project: Project) -> None:
     """The check is killed while it waits for a model that does not answer."""
     asked = project.folder / "asked"
