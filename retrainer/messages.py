@@ -18,16 +18,20 @@ _ON_STDOUT = f"{_ALL}.evaluate"
 
 def logger(step: str) -> logging.Logger:
     """The logger of a step's messages, which do not name the step."""
+    return _ours().getChild(step)
+
+
+def _ours() -> logging.Logger:
     ours = logging.getLogger(_ALL)
     if not ours.handlers:  # else Python would print warnings by itself
         ours.addHandler(logging.NullHandler())
-    return ours.getChild(step)
+    return ours
 
 
 @contextmanager
 def printed_messages() -> Iterator[None]:
     """For command lines: inside, messages are printed as `step: message`, on stderr but for evaluate's."""
-    ours = logging.getLogger(_ALL)
+    ours = _ours()
     level, propagate, terminal = ours.level, ours.propagate, _Terminal(logging.INFO)
     ours.setLevel(logging.INFO)
     ours.propagate = False
@@ -43,7 +47,8 @@ def printed_messages() -> Iterator[None]:
 class _Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         stream = sys.stdout if record.name == _ON_STDOUT else sys.stderr
-        line = f"{record.name.rpartition('.')[2]}: {record.getMessage()}"
+        step = record.name.removeprefix(f"{_ALL}.").partition(".")[0]
+        line = f"{step}: {record.getMessage()}"
         if "tqdm" in sys.modules:  # there may be a bar in the terminal's last line
             from tqdm import tqdm
 
