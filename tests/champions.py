@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,12 @@ def own_environment(patch: pytest.MonkeyPatch, folder: Path) -> None:
     for name in [name for name in os.environ if name.startswith(("MLFLOW_", "RETRAINER_", "GITHUB_", "CI_"))]:
         patch.delenv(name)
     patch.chdir(folder)
+
+
+def without_serving_check(patch: pytest.MonkeyPatch) -> None:
+    """Registering takes seconds less; that the check works is for the tests of registration."""
+    patch.setattr("retrainer.registry.versions.check_serving", lambda *_: None)
+    patch.setattr("retrainer.registry.register.serving_check_begun", lambda _: nullcontext())
 
 
 def fill(folder: Path) -> Project:

@@ -43,7 +43,7 @@ def shared_data() -> Path:
 def three_versions(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The registry of `champions.fill`, made once for all workers: work in a copy of it (`in_a_copy`)."""
     from retrainer.services.database import locked
-    from tests.champions import Project, fill, own_environment
+    from tests.champions import Project, fill, own_environment, without_serving_check
 
     root = tmp_path_factory.getbasetemp()
     folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "three-versions"
@@ -51,6 +51,7 @@ def three_versions(tmp_path_factory: pytest.TempPathFactory) -> Project:
         if not (folder / "made").exists():
             folder.mkdir()
             own_environment(patch, folder)
+            without_serving_check(patch)
             fill(folder)
             (folder / "made").touch()
     return Project(folder, folder / "dataset")

@@ -17,7 +17,7 @@ from retrainer.formats.row_keys import write_row_keys
 from retrainer.metrics._classes import classes
 from retrainer.predict import Predictor
 from retrainer.registry.columns import aligned
-from tests.champions import PARAMS, Project, files_of, in_a_copy, own_environment
+from tests.champions import PARAMS, Project, files_of, in_a_copy, own_environment, without_serving_check
 from tests.registered import image_dataset
 
 pytestmark = [
@@ -43,6 +43,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("base")
     with pytest.MonkeyPatch.context() as patch:
         own_environment(patch, folder)
+        without_serving_check(patch)
         (folder / "params.yaml").write_text(PARAMS + "compute: {device: cpu}\n")
         old = Project(folder, with_keys(image_dataset(folder / "old"), range(4)))
         old.register(0, "champion")

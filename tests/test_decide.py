@@ -22,7 +22,7 @@ from retrainer.retraining.summary import WIDTH, decision_table, page
 from retrainer.services import lineage, lookup
 from retrainer.services.connection import client, experiment_id
 from retrainer.settings import Backbone, Registry, Retrain, Task, Training
-from tests.champions import move_files, own_environment
+from tests.champions import move_files, own_environment, without_serving_check
 from tests.html_page import Page
 from tests.mlflow_server import running_server
 from tests.raw_rows import run
@@ -79,6 +79,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("decide")
     with pytest.MonkeyPatch.context() as patch:
         own_environment(patch, folder)
+        without_serving_check(patch)
         dataset = Project(folder).dataset(FIRST)
         model = untrained_model(folder / "model", dataset)
         report = judged(folder / "report", dataset, model, None)
