@@ -179,6 +179,7 @@ def main(argv: list[str]) -> int:
 
 
 def run(step: Step, words: list[str]) -> None:
+    """Reads the step's options, runs it and hands over what it made."""
     contract = contract_of(step)
     arguments = parser_of(contract).parse_args(words)
     file = executor_output_file(arguments)
