@@ -13,7 +13,7 @@ from pipelines.cluster.rules import RULES, check
 from pipelines.compile import compile_recipe, images_named
 from pipelines.containers.backend.dag import parts_of
 from retrainer.errors import UserError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, first_quick
 
 IMAGE = "registry.example/retrainer@sha256:" + "a" * 64
 SECRETS = ["cluster.mlflow_secret=mlflow", "cluster.storage_secret=storage", "cluster.checkpoint_volume=kept"]
@@ -36,7 +36,7 @@ def broken_rule(spec: Json, platform: Json) -> str:
     return ""
 
 
-@pytest.mark.parametrize("scheduled", [False, True])
+@pytest.mark.parametrize("scheduled", first_quick([True, False]))
 @pytest.mark.parametrize("recipe", sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml")))
 def test_every_recipe_keeps_every_rule(tmp_path: Path, recipe: str, scheduled: bool) -> None:
     assert broken_rule(*compiled(tmp_path, recipe, "backbone.weights=none", scheduled=scheduled)) == ""
