@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from components._process import die_with_runner, report_failure
 from retrainer.commands import COMMANDS
 from retrainer.errors import UserError
+from retrainer.messages import printed_messages
 
 if TYPE_CHECKING:
     from pipelines.kubeflow import Images
@@ -220,7 +221,8 @@ def main(argv: list[str]) -> int:
     # Set by make to its own process id: ending make ends us, and that ends the running step.
     die_with_runner(os.environ.get("RETRAINER_RUNNER_PID"))
     try:
-        return int(arguments.call(arguments))
+        with printed_messages():
+            return int(arguments.call(arguments))
     except (Exception, KeyboardInterrupt) as error:
         return report_failure(arguments.command, error)
 

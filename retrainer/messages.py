@@ -1,7 +1,8 @@
 """Messages of the library go through Python's logging, and the command lines print them.
 
-The loggers are `retrainer.train`, `retrainer.evaluate`, `retrainer.register` and `retrainer.notify`. In a
-program that uses the library they are silent until it configures logging.
+The loggers are `retrainer.train`, `retrainer.evaluate`, `retrainer.register`, `retrainer.notify`, and
+`retrainer.services` for servers that are asked again. In a program that uses the library they are silent until
+it configures logging.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from contextlib import contextmanager
 _ALL = "retrainer"
 # What evaluate says stands above its closing table, which is a program's answer.
 _ON_STDOUT = f"{_ALL}.evaluate"
+_OF_NO_STEP = f"{_ALL}.services"
 
 
-def logger(step: str) -> logging.Logger:
-    """The logger of a step's messages, which do not name the step."""
-    return _ours().getChild(step)
+def logger(name: str) -> logging.Logger:
+    """The logger of a step's messages, which do not name the step; or that of the services."""
+    return _ours().getChild(name)
 
 
 def _ours() -> logging.Logger:
@@ -30,7 +32,10 @@ def _ours() -> logging.Logger:
 
 @contextmanager
 def printed_messages() -> Iterator[None]:
-    """For command lines: inside, messages are printed as `step: message`, on stderr but for evaluate's."""
+    """For command lines: inside, messages are printed as `step: message`, on stderr but for evaluate's.
+
+    Services have no step: theirs are printed as they are.
+    """
     ours = _ours()
     level, propagate, terminal = ours.level, ours.propagate, _Terminal(logging.INFO)
     ours.setLevel(logging.INFO)
@@ -48,7 +53,7 @@ class _Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         stream = sys.stdout if record.name == _ON_STDOUT else sys.stderr
         step = record.name.removeprefix(f"{_ALL}.").partition(".")[0]
-        line = f"{step}: {record.getMessage()}"
+        line = record.getMessage() if record.name == _OF_NO_STEP else f"{step}: {record.getMessage()}"
         if "tqdm" in sys.modules:  # there may be a bar in the terminal's last line
             from tqdm import tqdm
 

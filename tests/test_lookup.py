@@ -249,6 +249,7 @@ def test_wrong_credentials_are_told(http: Any, monkeypatch: pytest.MonkeyPatch, 
 PASSING = (408, 429, 500, 502, 503, 504)
 
 
+@pytest.mark.usefixtures("printed_messages")
 @pytest.mark.parametrize("status", PASSING)
 def test_what_may_pass_is_asked_again(
     http: Any, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -41,8 +41,10 @@ def test_a_command_line_prints_every_message_behind_its_step(
     with printed_messages():
         read_damaged(tmp_path)
         logger("evaluate").info("%s test rows", "1,200")
+        logger("services").warning("the server answered HTTP 503; asking again in 1 s")
     printed = capsys.readouterr()
-    assert printed.err == f"train: checkpoint {DAMAGED} is damaged and removed\n"
+    again = "the server answered HTTP 503; asking again in 1 s\n"
+    assert printed.err == f"train: checkpoint {DAMAGED} is damaged and removed\n{again}"
     assert printed.out == "evaluate: 1,200 test rows\n"
 
 

@@ -11,7 +11,6 @@ import http.client
 import json
 import os
 import ssl
-import sys
 import time
 import urllib.error
 import urllib.parse
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from retrainer.errors import ServiceError, SettingError, UserError
+from retrainer.messages import logger
 from retrainer.services.address import is_server, registry_uri, tracking_uri, without_credentials
 
 # A server is there or not within seconds; one that is may take its time to answer.
@@ -120,8 +120,10 @@ def _wait(uri: str, error: urllib.error.HTTPError, seconds: float) -> None:
     if asked_for.isdecimal():
         seconds = float(asked_for)
     seconds = min(seconds, _LONGEST_WAIT_SECONDS)
-    what = f"{_variable(uri)}={without_credentials(uri)} answered HTTP {error.code} {error.reason}"
-    print(f"{what}; asking again in {seconds:.0f} s", file=sys.stderr, flush=True)
+    logger("services").warning(
+        "%s=%s answered HTTP %s %s; asking again in %.0f s",
+        *(_variable(uri), without_credentials(uri), error.code, error.reason, seconds),
+    )
     time.sleep(seconds)
 
 
