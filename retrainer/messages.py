@@ -1,8 +1,8 @@
 """Messages of the library go through Python's logging, and the command lines print them.
 
 The loggers are `retrainer.train`, `retrainer.evaluate`, `retrainer.register`, `retrainer.notify`, and
-`retrainer.services` for servers that are asked again. In a program that uses the library they are silent until
-it configures logging.
+`retrainer.services` for servers that are asked again. In a program that uses the library they are silent
+until it configures logging.
 """
 
 from __future__ import annotations
@@ -34,10 +34,13 @@ def _ours() -> logging.Logger:
 def printed_messages() -> Iterator[None]:
     """For command lines: inside, messages are printed as `step: message`, on stderr but for evaluate's.
 
-    Services have no step: theirs are printed as they are.
+    Services have no step: theirs are printed as they are. A command line inside another adds nothing.
     """
-    ours = _ours()
-    level, propagate, terminal = ours.level, ours.propagate, _Terminal(logging.INFO)
+    ours, terminal = _ours(), _Terminal(logging.INFO)
+    if any(isinstance(each, _Terminal) for each in ours.handlers):
+        yield
+        return
+    level, propagate = ours.level, ours.propagate
     ours.setLevel(logging.INFO)
     ours.propagate = False
     ours.addHandler(terminal)

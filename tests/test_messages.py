@@ -38,7 +38,7 @@ def read_damaged(folder: Path) -> None:
 def test_a_command_line_prints_every_message_behind_its_step(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with printed_messages():
+    with printed_messages(), printed_messages():  # `make smoke` runs a command line inside its own
         read_damaged(tmp_path)
         logger("evaluate").info("%s test rows", "1,200")
         logger("services").warning("the server answered HTTP 503; asking again in 1 s")
