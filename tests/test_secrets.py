@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,12 +50,27 @@ def test_a_secret_is_refused_by_its_setting_and_not_shown(project: Path, setting
     ],
 )
 def test_what_only_looks_alike_is_taken(command: str) -> None:
-    refuse_secrets({"training": {"command": command}})
+    assert not is_refused({"training": {"command": command}})
+    assert is_refused({"training": {"command": f"{command} --token {SECRET}"}})
+
+
+def is_refused(settings: dict[str, Any]) -> bool:
+    try:
+        refuse_secrets(settings)
+    except SettingError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("name", ["mlflow_secret", "storage_secret", "webhook_secret"])
+def test_the_name_of_a_secret_in_kubernetes_is_no_secret(name: str, project: Path) -> None:
+    sections = settle(None, [f"cluster.{name}=team-7"], project)[1]
+    assert sections["cluster"].plain()[name] == "team-7"
 
 
 def test_the_recipes_of_the_project_hold_none() -> None:
     for recipe in [None, *sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))]:
-        settle(recipe, [], ROOT)
+        assert settle(recipe, [], ROOT)[1]
 
 
 def test_nothing_is_written_for_a_refused_recipe(project: Path) -> None:

@@ -16,6 +16,8 @@ _NAME = re.compile(
     r"(?i)(?:^|[-_.])(?:pass(?:word|wd|phrase)|pwd|secret|token|credentials?|(?:api|access|secret|private)[-_]?key|apikey)$"
 )
 _SPECIAL_TOKEN = re.compile(r"(?i)(?:pad|bos|eos|unk|sep|cls|mask|start|end)[-_]?token$")
+# Names of secrets that Kubernetes keeps: the settings of the cluster check their form.
+_KUBERNETES_SECRETS = {f"cluster.{name}_secret" for name in ("mlflow", "storage", "webhook")}
 # What a secret hardly is: a number, a switch, a place where the secret is read from.
 _PLAIN = re.compile(r"(?i)\d{1,9}|true|false|yes|no|none|null|[$@%].*|/.*\.\w+")
 
@@ -36,7 +38,7 @@ def _texts(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str,
     for key, value in settings.items():
         if isinstance(value, Mapping):
             yield from _texts(value, f"{before}{key}.")
-        elif isinstance(value, str) and value:
+        elif isinstance(value, str) and value and f"{before}{key}" not in _KUBERNETES_SECRETS:
             yield f"{before}{key}", value
 
 
