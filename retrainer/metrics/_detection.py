@@ -161,8 +161,7 @@ def precisions(one: Ranked, weights: np.ndarray) -> np.ndarray:
     """
     import numpy as np
 
-    count, recalls = len(weights), np.linspace(0.0, 1.0, _RECALLS)
-    curve = np.zeros((count, len(one.hits), _RECALLS))
+    curve = np.zeros((len(weights), len(one.hits), _RECALLS))
     counted = weights[:, one.rows]  # [W, D]
     everything = counted.cumsum(1)
     positives = weights @ one.truths  # [W]
@@ -172,13 +171,25 @@ def precisions(one: Ranked, weights: np.ndarray) -> np.ndarray:
         right = counted[:, places].cumsum(1)
         precision = right / (everything[:, places] + np.spacing(1))
         best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        for number in range(count):
-            recall = right[number] / positives[number] if positives[number] else right[number]
-            at: Any = np.searchsorted(recall, recalls, side="left")
-            known = at < len(places)
-            curve[number, threshold, known] = best[number, at[known]]
+        at = _first_reaching(right / np.where(positives > 0, positives, 1.0)[:, None])
+        beyond = np.zeros((len(weights), 1))  # a recall that is never reached has the precision 0
+        curve[:, threshold] = np.take_along_axis(np.concatenate([best, beyond], axis=1), at, axis=1)
     curve[positives == 0] = np.nan
     return curve
+
+
+def _first_reaching(recall: np.ndarray) -> np.ndarray:
+    """Int [W, 101]: of each row of rising recalls [W, M] the first place that reaches 0, 0.01, …, 1; M: none.
+
+    Which of those each recall reaches is looked up for all rows at once; how many recalls do not reach one is
+    then its place.
+    """
+    import numpy as np
+
+    reached = np.searchsorted(np.linspace(0.0, 1.0, _RECALLS), recall.ravel(), side="right")
+    cells = reached.reshape(recall.shape) + np.arange(len(recall))[:, None] * (_RECALLS + 1)
+    counts = np.bincount(cells.ravel(), minlength=len(recall) * (_RECALLS + 1))
+    return np.asarray(counts.reshape(len(recall), _RECALLS + 1).cumsum(1)[:, :_RECALLS])
 
 
 def class_average_precisions(statistics: np.ndarray, weights: np.ndarray, thresholds: int) -> np.ndarray:
@@ -214,9 +225,10 @@ def _means(classes: list[Ranked], weights: np.ndarray) -> np.ndarray:
     if not classes:
         return np.zeros(len(weights))
     # In pycocotools' order (thresholds, recalls, classes), so that the mean rounds as it does there.
-    curves = np.stack([precisions(one, weights) for one in classes], axis=-1)
-    means = np.zeros(len(weights))
-    for number, curve in enumerate(curves):
-        known = curve[~np.isnan(curve)]
+    curves = np.stack([precisions(one, weights) for one in classes], axis=-1).reshape(len(weights), -1)
+    missing = np.isnan(curves)
+    means = curves.mean(axis=1)
+    for number in missing.any(axis=1).nonzero()[0]:
+        known = curves[number, ~missing[number]]
         means[number] = known.mean() if len(known) else 0.0
-    return means
+    return np.asarray(means)
