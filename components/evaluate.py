@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
 from retrainer.contract import (
     ClassificationView,
@@ -32,7 +34,6 @@ def evaluate(
 ) -> Metadata:
     """Model and test rows → report with a verdict. Impure: it reads the registry's champion."""
     from retrainer.evaluation.evaluate import Request, evaluate_model
-    from retrainer.evaluation.views import views
     from retrainer.registry.champion import fetch_champion
     from retrainer.services.lookup import judged_on
     from retrainer.training.compute import for_scoring
@@ -50,11 +51,17 @@ def evaluate(
             judged_on=partial(judged_on, registry.name),
             checks=checks,
         )
-        result = evaluate_model(request)
-    shown = views(report)
-    if html is not None:
-        html.parent.mkdir(parents=True, exist_ok=True)
-        html.write_bytes((report / "report.html").read_bytes())
+        verdict = evaluate_model(request)["gate"]["verdict"]
     ports = {"html": html, "metrics": metrics, "confusion": confusion}
-    shown = {port: shown.get(port, {}) for port, path in ports.items() if path is not None}
-    return {"report": {"verdict": result["gate"]["verdict"]}, **shown}
+    return {"report": {"verdict": verdict}, **_shown(report, ports)}
+
+
+def _shown(report: Path, ports: Mapping[str, Path | None]) -> Metadata:
+    """Of each view that a dashboard asks for, what it draws; the page lies at the port `html`."""
+    from retrainer.evaluation.views import views
+
+    page, found = ports["html"], views(report)
+    if page is not None:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_bytes((report / "report.html").read_bytes())
+    return {port: found.get(port, {}) for port, path in ports.items() if path is not None}

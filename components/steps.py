@@ -20,7 +20,6 @@ class Facts:
     registry: it reads the registry of models, or changes it.
     scheduled: it writes down when a schedule started the run.
     gpus: it gets the GPUs, the shared memory and the volume for checkpoints.
-    on_request: `make pipeline` goes without it, and so does a cluster's pipeline by the policy `always`.
     """
 
     image: Literal["light", "full"]
@@ -30,17 +29,18 @@ class Facts:
     registry: bool = False
     scheduled: bool = False
     gpus: bool = False
-    on_request: bool = False
 
 
 FACTS = {
     "ingest": Facts("light", "1", "2Gi", scheduled=True),
     "preprocess": Facts("light", "1", "2Gi", pure=True),
-    "decide": Facts("full", "1", "4Gi", registry=True, on_request=True),
+    "decide": Facts("full", "1", "4Gi", registry=True),
     "train": Facts("full", "2", "8Gi", pure=True, gpus=True),
     "evaluate": Facts("full", "2", "4Gi", registry=True),
     "register": Facts("full", "1", "4Gi", registry=True, scheduled=True),
 }
 STEPS = tuple(FACTS)
-# The step whose choice the others await, where it is asked.
-(DECIDE,) = (step for step, facts in FACTS.items() if facts.on_request)
+# Whether to train at all is asked of this step by `make retrain`, and on a cluster unless `retrain.policy` is
+# `always`; the steps behind it then await its choice. `make pipeline` trains without asking.
+DECIDE = "decide"
+STEPS_WITHOUT_DECIDE = tuple(step for step in STEPS if step != DECIDE)

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from components.__main__ import step_named
 from components._process import NO_ROOM, is_full_disk
-from components.steps import DECIDE, FACTS, STEPS
+from components.steps import DECIDE, STEPS, STEPS_WITHOUT_DECIDE
 from pipelines._dvc import Outcome, name_recipes, reproduce
 from pipelines._recipe_lock import RUNNER, keep_dvc_lock, recipe_lock
 from pipelines._unchanged import is_known, remember, snapshot
@@ -87,7 +87,7 @@ def _made(resolved: Resolved, root: Path) -> Outcome:
 
 def last_steps() -> list[str]:
     """Of the steps that every run has, those for whose outputs no other waits."""
-    contracts = [contract_of(step_named(step)) for step, facts in FACTS.items() if not facts.on_request]
+    contracts = [contract_of(step_named(step)) for step in STEPS_WITHOUT_DECIDE]
     producers = {producer for producer, _, _ in edges(contracts)}
     return [contract.name for contract in contracts if contract.name not in producers]
 

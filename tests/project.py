@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from components.steps import FACTS
+from components.steps import STEPS_WITHOUT_DECIDE as ORDER
 from tests.conftest import ROOT
 
 CODE = ("components", "pipelines", "retrainer", "plugins", "recipes")
@@ -90,9 +90,6 @@ def steps(printed: str) -> dict[str, str]:
         if line.startswith("── ") and (step := line[3:].partition(":")[0]) in ORDER:
             found[step] = "restored" if "restored" in line else "ran"
     return found
-
-
-ORDER = tuple(step for step, facts in FACTS.items() if not facts.on_request)
 
 
 def made(project: Path, port: str, file: str) -> dict[str, Any]:
