@@ -203,9 +203,9 @@ def _refuse_unknown_slices(parts: Mapping[str, Any]) -> None:
     asked = {"evaluation.slices": parts["evaluation"].slices, "gate.slice_floors": parts["gate"].slice_floors}
     if not any(asked.values()):
         return  # and imports no numpy
-    from retrainer.evaluation.slices import CLASS, SLICES
+    from retrainer.evaluation.slices import CLASS, COMMON, own_slices
 
-    known = [CLASS, *SLICES, *parts["source"].metadata]
+    known = [CLASS, *own_slices(make_task(parts["task"])), *COMMON, *parts["source"].metadata]
     for setting, names in asked.items():
         for name in names:
             if name not in known:

@@ -107,6 +107,10 @@ def test_an_unchanged_file_is_left_alone(project: Path) -> None:
             "gate: {slice_floors: {text_lenght: 0.8}}",
             r"gate\.slice_floors: there is no slice 'text_lenght'; did you mean 'text_length'",
         ),
+        (
+            "task: {kind: text_classification}\nevaluation: {slices: [brightness]}",  # texts have none
+            r"evaluation\.slices: there is no slice 'brightness'.*there are class, text_length, time, group",
+        ),
     ],
 )
 def test_mistakes_are_named(project: Path, params: str, message: str) -> None:
@@ -119,7 +123,7 @@ def test_every_slice_there_is_is_taken(project: Path) -> None:
     path = project / "regions.csv"
     path.write_text("text,label,region\ngood,yes,north\nbad,no,south\n")
     (project / "recipes" / "sliced.yaml").write_text(
-        "evaluation: {slices: [class, group, time, text_length, brightness, region]}\n"
+        "evaluation: {slices: [class, group, time, text_length, region]}\n"
         f"gate: {{slice_floors: {{region: 0.8}}}}\nsource: {{path: {path}, metadata: [region]}}\n"
     )
     assert resolve("sliced", [], project).settings["gate"]["slice_floors"] == {"region": 0.8}

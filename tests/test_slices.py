@@ -19,12 +19,13 @@ from retrainer.gate.evidence import SliceFigure
 from retrainer.gate.intervals import wilson
 from retrainer.gate.measured import Measured, measure
 from retrainer.settings import Checks, Evaluation, Task
-from retrainer.tasks import text_classification
+from retrainer.tasks import image_classification, text_classification
 from retrainer.tasks._protocol import Judged
 from tests.predictions import answered
 from tests.reports import Asked
 
-ASKED = Asked(text_classification.make(Task(), ("a", "b")))
+TASKS = {"text": text_classification, "image": image_classification}
+ASKED = {column: Asked(task.make(Task(), ("a", "b"))) for column, task in TASKS.items()}  # type: ignore[arg-type]
 
 
 def accuracy(correct: list[bool]) -> Measured:
@@ -43,7 +44,8 @@ def sliced(
         labels = [["ab"[row % 2]] for row in range(len(test))]
         test = test.append_column("labels", pa.array(labels, pa.list_(pa.string())))
     settings = Evaluation(slices=tuple(names), confidence=confidence, resamples=100)
-    return slice_figures(Judged(ASKED, test, test, test, settings, Checks()), measured, floors or [])
+    asked = ASKED["image" if "image" in test.column_names else "text"]
+    return slice_figures(Judged(asked, test, test, test, settings, Checks()), measured, floors or [])
 
 
 def counted(test: pa.Table, measured: Measured, name: str) -> dict[str, tuple[int, float]]:

@@ -1,7 +1,7 @@
 """The gate's metric by parts of the test rows: where a good mean hides a bad part.
 
-A slice is one of SLICES, or a name inside the rows' `metadata` (a column of JSON objects). Its bounds are
-fixed and stand in the values' names, so that a floor means the same thing every month.
+A slice is CLASS, one of the task's own (`Task.slices`), one of COMMON, or a name inside the rows' `metadata`
+(a column of JSON objects).
 Legend: N rows.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,20 +25,17 @@ from retrainer.settings import Evaluation
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from retrainer.tasks._protocol import Judged
+    from retrainer.tasks._protocol import Judged, Task
 
 CLASS = "class"
 MOST_VALUES = 50
 OTHERS, NOTHING = "(others)", "(none)"
-# Characters of a text (of a pair together), and grey levels of 0 to 255: below the first, below the second.
-_LENGTHS = (50, 200)
-_GREYS = (85, 170)
-# Of the copy that grey levels are read from.
-_SIDE_PIXELS = 32
 _MONTH = re.compile(r"\d{4}-\d{2}")
 
 # The values that each row has: one, but of `class` as many as it has classes.
 Values = Sequence[Sequence[str]]
+# Test rows → each row's value.
+Slice = Callable[["pa.Table"], list[str]]
 
 
 def slice_figures(judged: Judged, measured: Measured, floors: Iterable[str] = ()) -> tuple[SliceFigure, ...]:
@@ -54,6 +51,11 @@ def slice_figures(judged: Judged, measured: Measured, floors: Iterable[str] = ()
         if name not in found:
             found[name] = _figures(name, _values(name, setting, judged), measured, judged.evaluation)
     return tuple(figure for figures in found.values() for figure in figures)
+
+
+def own_slices(task: Task) -> dict[str, Slice]:
+    """Those that the task makes of its inputs; none where it has no `slices`."""
+    return dict(task.slices()) if hasattr(task, "slices") else {}
 
 
 def _figures(by: str, values: Values, measured: Measured, settings: Evaluation) -> tuple[SliceFigure, ...]:
@@ -79,15 +81,15 @@ def _values(name: str, setting: str, judged: Judged) -> Values:
     classes = class_names(test, judged.predictor.task.target_columns)
     if name == CLASS and classes is not None:
         return [names or [NOTHING] for names in classes]
-    column, make = SLICES.get(name, ("", None))
-    if make is not None and column in test.column_names:
-        return [[value] for value in make(test)]
+    common = {key: make for key, make in COMMON.items() if key in test.column_names}
+    made = own_slices(judged.predictor.task) | common
+    if name in made:
+        return [[value] for value in made[name](test)]
     metadata = [json.loads(text or "{}") for text in _column(test, "metadata")]
     known = {key for row in metadata for key in row}
     if name in known:
         return [[_said(row.get(name))] for row in metadata]
-    there = [key for key, (needed, _) in SLICES.items() if needed in test.column_names]
-    options = [*([CLASS] if classes is not None else []), *there, *sorted(known)]
+    options = [*([CLASS] if classes is not None else []), *made, *sorted(known)]
     raise SettingError(
         f"{setting}: the test rows have no slice {name!r}{nearest(name, options)}; they have"
         f" {', '.join(options)} (name further columns in source.metadata)"
@@ -104,35 +106,6 @@ def _said(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
-def _lengths(test: pa.Table) -> list[str]:
-    texts = _column(test, "text")
-    pairs = _column(test, "text_pair") or [None] * len(texts)
-    counts = [len(text or "") + len(pair or "") for text, pair in zip(texts, pairs, strict=True)]
-    return _parts(counts, _LENGTHS, ("short", "medium", "long"), "characters")
-
-
-def _brightness(test: pa.Table) -> list[str]:
-    """By the mean grey level of what a task sees: the square in the middle, upright."""
-    from retrainer.tasks._classes import row_name
-    from retrainer.tasks._decode import decode_image
-
-    greys = []
-    for row, image in enumerate(test["image"].to_pylist()):
-        size = (_SIDE_PIXELS, _SIDE_PIXELS)
-        pixels = decode_image(image and image["bytes"], size, 1, row_name(test, row))
-        greys.append(float(pixels.mean()))
-    return _parts(greys, _GREYS, ("dark", "medium", "bright"), "grey")
-
-
-def _parts(
-    numbers: Sequence[float], bounds: tuple[int, int], names: tuple[str, str, str], unit: str
-) -> list[str]:
-    low, high = bounds
-    said = (f"below {low}", f"{low}–{high}", f"from {high}")
-    titles = [f"{name} ({where} {unit})" for name, where in zip(names, said, strict=True)]
-    return [titles[(number >= low) + (number >= high)] for number in numbers]
-
-
 def _months(test: pa.Table) -> list[str]:
     found = [_MONTH.match(text or "") for text in _column(test, "time")]
     return [month.group() if month else NOTHING for month in found]
@@ -142,10 +115,5 @@ def _groups(test: pa.Table) -> list[str]:
     return [_said(group) for group in _column(test, "group")]
 
 
-# Name → the column it needs, and what makes each row's value of it. CLASS is read by the task's targets.
-SLICES: dict[str, tuple[str, Callable[[pa.Table], list[str]]]] = {
-    "text_length": ("text", _lengths),
-    "brightness": ("image", _brightness),
-    "time": ("time", _months),
-    "group": ("group", _groups),
-}
+# Name, which is that of the column it needs → what makes each row's value of it.
+COMMON: Mapping[str, Slice] = {"time": _months, "group": _groups}

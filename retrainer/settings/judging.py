@@ -31,7 +31,7 @@ class Evaluation(Section):
     resamples: int = Field(1000, ge=100, description="bootstrap draws for figures without a closed form")
     baseline: bool = Field(True, description="fit the cheap baseline on the training rows")
     slices: tuple[str, ...] = Field(
-        (), description="also by these: text_length, brightness, time, group or a column of source.metadata"
+        (), description="also by these: class, time, group, text_length, brightness or one of source.metadata"
     )
     seed: int = Field(0, ge=0)
 

@@ -12,7 +12,7 @@ Legend: N rows, B rows of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 # Methods of a task that only evaluation calls. What they import is no part of training or serving.
-JUDGEMENT = ("baselines", "details", "panels")
+JUDGEMENT = ("baselines", "details", "panels", "slices")
 
 
 class Encoded(Protocol):
@@ -66,8 +66,8 @@ class Task(Protocol):
     input_columns: Mapping[str, str]
     target_columns: Mapping[str, str]
     labels: tuple[str, ...]  # the names of classes; () for a task without
-    metrics: tuple[str, ...]  # names (retrainer/metrics/NAME.py or a plug-in's), the headline first
-    # `titles`, optional: {metric: what reports call it here, where its own TITLE says too little}
+    metrics: tuple[str, ...]  # names (retrainer/metrics/NAME.py or a plug-in's); the gate goes by the first
+    # `titles`, optional: {metric: what people read of it here, where its own TITLE says too little}
     abilities: frozenset[str]
 
     # --- training ---
@@ -142,6 +142,9 @@ class Task(Protocol):
 
     def panels(self, judged: Judged, report: dict[str, Any]) -> list[str]:
         """Sections of report.html beyond the common part, made by `retrainer.pages`."""
+
+    def slices(self) -> Mapping[str, Callable[[pa.Table], list[str]]]:
+        """Optional. Slices by what the inputs are like: name → test rows → each row's value [N]."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -73,3 +73,9 @@ class ImageClassification(Classification):
     def lengths(self, encoded: Pixels) -> np.ndarray | None:  # noqa: ARG002
         """None: all images have one size."""
         return None
+
+    def slices(self) -> Mapping[str, Callable[[pa.Table], list[str]]]:
+        """By `brightness`."""
+        from retrainer.tasks._slices import brightness
+
+        return {"brightness": brightness}

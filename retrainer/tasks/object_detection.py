@@ -5,7 +5,7 @@ Imports nothing heavy. Legend: N rows, B rows of a batch, M objects of a row (pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -169,3 +169,9 @@ class ObjectDetection:
         from retrainer.tasks._box_panels import panels
 
         return panels(judged, report["details"])
+
+    def slices(self) -> Mapping[str, Callable[[pa.Table], list[str]]]:
+        """By `brightness`."""
+        from retrainer.tasks._slices import brightness
+
+        return {"brightness": brightness}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -60,3 +60,9 @@ class TextClassification(Classification):
     def lengths(self, encoded: Tokens) -> np.ndarray | None:
         """Tokens per row [N]."""
         return encoded.lengths
+
+    def slices(self) -> Mapping[str, Callable[[pa.Table], list[str]]]:
+        """By `text_length`."""
+        from retrainer.tasks._slices import text_length
+
+        return {"text_length": text_length}
