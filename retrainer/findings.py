@@ -9,6 +9,7 @@ from typing import Any
 
 from retrainer.errors import SettingError
 from retrainer.settings import Checks, Level
+from retrainer.texts import shortened
 
 MOST_EXAMPLES = 5
 _EXAMPLES_IN_ERROR = 3
@@ -61,5 +62,4 @@ class Findings:
 
 
 def _line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _MOST_CHARACTERS else line[: _MOST_CHARACTERS - 1] + "…"
+    return shortened(" ".join(text.split()), _MOST_CHARACTERS)

@@ -79,7 +79,7 @@ class Predictor:
 
     def probabilities(self, table: pa.Table) -> np.ndarray:
         """Of a classifier: float32 [N, K], in the order of `labels`."""
-        from retrainer.tasks._classes import probability_matrix
+        from retrainer.formats.columns import probability_matrix
 
         return probability_matrix(self.predict(table))
 

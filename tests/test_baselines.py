@@ -11,13 +11,13 @@ from PIL import Image
 from scipy.sparse import csr_matrix
 
 from retrainer.data.sources import digits
+from retrainer.formats.columns import probability_matrix
 from retrainer.formats.dataset import IMAGE
 from retrainer.metrics._classes import classes
 from retrainer.settings import Evaluation, Source
 from retrainer.tasks import _class_baselines as baselines
 from retrainer.tasks._class_baselines import NoBaseline, label_rows, linear, majority
 from retrainer.tasks._class_features import pixel_features, text_features
-from retrainer.tasks._classes import probability_matrix
 from retrainer.tasks._protocol import Baseline
 
 GOOD = ("a fine and lovely day", "lovely food, fine wine", "such a lovely fine film", "fine, simply lovely")

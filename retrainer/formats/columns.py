@@ -9,9 +9,12 @@ boxes             a list of objects in an image: its label and the corners in pi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    import numpy as np
 
 ENCODED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 CORNERS = ("left", "top", "right", "bottom")
@@ -73,3 +76,14 @@ def class_names(table: pa.Table, targets: Mapping[str, str]) -> list[list[str]] 
                 for boxes in table[column].to_pylist()
             ]
     return None
+
+
+def probability_matrix(predictions: pa.Table) -> np.ndarray:
+    """[N, K] of the column `probabilities`, a struct of one number a class: classes in its own order."""
+    import numpy as np
+
+    shares = predictions["probabilities"].combine_chunks()
+    if not len(shares):
+        return np.zeros((0, shares.type.num_fields), np.float32)
+    fields = range(shares.type.num_fields)
+    return np.stack([shares.field(n).to_numpy(zero_copy_only=False) for n in fields], axis=1)

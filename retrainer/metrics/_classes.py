@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retrainer.errors import UserError
+from retrainer.formats.columns import probability_matrix
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,7 +55,8 @@ def classes(predictions: pa.Table, truth: pa.Table) -> Classes:
     multi_label = "labels" in predictions.column_names
     answers = _lists(predictions["labels" if multi_label else "label"])
     targets = _lists(truth["labels"])
-    known, probabilities = _probabilities(predictions)
+    probabilities = probability_matrix(predictions)
+    known = tuple(field.name for field in predictions["probabilities"].type)
     if not np.isfinite(probabilities).all():
         raise UserError("the model's probabilities are not finite: train with a lower training.learning_rate")
     if not multi_label:
@@ -98,19 +100,6 @@ def _hits(lists: pa.ListArray, names: tuple[str, ...]) -> np.ndarray:
     codes = pc.index_in(pc.list_flatten(lists), value_set=pa.array(names, pa.string()))
     found[pc.list_parent_indices(lists).to_numpy(), codes.to_numpy()] = True
     return found
-
-
-def _probabilities(predictions: pa.Table) -> tuple[tuple[str, ...], np.ndarray]:
-    column = predictions["probabilities"]
-    names = tuple(field.name for field in column.type)
-    values: np.ndarray = np.zeros((len(predictions), len(names)))
-    for place, name in enumerate(names):
-        values[:, place] = [] if not len(column) else _field(column, name)
-    return names, values
-
-
-def _field(column: pa.ChunkedArray, name: str) -> np.ndarray:
-    return np.concatenate([chunk.field(name).to_numpy(zero_copy_only=False) for chunk in column.chunks])
 
 
 def _refuse_other_than_one(targets: pa.ListArray) -> None:

@@ -10,12 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from retrainer.pages.page import escape
+from retrainer.texts import shortened
 
 Points = Sequence[tuple[float, float]]
-
-
-def shortened(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from retrainer.pages.charts import shortened
 from retrainer.pages.page import escape
 from retrainer.pages.players import player
 from retrainer.pages.thumbnails import thumbnail
+from retrainer.texts import shortened
 
 if TYPE_CHECKING:
     import pyarrow as pa

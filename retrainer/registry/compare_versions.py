@@ -16,6 +16,7 @@ from retrainer.services.readers import MODEL_SHA256, TEST_SHA256
 from retrainer.services.runs import DATASET_SHA256, SETTINGS_SHA256
 from retrainer.services.scratch import scratch_directory
 from retrainer.settings import Evaluation
+from retrainer.texts import shortened
 
 _LINEAGE = (
     *("verdict", MODEL_SHA256, DATASET_SHA256, SETTINGS_SHA256, TEST_SHA256, "test_uses"),
@@ -66,9 +67,7 @@ def _stored(sides: Sides) -> list[str]:
 
 
 def _tags(sides: Sides, names: Sequence[str]) -> list[str]:
-    rows = [(name, *(_short(side.version.tags.get(name, "–")) for side in sides)) for name in names]
-    return aligned([head_of(sides), *rows])
+    def values(name: str) -> list[str]:
+        return [shortened(side.version.tags.get(name, "–"), _TAG_CHARACTERS) for side in sides]
 
-
-def _short(value: str) -> str:
-    return value if len(value) <= _TAG_CHARACTERS else f"{value[: _TAG_CHARACTERS - 1]}…"
+    return aligned([head_of(sides), *((name, *values(name)) for name in names)])

@@ -16,6 +16,7 @@ import numpy as np
 from retrainer.tasks._class_features import Features, pixel_features, sound_features, text_features
 from retrainer.tasks._classes import THRESHOLD, Classification
 from retrainer.tasks._protocol import Baseline, Baselines
+from retrainer.texts import shortened
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from retrainer.settings import Evaluation
 
 _MOST_STEPS = 1000
+_TITLE_CHARACTERS = 40
 # A fit's cost is about rows × features × classes a step: what 2 cores do in some ten seconds.
 _MOST_WORK = 2e8
 _FEWEST_ROWS = 5_000
@@ -66,15 +68,11 @@ def majority(train: pa.Table, rows: int, multi_label: bool) -> Baseline:
         answer = np.array([counts[(label,)] / len(had) for label in labels])
         shown = labels[int(answer.argmax())]
     everywhere = _predictions(np.tile(answer, (rows, 1)), labels, multi_label)
-    return Baseline("majority", f"always {_short(shown)!r}", everywhere, len(had))
+    return Baseline("majority", f"always {shortened(shown, _TITLE_CHARACTERS)!r}", everywhere, len(had))
 
 
 def _predictions(probabilities: np.ndarray, labels: tuple[str, ...], multi_label: bool) -> pa.Table:
     return Classification(labels, multi_label).predictions(probabilities.astype(np.float32))
-
-
-def _short(text: str, most: int = 40) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def linear(train: pa.Table, test: pa.Table, multi_label: bool, seed: int) -> Baseline:

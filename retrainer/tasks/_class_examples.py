@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from retrainer.pages.players import player
 from retrainer.pages.thumbnails import thumbnail
+from retrainer.texts import shortened
 
 if TYPE_CHECKING:
     from retrainer.metrics._classes import Classes
@@ -56,7 +57,9 @@ def shown_rows(
     for place, row in enumerate(numbers):
         content = rows[place]
         texts = [
-            _cut(content[name]) for name in ("text", "text_pair") if name in columns and content.get(name)
+            shortened(content[name], _MOST_CHARACTERS)
+            for name in ("text", "text_pair")
+            if name in columns and content.get(name)
         ]
         image, pixelated = "", False
         where = row_place(content, int(row))
@@ -65,7 +68,7 @@ def shown_rows(
         heard = "audio" in columns and content.get("audio")
         shown.append(
             Mistake(
-                where=_cut(where, 80),
+                where=shortened(where, 80),
                 truth=_named(found.names, found.targets[row]),
                 decided=_named(found.names, found.decided[row]),
                 confidence=float(confidence[row]),
@@ -94,7 +97,3 @@ def _confidence(found: Classes) -> tuple[np.ndarray, np.ndarray]:
         return found.probabilities.max(axis=1), found.probabilities[found.targets]
     of_truth = np.where(found.targets, found.probabilities, 1 - found.probabilities).min(axis=1)
     return 1 - of_truth, of_truth
-
-
-def _cut(text: str, most: int = _MOST_CHARACTERS) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
