@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from retrainer import metrics
-from retrainer.gate.compare import FEWEST_DISCORDANT, bootstrap_test
-from retrainer.gate.measured import Measured, Pair, measure
+from retrainer.gate.compare import FEWEST_DISCORDANT
+from retrainer.gate.measured import Measured, measure
+from retrainer.gate.pair import Pair
 
 Row = dict[str, float | int | str]
 
@@ -49,7 +50,7 @@ def _predictions(probabilities: np.ndarray) -> pa.Table:
 
 def deficit(metric: str, skills: tuple[float, float]) -> float:
     """By how much the candidate is truly worse."""
-    return -bootstrap_test(pair(metric, _TRUTH_ROWS, skills, np.random.default_rng(5)), draws=1).difference
+    return -pair(metric, _TRUTH_ROWS, skills, np.random.default_rng(5)).gain
 
 
 def sizes(metric: str, rows: int, case: str, trials: int, seed: int) -> Row:

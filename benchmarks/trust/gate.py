@@ -1,10 +1,10 @@
 """How often the gate promotes noise, and how often it finds a gain: by simulation and by real retraining.
 
-    python -m benchmarks.trust.gate [simulate] [retrain] [year]
+    python -m benchmarks.trust.gate [simulate] [answers] [retrain] [year]
 
-`retrain` trains one recipe with many seeds; `year` follows twelve monthly retrains, simulated, and real ones
-where `retrain` runs too. Results go to benchmarks/results/trust_gate.json; a part that is not run keeps
-what it had.
+`answers` draws equal models of boxes and of texts; `retrain` trains one recipe with many seeds; `year`
+follows twelve monthly retrains, simulated, and real ones where `retrain` runs too. Results go to
+benchmarks/results/trust_gate.json; a part that is not run keeps what it had.
 """
 
 from __future__ import annotations
@@ -19,13 +19,18 @@ from typing import Any
 import numpy as np
 
 from benchmarks._runs import ROOT, machine
-from benchmarks.trust import _bootstraps, _retrained, _simulated
+from benchmarks.trust import _bootstraps, _equal_answers, _retrained, _simulated
 
 RESULTS = ROOT / "benchmarks" / "results" / "trust_gate.json"
 SEED = 2026
 YEARS = 5000
 # (rows, trials) of the resampling tests, which cost seconds a thousand.
 BOOTSTRAPPED = ((200, 4000), (500, 3000), (1000, 1500))
+# (metric, rows, trials) of boxes and texts: a test of 200 images costs about half a second.
+ANSWERED = (
+    *(("average_precision_50", rows, 1000) for rows in (60, 200)),
+    *((metric, rows, 2000) for metric in ("word_error_rate", "bleu") for rows in (60, 200)),
+)
 Tables = dict[str, list[dict[str, Any]]]
 
 
@@ -41,6 +46,10 @@ def simulate() -> Tables:
         "better models": _simulated.better_models(SEED),
         "other metrics": [_bootstraps.sizes(*case, SEED) for case in cases],
     }
+
+
+def answers() -> Tables:
+    return {"boxes and texts": [_equal_answers.equal_answers(*case, SEED) for case in ANSWERED]}
 
 
 def retrain(studies: dict[int, np.ndarray]) -> Tables:
@@ -76,7 +85,7 @@ def _cell(value: Any) -> str:
 
 
 def main(names: list[str]) -> None:
-    names = names or ["simulate", "retrain", "year"]
+    names = names or ["simulate", "answers", "retrain", "year"]
     kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     studies = _trained() if "retrain" in names else {}
     for name in names:
@@ -104,8 +113,8 @@ def _trained() -> dict[int, np.ndarray]:
 
 
 def _part(name: str, studies: dict[int, np.ndarray]) -> Tables:
-    if name == "simulate":
-        return simulate()
+    if name in ("simulate", "answers"):
+        return {"simulate": simulate, "answers": answers}[name]()
     return {"retrain": retrain, "year": year}[name](studies)
 
 
