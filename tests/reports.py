@@ -85,7 +85,7 @@ def report_of(
     """metrics.json of a model that is as good as the cheap baseline, and beside it these of a champion."""
     judged = judged_of(tables)
     task, chosen = judged.predictor.task, Gate(**gate)
-    scores = scores_of(task.metrics, chosen.metric)
+    scores = scores_of(task, chosen.metric)
     equal = Baseline("tfidf_linear", "TF-IDF + logistic regression", tables[0], 9, "fitted on 9 of 99 rows")
     baselines = [majority(judged.train, len(judged.test), task.multi_label), equal]
     against = [(one, baseline_of(one, judged, scores)) for one in baselines]
@@ -101,7 +101,6 @@ def report_of(
         no_baseline="",
         rows=HeldOut("f" * 64, 1, None),
         champion=opponent,
-        compared=opponent,
     )
     held = HELD if champion is not None else None
     place = Path("nowhere")

@@ -12,7 +12,8 @@ from retrainer.formats.columns import CORNERS, TYPES
 from retrainer.gate import intervals
 from retrainer.gate.compare import compare
 from retrainer.gate.intervals import figure
-from retrainer.gate.measured import Pair, measure
+from retrainer.gate.measured import measure
+from retrainer.gate.pair import Pair
 from retrainer.metrics import _detection, average_precision, average_precision_50
 from retrainer.settings import Evaluation
 from retrainer.tasks._found_boxes import with_most_boxes

@@ -12,7 +12,8 @@ from scipy.stats import binom
 from retrainer import metrics
 from retrainer.gate.compare import Comparison, compare
 from retrainer.gate.exact import mcnemar_p_value, smallest_gain
-from retrainer.gate.measured import Measured, Pair
+from retrainer.gate.measured import Measured
+from retrainer.gate.pair import Pair
 
 
 def shares(metric: str, *hits: np.ndarray) -> Pair:

@@ -21,6 +21,7 @@ from retrainer.evaluation.data_facts import data_facts
 from retrainer.evaluation.evaluate import Request, evaluate_model
 from retrainer.evaluation.opponents import Opponent, champion_figures, on_unseen_rows
 from retrainer.evaluation.views import views
+from retrainer.formats.columns import probability_matrix
 from retrainer.formats.dataset import Dataset, write_dataset
 from retrainer.formats.files import hash_files, write_json
 from retrainer.formats.model import seal
@@ -34,7 +35,6 @@ from retrainer.overlap import digest_of_test, held_out, keys_of_test
 from retrainer.predict import Predictor
 from retrainer.settings import Backbone, Checks, Evaluation, Gate, Task, Training
 from retrainer.tasks import image_classification, text_classification
-from retrainer.tasks._classes import probability_matrix
 from retrainer.tasks._heads import LinearHead
 from retrainer.tasks._protocol import Judged
 from retrainer.training.train import train_model
@@ -239,7 +239,7 @@ def test_several_labels_a_row(several: tuple[Path, Path], tmp_path: Path) -> Non
     told = judged(several, tmp_path / "out", None)
     assert told["labels"] == ["across", "down", "striped"]
     assert told["metrics"]["accuracy"]["value"] > 0.5
-    assert told["about"]["accuracy"]["title"] == "exact set right"
+    assert told["about"]["accuracy"]["title"] == "subset accuracy"
     assert list(told["metrics"]) == ["accuracy", "macro_f1", "micro_f1", "log_loss", "calibration_error"]
     assert told["details"]["confusion"] is None
     assert views(tmp_path / "out")["confusion"] == {}
@@ -412,7 +412,8 @@ def test_what_the_champion_knows_by_heart_does_not_help_it() -> None:
     mine, by_heart = (
         answered(np.eye(2)[wrong.astype(int)], ("a", "b"), rows) for wrong in (np.arange(40) % 2 == 1, unseen)
     )
-    held, scores = Champion("3", "c" * 64, Path("nowhere")), scores_of(["accuracy"])
+    held = Champion("3", "c" * 64, Path("nowhere"))
+    scores = scores_of(text_classification.make(Task(), ("a", "b")))
     on_all = Opponent(scores.pairs(mine[0], by_heart[0], mine[1]))
     found = champion_figures(held, on_unseen_rows(on_all, unseen), scores, QUICK)
     assert found is not None

@@ -9,6 +9,7 @@ all went by accuracy before. A log loss is now also shown of baselines and champ
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def judged(case: tuple[str, str, str], made: World, out: Path) -> dict[str, Any]
     return evaluate_model(Request(made.dataset, made.model, out, evaluation, gate, COMPUTE, held, "trees"))
 
 
-# What is called otherwise now: metrics, rules.
+# What is called otherwise now: metrics, rules, and of several labels a row the accuracy, in sentences.
+TITLE = re.compile(r"(^|in )accuracy")
 METRICS = {"subset_accuracy": "accuracy"}
 RULES = {"accuracy": "metric", "beats the commonest class": "beats the trivial baseline"}
 
@@ -60,6 +62,8 @@ RULES = {"accuracy": "metric", "beats the commonest class": "beats the trivial b
 def renamed(kept: dict[str, Any]) -> dict[str, Any]:
     """A report of the golden file by today's names, without what is new on purpose."""
     gate, own = dict(kept["gate"]), "slices" in kept
+    if "micro_f1" in kept["metrics"]:  # one title of a metric everywhere
+        gate["reasons"] = [TITLE.sub(r"\1subset accuracy", one) for one in gate["reasons"]]
     found = kept | {
         "metrics": _metrics(kept["metrics"]),
         "rules": [[RULES.get(name, name), *more] for name, *more in kept["rules"]],

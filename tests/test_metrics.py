@@ -15,7 +15,8 @@ from retrainer import extend, metrics
 from retrainer.errors import UserError
 from retrainer.gate.compare import bootstrap_test, compare
 from retrainer.gate.intervals import MOST_BLOCKS, Figure, figure, figures, wilson
-from retrainer.gate.measured import Measured, Pair, measure
+from retrainer.gate.measured import Measured, measure
+from retrainer.gate.pair import Pair
 from retrainer.metrics import accuracy, calibration_error
 from retrainer.metrics._classes import Classes, classes
 from retrainer.settings import Evaluation
@@ -181,8 +182,8 @@ def test_an_equal_model_passes_by_a_metric_that_is_no_share_hardly_more_often_th
     draw = np.random.default_rng(0)
     trials, passed = 300, 0
     for _ in range(trials):
-        pair = Pair(*(whole.only(draw.integers(0, whole.rows, 200)) for _ in range(2)))
-        passed += bootstrap_test(pair, draws=300).p_value <= 0.05
+        pair = Pair(*(whole.only(draw.integers(0, whole.rows, 200)) for _ in range(2)), draws=300)
+        passed += bootstrap_test(pair).p_value <= 0.05
     assert passed / trials <= most + 3 * np.sqrt(0.05 * 0.95 / trials)
 
 

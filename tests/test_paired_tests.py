@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import multinomial
 
 from retrainer import metrics
-from retrainer.gate.compare import bootstrap_test, gains_of
+from retrainer.gate.compare import bootstrap_test
 from retrainer.gate.exact import (
     GAMMA,
     least_difference,
@@ -20,7 +20,8 @@ from retrainer.gate.exact import (
     score,
     smallest_gain,
 )
-from retrainer.gate.measured import Pair, measure
+from retrainer.gate.measured import measure
+from retrainer.gate.pair import Pair, gains_of
 from tests.predictions import answered
 
 
@@ -135,7 +136,9 @@ SKILLS = {"equal": (3.0, 3.0), "weaker": (2.6, 3.0)}
 LABELS = ("a", "b", "c")
 
 
-def models(metric: str, rows: int, skills: tuple[float, float], draw: np.random.Generator) -> Pair:
+def models(
+    metric: str, rows: int, skills: tuple[float, float], draw: np.random.Generator, draws: int = 4000
+) -> Pair:
     truth = draw.choice(3, rows, p=[0.6, 0.3, 0.1])
     shared = draw.normal(size=(rows, 3))
     named = [[LABELS[n]] for n in truth]
@@ -146,7 +149,7 @@ def models(metric: str, rows: int, skills: tuple[float, float], draw: np.random.
         powers = np.exp(logits)
         tables = answered(powers / powers.sum(axis=1, keepdims=True), LABELS, named)
         found.append(measure(metrics.load(metric, "test"), metric, *tables))
-    return Pair(*found)
+    return Pair(*found, draws=draws)
 
 
 @pytest.mark.parametrize("metric", ["macro_f1", "log_loss"])
@@ -154,12 +157,12 @@ def models(metric: str, rows: int, skills: tuple[float, float], draw: np.random.
 def test_the_bootstrap_passes_models_on_the_edge_at_most_as_often_as_agreed(metric: str, case: str) -> None:
     """Equal models with margin 0, and models that are worse by just the margin."""
     many = models(metric, 200_000, SKILLS[case], np.random.default_rng(0))
-    margin = 0.0 if case == "equal" else -bootstrap_test(many, draws=1).difference
+    margin = 0.0 if case == "equal" else -many.gain
     assert margin >= 0
     draw = np.random.default_rng(1)
     trials, passed = 400, 0
     for _ in range(trials):
-        passed += bootstrap_test(models(metric, 200, SKILLS[case], draw), margin, draws=300).p_value <= 0.05
+        passed += bootstrap_test(models(metric, 200, SKILLS[case], draw, 300), margin).p_value <= 0.05
     assert passed / trials <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / trials)
 
 
@@ -168,19 +171,15 @@ def test_the_bootstrap_finds_a_gain_of_the_size_that_its_spread_promises() -> No
     draw = np.random.default_rng(2)
     skills = (3.3, 3.0)
     spread = np.mean(
-        [
-            bootstrap_test(models("log_loss", rows, skills, draw), draws=300).standard_error or 0
-            for _ in range(20)
-        ]
+        [bootstrap_test(models("log_loss", rows, skills, draw, 300)).standard_error or 0 for _ in range(20)]
     )
     many = models("log_loss", 200_000, skills, np.random.default_rng(0))
-    gain = bootstrap_test(many, draws=1).difference
+    gain = many.gain
     from statistics import NormalDist
 
     expected = NormalDist().cdf(gain / spread - NormalDist().inv_cdf(0.95))
     found = sum(
-        bootstrap_test(models("log_loss", rows, skills, draw), draws=300).p_value <= 0.05
-        for _ in range(trials)
+        bootstrap_test(models("log_loss", rows, skills, draw, 300)).p_value <= 0.05 for _ in range(trials)
     )
     assert found / trials == pytest.approx(expected, abs=0.12)
 
@@ -201,9 +200,9 @@ def _alone(pair: Pair, side: int, seed: int) -> float:
 
 
 def test_many_rows_are_drawn_in_blocks() -> None:
-    pair = models("macro_f1", 9000, (3.0, 2.0), np.random.default_rng(0))
-    found = bootstrap_test(pair, draws=200)
-    rows = bootstrap_test(pair.only(np.arange(9000) < 4000), draws=200)
+    pair = models("macro_f1", 9000, (3.0, 2.0), np.random.default_rng(0), 200)
+    found = bootstrap_test(pair)
+    rows = bootstrap_test(pair.only(np.arange(9000) < 4000))
     assert found.p_value < 0.01
     assert found.standard_error == pytest.approx((rows.standard_error or 0) * (4000 / 9000) ** 0.5, rel=0.2)
-    assert gains_of(pair, 0)(np.ones((1, 4096)))[0] == pytest.approx(found.difference)
+    assert gains_of(pair)(np.ones((1, 4096)))[0] == pytest.approx(found.difference)

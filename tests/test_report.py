@@ -264,6 +264,21 @@ def test_a_challenger_is_told_beside_the_champion_that_stays() -> None:
     assert "version 4, challenger (the champion is version 3)" in " ".join(table.split())
 
 
+def test_a_long_title_of_a_metric_is_cut_like_the_rows_below_it() -> None:
+    report = report_of(told_of(("a", "b")))
+    for about in report["about"].values():
+        about["title"] = "what a plug-in's metric may be called in so many words"
+    lines = closing_table(report, {}, Path("report.html")).splitlines()
+    assert sum("what a plug-in's metric may be called in so …" in line for line in lines) == 4
+    assert max(map(len, lines)) <= WIDTH
+
+
+def test_the_test_of_each_opponent_is_named() -> None:
+    report = report_of(told_of(("a", "b")))
+    report["baselines"]["majority"]["better"] = None  # its rows are not right or wrong
+    assert "(one-sided exact McNemar test or paired bootstrap)" in Page(render(report, HISTORY)).text
+
+
 def test_a_run_that_stopped_before_registration_has_a_table_too() -> None:
     assert "report      report.html" in closing_table(report_of(told_of(("a", "b"))), {}, Path("report.html"))
 

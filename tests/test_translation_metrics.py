@@ -12,7 +12,8 @@ from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest
 
 from retrainer.gate.compare import compare
-from retrainer.gate.measured import Pair, measure
+from retrainer.gate.measured import measure
+from retrainer.gate.pair import Pair
 from retrainer.metrics import bleu, chrf
 
 WORDS = [

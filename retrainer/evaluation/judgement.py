@@ -6,8 +6,9 @@ from typing import Any
 
 from retrainer.evaluation import words
 from retrainer.evaluation.words import Report
-from retrainer.pages.charts import Range, range_chart, shortened
+from retrainer.pages.charts import Range, range_chart
 from retrainer.pages.page import escape, label_cell, number_cell, quiet, section, table
+from retrainer.texts import shortened
 
 # More values than this are folded away.
 _MOST_OPEN = 12
@@ -43,10 +44,10 @@ def slices_section(report: Report) -> str:
         return ""
     charts = [_slice(report, by, figures) for by, figures in by_slice.items()]
     bounds = any(words.floor_of(report, by) is not None for by in by_slice)
-    what = words.headline(report)
+    what = words.gate_title(report)
     about = f"{what[:1].upper()}{what[1:]}, with {100 * report['confidence']:g}% intervals;"
     about += " behind each value its test rows."
-    higher = report["about"][report["headline"]]["higher_is_better"]
+    higher = words.higher_is_better(report)
     about += f" The red mark is the gate's {'floor' if higher else 'ceiling'}." if bounds else ""
     return section("By slice", quiet(about), *charts)
 
@@ -64,7 +65,7 @@ def _slice(report: Report, by: str, figures: list[dict[str, Any]]) -> str:
         )
         for one in figures
     ]
-    drawn = range_chart(ranges, f"{words.headline(report)} by {by}", words.in_points(report))
+    drawn = range_chart(ranges, f"{words.gate_title(report)} by {by}", words.in_points(report))
     chart = f'<div class="scroll">{drawn}</div>'
     if len(figures) > _MOST_OPEN:
         chart = f"<details><summary>Show all {len(figures)} values</summary>{chart}</details>"

@@ -31,8 +31,7 @@ from retrainer.tasks._protocol import Baseline, Judged
 class Measurements:
     """What was measured on the test rows, before the gate judges it. `details` are the task's own.
 
-    `champion` is None without one, or when the judged model is it; `compared` is the champion on the rows
-    that it was never trained on.
+    `champion`: on the rows that it was never trained on; None without one, or when the judged model is it.
     """
 
     judged: Judged
@@ -43,11 +42,11 @@ class Measurements:
     no_baseline: str
     rows: HeldOut
     champion: Opponent | None
-    compared: Opponent | None
 
 
 def measurements_of(request: Request, judged: Judged) -> Measurements:
-    task, scores = judged.predictor.task, scores_of(judged.predictor.task.metrics, request.gate.metric)
+    task = judged.predictor.task
+    scores = scores_of(task, request.gate.metric)
     measured = scores.measured(judged.predictions, judged.test)
     if not len(judged.train):
         raise UserError("the dataset has no training rows, so there is no baseline; lower split.test")
@@ -57,11 +56,9 @@ def measurements_of(request: Request, judged: Judged) -> Measurements:
     met = request.champion.directory if request.champion and champion and champion.pairs else None
     sha256 = judged.predictor.model_sha256
     rows = held_out(request.dataset, judged.test, sha256, met, request.judged_on)
-    compared = champion and on_unseen_rows(champion, rows.met.unseen if rows.met else None)
+    champion = champion and on_unseen_rows(champion, rows.met.unseen if rows.met else None)
     against = [(one, baseline_of(one, judged, scores)) for one in baselines.found]
-    return Measurements(
-        judged, details, scores, measured, against, baselines.missing, rows, champion, compared
-    )
+    return Measurements(judged, details, scores, measured, against, baselines.missing, rows, champion)
 
 
 def _champion(request: Request, judged: Judged, scores: Scores) -> Opponent | None:
@@ -74,17 +71,15 @@ def _champion(request: Request, judged: Judged, scores: Scores) -> Opponent | No
 def evidence_of(request: Request, found: Measurements) -> Evidence:
     """A time is measured only where the gate has a limit for it: it is new every time, and a report that
     nobody asked for a time stays the same to the byte. Raises UserError for a slice that there is not."""
-    chosen, met, compared = found.scores.chosen, found.rows.met, found.compared
+    scores, chosen = found.scores, found.scores.gate_metric
     pairs = [opponent.pairs[chosen] for _, opponent in found.baselines]
     errors = found.measured.get("calibration_error")
     return Evidence(
         candidate=found.measured[chosen],
         metric=chosen,
-        headline=chosen == found.scores.headline,
-        champion=found.champion.pairs[chosen] if found.champion and compared and compared.pairs else None,
-        incomparable=compared.note if compared and not compared.pairs else "",
-        unseen_by_champion=met.unseen if met else None,
-        new=met.new if met else None,
+        title=scores.gate_title,
+        task_metric=chosen == scores.task_metric,
+        **_against_champion(found),
         trivial=pairs[0] if pairs else None,
         baseline=pairs[1] if len(pairs) > 1 else None,
         is_champion=request.champion is not None and found.champion is None,
@@ -96,19 +91,38 @@ def evidence_of(request: Request, found: Measurements) -> Evidence:
     )
 
 
+def _against_champion(found: Measurements) -> dict[str, Any]:
+    """The fields of the evidence about a champion that is another model than the judged one."""
+    champion, met = found.champion, found.rows.met
+    if champion is None:
+        return {}
+    if not champion.pairs:
+        return {"incomparable": champion.note}
+    pair = champion.pairs[found.scores.gate_metric]
+    if met is None:
+        return {"champion": pair}
+    new = met.new[met.unseen]  # of the rows that are compared
+    return {
+        "champion": pair,
+        "left_out": int((~met.unseen).sum()),
+        "new": int(met.new.sum()),
+        "champion_on_new": pair.only(new) if new.any() else None,
+    }
+
+
 def figures_of(request: Request, found: Measurements, evidence: Evidence) -> dict[str, Any]:
     """The common part of metrics.json that was measured."""
     scores, settings = found.scores, request.evaluation
     return {
-        "headline": scores.chosen,
+        "headline": scores.gate_metric,
         "metrics": figures(found.measured, settings),
-        "about": scores.about(getattr(found.judged.predictor.task, "titles", {})),
+        "about": scores.about(),
         "baselines": {
             one.name: baseline_figures(one, number == 0, against, scores, settings)
             for number, (one, against) in enumerate(found.baselines)
         },
         "no_baseline": found.no_baseline,
-        "champion": champion_figures(request.champion, found.compared, scores, settings),
+        "champion": champion_figures(request.champion, found.champion, scores, settings),
         "slices": [asdict(one) for one in evidence.slices],
         "test_set": found.rows.plain(),
         "cost": {"latency_ms": evidence.latency_ms, "model_mb": evidence.model_mb},

@@ -68,7 +68,11 @@ def _figures(report: Report) -> list[str]:
     ]
     for title, one in words.opponents(report):
         rows.append(
-            (plain(title), plain(words.headline(report)), *_figure(one["metrics"][report["headline"]]))
+            (
+                plain(title),
+                plain(words.gate_title(report)),
+                *_figure(one["metrics"][words.gate_metric(report)]),
+            )
         )
     return [
         heading("Figures"),
@@ -133,7 +137,7 @@ def _slices(report: Report) -> list[str]:
         )
         for one in report["slices"]
     )
-    heads = ("slice", "value", "rows", plain(words.headline(report)), "interval")
+    heads = ("slice", "value", "rows", plain(words.gate_title(report)), "interval")
     return [heading("Slices"), "", *table(heads, rows)]
 
 

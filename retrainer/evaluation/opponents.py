@@ -21,7 +21,7 @@ from retrainer.formats.columns import class_names
 from retrainer.gate.compare import Comparison, compare
 from retrainer.gate.evidence import Champion
 from retrainer.gate.intervals import Figure, figures
-from retrainer.gate.measured import Pair
+from retrainer.gate.pair import Pair
 from retrainer.gate.scores import Scores
 from retrainer.settings import Evaluation
 
@@ -109,7 +109,7 @@ def baseline_figures(
         "note": baseline.note,
         "fitted_rows": baseline.fitted_rows,
         "metrics": opponent.figures(settings),
-        **_paired(compare(opponent.pairs[scores.chosen])),
+        **_paired(compare(opponent.pairs[scores.gate_metric])),
     }
 
 
@@ -126,7 +126,7 @@ def champion_figures(
     about = known | {"same": False, "note": opponent.note, "metrics": opponent.figures(settings)}
     if not opponent.pairs:
         return about | {"compared": False}
-    return about | {"compared": True, **_paired(compare(opponent.pairs[scores.chosen]))}
+    return about | {"compared": True, **_paired(compare(opponent.pairs[scores.gate_metric]))}
 
 
 def _paired(versus: Comparison) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def _metrics(report: Report) -> str:
 
 
 def _opponents(report: Report) -> str:
-    metric, title = report["headline"], words.headline(report)
+    metric, title = words.gate_metric(report), words.gate_title(report)
     ranges = [_range("this model", report["metrics"][metric], own=True)]
     rows, notes = [], []
     for name, one in words.opponents(report):
@@ -82,10 +82,9 @@ def _opponents(report: Report) -> str:
     notes += [f"No cheap baseline: {report['no_baseline']}."] if report["no_baseline"] else []
     champion = report["champion"]
     notes += [f"Champion: {champion['note']}."] if champion and not champion["compared"] else []
-    test = "exact McNemar test" if report["gate"]["share"] else "paired bootstrap"
     about = (
         "p: how often a model that is no better would do as well against it on these rows "
-        f"(one-sided {test}). The baselines are fitted on the training rows."
+        f"(one-sided {_tests(report)}). The baselines are fitted on the training rows."
     )
     chart = range_chart(ranges, f"{title} with intervals", words.in_points(report))
     return section(
@@ -95,6 +94,13 @@ def _opponents(report: Report) -> str:
         quiet(about),
         *map(quiet, notes),
     )
+
+
+def _tests(report: Report) -> str:
+    """The tests behind the p-values: the exact one counts rows that one model alone has right."""
+    exact = {one["better"] is not None for _, one in words.opponents(report)} or {report["gate"]["share"]}
+    names = {True: "exact McNemar test", False: "paired bootstrap"}
+    return " or ".join(names[kind] for kind in sorted(exact, reverse=True))
 
 
 def _range(title: str, figure: dict[str, Any], own: bool = False) -> Range:

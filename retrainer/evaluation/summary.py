@@ -8,8 +8,10 @@ from typing import Any
 
 from retrainer.evaluation import words
 from retrainer.evaluation.words import Report
+from retrainer.texts import shortened
 
 WIDTH = 78
+_TITLE = 46
 _NAME = 30
 _LABEL = 12
 _ROWS_THAT_TELL = 30
@@ -37,31 +39,32 @@ def closing_table(report: Report, registration: dict[str, Any], report_path: Pat
 def _metric_rows(report: Report) -> list[str]:
     heading = f"{report['name'] or 'model'}, {report['rows']:,} test rows"
     percent = f"{100 * report['confidence']:g}% interval"
-    lines = [f"{_cut(heading, 46):<46}{'value':>10}{percent:>22}", "─" * WIDTH]
+    lines = [f"{shortened(heading, _TITLE):<{_TITLE}}{'value':>10}{percent:>22}", "─" * WIDTH]
     for name in words.ordered(report):
         figure = report["metrics"][name]
         value = words.number(figure["value"], figure["n"])
-        lines.append(f"{words.title(report, name):<46}{value:>10}{words.interval(figure):>22}")
+        title = shortened(words.title(report, name), _TITLE - 1)
+        lines.append(f"{title:<{_TITLE}}{value:>10}{words.interval(figure):>22}")
     return lines
 
 
 def _opponent_rows(report: Report) -> list[str]:
-    headline, heading = report["headline"], _cut(words.headline(report), _METRIC)
+    metric, heading = words.gate_metric(report), shortened(words.gate_title(report), _METRIC)
     lines = [
         f"{'on the same rows':<{_NAME - _WIDER}}{heading:>{9 + _WIDER}}"
         f"{'interval':>18}{'difference':>13}{'p':>8}",
         "─" * WIDTH,
     ]
-    lines.append(_opponent_row("this model", report["metrics"][headline], "", ""))
+    lines.append(_opponent_row("this model", report["metrics"][metric], "", ""))
     for name, one in words.opponents(report):
         gain, p_value = words.gain(report, one["difference"], "pts"), words.p_value(one["p_value"])
-        lines.append(_opponent_row(name, one["metrics"][headline], gain, p_value))
+        lines.append(_opponent_row(name, one["metrics"][metric], gain, p_value))
     return lines
 
 
 def _opponent_row(name: str, figure: dict[str, Any], gain: str, p: str) -> str:
     value = words.number(figure["value"], figure["n"])
-    return f"{_cut(name, _NAME - 1):<{_NAME}}{value:>9}{words.interval(figure):>18}{gain:>13}{p:>8}"
+    return f"{shortened(name, _NAME - 1):<{_NAME}}{value:>9}{words.interval(figure):>18}{gain:>13}{p:>8}"
 
 
 def _verdict(report: Report) -> list[str]:
@@ -82,7 +85,7 @@ def _worst_slice(report: Report) -> list[str]:
     large = [one for one in report["slices"] if one["rows"] >= _ROWS_THAT_TELL]
     if not large:
         return []
-    higher = report["about"][report["headline"]]["higher_is_better"]
+    higher = words.higher_is_better(report)
     worst = (min if higher else max)(large, key=lambda one: one["value"])
     value = words.number(worst["value"], worst["rows"])
     return _field("worst slice", f"{worst['by']} = {worst['name']}: {value} of {worst['rows']:,} rows")
@@ -109,7 +112,3 @@ def _field(name: str, text: str) -> list[str]:
         subsequent_indent=" " * _LABEL,
         break_on_hyphens=False,
     )
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"

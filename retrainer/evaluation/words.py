@@ -13,23 +13,33 @@ _LARGE = 10
 
 
 def ordered(report: Report) -> list[str]:
-    """The names of the metrics in reading order: the headline, then those of which more is better."""
-    about, headline = report["about"], report["headline"]
-    return sorted(report["metrics"], key=lambda n: (n != headline, not about[n]["higher_is_better"], n))
+    """The names of the metrics in reading order: the gate's, then those of which more is better."""
+    about, first = report["about"], gate_metric(report)
+    return sorted(report["metrics"], key=lambda n: (n != first, not about[n]["higher_is_better"], n))
 
 
 def title(report: Report, metric: str) -> str:
     return str(report["about"][metric]["title"])
 
 
-def headline(report: Report) -> str:
+def gate_metric(report: Report) -> str:
+    """The name of the metric that the gate goes by."""
+    return str(report["headline"])
+
+
+def gate_title(report: Report) -> str:
     """The gate's metric, in words."""
-    return title(report, report["headline"])
+    return title(report, gate_metric(report))
+
+
+def higher_is_better(report: Report) -> bool:
+    """Of the gate's metric."""
+    return bool(report["about"][gate_metric(report)]["higher_is_better"])
 
 
 def in_points(report: Report) -> bool:
     """Whether differences of the gate's metric are said in points of a hundredth."""
-    return bool(report["about"][report["headline"]]["unit"] == "share")
+    return bool(report["about"][gate_metric(report)]["unit"] == "share")
 
 
 def number(value: float, rows: int) -> str:

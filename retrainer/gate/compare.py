@@ -7,38 +7,24 @@ quantiles of the gain (the percentile bootstrap) and the gain in units of its st
 more often than agreed on few rows (docs/decisions tells the figures). Where the draws are biased in the
 candidate's favour, as those of a calibration error are that came out low by luck, the bias is taken out.
 Source: Davison and Hinkley, Bootstrap Methods and their Application (1997), sections 4.4 and 5.2.
-
-Legend: B blocks of rows that are drawn together (up to 4,096 rows each its own), D draws.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 
-from retrainer.gate.exact import (
-    least_difference,
-    mcnemar_p_value,
-    noninferiority_p_value,
-    smallest_gain,
-)
-from retrainer.gate.intervals import MOST_BLOCKS, block_sums, blocks_of
-from retrainer.gate.measured import Measured, Pair
+from retrainer.gate.exact import least_difference, mcnemar_p_value, noninferiority_p_value, smallest_gain
+from retrainer.gate.pair import Pair
 
-DRAWS = 4000
 # Fewer discordant rows say nothing of how far the gain could have deviated.
 FEWEST_DISCORDANT = 10
-_AT_ONCE = 250
 # A smaller bias of the draws, in standard errors, is left in: it is their noise.
 _BIAS = 0.1
 # Gains nearer than this are ties, which speak against the candidate.
 _TIE = 1e-12
-
-# How often each block was drawn [D, B] → the candidate's gain [D].
-Gains = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -104,41 +90,14 @@ def _exact(pair: Pair, margin: float) -> Comparison:
     return Comparison(rows, *values, (better - worse) / rows, p_value, better + worse, better, worse)
 
 
-def bootstrap_test(pair: Pair, margin: float = 0.0, draws: int = DRAWS, seed: int = 0) -> Comparison:
+def bootstrap_test(pair: Pair, margin: float = 0.0) -> Comparison:
     """The same arguments give the same p-value, which is a multiple of 1 / (draws + 1)."""
-    mine, its = pair.candidate.value, pair.other.value
-    gain = mine - its if pair.candidate.metric.HIGHER_IS_BETTER else its - mine
-    deviations = _drawn(gains_of(pair, seed), min(pair.rows, MOST_BLOCKS), draws, seed) - gain
+    gain, deviations = pair.gain, pair.deviations
     spread, bias = float(deviations.std()), float(deviations.mean())
     if bias < -_BIAS * spread:
-        deviations -= bias
+        deviations = deviations - bias
     as_far = int(np.sum(deviations >= gain + margin - _TIE))
     discordant = int(pair.discordant.sum())
-    p_value = (1 + as_far) / (1 + draws) if discordant >= FEWEST_DISCORDANT else 1.0
-    return Comparison(pair.rows, mine, its, gain, p_value, discordant, standard_error=spread)
-
-
-def gains_of(pair: Pair, seed: int) -> Gains:
-    """The candidate's gain as a function of how often each block of rows counts."""
-    sign = 1.0 if pair.candidate.metric.HIGHER_IS_BETTER else -1.0
-    if pair.candidate.ranks_rows:
-        blocks, mine, its = blocks_of(pair.rows, seed), pair.candidate, pair.other
-        return lambda weights: (
-            sign * (mine.of_row_weights(weights[..., blocks]) - its.of_row_weights(weights[..., blocks]))
-        )
-    value = pair.candidate.metric.value
-    first, second = _sums(pair.candidate, seed), _sums(pair.other, seed)
-    return lambda weights: np.asarray(sign * (value(weights @ first) - value(weights @ second)))
-
-
-def _sums(measured: Measured, seed: int) -> np.ndarray:
-    return block_sums(measured.statistics, blocks_of(measured.rows, seed))
-
-
-def _drawn(gains: Gains, blocks: int, draws: int, seed: int) -> np.ndarray:
-    random = np.random.default_rng(seed)
-    found = []
-    for start in range(0, draws, _AT_ONCE):
-        weights = random.multinomial(blocks, np.full(blocks, 1 / blocks), size=min(_AT_ONCE, draws - start))
-        found.append(gains(weights.astype(np.float64)))
-    return np.concatenate(found)
+    p_value = (1 + as_far) / (1 + pair.draws) if discordant >= FEWEST_DISCORDANT else 1.0
+    values = pair.candidate.value, pair.other.value
+    return Comparison(pair.rows, *values, gain, p_value, discordant, standard_error=spread)

@@ -37,19 +37,14 @@ def contest(gate: Gate, evidence: Evidence) -> Contest:
     if note:
         return Contest(passed, note, smallest_difference=_assumed_difference(gate, margin, evidence))
     assert evidence.champion is not None
-    pair, unseen = evidence.champion, evidence.unseen_by_champion
-    versus = compare(pair if unseen is None else pair.only(unseen), margin)
+    versus = compare(evidence.champion, margin)
     passed, note = _said(gate, evidence, versus)
     return Contest(passed, note, versus, versus.smallest_difference(margin, gate.alpha, gate.power))
 
 
 def new_rows(evidence: Evidence) -> Comparison | None:
     """Which model is better on rows that the champion was neither tested nor trained on; None without any."""
-    if evidence.champion is None or evidence.new is None:
-        return None
-    unseen = evidence.unseen_by_champion
-    chosen = evidence.new if unseen is None else evidence.new & unseen
-    return compare(evidence.champion.only(chosen)) if chosen.any() else None
+    return None if evidence.champion_on_new is None else compare(evidence.champion_on_new)
 
 
 def _uncontested(evidence: Evidence) -> tuple[bool, str]:
@@ -60,17 +55,13 @@ def _uncontested(evidence: Evidence) -> tuple[bool, str]:
         return False, f"the champion cannot be compared on these rows: {evidence.incomparable}"
     if evidence.champion is None:
         return True, "there is no champion yet"
-    unseen = evidence.unseen_by_champion
-    if unseen is not None and not unseen.any():
-        rows = f"all {evidence.candidate.rows:,} test rows"
-        return False, f"the champion was trained on {rows}, so nothing can be compared"
     return True, ""
 
 
 def _said(gate: Gate, evidence: Evidence, versus: Comparison) -> tuple[bool, str]:
     passed = versus.p_value <= gate.alpha
-    # "it has so many right" says enough of a share that is the task's own headline.
-    metric = "" if evidence.headline and versus.better is not None else f" in {evidence.title}"
+    # "it has so many right" says enough of a share that is the task's first metric.
+    metric = "" if evidence.task_metric and versus.better is not None else f" in {evidence.title}"
     claim = {
         ("better", True): f"better than the champion{metric}",
         ("better", False): f"not shown to be better than the champion{metric}",

@@ -1,13 +1,12 @@
-"""All that the gate judges by. Legend: N test rows, in one order for every array."""
+"""All that the gate judges by."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from retrainer.gate.measured import Measured, Pair
+from retrainer.gate.measured import Measured
+from retrainer.gate.pair import Pair
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,14 @@ class Evidence:
     """What was measured on the test rows.
 
     candidate     the gate's metric of the model that is judged
-    metric        the metric's name in the settings; `headline`: it is the task's first one
-    champion      the candidate beside the champion; None without one, or when it cannot be compared
+    metric        the metric's name in the settings; `title`: what people read
+    task_metric   the metric is the task's first one
+    champion      the candidate beside the champion, on the rows that it was never trained on (on all, where
+                  that is not known); None without a champion, or when it cannot be compared
     incomparable  why the champion that there is cannot be compared; empty when it was, or there is none
-    unseen_by_champion  bool [N]: rows that the champion was never trained on; None: it is not known, or all
-    new           bool [N]: rows that the champion was not tested on when it was judged; None: not known
+    left_out      test rows that are not compared, because the champion was trained on them
+    new           test rows that the champion was not tested on when it was judged; 0: none, or not known
+    champion_on_new  `champion`, on the new rows alone; None where none of them can be compared
     trivial       the candidate beside the baseline that does not look at its input
     baseline      the candidate beside the cheap baseline
     is_champion   the candidate is the very model that is champion now
@@ -50,11 +52,13 @@ class Evidence:
 
     candidate: Measured
     metric: str
-    headline: bool = True
+    title: str
+    task_metric: bool = True
     champion: Pair | None = None
     incomparable: str = ""
-    unseen_by_champion: np.ndarray | None = None
-    new: np.ndarray | None = None
+    left_out: int = 0
+    new: int = 0
+    champion_on_new: Pair | None = None
     trivial: Pair | None = None
     baseline: Pair | None = None
     is_champion: bool = False
@@ -63,14 +67,3 @@ class Evidence:
     latency_ms: float | None = None
     model_mb: float | None = None
     test_uses: int = 1
-
-    @property
-    def title(self) -> str:
-        return self.candidate.metric.TITLE
-
-    @property
-    def left_out(self) -> int:
-        """Rows that are not compared, because the champion was trained on them."""
-        if self.champion is None or self.unseen_by_champion is None:
-            return 0
-        return int((~self.unseen_by_champion).sum())

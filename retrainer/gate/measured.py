@@ -1,4 +1,4 @@
-"""A metric of one model on rows, and of two models on the same rows.
+"""A metric of one model on rows.
 
 Legend: N rows, S statistics of a row.
 """
@@ -30,7 +30,7 @@ class Measured:
     def rows(self) -> int:
         return len(self.statistics)
 
-    @property
+    @cached_property
     def value(self) -> float:
         if self.ranks_rows:
             return float(self.of_row_weights(np.ones(self.rows)))
@@ -79,32 +79,3 @@ def measure(metric: Metric, name: str, predictions: pa.Table, truth: pa.Table) -
     if not np.isfinite(statistics).all():
         raise UserError(f"the metric {name} gives statistics that are not finite")
     return Measured(metric, statistics)
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One metric of two models on the same rows: the same statistics of each row."""
-
-    candidate: Measured
-    other: Measured
-
-    def __post_init__(self) -> None:
-        shapes = self.candidate.statistics.shape, self.other.statistics.shape
-        if shapes[0] != shapes[1] or not shapes[0][0]:
-            raise ValueError(f"cannot pair statistics of shapes {shapes[0]} and {shapes[1]}")
-
-    @property
-    def rows(self) -> int:
-        return self.candidate.rows
-
-    @property
-    def is_share(self) -> bool:
-        return self.candidate.is_share and self.other.is_share
-
-    @property
-    def discordant(self) -> np.ndarray:
-        """bool [N]: rows that do not count alike for the two."""
-        return np.asarray((self.candidate.statistics != self.other.statistics).any(axis=1))
-
-    def only(self, chosen: np.ndarray) -> Pair:
-        return Pair(self.candidate.only(chosen), self.other.only(chosen))

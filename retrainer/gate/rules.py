@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from retrainer.errors import SettingError
 from retrainer.gate.compare import compare
 from retrainer.gate.evidence import Evidence
-from retrainer.gate.measured import Pair
+from retrainer.gate.pair import Pair
 from retrainer.settings import Gate
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from retrainer import metrics
-from retrainer.gate.measured import Measured, Pair, measure
+from retrainer.gate.measured import Measured, measure
+from retrainer.gate.pair import Pair
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -15,13 +16,31 @@ if TYPE_CHECKING:
     from retrainer.metrics._protocol import Metric
 
 
+class HasMetrics(Protocol):
+    """A task, which may have `titles` too: what reports call a metric there (`retrainer.tasks._protocol`)."""
+
+    metrics: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Scores:
-    """Metrics by name, in reading order. `chosen` is the gate's, `headline` the task's first one."""
+    """Metrics and their titles by name, in reading order, the task's first one first.
+
+    `gate_metric` is the one that the gate goes by.
+    """
 
     metrics: Mapping[str, Metric]
-    chosen: str
-    headline: str
+    titles: Mapping[str, str]
+    gate_metric: str
+
+    @property
+    def task_metric(self) -> str:
+        """The task's first one."""
+        return next(iter(self.metrics))
+
+    @property
+    def gate_title(self) -> str:
+        return self.titles[self.gate_metric]
 
     def measured(self, predictions: pa.Table, truth: pa.Table) -> dict[str, Measured]:
         """Of one model. Raises UserError that names a metric that these predictions do not allow."""
@@ -32,11 +51,11 @@ class Scores:
         first, second = (self.measured(one, truth) for one in (mine, its))
         return {name: Pair(first[name], second[name]) for name in self.metrics}
 
-    def about(self, titles: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-        """What readers of figures need to know of each metric; `titles` are the task's own words."""
+    def about(self) -> dict[str, dict[str, Any]]:
+        """What readers of figures need to know of each metric."""
         return {
             name: {
-                "title": titles.get(name, metric.TITLE),
+                "title": self.titles[name],
                 "unit": metric.UNIT,
                 "higher_is_better": metric.HIGHER_IS_BETTER,
             }
@@ -44,9 +63,11 @@ class Scores:
         }
 
 
-def scores_of(named: Sequence[str], chosen: str = "") -> Scores:
-    """`named` are the task's metrics, `chosen` is `gate.metric`. Raises UserError for an unknown one."""
-    found = {name: metrics.load(name, "the task's metrics") for name in named}
+def scores_of(task: HasMetrics, chosen: str = "") -> Scores:
+    """The task's metrics, and `chosen`, which is `gate.metric`. Raises UserError for an unknown one."""
+    found = {name: metrics.load(name, "the task's metrics") for name in task.metrics}
     if chosen and chosen not in found:
         found[chosen] = metrics.load(chosen, "gate.metric")
-    return Scores(found, chosen or named[0], named[0])
+    own = getattr(task, "titles", {})
+    titles = {name: own.get(name, metric.TITLE) for name, metric in found.items()}
+    return Scores(found, titles, chosen or task.metrics[0])

@@ -8,7 +8,7 @@ row by row (`retrainer.gate.contest`); a better figure alone proves nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from retrainer.gate.compare import Comparison
 from retrainer.gate.contest import ASSUMED_DISCORDANT_SHARE, Contest, contest, new_rows, right_alone
@@ -70,7 +70,6 @@ def judge(gate: Gate, evidence: Evidence) -> Verdict:
     A model that is champion already stays so, whatever the floors say.
     """
     outcome = contest(gate, evidence)
-    versus = outcome.versus
     rules = (_comparison(gate, outcome), *floors(gate, evidence))
     passed = evidence.is_champion or all(rule.passed for rule in rules)
     return Verdict(
@@ -80,25 +79,40 @@ def judge(gate: Gate, evidence: Evidence) -> Verdict:
         policy=gate.policy,
         metric=evidence.metric,
         title=evidence.title,
-        share=versus.better is not None if versus else evidence.candidate.is_share,
         margin=gate.margin,
         rows=evidence.candidate.rows,
         value=evidence.candidate.value,
-        compared_rows=versus.rows if versus else 0,
         left_out=evidence.left_out,
         alpha=gate.alpha,
         power=gate.power,
-        p_value=versus.p_value if versus else None,
-        difference=versus.difference if versus else None,
-        better=versus.better if versus else None,
-        worse=versus.worse if versus else None,
         new_rows=new_rows(evidence),
         smallest_difference=outcome.smallest_difference,
-        discordant_share=versus.discordant_share if versus else ASSUMED_DISCORDANT_SHARE,
-        discordant_assumed=versus is None,
         test_uses=evidence.test_uses,
         false_promotion=_false_promotion(gate, evidence),
+        **_versus_champion(outcome.versus, evidence),
     )
+
+
+def _versus_champion(versus: Comparison | None, evidence: Evidence) -> dict[str, Any]:
+    """The fields of a verdict that the comparison with the champion gives."""
+    if versus is None:
+        alone = dict.fromkeys(("p_value", "difference", "better", "worse"))
+        return alone | {
+            "share": evidence.candidate.is_share,
+            "compared_rows": 0,
+            "discordant_share": ASSUMED_DISCORDANT_SHARE,
+            "discordant_assumed": True,
+        }
+    return {
+        "p_value": versus.p_value,
+        "difference": versus.difference,
+        "better": versus.better,
+        "worse": versus.worse,
+        "share": versus.better is not None,
+        "compared_rows": versus.rows,
+        "discordant_share": versus.discordant_share,
+        "discordant_assumed": False,
+    }
 
 
 def _comparison(gate: Gate, outcome: Contest) -> Rule:
@@ -121,8 +135,8 @@ def _about_rows(gate: Gate, evidence: Evidence) -> list[str]:
     rows, left_out, said = evidence.candidate.rows, evidence.left_out, []
     if 0 < left_out < rows:
         said.append(f"{left_out:,} of {rows:,} test rows are not compared: the champion was trained on them")
-    if evidence.champion is not None and evidence.new is not None and evidence.new.any():
-        said.append(_about_new(int(evidence.new.sum()), rows, new_rows(evidence)))
+    if evidence.champion is not None and evidence.new:
+        said.append(_about_new(evidence.new, rows, new_rows(evidence)))
     if evidence.test_uses > 1:
         what = "an equal one" if gate.policy == "better" else f"one worse by {gate.margin:g}"
         said.append(

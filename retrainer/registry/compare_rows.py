@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from retrainer.gate.intervals import Figure
-    from retrainer.gate.measured import Pair
+    from retrainer.gate.pair import Pair
     from retrainer.gate.scores import Scores
     from retrainer.predict import Predictor
 
@@ -55,19 +55,19 @@ def scored(sides: Sides, dataset: Path, evaluation: Evaluation, metric: str, dev
     if not len(test):
         raise NotHere(f"{dataset} has no test rows")
     predictors = [_load(side, device) for side in sides]
-    scores = scores_of(predictors[0].task.metrics, metric)
+    scores = scores_of(predictors[0].task, metric)
     pairs = _pairs(sides, predictors, test, scores)
     test_keys = keys_of_test(dataset, len(test))
     met = [overlap(test_keys, side.directory) for side in sides]
     learned = ["unknown" if one is None else f"{int((~one.unseen).sum()):,}" for one in met]
     lines = [f"{len(test):,} test rows of {dataset}", *_figures(sides, pairs, evaluation, learned)]
-    chosen = pairs[scores.chosen]
-    lines += ["", *_paired(sides, chosen, "all rows")]
+    chosen, title = pairs[scores.gate_metric], scores.gate_title
+    lines += ["", *_paired(sides, chosen, title, "all rows")]
     unseen = [one.unseen for one in met if one is not None]
     if len(unseen) == len(sides) and 0 < (neither := unseen[0] & unseen[1]).sum() < len(test):
         rows = f"the {int(neither.sum()):,} rows that neither was trained on"
-        lines += _paired(sides, chosen.only(neither), rows)
-    return [*lines, *_classes(sides, chosen, _rows_by_class(test, predictors[0]))]
+        lines += _paired(sides, chosen.only(neither), title, rows)
+    return [*lines, *_classes(sides, chosen, title, _rows_by_class(test, predictors[0]))]
 
 
 def _load(side: Side, device: str) -> Predictor:
@@ -114,14 +114,14 @@ def head_of(sides: Sides) -> tuple[str, ...]:
     return ("", *(side.title for side in sides))
 
 
-def _paired(sides: Sides, pair: Pair, rows: str) -> list[str]:
+def _paired(sides: Sides, pair: Pair, title: str, rows: str) -> list[str]:
     """The gate's one-sided test of its metric, both ways."""
     from retrainer.gate.compare import compare
-    from retrainer.gate.measured import Pair
+    from retrainer.gate.pair import Pair
 
     a, b = sides
     there, back = compare(pair), compare(Pair(pair.other, pair.candidate))
-    title, test = pair.candidate.metric.TITLE, "McNemar" if there.better is not None else "bootstrap"
+    test = "McNemar" if there.better is not None else "bootstrap"
     seen = f"{title} is {there.candidate:.4f} of {a.title}, {there.other:.4f} of {b.title}"
     if there.better is not None:
         seen = f"only {a.title} was right on {there.better:,}, only {b.title} on {there.worse:,}"
@@ -144,14 +144,13 @@ def _rows_by_class(test: pa.Table, predictor: Predictor) -> dict[str, np.ndarray
     return {name: np.array(found[name]) for name in sorted(found)}
 
 
-def _classes(sides: Sides, pair: Pair, rows: Mapping[str, np.ndarray]) -> list[str]:
+def _classes(sides: Sides, pair: Pair, title: str, rows: Mapping[str, np.ndarray]) -> list[str]:
     """The classes on whose rows the metric differs most, where it differs at all."""
     if not rows:
         return []
     parts = {name: pair.only(places) for name, places in rows.items()}
     values = [(name, part.rows, part.candidate.value, part.other.value) for name, part in parts.items()]
     differing = sorted((one for one in values if one[2] != one[3]), key=lambda one: -abs(one[2] - one[3]))
-    title = pair.candidate.metric.TITLE
     if not differing:
         return ["", f"no class differs in {title}"]
     head = (f"{title} by class", "rows", *(side.title for side in sides))

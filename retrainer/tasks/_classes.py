@@ -42,7 +42,7 @@ class Classification:
         # With one label a row, micro-F1 is the accuracy again.
         micro = ("micro_f1",) if multi_label else ()
         self.metrics = ("accuracy", "macro_f1", *micro, "log_loss", "calibration_error")
-        self.titles = {"accuracy": "exact set right"} if multi_label else {}
+        self.titles = {"accuracy": "subset accuracy"} if multi_label else {}
         one_class = () if multi_label else ("class_balance", "label_errors")
         self.abilities = frozenset(("accuracy", "calibration", "features", "label_smoothing", *one_class))
 
@@ -173,13 +173,3 @@ def _with_classes(predictions: pa.Table, classes: list[str]) -> pa.Table:
     fields = [pa.field(name, pa.float32()) for name in classes]
     padded = pa.StructArray.from_arrays([known.get(name, absent) for name in classes], fields=fields)
     return predictions.set_column(column, "probabilities", padded)
-
-
-def probability_matrix(predictions: pa.Table) -> np.ndarray:
-    """float32 [N, K] of the column `probabilities`, classes in its own order."""
-    import numpy as np
-
-    shares = predictions["probabilities"].combine_chunks()
-    if not len(shares):
-        return np.zeros((0, shares.type.num_fields), np.float32)
-    return np.stack([shares.field(n).to_numpy() for n in range(shares.type.num_fields)], axis=1)

@@ -47,13 +47,13 @@ def details(judged: Judged, metrics: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def panels(judged: Judged, report: dict[str, Any]) -> list[str]:  # noqa: ARG001 (all is in the details)
+def panels(judged: Judged, report: dict[str, Any]) -> list[str]:  # noqa: ARG001 (all is in the report)
     """Two sections of report.html."""
     found = report["details"]
     names = (
         [name for name in found["buckets"][0] if name not in ("words", "rows")] if found["buckets"] else []
     )
-    titles = [_metric(name).TITLE for name in names]
+    titles = [report["about"][name]["title"] for name in names]
     rows = (
         f"<td>{escape(bucket['words'])}</td>{number_cell(format(bucket['rows'], ','))}"
         + "".join(number_cell(f"{bucket[name]:.1f}") for name in names)

@@ -1,0 +1,91 @@
+"""One metric of two models on the same rows, and how far their difference may have come out by luck.
+
+Legend: N rows, B blocks of rows that are drawn together (up to 4,096 rows each its own), D draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from retrainer.gate.intervals import MOST_BLOCKS, block_sums, blocks_of
+from retrainer.gate.measured import Measured
+
+DRAWS = 4000
+_SEED = 0
+_AT_ONCE = 250
+
+# How often each block was drawn [D, B] → the candidate's gain [D].
+Gains = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same statistics of each row, of both models. Bootstrap draws are made once, for all comparisons."""
+
+    candidate: Measured
+    other: Measured
+    draws: int = field(default=DRAWS, kw_only=True)
+
+    def __post_init__(self) -> None:
+        shapes = self.candidate.statistics.shape, self.other.statistics.shape
+        if shapes[0] != shapes[1] or not shapes[0][0]:
+            raise ValueError(f"cannot pair statistics of shapes {shapes[0]} and {shapes[1]}")
+
+    @property
+    def rows(self) -> int:
+        return self.candidate.rows
+
+    @property
+    def is_share(self) -> bool:
+        return self.candidate.is_share and self.other.is_share
+
+    @property
+    def gain(self) -> float:
+        """By how much the candidate's value is better, whichever direction is better."""
+        mine, its = self.candidate.value, self.other.value
+        return mine - its if self.candidate.metric.HIGHER_IS_BETTER else its - mine
+
+    @property
+    def discordant(self) -> np.ndarray:
+        """bool [N]: rows that do not count alike for the two."""
+        return np.asarray((self.candidate.statistics != self.other.statistics).any(axis=1))
+
+    @cached_property
+    def deviations(self) -> np.ndarray:
+        """float64 [D]: how far the gain lies from `gain` when rows are drawn with replacement, for both the
+        same. Equal pairs have equal ones."""
+        drawn = _drawn(gains_of(self), min(self.rows, MOST_BLOCKS), self.draws)
+        return drawn - self.gain
+
+    def only(self, chosen: np.ndarray) -> Pair:
+        return replace(self, candidate=self.candidate.only(chosen), other=self.other.only(chosen))
+
+
+def gains_of(pair: Pair) -> Gains:
+    """The candidate's gain as a function of how often each block of rows counts."""
+    sign = 1.0 if pair.candidate.metric.HIGHER_IS_BETTER else -1.0
+    if pair.candidate.ranks_rows:
+        blocks, mine, its = blocks_of(pair.rows, _SEED), pair.candidate, pair.other
+        return lambda weights: (
+            sign * (mine.of_row_weights(weights[..., blocks]) - its.of_row_weights(weights[..., blocks]))
+        )
+    value = pair.candidate.metric.value
+    first, second = _sums(pair.candidate), _sums(pair.other)
+    return lambda weights: np.asarray(sign * (value(weights @ first) - value(weights @ second)))
+
+
+def _sums(measured: Measured) -> np.ndarray:
+    return block_sums(measured.statistics, blocks_of(measured.rows, _SEED))
+
+
+def _drawn(gains: Gains, blocks: int, draws: int) -> np.ndarray:
+    random = np.random.default_rng(_SEED)
+    found = []
+    for start in range(0, draws, _AT_ONCE):
+        weights = random.multinomial(blocks, np.full(blocks, 1 / blocks), size=min(_AT_ONCE, draws - start))
+        found.append(gains(weights.astype(np.float64)))
+    return np.concatenate(found)
