@@ -18,10 +18,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from retrainer import extend
 from retrainer.errors import UserError
+from retrainer.formats.columns import probability_matrix
 from retrainer.formats.dataset import SCHEMA
 from retrainer.settings import Task
 from retrainer.tasks import image_classification, text_classification
-from retrainer.tasks._classes import probability_matrix
 from retrainer.tasks._pixels import Augmentation, augment
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{i}" for i in range(40))]
