@@ -111,12 +111,12 @@ def _box(label: str, corners: np.ndarray, *score: float) -> dict[str, Any]:
 
 
 def transcripts(rows: int, draw: np.random.Generator) -> tuple[Answers, Answers, Answers]:
-    """Two models that hear the same words, about every seventh of them wrong."""
+    """Two models that hear the same words, about every ninth of them wrong."""
     return _texts(rows, -3.0, draw)
 
 
 def translations(rows: int, draw: np.random.Generator) -> tuple[Answers, Answers, Answers]:
-    """Two models that translate the same sentences, about every third word other than the reference's."""
+    """Two models that translate the same sentences, some words other than the reference's."""
     return _texts(rows, -1.0, draw)
 
 
