@@ -35,8 +35,10 @@ from retrainer.predict import Predictor
 from retrainer.resolve import Resolved, resolve
 from retrainer.services.weights import fetch
 from retrainer.tasks._boxes import Augmentation
+from retrainer.training.inputs import Inputs, Settings
+from retrainer.training.learner import Splits
 from retrainer.training.strategies import plan
-from retrainer.training.train import Settings, encode, prepare
+from retrainer.training.train import encode, prepare
 
 RESULTS = Path(__file__).parent / "results" / "detection.json"
 RECIPE = Path(__file__).parent / "bccd.yaml"
@@ -85,15 +87,12 @@ def reference(data: str, seed: int, into: Path) -> Row:
     settings = Settings.parse({name: section.plain() for name, section in sections.items()})
     dataset = Dataset(into / "dataset")
     torch.set_num_threads(settings.compute.threads)
-    task, network, table = prepare(dataset, settings, fetch(settings.backbone))
+    learner, table = prepare(Inputs(into / "dataset", settings, fetch(settings.backbone)))
+    task, network = learner.task, learner.network
     rows, targets = encode(table, task, network)
     network.to(memory_format=torch.channels_last)
     # The same layers stay as they came.
-    phase = next(
-        plan(
-            network, task, (rows, targets), None, settings.training, settings.compute, torch.device("cpu")
-        ).phases(1)
-    )
+    phase = next(plan(learner, Splits((rows, targets)), torch.device("cpu")).phases(1))
     began = time.perf_counter()
     _train(network, rows, phase, settings.training, seed)
     seconds = time.perf_counter() - began

@@ -23,23 +23,24 @@ def train(
     from retrainer.services.tracking import TrainRun
     from retrainer.training._stop import Stop
     from retrainer.training.compute import resolve_compute
-    from retrainer.training.train import Settings, train_model
+    from retrainer.training.inputs import Inputs, Settings
+    from retrainer.training.train import Run, train_model
 
     compute = resolve_compute(compute)
     settings, group = Settings(task, backbone, training, compute), launched()
     if group is not None:
         group.require(settings)
     start = weights.fetch(backbone) if reads_weights(backbone, training) else None
-    join = None
+    inputs, join = Inputs(dataset, settings, start), None
     if group is not None:
         from retrainer.training._torchrun import first, follow
 
         if group.rank:
-            follow(group, dataset, settings, start)
+            follow(group, inputs)
             return {}
         join = partial(first, group)
     place = None if training.command else checkpoint_place()
-    with Stop() as stop, TrainRun(settings.plain(), dataset) as run:
-        made = train_model(dataset, model, *settings, start, run.epoch, place=place, stop=stop, join=join)
-        run.finish(made["model_sha256"])
+    with Stop() as stop, TrainRun(settings.plain(), dataset) as tracked:
+        made = train_model(inputs, model, Run(tracked.epoch, True, place, stop, join))
+        tracked.finish(made["model_sha256"])
     return {"model": made | {"dataset_sha256": content_digest(dataset)}}

@@ -104,35 +104,19 @@ def reproduce(
     """
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
-    from dvc.repo.reproduce import _reproduce_stage
-    from dvc.stage.exceptions import StageCmdFailedError
 
-    outcome = Outcome()
-    logger = logging.getLogger("dvc")
-    logger.handlers, logger.propagate = [_Watch(outcome, say)], False
-    logger.setLevel(logging.INFO)
-    current: list[Any] = []
-
-    def one(stage: Any, **options: Any) -> Any:
-        current[:] = [stage]
-        done = _reproduce_stage(stage, **options)
-        if done:
-            after_step()
-        return done
-
+    outcome, stages = Outcome(), _Stages(after_step)
+    _listen(outcome, say)
     with _opened(root) as repo:
         try:
-            repo.reproduce(targets, repro_fn=one, single_item=alone, force=alone, run_cache=run_cache)
+            repo.reproduce(targets, repro_fn=stages.run, single_item=alone, force=alone, run_cache=run_cache)
         except LockError as error:
             raise UserError(f"DVC: {' '.join(str(error).split())}") from None
         except DvcException as error:
-            if not current:
+            if stages.current is None:
                 raise UserError(f"DVC: {_chain(error)}") from None
-            outcome.failed = step_of(current[0].addressing)
-            ran = isinstance(error.__cause__, StageCmdFailedError)
-            outcome.reason = "" if ran else _chain(error)
-            outcome.exit_status = _exit_status(_chain(error)) if ran else None
-            outcome.put_back = _put_back(repo, current[0])
+            _note_failure(outcome, stages.current, error)
+            outcome.put_back = _put_back(repo, stages.current)
     return outcome
 
 
@@ -147,6 +131,38 @@ def _opened(root: Path) -> Any:
             f"{root.absolute()} is no git repository, where DVC keeps what it knows of data and models: run"
             " `git init && git add -A && git commit -m start` here, then this again"
         ) from None
+
+
+def _listen(outcome: Outcome, say: Say) -> None:
+    logger = logging.getLogger("dvc")
+    logger.handlers, logger.propagate = [_Watch(outcome, say)], False
+    logger.setLevel(logging.INFO)
+
+
+class _Stages:
+    """Runs each stage for DVC, and remembers which one was the last to begin."""
+
+    def __init__(self, after_step: Callable[[], None]) -> None:
+        self.current: Any = None
+        self._after_step = after_step
+
+    def run(self, stage: Any, **options: Any) -> Any:
+        from dvc.repo.reproduce import _reproduce_stage
+
+        self.current = stage
+        done = _reproduce_stage(stage, **options)
+        if done:
+            self._after_step()
+        return done
+
+
+def _note_failure(outcome: Outcome, stage: Any, error: Exception) -> None:
+    from dvc.stage.exceptions import StageCmdFailedError
+
+    outcome.failed = step_of(stage.addressing)
+    ran = isinstance(error.__cause__, StageCmdFailedError)
+    outcome.reason = "" if ran else _chain(error)
+    outcome.exit_status = _exit_status(_chain(error)) if ran else None
 
 
 def _exit_status(message: str) -> int | None:

@@ -13,7 +13,7 @@ from PIL import Image
 from retrainer import extend
 from retrainer.evaluation.evaluate import Request, evaluate_model
 from retrainer.formats.dataset import SCHEMA, Dataset, write_dataset
-from retrainer.formats.model import write_model
+from retrainer.formats.model import Trained, write_model
 from retrainer.gate.evidence import Champion
 from retrainer.settings import Backbone, Compute, Evaluation, Gate, Task, Training
 from retrainer.training.compute import resolve_compute
@@ -55,17 +55,10 @@ def untrained_model(
     training = Training(strategy="scratch", seed=seed)
     job = extend.load("tasks", task.kind, "task.kind").make(task, data.labels)
     sections = {"task": task, "backbone": backbone, "training": training, "compute": COMPUTE}
-    write_model(
-        path,
-        build_network(job, backbone, training, None),
-        family=backbone.family,
-        task=task,
-        labels=data.labels,
-        sections={name: section.plain() for name, section in sections.items()},
-        dataset_sha256=data.content_sha256,
-        history=HISTORY,
-        dataset=dataset,
-    )
+    network = build_network(job, backbone, training, None)
+    plain = {name: section.plain() for name, section in sections.items()}
+    trained = Trained(network, backbone.family, data.labels, HISTORY)
+    write_model(path, trained, plain, data.content_sha256, dataset)
     return path
 
 

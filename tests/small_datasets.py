@@ -12,8 +12,9 @@ from PIL import Image
 
 from retrainer.formats.dataset import SCHEMA, write_dataset
 from retrainer.settings import Backbone, Task, Training
-from retrainer.training.train import train_model
-from tests.small_networks import PLAIN, ignore, squares
+from retrainer.training.inputs import Inputs, Settings
+from retrainer.training.train import Run, train_model
+from tests.small_networks import PLAIN, squares
 
 TASK = Task(kind="image_classification", size=8, channels=1)
 MLP = Backbone(family="mlp", hidden=(8,))
@@ -43,8 +44,8 @@ def png(pixels: np.ndarray) -> bytes:
 def train_to(
     out: Path, dataset: Path, training: Training, backbone: Backbone = MLP, **more: Any
 ) -> dict[str, Any]:
-    start = {"weights": None, "on_epoch": ignore, "progress": False} | more
-    return train_model(dataset, out, TASK, backbone, training, PLAIN, **start)
+    inputs = Inputs(dataset, Settings(TASK, backbone, training, PLAIN), more.pop("weights", None))
+    return train_model(inputs, out, Run(**more))
 
 
 def reviews_dataset(path: Path) -> Path:

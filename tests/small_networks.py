@@ -16,6 +16,7 @@ from retrainer.tasks._heads import LinearHead
 from retrainer.tasks._pixels import Pixels
 from retrainer.tasks._tokens import Tokens
 from retrainer.training.compute import resolve_compute
+from retrainer.training.learner import Learner, Splits
 from retrainer.training.loop import fit, own_randomness
 
 PLAIN = resolve_compute(Compute(device="cpu", dtype="float32", threads=1))
@@ -77,7 +78,8 @@ def trained(
     compute: Compute = PLAIN,
     on_epoch: Callable[[int, dict[str, float]], None] = ignore,
 ) -> list[dict[str, Any]]:
-    return fit(model, task or image_task(), rows, validation, training, compute, on_epoch, progress=False)
+    learner = Learner(model, task or image_task(), training, compute)
+    return fit(learner, Splits(rows, validation), on_epoch)
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:

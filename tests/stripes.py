@@ -13,6 +13,7 @@ from PIL import Image
 from retrainer.formats.dataset import IMAGE, write_dataset
 from retrainer.settings import Backbone, Compute, Evaluation, Task, Training
 from retrainer.training.compute import resolve_compute
+from retrainer.training.inputs import Inputs, Settings
 from retrainer.training.train import train_model
 
 SIDE = 8
@@ -58,7 +59,7 @@ def made(
     task = Task(kind="image_classification", multi_label=several, size=SIDE, channels=1)
     backbone = Backbone(family="mlp", hidden=[16])
     training = Training(strategy="scratch", epochs=epochs, learning_rate=1e-2, batch_size=16)
-    train_model(data, model, task, backbone, training, COMPUTE, None, lambda *_: None, progress=False)
+    train_model(Inputs(data, Settings(task, backbone, training, COMPUTE)), model)
     return data, model
 
 

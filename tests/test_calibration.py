@@ -24,6 +24,7 @@ from retrainer.predict import Predictor
 from retrainer.settings import Backbone, Task, Training
 from retrainer.tasks._class_details import calibration_of, uncalibrated
 from retrainer.training.calibration import FEWEST_ROWS, fit_temperature
+from retrainer.training.inputs import Inputs, Settings
 from retrainer.training.train import train_model
 from tests.predictions import Tables, answered
 from tests.stripes import COMPUTE, KINDS, SIDE, made, table
@@ -90,7 +91,7 @@ def trained(dataset: Path, out: Path, **training: Any) -> dict[str, Any]:
     chosen = {"strategy": "scratch", "epochs": 40, "learning_rate": 1e-2, "batch_size": 16, "keep": "last"}
     settings = Training(**(chosen | training))
     backbone = Backbone(family="mlp", hidden=[16])
-    return train_model(dataset, out, task, backbone, settings, COMPUTE, None, lambda *_: None, progress=False)
+    return train_model(Inputs(dataset, Settings(task, backbone, settings, COMPUTE)), out)
 
 
 def value(metric: Metric, tables: Tables) -> float:

@@ -32,12 +32,13 @@ from retrainer.services.checkpoint_store import (
 from retrainer.services.s3 import s3_client
 from retrainer.settings import Backbone, Compute, Task, Training
 from retrainer.training._command import run_command
-from retrainer.training._inputs import inputs_digest
 from retrainer.training._stop import Stop
 from retrainer.training.checkpoints import KEPT, Checkpoints
 from retrainer.training.compute import resolve_compute
+from retrainer.training.inputs import Inputs, Settings
+from retrainer.training.learner import Splits
 from retrainer.training.loop import fit
-from retrainer.training.train import train_model
+from retrainer.training.train import Run, train_model
 from tests.conftest import ROOT
 from tests.project import RECIPE, environment, made, make_project, pipeline
 from tests.s3_server import KEY, SECRET, start_s3
@@ -46,7 +47,6 @@ from tests.small_networks import (
     EVERY_DRAW,
     PLAIN,
     convolutional,
-    ignore,
     image_task,
     network,
     same,
@@ -144,8 +144,8 @@ def test_after_a_resume_earlier_epochs_are_reported_once(tmp_path: Path) -> None
     case, place = CASES["images"], CheckpointPlace(str(tmp_path), NEVER)
     assert case.stopped(place, after_losses=2 * (10 + 1) + 3) is None
     told: list[tuple[int, dict[str, float]]] = []
-    plan = (case.plan, case.compute, lambda e, f: told.append((e, f)), False)
-    history = fit(case.build(), case.task, *case.rows, *plan, Checkpoints(place, DIGEST))
+    checkpoints = Checkpoints(place, DIGEST)
+    history = fit(case.learner(), Splits(*case.rows), lambda e, f: told.append((e, f)), False, checkpoints)
     assert [epoch for epoch, _ in told] == [1, 2, 3, 4]
     for (_, figures), entry in zip(told, history, strict=True):
         assert figures.items() >= {n: v for n, v in entry.items() if n not in ("epoch", "kept")}.items()
@@ -157,8 +157,7 @@ def test_the_bar_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monkey
     case, place = CASES["images"], CheckpointPlace(str(tmp_path), NEVER)
     assert case.stopped(place, after_losses=2 * (10 + 1) + 3) is None
     monkeypatch.setattr(sys, "stderr", Terminal())
-    plan = (case.plan, case.compute, ignore, True)
-    fit(case.build(), case.task, *case.rows, *plan, Checkpoints(place, DIGEST))
+    fit(case.learner(), Splits(*case.rows), progress=True, checkpoints=Checkpoints(place, DIGEST))
     said = sys.stderr.getvalue()  # type: ignore[attr-defined]
     shares = [int(share) for share in re.findall(r"(\d+)%\|", said)]
     assert shares == sorted(shares) and shares[0] == 50 and shares[-1] == 100, shares
@@ -167,8 +166,7 @@ def test_the_bar_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_lines_go_on_where_they_were(tmp_path: Path, capfd: Any) -> None:
     case, place = CASES["images"], CheckpointPlace(str(tmp_path), NEVER)
     assert case.stopped(place, after_losses=2 * (10 + 1) + 3) is None
-    plan = (case.plan, case.compute, ignore, True)
-    fit(case.build(), case.task, *case.rows, *plan, Checkpoints(place, DIGEST))
+    fit(case.learner(), Splits(*case.rows), progress=True, checkpoints=Checkpoints(place, DIGEST))
     assert re.findall(r"train: epoch (\d)/4", capfd.readouterr().err) == ["3", "4"]
 
 
@@ -278,10 +276,10 @@ def test_training_does_not_wait_for_the_disk_and_one_write_is_in_flight(tmp_path
         if epoch == case.plan.epochs:
             place.go.set()
 
-    model = case.build()
-    fit(model, case.task, *case.rows, case.plan, case.compute, let_go, False, Checkpoints(place, DIGEST))
+    learner = case.learner()
+    fit(learner, Splits(*case.rows), let_go, False, Checkpoints(place, DIGEST))
     assert seen == [1, 1, 1, 1], "all epochs passed while the first checkpoint was still being written"
-    assert same(case.run()[0], weights(model)), "and what was written did not move with the training"
+    assert same(case.run()[0], weights(learner.network)), "what was written did not move with the training"
     kept = torch.load(written(tmp_path)[0], weights_only=True)
     assert (kept["epoch"], kept["step"]) == (1, 1)
     assert case.stopped(CheckpointPlace(str(tmp_path / "plain"), NEVER), after_losses=1) is None
@@ -300,7 +298,7 @@ def test_the_newest_two_stay(tmp_path: Path) -> None:
         checkpoints.close()
         kept.add(len(written(tmp_path)))
 
-    fit(case.build(), case.task, *case.rows, case.plan, case.compute, look, False, checkpoints)
+    fit(case.learner(), Splits(*case.rows), look, False, checkpoints)
     assert max(kept) == KEPT and len(written(tmp_path)) == KEPT
     assert written(tmp_path)[-1].name > "000003", "and they are the newest"
     assert not (tmp_path / DIGEST / ".aside").exists()
@@ -342,8 +340,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def digest_with(dataset: Path, weights: Path | str | None = None, **sections: Any) -> str:
-    plain = {"task": TASK, "backbone": MLP, "training": settings(), "compute": PLAIN} | sections
-    return inputs_digest(Dataset(dataset), {name: s.plain() for name, s in plain.items()}, weights)
+    given = {"task": TASK, "backbone": MLP, "training": settings(), "compute": PLAIN} | sections
+    return Inputs(dataset, Settings(**given), weights).digest()
 
 
 def test_the_digest_follows_all_that_changes_a_result(digits: Path, reviews: Path, tmp_path: Path) -> None:
@@ -395,8 +393,8 @@ def test_rows_in_another_order_are_another_training(tmp_path: Path) -> None:
 
 
 def train_here(out: Path, dataset: Path, plan: Training, place: Any, **more: Any) -> str:
-    start = {"progress": False, "place": place} | more
-    return str(train_model(dataset, out, TASK, MLP, plan, PLAIN, None, ignore, **start)["model_sha256"])
+    inputs = Inputs(dataset, Settings(TASK, MLP, plan, PLAIN))
+    return str(train_model(inputs, out, Run(place=place, **more))["model_sha256"])
 
 
 def test_checkpoints_are_deleted_after_a_successful_training(digits: Path, tmp_path: Path) -> None:
@@ -406,7 +404,8 @@ def test_checkpoints_are_deleted_after_a_successful_training(digits: Path, tmp_p
     def look(epoch: int, figures: dict[str, float]) -> None:  # noqa: ARG001
         seen.add(len(list((tmp_path / "kept").glob("*/*.pt"))))
 
-    train_model(digits, tmp_path / "model", TASK, MLP, settings(), PLAIN, None, look, False, place)
+    inputs = Inputs(digits, Settings(TASK, MLP, settings(), PLAIN))
+    train_model(inputs, tmp_path / "model", Run(look, place=place))
     assert max(seen) > 0 and list((tmp_path / "kept").iterdir()) == []
 
 

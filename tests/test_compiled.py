@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from retrainer.errors import UserError
 from retrainer.models._network import Body, Network
 from retrainer.services.checkpoint_store import CheckpointPlace
 from retrainer.training._compiled import compiled
-from retrainer.training._distributed import ALONE
+from retrainer.training.learner import Learner
 from retrainer.training.loader import Rows
 from tests.small_networks import PLAIN, same, settings
 from tests.training_cases import NEVER, Case, growing, norms, texts
@@ -101,9 +102,9 @@ def chosen(monkeypatch: pytest.MonkeyPatch, lengths: np.ndarray | None, *shape: 
     monkeypatch.setattr(torch, "compile", lambda *_, **__: lambda _: True)
     rows = Rows(lambda *_: {}, torch.zeros(100), lengths, 4 * 64)
     body = Body(torch.nn.Identity(), lambda *_: torch.zeros(1, 2), 2, {}, {"kind": "pixels"})
-    forward = compiled(
-        Network(body, _NotCompiled()), rows, settings(batch_size=8, accumulate=2), COMPILED, ALONE
-    )
+    task: Any = None
+    learner = Learner(Network(body, _NotCompiled()), task, settings(batch_size=8, accumulate=2), COMPILED)
+    forward = compiled(learner, rows)
     return bool(forward({"input": torch.zeros(shape)}))
 
 

@@ -16,7 +16,7 @@ from retrainer.data.sources._columns import image_array
 from retrainer.data.sources._png import grey_png
 from retrainer.errors import UserError
 from retrainer.formats import dataset as dataset_format
-from retrainer.formats.dataset import SCHEMA, Dataset, content_hash, write_dataset
+from retrainer.formats.dataset import SCHEMA, About, Dataset, content_hash, write_dataset
 
 SHADES = [0, 90, 255, 7]
 
@@ -41,7 +41,7 @@ def sample(**columns: list) -> pa.Table:
 
 def test_what_is_written_is_read_back_and_counted(tmp_path):
     dropped = pa.table({"origin": ["f:row 9", "f:row 10"], "reason": ["duplicate", "duplicate"]})
-    manifest = write_dataset(tmp_path / "d", {"train": sample()}, dropped, {"warnings": ["w"]})
+    manifest = write_dataset(tmp_path / "d", {"train": sample()}, About(dropped, extra={"warnings": ["w"]}))
     read = Dataset(tmp_path / "d")
     assert read.manifest == manifest == json.loads((tmp_path / "d/manifest.json").read_text())
     assert read.split("train").to_pylist() == sample().to_pylist()
@@ -54,7 +54,7 @@ def test_what_is_written_is_read_back_and_counted(tmp_path):
 def test_shards_and_row_groups_change_no_content(tmp_path, monkeypatch):
     whole = write_dataset(tmp_path / "whole", {"train": sample()})
     monkeypatch.setattr(dataset_format, "ROWS_PER_SHARD", 3)
-    monkeypatch.setattr(dataset_format, "IMAGES_PER_ROW_GROUP", 2)
+    monkeypatch.setattr(dataset_format, "FILES_PER_ROW_GROUP", 2)
     parts = write_dataset(tmp_path / "parts", {"train": sample()})
     assert sorted(parts["files"]) == ["train-00000.parquet", "train-00001.parquet"]
     assert pq.ParquetFile(tmp_path / "parts/train-00000.parquet").num_row_groups == 2

@@ -27,12 +27,13 @@ from retrainer.training import compute as compute_module
 from retrainer.training._distributed import Group
 from retrainer.training._stop import Stop
 from retrainer.training.compute import resolve_compute
-from retrainer.training.train import train_model
+from retrainer.training.inputs import Inputs, Settings
+from retrainer.training.train import Run, train_model
 from tests.conftest import ROOT, first_quick
 from tests.processes import eventually, gone
 from tests.project import environment
 from tests.small_datasets import MLP, TASK, image_dataset
-from tests.small_networks import PLAIN, ignore, settings
+from tests.small_networks import PLAIN, settings
 
 pytestmark = pytest.mark.usefixtures("torch_settings_restored")
 
@@ -49,9 +50,9 @@ def ragged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def made(out: Path, dataset: Path, training: Training, compute: Compute, **more: Any) -> dict[str, Any]:
-    start: dict[str, Any] = {"weights": None, "on_epoch": ignore, "progress": False} | more
-    task, backbone = start.pop("task", TASK), start.pop("backbone", MLP)
-    train_model(dataset, out, task, backbone, training, compute, **start)
+    task, backbone, weights = more.pop("task", TASK), more.pop("backbone", MLP), more.pop("weights", None)
+    inputs = Inputs(dataset, Settings(task, backbone, training, compute), weights)
+    train_model(inputs, out, Run(**more))
     return {"weights": load_file(out / WEIGHTS), "history": json.loads((out / HISTORY).read_text())}
 
 
@@ -124,9 +125,9 @@ def test_texts_of_unequal_length_in_two_processes(reviews: Path, bert: Path, tmp
     told: list[list[Any]] = []
     for compute in (PLAIN, PAIR):
         told.append([])
-        sections = Task(max_length=16), Backbone(), settings(strategy="full", batch_size=14), compute
-        out = tmp_path / str(compute.processes)
-        train_model(reviews, out, *sections, encoder, lambda _, f: told[-1].append(f), False)
+        training = settings(strategy="full", batch_size=14)
+        inputs = Inputs(reviews, Settings(Task(max_length=16), Backbone(), training, compute), encoder)
+        train_model(inputs, tmp_path / str(compute.processes), Run(lambda _, f: told[-1].append(f)))
     for one, two in zip(*told, strict=True):
         for figure in ("train_loss", "validation_loss", "validation_accuracy"):
             assert one[figure] == pytest.approx(two[figure], rel=1e-4)
@@ -138,9 +139,8 @@ def test_statistics_are_the_first_processes(ragged: Path, tmp_path: Path) -> Non
     backbone = Backbone(family="torchvision", name="shufflenet_v2_x0_5")
     task = Task(kind="image_classification", size=32, channels=1)
     plan, told = settings(epochs=2, keep="last", learning_rate=1e-3), []
-    train_model(
-        ragged, tmp_path / "model", task, backbone, plan, PAIR, None, lambda _, f: told.append(f), False
-    )
+    inputs = Inputs(ragged, Settings(task, backbone, plan, PAIR))
+    train_model(inputs, tmp_path / "model", Run(lambda _, f: told.append(f)))
     model = Predictor.load(tmp_path / "model")
     rows = Dataset(ragged).split("validation", ["image", "labels", "origin"])
     answers = torch.from_numpy(model.probabilities(rows))
@@ -201,11 +201,12 @@ def test_an_error_of_all_is_told_once(ragged: Path, tmp_path: Path) -> None:
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from retrainer.training.train import Settings, train_model
+from retrainer.training.inputs import Inputs, Settings
+from retrainer.training.train import Run, train_model
 job = json.loads(sys.argv[1])
 s = Settings.parse(job["sections"])
 tell = lambda epoch, _: print(epoch, flush=True)
-train_model(Path(job["dataset"]), Path(job["out"]), *s, None, tell, False)
+train_model(Inputs(Path(job["dataset"]), s), Path(job["out"]), Run(tell))
 """
 
 

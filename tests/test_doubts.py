@@ -19,6 +19,7 @@ from retrainer.predict import Predictor
 from retrainer.settings import Backbone, Checks, Gate, Task, Training
 from retrainer.tasks import _class_doubts as module
 from retrainer.tasks._neighbours import LEAST_COSINE, nearest
+from retrainer.training.inputs import Inputs, Settings
 from retrainer.training.train import train_model
 from tests.html_page import Page
 from tests.stripes import COMPUTE, KINDS, QUICK, SIDE, table
@@ -57,9 +58,7 @@ def trained(folder: Path, several: bool) -> Path:
     backbone = Backbone(family="mlp", hidden=[32])
     training = Training(strategy="scratch", epochs=8, learning_rate=1e-2, batch_size=16)
     model = folder / "model"
-    train_model(
-        folder / "dataset", model, task, backbone, training, COMPUTE, None, lambda *_: None, progress=False
-    )
+    train_model(Inputs(folder / "dataset", Settings(task, backbone, training, COMPUTE)), model)
     return model
 
 

@@ -37,6 +37,7 @@ from retrainer.settings import Backbone, Checks, Evaluation, Gate, Task, Trainin
 from retrainer.tasks import image_classification, text_classification
 from retrainer.tasks._heads import LinearHead
 from retrainer.tasks._protocol import Judged
+from retrainer.training.inputs import Inputs, Settings
 from retrainer.training.train import train_model
 from tests.encoders import tokenizer_json
 from tests.predictions import answered
@@ -61,7 +62,7 @@ def hasty(three: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) ->
     task = Task(kind="image_classification", size=SIDE, channels=1)
     backbone = Backbone(family="mlp", hidden=[16])
     training = Training(strategy="scratch", epochs=1, learning_rate=1e-6, batch_size=16)
-    train_model(three[0], model, task, backbone, training, COMPUTE, None, lambda *_: None, progress=False)
+    train_model(Inputs(three[0], Settings(task, backbone, training, COMPUTE)), model)
     return model
 
 
@@ -339,7 +340,7 @@ def trained_on(data: Path, epochs: int = 6) -> Path:
     task = Task(kind="image_classification", size=SIDE, channels=1)
     backbone = Backbone(family="mlp", hidden=[16])
     training = Training(strategy="scratch", epochs=epochs, learning_rate=1e-2, batch_size=16)
-    train_model(data, model, task, backbone, training, COMPUTE, None, lambda *_: None, progress=False)
+    train_model(Inputs(data, Settings(task, backbone, training, COMPUTE)), model)
     return model
 
 

@@ -23,6 +23,7 @@ from retrainer.predict import Predictor
 from retrainer.resolve import source_columns
 from retrainer.settings import Backbone, Checks, Compute, Source, Split, Task, Training
 from retrainer.training.compute import resolve_compute
+from retrainer.training.inputs import Inputs, Settings
 from retrainer.training.train import train_model
 from tests import rating_task
 from tests.conftest import ROOT
@@ -60,7 +61,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(dataset: Path, out: Path, **training: object) -> Path:
     settings = Training(strategy="scratch", epochs=8, learning_rate=1e-2, batch_size=16, **training)
     backbone = Backbone(family="mlp", hidden=[16])
-    train_model(dataset, out, TASK, backbone, settings, COMPUTE, None, lambda *_: None, progress=False)
+    train_model(Inputs(dataset, Settings(TASK, backbone, settings, COMPUTE)), out)
     return out
 
 

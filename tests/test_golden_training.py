@@ -17,6 +17,7 @@ from retrainer.formats.columns import ENCODED
 from retrainer.formats.dataset import write_dataset
 from retrainer.settings import Backbone, Compute, Task, Training
 from retrainer.training.compute import resolve_compute
+from retrainer.training.inputs import Inputs, Settings
 from retrainer.training.train import train_model
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -64,9 +65,8 @@ def train_case(case: str, out: Path, starts: dict[str, Path]) -> dict[str, Any]:
     weights = {"images": folder / "weights" if from_weights else None, "texts": folder / "encoder"}[kind]
     plain = {"strategy": "scratch", "epochs": 2, "batch_size": 16, "learning_rate": 5e-3, "seed": 3}
     dataset = folder / f"{kind}-{task.multi_label}"
-    made = train_model(
-        dataset, out, task, backbone, Training(**(plain | changes)), COMPUTE, weights, lambda *_: None, False
-    )
+    settings = Settings(task, backbone, Training(**(plain | changes)), COMPUTE)
+    made = train_model(Inputs(dataset, settings, weights), out)
     return {
         "history": json.loads((out / "history.json").read_text()),
         "temperature": made["temperature"],

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from retrainer import extend
 from retrainer.errors import UserError
 from retrainer.formats.files import digest_of, hash_files, write_json
-from retrainer.formats.model import check_model, load_network, seal, write_model
+from retrainer.formats.model import Trained, check_model, load_network, seal, write_model
 from retrainer.formats.model_files import read_model
 from retrainer.models._network import Body, Network
 from retrainer.models._start import drawn_from
@@ -50,9 +50,10 @@ def network(family: str = "mlp", outputs: int = 3, **options: Any) -> Network:
 
 
 def write(out: Path, made: Network | None = None, **changes: Any) -> str:
-    given: dict[str, Any] = {"family": "mlp", "task": TASK, "labels": LABELS, "sections": SECTIONS}
-    given |= {"dataset_sha256": DATASET, "history": HISTORY}
-    return write_model(out, made or network(), **(given | changes))
+    sections = changes.pop("sections", SECTIONS) | {"task": changes.pop("task", TASK).plain()}
+    dataset_sha256 = changes.pop("dataset_sha256", DATASET)
+    given: dict[str, Any] = {"family": "mlp", "labels": LABELS, "history": HISTORY} | changes
+    return write_model(out, Trained(made or network(), **given), sections, dataset_sha256)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from retrainer import extend
 from retrainer.errors import UserError
 from retrainer.formats.files import canonical_json, sha256_file
-from retrainer.formats.model import write_model
+from retrainer.formats.model import Trained, write_model
 from retrainer.models._network import Body, Network
 from retrainer.models._start import unfilled
 from retrainer.models.torchvision import read_published
@@ -180,16 +180,8 @@ def build(
 
 def our_directory(out: Path, body: Body, family: str, task: Task = IMAGE_TASK) -> Path:
     labels = ("a", "b", "c")
-    write_model(
-        out,
-        Network(body, LinearHead(body.width, len(labels))),
-        family=family,
-        task=task,
-        labels=labels,
-        sections={},
-        dataset_sha256="0" * 64,
-        history=[],
-    )
+    network = Network(body, LinearHead(body.width, len(labels)))
+    write_model(out, Trained(network, family, labels), {"task": task.plain()}, "0" * 64)
     return out
 
 

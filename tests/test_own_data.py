@@ -117,7 +117,7 @@ TRAINER = """
 import argparse, json
 from pathlib import Path
 from retrainer.formats.dataset import Dataset
-from retrainer.formats.model import write_parts
+from retrainer.formats.model import Trained, write_parts
 from retrainer.models import mlp
 from retrainer.models._network import Network
 from retrainer.settings import Task, Training
@@ -134,7 +134,7 @@ settings = json.loads(given.settings.read_text())
 assert settings["training"]["command"]
 task = image_classification.make(Task.parse(settings["task"], "task"), data.labels)
 network = Network(body, task.head(body, Training()))
-write_parts(given.model, network, family="mlp", labels=data.labels, history=[])
+write_parts(given.model, Trained(network, "mlp", data.labels))
 """
 
 

@@ -6,6 +6,7 @@ import copy
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,9 +18,9 @@ from torch.nn import functional
 from retrainer.models._network import Body, Network
 from retrainer.tasks._heads import LinearHead
 from retrainer.training import _compiled, _rewrite
-from retrainer.training._distributed import ALONE
 from retrainer.training._fused_norm import norm_act
 from retrainer.training._repeatable import allow_what_cannot_repeat
+from retrainer.training.learner import Learner
 from retrainer.training.loader import Rows
 from tests.conftest import ROOT
 from tests.project import environment
@@ -250,21 +251,24 @@ def test_the_kernels_compute_what_pytorch_does() -> None:
 
 
 def linear() -> Network:
-    body = Body(nn.Linear(8, 4), lambda module, batch: module(batch["x"]), 4, {}, {"kind": "pixels"})
-    return Network(body, LinearHead(4, 2, 0.0))
+    body = nn.Linear(8, 4)
+    described = Body(body, lambda module, batch: module(batch["x"]), 4, {}, {"kind": "pixels"})
+    return Network(described, LinearHead(4, 2, 0.0))
 
 
 def test_only_work_enough_is_compiled_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     compute = PLAIN.model_copy(update={"compile": "auto"})
     rows = Rows(lambda at, _: {"x": torch.ones(len(at), 8)}, torch.zeros(100), None, 32)
     network, plan = linear(), settings(epochs=5)
-    assert _compiled.compiled(network, rows, plan, compute, ALONE) is network
+    task: Any = None
+    learner = Learner(network, task, plan, compute)
+    assert _compiled.compiled(learner, rows) is network
     flops = 3 * 2 * (8 * 4 + 4 * 2) * 100 * 5
-    assert _compiled._work(network, rows, plan, compute) == flops and network.training
+    assert _compiled._work(learner, rows) == flops and network.training
     monkeypatch.setattr(_compiled, "_WORTH_FLOPS", flops)
-    assert _compiled.compiled(network, rows, plan, compute, ALONE) is not network
+    assert _compiled.compiled(learner, rows) is not network
     kept = plan.model_copy(update={"checkpoint_activations": True})
-    assert _compiled.compiled(network, rows, kept, compute, ALONE) is network
+    assert _compiled.compiled(replace(learner, training=kept), rows) is network
 
 
 @pytest.mark.usefixtures("printed_messages")

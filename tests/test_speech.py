@@ -17,7 +17,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model, WhisperConfig, WhisperFo
 from retrainer.errors import UserError
 from retrainer.formats.audio import encode_wav
 from retrainer.formats.columns import ENCODED
-from retrainer.formats.model import load_network, write_model
+from retrainer.formats.model import Trained, load_network, write_model
 from retrainer.models import speech_conv, speech_transformers
 from retrainer.models._network import Network
 from retrainer.predict import Predictor
@@ -25,6 +25,7 @@ from retrainer.settings import Backbone, Compute, Task, Training
 from retrainer.tasks import audio_classification, speech_recognition
 from retrainer.tasks._ctc import Lexicon, beam_search, ctc_loss, frames_needed, greedy, unit_ids
 from retrainer.training.compute import resolve_compute
+from retrainer.training.learner import Learner, Splits
 from retrainer.training.loop import fit
 from retrainer.training.train import build_network
 
@@ -139,7 +140,7 @@ def taught() -> tuple[Any, Network, list[dict[str, Any]]]:
     network = network_of(task, train)
     data = encoded(task, network, train), task.targets(train)
     training = Training(strategy="scratch", epochs=20, batch_size=8, learning_rate=1e-2)
-    history = fit(network, task, data, data, training, PLAIN, lambda *_: None, progress=False)
+    history = fit(Learner(network, task, training, PLAIN), Splits(data, data))
     return task, network, history
 
 
@@ -162,16 +163,8 @@ def test_a_small_network_learns_to_transcribe(taught: tuple[Any, Network, list[d
 def test_a_written_model_predicts_the_same(taught: tuple[Any, Network, Any], tmp_path: Path) -> None:
     task, network, history = taught
     section = Task(kind="speech_recognition", sampling_rate=RATE)
-    write_model(
-        tmp_path / "model",
-        network,
-        family="speech_conv",
-        task=section,
-        labels=(),
-        sections={"training": {}},
-        dataset_sha256="0" * 64,
-        history=history,
-    )
+    sections = {"training": {}, "task": section.plain()}
+    write_model(tmp_path / "model", Trained(network, "speech_conv", (), history), sections, "0" * 64)
     test = clips(9, seed=7)
     loaded = Predictor.load(tmp_path / "model").predict(test)
     assert loaded.equals(Predictor(network, task, "cpu", "").predict(test))
@@ -211,7 +204,7 @@ def test_classes_of_sounds_are_learned_too() -> None:
     network = network_of(task, train, **TINY, recurrent=8, pooling="mean-max")
     data = encoded(task, network, train), task.targets(train)
     training = Training(strategy="scratch", epochs=8, batch_size=8, learning_rate=1e-2)
-    history = fit(network, task, data, data, training, PLAIN, lambda *_: None, progress=False)
+    history = fit(Learner(network, task, training, PLAIN), Splits(data, data))
     assert history[-1]["validation_accuracy"] > 0.9
     predicted = Predictor(network, task, "cpu", "").predict(clips(8, seed=3, words=("ab", "ba")))
     assert predicted.column_names == ["label", "probabilities"]
@@ -283,16 +276,16 @@ def test_wav2vec2_trains_and_is_written(wav2vec2: Path, tmp_path: Path) -> None:
     network = network_of(task, train, wav2vec2, **WAV2VEC2)
     data = encoded(task, network, train), task.targets(train)
     training = Training(strategy="full", epochs=2, batch_size=4)
-    history = fit(network, task, data, None, training, PLAIN, lambda *_: None, progress=False)
+    history = fit(Learner(network, task, training, PLAIN), Splits(data))
     assert history[-1]["train_loss"] < history[0]["train_loss"]
     again_written(network, task, tmp_path, history, train)
 
 
 def again_written(network: Network, task: Any, folder: Path, history: Any, table: pa.Table) -> None:
     """Writes the model, loads it, and compares the predictions."""
-    section = Task(kind="speech_recognition")
-    rest = {"sections": {"training": {}}, "dataset_sha256": "0" * 64, "history": history}
-    write_model(folder / "model", network, family="speech_transformers", task=section, labels=(), **rest)
+    sections = {"training": {}, "task": Task(kind="speech_recognition").plain()}
+    trained = Trained(network, "speech_transformers", (), history)
+    write_model(folder / "model", trained, sections, "0" * 64)
     predictor = Predictor.load(folder / "model")
     assert predictor.predict(table).equals(Predictor(network, task, "cpu", "").predict(table))
     click = encode_wav(np.zeros(3, np.float32), RATE)
@@ -331,7 +324,7 @@ def test_whisper_trains_writes_and_is_written(whisper: Path, tmp_path: Path) -> 
     assert batch["targets"][0, 0] == -100 and batch["targets"][0, -1] == 0
     data = encoded(task, network, train), task.targets(train)
     training = Training(strategy="full", epochs=3, batch_size=4, backbone_learning_rate=1e-2)
-    history = fit(network, task, data, data, training, PLAIN, lambda *_: None, progress=False)
+    history = fit(Learner(network, task, training, PLAIN), Splits(data, data))
     assert history[-1]["train_loss"] < history[0]["train_loss"]
     again_written(network, task, tmp_path, history, train)
 

@@ -19,6 +19,7 @@ from retrainer.formats.report import HTML
 from retrainer.resolve import source_columns
 from retrainer.settings import Backbone, Checks, Compute, Evaluation, Gate, Source, Split, Task, Training
 from retrainer.training.compute import resolve_compute
+from retrainer.training.inputs import Inputs, Settings
 from retrainer.training.train import train_model
 from tests.project import make_project, run
 
@@ -61,8 +62,7 @@ def judged(root: Path, changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
     ingest(source, root / "raw")
     preprocess(root / "raw", root / "dataset", Split(validation=0.34), Checks(), task)
     sections = Backbone.parse(plain["backbone"], ""), Training.parse(plain["training"], "")
-    quiet = {"on_epoch": lambda *_: None, "progress": False}
-    train_model(root / "dataset", root / "model", task, *sections, COMPUTE, None, **quiet)
+    train_model(Inputs(root / "dataset", Settings(task, *sections, COMPUTE)), root / "model")
     few = Evaluation(resamples=200)
     return evaluate_model(Request(root / "dataset", root / "model", root / "report", few, Gate(), COMPUTE))
 

@@ -21,7 +21,7 @@ from retrainer.formats.files import content_digest
 from retrainer.services import torchrun
 from retrainer.settings import Compute
 from retrainer.training._torchrun import Launched
-from retrainer.training.train import Settings
+from retrainer.training.inputs import Settings
 from tests.conftest import ROOT
 from tests.processes import eventually, gone
 from tests.project import environment

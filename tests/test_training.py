@@ -29,6 +29,7 @@ from retrainer.training import compute as compute_module
 from retrainer.training import strategies
 from retrainer.training._vocabulary import WordsInUse
 from retrainer.training.compute import physical_cores, prepare, resolve_compute
+from retrainer.training.learner import Learner, Splits
 from retrainer.training.loader import (
     Rows,
     batch_count,
@@ -300,7 +301,8 @@ def test_frozen_sees_plain_views_when_augmentation_is_on() -> None:
 def peaks(training: Training) -> dict[str, set[tuple[float, float]]]:
     """For body and head: (peak rate, weight decay) per number of dimensions of the parameter."""
     model = convolutional()
-    made = plan(model, image_task(), squares(8), None, training, PLAIN, torch.device("cpu"))
+    learner = Learner(model, image_task(), training, PLAIN)
+    made = plan(learner, Splits(squares(8)), torch.device("cpu"))
     found: dict[str, set[tuple[float, float]]] = {"body": set(), "head": set()}
     names = {id(p): name.split(".")[0] for name, p in model.named_parameters()}
     for group in made.groups:
@@ -522,16 +524,8 @@ def test_without_proc_the_processors_are_counted(tmp_path: Path, monkeypatch: py
 
 
 def test_away_from_a_terminal_there_are_about_ten_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    fit(
-        network(),
-        image_task(),
-        squares(20),
-        squares(8, 1),
-        settings(epochs=25),
-        PLAIN,
-        ignore,
-        True,
-    )
+    learner = Learner(network(), image_task(), settings(epochs=25), PLAIN)
+    fit(learner, Splits(squares(20), squares(8, 1)), progress=True)
     lines = capsys.readouterr().err.splitlines()
     assert 8 <= len(lines) <= 11
     assert lines[-1].startswith("train: epoch 25/25, train loss 0.") and "validation accuracy" in lines[-1]
@@ -540,7 +534,8 @@ def test_away_from_a_terminal_there_are_about_ten_lines(capsys: pytest.CaptureFi
 
 def test_a_terminal_gets_one_bar_for_the_whole_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
-    fit(network(), image_task(), squares(20), squares(8, 1), settings(epochs=25), PLAIN, ignore, True)
+    learner = Learner(network(), image_task(), settings(epochs=25), PLAIN)
+    fit(learner, Splits(squares(20), squares(8, 1)), progress=True)
     text = sys.stderr.getvalue()  # type: ignore[attr-defined]
     assert text.count("\n") == 1, "the bar is redrawn in its line"
     last = text.rsplit("\r", 1)[-1]

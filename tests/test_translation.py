@@ -13,15 +13,16 @@ import torch
 from sacrebleu.metrics import BLEU, CHRF
 
 from retrainer.errors import UserError
-from retrainer.formats.dataset import write_dataset
+from retrainer.formats.dataset import About, write_dataset
 from retrainer.predict import Predictor
 from retrainer.settings import Backbone, Checks, Compute, Evaluation, Task, Training
 from retrainer.tasks import translation
 from retrainer.tasks._protocol import Judged
 from retrainer.tasks._text_pairs import IGNORED, decode, train_tokenizer
 from retrainer.training._compiled import compiled
-from retrainer.training._distributed import ALONE
 from retrainer.training.compute import resolve_compute
+from retrainer.training.inputs import Inputs, Settings
+from retrainer.training.learner import Learner
 from retrainer.training.loop import _try_two_rows
 from retrainer.training.strategies import placed_rows
 from retrainer.training.train import build_network, train_model
@@ -140,7 +141,7 @@ def test_token_accuracy_counts_no_padding() -> None:
 def test_a_dataset_trains_a_model_that_predicts(tmp_path: Path) -> None:
     rows = table(GERMAN * 4, ENGLISH * 4).append_column("origin", pa.array([f"row {n}" for n in range(20)]))
     splits = {"train": rows, "validation": rows.slice(0, 5), "test": rows.slice(0, 0)}
-    write_dataset(tmp_path / "dataset", splits, types={"target_text": "string"})
+    write_dataset(tmp_path / "dataset", splits, About(types={"target_text": "string"}))
     section = Task.parse({"kind": "translation", "vocabulary": 300, "max_length": 12, "beams": 2}, "task")
     backbone = Backbone.parse({"family": "encoder_decoder", "width": 32, "heads": 2, "layers": 1}, "backbone")
     training = Training.parse(
@@ -154,8 +155,8 @@ def test_a_dataset_trains_a_model_that_predicts(tmp_path: Path) -> None:
         "training",
     )
     compute = resolve_compute(Compute(device="cpu", dtype="float32", threads=1))
-    arguments = (tmp_path / "dataset", tmp_path / "model", section, backbone, training, compute, None)
-    train_model(*arguments, lambda *_: None, progress=False)
+    settings = Settings(section, backbone, training, compute)
+    train_model(Inputs(tmp_path / "dataset", settings), tmp_path / "model")
     history = json.loads((tmp_path / "model" / "history.json").read_text())
     assert history[-1]["validation_loss"] < 0.5 * history[0]["validation_loss"]
     assert 0.9 < history[-1]["validation_token_accuracy"] <= 1
@@ -242,7 +243,7 @@ def test_a_trial_step_takes_the_targets_of_the_batch() -> None:
     train = task.encode(rows, body.preprocessing, body.assets), task.targets(rows)
     compute = resolve_compute(Compute(device="cpu", dtype="float32", threads=1))
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    _try_two_rows(network, task, train, training, compute, torch.device("cpu"))
+    _try_two_rows(Learner(network, task, training, compute), train, torch.device("cpu"))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     placed = placed_rows(task, train, network, torch.device("cpu"))
     batch, targets = placed.load(np.arange(2), None)
@@ -256,6 +257,6 @@ def test_a_network_of_texts_is_not_compiled_and_says_so() -> None:
     training = Training.parse({"strategy": "scratch"}, "training")
     network = build_network(task, backbone, training, None)
     rows: Any = None
-    assert compiled(network, rows, training, Compute(compile="auto"), ALONE) is network
+    assert compiled(Learner(network, task, training, Compute(compile="auto")), rows) is network
     with pytest.raises(UserError, match="networks that read text_to_text are not compiled"):
-        compiled(network, rows, training, Compute(compile=True), ALONE)
+        compiled(Learner(network, task, training, Compute(compile=True)), rows)

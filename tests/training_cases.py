@@ -14,12 +14,12 @@ from retrainer.settings import Task, Training
 from retrainer.tasks import text_classification
 from retrainer.training._stop import Stop
 from retrainer.training.checkpoints import Checkpoints
+from retrainer.training.learner import Learner, Splits
 from retrainer.training.loop import fit
 from tests.small_networks import (
     EVERY_DRAW,
     PLAIN,
     convolutional,
-    ignore,
     image_task,
     network,
     reader,
@@ -93,10 +93,12 @@ class Case:
 
     def run(self, checkpoints: Checkpoints | None = None, task: Any = None) -> tuple[dict[str, Tensor], Any]:
         """Weights and history."""
-        model = self.build()
-        plan = (self.plan, self.compute, ignore, False)
-        history = fit(model, task or self.task, *self.rows, *plan, checkpoints)
-        return weights(model), history
+        learner = self.learner(task)
+        history = fit(learner, Splits(*self.rows), checkpoints=checkpoints)
+        return weights(learner.network), history
+
+    def learner(self, task: Any = None) -> Learner:
+        return Learner(self.build(), task or self.task, self.plan, self.compute)
 
     def stopped(self, place: Any, after_losses: int) -> Any:
         """None when it was stopped, else what `run` gives."""

@@ -19,7 +19,8 @@ from retrainer.messages import printed_messages
 from retrainer.services.checkpoint_store import DirectoryStore, checkpoint_place
 from retrainer.settings import Backbone, Compute, Task, Training
 from retrainer.training._stop import Stop
-from retrainer.training.train import train_model
+from retrainer.training.inputs import Inputs, Settings
+from retrainer.training.train import Run, train_model
 from tests.conftest import ROOT
 from tests.project import environment
 
@@ -115,13 +116,13 @@ def _work(job: dict[str, Any]) -> int:
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", **job["environment"]}
     _act_at(job)
     kinds = {"task": Task, "backbone": Backbone, "training": Training, "compute": Compute}
-    sections = [kind.parse(job[name], name) for name, kind in kinds.items()]
+    settings = Settings(*(kind.parse(job[name], name) for name, kind in kinds.items()))
     start = Path(job["weights"]) if job["weights"] else None
-    folders = Path(job["dataset"]), Path(job["out"])
+    inputs, out = Inputs(Path(job["dataset"]), settings, start), Path(job["out"])
     try:
         with printed_messages(), Stop(job.get("leave_seconds", 18)) as stop:
-            place = SlowPlace(folders[1].with_name("slow"), 1000) if job.get("slow") else checkpoint_place()
-            train_model(*folders, *sections, start, lambda *_: None, True, place, stop)  # type: ignore[arg-type]
+            place = SlowPlace(out.with_name("slow"), 1000) if job.get("slow") else checkpoint_place()
+            train_model(inputs, out, Run(progress=True, place=place, stop=stop))
     except SystemExit as leaving:
         return int(str(leaving.code))
     except KeyboardInterrupt:

@@ -21,6 +21,7 @@ from retrainer.models._network import Network, exact
 from retrainer.settings import Compute, Training
 from retrainer.training.checkpoints import Checkpoints
 from retrainer.training.compute import autocast, resolve_compute
+from retrainer.training.learner import Learner, Splits
 from retrainer.training.loop import fit
 
 JOBS = {
@@ -88,10 +89,8 @@ def _trained(
         if stopped:
             raise Enough
 
-    fit(
-        network, task, (rows, targets(job, seed)), None, Training.parse(plan, "training"), _compute(compile),
-        seen, False, checkpoints,
-    )  # fmt: skip
+    learner = Learner(network, task, Training.parse(plan, "training"), _compute(compile))
+    fit(learner, Splits((rows, targets(job, seed))), seen, checkpoints=checkpoints)
     digest = hashlib.sha256()
     for tensor in network.state_dict().values():
         digest.update(tensor.contiguous().numpy().tobytes())

@@ -17,6 +17,7 @@ from retrainer.tasks import image_classification, text_classification
 from retrainer.tasks._pixels import Pixels
 from retrainer.tasks._tokens import Tokens
 from retrainer.training.compute import resolve_compute
+from retrainer.training.learner import Learner, Splits
 from retrainer.training.loop import fit
 
 
@@ -37,7 +38,7 @@ def train(job: Job, budget: float, seed: int, compile: bool = False, profiled: b
     compute = resolve_compute(Compute.parse({"compile": compile}, "compute"))
     training = Training.parse(plan | {"seed": seed}, "training")
     with suppress(Enough):
-        fit(network, task, (rows, targets(job, seed)), None, training, compute, seen, progress=False)
+        fit(Learner(network, task, training, compute), Splits((rows, targets(job, seed))), seen)
     assert window.speed is not None
     return window.speed
 

@@ -31,6 +31,7 @@ def ours(chosen: argparse.Namespace) -> list[float]:
     from retrainer.settings import Compute, Task, Training
     from retrainer.tasks import image_classification
     from retrainer.training.compute import resolve_compute
+    from retrainer.training.learner import Learner, Splits
     from retrainer.training.loop import fit
 
     labels = tuple(sorted(path.name for path in Path(chosen.directory, "train").iterdir()))
@@ -60,7 +61,7 @@ def ours(chosen: argparse.Namespace) -> list[float]:
     compute = resolve_compute(Compute.parse({"compile": chosen.compile}, "compute"))
     with suppress(Enough):
         network = Network(body, task.head(body, training))
-        fit(network, task, train, test, training, compute, scored, progress=False)
+        fit(Learner(network, task, training, compute), Splits(train, test), scored)
     for (_, before), (name, after) in pairwise(marks):
         print(f"{name}: {after - before:.2f} s", file=sys.stderr)
     return seen

@@ -19,10 +19,12 @@ def train(work: Path, sections: Sections, seed: int, target: float | None = None
     import torchvision  # noqa: F401
 
     from retrainer.training.compute import resolve_compute
-    from retrainer.training.train import Settings, train_model
+    from retrainer.training.inputs import Inputs, Settings
+    from retrainer.training.train import Run, train_model
 
     told = sections | {"training": sections["training"] | {"seed": seed}}
-    task, backbone, training, compute = Settings.parse(told)
+    settings = Settings.parse(told)
+    training = settings.training
     scratch = training.strategy == "scratch"
     reached: list[float] = []
 
@@ -32,9 +34,9 @@ def train(work: Path, sections: Sections, seed: int, target: float | None = None
 
     began = begin()
     with TemporaryDirectory() as into:
-        settled = task, backbone, training, resolve_compute(compute)
-        start = None if scratch else initial(work, seed)
-        made = train_model(work / "dataset", Path(into) / "model", *settled, start, on_epoch, progress=False)
+        settled = settings._replace(compute=resolve_compute(settings.compute))
+        inputs = Inputs(work / "dataset", settled, None if scratch else initial(work, seed))
+        made = train_model(inputs, Path(into) / "model", Run(on_epoch))
     figures = Figures(
         samples=count(work, "train") * training.epochs,
         seconds=time.perf_counter() - began,

@@ -76,7 +76,8 @@ def draw_weights(work: Path, sections: Sections) -> None:
 
     from retrainer import extend
     from retrainer.formats.dataset import Dataset
-    from retrainer.training.train import Settings, build_network
+    from retrainer.training.inputs import Settings
+    from retrainer.training.train import build_network
 
     task, backbone, training, _ = Settings.parse(sections)
     labels = Dataset(work / "dataset").labels

@@ -15,7 +15,7 @@ from benchmarks._runs import ROOT, run_step
 from benchmarks.speed.race import Figures, since_start
 
 if TYPE_CHECKING:
-    from retrainer.training.train import Settings
+    from retrainer.training.inputs import Settings
 
 BANKING = ROOT.parent / "shared" / "data" / "banking77"
 DATASET, SETTINGS = "dataset", "settings.json"
@@ -51,7 +51,7 @@ def write_settings(work: Path, weights: str, **training: Any) -> None:
 def read_settings(work: Path, seed: int, dtype: str = "auto", **training: Any) -> Settings:
     """Valid, with `compute` as this machine has it by default; `training` stands in for what was written."""
     from retrainer.training.compute import resolve_compute
-    from retrainer.training.train import Settings
+    from retrainer.training.inputs import Settings
 
     told = json.loads((work / SETTINGS).read_text())
     told["training"] |= training | {"seed": seed}
@@ -111,13 +111,14 @@ def ours(work: Path, seed: int, target: float = 1.0, **changed: Any) -> Figures:
     """
     from retrainer.formats.dataset import Dataset
     from retrainer.services import weights
-    from retrainer.training.train import train_model
+    from retrainer.training.inputs import Inputs
+    from retrainer.training.train import Run, train_model
 
     settings = read_settings(work, seed, **changed)
     watch = Target(target)
-    start = weights.fetch(settings.backbone)
+    inputs = Inputs(work / DATASET, settings, weights.fetch(settings.backbone))
     with tempfile.TemporaryDirectory() as out:
-        train_model(work / DATASET, Path(out) / "model", *settings, start, watch, progress=False)
+        train_model(inputs, Path(out) / "model", Run(watch))
         seconds = since_start()
     rows = Dataset(work / DATASET).manifest["rows"]["train"] * settings.training.epochs
     return {"samples": rows, "seconds": seconds, "accuracy": watch.accuracy, "to_target": watch.reached}
@@ -125,21 +126,21 @@ def ours(work: Path, seed: int, target: float = 1.0, **changed: Any) -> Figures:
 
 def fit_alone(work: Path, seed: int) -> Figures:
     """`fit` on rows that are tokenised already; its seconds are those of that call."""
-    from retrainer.formats.dataset import Dataset
     from retrainer.services import weights
+    from retrainer.training.inputs import Inputs
     from retrainer.training.loop import fit
-    from retrainer.training.train import encode, prepare, read_validation
+    from retrainer.training.train import encode_splits, prepare
 
     settings = read_settings(work, seed)
-    data = Dataset(work / DATASET)
-    task, network, table = prepare(data, settings, weights.fetch(settings.backbone))
-    train, validation = encode(table, task, network), read_validation(data, task, network)
+    inputs = Inputs(work / DATASET, settings, weights.fetch(settings.backbone))
+    learner, table = prepare(inputs)
+    splits = encode_splits(inputs, learner, table)
     began = time.perf_counter()
     watch = Target(1.0)
-    fit(network, task, train, validation, settings.training, settings.compute, watch, progress=False)
+    fit(learner, splits, watch)
     seconds = time.perf_counter() - began
-    rows, epochs = len(train[0]), settings.training.epochs
-    lengths = task.lengths(train[0])
+    rows, epochs = len(splits.train[0]), settings.training.epochs
+    lengths = learner.task.lengths(splits.train[0])
     assert lengths is not None
     tokens = int(lengths.sum()) * epochs
     return {"samples": rows * epochs, "seconds": seconds, "tokens": tokens, "accuracy": watch.accuracy}

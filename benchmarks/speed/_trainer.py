@@ -30,7 +30,8 @@ from retrainer import extend
 from retrainer.formats.dataset import Dataset
 from retrainer.services import weights
 from retrainer.training.groups import backbone_rate, network_groups
-from retrainer.training.train import Settings, build_network
+from retrainer.training.inputs import Settings
+from retrainer.training.train import build_network
 
 if TYPE_CHECKING:
     from retrainer.models._network import Network

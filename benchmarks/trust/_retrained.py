@@ -21,6 +21,7 @@ from retrainer.predict import Predictor
 from retrainer.resolve import Resolved, resolve
 from retrainer.settings import Backbone, Compute, Task, Training
 from retrainer.training.compute import resolve_compute
+from retrainer.training.inputs import Inputs, Settings
 from retrainer.training.train import train_model
 
 if TYPE_CHECKING:
@@ -47,9 +48,7 @@ def _trained(into: Path, settled: Resolved, seed: int, held_out: pa.Table) -> np
     compute = resolve_compute(Compute.parse({"device": "cpu", "dtype": "float32", "threads": 1}, "compute"))
     model = into / "models" / str(seed)
     family = Backbone.parse(backbone, "backbone")
-    train_model(
-        into / "dataset", model, task, family, training, compute, None, lambda *_: None, progress=False
-    )
+    train_model(Inputs(into / "dataset", Settings(task, family, training, compute)), model)
     return classes(Predictor.load(model, "cpu").predict(held_out), held_out).correct
 
 

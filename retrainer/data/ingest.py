@@ -20,7 +20,7 @@ from retrainer.data.memory import budget_bytes
 from retrainer.data.sources._columns import name_of, needed_columns, words_of
 from retrainer.errors import DataError, SettingError, nearest
 from retrainer.formats.columns import TYPES
-from retrainer.formats.dataset import LABELS, ordered, write_dataset
+from retrainer.formats.dataset import LABELS, About, ordered, write_dataset
 from retrainer.formats.files import digest_of
 from retrainer.settings import Source
 
@@ -60,7 +60,7 @@ def ingest(source: Source, out: Path) -> dict[str, Any]:
         {"origin": pa.array(rows.left_out, pa.string()), "reason": pa.array(reasons, pa.string())}
     )
     described = {"source_digest": digest, "sources": _describe(source, listing, rows)}
-    return write_dataset(out, tables, dropped, extra=described, types=words_of(source))
+    return write_dataset(out, tables, About(dropped, words_of(source), extra=described))
 
 
 def _read(source: Source) -> _Rows:

@@ -15,9 +15,11 @@ A row comes out in train, validation or test, or stands in `dropped.parquet` wit
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from retrainer.data import report
@@ -32,7 +34,7 @@ from retrainer.data.checks import (
 )
 from retrainer.data.classes import check_classes, check_division, counts_of, shares
 from retrainer.data.exact_duplicates import drop_exact_duplicates, drop_tested
-from retrainer.data.images import look_at
+from retrainer.data.images import Look, look_at
 from retrainer.data.near import near_duplicates
 from retrainer.data.profile import profile_of
 from retrainer.data.quotas import choose
@@ -43,7 +45,7 @@ from retrainer.data.times import instant, needed_instants
 from retrainer.errors import DataError, SettingError
 from retrainer.findings import Findings
 from retrainer.formats.columns import TYPES
-from retrainer.formats.dataset import LABELS, SPLITS, Dataset, names_in, row_digest, write_dataset
+from retrainer.formats.dataset import LABELS, SPLITS, About, Dataset, names_in, row_digest, write_dataset
 from retrainer.formats.files import whole_directory, write_text
 from retrainer.formats.profile import Profile, write_profile
 from retrainer.formats.row_keys import short, write_components, write_row_keys
@@ -55,6 +57,27 @@ _EVERYONES = ("group", "time", "id", "metadata", "origin")
 _LARGE_COMPONENT = 0.2
 
 
+@dataclass
+class _Sound:
+    """The rows of `source` that the task can use, and what was seen of them.
+
+    `looks` has one entry a row for every column of images, `words` (int64 [N]) counts those of the inputs.
+    `left_out` are the other rows, as `origin` and `reason`; `schema` is that of all.
+    """
+
+    source: Dataset
+    schema: dict[str, dict[str, Any]]
+    table: pa.Table
+    columns: TaskColumns
+    rows: Rows
+    looks: dict[str, list[Look]]
+    words: np.ndarray
+    left_out: pa.Table
+
+    def sizes(self) -> list[tuple[int, int]]:
+        return [look.size for of_column in self.looks.values() for look in of_column]
+
+
 def preprocess(
     raw: Path, out: Path, split: Split, checks: Checks, task: Task, findings_out: Path | None = None
 ) -> dict[str, Any]:
@@ -64,61 +87,77 @@ def preprocess(
     `checks` name what is allowed but hardly meant; `findings_out` becomes a directory with the report on
     them, report.html. Raises UserError naming the row or the setting.
     """
-    source, findings = Dataset(raw), Findings(checks)
-    table, given_test = all_rows(source)
-    types = source.manifest.get("types", {})
-    schema, columns = schema_of(table, types), task_columns(task, table.column_names)
-    table = _with_clean_labels(table, columns, task.multi_label)
-    looks = {name: look_at(table[name]) for name in columns.inputs_of("image")}
-    reasons = unusable(table, columns, task.multi_label, looks)
-    check_reasons(reasons, columns, table["origin"].to_pylist(), findings)
-    before, bad = dropped_by_ingest(source), dropped_rows(table, reasons)
-    sound = [row for row, reason in enumerate(reasons) if reason is None]
-    table = take_rows(table, sound)
-    for of_column in list(looks.values())[:1]:
-        table = fit_boxes(table, columns, [of_column[row] for row in sound], findings)
-
-    rows = _rows_of(table, columns, [given_test[row] for row in sound], split)
-    words = check_texts(table, columns, task, findings)
-    looks = {name: [of_column[row] for row in sound] for name, of_column in looks.items()}
-    for of_column in looks.values():
-        check_images(of_column, rows.origins, findings)
+    findings = Findings(checks)
+    sound = _sound_rows(Dataset(raw), task, split, findings)
+    table, rows, columns = sound.table, sound.rows, sound.columns
     near = near_duplicates(table, columns, rows.keys, findings)
     _link_and_drop(table, rows, near, columns, findings)
     divided = place(rows, split)
     placed = choose(rows, divided, split)
-    dropped = pa.concat_tables([before, bad, dropped_rows(table, rows.reasons)])
-    assert len(reasons) + len(before) == sum(map(len, placed.values())) + len(dropped), "a row was lost"
-    classes = counts_of(rows, divided)
+    dropped = pa.concat_tables([sound.left_out, dropped_rows(table, rows.reasons)])
+    lost = len(table) + len(sound.left_out) - sum(map(len, placed.values())) - len(dropped)
+    assert lost == 0, "a row was lost"
     _check_splits(rows, placed, split, dropped, findings)
+    classes = counts_of(rows, divided)
     if columns.classes is not None:
         several = task.multi_label or columns.classes != LABELS
         check_classes(counts_of(rows, placed), several, _lost(dropped), findings)
         check_division(classes, split.by == "hash" and not any(rows.given_test), findings)
+    tables = {name: take_rows(table, placed[name]) for name in SPLITS}
+    about = _about(sound, placed, classes, findings)
+    manifest = write_dataset(out, tables, replace(about, dropped=dropped))
+    if findings_out is not None:
+        found = report.Found(near, rows.keys, sound.words, sound.sizes())
+        with whole_directory(findings_out) as aside:
+            write_text(aside / report.FILE, report.render(manifest, table, columns, found))
+    return manifest
+
+
+def _sound_rows(source: Dataset, task: Task, split: Split, findings: Findings) -> _Sound:
+    """Looks at every row, and leaves out those that the task cannot use."""
+    table, given_test = all_rows(source)
+    schema = schema_of(table, source.manifest.get("types", {}))
+    columns = task_columns(task, table.column_names)
+    table = _with_clean_labels(table, columns, task.multi_label)
+    looks = {name: look_at(table[name]) for name in columns.inputs_of("image")}
+    reasons = unusable(table, columns, task.multi_label, looks)
+    check_reasons(reasons, columns, table["origin"].to_pylist(), findings)
+    left_out = pa.concat_tables([dropped_by_ingest(source), dropped_rows(table, reasons)])
+    kept = [row for row, reason in enumerate(reasons) if reason is None]
+    looks = {name: [of_column[row] for row in kept] for name, of_column in looks.items()}
+    table = take_rows(table, kept)
+    for of_column in list(looks.values())[:1]:
+        table = fit_boxes(table, columns, of_column, findings)
+    rows = _rows_of(table, columns, [given_test[row] for row in kept], split)
+    words = check_texts(table, columns, task, findings)
+    for of_column in looks.values():
+        check_images(of_column, rows.origins, findings)
+    return _Sound(source, schema, table, columns, rows, looks, words, left_out)
+
+
+def _about(
+    sound: _Sound, placed: dict[str, list[int]], classes: dict[str, dict[str, int]], findings: Findings
+) -> About:
+    """What the dataset says beside its rows; with them, the keys and components by which others find them."""
+    rows, manifest = sound.rows, sound.source.manifest
     compared = SPLITS[:2] if any(rows.given_test) else SPLITS
-    profile = _profile(table, rows, [row for name in compared for row in placed[name]])
+    profile = _profile(sound.table, rows, [row for name in compared for row in placed[name]])
     extra = {
-        "raw_content_sha256": source.content_sha256,
-        "sources": source.manifest.get("sources", []),
-        "schema": schema,
+        "raw_content_sha256": sound.source.content_sha256,
+        "sources": manifest.get("sources", []),
+        "schema": sound.schema,
         "checks": findings.plain(),
         "class_shares": shares(classes),
         "profile": {"splits": compared, "labels": profile.counts},
     }
-    tables = {name: take_rows(table, placed[name]) for name in SPLITS}
 
     def beside(aside: Path) -> None:
         write_row_keys(aside, {name: [rows.keys[row] for row in placed[name]] for name in SPLITS})
         write_components(aside, {name: [rows.components[row] for row in placed[name]] for name in SPLITS})
         write_profile(aside, profile)
 
-    manifest = write_dataset(out, tables, dropped, extra, beside, types, columns.classes)
-    if findings_out is not None:
-        sizes = [look.size for of_column in looks.values() for look in of_column]
-        found = report.Found(near, rows.keys, words, sizes)
-        with whole_directory(findings_out) as aside:
-            write_text(aside / report.FILE, report.render(manifest, table, columns, found))
-    return manifest
+    types = manifest.get("types", {})
+    return About(None, types, sound.columns.classes, extra, beside)
 
 
 def _profile(table: pa.Table, rows: Rows, compared: list[int]) -> Profile:

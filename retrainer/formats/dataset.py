@@ -21,6 +21,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ KIND = "dataset"
 FORMAT_VERSIONS = (1, 2)
 ROWS_PER_SHARD = 100_000
 # A reader holds the nested bytes of one row group in one array, which ends at 2 GiB.
-IMAGES_PER_ROW_GROUP = 100
+FILES_PER_ROW_GROUP = 100
 
 # Only formats whose decoders are plain: an EPS file, say, would start another program.
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
@@ -116,53 +117,66 @@ def _schema(table: pa.Table, known: Mapping[str, str]) -> pa.Schema:
     return pa.schema(kinds, metadata={"huggingface": note})
 
 
-def write_dataset(
-    path: Path,
-    splits: dict[str, pa.Table],
-    dropped: pa.Table | None = None,
-    extra: dict[str, Any] | None = None,
-    beside: Callable[[Path], None] | None = None,
-    types: Mapping[str, str] | None = None,
-    classes: str | None = None,
-) -> dict[str, Any]:
-    """Writes a whole dataset directory and returns its manifest.
+@dataclass(frozen=True)
+class About:
+    """What a dataset keeps beside the rows of its splits.
 
-    `dropped` has columns `origin` and `reason`; `extra` is kept in the manifest as it is. `beside` writes
-    further files into the directory that it gets. `types` has the words of columns beyond SCHEMA, where
-    their Arrow types do not tell them. `classes` is the column whose names are counted: None for `labels`, or
-    else the first of boxes.
+    dropped: the rows left out, as columns `origin` and `reason`.
+    types: the words of columns beyond SCHEMA, where their Arrow types do not tell them.
+    classes: the column whose names are counted; None for `labels`, or else the first of boxes.
+    extra: further entries of the manifest.
+    beside: writes further files into the directory that it gets.
     """
-    known = types or {}
-    splits = {name: _shaped(table, known) for name, table in splits.items()}
-    words = {name: word for table in splits.values() for name, word in types_of(table, known).items()}
-    further = {name: words[name] for name in ordered(words) if name not in SCHEMA}
-    classes = classes or _classes_column(words)
+
+    dropped: pa.Table | None = None
+    types: Mapping[str, str] = field(default_factory=dict)
+    classes: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    beside: Callable[[Path], None] | None = None
+
+
+def write_dataset(path: Path, splits: dict[str, pa.Table], about: About | None = None) -> dict[str, Any]:
+    """Writes a whole dataset directory and returns its manifest."""
+    about = about or About()
+    splits = {name: _shaped(table, about.types) for name, table in splits.items()}
     with whole_directory(path) as directory:
-        for split, shaped in splits.items():
-            group = IMAGES_PER_ROW_GROUP if encoded_columns(shaped.schema) else ROWS_PER_SHARD
-            for number in range(max(1, -(-len(shaped) // ROWS_PER_SHARD))):
-                shard = shaped.slice(number * ROWS_PER_SHARD, ROWS_PER_SHARD)
-                name = f"{split}-{number:05d}.parquet"
-                pq.write_table(shard, directory / name, compression="zstd", row_group_size=group)
-        if dropped is not None and len(dropped):
-            pq.write_table(dropped, directory / "dropped.parquet", compression="zstd")
-        manifest = {
-            "kind": KIND,
-            "format_version": 2 if further else 1,
-            "retrainer": __version__,
-            "columns": ordered(words),
-            **({"types": further} if further else {}),
-            "rows": {split: len(table) for split, table in splits.items()},
-            "classes": {split: class_counts(table, classes) for split, table in splits.items()},
-            "dropped": _reasons(dropped),
-            "content_sha256": content_hash(splits),
-            **(extra or {}),
-        }
-        if beside is not None:
-            beside(directory)
+        for split, table in splits.items():
+            _write_shards(directory, split, table)
+        if about.dropped is not None and len(about.dropped):
+            pq.write_table(about.dropped, directory / "dropped.parquet", compression="zstd")
+        manifest = _manifest(splits, about)
+        if about.beside is not None:
+            about.beside(directory)
         manifest["files"] = hash_files(directory)
         write_json(directory / MANIFEST, manifest)
     return manifest
+
+
+def _write_shards(directory: Path, split: str, table: pa.Table) -> None:
+    group = FILES_PER_ROW_GROUP if encoded_columns(table.schema) else ROWS_PER_SHARD
+    for number in range(max(1, -(-len(table) // ROWS_PER_SHARD))):
+        shard = table.slice(number * ROWS_PER_SHARD, ROWS_PER_SHARD)
+        name = f"{split}-{number:05d}.parquet"
+        pq.write_table(shard, directory / name, compression="zstd", row_group_size=group)
+
+
+def _manifest(splits: dict[str, pa.Table], about: About) -> dict[str, Any]:
+    """All of it but the hashes of the files."""
+    words = {name: word for table in splits.values() for name, word in types_of(table, about.types).items()}
+    further = {name: words[name] for name in ordered(words) if name not in SCHEMA}
+    classes = about.classes or _classes_column(words)
+    return {
+        "kind": KIND,
+        "format_version": 2 if further else 1,
+        "retrainer": __version__,
+        "columns": ordered(words),
+        **({"types": further} if further else {}),
+        "rows": {split: len(table) for split, table in splits.items()},
+        "classes": {split: class_counts(table, classes) for split, table in splits.items()},
+        "dropped": _reasons(about.dropped),
+        "content_sha256": content_hash(splits),
+        **about.extra,
+    }
 
 
 def _reasons(dropped: pa.Table | None) -> dict[str, int]:

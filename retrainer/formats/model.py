@@ -15,6 +15,7 @@ No run id, time, host, image or path is in it, so the same training gives the sa
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,63 +52,54 @@ if TYPE_CHECKING:
 Sections = dict[str, dict[str, Any]]
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A network after training, and what is told of it. Its logits are divided by `temperature`."""
+
+    network: Network
+    family: str
+    labels: tuple[str, ...]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    temperature: float = 1.0
+
+
 def write_model(
-    out: Path,
-    network: Network,
-    *,
-    family: str,
-    task: Task,
-    labels: tuple[str, ...],
-    sections: Sections,
-    dataset_sha256: str,
-    history: list[dict[str, Any]],
-    temperature: float = 1.0,
-    dataset: Path | None = None,
+    out: Path, trained: Trained, sections: Sections, dataset_sha256: str, dataset: Path | None = None
 ) -> str:
     """Writes a whole model directory and returns its `model_sha256`.
 
-    `sections` are the settings that training was given; of a local path in them only the last part is kept.
-    The row keys of `dataset`, the directory, are copied. Raises UserError when a weight is not a number, or
-    the family cannot make the network again.
+    `sections` are the settings that training was given, `task` at least; of a local path in them only the
+    last part is kept. The row keys of `dataset`, the directory, are copied. Raises UserError when a weight is
+    not a number, or the family cannot make the network again.
     """
     with whole_directory(out) as directory:
-        write_parts(
-            directory, network, family=family, labels=labels, history=history, temperature=temperature
-        )
+        write_parts(directory, trained)
         if dataset is not None:
             copy_row_keys(dataset, directory)
-        return seal(directory, sections | {"task": task.plain()}, dataset_sha256)
+        return seal(directory, sections, dataset_sha256)
 
 
-def write_parts(
-    directory: Path,
-    network: Network,
-    *,
-    family: str,
-    labels: tuple[str, ...],
-    history: list[dict[str, Any]],
-    temperature: float = 1.0,
-) -> None:
+def write_parts(directory: Path, trained: Trained) -> None:
     """What a trainer leaves for `seal`: weights, assets, description and history."""
     from safetensors.torch import save_file
 
-    body = network.description
+    network, body = trained.network, trained.network.description
     directory.mkdir(parents=True, exist_ok=True)
     save_file({name: _plain(value) for name, value in network.state_dict().items()}, directory / WEIGHTS)
     for name, content in body.assets.items():
         (directory / name).write_bytes(content)
     description = {
-        "family": family,
+        "family": trained.family,
         "config": body.config,
         "preprocessing": body.preprocessing,
-        "labels": list(labels),
+        "labels": list(trained.labels),
         "assets": sorted(body.assets),
-        TEMPERATURE: temperature,
+        TEMPERATURE: trained.temperature,
     }
     write_json(directory / DESCRIPTION, description)
     # safetensors keeps its files from everyone else; a registry or a container may run as another user.
     (directory / WEIGHTS).chmod((directory / DESCRIPTION).stat().st_mode & 0o777)
-    write_json(directory / HISTORY, history)
+    write_json(directory / HISTORY, trained.history)
 
 
 def copy_row_keys(dataset: Path, model: Path) -> None:
@@ -135,22 +127,25 @@ def seal(directory: Path, sections: Sections, dataset_sha256: str) -> str:
     `task` at least. Raises UserError when it is no whole model.
     """
     (directory / MANIFEST).unlink(missing_ok=True)  # until all is well again, this is no model
-    description = read_description(directory)
-    assets = sorted(description.get("assets", []))
+    described = read_description(directory)
+    assets = sorted(described.get("assets", []))
     _refuse_strangers(directory, assets)
     if not (directory / HISTORY).is_file():
         write_json(directory / HISTORY, [])
     history = read_history(directory / HISTORY)
-    known = {key: description[key] for key in (*REQUIRED, TEMPERATURE)} | {
-        "assets": assets,
-        "task": sections["task"],
-    }
-    write_json(directory / DESCRIPTION, known | {"dataset_sha256": dataset_sha256})
+    description = {key: described[key] for key in (*REQUIRED, TEMPERATURE)}
+    description |= {"assets": assets, "task": sections["task"]}
+    write_json(directory / DESCRIPTION, description | {"dataset_sha256": dataset_sha256})
     network = load_network(directory)
     settings = without_paths(sections)
     write_json(directory / SETTINGS, settings)
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    write_text(directory / CARD, model_card(known, settings, dataset_sha256, history, parameters))
+    write_text(directory / CARD, model_card(description, settings, dataset_sha256, history, parameters))
+    return _write_manifest(directory)
+
+
+def _write_manifest(directory: Path) -> str:
+    """Returns the `model_sha256`."""
     files = hash_files(directory)
     digest = digest_of(files)
     manifest = {

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from retrainer.errors import SettingError
 from retrainer.models._network import Network
 from retrainer.settings import Training
-from retrainer.tasks._protocol import Encoded, Task
+from retrainer.training.learner import Learner, Splits
 from retrainer.training.mixing import resize
 
 # The key, the value by which it is off, the task's ability that it needs, and that in words.
@@ -25,16 +25,15 @@ _KEYS_OF_ABILITIES: tuple[tuple[str, Any, str, str], ...] = (
 )
 
 
-def require_applicable(
-    network: Network, task: Task, rows: Encoded, validated: bool, training: Training
-) -> None:
-    """Raises UserError naming the key and the cure. `validated`: whether there are validation rows."""
+def require_applicable(learner: Learner, splits: Splits) -> None:
+    """Raises UserError naming the key and the cure."""
+    network, task, training = learner.network, learner.task, learner.training
     for key, off, ability, needed in _KEYS_OF_ABILITIES:
         if getattr(training, key) != off and ability not in task.abilities:
             raise SettingError(f"training.{key} needs {needed}, which this task does not have; leave it out")
     if training.start_size < 1:
-        _require_any_size(network, task.batch(rows, np.arange(1), None)["pixels"], training)
-    if training.patience and not validated:
+        _require_any_size(network, task.batch(splits.train[0], np.arange(1), None)["pixels"], training)
+    if training.patience and splits.validation is None:
         raise SettingError(
             "training.patience: the validation loss decides, and the dataset has no validation rows;"
             " set split.validation, or leave it out"

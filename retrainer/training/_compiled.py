@@ -21,10 +21,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from retrainer.errors import SettingError
 from retrainer.messages import logger
-from retrainer.models._network import Network
-from retrainer.settings import Compute, Training
+from retrainer.settings import Training
 from retrainer.training._distributed import Group
 from retrainer.training.compute import autocast, has_c_compiler
+from retrainer.training.learner import Learner
 from retrainer.training.loader import Batch, Rows
 
 _LOG = logger("train")
@@ -41,42 +41,48 @@ _PASSES = 3
 _COMPILED_KINDS = ("pixels", "tokens")
 
 
-def compiled(
-    network: Network, rows: Rows, training: Training, compute: Compute, group: Group
-) -> Callable[[Batch], Tensor]:
+def compiled(learner: Learner, rows: Rows) -> Callable[[Batch], Tensor]:
     """The network as `torch.compile` runs it, if the settings say so. Raises UserError where it cannot.
 
     With `compute.compile: auto` the settings, the data and the network alone decide: whether the run has work
     enough, in floating-point operations.
     """
-    if not compute.compile:
+    network, training, compute = learner.network, learner.training, learner.compute
+    if not compute.compile or (compute.compile == "auto" and not _worth_compiling(learner, rows)):
         return network
-    if (kind := network.description.preprocessing["kind"]) not in _COMPILED_KINDS:
-        if compute.compile == "auto":
-            return network
-        raise SettingError(
-            f"compute.compile: networks that read {kind} are not compiled, only those of"
-            f" {' and '.join(_COMPILED_KINDS)}; leave it out"
-        )
-    if compute.compile == "auto":
-        if training.checkpoint_activations or _work(network, rows, training, compute) < _WORTH_FLOPS:
-            return network
-    elif not has_c_compiler():
-        raise SettingError(
-            "compute.compile: torch.compile needs a C compiler, and there is none here (such as gcc);"
-            " install one, or leave it out"
-        )
-    if training.checkpoint_activations:
-        raise SettingError(
-            "training.checkpoint_activations: torch.compile (compute.compile) chooses itself what it keeps;"
-            " leave one of them out"
-        )
+    if compute.compile != "auto":
+        _require_compilable(learner)
     torch.compiler.reset()  # what else this process has compiled would count
     torch._dynamo.config.recompile_limit = 2 * _LENGTHS
     backend = _Inductor(compute.device == "cuda", training)
     run: Callable[[Batch], Tensor] = torch.compile(network, dynamic=False, backend=backend)
-    whole = _whole(rows, training, group)
+    whole = _whole(rows, training, learner.group)
     return lambda batch: run(batch) if whole(batch) else network(batch)
+
+
+def _worth_compiling(learner: Learner, rows: Rows) -> bool:
+    if learner.network.description.preprocessing["kind"] not in _COMPILED_KINDS:
+        return False
+    return not learner.training.checkpoint_activations and _work(learner, rows) >= _WORTH_FLOPS
+
+
+def _require_compilable(learner: Learner) -> None:
+    """Raises UserError where the settings ask for what cannot be compiled."""
+    if (kind := learner.network.description.preprocessing["kind"]) not in _COMPILED_KINDS:
+        raise SettingError(
+            f"compute.compile: networks that read {kind} are not compiled, only those of"
+            f" {' and '.join(_COMPILED_KINDS)}; leave it out"
+        )
+    if not has_c_compiler():
+        raise SettingError(
+            "compute.compile: torch.compile needs a C compiler, and there is none here (such as gcc);"
+            " install one, or leave it out"
+        )
+    if learner.training.checkpoint_activations:
+        raise SettingError(
+            "training.checkpoint_activations: torch.compile (compute.compile) chooses itself what it keeps;"
+            " leave one of them out"
+        )
 
 
 class _Inductor:
@@ -107,17 +113,18 @@ class _Inductor:
         return made
 
 
-def _work(network: Network, rows: Rows, training: Training, compute: Compute) -> float:
+def _work(learner: Learner, rows: Rows) -> float:
     """Floating-point operations of the whole run: those of one row's forward pass, counted once."""
+    network = learner.network
     longest = 0 if rows.lengths is None else int(rows.lengths.argmax())
     batch, _ = rows.load(np.array([longest]), None)
     mode = network.training
     network.eval()
-    with torch.no_grad(), autocast(compute), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), autocast(learner.compute), FlopCounterMode(display=False) as counter:
         network(batch)
     network.train(mode)
     share = 1.0 if rows.lengths is None else float(rows.lengths.mean()) / int(rows.lengths.max())
-    return _PASSES * counter.get_total_flops() * share * len(rows) * training.epochs
+    return _PASSES * counter.get_total_flops() * share * len(rows) * learner.training.epochs
 
 
 def _whole(rows: Rows, training: Training, group: Group) -> Callable[[Batch], bool]:

@@ -18,18 +18,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import torch.distributed as dist
 
 from retrainer.errors import UserError
-from retrainer.formats.dataset import Dataset
 from retrainer.settings import Compute
 from retrainer.training._distributed import LEFT_ALONE, Group, connection_lost, joined
-from retrainer.training._inputs import inputs_digest
 from retrainer.training._worker import brief, take_part
-from retrainer.training.train import Settings
+from retrainer.training.inputs import Inputs, Settings
 
 _LOOK_SECONDS = 0.5
 # An error of all is the first one's to tell, which others that have failed give it so long: torchrun ends it
@@ -96,21 +93,21 @@ def first(launched: Launched, compute: Compute, digest: str) -> Iterator[Group]:
             store.set("over", "")
 
 
-def follow(launched: Launched, dataset: Path, settings: Settings, weights: Path | str | None) -> None:
+def follow(launched: Launched, inputs: Inputs) -> None:
     """Another process's part. It ends the process when that fails, or when the first one has left."""
     done = threading.Event()
     store = None
     try:
-        data = Dataset(dataset)
+        digest = inputs.digest()
         store = _store(launched)
         threading.Thread(target=_end_with_first, args=(store.clone(), done), daemon=True).start()
-        with joined(store, launched.group, settings.compute):
+        with joined(store, launched.group, inputs.settings.compute):
             # The first one may have a checkpoint to write, for which it needs us.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)
-            if store.get("first").decode() != inputs_digest(data, settings.plain(), weights):
+            if store.get("first").decode() != digest:
                 raise UserError("its data, settings, weights or code are not those of the first process")
-            take_part(data, settings, weights, launched.group)
+            take_part(inputs, launched.group)
             done.set()
             store.set(f"done/{launched.rank}", "")
     except Exception as error:

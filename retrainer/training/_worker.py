@@ -6,13 +6,13 @@ import json
 import os
 import sys
 import threading
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from retrainer.errors import UserError
-from retrainer.formats.dataset import Dataset
 from retrainer.messages import printed_messages
-from retrainer.training.train import Settings, encode, prepare, read_validation
+from retrainer.training.inputs import Inputs
+from retrainer.training.train import encode_splits, prepare
 
 if TYPE_CHECKING:
     from retrainer.training._distributed import Group
@@ -53,22 +53,15 @@ def _work(job: dict[str, Any]) -> None:
 
     from retrainer.training._distributed import HOST, Group, joined
 
-    settings = Settings.parse(job["sections"])
-    group = Group(job["rank"], job["size"])
+    inputs, group = Inputs.parse(job), Group(job["rank"], job["size"])
     store = dist.TCPStore(HOST, job["port"], group.size, is_master=False)
-    with joined(store, group, settings.compute):
-        weights = Path(job["directory"]) if job["directory"] else job["weights"]
-        take_part(Dataset(Path(job["dataset"])), settings, weights, group)
+    with joined(store, group, inputs.settings.compute):
+        take_part(inputs, group)
 
 
-def take_part(data: Dataset, settings: Settings, weights: Path | str | None, group: Group) -> None:
-    """This process's share of the training, inside of `group`."""
+def take_part(inputs: Inputs, group: Group) -> None:
+    """This process's share of the training, inside of `group`. The first process tells of it."""
     from retrainer.training.loop import fit
 
-    task, network, table = prepare(data, settings, weights)
-    train, validation = encode(table, task, network), read_validation(data, task, network)
-    fit(network, task, train, validation, settings.training, settings.compute, _nobody, False, group=group)
-
-
-def _nobody(epoch: int, figures: dict[str, float]) -> None:
-    """The first process tells."""
+    learner, table = prepare(inputs)
+    fit(replace(learner, group=group), encode_splits(inputs, learner, table))

@@ -14,12 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrainer.settings import Compute, Training
-from retrainer.tasks._protocol import Task
-
 if TYPE_CHECKING:
-    from retrainer.models._network import Network
-    from retrainer.training.strategies import Data
+    from retrainer.training.learner import Data, Learner
 
 # On fewer rows the temperature would mostly follow chance.
 FEWEST_ROWS = 50
@@ -29,20 +25,16 @@ _HALVINGS = 60
 _DECIMALS = 6
 
 
-def calibrate(
-    network: Network, task: Task, validation: Data | None, training: Training, compute: Compute
-) -> float:
+def calibrate(learner: Learner, validation: Data | None) -> float:
     """The temperature for the validation rows; 1.0 when there are fewer than FEWEST_ROWS, when the settings
     ask for none, or when the task has no use for one.
 
-    `network` is on the CPU in eval mode, and so it is left. It follows from the weights and the rows alone.
+    The network is on the CPU in eval mode, and so it is left. It follows from the weights and the rows alone.
     """
-    wanted = training.calibrate and "calibration" in task.abilities
+    wanted = learner.training.calibrate and "calibration" in learner.task.abilities
     if not wanted or validation is None or len(validation[1]) < FEWEST_ROWS:
         return 1.0
-    return fit_temperature(
-        _logits(network, task, validation, compute), validation[1], validation[1].ndim == 2
-    )
+    return fit_temperature(_logits(learner, validation), validation[1], validation[1].ndim == 2)
 
 
 def fit_temperature(logits: np.ndarray, targets: np.ndarray, multi_label: bool) -> float:
@@ -75,7 +67,7 @@ def _binary_slope(scale: float, logits: np.ndarray, targets: np.ndarray) -> floa
     return float(((shares - targets) * logits).mean())
 
 
-def _logits(network: Network, task: Task, rows: Data, compute: Compute) -> np.ndarray:
+def _logits(learner: Learner, rows: Data) -> np.ndarray:
     """[N, K], computed in float32, as the model will be asked; the network returns to the CPU."""
     import torch
 
@@ -83,9 +75,10 @@ def _logits(network: Network, task: Task, rows: Data, compute: Compute) -> np.nd
     from retrainer.training.loader import evaluation_batch_size, load_batches, sorted_batches
     from retrainer.training.strategies import memory_format, placed_rows
 
-    device, layout = torch.device(compute.device), memory_format(network)
+    network, device = learner.network, torch.device(learner.compute.device)
+    layout = memory_format(network)
     network.to(device=device, memory_format=layout)
-    loaded = placed_rows(task, rows, network, device)
+    loaded = placed_rows(learner.task, rows, network, device)
     batches = sorted_batches(len(loaded), evaluation_batch_size(loaded), loaded.lengths)
     logits: Any = None
     with torch.inference_mode(), exact(device):

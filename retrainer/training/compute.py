@@ -97,6 +97,12 @@ def prepare(compute: Compute, rank: int = 0, processes: int = 1) -> torch.device
     if compute.device == "cpu":
         _keep_freed_memory()
         return torch.device("cpu")
+    return _prepare_gpu(rank, processes)
+
+
+def _prepare_gpu(rank: int, processes: int) -> torch.device:
+    import torch
+
     if not torch.cuda.is_available():
         raise SettingError(
             f"compute.device: the driver shows a GPU, but this PyTorch ({torch.__version__}) cannot use it; "

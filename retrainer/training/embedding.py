@@ -14,41 +14,35 @@ from torch import Tensor
 
 from retrainer.errors import SettingError
 from retrainer.models._network import Network
-from retrainer.settings import Compute, Training
-from retrainer.training._distributed import Group
+from retrainer.settings import Training
 from retrainer.training._fold import folded
 from retrainer.training.compute import autocast
+from retrainer.training.learner import Learner
 from retrainer.training.loader import Batch, Rows, evaluation_batch_size, load_batches, sorted_batches, stream
 
 # So many rows tell whether the task augments at all.
 _PROBE_ROWS = 64
 
 
-def embed(
-    network: Network,
-    train: Rows,
-    validation: Rows | None,
-    training: Training,
-    compute: Compute,
-    group: Group,
-) -> tuple[Rows, Rows | None]:
+def embed(learner: Learner, train: Rows, validation: Rows | None) -> tuple[Rows, Rows | None]:
     """The same rows with features as their input.
 
     The body is in eval mode, so that no statistic of it moves. With `cached_views` above 1 that many
     augmented views of each training row are embedded, each view with a seed of its own, and every step
-    draws one; else rows are embedded as they are. Each process of `group` embeds its share. Raises UserError
-    when the task augments nothing.
+    draws one; else rows are embedded as they are. Each process of the group embeds its share. Raises
+    UserError when the task augments nothing.
     """
+    network, training, group = learner.network, learner.training, learner.group
     network.eval()
     views: list[torch.Generator | None] = [None]
     if training.cached_views > 1:
         _require_augmentation(train, training)
         views = [stream(training.seed, group.seed(f"view {view}")) for view in range(training.cached_views)]
     with _quicker(network, train, training):
-        seen = _cached(train, [_features(network, train, compute, group, view) for view in views])
+        seen = _cached(train, [_features(learner, train, view) for view in views])
         held_out = None
         if validation is not None:
-            held_out = _cached(validation, [_features(network, validation, compute, group, None)])
+            held_out = _cached(validation, [_features(learner, validation, None)])
     return seen, held_out
 
 
@@ -59,13 +53,12 @@ def _quicker(network: Network, rows: Rows, training: Training) -> AbstractContex
     return folded(network, rows.make(probe, None))
 
 
-def _features(
-    network: Network, rows: Rows, compute: Compute, group: Group, view: torch.Generator | None
-) -> Tensor:
+def _features(learner: Learner, rows: Rows, view: torch.Generator | None) -> Tensor:
     """Float32 [N, D]."""
+    network, group = learner.network, learner.group
     features = torch.zeros(len(rows), network.description.width, device=rows.targets.device)
     batches = sorted_batches(len(rows), evaluation_batch_size(rows), rows.lengths)
-    with torch.no_grad(), autocast(compute):
+    with torch.no_grad(), autocast(learner.compute):
         for batch, _, numbers in load_batches(rows, batches[group.rank :: group.size], view):
             made = network.features(batch).float()
             features[torch.from_numpy(numbers).to(features.device)] = made

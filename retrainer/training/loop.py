@@ -16,18 +16,16 @@ import torch
 from torch import Tensor
 
 from retrainer.errors import UserError
-from retrainer.models._network import Network
-from retrainer.settings import Compute, Training
-from retrainer.tasks._protocol import Task
+from retrainer.settings import Training
 from retrainer.training._adamw import AdamW
 from retrainer.training._applies import require_applicable
-from retrainer.training._distributed import ALONE, Group
 from retrainer.training._progress import Progress
 from retrainer.training._repeatable import allow_what_cannot_repeat
 from retrainer.training._state import State
 from retrainer.training.checkpoints import Checkpoints, rows_trained
 from retrainer.training.compute import autocast, prepare
 from retrainer.training.groups import backbone_rate
+from retrainer.training.learner import Data, Learner, Splits
 from retrainer.training.loader import (
     Rows,
     evaluation_batch_size,
@@ -37,7 +35,7 @@ from retrainer.training.loader import (
     stream_seed,
 )
 from retrainer.training.schedule import rate
-from retrainer.training.strategies import Data, Phase, Plan, memory_format, plan, replaced_for_training
+from retrainer.training.strategies import Phase, Plan, memory_format, plan, replaced_for_training
 from retrainer.training.train_step import TrainStep, class_weights
 
 OnEpoch = Callable[[int, dict[str, float]], None]
@@ -48,54 +46,37 @@ _STEPS_BETWEEN_SYNCS = 32
 
 
 def fit(
-    network: Network,
-    task: Task,
-    train: Data,
-    validation: Data | None,
-    training: Training,
-    compute: Compute,
-    on_epoch: OnEpoch,
-    progress: bool,
+    learner: Learner,
+    splits: Splits,
+    on_epoch: OnEpoch = lambda *_: None,
+    progress: bool = False,
     checkpoints: Checkpoints | None = None,
-    group: Group = ALONE,
 ) -> list[dict[str, Any]]:
-    """Trains `network` in place (left on the CPU, in eval mode) and returns the history, one entry an epoch.
+    """Trains the network in place (left on the CPU, in eval mode); returns the history, one entry an epoch.
 
     It goes on from the newest of `checkpoints`, writes further ones, and leaves after a signal. Every process
-    of `group` calls it alike; what the first one is given and makes counts.
+    of the learner's group calls it alike; what the first one is given and makes counts.
 
-    `train` and `validation` are what the task encoded, and its targets. An entry holds `epoch` (from 1),
-    `train_loss`, `learning_rate` (the head's, at the last step), with validation rows `validation_loss` and
-    one `validation_<name>` for each of the task's figures, and `kept`: whether this epoch's weights are those
-    that remain. The history repeats exactly; `on_epoch(epoch, figures)` also gets `seconds` and
-    `rows_per_second` of epochs that this process trained from their first step. Raises UserError when the
-    loss is no longer a number.
+    An entry holds `epoch` (from 1), `train_loss`, `learning_rate` (the head's, at the last step), with
+    validation rows `validation_loss` and one `validation_<name>` for each of the task's figures, and `kept`:
+    whether this epoch's weights are those that remain. The history repeats exactly; `on_epoch(epoch,
+    figures)` also gets `seconds` and `rows_per_second` of epochs that this process trained from their first
+    step. `progress` shows a bar. Raises UserError when the loss is no longer a number.
     """
     checkpoints = checkpoints or Checkpoints()
-    device = prepare(compute, *group.here)
-    require_applicable(network, task, train[0], validation is not None, training)
+    network, rows = learner.network, len(splits.train[0])
+    device = prepare(learner.compute, *learner.group.here)
+    require_applicable(learner, splits)
     network.to(device=device, memory_format=memory_format(network))
-    kept = group.from_first(checkpoints.newest(), device)
-    bar = Progress(training.epochs, len(train[0]), progress, rows_trained(kept, len(train[0])))
+    kept = learner.group.from_first(checkpoints.newest(), device)
+    bar = Progress(learner.training.epochs, rows, progress, rows_trained(kept, rows))
     try:
-        splits = [train[0]] if validation is None else [train[0], validation[0]]
-        with (
-            own_randomness(training.seed, device),
-            replaced_for_training(network, task, splits, training),
-        ):
-            if device.type == "cuda" and len(train[0]) > 1:
-                _try_two_rows(network, task, train, training, compute, device)
-            strategy = plan(network, task, train, validation, training, compute, device, group)
-            optimiser = AdamW(strategy.groups)
-            state = State(strategy.trained, optimiser, training, group)
+        with own_randomness(learner.training.seed, device), replaced_for_training(learner, splits):
+            run = _begin(learner, splits, device, bar, checkpoints)
             if kept is not None:
-                state.restore(kept)
+                run.state.restore(kept)
                 kept = None  # as large as the training itself
             with checkpoints.stop.held():
-                train_step = TrainStep(
-                    task, training, compute, state, _class_weights(task, train[1], training, device)
-                )
-                run = _Run(strategy, state, task, training, compute, train_step, bar, checkpoints)
                 history = run.epochs(on_epoch)
     finally:
         bar.close()
@@ -103,6 +84,18 @@ def fit(
     network.to(device="cpu", memory_format=torch.contiguous_format)
     network.eval().requires_grad_(True)
     return history
+
+
+def _begin(
+    learner: Learner, splits: Splits, device: torch.device, bar: Progress, checkpoints: Checkpoints
+) -> _Run:
+    """The first epoch's state, optimiser and step."""
+    if device.type == "cuda" and len(splits.train[0]) > 1:
+        _try_two_rows(learner, splits.train, device)
+    strategy = plan(learner, splits, device)
+    state = State(strategy.trained, AdamW(strategy.groups), learner.training, learner.group)
+    step = TrainStep(learner, state, _class_weights(learner, splits.train[1], device))
+    return _Run(learner, strategy, state, step, bar, checkpoints)
 
 
 @contextmanager
@@ -113,42 +106,39 @@ def own_randomness(seed: int, device: torch.device, purpose: str = "dropout") ->
         yield
 
 
-def _try_two_rows(
-    network: Network,
-    task: Task,
-    train: Data,
-    training: Training,
-    compute: Compute,
-    device: torch.device,
-) -> None:
+def _try_two_rows(learner: Learner, train: Data, device: torch.device) -> None:
     """Finds operations that do not repeat themselves before they end a run."""
+    task, smoothing = learner.task, learner.training.label_smoothing
     batch = task.batch(train[0], np.arange(min(2, len(train[0]))), None)
     own = batch.pop("targets", None)
     targets = (torch.from_numpy(train[1][:2]) if own is None else own).to(device)
-    smoothing = training.label_smoothing
-    allow_what_cannot_repeat(network, batch, lambda made: task.loss(made, targets, smoothing), compute)
+
+    def loss(outputs: Any) -> Tensor:
+        return task.loss(outputs, targets, smoothing)
+
+    allow_what_cannot_repeat(learner.network, batch, loss, learner.compute)
 
 
-def _class_weights(
-    task: Task, targets: np.ndarray, training: Training, device: torch.device
-) -> Tensor | None:
-    if training.balance != "weights":
+def _class_weights(learner: Learner, targets: np.ndarray, device: torch.device) -> Tensor | None:
+    if learner.training.balance != "weights":
         return None
-    return class_weights(torch.from_numpy(targets), len(task.labels)).to(device)
+    return class_weights(torch.from_numpy(targets), len(learner.task.labels)).to(device)
 
 
 @dataclass
 class _Run:
     """One call of `fit`: what stays the same from step to step."""
 
+    learner: Learner
     strategy: Plan
     state: State
-    task: Task
-    training: Training
-    compute: Compute
     train_step: TrainStep
     bar: Progress
     checkpoints: Checkpoints
+
+    @property
+    def training(self) -> Training:
+        return self.learner.training
 
     def epochs(self, on_epoch: OnEpoch) -> list[dict[str, Any]]:
         state = self.state
@@ -243,11 +233,11 @@ class _Run:
         # A process without a batch of its own computes the first one too: it must know the figures' names.
         mine, counts = batches[group.rank :: group.size] or batches[:1], group.rank < len(batches)
         sums: dict[str, float] = {"loss": 0.0}
-        with torch.no_grad(), autocast(self.compute):
+        with torch.no_grad(), autocast(self.learner.compute):
             for batch, targets, _ in load_batches(rows, mine, None):
                 outputs = phase.answer(batch)
-                sums["loss"] += counts * float(self.task.loss(outputs, targets, 0.0).double().sum())
-                for name, values in self.task.figures(outputs, targets).items():
+                sums["loss"] += counts * float(self.learner.task.loss(outputs, targets, 0.0).double().sum())
+                for name, values in self.learner.task.figures(outputs, targets).items():
                     sums[name] = sums.get(name, 0.0) + counts * float(values.sum())
                 # Nothing moves here: what is kept is the state behind the epoch's last step.
                 self.checkpoints.maybe_save(self.state.snapshot)

@@ -26,17 +26,16 @@ from torch import Tensor, nn
 from retrainer.errors import SettingError
 from retrainer.models._blocks import depths
 from retrainer.models._network import Network
-from retrainer.settings import Compute, Training
-from retrainer.tasks._protocol import Encoded, Task
+from retrainer.settings import Training
+from retrainer.tasks._protocol import Task
 from retrainer.training._compiled import compiled
-from retrainer.training._distributed import ALONE, Group
 from retrainer.training._recompute import recomputed
 from retrainer.training._vocabulary import words_in_use
 from retrainer.training.embedding import embed
 from retrainer.training.groups import Groups, head_groups, network_groups
+from retrainer.training.learner import Data, Learner, Splits
 from retrainer.training.loader import Batch, Rows, batch_count
 
-Data = tuple[Encoded, np.ndarray]
 _Norm = nn.modules.batchnorm._BatchNorm
 
 
@@ -84,76 +83,87 @@ class Plan:
 
 
 @contextmanager
-def replaced_for_training(
-    network: Network, task: Task, splits: list[Encoded], training: Training
-) -> Iterator[None]:
+def replaced_for_training(learner: Learner, splits: Splits) -> Iterator[None]:
     """While a network trains, smaller or further parts may stand in for some of its own."""
+    network, training = learner.network, learner.training
     with ExitStack() as stack:
         if training.strategy == "lora":
             from retrainer.training._lora import adapted
 
             stack.enter_context(adapted(network.description, training))
         elif training.strategy not in ("frozen", "last-n"):  # a frozen table costs nothing
-            stack.enter_context(words_in_use(network.body, task, splits))
+            stack.enter_context(words_in_use(network.body, learner.task, splits.encoded))
         if training.checkpoint_activations:
             stack.enter_context(recomputed(network.description))
         yield
 
 
-def plan(
-    network: Network,
-    task: Task,
-    train: Data,
-    validation: Data | None,
-    training: Training,
-    compute: Compute,
-    device: torch.device,
-    group: Group = ALONE,
-) -> Plan:
+def plan(learner: Learner, splits: Splits, device: torch.device) -> Plan:
     """The strategy's parameters and phases. The network is on `device` already, its stand-ins in place."""
-    seen = placed_rows(task, train, network, device)
-    held_out = None if validation is None else placed_rows(task, validation, network, device)
-    strategy, epochs = training.strategy, training.epochs
-    head = network.head
-
-    def answer(batch: Batch) -> Any:
-        return head(batch["features"], batch)
-
-    def above_still_body(batch: Batch) -> Any:
-        with torch.no_grad():
-            features = network.features(batch)
-        return head(features, batch)
-
-    def head_alone(last: int) -> Phase:
-        if "features" not in task.abilities:  # nothing that could be kept: the body runs in every step
-            network.eval()
-            return Phase(1, last, above_still_body, network, seen, held_out, [head])
-        rows = embed(network, seen, held_out, training, compute, group)
-        return Phase(1, last, answer, answer, *rows, [head])
-
-    def on_rows(first: int, active: Sequence[nn.Module], still: Sequence[nn.Module] = ()) -> Phase:
-        forward = compiled(network, seen, training, compute, group)
-        return Phase(first, epochs, forward, network, seen, held_out, active, still)
-
-    def first_the_head(epoch: int) -> Iterator[Phase]:
-        if epoch <= training.head_epochs:
-            yield head_alone(training.head_epochs)
-        yield on_rows(training.head_epochs + 1, [network])
-
-    if strategy == "frozen":
-        made = head_alone(epochs)
+    network, training = learner.network, learner.training
+    phases = _Phases.of(learner, splits, device)
+    if training.strategy == "frozen":
+        made = phases.head_alone(training.epochs)
         network.body.requires_grad_(False)
-        return Plan(head, head_groups(network, training), lambda _: iter([made]))
-    if strategy == "last-n":
-        active = [*_last_blocks(network, training), head]
-        whole = on_rows(1, active)
-    elif strategy == "lora":
-        whole = on_rows(1, [network], [part for part in network.body.modules() if isinstance(part, _Norm)])
+        return Plan(network.head, head_groups(network, training), lambda _: iter([made]))
+    if training.strategy == "last-n":
+        whole = phases.on_rows(1, [*_last_blocks(network, training), network.head])
+    elif training.strategy == "lora":
+        norms = [part for part in network.body.modules() if isinstance(part, _Norm)]
+        whole = phases.on_rows(1, [network], norms)
     else:
-        whole = on_rows(1, [network])
+        whole = phases.on_rows(1, [network])
     _refuse_single_rows(whole, training)
-    phases = first_the_head if strategy == "head-then-full" else lambda _: iter([whole])
-    return Plan(network, network_groups(network, training), phases)
+    following = phases.first_the_head if training.strategy == "head-then-full" else lambda _: iter([whole])
+    return Plan(network, network_groups(network, training), following)
+
+
+@dataclass(frozen=True)
+class _Phases:
+    """Makes the phases of a plan from the rows on the device."""
+
+    learner: Learner
+    train: Rows
+    validation: Rows | None
+
+    @classmethod
+    def of(cls, learner: Learner, splits: Splits, device: torch.device) -> _Phases:
+        def placed(data: Data) -> Rows:
+            return placed_rows(learner.task, data, learner.network, device)
+
+        validation = splits.validation
+        return cls(learner, placed(splits.train), None if validation is None else placed(validation))
+
+    def on_rows(self, first: int, active: Sequence[nn.Module], still: Sequence[nn.Module] = ()) -> Phase:
+        """The whole network on the rows themselves, up to the last epoch."""
+        network, last = self.learner.network, self.learner.training.epochs
+        forward = compiled(self.learner, self.train)
+        return Phase(first, last, forward, network, self.train, self.validation, active, still)
+
+    def head_alone(self, last: int) -> Phase:
+        """The head on features, kept where the task has them; else the body runs in every step."""
+        network = self.learner.network
+        head = network.head
+
+        def on_features(batch: Batch) -> Any:
+            return head(batch["features"], batch)
+
+        def above_still_body(batch: Batch) -> Any:
+            with torch.no_grad():
+                features = network.features(batch)
+            return head(features, batch)
+
+        if "features" not in self.learner.task.abilities:
+            network.eval()
+            return Phase(1, last, above_still_body, network, self.train, self.validation, [head])
+        rows = embed(self.learner, self.train, self.validation)
+        return Phase(1, last, on_features, on_features, *rows, [head])
+
+    def first_the_head(self, epoch: int) -> Iterator[Phase]:
+        head_epochs = self.learner.training.head_epochs
+        if epoch <= head_epochs:
+            yield self.head_alone(head_epochs)
+        yield self.on_rows(head_epochs + 1, [self.learner.network])
 
 
 def memory_format(network: nn.Module) -> torch.memory_format:

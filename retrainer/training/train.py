@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from retrainer import extend
 from retrainer.errors import SettingError, UserError
-from retrainer.formats.dataset import Dataset
 from retrainer.formats.files import whole_directory
-from retrainer.settings import Backbone, Compute, Task, Training
+from retrainer.settings import Backbone, Compute, Training
 from retrainer.tasks import make_task
 from retrainer.training._command import run_command
+from retrainer.training.inputs import Inputs
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,143 +24,104 @@ if TYPE_CHECKING:
     from retrainer.training._distributed import Group
     from retrainer.training._stop import Stop
     from retrainer.training.checkpoints import Place
-    from retrainer.training.strategies import Data
+    from retrainer.training.learner import Data, Learner, Splits
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 # From resolved compute and the inputs' digest to the group that this process is the first of.
 Join = Callable[[Compute, str], "AbstractContextManager[Group]"]
 
 
-class Settings(NamedTuple):
-    """The sections that training reads."""
+@dataclass(frozen=True)
+class Run:
+    """What is around one run of a training, and never changes the model.
 
-    task: Task
-    backbone: Backbone
-    training: Training
-    compute: Compute
+    on_epoch: gets the number of an epoch, from 1, and its figures.
+    progress: a bar on standard error.
+    place: for checkpoints; with one, a run goes on from where a killed one of the same inputs was.
+    stop: has taken over the signals; after one a checkpoint is written, and the process leaves.
+    join: makes one group of this process and those that something else has started with it.
+    """
 
-    @classmethod
-    def parse(cls, plain: dict[str, dict[str, Any]]) -> Settings:
-        return cls(
-            Task.parse(plain["task"], "task"),
-            Backbone.parse(plain["backbone"], "backbone"),
-            Training.parse(plain["training"], "training"),
-            Compute.parse(plain["compute"], "compute"),
-        )
-
-    def plain(self) -> dict[str, dict[str, Any]]:
-        return {name: section.plain() for name, section in self._asdict().items()}
+    on_epoch: OnEpoch = lambda *_: None
+    progress: bool = False
+    place: Place | None = None
+    stop: Stop | None = None
+    join: Join | None = None
 
 
-def train_model(
-    dataset: Path,
-    out: Path,
-    task: Task,
-    backbone: Backbone,
-    training: Training,
-    compute: Compute,
-    weights: Path | str | None,
-    on_epoch: OnEpoch,
-    progress: bool = True,
-    place: Place | None = None,
-    stop: Stop | None = None,
-    join: Join | None = None,
-) -> dict[str, Any]:
+def train_model(inputs: Inputs, out: Path, run: Run | None = None) -> dict[str, Any]:
     """Fits a model to the splits `train` and `validation` and writes it to `out`, whole or not at all.
 
-    With a `place` for checkpoints it goes on from where a killed run of the same inputs was, and makes the
-    same bytes. After a signal that `stop` has taken it writes one and leaves. A run that its budget ended
-    returns `reproducible`: False, and must not be restored from a cache.
-
-    Further processes are started here; where something else has started them with this one, their first,
-    `join` makes them one group.
-
-    `compute` is resolved. `weights` is what the family starts from; `scratch` takes no more of them than
-    their architecture, and needs none where the settings tell that. Returns `model_sha256` and, but for a
-    user's own trainer, the kept epoch's figures. Raises UserError for anything in the settings or the data
-    that makes training impossible.
+    `scratch` takes no more of the weights than their architecture, and needs none where the settings tell
+    that. Returns `model_sha256` and, but for a user's own trainer, the kept epoch's figures. A run that its
+    budget ended returns `reproducible`: False, and must not be restored from a cache. Raises UserError for
+    anything in the settings or the data that makes training impossible.
     """
-    data = Dataset(dataset)
-    settings = Settings(task, backbone, training, compute)
-    _check(data, training, weights)
-    if training.command:
-        return _train_elsewhere(data, out, settings)
-    return _train_here(data, out, settings, weights, on_epoch, progress, place, stop, join)
+    _check(inputs)
+    if inputs.settings.training.command:
+        return _train_elsewhere(inputs, out)
+    return _train_here(inputs, out, run or Run())
 
 
-def _check(data: Dataset, training: Training, weights: Path | str | None) -> None:
+def _check(inputs: Inputs) -> None:
+    data, training = inputs.data, inputs.settings.training
     if not data.manifest["rows"].get("train"):
         raise UserError(
             f"{data.path} has no training rows; lower split.test and split.validation, or add data"
         )
-    if training.strategy != "scratch" and weights is None and not training.command:
+    if training.strategy != "scratch" and inputs.weights is None and not training.command:
         raise SettingError(
             f"training.strategy: {training.strategy} starts from weights, and backbone.weights is none; "
             "set training.strategy: scratch, or give backbone.weights"
         )
 
 
-def _train_elsewhere(data: Dataset, out: Path, settings: Settings) -> dict[str, Any]:
+def _train_elsewhere(inputs: Inputs, out: Path) -> dict[str, Any]:
     """The user's own trainer writes the model directory; sealing checks that it is a whole model."""
     from retrainer.formats.model import copy_row_keys, seal
 
+    data, sections = inputs.data, inputs.settings.plain()
     with whole_directory(out) as aside:
-        run_command(settings.training.command, data.path, aside, settings.plain())
+        run_command(inputs.settings.training.command, data.path, aside, sections)
         copy_row_keys(data.path, aside)
-        return {"model_sha256": seal(aside, settings.plain(), data.content_sha256)}
+        return {"model_sha256": seal(aside, sections, data.content_sha256)}
 
 
-def _train_here(
-    data: Dataset,
-    out: Path,
-    settings: Settings,
-    weights: Path | str | None,
-    on_epoch: OnEpoch,
-    progress: bool,
-    place: Place | None,
-    stop: Stop | None,
-    join: Join | None,
-) -> dict[str, Any]:
-    from retrainer.formats.model import write_model
-    from retrainer.training._distributed import processes
-    from retrainer.training._inputs import inputs_digest
+def _train_here(inputs: Inputs, out: Path, run: Run) -> dict[str, Any]:
+    from retrainer.formats.model import Trained, write_model
     from retrainer.training.calibration import calibrate
     from retrainer.training.checkpoints import Checkpoints
     from retrainer.training.loop import fit
 
-    digest = inputs_digest(data, settings.plain(), weights) if place or join else ""
-    checkpoints = Checkpoints(place, digest, stop)
-    task, backbone, training, compute = settings
-    job, network, table = prepare(data, settings, weights)
-    together = processes(compute, _shared(data, settings, weights)) if join is None else join(compute, digest)
-    with together as group:
-        train, validation = encode(table, job, network), read_validation(data, job, network)
-        around = (on_epoch, progress, checkpoints, group)
-        history = fit(network, job, train, validation, training, compute, *around)
-    temperature = calibrate(network, job, validation, training, compute)
-    model_sha256 = write_model(
-        out,
-        network,
-        family=backbone.family,
-        task=task,
-        labels=job.labels,
-        sections=settings.plain(),
-        dataset_sha256=data.content_sha256,
-        history=history,
-        temperature=temperature,
-        dataset=data.path,
-    )
+    settings, data = inputs.settings, inputs.data
+    digest = inputs.digest() if run.place or run.join else ""
+    checkpoints = Checkpoints(run.place, digest, run.stop)
+    learner, table = prepare(inputs)
+    with _processes(inputs, digest, run.join) as group:
+        splits = encode_splits(inputs, learner, table)
+        history = fit(replace(learner, group=group), splits, run.on_epoch, run.progress, checkpoints)
+    temperature = calibrate(learner, splits.validation)
+    labels = learner.task.labels
+    trained = Trained(learner.network, settings.backbone.family, labels, history, temperature)
+    model_sha256 = write_model(out, trained, settings.plain(), data.content_sha256, data.path)
     checkpoints.clear()
+    return {"model_sha256": model_sha256, "temperature": temperature, **_kept_figures(history)}
+
+
+def _processes(inputs: Inputs, digest: str, join: Join | None) -> AbstractContextManager[Group]:
+    """Inside, this process is the first of a group: of those that `join` knows, or of its own workers."""
+    from retrainer.training._distributed import processes
+
+    compute = inputs.settings.compute
+    return processes(compute, inputs.plain()) if join is None else join(compute, digest)
+
+
+def _kept_figures(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """Those of the epoch whose weights are the model's."""
     kept = next(entry for entry in history if entry["kept"])
     figures = {name: value for name, value in kept.items() if name not in ("kept", "reproducible")}
     marks = {} if history[-1].get("reproducible", True) else {"reproducible": False}
-    return {"model_sha256": model_sha256, "temperature": temperature, **figures, **marks}
-
-
-def _shared(data: Dataset, settings: Settings, weights: Path | str | None) -> dict[str, Any]:
-    """What further processes are started with, as JSON."""
-    here = {"directory": str(weights), "weights": None} if isinstance(weights, Path) else {"weights": weights}
-    return {"dataset": str(data.path), "sections": settings.plain(), "directory": "", **here}
+    return figures | marks
 
 
 def build_network(
@@ -179,21 +141,27 @@ def build_network(
         return Network(body, task.head(body, training))
 
 
-def prepare(
-    data: Dataset, settings: Settings, weights: Path | str | None
-) -> tuple[TaskObject, Network, pa.Table]:
-    """The task, its network before any training, and the training rows, from which both may have learned."""
+def prepare(inputs: Inputs) -> tuple[Learner, pa.Table]:
+    """A network before any training, and the training rows, from which it and its task may have learned."""
+    from retrainer.training.learner import Learner
+
+    settings, data = inputs.settings, inputs.data
     task = make_task(settings.task, data.labels)
     table = data.split("train", _columns(task))
     task.learn(table)
-    return task, build_network(task, settings.backbone, settings.training, weights), table
+    network = build_network(task, settings.backbone, settings.training, inputs.weights)
+    return Learner(network, task, settings.training, settings.compute), table
 
 
-def read_validation(data: Dataset, task: TaskObject, network: Network) -> Data | None:
-    """The validation rows, encoded, and their targets; None where there are none."""
-    if not data.manifest["rows"].get("validation"):
-        return None
-    return encode(data.split("validation", _columns(task)), task, network)
+def encode_splits(inputs: Inputs, learner: Learner, train: pa.Table) -> Splits:
+    """The training rows, and those of the split `validation` where it has any, encoded."""
+    from retrainer.training.learner import Splits
+
+    encoded = encode(train, learner.task, learner.network)
+    if not inputs.data.manifest["rows"].get("validation"):
+        return Splits(encoded)
+    table = inputs.data.split("validation", _columns(learner.task))
+    return Splits(encoded, encode(table, learner.task, learner.network))
 
 
 def encode(table: pa.Table, task: TaskObject, network: Network) -> Data:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from retrainer.errors import SettingError
-from retrainer.settings import Compute, Training
-from retrainer.tasks._protocol import Task
+from retrainer.settings import Training
 from retrainer.training._state import State
 from retrainer.training.compute import autocast
+from retrainer.training.learner import Learner
 from retrainer.training.loader import Batch
 from retrainer.training.mixing import mix, resize, side_share
 from retrainer.training.strategies import Phase
@@ -26,11 +26,13 @@ from retrainer.training.strategies import Phase
 class TrainStep:
     """The same for every step of a run. `class_weights` [K] weigh the rows' losses, if given."""
 
-    task: Task
-    training: Training
-    compute: Compute
+    learner: Learner
     state: State
     class_weights: Tensor | None
+
+    @property
+    def training(self) -> Training:
+        return self.learner.training
 
     def __call__(self, phase: Phase, batch: Batch, targets: Tensor, rows: int, share: float) -> Tensor:
         """One update at `share` of the peak rates; returns the sum of the rows' losses, on the device.
@@ -58,7 +60,7 @@ class TrainStep:
         pixels = resize(batch["pixels"], side_share(training, state.epoch, phase.first, phase.last))
         if training.mixup or training.cutmix:
             draws = np.random.default_rng(state.position_seed("mixing", state.step))
-            pixels, targets = mix(pixels, targets, len(self.task.labels), training, draws)
+            pixels, targets = mix(pixels, targets, len(self.learner.task.labels), training, draws)
         return batch | {"pixels": pixels}, targets
 
     def _gradients(self, phase: Phase, batch: Batch, targets: Tensor, rows: int) -> Tensor:
@@ -90,9 +92,9 @@ class TrainStep:
 
     def _micro_batch(self, phase: Phase, batch: Batch, targets: Tensor, rows: int) -> Tensor:
         """Adds to the gradients; the sum of these rows' losses."""
-        with autocast(self.compute):
+        with autocast(self.learner.compute):
             logits = phase.forward(batch)
-            losses = self.task.loss(logits, targets, self.training.label_smoothing)
+            losses = self.learner.task.loss(logits, targets, self.training.label_smoothing)
         if self.class_weights is not None:
             soft = targets.is_floating_point()
             losses = losses * (targets @ self.class_weights if soft else self.class_weights[targets])

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from retrainer.errors import SettingError
 from retrainer.formats.columns import encoded_columns
-from retrainer.formats.dataset import IMAGES_PER_ROW_GROUP, RAW_SPLITS, Dataset
+from retrainer.formats.dataset import FILES_PER_ROW_GROUP, RAW_SPLITS, Dataset
 from retrainer.formats.files import MANIFEST
 from retrainer.settings import Source
 
@@ -41,7 +41,7 @@ def read(source: Source) -> Iterator[pa.Table]:
 
 def _chunks(shard: Path, given_test: bool) -> Iterator[pa.Table]:
     parquet = pq.ParquetFile(shard)
-    most = IMAGES_PER_ROW_GROUP if encoded_columns(parquet.schema_arrow) else _ROWS_PER_CHUNK
+    most = FILES_PER_ROW_GROUP if encoded_columns(parquet.schema_arrow) else _ROWS_PER_CHUNK
     for batch in parquet.iter_batches(batch_size=most):
         table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
         yield table.append_column("given_test", pa.array([given_test] * len(table), pa.bool_()))
