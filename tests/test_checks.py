@@ -14,7 +14,7 @@ from PIL import Image
 
 from retrainer.data.classes import chance, check_division, spelt_alike
 from retrainer.data.images import look_at
-from retrainer.data.sources._columns import image_array
+from retrainer.data.sources._columns import encoded_array
 from retrainer.data.texts import wrongly_encoded
 from retrainer.errors import UserError
 from retrainer.findings import Findings
@@ -250,7 +250,7 @@ UNUSUAL = {
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_an_unusual_image_is_counted_and_decodes_upright_in_plain_colours(name):
     data, unusual = UNUSUAL[name]
-    (look,) = look_at(pa.chunked_array([image_array([data])]))
+    (look,) = look_at(pa.chunked_array([encoded_array([data])]))
     assert (look.reason, look.size, look.unusual) == (None, (8, 8), unusual)
     pixels = decode_image(data, (8, 8), 3, name)
     np.testing.assert_allclose(pixels.transpose(1, 2, 0), np.asarray(upright()), atol=8)
@@ -259,20 +259,20 @@ def test_an_unusual_image_is_counted_and_decodes_upright_in_plain_colours(name):
 def test_sixteen_bit_grey_and_cmyk_of_a_camera():
     deep = Image.fromarray(np.full((8, 8), 40_000, np.uint16))
     cmyk = Image.new("CMYK", (8, 8), (0, 0, 0, 255))
-    looks = look_at(pa.chunked_array([image_array([saved(deep), saved(cmyk, "JPEG")])]))
+    looks = look_at(pa.chunked_array([encoded_array([saved(deep), saved(cmyk, "JPEG")])]))
     assert [look.unusual for look in looks] == [("16-bit",), ("CMYK",)]
 
 
 def test_a_telephones_second_picture_does_not_make_a_photo_move():
     photo = saved(upright(), "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
-    (look,) = look_at(pa.chunked_array([image_array([photo])]))
+    (look,) = look_at(pa.chunked_array([encoded_array([photo])]))
     assert (look.reason, look.unusual) == (None, ())
 
 
 def test_pixels_without_a_grey_or_rgb_meaning_are_left_out():
     numbers = saved(Image.fromarray(np.zeros((8, 8), np.float32)), "TIFF")
     lab = saved(Image.new("LAB", (8, 8)), "TIFF")
-    looks = look_at(pa.chunked_array([image_array([numbers, lab])]))
+    looks = look_at(pa.chunked_array([encoded_array([numbers, lab])]))
     assert [look.reason for look in looks] == ["no grey or RGB image"] * 2
 
 
@@ -286,7 +286,7 @@ def test_what_preprocessing_lets_pass_can_be_decoded(mode, form):
         data = saved(Image.new(mode, (8, 8)), form)
     except (OSError, ValueError, KeyError):
         pytest.skip(f"no {form} of {mode}")
-    (look,) = look_at(pa.chunked_array([image_array([data])]))
+    (look,) = look_at(pa.chunked_array([encoded_array([data])]))
     if look.reason is None:
         assert decode_image(data, (8, 8), 3, "x").shape == (3, 8, 8)
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrainer.data.sources._columns import image_array
+from retrainer.data.sources._columns import encoded_array
 from retrainer.data.sources._png import grey_png
 from retrainer.errors import UserError
 from retrainer.formats import dataset as dataset_format
@@ -33,7 +33,7 @@ def sample(**columns: list) -> pa.Table:
         "metadata": ['{"region":"north"}', '{"region":null}', None, None],
         "origin": ["f:row 1", "f:row 2", "f:row 3", "f:row 4"],
     } | columns
-    image = image_array([grey_png(np.full((3, 2), shade, np.uint8)) for shade in SHADES])
+    image = encoded_array([grey_png(np.full((3, 2), shade, np.uint8)) for shade in SHADES])
     return pa.table(
         {"image": image} | {name: pa.array(values, SCHEMA[name]) for name, values in made.items()}
     )
@@ -81,8 +81,8 @@ def test_the_content_hash_knows_what_rows_say_not_where_they_stood(order, column
 def test_one_bit_of_an_image_is_another_content():
     images = [bytes([n]) * 9 for n in range(4)]
     table = sample().drop_columns(["image"])
-    first = table.append_column("image", image_array(images))
-    other = table.append_column("image", image_array([*images[:3], images[3][:-1] + b"\xff"]))
+    first = table.append_column("image", encoded_array(images))
+    other = table.append_column("image", encoded_array([*images[:3], images[3][:-1] + b"\xff"]))
     assert content_hash({"train": first}) != content_hash({"train": other})
 
 

@@ -20,7 +20,7 @@ from retrainer.data import images
 from retrainer.data.images import look_at
 from retrainer.data.ingest import ingest
 from retrainer.data.preprocess import preprocess
-from retrainer.data.sources._columns import image_array
+from retrainer.data.sources._columns import encoded_array
 from retrainer.data.splits import components, normalised, position
 from retrainer.data.tables import take_rows
 from retrainer.errors import UserError
@@ -207,14 +207,14 @@ IMAGES = {
 
 
 def test_each_image_is_kept_or_dropped_by_itself():
-    column = pa.chunked_array([image_array([data for data, _ in IMAGES.values()])])
+    column = pa.chunked_array([encoded_array([data for data, _ in IMAGES.values()])])
     found = {name: look.reason for name, look in zip(IMAGES, look_at(column), strict=True)}
     assert found == {name: reason for name, (_, reason) in IMAGES.items()}
 
 
 def test_an_image_of_too_many_pixels(monkeypatch):
     monkeypatch.setattr(images, "MAX_PIXELS", 10)
-    (look,) = look_at(pa.chunked_array([image_array([encoded()])]))
+    (look,) = look_at(pa.chunked_array([encoded_array([encoded()])]))
     assert look.reason == "image too large"
 
 
@@ -228,7 +228,7 @@ def test_damaged_images_are_judged_not_fatal(name, flips, cut):
     data = bytearray(IMAGES[name][0])
     for place, flip in flips:
         data[place % len(data)] ^= flip
-    (look,) = look_at(pa.chunked_array([image_array([bytes(data[: len(data) - cut % len(data)])])]))
+    (look,) = look_at(pa.chunked_array([encoded_array([bytes(data[: len(data) - cut % len(data)])])]))
     assert look.reason in (None, "not an image", "broken image", "image too large")
 
 
@@ -382,7 +382,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
 
 
 def test_rows_are_taken_across_chunks():
-    parts = [pa.table({"image": image_array([bytes([n])]), "id": [str(n)]}) for n in range(250)]
+    parts = [pa.table({"image": encoded_array([bytes([n])]), "id": [str(n)]}) for n in range(250)]
     order = list(range(249, -1, -2))
     taken = take_rows(pa.concat_tables(parts), order)
     assert (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from retrainer.data.splits import components
-from retrainer.data.tables import take_images
+from retrainer.data.tables import take_encoded
 from retrainer.data.task_columns import TaskColumns
 from retrainer.findings import Findings
 
@@ -42,7 +42,7 @@ def near_duplicates(
 
     contents = Contents(keys)
     if images:
-        distinct = take_images(table[images[0]], contents.rows)
+        distinct = take_encoded(table[images[0]], contents.rows)
         found = similar_images(distinct, findings.checks.image_distance)
     else:
         places = pa.array(contents.rows, pa.int64())

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from retrainer.formats.columns import ENCODED, encoded_columns
 from retrainer.formats.dataset import RAW_SPLITS, Dataset, types_of
 
-_IMAGES_PER_PIECE = 100
+_FILES_PER_PIECE = 100
 _DROPPED = pa.schema([("origin", pa.string()), ("reason", pa.string())])
 _TYPES = {
     "string": "text",
@@ -47,20 +47,20 @@ def take_rows(table: pa.Table, rows: Sequence[int]) -> pa.Table:
     encoded = encoded_columns(table.schema)
     taken = table.drop_columns(encoded).take(places)
     if encoded and not taken.num_columns:
-        return pa.table({name: take_images(table[name], rows) for name in encoded})
+        return pa.table({name: take_encoded(table[name], rows) for name in encoded})
     for name in encoded:
-        taken = taken.append_column(name, take_images(table[name], rows))
+        taken = taken.append_column(name, take_encoded(table[name], rows))
     return taken
 
 
-def take_images(images: pa.ChunkedArray, rows: Sequence[int]) -> pa.ChunkedArray:
-    """The images (or sounds) at these places, in this order."""
+def take_encoded(files: pa.ChunkedArray, rows: Sequence[int]) -> pa.ChunkedArray:
+    """The images or sounds at these places, in this order."""
     # `take` joins all chunks, and an array of bytes ends at 2 GiB: join as large_binary, cast in pieces.
-    whole = images.cast(pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])).combine_chunks()
+    whole = files.cast(pa.struct([("bytes", pa.large_binary()), ("path", pa.string())])).combine_chunks()
     places = pa.array(rows, pa.int64())
-    starts = range(0, len(rows), _IMAGES_PER_PIECE)
+    starts = range(0, len(rows), _FILES_PER_PIECE)
     return pa.chunked_array(
-        [whole.take(places.slice(start, _IMAGES_PER_PIECE)).cast(ENCODED) for start in starts], ENCODED
+        [whole.take(places.slice(start, _FILES_PER_PIECE)).cast(ENCODED) for start in starts], ENCODED
     )
 
 

@@ -18,7 +18,7 @@ from retrainer.tasks._audio import Augmentation, Sound
 from retrainer.tasks._classes import row_name
 from retrainer.tasks._ctc import Lexicon, beam_search, frames_needed, greedy, padded, plain, unit_ids
 from retrainer.tasks._device import send
-from retrainer.tasks._waves import encode_audio
+from retrainer.tasks._waves import Waves, encode_audio
 
 _IGNORED = -100  # no target, in PyTorch's cross entropy
 
@@ -36,6 +36,10 @@ class Speech:
     @property
     def nbytes(self) -> int:
         return self.sound.nbytes
+
+    @property
+    def waves(self) -> Waves:
+        return self.sound.waves
 
     def to(self, device: torch.device) -> Speech:
         return replace(self, sound=self.sound.to(device))

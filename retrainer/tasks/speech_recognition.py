@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -10,12 +9,12 @@ from pydantic import Field
 from retrainer.errors import DataError, SettingError
 from retrainer.settings import Task
 from retrainer.tasks._protocol import Baselines, Judged
-from retrainer.tasks._sound import SoundOptions
+from retrainer.tasks._sound_input import SoundInput, SoundOptions
+from retrainer.tasks._text_output import TextOutput, head_of_whole_network, text_predictions
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
-    import torch
     from torch import Tensor, nn
 
     from retrainer.settings import Evaluation, Training
@@ -38,15 +37,11 @@ def make(task: Task, labels: tuple[str, ...]) -> SpeechRecognition:  # noqa: ARG
     return SpeechRecognition(options)
 
 
-class SpeechRecognition:
-    """Reads `audio`, a sound file; the truth is `target_text`, and what a model writes is `prediction`.
+class SpeechRecognition(SoundInput, TextOutput):
+    """By CTC over the characters of the training rows, or by an encoder–decoder with its own tokenizer."""
 
-    By CTC over the characters of the training rows, or by an encoder–decoder with a tokenizer of its own.
-    """
+    options: Options
 
-    input_columns: Mapping[str, str] = {"audio": "audio"}
-    target_columns: Mapping[str, str] = {"target_text": "string"}
-    labels: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ("word_error_rate", "character_error_rate")
     abilities: frozenset[str] = frozenset()
 
@@ -70,42 +65,21 @@ class SpeechRecognition:
     def input_spec(self) -> dict[str, Any]:
         words = {"words": self._words} if self.options.lexicon else {}
         learned = {"units": self._units, "max_length": self.options.max_length, **words}
-        return self.options.input_spec() | {"frames": True} | learned
+        return super().input_spec() | {"frames": True} | learned
 
     def head(self, body: Any, training: Training) -> nn.Module:
-        from retrainer.tasks._ctc import CtcHead
-        from retrainer.tasks._heads import PassOn
-
         if body.generate is None:
+            from retrainer.tasks._ctc import CtcHead
+
             return CtcHead(body.width, 1 + len(body.preprocessing["units"]), training.dropout)
-        if training.strategy in ("frozen", "head-then-full"):
-            raise SettingError(
-                f"training.strategy: {training.strategy} trains a head alone, and an encoder–decoder has none"
-                " above it; set full, last-n or lora"
-            )
-        return PassOn()
+        why = "an encoder–decoder has none above it; set full, last-n or lora"
+        return head_of_whole_network(training, why)
 
     def encode(self, table: pa.Table, preprocessing: dict[str, Any], assets: dict[str, bytes]) -> Speech:
         """Decodes every sound once, and turns transcripts into ids where there are some."""
         from retrainer.tasks._speech import encode_speech
 
         return encode_speech(table, preprocessing, assets)
-
-    def targets(self, table: pa.Table) -> np.ndarray:
-        """int64 [N] of zeros: ids depend on the model's units, so each batch brings its own."""
-        import numpy as np
-
-        return np.zeros(len(table), np.int64)
-
-    def batch(
-        self, encoded: Speech, rows: np.ndarray, generator: torch.Generator | None
-    ) -> dict[str, Tensor]:
-        """`audio`, `lengths` and, with transcripts, `targets`: see `Speech.batch`."""
-        return encoded.batch(rows, self.options.augmentation(), generator)
-
-    def lengths(self, encoded: Speech) -> np.ndarray | None:
-        """Samples [N]."""
-        return encoded.sound.waves.lengths
 
     def loss(self, outputs: Any, targets: Tensor, label_smoothing: float) -> Tensor:  # noqa: ARG002
         """[B]: negative log probability of a row's text, a unit of it."""
@@ -125,16 +99,9 @@ class SpeechRecognition:
 
     def predict(self, network: Any, batch: dict[str, Tensor], temperature: float) -> pa.Table:  # noqa: ARG002
         """`prediction`: the text that the search finds; `temperature` moves none."""
-        import pyarrow as pa
-
         from retrainer.tasks._speech import write_texts
 
-        texts = write_texts(network, batch, self.options.beams)
-        return pa.table({"prediction": pa.array(texts, pa.string())})
-
-    def comparable(self, first: pa.Table, second: pa.Table) -> tuple[pa.Table, pa.Table]:
-        """As they are: there are no classes."""
-        return first, second
+        return text_predictions(write_texts(network, batch, self.options.beams))
 
     # --- judgement ---
 

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
-
-from pydantic import Field
-
-from retrainer.settings import Section, Task
+from retrainer.settings import Task
 from retrainer.tasks._classes import Classification
-
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
-    import torch
-    from torch import Tensor
-
-    from retrainer.tasks._tokens import Tokens
+from retrainer.tasks._text_input import TextInput, TextOptions
 
 
-class Options(Section):
-    """Further keys of `task:`. Lower case and accents are the tokenizer's own matter."""
-
-    max_length: int = Field(128, ge=8, description="tokens kept of a text, or of a pair together")
+class Options(TextOptions):
+    """Further keys of `task:`."""
 
 
 def make(task: Task, labels: tuple[str, ...]) -> TextClassification:
@@ -30,39 +16,7 @@ def make(task: Task, labels: tuple[str, ...]) -> TextClassification:
     return TextClassification(Options.parse(task.options, "task"), labels, task.multi_label)
 
 
-class TextClassification(Classification):
-    """Reads `text` and, where the data has it, `text_pair`."""
-
-    input_columns: Mapping[str, str] = {"text": "string", "text_pair": "string"}
-
+class TextClassification(TextInput, Classification):
     def __init__(self, options: Options, labels: tuple[str, ...], multi_label: bool) -> None:
         super().__init__(labels, multi_label)
         self.options = options
-
-    def input_spec(self) -> dict[str, Any]:
-        return {"kind": "tokens", "max_length": self.options.max_length}
-
-    def encode(self, table: pa.Table, preprocessing: dict[str, Any], assets: dict[str, bytes]) -> Tokens:
-        """Tokenises every text once."""
-        from retrainer.tasks._tokens import encode_texts
-
-        return encode_texts(table, preprocessing, assets)
-
-    def batch(
-        self,
-        encoded: Tokens,
-        rows: np.ndarray,
-        generator: torch.Generator | None,  # noqa: ARG002 (texts are not augmented)
-    ) -> dict[str, Tensor]:
-        """`input_ids`, `attention_mask` (and `token_type_ids`): int64 [B, T], T the batch's longest."""
-        return encoded.batch(rows)
-
-    def lengths(self, encoded: Tokens) -> np.ndarray | None:
-        """Tokens per row [N]."""
-        return encoded.lengths
-
-    def slices(self) -> Mapping[str, Callable[[pa.Table], list[str]]]:
-        """By `text_length`."""
-        from retrainer.tasks._slices import text_length
-
-        return {"text_length": text_length}

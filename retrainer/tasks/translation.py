@@ -10,6 +10,7 @@ from pydantic import Field
 from retrainer.errors import SettingError
 from retrainer.settings import Section, Task
 from retrainer.tasks._protocol import Baseline, Baselines, Judged
+from retrainer.tasks._text_output import TextOutput, head_of_whole_network, text_predictions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,12 +40,10 @@ def make(task: Task, labels: tuple[str, ...]) -> Translation:  # noqa: ARG001 (t
     return Translation(Options.parse(task.options, "task"))
 
 
-class Translation:
-    """Reads `text`; the truth is `target_text`, and what a model writes is `prediction`."""
+class Translation(TextOutput):
+    """Reads `text`."""
 
     input_columns: Mapping[str, str] = {"text": "string"}
-    target_columns: Mapping[str, str] = {"target_text": "string"}
-    labels: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ("bleu", "chrf")
     abilities = frozenset({"label_smoothing"})
 
@@ -78,32 +77,21 @@ class Translation:
 
     def head(self, body: Any, training: Training) -> nn.Module:
         """Nothing is left to do above an encoder–decoder's logits. Raises UserError for another body."""
-        from retrainer.tasks._heads import PassOn
-
         if body.generate is None:
             raise SettingError(
                 "backbone.family: translation needs one that writes texts; set encoder_decoder or seq2seq"
             )
-        if training.strategy in ("frozen", "head-then-full"):
-            raise SettingError(
-                f"training.strategy: {training.strategy} trains a head alone, and translation has none above"
-                " the network; set scratch, full, last-n or lora"
-            )
+        why = "translation has none above the network; set scratch, full, last-n or lora"
+        head = head_of_whole_network(training, why)
         if hasattr(body.module, "set_dropout"):  # else the weights' own configuration tells it
             body.module.set_dropout(training.dropout)
-        return PassOn()
+        return head
 
     def encode(self, table: pa.Table, preprocessing: dict[str, Any], assets: dict[str, bytes]) -> TextPairs:
         """Tokenises both sides once."""
         from retrainer.tasks._text_pairs import encode_pairs
 
         return encode_pairs(table, preprocessing, assets)
-
-    def targets(self, table: pa.Table) -> np.ndarray:
-        """int64 [N] of zeros: token ids depend on the model's tokenizer, so each batch brings its own."""
-        import numpy as np
-
-        return np.zeros(len(table), np.int64)
 
     def batch(
         self,
@@ -144,8 +132,6 @@ class Translation:
 
     def predict(self, network: Any, batch: dict[str, Tensor], temperature: float) -> pa.Table:  # noqa: ARG002
         """`prediction`: the translation that the beam search finds; `temperature` moves none."""
-        import pyarrow as pa
-
         from retrainer.tasks._text_pairs import decode
 
         body = network.description
@@ -155,11 +141,7 @@ class Translation:
             "max_length": self.options.max_length,
         }
         ids = body.generate(network.body, batch, options)
-        return pa.table({"prediction": pa.array(decode(ids, body.preprocessing, body.assets), pa.string())})
-
-    def comparable(self, first: pa.Table, second: pa.Table) -> tuple[pa.Table, pa.Table]:
-        """As they are: there are no classes."""
-        return first, second
+        return text_predictions(decode(ids, body.preprocessing, body.assets))
 
     # --- judgement ---
 

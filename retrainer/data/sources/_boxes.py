@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from retrainer.data.sources._columns import IMAGES_PER_CHUNK, image_array
+from retrainer.data.sources._columns import FILES_PER_CHUNK, encoded_array
 from retrainer.data.sources._folders import Tree
 from retrainer.errors import DataError
 from retrainer.formats.columns import CORNERS, TYPES
@@ -50,11 +50,11 @@ def number_of_pixels(value: object, where: str) -> float:
 
 def tables(tree: Tree, rows: Sequence[Annotated]) -> Iterator[pa.Table]:
     """Tables of `image`, `boxes`, `origin` and `given_test`, as many images in each as an array can hold."""
-    for start in range(0, len(rows), IMAGES_PER_CHUNK):
-        chunk = rows[start : start + IMAGES_PER_CHUNK]
+    for start in range(0, len(rows), FILES_PER_CHUNK):
+        chunk = rows[start : start + FILES_PER_CHUNK]
         yield pa.table(
             {
-                "image": image_array([tree.read(row.image) or None for row in chunk]),
+                "image": encoded_array([tree.read(row.image) or None for row in chunk]),
                 "boxes": pa.array([row.boxes for row in chunk], TYPES["boxes"]),
                 "origin": pa.array([tree.title(row.image) for row in chunk], pa.string()),
                 "given_test": pa.array([row.given_test for row in chunk], pa.bool_()),

@@ -31,7 +31,7 @@ _SETTING = {"labels": "label"}
 METADATA = "metadata:"
 ROWS_PER_CHUNK = 10_000
 # An Arrow array of bytes ends at 2 GiB: few rows at a time where a row may be a large photo.
-IMAGES_PER_CHUNK = 100
+FILES_PER_CHUNK = 100
 # A text of the data has a few kilobytes. What is longer is another kind of file, or a quote never closed.
 MAX_TEXT_CHARACTERS = 16 * 2**20
 _COLUMNS_SHOWN = 20
@@ -81,7 +81,7 @@ def encoded_names(source: Source) -> list[str]:
 
 
 def rows_per_chunk(source: Source, chosen: Iterable[str]) -> int:
-    return IMAGES_PER_CHUNK if set(chosen) & set(encoded_names(source)) else ROWS_PER_CHUNK
+    return FILES_PER_CHUNK if set(chosen) & set(encoded_names(source)) else ROWS_PER_CHUNK
 
 
 def pick_columns(source: Source, present: Sequence[str], file: str) -> dict[str, str]:
@@ -146,7 +146,7 @@ def read_tables(source: Source, suffixes: tuple[str, ...], reader: Reader) -> It
             yield _shape(rows, values, file, source, given_test)
 
 
-def files_with_images(
+def files_with_media(
     source: Source, suffixes: tuple[str, ...], file_names: Callable[[Path, Source], Iterable[tuple[str, str]]]
 ) -> list[Path]:
     """Every file of the source and every image or sound that they name.
@@ -178,7 +178,7 @@ def _shape(
         convert = converter(words[ours], file.parent, source.label_separator)
         values_here = _convert(column, convert, rows, file, name_of(source, ours))
         encoded = TYPES[words[ours]] == ENCODED
-        arrays[ours] = image_array(values_here) if encoded else pa.array(values_here, TYPES[words[ours]])
+        arrays[ours] = encoded_array(values_here) if encoded else pa.array(values_here, TYPES[words[ours]])
     if further:
         kept = [dict(zip(further, row, strict=True)) for row in zip(*further.values(), strict=True)]
         arrays["metadata"] = pa.array([canonical_json(row).decode() for row in kept], pa.string())
@@ -199,7 +199,7 @@ def _convert(
     return converted
 
 
-def image_array(files: list[bytes | None]) -> pa.Array:
+def encoded_array(files: list[bytes | None]) -> pa.Array:
     """Encoded images or sounds as an array of ENCODED structs, null where there is none."""
     encoded = pa.array(files, pa.binary())
     return pa.StructArray.from_arrays(

@@ -30,7 +30,7 @@ def read(source: Source) -> Iterator[pa.Table]:
     """One table: image (PNG bytes), boxes, origin."""
     import pyarrow as pa
 
-    from retrainer.data.sources._columns import image_array
+    from retrainer.data.sources._columns import encoded_array
     from retrainer.data.sources._png import grey_png
     from retrainer.formats.columns import TYPES
 
@@ -38,7 +38,7 @@ def read(source: Source) -> Iterator[pa.Table]:
     made = list(_scenes(*read_digits(path)))
     yield pa.table(
         {
-            "image": image_array([grey_png(pixels) for pixels, _ in made]),
+            "image": encoded_array([grey_png(pixels) for pixels, _ in made]),
             "boxes": pa.array([boxes for _, boxes in made], TYPES["boxes"]),
             "origin": [f"digit scene {number}" for number in range(1, len(made) + 1)],
         }

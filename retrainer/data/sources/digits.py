@@ -46,14 +46,14 @@ def digit_table(pixels: np.ndarray, digits: np.ndarray, name: str, given_test: b
     """Grey values 0–255 [N, H, W] and digits [N] in our columns."""
     import pyarrow as pa
 
-    from retrainer.data.sources._columns import image_array
+    from retrainer.data.sources._columns import encoded_array
     from retrainer.data.sources._png import grey_png
     from retrainer.formats.dataset import SCHEMA
 
     count = len(digits)
     return pa.table(
         {
-            "image": image_array([grey_png(one) for one in pixels.astype("uint8")]),
+            "image": encoded_array([grey_png(one) for one in pixels.astype("uint8")]),
             "labels": pa.array([[str(digit)] for digit in digits], SCHEMA["labels"]),
             "origin": pa.array([f"{name}:row {row}" for row in range(1, count + 1)], pa.string()),
             "given_test": pa.array([given_test] * count, pa.bool_()),

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import pyarrow as pa
 
 from retrainer.data.sources import _archives
-from retrainer.data.sources._columns import IMAGES_PER_CHUNK, image_array
+from retrainer.data.sources._columns import FILES_PER_CHUNK, encoded_array
 from retrainer.data.sources._folders import IMAGE_SUFFIXES, is_junk, utf8_name, walk
 from retrainer.data.sources._values import MAX_IMAGE_BYTES
 from retrainer.errors import DataError, SettingError
@@ -50,8 +50,8 @@ def read(source: Source) -> Iterator[pa.Table]:
             raise SettingError(
                 f"source.test_path is set, but {root.name} has a test/ folder itself; choose one"
             )
-        for start in range(0, len(entries), IMAGES_PER_CHUNK):
-            yield _table(entries[start : start + IMAGES_PER_CHUNK], root, skip, in_splits, given_test)
+        for start in range(0, len(entries), FILES_PER_CHUNK):
+            yield _table(entries[start : start + FILES_PER_CHUNK], root, skip, in_splits, given_test)
 
 
 def _check_images(names: list[PurePosixPath], root: Path) -> None:
@@ -121,7 +121,7 @@ def _table(entries: list[Entry], root: Path, skip: int, in_splits: bool, given_t
         tests.append(given_test or folder == "test")
     return pa.table(
         {
-            "image": image_array(images),
+            "image": encoded_array(images),
             "labels": pa.array(labels, SCHEMA["labels"]),
             "origin": pa.array(origins, pa.string()),
             "given_test": pa.array(tests, pa.bool_()),

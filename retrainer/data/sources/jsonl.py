@@ -17,7 +17,7 @@ from retrainer.data.sources._columns import (
     MAX_TEXT_CHARACTERS,
     Chunk,
     encoded_names,
-    files_with_images,
+    files_with_media,
     name_of,
     pick_columns,
     read_tables,
@@ -49,7 +49,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_each_once, parse_constant=_no_num
 
 def files(source: Source) -> list[Path]:
     """The JSONL files and the images they name."""
-    return files_with_images(source, SUFFIXES, _file_names)
+    return files_with_media(source, SUFFIXES, _file_names)
 
 
 def read(source: Source) -> Iterator[pa.Table]:

@@ -17,7 +17,7 @@ from retrainer.data.sources._columns import (
     ROWS_PER_CHUNK,
     Chunk,
     encoded_names,
-    files_with_images,
+    files_with_media,
     pick_columns,
     read_tables,
     rows_per_chunk,
@@ -31,7 +31,7 @@ SUFFIXES = (".parquet",)
 
 def files(source: Source) -> list[Path]:
     """The Parquet files and the images they name. Raises UserError for a column that is missing."""
-    return files_with_images(source, SUFFIXES, _file_names)
+    return files_with_media(source, SUFFIXES, _file_names)
 
 
 def read(source: Source) -> Iterator[pa.Table]:

@@ -1,7 +1,8 @@
-"""Keys of `task:` that all tasks on sound share. Imports nothing heavy."""
+"""What the tasks share that read a sound. Imports nothing heavy."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -9,7 +10,13 @@ from pydantic import Field
 from retrainer.settings import Section
 
 if TYPE_CHECKING:
-    from retrainer.tasks._audio import Augmentation
+    import numpy as np
+    import pyarrow as pa
+    import torch
+    from torch import Tensor
+
+    from retrainer.tasks._audio import Augmentation, Sound
+    from retrainer.tasks._speech import Speech
 
 
 class SoundOptions(Section):
@@ -50,10 +57,6 @@ class SoundOptions(Section):
         0, ge=0, description="log-mel: stretches that are hidden, each up to a fifth of a row"
     )
 
-    def input_spec(self) -> dict[str, Any]:
-        """What a model family must accept, but for what it makes of it."""
-        return {"kind": "audio", "sampling_rate": self.sampling_rate or None, "max_seconds": self.max_seconds}
-
     def augmentation(self) -> Augmentation:
         from retrainer.tasks._audio import Augmentation
 
@@ -68,3 +71,38 @@ class SoundOptions(Section):
             self.silence_seconds,
             self.background_db,
         )
+
+
+class SoundInput:
+    """Reads `audio`, a sound file."""
+
+    input_columns: Mapping[str, str] = {"audio": "audio"}
+    options: SoundOptions
+
+    def input_spec(self) -> dict[str, Any]:
+        """What a model family must accept, but for what it makes of it."""
+        rate, most = self.options.sampling_rate, self.options.max_seconds
+        return {"kind": "audio", "sampling_rate": rate or None, "max_seconds": most}
+
+    def encode(
+        self,
+        table: pa.Table,
+        preprocessing: dict[str, Any],
+        assets: dict[str, bytes],  # noqa: ARG002 (a sound needs none)
+    ) -> Sound | Speech:
+        """Decodes every sound once."""
+        from retrainer.tasks._audio import Sound
+        from retrainer.tasks._waves import encode_audio
+
+        rate, most = int(preprocessing["sampling_rate"]), float(preprocessing["max_seconds"])
+        return Sound(encode_audio(table, rate, most), preprocessing)
+
+    def batch(
+        self, encoded: Sound | Speech, rows: np.ndarray, generator: torch.Generator | None
+    ) -> dict[str, Tensor]:
+        """`audio` and `lengths` (and of transcripts `targets`); each sound gets its own augmentation."""
+        return encoded.batch(rows, self.options.augmentation(), generator)
+
+    def lengths(self, encoded: Sound | Speech) -> np.ndarray | None:
+        """Samples [N]."""
+        return encoded.waves.lengths

@@ -1,0 +1,59 @@
+"""What the tasks share that read a text, or a pair of texts. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from retrainer.settings import Section
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    import torch
+    from torch import Tensor
+
+    from retrainer.tasks._tokens import Tokens
+
+
+class TextOptions(Section):
+    """Keys of `task:`. Lower case and accents are the tokenizer's own matter."""
+
+    max_length: int = Field(128, ge=8, description="tokens kept of a text, or of a pair together")
+
+
+class TextInput:
+    """Reads `text` and, where the data has it, `text_pair`."""
+
+    input_columns: Mapping[str, str] = {"text": "string", "text_pair": "string"}
+    options: TextOptions
+
+    def input_spec(self) -> dict[str, Any]:
+        return {"kind": "tokens", "max_length": self.options.max_length}
+
+    def encode(self, table: pa.Table, preprocessing: dict[str, Any], assets: dict[str, bytes]) -> Tokens:
+        """Tokenises every text once."""
+        from retrainer.tasks._tokens import encode_texts
+
+        return encode_texts(table, preprocessing, assets)
+
+    def batch(
+        self,
+        encoded: Tokens,
+        rows: np.ndarray,
+        generator: torch.Generator | None,  # noqa: ARG002 (texts are not augmented)
+    ) -> dict[str, Tensor]:
+        """`input_ids`, `attention_mask` (and `token_type_ids`): int64 [B, T], T the batch's longest."""
+        return encoded.batch(rows)
+
+    def lengths(self, encoded: Tokens) -> np.ndarray | None:
+        """Tokens per row [N]."""
+        return encoded.lengths
+
+    def slices(self) -> Mapping[str, Callable[[pa.Table], list[str]]]:
+        """By `text_length`."""
+        from retrainer.tasks._slices import text_length
+
+        return {"text_length": text_length}
