@@ -32,6 +32,15 @@ def test_the_lexicon_has_its_distinct_senses_of_two_classes(tmp_path):
     assert len({row["text"] for row in rows}) == len(rows)
 
 
+def test_word_polarity_reads_all_senses_with_their_rating(tmp_path):
+    columns = {"text": "string", "target": "number"}
+    ingest(Source(kind="word_polarity", columns=columns), tmp_path / "raw")
+    rows = rows_of(tmp_path / "raw")
+    assert len(rows) == 2637 and sum(row["target"] == 0 for row in rows) == 922
+    assert {-1.0, 1.0} < {row["target"] for row in rows} and all(abs(row["target"]) <= 1 for row in rows)
+    assert all(row["text"].startswith(row["group"]) for row in rows)
+
+
 def test_digits_of_chosen_classes_are_read_as_grey_images(tmp_path):
     manifest = ingest(Source(kind="digits", classes=("0", "7")), tmp_path / "raw")
     assert manifest["classes"] == {"all": {"0": 500, "7": 500}}
@@ -63,7 +72,7 @@ def test_mnist_from_files_that_are_there(tmp_path):
         ingest(Source(kind="mnist", path=str(tmp_path / "cache")), tmp_path / "raw")
 
 
-@pytest.mark.parametrize("kind", ["digits", "sentiment_lexicon"])
+@pytest.mark.parametrize("kind", ["digits", "sentiment_lexicon", "word_polarity"])
 def test_built_in_data_takes_no_path(tmp_path, kind):
     with pytest.raises(UserError, match=f"source.path has no meaning with source.kind {kind}"):
         ingest(Source(kind=kind, path="mine.csv"), tmp_path / "raw")
