@@ -24,7 +24,7 @@ def train(
     from retrainer.training._stop import Stop
     from retrainer.training.compute import resolve_compute
     from retrainer.training.inputs import Inputs, Settings
-    from retrainer.training.train import Run, train_model
+    from retrainer.training.train import Session, train_model
 
     compute = resolve_compute(compute)
     settings, group = Settings(task, backbone, training, compute), launched()
@@ -41,6 +41,6 @@ def train(
         join = partial(first, group)
     place = None if training.command else checkpoint_place()
     with Stop() as stop, TrainRun(settings.plain(), dataset) as tracked:
-        made = train_model(inputs, model, Run(tracked.epoch, True, place, stop, join))
+        made = train_model(inputs, model, Session(tracked.epoch, True, place, stop, join))
         tracked.finish(made["model_sha256"])
     return {"model": made | {"dataset_sha256": content_digest(dataset)}}

@@ -13,7 +13,7 @@ from PIL import Image
 from retrainer.formats.dataset import SCHEMA, write_dataset
 from retrainer.settings import Backbone, Task, Training
 from retrainer.training.inputs import Inputs, Settings
-from retrainer.training.train import Run, train_model
+from retrainer.training.train import Session, train_model
 from tests.small_networks import PLAIN, squares
 
 TASK = Task(kind="image_classification", size=8, channels=1)
@@ -45,7 +45,7 @@ def train_to(
     out: Path, dataset: Path, training: Training, backbone: Backbone = MLP, **more: Any
 ) -> dict[str, Any]:
     inputs = Inputs(dataset, Settings(TASK, backbone, training, PLAIN), more.pop("weights", None))
-    return train_model(inputs, out, Run(**more))
+    return train_model(inputs, out, Session(**more))
 
 
 def reviews_dataset(path: Path) -> Path:

@@ -38,7 +38,7 @@ from retrainer.training.compute import resolve_compute
 from retrainer.training.inputs import Inputs, Settings
 from retrainer.training.learner import Splits
 from retrainer.training.loop import fit
-from retrainer.training.train import Run, train_model
+from retrainer.training.train import Session, train_model
 from tests.conftest import ROOT
 from tests.project import RECIPE, environment, made, make_project, pipeline
 from tests.s3_server import KEY, SECRET, start_s3
@@ -394,7 +394,7 @@ def test_rows_in_another_order_are_another_training(tmp_path: Path) -> None:
 
 def train_here(out: Path, dataset: Path, plan: Training, place: Any, **more: Any) -> str:
     inputs = Inputs(dataset, Settings(TASK, MLP, plan, PLAIN))
-    return str(train_model(inputs, out, Run(place=place, **more))["model_sha256"])
+    return str(train_model(inputs, out, Session(place=place, **more))["model_sha256"])
 
 
 def test_checkpoints_are_deleted_after_a_successful_training(digits: Path, tmp_path: Path) -> None:
@@ -405,7 +405,7 @@ def test_checkpoints_are_deleted_after_a_successful_training(digits: Path, tmp_p
         seen.add(len(list((tmp_path / "kept").glob("*/*.pt"))))
 
     inputs = Inputs(digits, Settings(TASK, MLP, settings(), PLAIN))
-    train_model(inputs, tmp_path / "model", Run(look, place=place))
+    train_model(inputs, tmp_path / "model", Session(look, place=place))
     assert max(seen) > 0 and list((tmp_path / "kept").iterdir()) == []
 
 

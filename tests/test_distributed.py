@@ -28,7 +28,7 @@ from retrainer.training._distributed import Group
 from retrainer.training._stop import Stop
 from retrainer.training.compute import resolve_compute
 from retrainer.training.inputs import Inputs, Settings
-from retrainer.training.train import Run, train_model
+from retrainer.training.train import Session, train_model
 from tests.conftest import ROOT, first_quick
 from tests.processes import eventually, gone
 from tests.project import environment
@@ -52,7 +52,7 @@ def ragged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(out: Path, dataset: Path, training: Training, compute: Compute, **more: Any) -> dict[str, Any]:
     task, backbone, weights = more.pop("task", TASK), more.pop("backbone", MLP), more.pop("weights", None)
     inputs = Inputs(dataset, Settings(task, backbone, training, compute), weights)
-    train_model(inputs, out, Run(**more))
+    train_model(inputs, out, Session(**more))
     return {"weights": load_file(out / WEIGHTS), "history": json.loads((out / HISTORY).read_text())}
 
 
@@ -127,7 +127,7 @@ def test_texts_of_unequal_length_in_two_processes(reviews: Path, bert: Path, tmp
         told.append([])
         training = settings(strategy="full", batch_size=14)
         inputs = Inputs(reviews, Settings(Task(max_length=16), Backbone(), training, compute), encoder)
-        train_model(inputs, tmp_path / str(compute.processes), Run(lambda _, f: told[-1].append(f)))
+        train_model(inputs, tmp_path / str(compute.processes), Session(lambda _, f: told[-1].append(f)))
     for one, two in zip(*told, strict=True):
         for figure in ("train_loss", "validation_loss", "validation_accuracy"):
             assert one[figure] == pytest.approx(two[figure], rel=1e-4)
@@ -140,7 +140,7 @@ def test_statistics_are_the_first_processes(ragged: Path, tmp_path: Path) -> Non
     task = Task(kind="image_classification", size=32, channels=1)
     plan, told = settings(epochs=2, keep="last", learning_rate=1e-3), []
     inputs = Inputs(ragged, Settings(task, backbone, plan, PAIR))
-    train_model(inputs, tmp_path / "model", Run(lambda _, f: told.append(f)))
+    train_model(inputs, tmp_path / "model", Session(lambda _, f: told.append(f)))
     model = Predictor.load(tmp_path / "model")
     rows = Dataset(ragged).split("validation", ["image", "labels", "origin"])
     answers = torch.from_numpy(model.probabilities(rows))
@@ -202,11 +202,11 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from retrainer.training.inputs import Inputs, Settings
-from retrainer.training.train import Run, train_model
+from retrainer.training.train import Session, train_model
 job = json.loads(sys.argv[1])
 s = Settings.parse(job["sections"])
 tell = lambda epoch, _: print(epoch, flush=True)
-train_model(Inputs(Path(job["dataset"]), s), Path(job["out"]), Run(tell))
+train_model(Inputs(Path(job["dataset"]), s), Path(job["out"]), Session(tell))
 """
 
 

@@ -25,7 +25,7 @@ from retrainer.training._lora import targets
 from retrainer.training.groups import network_groups
 from retrainer.training.inputs import Inputs, Settings
 from retrainer.training.loop import own_randomness
-from retrainer.training.train import Run, train_model
+from retrainer.training.train import Session, train_model
 from tests.small_datasets import train_to
 from tests.small_networks import (
     EVERY_DRAW,
@@ -258,8 +258,8 @@ def test_strategies_on_an_encoder(reviews: Path, bert: Path, tmp_path: Path) -> 
     for name, plan in ENCODER_PLANS.items():
         out, told = tmp_path / name, []
         sections = Settings(Task(max_length=16), Backbone(), settings(**{"batch_size": 32, **plan}), PLAIN)
-        run = Run(lambda _, f, told=told: told.append(f))
-        train_model(Inputs(reviews, sections, bert), out, run)
+        session = Session(lambda _, f, told=told: told.append(f))
+        train_model(Inputs(reviews, sections, bert), out, session)
         assert told[-1]["train_loss"] < told[0]["train_loss"]
         body = {
             n.removeprefix("body."): t for n, t in load_file(out / WEIGHTS).items() if n.startswith("body.")

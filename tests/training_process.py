@@ -20,7 +20,7 @@ from retrainer.services.checkpoint_store import DirectoryStore, checkpoint_place
 from retrainer.settings import Backbone, Compute, Task, Training
 from retrainer.training._stop import Stop
 from retrainer.training.inputs import Inputs, Settings
-from retrainer.training.train import Run, train_model
+from retrainer.training.train import Session, train_model
 from tests.conftest import ROOT
 from tests.project import environment
 
@@ -122,7 +122,7 @@ def _work(job: dict[str, Any]) -> int:
     try:
         with printed_messages(), Stop(job.get("leave_seconds", 18)) as stop:
             place = SlowPlace(out.with_name("slow"), 1000) if job.get("slow") else checkpoint_place()
-            train_model(inputs, out, Run(progress=True, place=place, stop=stop))
+            train_model(inputs, out, Session(progress=True, place=place, stop=stop))
     except SystemExit as leaving:
         return int(str(leaving.code))
     except KeyboardInterrupt:

@@ -20,7 +20,7 @@ def train(work: Path, sections: Sections, seed: int, target: float | None = None
 
     from retrainer.training.compute import resolve_compute
     from retrainer.training.inputs import Inputs, Settings
-    from retrainer.training.train import Run, train_model
+    from retrainer.training.train import Session, train_model
 
     told = sections | {"training": sections["training"] | {"seed": seed}}
     settings = Settings.parse(told)
@@ -36,7 +36,7 @@ def train(work: Path, sections: Sections, seed: int, target: float | None = None
     with TemporaryDirectory() as into:
         settled = settings._replace(compute=resolve_compute(settings.compute))
         inputs = Inputs(work / "dataset", settled, None if scratch else initial(work, seed))
-        made = train_model(inputs, Path(into) / "model", Run(on_epoch))
+        made = train_model(inputs, Path(into) / "model", Session(on_epoch))
     figures = Figures(
         samples=count(work, "train") * training.epochs,
         seconds=time.perf_counter() - began,

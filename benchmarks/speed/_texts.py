@@ -112,13 +112,13 @@ def ours(work: Path, seed: int, target: float = 1.0, **changed: Any) -> Figures:
     from retrainer.formats.dataset import Dataset
     from retrainer.services import weights
     from retrainer.training.inputs import Inputs
-    from retrainer.training.train import Run, train_model
+    from retrainer.training.train import Session, train_model
 
     settings = read_settings(work, seed, **changed)
     watch = Target(target)
     inputs = Inputs(work / DATASET, settings, weights.fetch(settings.backbone))
     with tempfile.TemporaryDirectory() as out:
-        train_model(inputs, Path(out) / "model", Run(watch))
+        train_model(inputs, Path(out) / "model", Session(watch))
         seconds = since_start()
     rows = Dataset(work / DATASET).manifest["rows"]["train"] * settings.training.epochs
     return {"samples": rows, "seconds": seconds, "accuracy": watch.accuracy, "to_target": watch.reached}

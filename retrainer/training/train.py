@@ -32,12 +32,12 @@ Join = Callable[[Compute, str], "AbstractContextManager[Group]"]
 
 
 @dataclass(frozen=True)
-class Run:
-    """What is around one run of a training, and never changes the model.
+class Session:
+    """What is around a training in this process: none of it changes the model.
 
     on_epoch: gets the number of an epoch, from 1, and its figures.
     progress: a bar on standard error.
-    place: for checkpoints; with one, a run goes on from where a killed one of the same inputs was.
+    place: for checkpoints; with one, it goes on from where a killed session of the same inputs was.
     stop: has taken over the signals; after one a checkpoint is written, and the process leaves.
     join: makes one group of this process and those that something else has started with it.
     """
@@ -49,7 +49,7 @@ class Run:
     join: Join | None = None
 
 
-def train_model(inputs: Inputs, out: Path, run: Run | None = None) -> dict[str, Any]:
+def train_model(inputs: Inputs, out: Path, session: Session | None = None) -> dict[str, Any]:
     """Fits a model to the splits `train` and `validation` and writes it to `out`, whole or not at all.
 
     `scratch` takes no more of the weights than their architecture, and needs none where the settings tell
@@ -60,7 +60,7 @@ def train_model(inputs: Inputs, out: Path, run: Run | None = None) -> dict[str, 
     _check(inputs)
     if inputs.settings.training.command:
         return _train_elsewhere(inputs, out)
-    return _train_here(inputs, out, run or Run())
+    return _train_here(inputs, out, session or Session())
 
 
 def _check(inputs: Inputs) -> None:
@@ -87,19 +87,19 @@ def _train_elsewhere(inputs: Inputs, out: Path) -> dict[str, Any]:
         return {"model_sha256": seal(aside, sections, data.content_sha256)}
 
 
-def _train_here(inputs: Inputs, out: Path, run: Run) -> dict[str, Any]:
+def _train_here(inputs: Inputs, out: Path, session: Session) -> dict[str, Any]:
     from retrainer.formats.model import Trained, write_model
     from retrainer.training.calibration import calibrate
     from retrainer.training.checkpoints import Checkpoints
     from retrainer.training.loop import fit
 
     settings, data = inputs.settings, inputs.data
-    digest = inputs.digest() if run.place or run.join else ""
-    checkpoints = Checkpoints(run.place, digest, run.stop)
+    digest = inputs.digest() if session.place or session.join else ""
+    checkpoints = Checkpoints(session.place, digest, session.stop)
     learner, table = prepare(inputs)
-    with _processes(inputs, digest, run.join) as group:
+    with _processes(inputs, digest, session.join) as group:
         splits = encode_splits(inputs, learner, table)
-        history = fit(replace(learner, group=group), splits, run.on_epoch, run.progress, checkpoints)
+        history = fit(replace(learner, group=group), splits, session.on_epoch, session.progress, checkpoints)
     temperature = calibrate(learner, splits.validation)
     labels = learner.task.labels
     trained = Trained(learner.network, settings.backbone.family, labels, history, temperature)
