@@ -17,9 +17,10 @@ from torch.nn import functional
 
 from retrainer.models._network import Body, Network
 from retrainer.tasks._heads import LinearHead
-from retrainer.training import _compiled, _rewrite
+from retrainer.training import _compiled
 from retrainer.training._fused_norm import norm_act
 from retrainer.training._repeatable import allow_what_cannot_repeat
+from retrainer.training._rewrite import norms, rewrite, stem
 from retrainer.training.learner import Learner
 from retrainer.training.loader import Rows
 from tests.conftest import ROOT
@@ -82,7 +83,7 @@ def rewritten(module: nn.Module, seen: list[GraphModule]) -> Any:
     """The module as its rewritten graph says, without the compiler behind it."""
 
     def backend(graph: GraphModule, _: list[Any]) -> Any:
-        seen.append(_rewrite.rewrite(graph))
+        seen.append(rewrite(graph))
         return graph.forward
 
     return torch.compile(module, backend=backend, dynamic=False)
@@ -107,9 +108,9 @@ def test_a_residual_network_computes_the_same() -> None:
     made = rewritten(quick, seen)(x)
     (made * weights).sum().backward()
     found = targets(seen)
-    assert found.count(_rewrite.batch_norm) == 4 and functional.batch_norm not in found
+    assert found.count(norms.batch_norm) == 4 and functional.batch_norm not in found
     assert functional.relu not in found and functional.max_pool2d not in found
-    assert _rewrite.pool in found and _rewrite.first_convolution in found
+    assert stem.pool in found and stem.first_convolution in found
     assert distance(wanted, made) < 1e-5
     for (name, one), other in zip(plain.named_parameters(), quick.parameters(), strict=True):
         assert one.grad is not None and other.grad is not None
@@ -132,7 +133,7 @@ def test_what_is_not_the_usual_shape_is_left_alone() -> None:
     rewritten(module, seen)(torch.randn(2, 3, 16, 16))
     found = targets(seen)
     assert functional.batch_norm in found and functional.max_pool2d in found
-    assert _rewrite.batch_norm not in found and _rewrite.first_convolution not in found
+    assert norms.batch_norm not in found and stem.first_convolution not in found
 
 
 def test_texts_compute_the_same_and_a_full_mask_is_left_out() -> None:
@@ -166,10 +167,10 @@ def test_layer_norms_answer_in_bfloat16_under_autocast_alone() -> None:
         seen: list[GraphModule] = []
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
             rewritten(nn.LayerNorm(8), seen)(torch.randn(2, 8))
-        assert (_rewrite.layer_norm in targets(seen)) is half
+        assert (norms.layer_norm in targets(seen)) is half
     x, norm = torch.randn(4, 8), nn.LayerNorm(8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        made = _rewrite.layer_norm(x, (8,), norm.weight, norm.bias, norm.eps)
+        made = norms.layer_norm(x, (8,), norm.weight, norm.bias, norm.eps)
     assert torch.equal(made, norm(x).bfloat16()), "computed in float32, rounded once"
 
 
@@ -181,9 +182,9 @@ def test_two_gradients_are_joined_on_their_way_into_a_norm() -> None:
     for node in (one, other, x, out, total):
         node.meta["val"] = image
     rest = (weight, weight, weight, weight, True, 1e-5)
-    norm = graph.call_function(_rewrite._NORM_BACKWARD, (total, None, x, out, *rest))
+    norm = graph.call_function(norms._NORM_BACKWARD, (total, None, x, out, *rest))
     graph.output(norm)
-    _rewrite.JoinGradients()(graph)
+    norms.JoinGradients()(graph)
     graph.lint()
     assert norm.args[:4] == (one, other, x, out) and total not in graph.nodes
 

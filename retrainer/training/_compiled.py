@@ -97,7 +97,7 @@ class _Inductor:
         # Deterministic: its choice of kernels by timing them changes the order of sums.
         options: dict[str, Any] = {"deterministic": True, "triton.cudagraphs": gpu and one_pass}
         if gpu:
-            from retrainer.training._rewrite import JoinGradients
+            from retrainer.training._rewrite.norms import JoinGradients
 
             options["post_grad_custom_pre_pass"] = JoinGradients()
         self._compile: Any = torch._TorchCompileInductorWrapper(None, options, False)
