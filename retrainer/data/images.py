@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import pyarrow as pa
 
@@ -15,6 +16,7 @@ from retrainer.formats.dataset import IMAGE_FORMATS
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+T = TypeVar("T")
 # Decoded, three bytes a pixel: 268 MB. Beyond this Pillow itself suspects a bomb.
 MAX_PIXELS = 89_478_485
 _IMAGES_PER_JOB = 64
@@ -35,6 +37,15 @@ class Look(NamedTuple):
 
 def look_at(images: pa.ChunkedArray) -> list[Look]:
     """One Look per image; the pixels are counted in the header before decoding."""
+    return of_each_image(images, _look, Look("no image"))
+
+
+def of_each_image(images: pa.ChunkedArray, make: Callable[[pa.Buffer], T], absent: T) -> list[T]:
+    """What `make` makes of each encoded image, in several threads; `absent` where there is none."""
+
+    def of_some(encoded: pa.BinaryArray) -> list[T]:
+        return [make(one.as_buffer()) if one.is_valid else absent for one in encoded]
+
     encoded = [chunk.flatten()[0] for chunk in images.chunks]
     jobs = [
         chunk.slice(start, _IMAGES_PER_JOB)
@@ -44,11 +55,7 @@ def look_at(images: pa.ChunkedArray) -> list[Look]:
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         # A decoder's remark (odd metadata, say) is no reason to leave out an image that it could read.
         warnings.simplefilter("ignore")
-        return [look for looks in pool.map(_looks_at, jobs) for look in looks]
-
-
-def _looks_at(encoded: pa.BinaryArray) -> list[Look]:
-    return [_look(one.as_buffer()) if one.is_valid else Look("no image") for one in encoded]
+        return [made for some in pool.map(of_some, jobs) for made in some]
 
 
 def _look(encoded: pa.Buffer) -> Look:

@@ -36,6 +36,12 @@ def edit_counts(references: Sequence[Sequence[str]], guesses: Sequence[Sequence[
     return counts
 
 
+def error_rate(sums: np.ndarray) -> np.ndarray:
+    """Sums [..., 2] of `edit_counts` → edits a unit [...]; their number where there is no unit (jiwer)."""
+    rate: np.ndarray = sums[..., 0] / np.maximum(sums[..., 1], 1.0)
+    return rate
+
+
 def _parts(order: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
     widest = int(lengths[:, 1].max(initial=0)) + 1
     size = max(1, _CELLS_AT_ONCE // widest)

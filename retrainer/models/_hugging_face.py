@@ -40,6 +40,16 @@ def shaped(config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key not in _NOT_SHAPE}
 
 
+def empty_model(kind: Any, config: dict[str, Any]) -> nn.Module:
+    """The architecture that `shape_of` has described, by the class `kind`, with random values."""
+    from transformers import AutoConfig
+
+    model = shaped(config)
+    described = AutoConfig.for_model(model.pop("model_type"), **model)
+    made: nn.Module = kind.from_config(described, trust_remote_code=False)
+    return made
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """It warns of the head that is left behind, as it should be, and shows a bar for what takes no time."""

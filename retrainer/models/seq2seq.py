@@ -71,13 +71,11 @@ def build(
 
 def restore(config: dict[str, Any]) -> Body:
     """The architecture that `config` describes, with random values."""
-    from transformers import AutoConfig, AutoModelForSeq2SeqLM
+    from transformers import AutoModelForSeq2SeqLM
 
-    from retrainer.models._hugging_face import shaped
+    from retrainer.models._hugging_face import empty_model
 
-    model = shaped(config["model"])
-    described = AutoConfig.for_model(model.pop("model_type"), **model)
-    return _body(AutoModelForSeq2SeqLM.from_config(described, trust_remote_code=False), config)
+    return _body(empty_model(AutoModelForSeq2SeqLM, config["model"]), config)
 
 
 def _languages(options: Options) -> tuple[str, str]:

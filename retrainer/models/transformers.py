@@ -61,13 +61,11 @@ def build(
 
 def restore(config: dict[str, Any]) -> Body:
     """The architecture that `config` describes, with random values."""
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoModel
 
-    from retrainer.models._hugging_face import shaped
+    from retrainer.models._hugging_face import empty_model
 
-    model = shaped(config["model"])
-    described = AutoConfig.for_model(model.pop("model_type"), **model)
-    return _body(AutoModel.from_config(described, trust_remote_code=False), config)
+    return _body(empty_model(AutoModel, config["model"]), config)
 
 
 def _config(weights: Path, options: Options, input_spec: dict[str, Any]) -> dict[str, Any]:

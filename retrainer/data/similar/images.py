@@ -5,17 +5,14 @@ Legend: N images, P pairs, S the side of a thumbnail.
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from retrainer.data.images import MAX_PIXELS
+from retrainer.data.images import MAX_PIXELS, of_each_image
 from retrainer.data.similar.buckets import Links, distinct_values, pairs_of_buckets, with_copies
 from retrainer.formats.dataset import IMAGE_FORMATS
 
@@ -37,7 +34,6 @@ _GIVEN = 32
 # An image meets so many that follow it in a bucket: all of them, unless thousands share one, as the frames
 # of a film do. Without a bound their number would count squared.
 _NEIGHBOURS = 1024
-_IMAGES_PER_JOB = 64
 _BLOCK = 1024
 _PAIRS = 1 << 18
 _TRANSPARENT = (255, 255, 255)
@@ -78,19 +74,7 @@ def image_similarity(one: bytes, other: bytes) -> float:
 
 
 def _thumbnails(images: pa.ChunkedArray) -> list[bytes | None]:
-    encoded = [chunk.flatten()[0] for chunk in images.chunks]
-    jobs = [
-        chunk.slice(start, _IMAGES_PER_JOB)
-        for chunk in encoded
-        for start in range(0, len(chunk), _IMAGES_PER_JOB)
-    ]
-    with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        warnings.simplefilter("ignore")  # a decoder's remark is no reason to leave an image out
-        return [found for job in pool.map(_thumbnails_of, jobs) for found in job]
-
-
-def _thumbnails_of(encoded: pa.BinaryArray) -> list[bytes | None]:
-    return [_thumbnail(one.as_buffer()) if one.is_valid else None for one in encoded]
+    return of_each_image(images, _thumbnail, None)
 
 
 def _thumbnail(encoded: pa.Buffer | bytes) -> bytes | None:
