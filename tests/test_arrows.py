@@ -18,9 +18,10 @@ EXTRAS = {
     "retrainer.formats.audio": {"soundfile"},
     "retrainer.models.timm": {"timm"},
     "retrainer.training._lora": {"peft"},
-    # The cheap baseline of classification: evaluation alone reaches it.
+    # The cheap baselines of classification and regression: evaluation alone reaches them.
     "retrainer.tasks._class_baselines": {"sklearn", "threadpoolctl"},
     "retrainer.tasks._class_features": {"sklearn"},
+    "retrainer.tasks._number_baselines": {"sklearn", "threadpoolctl"},
     # That of translation, likewise.
     "retrainer.tasks._nearest_text": {"sklearn"},
     # PyTorch brings it where it can compile for a GPU, and nothing else imports these two.

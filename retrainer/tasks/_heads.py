@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -23,3 +24,15 @@ class PassOn(nn.Module):
 
     def forward(self, features: Any, batch: Any = None) -> Any:  # noqa: ARG002 (a head may read it)
         return features
+
+
+class ScaledHead(LinearHead):
+    """Features [B, D] → outputs [B, 1], in standard deviations from the mean of the targets; keeps both."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, width: int, dropout: float, mean: float, deviation: float) -> None:
+        super().__init__(width, 1, dropout)
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("deviation", torch.tensor(deviation))

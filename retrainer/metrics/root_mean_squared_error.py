@@ -1,0 +1,33 @@
+"""Root-mean-square error, in units of the target: large errors count for more. Equal to scikit-learn's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+TITLE = "root-mean-square error"
+UNIT = "units of the target"
+HIGHER_IS_BETTER = False
+LOWEST, HIGHEST = 0.0, float("inf")
+
+
+def statistics(predictions: pa.Table, truth: pa.Table) -> np.ndarray:
+    """float64 [N, 2]: the square of the row's error, and 1."""
+    import numpy as np
+
+    from retrainer.metrics._numbers import pairs
+
+    predicted, target = pairs(predictions, truth)
+    return np.stack([(predicted - target) ** 2, np.ones(len(target))], axis=1)
+
+
+def value(sums: np.ndarray) -> np.ndarray:
+    """Sums [..., 2] → [...]."""
+    import numpy as np
+
+    from retrainer.metrics._numbers import mean
+
+    return np.sqrt(mean(sums))
