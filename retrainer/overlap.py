@@ -1,6 +1,8 @@
 """Which of today's test rows a model has met before, by the row keys that travel with datasets and models.
 
-A model that was trained on a test row may know its answer by heart: such rows are left out of a comparison.
+A model that was trained on a test row may know its answer by heart: rows that the champion has learned from
+are left out of the comparison, rows that the judged model has learned from are left out altogether. What a
+model started from counts: it has inherited the row keys.
 Legend: N test rows of today.
 """
 
@@ -14,14 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrainer.errors import UserError
+from retrainer.errors import DataError
 from retrainer.formats.dataset import row_digest
-from retrainer.formats.row_keys import read_row_keys
+from retrainer.formats.row_keys import learned_keys, read_row_keys
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-_LEARNED_FROM = ("train", "validation")
 
 # Test set's digest → digests of the registered models that it has judged.
 JudgedOn = Callable[[str], Collection[str]]
@@ -56,7 +56,7 @@ def keys_of_test(dataset: Path, rows: int) -> np.ndarray | None:
     if keys is None:
         return None
     if len(keys) != rows:
-        raise UserError(f"{dataset} has {len(keys)} row keys for {rows} test rows; run preprocess again")
+        raise DataError(f"{dataset} has {len(keys)} row keys for {rows} test rows; run preprocess again")
     return keys
 
 
@@ -74,32 +74,58 @@ def overlap(keys: np.ndarray | None, model: Path) -> Overlap | None:
     if keys is None or not known:
         return None
     nothing: np.ndarray = np.zeros(0, np.uint64)
-    learned = np.concatenate([nothing, *(known[split] for split in _LEARNED_FROM if split in known)])
     tested = known.get("test", nothing)
     gone = int((~np.isin(np.unique(tested), keys)).sum())
-    return Overlap(unseen=~np.isin(keys, learned), new=~np.isin(keys, tested), gone=gone)
+    return Overlap(unseen=~np.isin(keys, learned_keys(model)), new=~np.isin(keys, tested), gone=gone)
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Today's test rows: their digest, how many models they have judged (this one included), and what the
-    champion has met of them (None: it is not known, or no champion answered them)."""
+    """Today's test rows: their digest, how many models they have judged (this one included), what the
+    champion has met of them (None: it is not known, or no champion answered them), and how many are left out
+    altogether, because the judged model has learned from them."""
 
     sha256: str
     uses: int
     met: Overlap | None
+    learned: int = 0
 
     def plain(self) -> dict[str, Any]:
         """As it stands in metrics.json."""
         met = None if self.met is None else self.met.plain()
-        return {"sha256": self.sha256, "uses": self.uses, "champion": met}
+        return {"sha256": self.sha256, "uses": self.uses, "champion": met, "learned": self.learned}
 
 
-def held_out(
-    dataset: Path, test: pa.Table, model_sha256: str, champion: Path | None, judged_on: JudgedOn
-) -> HeldOut:
-    """`champion`: the directory of the champion that answered these rows; None when none did."""
-    keys = keys_of_test(dataset, len(test))
-    digest = digest_of_test(keys, test)
-    uses = len({*judged_on(digest), model_sha256})
-    return HeldOut(digest, uses, None if champion is None else overlap(keys, champion))
+@dataclass(frozen=True)
+class JudgedRows:
+    """A dataset's test rows, and those of them by which a model may be judged.
+
+    `keys`: uint64 [N], None where an older version left none. `kept`: bool [N], False where the model has
+    learned from the row.
+    """
+
+    keys: np.ndarray | None
+    kept: np.ndarray
+
+    @classmethod
+    def of(cls, dataset: Path, rows: int, model: Path) -> JudgedRows:
+        """Raises DataError when the model has learned from every one of the `rows`."""
+        keys = keys_of_test(dataset, rows)
+        kept = np.ones(rows, bool) if keys is None else ~np.isin(keys, learned_keys(model))
+        if not kept.any():
+            raise DataError(
+                "the model, or one that it started from, was trained on every test row; start from other"
+                " weights (backbone.weights), or name test rows that neither has seen (source.test_path)"
+            )
+        return cls(keys, kept)
+
+    def held_out(
+        self, test: pa.Table, model_sha256: str, champion: Path | None, judged_on: JudgedOn
+    ) -> HeldOut:
+        """`test`: the rows that are kept. `champion`: the directory of the champion that answered them; None
+        when none did."""
+        keys = None if self.keys is None else self.keys[self.kept]
+        digest = digest_of_test(self.keys, test)
+        uses = len({*judged_on(digest), model_sha256})
+        met = None if champion is None else overlap(keys, champion)
+        return HeldOut(digest, uses, met, int((~self.kept).sum()))

@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from retrainer.errors import UserError
+from retrainer.errors import DataError, UserError
 from retrainer.evaluation import rows
 from retrainer.evaluation.data_facts import data_facts
 from retrainer.evaluation.evaluate import Request, evaluate_model
 from retrainer.evaluation.opponents import Opponent, champion_figures, on_unseen_rows
+from retrainer.evaluation.summary import closing_table
 from retrainer.evaluation.views import views
 from retrainer.formats.columns import probability_matrix
 from retrainer.formats.dataset import Dataset, write_dataset
@@ -27,11 +28,11 @@ from retrainer.formats.files import hash_files, write_json
 from retrainer.formats.model import seal
 from retrainer.formats.report import read_report
 from retrainer.formats.row_keys import FILE as ROW_KEYS
-from retrainer.formats.row_keys import write_row_keys
+from retrainer.formats.row_keys import read_row_keys, write_row_keys
 from retrainer.gate.evidence import Champion
 from retrainer.gate.scores import scores_of
 from retrainer.models._network import Body, Network
-from retrainer.overlap import digest_of_test, held_out, keys_of_test
+from retrainer.overlap import JudgedRows, digest_of_test, keys_of_test
 from retrainer.predict import Predictor
 from retrainer.settings import Backbone, Checks, Evaluation, Gate, Task, Training
 from retrainer.tasks import image_classification, text_classification
@@ -335,12 +336,13 @@ def key_of(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def trained_on(data: Path, epochs: int = 6) -> Path:
-    model = data.parent / "model"
+def trained_on(data: Path, epochs: int = 6, out: Path | None = None, start: Path | None = None) -> Path:
+    model = out or data.parent / "model"
     task = Task(kind="image_classification", size=SIDE, channels=1)
     backbone = Backbone(family="mlp", hidden=[16])
-    training = Training(strategy="scratch", epochs=epochs, learning_rate=1e-2, batch_size=16)
-    train_model(Inputs(data, Settings(task, backbone, training, COMPUTE)), model)
+    strategy = "full" if start else "scratch"
+    training = Training(strategy=strategy, epochs=epochs, learning_rate=1e-2, batch_size=16)
+    train_model(Inputs(data, Settings(task, backbone, training, COMPUTE), start), model)
     return model
 
 
@@ -398,12 +400,51 @@ def test_the_rows_that_the_champion_never_saw_and_the_new_ones_are_marked(
 ) -> None:
     (data, model), before = months
     test = pq.read_table(data / "test-00000.parquet")
-    rows = held_out(data, test, "a" * 64, before, lambda _: ())
+    judged = JudgedRows.of(data, len(test), model)
+    rows = judged.held_out(test, "a" * 64, before, lambda _: ())
     assert rows.met is not None
     assert rows.met.unseen.tolist() == [False] * 30 + [True] * 30
     assert rows.met.new.tolist() == [True] * 30 + [False] * 20 + [True] * 10
-    itself = held_out(data, test, "a" * 64, model, lambda _: ())
+    itself = judged.held_out(test, "a" * 64, model, lambda _: ())
     assert itself.met is not None and itself.met.unseen.all() and not itself.met.new.any()
+
+
+def test_rows_that_a_start_model_learned_from_are_left_out(
+    months: tuple[tuple[Path, Path], Path], tmp_path: Path
+) -> None:
+    """Of the candidate that started from it, and of a champion that did; also through a third model."""
+    (data, model), before = months
+    heir, grandchild = (tmp_path / name for name in ("heir", "grandchild"))
+    trained_on(data, out=heir, start=before)
+    trained_on(data, out=grandchild, start=heir)
+    for one in (heir, grandchild):
+        told = judged((data, one), tmp_path / f"out-{one.name}", None)
+        assert told["rows"] == 30 and told["test_set"]["learned"] == 30
+        assert told["metrics"]["accuracy"]["n"] == 30
+        sentence = (
+            "30 further test rows are left out: this model, or the one it started from, was trained on them"
+        )
+        assert sentence in " ".join(closing_table(told, {}, tmp_path).split())
+        for page in ("report.html", "model_card.md"):
+            assert sentence in " ".join((tmp_path / f"out-{one.name}" / page).read_text().split())
+    against = judged((data, model), tmp_path / "against", grandchild)
+    assert against["test_set"]["champion"]["left_out"] == 30 and against["test_set"]["learned"] == 0
+    assert against["test_set"]["sha256"] == told["test_set"]["sha256"], "it is the same test set"
+
+
+def test_a_model_that_learned_from_every_test_row_is_not_judged(
+    months: tuple[tuple[Path, Path], Path], tmp_path: Path
+) -> None:
+    """As with `checks.test_overlap: off`, where test rows stand in train too."""
+    (data, _), _ = months
+    keys = read_row_keys(data)["test"]
+    leaking = shutil.copytree(data, tmp_path / "leaking")
+    rows = [key.tobytes() for key in keys]
+    write_row_keys(leaking, {"train": rows[:59], "test": rows})
+    assert JudgedRows.of(leaking, 60, leaking).kept.tolist() == [False] * 59 + [True]
+    write_row_keys(leaking, {"train": rows, "test": rows})
+    with pytest.raises(DataError, match="was trained on every test row; start from other"):
+        JudgedRows.of(leaking, 60, leaking)
 
 
 def test_what_the_champion_knows_by_heart_does_not_help_it() -> None:
@@ -473,11 +514,11 @@ def test_without_row_keys_it_says_that_nothing_is_known(
 
 
 def test_row_keys_of_other_rows_are_refused(months: tuple[tuple[Path, Path], Path], tmp_path: Path) -> None:
-    (data, _), _ = months
+    (data, model), _ = months
     short = shutil.copytree(data, tmp_path / "short")
     write_row_keys(short, {"test": [key_of("one")]})
     with pytest.raises(UserError, match=r"has 1 row keys for 60 test rows; run preprocess again"):
-        held_out(short, pq.read_table(short / "test-00000.parquet"), "a" * 64, None, lambda _: ())
+        JudgedRows.of(short, 60, model)
 
 
 def test_a_test_set_is_known_by_its_rows_whatever_their_order(
@@ -505,7 +546,7 @@ def test_models_that_the_same_rows_have_judged_are_counted(three: tuple[Path, Pa
     told = evaluate_model(Request(*three, tmp_path / "out", QUICK, Gate(), COMPUTE, judged_on=judged_on))
     assert asked == [told["test_set"]["sha256"]] and told["test_set"]["uses"] == 3
     first = evaluate_model(Request(*three, tmp_path / "first", QUICK, Gate(), COMPUTE))
-    assert first["test_set"] == {"sha256": asked[0], "uses": 1, "champion": None}
+    assert first["test_set"] == {"sha256": asked[0], "uses": 1, "champion": None, "learned": 0}
 
 
 def test_slices_of_both_sections_are_measured(three: tuple[Path, Path], tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from retrainer.formats.profile import FILE as PROFILE
 from retrainer.formats.report import CARD, HTML, METRICS, PREDICTIONS, SAMPLE, seal_report
 from retrainer.gate.verdict import judge
 from retrainer.messages import logger
+from retrainer.overlap import JudgedRows
 from retrainer.tasks._protocol import Judged
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def evaluate_model(request: Request) -> dict[str, Any]:
     labels are doubted and `checks.label_errors` is `error`.
     """
     data = Dataset(request.dataset)
-    judged = _predicted(request, data)
-    found = measurements_of(request, judged)
+    judged, rows = _predicted(request, data)
+    found = measurements_of(request, judged, rows)
     evidence = evidence_of(request, found)
     report = {
         "name": request.name,
@@ -57,15 +58,18 @@ def evaluate_model(request: Request) -> dict[str, Any]:
     return report
 
 
-def _predicted(request: Request, data: Dataset) -> Judged:
-    """The model's predictions of the test rows."""
+def _predicted(request: Request, data: Dataset) -> tuple[Judged, JudgedRows]:
+    """The model's predictions of the test rows that it has not learned from, and which those are."""
     from retrainer.predict import Predictor
     from retrainer.training.compute import prepare, resolve_compute
 
     train, test = data.split("train"), _test_rows(data)
     _refuse_another_dataset(request.model, data)
     predictor = Predictor.load(request.model, str(prepare(resolve_compute(request.compute))))
-    return Judged(predictor, train, test, predictor.predict(test), request.evaluation, request.checks)
+    rows = JudgedRows.of(request.dataset, len(test), request.model)
+    test = test if rows.kept.all() else test.filter(rows.kept)
+    predictions = predictor.predict(test)
+    return Judged(predictor, train, test, predictions, request.evaluation, request.checks), rows
 
 
 def _refuse_another_dataset(model: Path, data: Dataset) -> None:

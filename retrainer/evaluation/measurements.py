@@ -23,7 +23,7 @@ from retrainer.gate.intervals import figures
 from retrainer.gate.measured import Measured
 from retrainer.gate.scores import Scores, scores_of
 from retrainer.gate.verdict import Verdict
-from retrainer.overlap import HeldOut, held_out
+from retrainer.overlap import HeldOut, JudgedRows
 from retrainer.tasks._protocol import Baseline, Judged
 
 
@@ -44,7 +44,7 @@ class Measurements:
     champion: Opponent | None
 
 
-def measurements_of(request: Request, judged: Judged) -> Measurements:
+def measurements_of(request: Request, judged: Judged, all_rows: JudgedRows) -> Measurements:
     task = judged.predictor.task
     scores = scores_of(task, request.gate.metric)
     measured = scores.measured(judged.predictions, judged.test)
@@ -55,7 +55,7 @@ def measurements_of(request: Request, judged: Judged) -> Measurements:
     champion = _champion(request, judged, scores)
     met = request.champion.directory if request.champion and champion and champion.pairs else None
     sha256 = judged.predictor.model_sha256
-    rows = held_out(request.dataset, judged.test, sha256, met, request.judged_on)
+    rows = all_rows.held_out(judged.test, sha256, met, request.judged_on)
     champion = champion and on_unseen_rows(champion, rows.met.unseen if rows.met else None)
     against = [(one, baseline_of(one, judged, scores)) for one in baselines.found]
     return Measurements(judged, details, scores, measured, against, baselines.missing, rows, champion)

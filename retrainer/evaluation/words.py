@@ -81,6 +81,15 @@ def floor_of(report: Report, by: str) -> float | None:
     )
 
 
+def learned(report: Report) -> list[str]:
+    """What is said of test rows that the model has learned from; nothing where there are none."""
+    count = report["test_set"].get("learned", 0)
+    if not count:
+        return []
+    rows = plural(count, "further test row is", "further test rows are")
+    return [f"{rows} left out: this model, or the one it started from, was trained on them"]
+
+
 def uses(report: Report) -> str:
     count = report["test_set"]["uses"]
     return f"This test set has judged {plural(count, 'model')} of this name, this one included."

@@ -40,6 +40,7 @@ from retrainer.formats.files import (
 from retrainer.formats.model_card import model_card
 from retrainer.formats.model_files import CARD, FORMAT_VERSION, HISTORY, KIND, SETTINGS, WEIGHTS, read_model
 from retrainer.formats.row_keys import FILE as ROW_KEYS
+from retrainer.formats.row_keys import hand_down_row_keys
 from retrainer.settings import Task, Training
 from retrainer.tasks import make_task
 
@@ -64,18 +65,24 @@ class Trained:
 
 
 def write_model(
-    out: Path, trained: Trained, sections: Sections, dataset_sha256: str, dataset: Path | None = None
+    out: Path,
+    trained: Trained,
+    sections: Sections,
+    dataset_sha256: str,
+    dataset: Path | None = None,
+    start: Path | str | None = None,
 ) -> str:
     """Writes a whole model directory and returns its `model_sha256`.
 
     `sections` are the settings that training was given, `task` at least; of a local path in them only the
-    last part is kept. The row keys of `dataset`, the directory, are copied. Raises UserError when a weight is
-    not a number, or the family cannot make the network again.
+    last part is kept. The row keys of `dataset`, the directory, are copied, and those that `start`, which
+    training began with, has learned from. Raises UserError when a weight is not a number, or the family
+    cannot make the network again.
     """
     with whole_directory(out) as directory:
         write_parts(directory, trained)
         if dataset is not None:
-            copy_row_keys(dataset, directory)
+            hand_down_row_keys(dataset, start, directory)
         return seal(directory, sections, dataset_sha256)
 
 
@@ -100,13 +107,6 @@ def write_parts(directory: Path, trained: Trained) -> None:
     # safetensors keeps its files from everyone else; a registry or a container may run as another user.
     (directory / WEIGHTS).chmod((directory / DESCRIPTION).stat().st_mode & 0o777)
     write_json(directory / HISTORY, trained.history)
-
-
-def copy_row_keys(dataset: Path, model: Path) -> None:
-    """Makes the model's row keys those of the dataset directory; none where that has none."""
-    (model / ROW_KEYS).unlink(missing_ok=True)
-    if (dataset / ROW_KEYS).is_file():
-        (model / ROW_KEYS).write_bytes((dataset / ROW_KEYS).read_bytes())
 
 
 def _plain(value: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ By them a later evaluation finds test rows that an older model was trained on, a
 A hash gives no content away, but who holds a row can tell whether it was among them.
 
     row_keys.parquet     `split`, `key` (uint64), in the order of the splits' rows
+                         of a model also those of split `inherited`: what the model that it started from had
+                         learned from, and so on back
     components.parquet   `split`, `component` (uint64), of a dataset alone: rows of one component depend on
                          each other, as they share a group or are nearly equal
 """
@@ -18,6 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 FILE = "row_keys.parquet"
+# Of a model, what it has learned from; `test` only judged it.
+INHERITED = "inherited"
+LEARNED_FROM = ("train", "validation", INHERITED)
 COMPONENTS = "components.parquet"
 _BYTES = 8
 
@@ -30,6 +35,31 @@ def write_row_keys(directory: Path, keys: Mapping[str, Sequence[bytes]]) -> None
 def read_row_keys(directory: Path) -> dict[str, np.ndarray]:
     """Split → uint64 [rows]; empty where an older version, or a trainer of one's own, left no such file."""
     return _read(directory / FILE, "key")
+
+
+def learned_keys(model: Path) -> np.ndarray:
+    """uint64, sorted: keys of the rows that a model directory has learned from; none where it is unknown."""
+    known = read_row_keys(model)
+    parts = [known[split] for split in LEARNED_FROM if split in known]
+    return np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.uint64)
+
+
+def hand_down_row_keys(dataset: Path, start: Path | str | None, model: Path) -> None:
+    """Writes the row keys of a model that was trained on the dataset directory.
+
+    `start` is what it started from: of a model directory, or a file in one, the keys are inherited.
+    """
+    (model / FILE).unlink(missing_ok=True)
+    before = start.parent if isinstance(start, Path) and start.is_file() else start
+    inherited = learned_keys(before) if isinstance(before, Path) else np.zeros(0, np.uint64)
+    if not (dataset / FILE).is_file():
+        return
+    if not len(inherited):
+        (model / FILE).write_bytes((dataset / FILE).read_bytes())
+        return
+    known = read_row_keys(dataset)
+    bytes_of = {split: [key.tobytes() for key in keys.astype("<u8")] for split, keys in known.items()}
+    write_row_keys(model, bytes_of | {INHERITED: [key.tobytes() for key in inherited.astype("<u8")]})
 
 
 def write_components(directory: Path, components: Mapping[str, Sequence[bytes]]) -> None:

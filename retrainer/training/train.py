@@ -78,12 +78,13 @@ def _check(inputs: Inputs) -> None:
 
 def _train_elsewhere(inputs: Inputs, out: Path) -> dict[str, Any]:
     """The user's own trainer writes the model directory; sealing checks that it is a whole model."""
-    from retrainer.formats.model import copy_row_keys, seal
+    from retrainer.formats.model import seal
+    from retrainer.formats.row_keys import hand_down_row_keys
 
     data, sections = inputs.data, inputs.settings.plain()
     with whole_directory(out) as aside:
         run_command(inputs.settings.training.command, data.path, aside, sections)
-        copy_row_keys(data.path, aside)
+        hand_down_row_keys(data.path, inputs.weights, aside)
         return {"model_sha256": seal(aside, sections, data.content_sha256)}
 
 
@@ -103,7 +104,8 @@ def _train_here(inputs: Inputs, out: Path, session: Session) -> dict[str, Any]:
     temperature = calibrate(learner, splits.validation)
     labels = learner.task.labels
     trained = Trained(learner.network, settings.backbone.family, labels, history, temperature)
-    model_sha256 = write_model(out, trained, settings.plain(), data.content_sha256, data.path)
+    start = None if settings.training.strategy == "scratch" else inputs.weights
+    model_sha256 = write_model(out, trained, settings.plain(), data.content_sha256, data.path, start)
     checkpoints.clear()
     return {"model_sha256": model_sha256, "temperature": temperature, **_kept_figures(history)}
 
