@@ -126,7 +126,7 @@ def test_the_text_of_a_message_is_code(project: Copy) -> None:
 
 def test_a_tasks_part_in_the_report_counts_for_what_evaluates_alone(project: Copy) -> None:
     file, method = "retrainer/tasks/text_classification.py", "    def panels(self):\n        return {}\n\n"
-    first = "    def encode("
+    first = "    def __init__("
     judged = changed(project, file, first, method.format("[]") + first)
     assert judged == {"evaluate"}
     imported = method.format("__import__('x')").replace(

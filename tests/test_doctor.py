@@ -67,7 +67,8 @@ def test_a_check_that_breaks_is_itself_a_finding(
     ("words", "told"),
     [
         (["check-step", "no/such/model"], "no/such/model"),
-        (["check-step", "--recipe", "digits-mpl"], "runs/digits-mpl/model"),
+        (["check-step", "--recipe", "digits-mpl"], "did you mean 'digits-mlp'"),
+        (["check-step", "--recipe", "../x"], "RECIPE=../x: needed is the name of a file of recipes/"),
     ],
 )
 def test_check_step_says_what_is_wrong_in_one_line(words: list[str], told: str) -> None:

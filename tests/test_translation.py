@@ -14,6 +14,7 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from retrainer.errors import UserError
 from retrainer.formats.dataset import About, write_dataset
+from retrainer.gate.scores import scores_of
 from retrainer.predict import Predictor
 from retrainer.settings import Backbone, Checks, Compute, Evaluation, Task, Training
 from retrainer.tasks import translation
@@ -216,7 +217,8 @@ def test_details_tell_the_metrics_by_length_and_the_worst_and_best() -> None:
 
 def test_panels_show_them_and_nothing_that_a_text_could_do_to_a_page() -> None:
     one = judged()
-    lengths, examples = task_of().panels(one, {"details": task_of().details(one)})
+    report = {"details": task_of().details(one), "about": scores_of(task_of()).about()}
+    lengths, examples = task_of().panels(one, report)
     assert "BLEU" in lengths and "chrF" in lengths
     assert "&lt;b&gt;cat" in examples and "<b>cat" not in examples
 
