@@ -41,7 +41,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # What a person or a CI job gives is text: make expands no $(…) in it, and it reaches the shell quoted, as one
 # word. make would run what stands behind a line break as a command of its own.
 GIVEN := RECIPE SET STEP IMAGE LIGHT_IMAGE SECRET ALLOW_MUTABLE WAIT CRON RUN FORCE PDB BASE PUSH CA_BUNDLE \
-	NETWORK PORT WORKERS VERSION WHY A B DIR HOURS ONLY PYTHON
+	NETWORK PORT WORKERS VERSION WHY A B DIR HOURS ONLY PYTHON PIP_CERT
 define LINE_BREAK
 
 

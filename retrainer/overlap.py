@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,8 +124,9 @@ class JudgedRows:
     ) -> HeldOut:
         """`test`: the rows that are kept. `champion`: the directory of the champion that answered them; None
         when none did."""
-        keys = None if self.keys is None else self.keys[self.kept]
         digest = digest_of_test(self.keys, test)
         uses = len({*judged_on(digest), model_sha256})
-        met = None if champion is None else overlap(keys, champion)
+        met = None if champion is None else overlap(self.keys, champion)
+        if met is not None:
+            met = replace(met, unseen=met.unseen[self.kept], new=met.new[self.kept])
         return HeldOut(digest, uses, met, int((~self.kept).sum()))

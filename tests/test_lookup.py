@@ -326,6 +326,7 @@ def test_an_unreachable_server_is_told(
         ("postgresql://ann:p/w@db:5432/mlflow", "postgresql://db:5432/mlflow"),
         ("postgresql://ann:1/w@db/mlflow in use", "postgresql://db/mlflow in use"),
         ("http://h:5000/#/models/net@champion", "http://h:5000/#/models/net@champion"),
+        ("hdfs://name:8020/data@v1?keyword=x", "hdfs://name:8020/data@v1?keyword=x"),
         ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
         ("models:/net@champion", "models:/net@champion"),
     ],

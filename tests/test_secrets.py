@@ -33,6 +33,13 @@ def project(tmp_path: Path) -> Path:
         ("source.dsn", f"postgresql://ann:{SECRET}@db/x"),
         ("source.password", SECRET),
         ("backbone.weights", f"https://ann:{SECRET}@hub/w.safetensors"),
+        ("training.command", f"env PGPASSWORD={SECRET} python train.py"),
+        ("training.command", f"bash -c 'python train.py --hfToken {SECRET}'"),
+        ("training.command", f"python train.py --header 'X-Auth=Bearer {SECRET}'"),
+        ("source.tables", f"[postgresql://ann:{SECRET}@db/x]"),
+        ("source.db_pass", SECRET),
+        ("source.account_key", SECRET),
+        ("source.dsn", f"host=db password={SECRET}"),
     ],
 )
 def test_a_secret_is_refused_by_its_setting_and_not_shown(project: Path, setting: str, value: str) -> None:
@@ -46,12 +53,25 @@ def test_a_secret_is_refused_by_its_setting_and_not_shown(project: Path, setting
     [
         "python train.py --pad-token '<pad>' --max-tokens 100 --tokenizer bert-base --key 3",
         "python train.py --token-file /run/secrets/token.txt --api-key $KEY --password-prompt",
-        "python train.py --hub http://hub:8080/net@champion",
+        "python train.py --hub http://hub:8080/net@champion --git ssh://git@host/data.git",
+        "python train.py --data hdfs://namenode:8020/data/2024@v1 --image oci://reg:5000/img@sha256:ab",
+        "python train.py --api 'https://h/api?keyword=cats&design=3&max_tokens=5' --stop-token '</s>'",
+        "python train.py --token secrets/token.txt --hub-token ~/.tok --password ${PW} --pass-through 3",
     ],
 )
 def test_what_only_looks_alike_is_taken(command: str) -> None:
     assert not is_refused({"training": {"command": command}})
     assert is_refused({"training": {"command": f"{command} --token {SECRET}"}})
+
+
+def test_a_number_is_a_password_and_no_token() -> None:
+    assert is_refused({"source": {"password": 123456}}) and not is_refused({"source": {"token": 123456}})
+
+
+def test_a_column_or_a_sign_may_be_called_a_token() -> None:
+    assert not is_refused(
+        {"source": {"token": "labels"}, "task": {"word_delimiter_token": "|", "image_token": "im7"}}
+    )
 
 
 def is_refused(settings: dict[str, Any]) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from retrainer.data.similar import image_similarity, similar_images, similar_texts, text_similarity
+from retrainer.data.similar.buckets import Buckets
 from retrainer.data.similar.images import LEAST_CORRELATION, _hashes, _near
 from retrainer.data.splits import components
 from retrainer.formats.dataset import IMAGE
@@ -169,6 +170,21 @@ def test_case_space_and_marks_make_no_difference_and_a_word_of_a_short_text_does
     texts = ["Is it so good?", "is  it SO good", "Is it not good?", "", "!", "?!"]
     assert similar_texts(texts, 0.8).tolist() == [[0, 1]]
     assert text_similarity(*texts[:2]) == 1 > text_similarity(texts[0], texts[2])
+
+
+def test_two_that_are_far_apart_in_one_bucket_meet_in_another() -> None:
+    """A row of a bucket meets 1,024 that follow it; what is further away may be next to it in another."""
+    copies, draws = 1500, np.random.default_rng(0)
+    keys = [np.zeros(copies, np.uint64), draws.permutation(copies).astype(np.uint64)]
+    keys[1][1400] = keys[1][10]
+    first, second = (Buckets(key, 1024) for key in keys)
+    far = np.array([[10, 1400]])
+    assert not first.meet(far)[0] and second.meet(far)[0]
+    for buckets in (first, second):
+        pairs = np.concatenate(list(buckets.pairs(5000)))
+        assert buckets.meet(pairs).all() and len(np.unique(pairs, axis=0)) == len(pairs)
+        every = np.stack(np.triu_indices(copies, 1), axis=1)
+        assert len(pairs) == buckets.meet(every).sum()
 
 
 def test_form_letters_are_linked_as_by_comparing_all_with_all():

@@ -47,11 +47,12 @@ def learned_keys(model: Path) -> np.ndarray:
 def hand_down_row_keys(dataset: Path, start: Path | str | None, model: Path) -> None:
     """Writes the row keys of a model that was trained on the dataset directory.
 
-    `start` is what it started from: of a model directory, or a file in one, the keys are inherited.
+    `start` is what it started from: of a model directory, which its manifest seals with its weights, the keys
+    are inherited.
     """
     (model / FILE).unlink(missing_ok=True)
-    before = start.parent if isinstance(start, Path) and start.is_file() else start
-    inherited = learned_keys(before) if isinstance(before, Path) else np.zeros(0, np.uint64)
+    ours = isinstance(start, Path) and (start / "manifest.json").is_file()
+    inherited = learned_keys(Path(start)) if ours and start else np.zeros(0, np.uint64)
     if not (dataset / FILE).is_file():
         return
     if not len(inherited):

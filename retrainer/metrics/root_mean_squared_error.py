@@ -15,17 +15,20 @@ LOWEST, HIGHEST = 0.0, float("inf")
 
 
 def statistics(predictions: pa.Table, truth: pa.Table) -> np.ndarray:
-    """float64 [N, 2]: the square of the row's error, and 1."""
+    """float64 [N, 3]: the square of the row's error, 0, and 1. Of two columns the gate would take squares of
+    0 and 1 for hits of a share, which the root of their mean is not.
+    """
     import numpy as np
 
     from retrainer.metrics._numbers import pairs
 
     predicted, target = pairs(predictions, truth)
-    return np.stack([(predicted - target) ** 2, np.ones(len(target))], axis=1)
+    rows = len(target)
+    return np.stack([(predicted - target) ** 2, np.zeros(rows), np.ones(rows)], axis=1)
 
 
 def value(sums: np.ndarray) -> np.ndarray:
-    """Sums [..., 2] → [...]."""
+    """Sums [..., 3] → [...]."""
     import numpy as np
 
     from retrainer.metrics._numbers import mean

@@ -13,7 +13,7 @@ from retrainer.formats.model_files import SETTINGS
 from retrainer.formats.profile import FILE as PROFILE
 from retrainer.formats.profile import Profile, read_profile
 from retrainer.formats.row_keys import FILE as ROW_KEYS
-from retrainer.formats.row_keys import read_row_keys
+from retrainer.formats.row_keys import INHERITED, read_row_keys
 from retrainer.services import download, lineage, tracking
 from retrainer.services.readers import RegisteredVersion
 
@@ -28,9 +28,13 @@ def settings_of(version: RegisteredVersion, into: Path) -> Sections:
 
 
 def keys_of(version: RegisteredVersion, into: Path) -> np.ndarray | None:
-    """uint64: the keys of all rows that it was trained, chosen and tested on; None where it does not say."""
+    """uint64: the keys of all rows that it was trained, chosen and tested on; None where it does not say.
+    Those that only the model it started from was trained on are none of its own.
+    """
     file = download.model_files(version, [ROW_KEYS], into).get(ROW_KEYS)
-    return None if file is None else np.concatenate(list(read_row_keys(file.parent).values()))
+    if file is None:
+        return None
+    return np.concatenate([keys for split, keys in read_row_keys(file.parent).items() if split != INHERITED])
 
 
 def profile_of_version(version: RegisteredVersion, into: Path) -> Profile | None:

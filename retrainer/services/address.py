@@ -11,15 +11,16 @@ from retrainer.errors import SettingError
 DEFAULT_URI = "sqlite:///mlflow.db"
 
 _RUN_ID = re.compile("[0-9a-f]{32}")
-# A password may hold a slash where it stands before the last @, as SQLAlchemy reads it; in a web address
-# `:5000/…@` is a port and a path.
-_USERINFO = re.compile(
-    r"(?<=://)(?:[^/\s'\"]*@|[^:/\s@'\"]*:(?!\d{1,5}/)[^\s'\"]*@)"
-    r"|(?<=://)(?<!http://)(?<!https://)[^:/\s@'\"]*:[^\s'\"]*@"
+# A password may hold a slash where it stands before the last @, as SQLAlchemy reads it; elsewhere than in the
+# address of a database `:5000/…@` is a port and a path.
+_USERINFO = re.compile(r"(?<=://)(?:[^/\s'\"]*@|[^:/\s@'\"]*:(?!\d{1,5}/)[^\s'\"]*@)")
+_DATABASE_USERINFO = re.compile(
+    r"(?i)\b((?:postgres|mysql|mariadb|mssql|oracle|redis|mongodb|amqp|snowflake|clickhouse|redshift)[\w+]*://)"
+    r"[^:/\s@'\"]*:[^\s'\"]*@"
 )
 _SECRET_PARAMETER = re.compile(
-    r"(?i)([?&;#][^=&;#\s]*(?:password|passwd|pwd|token|secret|signature|credential|sig|key|odbc_connect)[^=&;#\s]*=)"
-    r"[^&;#\s'\"]+"
+    r"(?i)([?&;#](?:[\w.%-]*(?:password|passwd|secret|token|signature|credential)"
+    r"|(?:[\w.%-]*[-_.])?(?:pwd|sig|key|apikey)|odbc_connect)=)[^&;#\s'\"]+"
 )
 
 
@@ -60,7 +61,13 @@ def absolute(uri: str) -> str:
 
 def without_credentials(text: str) -> str:
     """Any text with user names, passwords and signatures taken out of the addresses in it."""
-    return _SECRET_PARAMETER.sub(r"\1***", _USERINFO.sub("", text))
+    return _SECRET_PARAMETER.sub(r"\1***", _USERINFO.sub("", _DATABASE_USERINFO.sub(r"\1", text)))
+
+
+def holds_secret(text: str) -> bool:
+    """Whether an address in the text has a password or a signature; a user's name alone is none."""
+    signed = _SECRET_PARAMETER.search(text) or _DATABASE_USERINFO.search(text)
+    return bool(signed or any(":" in found for found in _USERINFO.findall(text)))
 
 
 def page_of_run(run_id: str) -> str | None:

@@ -49,9 +49,12 @@ def is_gone(name: str) -> bool:
 
 @cache
 def _where() -> str:
-    if sys.platform == "linux":
+    if sys.platform != "linux":
+        return f"{uuid.getnode():012x}/0"
+    try:
         return f"{_BOOT.read_text().strip()}/{_SPACE.stat().st_ino}"
-    return f"{uuid.getnode():012x}/0"
+    except OSError:  # a sandbox that hides them: a place that nobody else is in
+        return f"{uuid.uuid4()}/0"
 
 
 def _began(number: int) -> str:

@@ -70,16 +70,24 @@ def _exchange(uri: str, path: str, data: bytes | None) -> dict[str, Any] | None:
     for wait in _waits():
         try:
             with opener.open(request, timeout=CONNECT_SECONDS) as answer:
-                return dict(json.load(answer))
+                return _object(json.load(answer))
         except urllib.error.HTTPError as error:
             if wait is None or error.code not in _PASSING:
                 _raise_unless_absent(uri, error)
                 return None
             _wait(uri, error, wait)
+        except http.client.InvalidURL:  # whose message holds a part of the address, of a password perhaps
+            raise unreachable(uri, "that is no address") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "reason", error)
             raise unreachable(uri, str(reason)) from None
-    return None
+    raise AssertionError("the last try returns or raises")
+
+
+def _object(answer: Any) -> dict[str, Any]:
+    if not isinstance(answer, dict):
+        raise ValueError("it answered JSON that is no object")
+    return answer
 
 
 class _Patient(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
@@ -107,7 +115,10 @@ def _patient(connection: type[http.client.HTTPConnection]) -> Any:
 
 def _waits() -> Iterator[float | None]:
     """Seconds before each further try; None after the last. MLflow's variable says how many there are."""
-    retries = int(os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES") or _RETRIES)
+    given = os.environ.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES") or str(_RETRIES)
+    if not given.isdecimal():
+        raise SettingError(f"MLFLOW_HTTP_REQUEST_MAX_RETRIES={given}: needed is a whole number, 0 or more")
+    retries = int(given)
     for tried in range(retries):
         yield _BACKOFF_SECONDS * 2**tried if tried else 0.0
     yield None
@@ -128,7 +139,9 @@ def _wait(uri: str, error: urllib.error.HTTPError, seconds: float) -> None:
 
 
 def check_reachable() -> None:
-    """Raises UserError within seconds when a server that MLflow shall use does not answer, or not to us."""
+    """Raises UserError when a server that MLflow shall use cannot be reached, which takes seconds, does not
+    answer within a minute, or not to us.
+    """
     for uri in {tracking_uri(), registry_uri()}:
         if not is_server(uri):
             continue
@@ -149,7 +162,7 @@ def needs_client() -> bool:
 
 def unreachable(uri: str, reason: str) -> UserError:
     where = without_credentials(f"{_variable(uri)}={uri} does not answer ({reason})")
-    return SettingError(f"{where}; start that server, correct the address, or unset it to use mlflow.db here")
+    return ServiceError(f"{where}; start that server, correct the address, or unset it to use mlflow.db here")
 
 
 def _variable(uri: str) -> str:
@@ -160,8 +173,8 @@ def _raise_unless_absent(uri: str, error: urllib.error.HTTPError) -> None:
     """Raises what an error status means, unless that is 'there is no such thing'."""
     with error:
         try:
-            body = json.load(error)
-        except ValueError:
+            body = _object(json.load(error))
+        except (OSError, http.client.HTTPException, ValueError):
             body = {}
     code, message = str(body.get("error_code", "")), str(body.get("message", error.reason))
     if code == "RESOURCE_DOES_NOT_EXIST" or (code == "INVALID_PARAMETER_VALUE" and "not found" in message):

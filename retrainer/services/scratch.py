@@ -38,7 +38,8 @@ def _locked() -> tuple[Path, IO[str]]:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX)) / "scratch"
         folder.mkdir()
         lock = (folder.parent / _LOCK).open("w")
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(OSError):  # a file system without locks, where nothing of others is deleted either
+            fcntl.flock(lock, fcntl.LOCK_EX)
         if folder.is_dir():
             return folder, lock
         lock.close()
@@ -46,7 +47,12 @@ def _locked() -> tuple[Path, IO[str]]:
 
 def _delete_if_left(folder: Path) -> None:
     """Deletes it unless its owner lives; one without a lock yet has just been made."""
-    with suppress(OSError), (folder / _LOCK).open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(lock.fileno()).st_uid == os.getuid():
+    with suppress(OSError):
+        if folder.lstat().st_uid != os.getuid():
+            return  # anybody may write there
+        lock = os.open(folder / _LOCK, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(lock)

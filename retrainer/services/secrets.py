@@ -9,54 +9,72 @@ from itertools import pairwise
 from typing import Any
 
 from retrainer.errors import SettingError
-from retrainer.services.address import without_credentials
+from retrainer.services.address import holds_secret
 
-# `--api-key`, `WANDB_API_KEY=`, `source.password`. A tokenizer's special tokens are none.
-_NAME = re.compile(
-    r"(?i)(?:^|[-_.])(?:pass(?:word|wd|phrase)|pwd|secret|token|credentials?|(?:api|access|secret|private)[-_]?key|apikey)$"
+# In words apart: `--api-key`, `PGPASSWORD=`, `hfToken`, `source.db_pass`.
+_PASSWORD = re.compile(r"(?:^|_)(?:\w*(?:password|passwd)|passphrase|pwd|pass)$")
+_TOKEN = re.compile(
+    r"(?:^|_)(?:\w*(?:secret|token)|credentials?|\w*apikey)$|(?:^|_)(?:api|access|account|private)_key$"
 )
-_SPECIAL_TOKEN = re.compile(r"(?i)(?:pad|bos|eos|unk|sep|cls|mask|start|end)[-_]?token$")
-# Names of secrets that Kubernetes keeps: the settings of the cluster check their form.
-_KUBERNETES_SECRETS = {f"cluster.{name}_secret" for name in ("mlflow", "storage", "webhook")}
-# What a secret hardly is: a number, a switch, a place where the secret is read from.
-_PLAIN = re.compile(r"(?i)\d{1,9}|true|false|yes|no|none|null|[$@%].*|/.*\.\w+")
+# A tokenizer's own: `pad_token`, `word_delimiter_token`.
+_SPECIAL_TOKEN = re.compile(
+    r"(?:pad|bos|eos|unk|sep|cls|mask|start|end|stop|eot|image|prefix|suffix|delimiter|blank|language|word)_?token$"
+)
+# The settings that name Kubernetes secrets, which hold the values.
+_NAMES_OF_SECRETS = re.compile(r"cluster\.\w+_secret")
+# What reads the secret from elsewhere: a variable, a file.
+_ELSEWHERE = re.compile(r"\$\w+|\$\{\w+\}|@?[./~][\w./~-]*|@?[\w-]+/[\w./-]*\.[a-z]{1,5}|")
+# What a token is not: a number, a switch, a column's name, a sign.
+_NO_TOKEN = re.compile(r"(?i)\d{1,9}|true|false|none|null|[a-z_]{1,20}|\W{1,3}|<.*>")
+_WRITTEN_OUT = re.compile(r"(?i)\bbearer\s+[\w.~+/=-]{8,}|(?:^|[\s;])(?:password|passwd|pwd)\s*=\s*[^\s;]+")
 
 
 def refuse_secrets(settings: Mapping[str, Any]) -> None:
     """Raises SettingError for the first setting that holds a password, a token or a signed address."""
-    for name, value in _texts(settings):
-        words = _words(value) if name == "training.command" else []
-        shown = without_credentials(value) != value or (_is_secret(name.rpartition(".")[2], value))
-        if shown or any(_is_secret(option, given) for option, given in words):
+    for name, value in _values(settings):
+        if _NAMES_OF_SECRETS.fullmatch(name):
+            continue
+        given = [(name.rpartition(".")[2], value)]
+        given += _words(value) if name == "training.command" else []
+        if holds_secret(value) or _WRITTEN_OUT.search(value) or any(_is_secret(*one) for one in given):
             raise SettingError(
                 f"{name}: a password or token stands in it, and settings are kept with data, models, MLflow's"
                 " runs and compiled pipelines; take it out, and let your code read an environment variable"
             )
 
 
-def _texts(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _texts(value, f"{before}{key}.")
-        elif isinstance(value, str) and value and f"{before}{key}" not in _KUBERNETES_SECRETS:
-            yield f"{before}{key}", value
+def _values(settings: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Every value that is not empty, as text, with its setting's name; a list's values have the list's."""
+    if isinstance(settings, Mapping):
+        for key, value in settings.items():
+            yield from _values(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(settings, list | tuple):
+        for value in settings:
+            yield from _values(value, name)
+    elif settings not in (None, "", True, False):
+        yield name, str(settings)
 
 
 def _words(command: str) -> Iterator[tuple[str, str]]:
-    """The options of a command line and variables set on it, with their values."""
+    """Options of a command line, and variables set on it, with their values; so of a command in it."""
     try:
         words = shlex.split(command)
     except ValueError:
         return
     for word in words:
-        option, _, value = word.partition("=")
-        yield option, value
+        option, equals, value = word.partition("=")
+        if equals:
+            yield option, value
+        if " " in word:
+            yield from _words(word)
     for option, value in pairwise(words):
         if option.startswith("-") and not value.startswith("-"):
             yield option, value
 
 
 def _is_secret(name: str, value: str) -> bool:
-    if not value or not _NAME.search(name) or _SPECIAL_TOKEN.search(name):
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    apart = re.sub(r"[-.]+", "_", apart).strip("_")
+    if _ELSEWHERE.fullmatch(value) or _SPECIAL_TOKEN.search(apart):
         return False
-    return not _PLAIN.fullmatch(value)
+    return bool(_PASSWORD.search(apart) or (_TOKEN.search(apart) and not _NO_TOKEN.fullmatch(value)))

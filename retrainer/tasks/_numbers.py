@@ -34,11 +34,15 @@ class Regression:
         self._mean, self._deviation = 0.0, 1.0
 
     def learn(self, train: pa.Table) -> None:
-        """Takes mean and standard deviation. Raises UserError where all targets are one number."""
+        """Takes mean and standard deviation, rounded as the head keeps them. Raises UserError where all
+        targets are one number.
+        """
+        import numpy as np
+
         numbers = train["target"].to_numpy()
-        self._mean, self._deviation = float(numbers.mean()), float(numbers.std())
-        if not self._deviation:
-            raise DataError(f"every training row has the target {self._mean:g}; there is nothing to learn")
+        if numbers.min() == numbers.max():
+            raise DataError(f"every training row has the target {numbers[0]:g}; there is nothing to learn")
+        self._mean, self._deviation = float(np.float32(numbers.mean())), float(np.float32(numbers.std()))
 
     def head(self, body: Any, training: Training) -> nn.Module:
         from retrainer.tasks._heads import ScaledHead

@@ -117,7 +117,7 @@ class Task(Protocol):
 
     def predict(self, network: Any, batch: dict[str, Tensor], temperature: float) -> pa.Table:
         """A batch without targets → one typed row each: what evaluation reads, the server returns and
-        `make predict` writes. The schema's metadata may hold what is the same for all rows.
+        `Predictor.predict` gives. The schema's metadata may hold what is the same for all rows.
         """
 
     def comparable(self, first: pa.Table, second: pa.Table) -> tuple[pa.Table, pa.Table]:

@@ -20,3 +20,4 @@ class ImageRegression(ImageInput, Regression):
     def __init__(self, options: Options) -> None:
         super().__init__()
         self.options = options
+        self.abilities |= {"resizing"}

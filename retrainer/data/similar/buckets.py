@@ -34,28 +34,46 @@ def with_copies(pairs: np.ndarray, which: np.ndarray) -> np.ndarray:
     return both[np.lexsort((both[:, 1], both[:, 0]))].astype(np.int64)
 
 
-def pairs_of_buckets(keys: np.ndarray, neighbours: int, block: int) -> Iterator[np.ndarray]:
-    """Blocks of int64 [P, 2], first < second: rows with equal keys, uint64 [N].
+class Buckets:
+    """Rows in buckets of equal keys, uint64 [N]. A row meets the `neighbours` that follow it in its bucket,
+    and its bucket's first row."""
 
-    A row meets the `neighbours` that follow it in its bucket, and its bucket's first row. Pairs of one first
-    row stand together, and a block holds about `block` of them.
-    """
-    order = np.argsort(keys, kind="stable")  # so that a bucket keeps the rows' order
-    bucket = keys[order]
-    places = np.arange(len(bucket))
-    head = np.asarray(np.searchsorted(bucket, bucket))
-    far = places[places - head > neighbours]
-    if len(far):
-        yield np.stack([order[head[far]], order[far]], axis=1)
-    following = np.minimum(np.searchsorted(bucket, bucket, "right") - places - 1, neighbours)
-    ends = np.cumsum(following)
-    cuts = 1 + np.searchsorted(ends, np.arange(block, following.sum() + block, block))
-    for some in np.split(places, np.unique(cuts)):
-        first: np.ndarray = np.repeat(some, following[some])
-        if len(first):
-            step = np.arange(len(first)) - np.repeat(ends[some] - following[some], following[some])
-            step += ends[some[0]] - following[some[0]]
-            yield np.stack([order[first], order[first + 1 + step]], axis=1)
+    def __init__(self, keys: np.ndarray, neighbours: int) -> None:
+        self._order = np.argsort(keys, kind="stable")  # so that a bucket keeps the rows' order
+        self._bucket = keys[self._order]
+        self._neighbours = neighbours
+        head = np.searchsorted(self._bucket, self._bucket)
+        # Of each row, in its place in `keys`: its place in the order, and that of its bucket's first row.
+        self._place: np.ndarray = np.empty(len(keys), np.int32)
+        self._head: np.ndarray = np.empty(len(keys), np.int32)
+        self._place[self._order] = np.arange(len(keys))
+        self._head[self._order] = head
+
+    def meet(self, pairs: np.ndarray) -> np.ndarray:
+        """bool [P]: whether the two of int64 [P, 2] meet here."""
+        (one, other), (head, its) = self._place[pairs].T, self._head[pairs].T
+        near = np.abs(one - other) <= self._neighbours
+        return (head == its) & (near | (one == head) | (other == head))
+
+    def pairs(self, block: int) -> Iterator[np.ndarray]:
+        """Blocks of int64 [P, 2], first < second: all that meet, each once. Pairs of one first row stand
+        together, and a block holds about `block` of them.
+        """
+        order, places = self._order, np.arange(len(self._order))
+        head = self._head[order]
+        far = places[places - head > self._neighbours]
+        if len(far):
+            yield np.stack([order[head[far]], order[far]], axis=1)
+        ends_of_buckets = np.searchsorted(self._bucket, self._bucket, "right")
+        following = np.minimum(ends_of_buckets - places - 1, self._neighbours)
+        ends = np.cumsum(following)
+        cuts = 1 + np.searchsorted(ends, np.arange(block, following.sum() + block, block))
+        for some in np.split(places, np.unique(cuts)):
+            first: np.ndarray = np.repeat(some, following[some])
+            if len(first):
+                step = np.arange(len(first)) - np.repeat(ends[some] - following[some], following[some])
+                step += ends[some[0]] - following[some[0]]
+                yield np.stack([order[first], order[first + 1 + step]], axis=1)
 
 
 def joined_blocks(blocks: Iterable[np.ndarray], least: int) -> Iterator[np.ndarray]:
@@ -81,7 +99,7 @@ class Links:
         self._pairs: np.ndarray = np.zeros(values, np.int64)
         self._given = given
 
-    def worth_a_look(self, pairs: np.ndarray) -> np.ndarray:
+    def undecided(self, pairs: np.ndarray) -> np.ndarray:
         """Those of int64 [P, 2] that would be kept if they were alike."""
         few = self._pairs[pairs].max(axis=1) < self._given
         return pairs[few | (self._roots(pairs[:, 0]) != self._roots(pairs[:, 1]))]

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from retrainer.data.images import MAX_PIXELS, of_each_image
-from retrainer.data.similar.buckets import Links, distinct_values, pairs_of_buckets, with_copies
+from retrainer.data.similar.buckets import Buckets, Links, distinct_values, with_copies
 from retrainer.formats.dataset import IMAGE_FORMATS
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _alike(pixels: np.ndarray, most_bits: int) -> np.ndarray:
     links = Links(len(pixels), _GIVEN)
     for near in _near(_in_blocks(_hashes, pixels), most_bits):
         for start in range(0, len(near), _BLOCK):
-            block = links.worth_a_look(near[start : start + _BLOCK])
+            block = links.undecided(near[start : start + _BLOCK])
             one, other = block.T
             alike = _correlation(pixels[one], pixels[other], shown[one] | shown[other]) >= LEAST_CORRELATION
             links.add(block[alike])
@@ -147,14 +147,15 @@ def _near(hashes: np.ndarray, most_bits: int) -> Iterator[np.ndarray]:
     Of most_bits + 1 bands of the bits, one is equal in both of such a pair (Manku et al., 2007).
     """
     bands = [sum(1 << bit for bit in range(band, _BITS, most_bits + 1)) for band in range(most_bits + 1)]
-    masks = np.array(bands, np.uint64)
-    for at, mask in enumerate(masks):
-        for pairs in pairs_of_buckets(hashes & mask, _NEIGHBOURS, _PAIRS):
-            differing = hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]
-            near = np.bitwise_count(differing) <= most_bits
-            pairs, differing = pairs[near], differing[near]
-            met = (differing[:, None] & masks[:at] == 0).any(axis=1)  # in an earlier band
-            yield pairs[~met]
+    earlier: list[Buckets] = []
+    for mask in np.array(bands, np.uint64):
+        buckets = Buckets(hashes & mask, _NEIGHBOURS)
+        for pairs in buckets.pairs(_PAIRS):
+            near = pairs[np.bitwise_count(hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]) <= most_bits]
+            for before in earlier:
+                near = near[~before.meet(near)]
+            yield near
+        earlier.append(buckets)
 
 
 def _correlation(one: np.ndarray, other: np.ndarray, shown: np.ndarray) -> np.ndarray:

@@ -13,10 +13,10 @@ from itertools import pairwise
 import numpy as np
 
 from retrainer.data.similar.buckets import (
+    Buckets,
     Links,
     distinct_values,
     joined_blocks,
-    pairs_of_buckets,
     with_copies,
 )
 from retrainer.data.splits import normalised
@@ -54,7 +54,7 @@ def similar_texts(texts: Sequence[str], least: float) -> np.ndarray:
     links = Links(len(distinct), _GIVEN)
     signatures = _signatures(distinct, _bands(least))
     for near in joined_blocks(_candidates(signatures, _bands(least), least), _MEASURED):
-        block = links.worth_a_look(near)
+        block = links.undecided(near)
         alike = block[_similarities(distinct, block) >= least]
         links.add(alike)
         found.append(alike)
@@ -178,19 +178,20 @@ def _candidates(signatures: np.ndarray, bands: tuple[int, int], least: float) ->
     """Blocks of int64 [P, 2], each pair once, that share a band and agree in about `least` of all hashes."""
     functions = signatures.shape[1]
     enough = math.ceil(functions * least - _SIGMAS * math.sqrt(functions * least * (1 - least)))
-    keys = _band_keys(signatures, bands)
-    for band, key in enumerate(keys):
-        for pairs in pairs_of_buckets(key, _NEIGHBOURS, _PAIRS):
-            one, other = pairs.T
-            met = (keys[:band, one] == keys[:band, other]).any(axis=0)  # in an earlier band
-            agreeing = np.count_nonzero(signatures[one] == signatures[other], axis=1)
-            yield pairs[~met & (agreeing >= enough)]
+    earlier: list[Buckets] = []
+    for band in range(bands[0]):
+        buckets = Buckets(_band_key(signatures[:, band * bands[1] : (band + 1) * bands[1]]), _NEIGHBOURS)
+        for pairs in buckets.pairs(_PAIRS):
+            for before in earlier:
+                pairs = pairs[~before.meet(pairs)]
+            agreeing = np.count_nonzero(signatures[pairs[:, 0]] == signatures[pairs[:, 1]], axis=1)
+            yield pairs[agreeing >= enough]
+        earlier.append(buckets)
 
 
-def _band_keys(signatures: np.ndarray, bands: tuple[int, int]) -> np.ndarray:
-    """uint64 [bands, N]: equal where two texts agree in all hashes of the band."""
-    keys: np.ndarray = np.zeros((bands[0], len(signatures)), np.uint64)
-    for band, key in enumerate(keys):
-        for column in signatures[:, band * bands[1] : (band + 1) * bands[1]].T:
-            key[:] = _mixed(key ^ column.astype(np.uint64))
-    return keys
+def _band_key(signatures: np.ndarray) -> np.ndarray:
+    """uint64 [N]: equal where two texts agree in all hashes of the band, uint32 [N, F]."""
+    key: np.ndarray = np.zeros(len(signatures), np.uint64)
+    for column in signatures.T:
+        key = _mixed(key ^ column.astype(np.uint64))
+    return key
