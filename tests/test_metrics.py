@@ -238,5 +238,5 @@ def test_a_row_with_two_labels_needs_a_multi_label_task() -> None:
 
 def test_a_metric_of_another_task_is_refused_by_its_name() -> None:
     predictions, truth = single(4, 2)
-    with pytest.raises(UserError, match="the metric macro_f1 cannot be computed for this task"):
+    with pytest.raises(UserError, match="the metric macro_f1 does not suit this task"):
         measured("macro_f1", (predictions, truth.drop_columns(["labels"])))

@@ -91,7 +91,7 @@ class _Oidc:
         answer = _ask(self._token_address(), "the identity provider's token address", fields)
         self._token = str(answer.get("access_token") or answer.get("id_token") or "")
         if not self._token:
-            raise SettingError("KFP_OIDC_ISSUER: the identity provider's answer holds no access_token")
+            raise ServiceError("KFP_OIDC_ISSUER: the identity provider's answer holds no access_token")
         self._until = time.monotonic() + float(answer.get("expires_in", 300)) - _MARGIN_SECONDS
         return self._token
 
@@ -100,7 +100,7 @@ class _Oidc:
             found = _ask(self._issuer + _DISCOVERY, "KFP_OIDC_ISSUER")
             self._address = str(found.get("token_endpoint", ""))
             if not self._address:
-                raise SettingError(f"KFP_OIDC_ISSUER={self._issuer}: its discovery names no token_endpoint")
+                raise ServiceError(f"KFP_OIDC_ISSUER={self._issuer}: its discovery names no token_endpoint")
         return self._address
 
 
@@ -122,7 +122,7 @@ def _ask(address: str, name: str, fields: dict[str, str] | None = None) -> dict[
     except (OSError, http.client.HTTPException, ValueError, TypeError) as error:
         reason = " ".join(str(getattr(error, "reason", error)).split())
         cure = "check the address, and KFP_CA_BUNDLE where the provider has a company's certificate"
-    raise SettingError(f"{name}: {without_credentials(address)} gives no token ({reason}); {cure}")
+    raise ServiceError(f"{name}: {without_credentials(address)} gives no token ({reason}); {cure}")
 
 
 class _StayHere(urllib.request.HTTPRedirectHandler):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from retrainer.errors import UserError
+from retrainer.errors import DataError, ModelError
 from retrainer.evaluation.data_facts import data_facts
 from retrainer.evaluation.measurements import evidence_of, figures_of, measurements_of, verdict_figures
 from retrainer.evaluation.model_card import model_card
@@ -76,7 +76,7 @@ def _refuse_another_dataset(model: Path, data: Dataset) -> None:
     """Rows that are test rows here may have been training rows there: such figures would be too good."""
     trained_on = read_model(model)["dataset_sha256"]
     if trained_on != data.content_sha256:
-        raise UserError(
+        raise ModelError(
             f"{model} was trained on another dataset ({trained_on[:12]}…) than {data.path}"
             f" ({data.content_sha256[:12]}…); run train again"
         )
@@ -85,7 +85,7 @@ def _refuse_another_dataset(model: Path, data: Dataset) -> None:
 def _test_rows(data: Dataset) -> pa.Table:
     test = data.split("test")
     if not len(test):
-        raise UserError(
+        raise DataError(
             f"{data.path} has no test rows to judge by; set split.test above 0, or source.test_path"
         )
     logger("evaluate").info("%s test rows", f"{len(test):,}")

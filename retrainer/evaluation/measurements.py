@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from retrainer.errors import UserError
+from retrainer.errors import DataError
 from retrainer.evaluation.cost import latency_ms
 from retrainer.evaluation.opponents import (
     Opponent,
@@ -49,7 +49,7 @@ def measurements_of(request: Request, judged: Judged, all_rows: JudgedRows) -> M
     scores = scores_of(task, request.gate.metric)
     measured = scores.measured(judged.predictions, judged.test)
     if not len(judged.train):
-        raise UserError("the dataset has no training rows, so there is no baseline; lower split.test")
+        raise DataError("the dataset has no training rows, so there is no baseline; lower split.test")
     baselines = task.baselines(judged.train, judged.test, request.evaluation)
     details = task.details(judged)
     champion = _champion(request, judged, scores)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from retrainer.errors import UserError
+from retrainer.errors import ModelError, UserError
 from retrainer.formats.columns import class_names
 from retrainer.gate.compare import Comparison, compare
 from retrainer.gate.evidence import Champion
@@ -72,7 +72,7 @@ def champion_of(champion: Champion, judged: Judged, scores: Scores) -> Opponent:
 def _require_alike(its: pa.Table, mine: pa.Table) -> None:
     if its.column_names != mine.column_names:
         theirs, ours = (", ".join(one.column_names) for one in (its, mine))
-        raise UserError(f"it predicts {theirs}, this model {ours}")
+        raise ModelError(f"it predicts {theirs}, this model {ours}")
 
 
 def _of_unknown_classes(judged: Judged, known: tuple[str, ...]) -> str:

@@ -10,6 +10,8 @@ Report = dict[str, Any]
 _FINE_ROWS = 2000
 # Of a metric that is no share: larger values need fewer decimals.
 _LARGE = 10
+# Digits that mean nothing would fill the table.
+_VERY_LARGE = 100_000.0
 
 
 def ordered(report: Report) -> list[str]:
@@ -43,6 +45,8 @@ def in_points(report: Report) -> bool:
 
 
 def number(value: float, rows: int) -> str:
+    if abs(value) >= _VERY_LARGE:
+        return f"{value:.4g}"
     if abs(value) >= _LARGE:
         return f"{value:.2f}"
     return f"{value:.{4 if rows >= _FINE_ROWS else 3}f}"

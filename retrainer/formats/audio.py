@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-from retrainer.errors import DataError
+from retrainer.errors import DataError, SettingError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +54,7 @@ def _soundfile() -> Any:
     try:
         import soundfile
     except (ImportError, OSError):  # OSError: the package without its library
-        raise DataError("audio needs the package soundfile: pip install 'retrainer[audio]'") from None
+        raise SettingError("audio needs the package soundfile: pip install 'retrainer[audio]'") from None
     return soundfile
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,9 +73,9 @@ def measure(metric: Metric, name: str, predictions: pa.Table, truth: pa.Table) -
     try:
         statistics = np.asarray(metric.statistics(predictions, truth), dtype=np.float64)
     except KeyError as error:
-        raise UserError(f"the metric {name} cannot be computed for this task: there is no {error}") from None
+        raise SettingError(f"the metric {name} does not suit this task: there is no {error}") from None
     if statistics.ndim != 2 or len(statistics) != len(truth):
-        raise UserError(f"the metric {name} gives statistics {statistics.shape} for {len(truth)} rows")
+        raise SettingError(f"the metric {name} gives statistics {statistics.shape} for {len(truth)} rows")
     if not np.isfinite(statistics).all():
-        raise UserError(f"the metric {name} gives statistics that are not finite")
+        raise SettingError(f"the metric {name} gives statistics that are not finite")
     return Measured(metric, statistics)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrainer.errors import UserError
+from retrainer.errors import DataError, ModelError
 from retrainer.formats.columns import probability_matrix
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ def classes(predictions: pa.Table, truth: pa.Table) -> Classes:
     probabilities = probability_matrix(predictions)
     known = tuple(field.name for field in predictions["probabilities"].type)
     if not np.isfinite(probabilities).all():
-        raise UserError("the model's probabilities are not finite: train with a lower training.learning_rate")
+        raise ModelError(
+            "the model's probabilities are not finite: lower training.learning_rate and train again"
+        )
     if not multi_label:
         _refuse_other_than_one(targets)
     names = (*known, *sorted({*_names(answers), *_names(targets)} - set(known)))
@@ -108,4 +110,4 @@ def _refuse_other_than_one(targets: pa.ListArray) -> None:
     counts = pc.fill_null(pc.list_value_length(targets), 0).to_numpy()
     if (counts != 1).any():
         row = int((counts != 1).argmax())
-        raise UserError(f"test row {row + 1} has {counts[row]} labels, not one; is task.multi_label meant?")
+        raise DataError(f"test row {row + 1} has {counts[row]} labels, not one; is task.multi_label meant?")

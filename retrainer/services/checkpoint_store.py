@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from retrainer.errors import ServiceError
+from retrainer.errors import ServiceError, SettingError
 from retrainer.messages import logger
 from retrainer.services.s3 import SCHEME, s3_client, s3_explained, split_address
 from retrainer.services.scratch import scratch_directory
@@ -58,7 +58,7 @@ def checkpoint_place() -> CheckpointPlace | None:
     if os.access(there, os.W_OK | os.X_OK) and there.is_dir():
         return CheckpointPlace(str(path), seconds)
     if named:
-        raise ServiceError(f"{PLACE}={named}: nothing can be written there; name another place, or unset it")
+        raise SettingError(f"{PLACE}={named}: nothing can be written there; name another place, or unset it")
     logger("train").warning(
         "nothing can be written in %s, so a training that is killed starts over; %s names a place for"
         " checkpoints",
@@ -74,7 +74,7 @@ def _seconds() -> float:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise ServiceError(f"{SECONDS}={given}: needed is a number of seconds, or 0 to turn checkpoints off")
+        raise SettingError(f"{SECONDS}={given}: needed is a number of seconds, or 0 to turn checkpoints off")
     return seconds
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from retrainer.errors import ServiceError
+from retrainer.errors import ModelError, ServiceError
 from retrainer.formats.files import MANIFEST, digest_of, sha256_file, whole_directory
 from retrainer.formats.model_files import read_model
 from retrainer.services.address import without_credentials
@@ -47,14 +47,14 @@ def model_files(version: RegisteredVersion, names: Iterable[str], into: Path) ->
     _refuse_strangers(version)
     manifest = _model_file(version, MANIFEST, into)
     if not manifest.is_file():
-        raise ServiceError(f"{manifest}: the registered model's files are gone; restore them, or train again")
+        raise ModelError(f"{manifest}: the registered model's files are gone; restore them, or train again")
     files = json.loads(manifest.read_text(encoding="utf-8")).get("files", {})
     if digest_of(files) != version.model_sha256:
-        raise ServiceError(f"{manifest} was altered: it is not the manifest of version {version.version}")
+        raise ModelError(f"{manifest} was altered: it is not the manifest of version {version.version}")
     found = {name: _model_file(version, name, into) for name in names if name in files}
     for name, path in found.items():
         if sha256_file(path) != files[name]:
-            raise ServiceError(f"{path} was altered: its sha256 does not match {MANIFEST}")
+            raise ModelError(f"{path} was altered: its sha256 does not match {MANIFEST}")
     return found
 
 
@@ -66,7 +66,7 @@ def _model_file(version: RegisteredVersion, name: str, into: Path) -> Path:
 
 def _refuse_strangers(version: RegisteredVersion) -> None:
     if not version.model_sha256:
-        raise ServiceError(f"models:/{version.name}/{version.version} was not registered by retrainer")
+        raise ModelError(f"models:/{version.name}/{version.version} was not registered by retrainer")
 
 
 def _local(source: str) -> Path | None:
@@ -103,5 +103,5 @@ def verified(directory: Path, model_sha256: str) -> Path:
         )
     found = str(read_model(directory)["model_sha256"])
     if found != model_sha256:
-        raise ServiceError(f"{directory} was altered: it holds {found[:12]}, not {model_sha256[:12]}")
+        raise ModelError(f"{directory} was altered: it holds {found[:12]}, not {model_sha256[:12]}")
     return directory

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from retrainer.errors import SettingError
+from retrainer.errors import ServiceError, SettingError
 from retrainer.services.weights_identity import WAYS
 
 TIMEOUT_SECONDS = 5.0
@@ -35,7 +35,7 @@ def commit_of(hub_id: str, revision: str) -> str:
     except Exception as error:  # the hub's client lets its HTTP library's own errors through
         if cached is not None:
             return cached.name
-        raise SettingError(f"backbone.weights: {hub_id} cannot be had ({reason(error)}); {WAYS}") from None
+        raise ServiceError(f"backbone.weights: {hub_id} cannot be had ({reason(error)}); {WAYS}") from None
     if not any(name.endswith(".safetensors") for name in names):
         raise SettingError(
             f"backbone.weights: {hub_id} has no .safetensors file; pickled weights are never read"
@@ -60,7 +60,7 @@ def snapshot(hub_id: str, commit: str) -> Path:
             hub_id, revision=commit or None, allow_patterns=_WANTED, ignore_patterns=_OTHER_RUNTIMES
         )
     except OSError as error:
-        raise SettingError(f"backbone.weights: {hub_id} cannot be had ({reason(error)}); {WAYS}") from None
+        raise ServiceError(f"backbone.weights: {hub_id} cannot be had ({reason(error)}); {WAYS}") from None
     return Path(found)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from retrainer.errors import ServiceError
+from retrainer.errors import SettingError
 
 SIGNING = "RETRAINER_SIGNING_KEY"
 VERIFY = "RETRAINER_VERIFY_KEY"
@@ -34,6 +34,6 @@ def _pem(variable: str) -> bytes | None:
     try:
         return Path(given).expanduser().read_bytes()
     except (OSError, ValueError):
-        raise ServiceError(
+        raise SettingError(
             f"{variable} is neither PEM text nor the path of a file that can be read"
         ) from None

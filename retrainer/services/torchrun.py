@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from retrainer.errors import ServiceError
+from retrainer.errors import SettingError
 
 if TYPE_CHECKING:
     from retrainer.training._torchrun import Launched
@@ -21,7 +21,7 @@ def launched() -> Launched | None:
         return None
     missing = [name for name in _NEEDED if not os.environ.get(name)]
     if missing:
-        raise ServiceError(
+        raise SettingError(
             f"the environment has {_SIZE} without {' and '.join(missing)}: start the step by torchrun, or"
             f" unset {_SIZE}"
         )
@@ -35,12 +35,12 @@ def launched() -> Launched | None:
         _number("TORCHELASTIC_RESTART_COUNT", "0"),
     )
     if not place.rank < size:
-        raise ServiceError(f"the environment has RANK {place.rank}, which must be below {_SIZE}, {size}")
+        raise SettingError(f"the environment has RANK {place.rank}, which must be below {_SIZE}, {size}")
     return place
 
 
 def _number(name: str, default: str = "") -> int:
     text = os.environ.get(name) or default
     if not text.isascii() or not text.isdigit():
-        raise ServiceError(f"the environment has {name} {text!r}, no number; start the step by torchrun")
+        raise SettingError(f"the environment has {name} {text!r}, no number; start the step by torchrun")
     return int(text)

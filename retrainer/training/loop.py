@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError
 from retrainer.settings import Training
 from retrainer.training._adamw import AdamW
 from retrainer.training._applies import require_applicable
@@ -257,4 +257,4 @@ class _Run:
         if self.training.strategy not in ("scratch", "frozen"):
             rates += f" and training.backbone_learning_rate (now {backbone_rate(self.training):g})"
         step = before + int(bad[0]) + 1
-        raise UserError(f"the loss is no longer a number in {when}, step {step} of {steps}: lower {rates}")
+        raise SettingError(f"the loss is no longer a number in {when}, step {step} of {steps}: lower {rates}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrainer import extend
-from retrainer.errors import SettingError, UserError
+from retrainer.errors import DataError, SettingError
 from retrainer.formats.files import whole_directory
 from retrainer.settings import Backbone, Compute, Training
 from retrainer.tasks import make_task
@@ -66,7 +66,7 @@ def train_model(inputs: Inputs, out: Path, session: Session | None = None) -> di
 def _check(inputs: Inputs) -> None:
     data, training = inputs.data, inputs.settings.training
     if not data.manifest["rows"].get("train"):
-        raise UserError(
+        raise DataError(
             f"{data.path} has no training rows; lower split.test and split.validation, or add data"
         )
     if training.strategy != "scratch" and inputs.weights is None and not training.command:
