@@ -98,7 +98,7 @@ def figures(report: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
     found = {
         "metrics": {name: report["metrics"][name] for name in kept["metrics"]},
         **{name: details[name] for name in ("per_class", "confusion", "calibration")},
-        "test_set": report["test_set"],
+        "test_set": {name: report["test_set"][name] for name in ("sha256", "uses", "champion")},
         "gate": {name: gate[name] for name in kept["gate"]},
         "rules": rules,
         "new_rows": _counts(gate["new_rows"]),

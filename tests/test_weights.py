@@ -218,7 +218,7 @@ def test_a_hub_that_does_not_answer_is_told(project: Path) -> None:
         text=True,
         check=False,
     )
-    assert "SettingError: backbone.weights: some/model cannot be had" in done.stderr
+    assert "ServiceError: backbone.weights: some/model cannot be had" in done.stderr
     assert "HF_ENDPOINT" in done.stderr
 
 
