@@ -4,7 +4,8 @@ A pair is a decision about two rows alone: whatever else the data holds, two row
 not. The arithmetic that decides is on whole numbers, so the same rows give the same pairs on any machine.
 
 What matters of the pairs is their connected components. Of many rows that are all alike, not every pair is
-given, only enough to link them all: ten thousand copies do not give fifty million pairs.
+given, only enough to link them: ten thousand copies do not give fifty million pairs. A row is compared with
+1,024 of a bucket at most, so where more rows than that share all their buckets, a pair may be missed.
 """
 
 from retrainer.data.similar.images import image_similarity, similar_images
