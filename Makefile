@@ -180,7 +180,7 @@ push: $(READY) ## data and models of every recipe to DVC's remote
 pull: $(READY) ## data and models of every recipe from DVC's remote
 	@$(DVC) pull --run-cache --allow-missing
 
-notify-test: $(READY) ## send one message to RETRAINER_WEBHOOK, as every failure and promotion does
+notify-test: $(READY) ## send one message to RETRAINER_WEBHOOK, as the end of a run does
 	@$(PY) -m retrainer notify --test $(OF)
 
 doctor: $(READY) ## check Python, disk, GPU, MLflow, DVC, with a cure for each

@@ -16,7 +16,6 @@ from pipelines import _pods
 from retrainer.settings import Cluster
 
 TASK = "notify"
-KEYS = ("RETRAINER_WEBHOOK", "RETRAINER_WEBHOOK_FORMAT", "RETRAINER_WEBHOOK_ALLOW_HTTP")
 WORKFLOW = "metadata.labels['workflows.argoproj.io/workflow']"
 _SECONDS = 900
 
@@ -66,6 +65,6 @@ def _describe(task: Any, image: str, settings: dict[str, dict[str, Any]], cluste
     ours = {"storage_secret": "", "timeout_seconds": _SECONDS, "retries": min(cluster.retries, 1)}
     _pods.describe(task, TASK, image, settings, cluster.model_copy(update=ours))
     kubernetes.use_secret_as_env(
-        task, cluster.webhook_secret, dict(zip(KEYS, KEYS, strict=True)), optional=True
+        task, cluster.webhook_secret, {key: key for key in _pods.WEBHOOK_KEYS}, optional=True
     )
     kubernetes.use_field_path_as_env(task, "RETRAINER_WORKFLOW", WORKFLOW)

@@ -35,6 +35,8 @@ STORAGE_KEYS = (
     "RETRAINER_DVC_REMOTE",
     PLACE,
 )
+WEBHOOK_KEYS = tuple(f"RETRAINER_WEBHOOK{key}" for key in ("", "_FORMAT", "_EVENTS", "_ALLOW_HTTP"))
+LENT_KEYS = (*MLFLOW_KEYS, *MLFLOW_OTHER_KEYS, *STORAGE_KEYS)
 # Where Kubeflow's own label tells the run; the image cannot know it.
 RUN_ID = "metadata.labels['pipeline/runid']"
 CHECKPOINTS = "/checkpoints"
@@ -78,11 +80,18 @@ def resources_of(step: str, cluster: Cluster) -> Resources:
     return Resources.parse(limits | asked, f"cluster.resources.{step}")
 
 
-def check_resources(cluster: Cluster) -> None:
-    """Raises UserError where `cluster.resources` names no step."""
-    for step in cluster.resources:
-        if step not in FACTS:
-            raise SettingError(f"cluster.resources: there is no step {step!r}{nearest(step, FACTS)}")
+def check_steps(cluster: Cluster) -> None:
+    """Raises UserError where a setting names no step, or lends a variable that another secret gives."""
+    for setting, by_step in (("resources", cluster.resources), ("step_secrets", cluster.step_secrets)):
+        for step in by_step:
+            if step not in FACTS:
+                raise SettingError(f"cluster.{setting}: there is no step {step!r}{nearest(step, FACTS)}")
+    for step, secrets in cluster.step_secrets.items():
+        given = list(LENT_KEYS)  # Kubernetes refuses a variable that is given twice
+        for key in (key for keys in secrets.values() for key in keys):
+            if key in given:
+                raise SettingError(f"cluster.step_secrets: {step} is given {key} already; name it once")
+            given.append(key)
 
 
 def cores(amount: str) -> int:
@@ -140,6 +149,7 @@ def _lend_secrets(task: Any, step: str, cluster: Cluster) -> None:
         (cluster.mlflow_secret, MLFLOW_KEYS, False),
         (cluster.mlflow_secret, MLFLOW_OTHER_KEYS, True),
         (cluster.storage_secret, storage, True),
+        *((secret, keys, False) for secret, keys in cluster.step_secrets.get(step, {}).items()),
     )
     for secret, keys, optional in lent:
         if secret:

@@ -11,7 +11,7 @@ from typing import Any
 from kfp import compiler
 
 from components.steps import STEPS
-from pipelines._pods import check_resources, cores, resources_of
+from pipelines._pods import check_steps, cores, resources_of
 from pipelines.cluster import rules
 from pipelines.containers.backend.dag import parts_of
 from pipelines.containers.images import CODE
@@ -124,7 +124,7 @@ def cluster_settings(recipe: str | None, overrides: list[str], root: Path) -> tu
     name, sections = settle(recipe, overrides, root)
     parts: dict[str, Any] = dict(sections)
     cluster: Cluster = parts.pop("cluster")
-    check_resources(cluster)
+    check_steps(cluster)
     registry: Registry = parts["registry"]
     parts["source"] = parts["source"].model_copy(update={"digest": ""})
     parts["backbone"] = with_prefix(parts["backbone"], cluster, root)

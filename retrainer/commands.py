@@ -90,7 +90,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         _own("doctor", "check Python, disk, GPU, MLflow, DVC, with a cure for each"),
         Command(
             "notify-test",
-            "send one message to RETRAINER_WEBHOOK, as every failure and promotion does",
+            "send one message to RETRAINER_WEBHOOK, as the end of a run does",
             _RECIPE,
             "retrainer",
             ("notify", "--test"),

@@ -70,6 +70,11 @@ def settle(recipe: str | None, overrides: list[str], root: Path) -> tuple[str, d
     name = recipe_name(recipe, root)
     base = read_yaml(root / PARAMS)
     default = registry_name(base)
+    if name == default and (root / "recipes" / f"{name}.yaml").is_file():
+        raise SettingError(
+            f"recipes/{name}.yaml: {name} is the recipe of {PARAMS} itself (its registry.name);"
+            " change it there, or rename this file"
+        )
     merged = base if name == default else merge(base, read_recipe(root, name))
     for text in overrides:
         merged = merge(merged, parse_override(text))
@@ -189,13 +194,22 @@ def validate(merged: Mapping[str, Any]) -> dict[str, Section]:
         if hasattr(module, "Options"):
             module.Options.parse(section.options, name)
     _refuse_unknown_slices(sections)
-    _refuse_unknown_metric(sections["gate"])
+    _refuse_unsuited_metric(sections)
     return sections
 
 
-def _refuse_unknown_metric(gate: Any) -> None:
-    if gate.metric:
-        extend.load("metrics", gate.metric, "gate.metric")
+def _refuse_unsuited_metric(parts: Mapping[str, Any]) -> None:
+    """Evaluation would refuse it too, but only after the training."""
+    chosen = parts["gate"].metric
+    if not chosen:
+        return
+    target = getattr(extend.load("metrics", chosen, "gate.metric"), "TARGET", None)
+    task = make_task(parts["task"])
+    if target is not None and target not in task.target_columns:
+        raise SettingError(
+            f"gate.metric: {chosen} compares {target}, which {parts['task'].kind} does not predict; set one"
+            f" of {', '.join(task.metrics)}, or a plug-in's"
+        )
 
 
 def _refuse_unknown_slices(parts: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from pipelines.compile import Compiled, cluster_settings, compile_recipe, images
 from pipelines.spec import tasks_in
 from retrainer.code.digests import project_code, step_digests
 from retrainer.code.own import command_digest
-from retrainer.errors import UserError
+from retrainer.errors import SettingError, UserError
 from retrainer.formats.files import content_digest
 from retrainer.services import weights
 from tests.compiled_pipelines import documents
@@ -221,6 +221,28 @@ def test_a_secret_is_named_and_never_spelled_out(project: Path, monkeypatch: pyt
             key["envVar"] for entry in entries if not entry.get("optional") for key in entry["keyToEnv"]
         ]
         assert needed == ["MLFLOW_TRACKING_URI"]
+
+
+def test_a_step_is_lent_further_secrets(project: Path) -> None:
+    lent = "cluster.step_secrets={ingest: {my-database: [MY_DATABASE]}}"
+    executors = compiled(project, lent)[1]
+    entry = {"secretName": "my-database", "keyToEnv": [{"secretKey": "MY_DATABASE", "envVar": "MY_DATABASE"}]}
+    with_it = [step for step in STEPS if entry["secretName"] in json.dumps(executors[step])]
+    assert with_it == ["ingest"] and entry.items() <= executors["ingest"]["secretAsEnv"][-1].items()
+
+
+@pytest.mark.parametrize(
+    ("lent", "said"),
+    [
+        ("{ingst: {a: [B]}}", "step_secrets: there is no step 'ingst'; did you mean 'ingest'"),
+        ("{ingest: {a: [B], c: [B]}}", "step_secrets: ingest is given B already"),
+        ("{train: {a: [AWS_ACCESS_KEY_ID]}}", "step_secrets: train is given AWS_ACCESS_KEY_ID already"),
+        ("{train: {a: [a-b]}}", "step_secrets"),
+    ],
+)
+def test_a_further_secret_that_cannot_be_lent_is_refused(project: Path, lent: str, said: str) -> None:
+    with pytest.raises(SettingError, match=said):
+        compiled(project, f"cluster.step_secrets={lent}")
 
 
 def test_no_address_of_this_machine_is_compiled(project: Path) -> None:

@@ -19,7 +19,8 @@ from retrainer.gate.measured import Measured, measure
 from retrainer.gate.pair import Pair
 from retrainer.metrics import accuracy, calibration_error
 from retrainer.metrics._classes import Classes, classes
-from retrainer.settings import Evaluation
+from retrainer.settings import Evaluation, Task
+from retrainer.tasks import make_task
 from tests.predictions import Tables, answered, several, single
 
 SETTINGS = Evaluation()
@@ -68,6 +69,8 @@ def test_a_metric_keeps_its_contract(name: str) -> None:
     metric = metrics.load(name, "test")
     assert metric.TITLE and metric.UNIT and metric.LOWEST < metric.HIGHEST
     assert isinstance(metric.HIGHER_IS_BETTER, bool)
+    kinds = extend.builtin_names("tasks")
+    assert any(metric.TARGET in make_task(Task(kind=kind)).target_columns for kind in kinds)
     with pytest.raises(UserError, match=r"gate\.metric: no 'acuracy' in retrainer/metrics; did you mean"):
         metrics.load("acuracy", "gate.metric")
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from retrainer.notify.deliver import deliver
 from retrainer.notify.event import CAUSES, Event, Rule, from_plain, rules_of
 from retrainer.notify.local import Notifier
 from retrainer.notify.message import body, title
@@ -243,6 +244,20 @@ def test_no_field_takes_a_text_that_has_not_its_form(about: dict[str, Any]) -> N
 def test_a_cause_is_one_of_a_fixed_list() -> None:
     assert Event("failed", "a" * 16, "r", TIME, cause="row 7 of Jane Doe").cause is None
     assert all(Event("failed", "a" * 16, "r", TIME, cause=cause).cause == cause for cause in CAUSES)
+
+
+def test_a_webhook_can_ask_for_some_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = [Event(kind, kind[:1] * 16, "r", TIME) for kind in ("refused", "promoted")]
+    with receiver() as server:
+        monkeypatch.setenv("RETRAINER_WEBHOOK", server.url)
+        monkeypatch.setenv("RETRAINER_WEBHOOK_EVENTS", "promoted, failed")
+        said = [deliver(event, FolderOutbox(tmp_path)).line for event in events]
+        assert Notifier("mine", tmp_path).test() == "webhook: 'test' was delivered"
+        monkeypatch.setenv("RETRAINER_WEBHOOK_EVENTS", "promotions")
+        unknown = Notifier("mine", tmp_path).test()
+    assert said == ["", "webhook: 'promoted' was delivered"]
+    assert [got["event"] for got in server.got] == ["promoted", "test"]
+    assert "RETRAINER_WEBHOOK_EVENTS: there is no event 'promotions'" in unknown and "kept in" in unknown
 
 
 def test_a_test_message_arrives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,6 +129,20 @@ def test_every_slice_there_is_is_taken(project: Path) -> None:
     assert resolve("sliced", [], project).settings["gate"]["slice_floors"] == {"region": 0.8}
 
 
+def test_a_file_that_bears_the_default_recipes_name_is_not_passed_over(project: Path) -> None:
+    (project / "recipes" / "base.yaml").write_text("training: {epochs: 9}\n")
+    with pytest.raises(SettingError, match=r"recipes/base\.yaml: base is the recipe of params\.yaml itself"):
+        resolve(None, [], project)
+
+
+def test_a_metric_of_another_task_is_refused_before_any_training(project: Path) -> None:
+    with pytest.raises(
+        SettingError, match=r"gate\.metric: bleu compares target_text, which .* set one of acc"
+    ):
+        resolve(None, ["gate.metric=bleu"], project)
+    assert resolve(None, ["gate.metric=macro_f1"], project).settings["gate"]["metric"] == "macro_f1"
+
+
 def test_a_missing_recipe_names_the_nearest(project: Path) -> None:
     with pytest.raises(
         UserError, match=r"RECIPE=othr: there is no .*recipes/othr.yaml; did you mean 'other'"

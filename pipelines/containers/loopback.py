@@ -62,6 +62,13 @@ def serve_webhook(background: Background, folder: Path) -> Services:
     return Services({WEBHOOK: f"http://127.0.0.1:{port}/{word}"}, (word,))
 
 
+def further_variables(asked: set[str]) -> dict[str, str]:
+    """What `cluster.step_secrets` asks for, as far as this machine's environment has it by that name."""
+    from pipelines._pods import LENT_KEYS, WEBHOOK_KEYS
+
+    return {key: os.environ[key] for key in asked - {*LENT_KEYS, *WEBHOOK_KEYS} if key in os.environ}
+
+
 def bucket(folder: Path, name: str) -> Path:
     """The directory behind a bucket: what lies there when the server starts is served."""
     path = folder / "s3" / name

@@ -19,7 +19,15 @@ from pipelines.containers.backend.pod import of_secrets
 from pipelines.containers.background import Background
 from pipelines.containers.docker_api import StepFailed, check_user, engine
 from pipelines.containers.images import built
-from pipelines.containers.loopback import SOURCE_BUCKET, WEBHOOK, Services, bucket, serve, serve_webhook
+from pipelines.containers.loopback import (
+    SOURCE_BUCKET,
+    WEBHOOK,
+    Services,
+    bucket,
+    further_variables,
+    serve,
+    serve_webhook,
+)
 from pipelines.containers.record import PIPELINE, REHEARSALS, Record, rehearsal, remove_old
 from pipelines.containers.steps import Log, Steps
 from retrainer.errors import SettingError
@@ -142,6 +150,8 @@ def _perform(record: Record, log: Log, background: Background, serve: Serve) -> 
         if WEBHOOK in of_secrets(kubernetes):
             webhook = serve_webhook(background, record.folder)
             offered, log.secrets = offered | webhook.environment, log.secrets + webhook.secrets
+        own = further_variables(of_secrets(kubernetes))
+        offered, log.secrets = offered | own, (*log.secrets, *own.values())
         steps = Steps(client, record, log, spec, kubernetes, offered)
         try:
             steps.run()

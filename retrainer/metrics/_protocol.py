@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 class Metric(Protocol):
     """`predictions` is what the task's `predict` made of the rows, `truth` the same rows of the dataset."""
 
+    TARGET: (
+        str  # the column of the truth that it reads; a plug-in's may leave it out, and is then not checked
+    )
     TITLE: str  # in words, lower case: "accuracy", "word error rate"
     # "share", shown in points of a hundredth (of errors too, which may be above 1), or what one is: "nats".
     UNIT: str

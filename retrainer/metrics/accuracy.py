@@ -11,6 +11,7 @@ from retrainer.metrics._classes import classes, share
 if TYPE_CHECKING:
     import pyarrow as pa
 
+TARGET = "labels"
 TITLE = "accuracy"
 UNIT = "share"
 HIGHER_IS_BETTER = True

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+TARGET = "boxes"
 TITLE = "average precision (IoU 0.50 to 0.95)"
 UNIT = "share"
 HIGHER_IS_BETTER = True

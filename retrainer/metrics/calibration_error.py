@@ -15,6 +15,7 @@ from retrainer.metrics._classes import classes, share
 if TYPE_CHECKING:
     import pyarrow as pa
 
+TARGET = "labels"
 TITLE = "calibration error"
 UNIT = "share"
 HIGHER_IS_BETTER = False

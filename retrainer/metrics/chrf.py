@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+TARGET = "target_text"
 TITLE = "chrF"
 UNIT = "chrF"
 HIGHER_IS_BETTER = True

@@ -14,6 +14,7 @@ from retrainer.metrics._classes import classes, share
 if TYPE_CHECKING:
     import pyarrow as pa
 
+TARGET = "labels"
 TITLE = "macro F1"
 UNIT = "share"
 HIGHER_IS_BETTER = True

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+TARGET = "target"
 TITLE = "R²"
 UNIT = "share of the variance"
 HIGHER_IS_BETTER = True

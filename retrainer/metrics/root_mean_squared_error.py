@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+TARGET = "target"
 TITLE = "root-mean-square error"
 UNIT = "units of the target"
 HIGHER_IS_BETTER = False

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+TARGET = "target_text"
 TITLE = "word error rate"
 UNIT = "share"
 HIGHER_IS_BETTER = False

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 from dataclasses import dataclass
 from itertools import islice
+from typing import get_args
 
-from retrainer.errors import UserError
-from retrainer.notify.event import Event, from_plain
+from retrainer.errors import UserError, nearest
+from retrainer.notify.event import Event, Kind, from_plain
 from retrainer.notify.message import body
 from retrainer.services import webhook
 from retrainer.services.outbox import Outbox
@@ -30,13 +31,18 @@ class Delivery:
 
 
 def deliver(event: Event | None, outbox: Outbox, patience: Patience | None = None) -> Delivery:
-    """Sends the event, then what waits; without a webhook it does nothing."""
+    """Sends the event, if the webhook wants such ones, then what waits; without a webhook it does nothing."""
     try:
         hook = webhook.configured()
     except UserError as error:
         return _not_delivered(event, outbox, str(error))
     if hook is None:
         return Delivery(True, True)
+    if unknown := sorted(hook.events - set(get_args(Kind))):
+        reason = f"{webhook.EVENTS}: there is no event {unknown[0]!r}{nearest(unknown[0], get_args(Kind))}"
+        return _not_delivered(event, outbox, reason)
+    if event is not None and hook.events and event.event not in hook.events | {"test"}:
+        event = None
     return _Round(hook, outbox, patience or Patience()).run(event)
 
 

@@ -2,6 +2,7 @@
 
 RETRAINER_WEBHOOK               https://…
 RETRAINER_WEBHOOK_FORMAT        slack, teams or json, where the address does not tell which
+RETRAINER_WEBHOOK_EVENTS        those that are sent, as promoted,failed; all where it is not set
 RETRAINER_WEBHOOK_ALLOW_HTTP    1: plain http to another machine is meant so, as inside a cluster
 REQUESTS_CA_BUNDLE              certificates to trust, where the company has its own
 
@@ -34,6 +35,7 @@ from retrainer.services.rest import StayHere, split_userinfo
 
 WEBHOOK = "RETRAINER_WEBHOOK"
 FORMAT = "RETRAINER_WEBHOOK_FORMAT"
+EVENTS = "RETRAINER_WEBHOOK_EVENTS"
 ALLOW_HTTP = "RETRAINER_WEBHOOK_ALLOW_HTTP"
 CA_BUNDLE = "REQUESTS_CA_BUNDLE"
 
@@ -56,8 +58,11 @@ _READ_BYTES = 4096
 
 @dataclass(frozen=True)
 class Webhook:
+    """`events`: the names of those that it is told; empty: every one."""
+
     url: str = field(repr=False)
     format: Format
+    events: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,8 @@ def configured() -> Webhook | None:
             f"{WEBHOOK} begins with http://, and would cross the network readable: give https://, or set"
             f" {ALLOW_HTTP}=1 where that is meant"
         )
-    return Webhook(url, _format(host))
+    events = os.environ.get(EVENTS, "").replace(",", " ").split()
+    return Webhook(url, _format(host), frozenset(events))
 
 
 def _is_loopback(host: str) -> bool:

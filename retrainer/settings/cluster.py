@@ -11,6 +11,7 @@ from retrainer.settings.section import Section
 # As Kubernetes writes amounts: half a core is 500m or 0.5, two gibibytes are 2Gi; empty takes the default.
 Cores = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?|\d+m)?$")]
 Bytes = Annotated[str, Field(pattern=r"^(\d+(Ki|Mi|Gi|Ti|k|M|G|T)?)?$")]
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 KubernetesName = Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9.\-]*[a-z0-9])?)?$")]
 
 
@@ -45,6 +46,11 @@ class Cluster(Section):
     )
     webhook_secret: KubernetesName = Field(
         "", description="secret with RETRAINER_WEBHOOK, which an exit task tells how a run ended; empty: none"
+    )
+    step_secrets: dict[str, dict[KubernetesName, tuple[Variable, ...]]] = Field(
+        {},
+        description="further secrets by step, and which of their keys become variables of its pod, as in"
+        " {ingest: {my-database: [MY_DATABASE]}}",
     )
     service_account: KubernetesName = Field("", description="the pods' account; empty: Kubeflow's own")
     image_pull_secrets: tuple[str, ...] = Field((), description="secrets of the image's registry")
