@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -159,6 +160,22 @@ def test_the_gate_judges_by_it_as_by_any_metric() -> None:
     better, other_way = compare(Pair(mine, its)), compare(Pair(its, mine))
     assert better.difference > 0.1 and better.p_value < 0.01 < 0.9 < other_way.p_value
     assert better.standard_error == pytest.approx((interval["high"] - interval["low"]) / 4, rel=0.6)
+
+
+def test_swapped_answers_have_the_gains_of_tables_made_so() -> None:
+    """Of four images all 16 assignments are drawn, each with the gain of tables made for it."""
+    found, true = random_images(12, 4)
+    other = [[box | {"score": box["score"] * 0.9} for box in boxes[1:]] for boxes in found]
+    truth = tables(found, true)[1]
+
+    def pair(swaps: tuple[bool, ...]) -> Pair:
+        sides = [(b, a) if swap else (a, b) for a, b, swap in zip(found, other, swaps, strict=True)]
+        both = with_most_boxes(*(tables([side[place] for side in sides], true)[0] for place in (0, 1)))
+        return Pair(*(measure(average_precision_50, "ap", one, truth) for one in both), draws=400)
+
+    expected = {round(pair(swaps).gain, 9) for swaps in itertools.product((False, True), repeat=4)}
+    drawn = pair((False,) * 4).swapped_gains
+    assert len(expected) > 8 and {round(float(gain), 9) for gain in drawn} == expected
 
 
 def test_interval_of_many_rows_is_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:

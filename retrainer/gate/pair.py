@@ -61,6 +61,23 @@ class Pair:
         drawn = _drawn(gains_of(self), min(self.rows, MOST_BLOCKS), self.draws)
         return drawn - self.gain
 
+    @cached_property
+    def swapped_gains(self) -> np.ndarray:
+        """float64 [D], for a metric that ranks rows: the gain when in every row a fair coin says whether the
+        two models' answers change places. Each draw comes with its opposite, whose gain is the negative."""
+        mine, its = self.candidate, self.other
+        both = replace(mine, statistics=np.concatenate([mine.statistics, its.statistics]))
+        blocks = blocks_of(self.rows, _SEED)
+        sign = 1.0 if mine.metric.HIGHER_IS_BETTER else -1.0
+        random, found = np.random.default_rng((_SEED, 1)), []
+        for start in range(0, self.draws // 2, _AT_ONCE):
+            coins = random.random((min(_AT_ONCE, self.draws // 2 - start), int(blocks.max()) + 1)) < 0.5
+            stays = coins[:, blocks].astype(np.float64)
+            first, second = np.hstack([stays, 1 - stays]), np.hstack([1 - stays, stays])
+            found.append(sign * (both.of_row_weights(first) - both.of_row_weights(second)))
+        one_half = np.concatenate(found)
+        return np.concatenate([one_half, -one_half])
+
     def only(self, chosen: np.ndarray) -> Pair:
         return replace(self, candidate=self.candidate.only(chosen), other=self.other.only(chosen))
 
