@@ -1,7 +1,8 @@
 """Which of today's test rows a model has met before, by the row keys that travel with datasets and models.
 
 A model that was trained on a test row may know its answer by heart: rows that the champion has learned from
-are left out of the comparison, rows that the judged model has learned from are left out altogether. What a
+are left out of the comparison, rows that the judged model has learned from are left out altogether. So are
+all rows of their components (near-duplicates, one group), whichever of them a model has learned from. What a
 model started from counts: it has inherited the row keys.
 Legend: N test rows of today.
 """
@@ -18,7 +19,7 @@ import numpy as np
 
 from retrainer.errors import DataError
 from retrainer.formats.dataset import row_digest
-from retrainer.formats.row_keys import learned_keys, read_row_keys
+from retrainer.formats.row_keys import learned_keys, read_row_keys, with_relatives
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,8 +30,8 @@ JudgedOn = Callable[[str], Collection[str]]
 
 @dataclass(frozen=True)
 class Overlap:
-    """`unseen`: bool [N], rows that the other model never learned from. `new`: bool [N], rows that its own
-    test did not have; `gone`: how many its test had, and today's has not."""
+    """`unseen`: bool [N], rows of whose components the other model never learned from any. `new`: bool [N],
+    rows that its own test did not have; `gone`: how many its test had, and today's has not."""
 
     unseen: np.ndarray
     new: np.ndarray
@@ -68,15 +69,17 @@ def digest_of_test(keys: np.ndarray | None, test: pa.Table) -> str:
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
-def overlap(keys: np.ndarray | None, model: Path) -> Overlap | None:
-    """Today's test rows beside those of the model directory; None when either has no row keys."""
+def overlap(keys: np.ndarray | None, model: Path, dataset: Path) -> Overlap | None:
+    """Today's test rows, of these keys, beside those of the model directory; None when either has no row
+    keys. The dataset directory says which rows are of one component."""
     known = read_row_keys(model)
     if keys is None or not known:
         return None
     nothing: np.ndarray = np.zeros(0, np.uint64)
     tested = known.get("test", nothing)
     gone = int((~np.isin(np.unique(tested), keys)).sum())
-    return Overlap(unseen=~np.isin(keys, learned_keys(model)), new=~np.isin(keys, tested), gone=gone)
+    learned = with_relatives(learned_keys(model), dataset)
+    return Overlap(unseen=~np.isin(keys, learned), new=~np.isin(keys, tested), gone=gone)
 
 
 @dataclass(frozen=True)
@@ -101,23 +104,27 @@ class JudgedRows:
     """A dataset's test rows, and those of them by which a model may be judged.
 
     `keys`: uint64 [N], None where an older version left none. `kept`: bool [N], False where the model has
-    learned from the row.
+    learned from a row of the row's component. `dataset`: the directory.
     """
 
     keys: np.ndarray | None
     kept: np.ndarray
+    dataset: Path
 
     @classmethod
     def of(cls, dataset: Path, rows: int, model: Path) -> JudgedRows:
         """Raises DataError when the model has learned from every one of the `rows`."""
         keys = keys_of_test(dataset, rows)
-        kept = np.ones(rows, bool) if keys is None else ~np.isin(keys, learned_keys(model))
+        kept = np.ones(rows, bool)
+        if keys is not None:
+            kept = ~np.isin(keys, with_relatives(learned_keys(model), dataset))
         if not kept.any():
             raise DataError(
-                "the model, or one that it started from, was trained on every test row; start from other"
-                " weights (backbone.weights), or name test rows that neither has seen (source.test_path)"
+                "the model, or one that it started from, was trained on every test row, or on its"
+                " near-duplicates or group; start from other weights (backbone.weights), name test rows that"
+                " neither has seen (source.test_path), or leave checks.test_overlap on"
             )
-        return cls(keys, kept)
+        return cls(keys, kept, dataset)
 
     def held_out(
         self, test: pa.Table, model_sha256: str, champion: Path | None, judged_on: JudgedOn
@@ -126,7 +133,7 @@ class JudgedRows:
         when none did."""
         digest = digest_of_test(self.keys, test)
         uses = len({*judged_on(digest), model_sha256})
-        met = None if champion is None else overlap(self.keys, champion)
+        met = None if champion is None else overlap(self.keys, champion, self.dataset)
         if met is not None:
             met = replace(met, unseen=met.unseen[self.kept], new=met.new[self.kept])
         return HeldOut(digest, uses, met, int((~self.kept).sum()))

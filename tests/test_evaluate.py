@@ -382,7 +382,7 @@ def test_rows_that_the_champion_learned_from_are_left_out(
     assert told["test_set"]["champion"] == {"same": 20, "new": 40, "gone": 10, "left_out": 30}
     champion = told["champion"]
     assert champion["metrics"]["accuracy"]["n"] == 30
-    assert champion["note"] == "30 rows that it was trained on are left out of the comparison"
+    assert champion["note"] == "30 rows are left out: it was trained on them or on rows linked to them"
     test = pq.read_table(pair[0] / "test-00000.parquet")
     truth = np.array([row[0] for row in test["labels"].to_pylist()])
     right = [
@@ -392,7 +392,9 @@ def test_rows_that_the_champion_learned_from_are_left_out(
     assert champion["difference"] == pytest.approx((right[0][30:].mean() - right[1][30:].mean()), abs=1e-6)
     page = " ".join((tmp_path / "out" / "report.html").read_text().split())
     assert "20 are the same as when the champion was judged, 40 are new, and 10 are gone since" in page
-    assert "30 rows are left out of the comparison, because the champion was trained on them" in page
+    assert (
+        "30 rows are left out of the comparison, because the champion was trained on them or on rows" in page
+    )
 
 
 def test_the_rows_that_the_champion_never_saw_and_the_new_ones_are_marked(
@@ -422,7 +424,8 @@ def test_rows_that_a_start_model_learned_from_are_left_out(
         assert told["rows"] == 30 and told["test_set"]["learned"] == 30
         assert told["metrics"]["accuracy"]["n"] == 30
         sentence = (
-            "30 further test rows are left out: this model, or the one it started from, was trained on them"
+            "30 further test rows are left out: this model, or the one it started from, was trained on them or on"
+            " rows linked to them"
         )
         assert sentence in " ".join(closing_table(told, {}, tmp_path).split())
         for page in ("report.html", "model_card.md"):
@@ -443,7 +446,7 @@ def test_a_model_that_learned_from_every_test_row_is_not_judged(
     write_row_keys(leaking, {"train": rows[:59], "test": rows})
     assert JudgedRows.of(leaking, 60, leaking).kept.tolist() == [False] * 59 + [True]
     write_row_keys(leaking, {"train": rows, "test": rows})
-    with pytest.raises(DataError, match="was trained on every test row; start from other"):
+    with pytest.raises(DataError, match="was trained on every test row, or on its"):
         JudgedRows.of(leaking, 60, leaking)
 
 
@@ -461,7 +464,7 @@ def test_what_the_champion_knows_by_heart_does_not_help_it() -> None:
     assert found is not None
     assert (found["better"], found["worse"], found["difference"]) == (10, 0, 0.5)
     assert found["metrics"]["accuracy"]["value"] == 0.0 and found["metrics"]["accuracy"]["n"] == 20
-    assert found["note"] == "20 rows that it was trained on are left out of the comparison"
+    assert found["note"] == "20 rows are left out: it was trained on them or on rows linked to them"
     unknown = champion_figures(held, on_unseen_rows(on_all, None), scores, QUICK)
     assert unknown is not None and (unknown["better"], unknown["worse"]) == (10, 10)
 
@@ -499,7 +502,7 @@ def test_a_champion_that_learned_from_every_test_row_cannot_be_compared(
     champion = trained_on(keyed(tmp_path, {"train": test, "test": table(KINDS, 10, 12)}), epochs=1)
     told = judged((data, model), tmp_path / "out", champion)
     (reason,) = told["gate"]["reasons"]
-    assert reason.endswith("cannot be compared on these rows: it was trained on every one of these rows")
+    assert "cannot be compared on these rows: it was trained on every one of these rows, or on rows" in reason
     assert told["gate"]["verdict"] == "challenger"
 
 

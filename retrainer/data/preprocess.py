@@ -48,7 +48,7 @@ from retrainer.formats.columns import TYPES
 from retrainer.formats.dataset import LABELS, SPLITS, About, Dataset, names_in, row_digest, write_dataset
 from retrainer.formats.files import whole_directory, write_text
 from retrainer.formats.profile import Profile, write_profile
-from retrainer.formats.row_keys import short, write_components, write_row_keys
+from retrainer.formats.row_keys import short, write_components, write_left_out, write_row_keys
 from retrainer.settings import Checks, Split, Task
 
 # Columns that are everyone's, whatever the task.
@@ -154,10 +154,24 @@ def _about(
     def beside(aside: Path) -> None:
         write_row_keys(aside, {name: [rows.keys[row] for row in placed[name]] for name in SPLITS})
         write_components(aside, {name: [rows.components[row] for row in placed[name]] for name in SPLITS})
+        relatives = _left_out_relatives(rows, placed)
+        write_left_out(aside, *([of[row] for row in relatives] for of in (rows.keys, rows.components)))
         write_profile(aside, profile)
 
     types = manifest.get("types", {})
     return About(None, types, sound.columns.classes, extra, beside)
+
+
+def _left_out_relatives(rows: Rows, placed: dict[str, list[int]]) -> list[int]:
+    """Rows of a test row's component that are in no split, by their keys: a model may have learned from them
+    when they were."""
+    tested = {rows.components[row] for row in placed[TEST]}
+    known = {rows.keys[row] for members in placed.values() for row in members}
+    found: dict[bytes, int] = {}
+    for row, (key, component) in enumerate(zip(rows.keys, rows.components, strict=True)):
+        if component in tested and key not in known:
+            found.setdefault(key, row)
+    return [found[key] for key in sorted(found)]
 
 
 def _profile(table: pa.Table, rows: Rows, compared: list[int]) -> Profile:

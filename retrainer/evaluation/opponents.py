@@ -89,12 +89,13 @@ def _of_unknown_classes(judged: Judged, known: tuple[str, ...]) -> str:
 
 
 def on_unseen_rows(opponent: Opponent, unseen: np.ndarray | None) -> Opponent:
-    """The champion on the rows that it never learned from, bool [N]; None: it is not known which."""
+    """The champion on the rows `unseen`, bool [N], that it has learned neither from nor from rows linked to
+    them; None: it is not known which."""
     if not opponent.pairs or unseen is None or unseen.all():
         return opponent
     if not unseen.any():
-        return Opponent({}, "it was trained on every one of these rows")
-    left_out = f"{int((~unseen).sum()):,} rows that it was trained on are left out of the comparison"
+        return Opponent({}, "it was trained on every one of these rows, or on rows linked to it")
+    left_out = f"{int((~unseen).sum()):,} rows are left out: it was trained on them or on rows linked to them"
     note = f"{opponent.note}; {left_out}" if opponent.note else left_out
     return Opponent({name: pair.only(unseen) for name, pair in opponent.pairs.items()}, note)
 

@@ -91,7 +91,8 @@ def learned(report: Report) -> list[str]:
     if not count:
         return []
     rows = plural(count, "further test row is", "further test rows are")
-    return [f"{rows} left out: this model, or the one it started from, was trained on them"]
+    why = "this model, or the one it started from, was trained on them or on rows linked to them"
+    return [f"{rows} left out: {why}"]
 
 
 def uses(report: Report) -> str:
@@ -113,7 +114,8 @@ def changes(report: Report) -> list[str]:
     left_out = "The champion was trained on none of them."
     if met["left_out"]:
         rows = plural(met["left_out"], "row is", "rows are")
-        left_out = f"{rows} left out of the comparison, because the champion was trained on them."
+        why = "the champion was trained on them or on rows linked to them"
+        left_out = f"{rows} left out of the comparison, because {why}."
     return [said, left_out]
 
 

@@ -28,8 +28,9 @@ metrics.json:
     slices      [{"by", "name", "rows", "value", "low", "high"}], by the gate's metric
     test_set    {"sha256", "uses": models of this name that it has judged, with this one,
                 "champion": null or {"same", "new", "gone", "left_out"}: rows beside those it was tested on,
-                and those it was trained on; "learned": how many further rows are left out altogether,
-                because the judged model has learned from them}
+                and those left out as it was trained on them or on rows linked to them; "learned": how many
+                further rows are left out altogether, because the judged model has learned from them or from
+                rows linked to them}
     cost        {"latency_ms": null unless the gate limits it, "model_mb"}
     gate        {"verdict", "reasons", "champion": null | {"version", "model_sha256"}, …}: the fields of
                 retrainer/gate/verdict.py's Verdict

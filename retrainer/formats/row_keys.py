@@ -8,6 +8,8 @@ A hash gives no content away, but who holds a row can tell whether it was among 
                          learned from, and so on back
     components.parquet   `split`, `component` (uint64), of a dataset alone: rows of one component depend on
                          each other, as they share a group or are nearly equal
+    left_out.parquet     `key`, `component` (uint64), of a dataset alone: rows of a test row's component that
+                         are in no split; where there are any
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ FILE = "row_keys.parquet"
 INHERITED = "inherited"
 LEARNED_FROM = ("train", "validation", INHERITED)
 COMPONENTS = "components.parquet"
+LEFT_OUT = "left_out.parquet"
 _BYTES = 8
 
 
@@ -71,6 +74,33 @@ def write_components(directory: Path, components: Mapping[str, Sequence[bytes]])
 def read_components(directory: Path) -> dict[str, np.ndarray]:
     """Split → uint64 [rows]; empty where an older version left no such file."""
     return _read(directory / COMPONENTS, "component")
+
+
+def write_left_out(directory: Path, keys: Sequence[bytes], components: Sequence[bytes]) -> None:
+    """Writes 64 bits of the key and of the component of rows that are in no split; no file without rows."""
+    if keys:
+        table = pa.table({"key": pa.array(short(keys)), "component": pa.array(short(components))})
+        pq.write_table(table, directory / LEFT_OUT, compression="zstd")
+
+
+def with_relatives(learned: np.ndarray, dataset: Path) -> np.ndarray:
+    """uint64: the learned keys, and those of all rows of the dataset directory that share a component with
+    one.
+
+    Rows of one component depend on each other: who has learned from one knows something of the others. A
+    dataset of an older version says nothing of components, and adds no key.
+    """
+    keys, components = read_row_keys(dataset), read_components(dataset)
+    splits = [name for name in keys if name in components]
+    if not splits or not len(learned):
+        return learned
+    parts = [(keys[name], components[name]) for name in splits]
+    if (dataset / LEFT_OUT).is_file():
+        table = pq.read_table(dataset / LEFT_OUT)
+        parts.append((table["key"].to_numpy(), table["component"].to_numpy()))
+    every, linked = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    met = np.unique(linked[np.isin(every, learned)])
+    return np.union1d(learned, every[np.isin(linked, met)])
 
 
 def _write(path: Path, column: str, hashes: Mapping[str, Sequence[bytes]]) -> None:

@@ -40,7 +40,8 @@ class Evidence:
     champion      the candidate beside the champion, on the rows that it was never trained on (on all, where
                   that is not known); None without a champion, or when it cannot be compared
     incomparable  why the champion that there is cannot be compared; empty when it was, or there is none
-    left_out      test rows that are not compared, because the champion was trained on them
+    left_out      test rows that are not compared, because the champion was trained on them or on
+                  rows linked to them
     new           test rows that the champion was not tested on when it was judged; 0: none, or not known
     champion_on_new  `champion`, on the new rows alone; None where none of them can be compared
     trivial       the candidate beside the baseline that does not look at its input

@@ -25,7 +25,8 @@ class Verdict:
     reasons     what decided, and what must be known of it, in sentences
     metric, title   the gate's metric: its name in the settings, and in words
     rows, value     all test rows, and the candidate's value on them
-    compared_rows, left_out  rows compared with the champion, and those that it was trained on
+    compared_rows, left_out  rows compared with the champion, and those left out: it was trained on
+                               them or on rows linked to them
     difference      of the metric on the compared rows; above 0 the candidate is better
     better, worse   of a share of rows: those that only the candidate, or only the champion, has right
     new_rows    the comparison on rows that are new since the champion was judged, for information
@@ -134,7 +135,8 @@ def _reasons(gate: Gate, evidence: Evidence, rules: tuple[Rule, ...]) -> tuple[s
 def _about_rows(gate: Gate, evidence: Evidence) -> list[str]:
     rows, left_out, said = evidence.candidate.rows, evidence.left_out, []
     if 0 < left_out < rows:
-        said.append(f"{left_out:,} of {rows:,} test rows are not compared: the champion was trained on them")
+        why = "the champion was trained on them or on rows linked to them"
+        said.append(f"{left_out:,} of {rows:,} test rows are not compared: {why}")
     if evidence.champion is not None and evidence.new:
         said.append(_about_new(evidence.new, rows, new_rows(evidence)))
     if evidence.test_uses > 1:

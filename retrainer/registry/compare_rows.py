@@ -58,14 +58,14 @@ def scored(sides: Sides, dataset: Path, evaluation: Evaluation, metric: str, dev
     scores = scores_of(predictors[0].task, metric)
     pairs = _pairs(sides, predictors, test, scores)
     test_keys = keys_of_test(dataset, len(test))
-    met = [overlap(test_keys, side.directory) for side in sides]
+    met = [overlap(test_keys, side.directory, dataset) for side in sides]
     learned = ["unknown" if one is None else f"{int((~one.unseen).sum()):,}" for one in met]
     lines = [f"{len(test):,} test rows of {dataset}", *_figures(sides, pairs, evaluation, learned)]
     chosen, title = pairs[scores.gate_metric], scores.gate_title
     lines += ["", *_paired(sides, chosen, title, "all rows")]
     unseen = [one.unseen for one in met if one is not None]
     if len(unseen) == len(sides) and 0 < (neither := unseen[0] & unseen[1]).sum() < len(test):
-        rows = f"the {int(neither.sum()):,} rows that neither was trained on"
+        rows = f"the {int(neither.sum()):,} rows that neither was trained on, nor on rows linked to them"
         lines += _paired(sides, chosen.only(neither), title, rows)
     return [*lines, *_classes(sides, chosen, title, _rows_by_class(test, predictors[0]))]
 
