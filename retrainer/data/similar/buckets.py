@@ -34,6 +34,14 @@ def with_copies(pairs: np.ndarray, which: np.ndarray) -> np.ndarray:
     return both[np.lexsort((both[:, 1], both[:, 0]))].astype(np.int64)
 
 
+def mixed(values: np.ndarray) -> np.ndarray:
+    """uint64 → uint64, every bit of the input stirred into every bit (splitmix64; Steele et al., 2014)."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
 class Buckets:
     """Rows in buckets of equal keys, uint64 [N]. A row meets the `neighbours` that follow it in its bucket,
     and its bucket's first row."""

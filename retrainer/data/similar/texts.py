@@ -17,8 +17,10 @@ from retrainer.data.similar.buckets import (
     Links,
     distinct_values,
     joined_blocks,
+    mixed,
     with_copies,
 )
+from retrainer.data.similar.spelling import respelled_pairs
 from retrainer.data.splits import normalised
 
 # Characters of a shingle: a word or so. One changed letter changes five shingles, so that of texts of fewer
@@ -46,7 +48,8 @@ def similar_texts(texts: Sequence[str], least: float) -> np.ndarray:
 
     Candidates come from MinHash (Broder, 1997) in bands (Leskovec et al., Mining of Massive Datasets, ch. 3);
     each is then measured on its own shingles, so no pair is a wrong one. A pair of exactly `least` is missed
-    once in a thousand times, a closer one less often.
+    once in a thousand times, a closer one less often. Below 1, texts that differ only in their spelling are
+    pairs too (`spelling`), enough of them to link all.
     """
     words = [plain_words(text) for text in texts]
     distinct, which = distinct_values(words)
@@ -58,7 +61,9 @@ def similar_texts(texts: Sequence[str], least: float) -> np.ndarray:
         alike = block[_similarities(distinct, block) >= least]
         links.add(alike)
         found.append(alike)
-    return with_copies(np.concatenate(found), which)
+    if least < 1:
+        found.append(respelled_pairs(distinct))
+    return with_copies(np.unique(np.concatenate(found), axis=0), which)
 
 
 def text_similarity(one: str, other: str) -> float:
@@ -95,7 +100,7 @@ def _bands(least: float) -> tuple[int, int]:
 
 def _signatures(texts: Sequence[str], bands: tuple[int, int]) -> np.ndarray:
     """uint32 [N, F]: per text and hash function the smallest hash of its shingles."""
-    functions: np.ndarray = _mixed(np.arange(2 * bands[0] * bands[1], dtype=np.uint64)).astype(np.uint32)
+    functions: np.ndarray = mixed(np.arange(2 * bands[0] * bands[1], dtype=np.uint64)).astype(np.uint32)
     factors, masks = functions[0::2] | np.uint32(1), functions[1::2]
     signatures: np.ndarray = np.empty((len(texts), len(factors)), np.uint32)
     for start, stop in _blocks([max(1, len(text) + 3 - _SHINGLE) for text in texts]):
@@ -131,7 +136,7 @@ def _hashed_shingles(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         inside[ends - at] = False
     counts = np.diff(ends, prepend=0) - _SHINGLE + 1
     offsets = np.cumsum(counts) - counts
-    return _mixed(whole[inside[: len(whole)]]), offsets
+    return mixed(whole[inside[: len(whole)]]), offsets
 
 
 def _similarities(texts: Sequence[str], pairs: np.ndarray) -> np.ndarray:
@@ -166,14 +171,6 @@ def _distinct_shingles(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np
     return shingles, np.cumsum(sizes) - sizes, sizes
 
 
-def _mixed(values: np.ndarray) -> np.ndarray:
-    """uint64 → uint64, every bit of the input stirred into every bit (splitmix64; Steele et al., 2014)."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
-
-
 def _candidates(signatures: np.ndarray, bands: tuple[int, int], least: float) -> Iterator[np.ndarray]:
     """Blocks of int64 [P, 2], each pair once, that share a band and agree in about `least` of all hashes."""
     functions = signatures.shape[1]
@@ -193,5 +190,5 @@ def _band_key(signatures: np.ndarray) -> np.ndarray:
     """uint64 [N]: equal where two texts agree in all hashes of the band, uint32 [N, F]."""
     key: np.ndarray = np.zeros(len(signatures), np.uint64)
     for column in signatures.T:
-        key = _mixed(key ^ column.astype(np.uint64))
+        key = mixed(key ^ column.astype(np.uint64))
     return key
