@@ -13,7 +13,7 @@ from io import BytesIO
 import numpy as np
 import pyarrow as pa
 
-from retrainer.data.similar.images import small_pixels
+from retrainer.data.similar.pixels import small_pixels
 from retrainer.formats.dataset import IMAGE_FORMATS
 
 NAMES = ("brightness", "contrast", "saturation", "warmth", "sharpness", "pixels", "width to height")

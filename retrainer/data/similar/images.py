@@ -1,33 +1,35 @@
-"""Images that are nearly equal: a perceptual hash finds candidates, their own small pixels decide.
+"""Images that are nearly equal: hashes find candidates, their own pixels decide.
 
-Legend: N images, P pairs, S the side of a thumbnail.
+Legend: N images, P pairs, S the side of the small pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from io import BytesIO
-from typing import TYPE_CHECKING
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
 
-from retrainer.data.images import MAX_PIXELS, of_each_image
+from retrainer.data.images import of_each_image
 from retrainer.data.similar.buckets import Buckets, Links, distinct_values, with_copies
-from retrainer.formats.dataset import IMAGE_FORMATS
+from retrainer.data.similar.moved import Candidates, maybe_moved, unmoved
+from retrainer.data.similar.pixels import (
+    SIDE,
+    agreement,
+    background,
+    correlation,
+    larger_pixels,
+    shown,
+    small_pixels,
+)
 
-if TYPE_CHECKING:
-    from PIL import Image
-
-# S: the hash and the comparison see the image so small, whatever its shape.
-_SIDE = 32
-# A pixel that differs by so much from the image's median colour is no background. Only pixels that are none
-# in one of the two images are compared: else all that shows something small on black would be alike.
-_BACKGROUND = 32
-# Images with fewer such pixels show nothing to compare: blank scans, flat colours.
+# Images with fewer pixels that show something show nothing to compare: blank scans, flat colours.
 _LEAST_PIXELS = 32
-# Least correlation of the compared pixels. Set by looking: see benchmarks/trust.
-LEAST_CORRELATION = 0.9
+# Least correlation of the compared pixels, and least agreement of the blocks: of images as they are, and of
+# two that lie on each other in the best of many ways. Set by looking: see benchmarks/trust.
+LEAST_CORRELATION, LEAST_AGREEMENT = 0.9, 0.5
+_LEAST_MOVED, _LEAST_AGREEMENT_MOVED = 0.96, 0.6
 _BITS = 64
 # Pairs given of one image, at least; of more that are alike, only such pairs as link what is not linked yet.
 _GIVEN = 32
@@ -35,15 +37,16 @@ _GIVEN = 32
 # of a film do. Without a bound their number would count squared.
 _NEIGHBOURS = 1024
 _BLOCK = 1024
+# Pairs whose larger pixels are compared at once; images whose larger pixels are kept for the next pairs.
+_LARGER_BLOCK, _LARGER_KEPT = 128, 4096
 _PAIRS = 1 << 18
-_TRANSPARENT = (255, 255, 255)
 _GREY = np.array([299.0, 587.0, 114.0])
 # The 64 lowest frequencies but the mean, from low to high.
-_FREQUENCIES = sorted((u + v, u, v) for u in range(_SIDE) for v in range(_SIDE))[1 : _BITS + 1]
+_FREQUENCIES = sorted((u + v, u, v) for u in range(SIDE) for v in range(SIDE))[1 : _BITS + 1]
 _ROWS, _COLUMNS = (np.array([frequency[axis] for frequency in _FREQUENCIES]) for axis in (1, 2))
 # The rows of the cosine transform, as whole numbers: sums of them are exact, in any order of summing.
 _ANGLES = (
-    np.pi * np.outer(np.arange(1 + max(_ROWS.max(), _COLUMNS.max())), 2 * np.arange(_SIDE) + 1) / (2 * _SIDE)
+    np.pi * np.outer(np.arange(1 + max(_ROWS.max(), _COLUMNS.max())), 2 * np.arange(SIDE) + 1) / (2 * SIDE)
 )
 _WAVES = np.round(1024 * np.cos(_ANGLES))
 
@@ -52,66 +55,100 @@ def similar_images(images: pa.ChunkedArray, most_bits: int) -> np.ndarray:
     """Pairs of images of nearly the same pixels: int64 [P, 2], first < second, sorted.
 
     `images` holds structs of `bytes` and `path`. Candidates are images whose 64-bit perceptual hashes
-    (Zauner, 2010) differ in at most `most_bits`; each is then compared by its own pixels. An image that
-    cannot be read, or shows nothing, is like no other.
+    (Zauner, 2010) differ in at most `most_bits`, and those that may be mirrored, moved or cropped (`moved`).
+    Each is then compared by its own pixels. An image that cannot be read, or shows nothing, is like no other.
     """
-    thumbnails = _thumbnails(images)
-    rows = np.array([row for row, pixels in enumerate(thumbnails) if pixels], np.int64)
+    found = of_each_image(images, _thumbnail, None)
+    rows = np.array([row for row, pixels in enumerate(found) if pixels], np.int64)
     if not len(rows):
         return np.empty((0, 2), np.int64)
-    distinct, which = distinct_values([pixels for pixels in thumbnails if pixels])
-    pixels = np.frombuffer(b"".join(distinct), np.uint8).reshape(-1, _SIDE, _SIDE, 3)
-    return rows[with_copies(_alike(pixels, most_bits), which)]
+    distinct, which = distinct_values([pixels for pixels in found if pixels])
+    pixels = np.frombuffer(b"".join(distinct), np.uint8).reshape(-1, SIDE, SIDE, 3)
+    first = rows[np.unique(which, return_index=True)[1]]
+    encoded = [chunk.flatten()[0] for chunk in images.chunks]
+    starts = np.cumsum([0, *map(len, encoded)])
+
+    def bytes_of(value: int) -> pa.Buffer:
+        chunk = int(np.searchsorted(starts, first[value], "right")) - 1
+        return encoded[chunk][int(first[value] - starts[chunk])].as_buffer()
+
+    return rows[with_copies(_Search(pixels, bytes_of).pairs(most_bits), which)]
 
 
 def image_similarity(one: bytes, other: bytes) -> float:
-    """Correlation of two encoded images' small pixels, -1 to 1; 0 where one cannot be read or is blank."""
-    thumbnails = [_thumbnail(encoded) for encoded in (one, other)]
-    if None in thumbnails:
+    """Correlation of two encoded images' small pixels as they lie on each other best; 0 where it is too low,
+    one cannot be read or is blank, or some of their blocks do not agree."""
+    found = [_thumbnail(encoded) for encoded in (one, other)]
+    if None in found:
         return 0.0
-    a, b = (np.frombuffer(found or b"", np.uint8).reshape(1, _SIDE, _SIDE, 3) for found in thumbnails)
-    return float(_correlation(a, b, _shown(a) | _shown(b))[0])
-
-
-def _thumbnails(images: pa.ChunkedArray) -> list[bytes | None]:
-    return of_each_image(images, _thumbnail, None)
+    pixels = np.stack([np.frombuffer(some or b"", np.uint8).reshape(SIDE, SIDE, 3) for some in found])
+    search = _Search(pixels, (one, other).__getitem__)
+    ways = [unmoved(np.array([[0, 1]])), *maybe_moved(pixels)]
+    return max(search.similarity(way).max(initial=0.0) for way in ways)
 
 
 def _thumbnail(encoded: pa.Buffer | bytes) -> bytes | None:
     """uint8 [S, S, 3], upright; None where the image cannot be read or shows nothing."""
     pixels = small_pixels(encoded)
-    if pixels is None or np.count_nonzero(_shown(pixels[None])) < _LEAST_PIXELS:
+    if pixels is None:
         return None
-    return pixels.tobytes()
+    seen = shown(pixels[None], background(pixels[None]))
+    return pixels.tobytes() if np.count_nonzero(seen) >= _LEAST_PIXELS else None
 
 
-def small_pixels(encoded: pa.Buffer | bytes) -> np.ndarray | None:
-    """uint8 [S, S, 3] of an encoded image, upright, whatever its shape; None where it cannot be read."""
-    from PIL import Image, ImageOps
+class _Search:
+    """Images of different small pixels, uint8 [N, S, S, 3]; `encoded` gives the file of one."""
 
-    try:
-        with Image.open(BytesIO(encoded), formats=IMAGE_FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                return None
-            image.draft(None, (2 * _SIDE, 2 * _SIDE))
-            small = _opaque(image).resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)
-            return np.asarray(ImageOps.exif_transpose(small))
-    except Exception:  # whatever a decoder raises on strange bytes, there is nothing to compare
-        return None
+    def __init__(self, small: np.ndarray, encoded: Callable[[int], pa.Buffer | bytes]) -> None:
+        self._small = small
+        self._background = _in_blocks(background, small)
+        self._larger = lru_cache(_LARGER_KEPT)(lambda row: larger_pixels(encoded(row)))
 
+    def pairs(self, most_bits: int) -> np.ndarray:
+        """int64 [P, 2]: all pairs of images that are alike, or of many alike enough to link them all."""
+        found: list[np.ndarray] = [np.empty((0, 2), np.int64)]
+        links = Links(len(self._small), _GIVEN)
+        for candidates in self._candidates(most_bits):
+            for start in range(0, len(candidates.pairs), _BLOCK):
+                some = candidates.only(links.undecided(candidates.pairs[start : start + _BLOCK]))
+                if len(some.pairs):
+                    alike = np.sort(some.pairs[self.similarity(some) > 0], axis=1)
+                    links.add(alike)
+                    found.append(alike)
+        return np.unique(np.concatenate(found), axis=0)
 
-def _opaque(image: Image.Image) -> Image.Image:
-    """RGB, transparency on white; 16-bit grey is scaled, not cut off at 255."""
-    from PIL import Image
+    def _candidates(self, most_bits: int) -> Iterator[Candidates]:
+        yield from map(unmoved, _near(_in_blocks(_hashes, self._small), most_bits))
+        yield from maybe_moved(self._small)
 
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image).clip(0, 65_535) // 257).astype(np.uint8)).convert("RGB")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    coloured = image.convert("RGBA")
-    white = Image.new("RGB", image.size, _TRANSPARENT)
-    white.paste(coloured, mask=coloured.getchannel("A"))
-    return white
+    def similarity(self, candidates: Candidates) -> np.ndarray:
+        """float64 [P]: the correlation of the two; 0 where it is too low, or their blocks do not agree."""
+        one, other = candidates.windows(*(self._small[rows] for rows in candidates.pairs.T))
+        seen = [
+            shown(some, self._background[rows])
+            for some, rows in zip((one, other), candidates.pairs.T, strict=True)
+        ]
+        found = correlation(one, other, seen[0] | seen[1])
+        found[found < (_LEAST_MOVED if candidates.moved else LEAST_CORRELATION)] = 0
+        if candidates.moved:
+            close = np.flatnonzero(found)
+            found[close[agreement(one[close], other[close]) < _LEAST_AGREEMENT_MOVED]] = 0
+        close = np.flatnonzero(found)
+        for start in range(0, len(close), _LARGER_BLOCK):
+            some = close[start : start + _LARGER_BLOCK]
+            found[some[self._disagree(candidates.only(candidates.pairs[some]))]] = 0
+        return found
+
+    def _disagree(self, candidates: Candidates) -> np.ndarray:
+        """bool [P]: whether their larger pixels do not agree; False where an image is no larger."""
+        pixels = [[self._larger(int(row)) for row in pair] for pair in candidates.pairs]
+        known = [at for at, (one, other) in enumerate(pixels) if one is not None and other is not None]
+        disagree: np.ndarray = np.zeros(len(pixels), bool)
+        if known:
+            sides = (np.stack([pixels[at][side] for at in known]) for side in (0, 1))
+            least = _LEAST_AGREEMENT_MOVED if candidates.moved else LEAST_AGREEMENT
+            disagree[known] = agreement(*candidates.windows(*sides)) < least
+        return disagree
 
 
 def _in_blocks(of: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray) -> np.ndarray:
@@ -124,21 +161,6 @@ def _hashes(pixels: np.ndarray) -> np.ndarray:
     waves = (_WAVES @ (pixels @ _GREY) @ _WAVES.T)[:, _ROWS, _COLUMNS]
     above = waves > np.median(waves, axis=1, keepdims=True)
     return (above << np.arange(_BITS, dtype=np.uint64)).sum(axis=1, dtype=np.uint64)
-
-
-def _alike(pixels: np.ndarray, most_bits: int) -> np.ndarray:
-    """int64 [P, 2]: all pairs of images that are alike, or of many alike enough to link them all."""
-    shown = _in_blocks(_shown, pixels)
-    found: list[np.ndarray] = [np.empty((0, 2), np.int64)]
-    links = Links(len(pixels), _GIVEN)
-    for near in _near(_in_blocks(_hashes, pixels), most_bits):
-        for start in range(0, len(near), _BLOCK):
-            block = links.undecided(near[start : start + _BLOCK])
-            one, other = block.T
-            alike = _correlation(pixels[one], pixels[other], shown[one] | shown[other]) >= LEAST_CORRELATION
-            links.add(block[alike])
-            found.append(block[alike])
-    return np.concatenate(found)
 
 
 def _near(hashes: np.ndarray, most_bits: int) -> Iterator[np.ndarray]:
@@ -156,23 +178,3 @@ def _near(hashes: np.ndarray, most_bits: int) -> Iterator[np.ndarray]:
                 near = near[~before.meet(near)]
             yield near
         earlier.append(buckets)
-
-
-def _correlation(one: np.ndarray, other: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """uint8 [P, S, S, 3] twice → float64 [P], -1 to 1 (Pearson), over the pixels of bool [P, S, S]."""
-    count = 3 * np.count_nonzero(shown, axis=(1, 2))
-    # Whole numbers below 2 ** 53: their sums are exact, in any order.
-    a, b = (
-        (pixels * shown[..., None]).reshape(-1, 3 * _SIDE**2).astype(np.float64) for pixels in (one, other)
-    )
-    sum_a, sum_b = a.sum(axis=1), b.sum(axis=1)
-    covariance = count * np.einsum("pi,pi->p", a, b) - sum_a * sum_b
-    variance_a = count * np.einsum("pi,pi->p", a, a) - sum_a**2
-    variance_b = count * np.einsum("pi,pi->p", b, b) - sum_b**2
-    return covariance / np.sqrt(np.maximum(variance_a, 1)) / np.sqrt(np.maximum(variance_b, 1))
-
-
-def _shown(pixels: np.ndarray) -> np.ndarray:
-    """bool [N, S, S]: where uint8 [N, S, S, 3] differs from the image's median colour."""
-    background = np.median(pixels, axis=(1, 2), keepdims=True)
-    return (np.abs(pixels - background) >= _BACKGROUND).any(axis=3)
