@@ -74,7 +74,10 @@ class Checks(Section):
     duplicates: Level = Field("warn", description="equal content and labels twice; one row stays")
     near_duplicates: Level = Field("warn", description="nearly equal content; such rows share one split")
     text_similarity: float = Field(
-        0.8, gt=0.5, le=1, description="near duplicates: least Jaccard similarity of the texts' shingles"
+        0.8,
+        gt=0.5,
+        le=1,
+        description="near duplicates: least Jaccard similarity of the texts' shingles; 1: the same words",
     )
     image_distance: int = Field(
         8, ge=0, le=12, description="near duplicates: most differing bits of the images' 64-bit hashes"
