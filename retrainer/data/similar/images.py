@@ -28,8 +28,8 @@ from retrainer.data.similar.pixels import (
 _LEAST_PIXELS = 32
 # Least correlation of the compared pixels, and least agreement of the blocks: of images as they are, and of
 # two that lie on each other in the best of many ways. Set by looking: see benchmarks/trust.
-LEAST_CORRELATION, LEAST_AGREEMENT = 0.9, 0.5
-_LEAST_MOVED, _LEAST_AGREEMENT_MOVED = 0.96, 0.6
+LEAST_CORRELATION, LEAST_AGREEMENT = 0.9, 0.6
+_LEAST_MOVED, _LEAST_AGREEMENT_MOVED = 0.96, 0.7
 _BITS = 64
 # Pairs given of one image, at least; of more that are alike, only such pairs as link what is not linked yet.
 _GIVEN = 32
@@ -37,6 +37,9 @@ _GIVEN = 32
 # of a film do. Without a bound their number would count squared.
 _NEIGHBOURS = 1024
 _BLOCK = 1024
+# Of a set of figures with one frame all look alike at first: two that have each disagreed with so many others
+# are not compared. Else their number would count squared.
+_MOST_DISAGREED = 256
 # Pairs whose larger pixels are compared at once; images whose larger pixels are kept for the next pairs.
 _LARGER_BLOCK, _LARGER_KEPT = 128, 4096
 _PAIRS = 1 << 18
@@ -84,7 +87,7 @@ def image_similarity(one: bytes, other: bytes) -> float:
     pixels = np.stack([np.frombuffer(some or b"", np.uint8).reshape(SIDE, SIDE, 3) for some in found])
     search = _Search(pixels, (one, other).__getitem__)
     ways = [unmoved(np.array([[0, 1]])), *maybe_moved(pixels)]
-    return max(search.similarity(way).max(initial=0.0) for way in ways)
+    return float(max(search.similarity(way).max(initial=0.0) for way in ways))
 
 
 def _thumbnail(encoded: pa.Buffer | bytes) -> bytes | None:
@@ -108,13 +111,17 @@ class _Search:
         """int64 [P, 2]: all pairs of images that are alike, or of many alike enough to link them all."""
         found: list[np.ndarray] = [np.empty((0, 2), np.int64)]
         links = Links(len(self._small), _GIVEN)
+        disagreed: np.ndarray = np.zeros(len(self._small), np.int64)
         for candidates in self._candidates(most_bits):
             for start in range(0, len(candidates.pairs), _BLOCK):
-                some = candidates.only(links.undecided(candidates.pairs[start : start + _BLOCK]))
-                if len(some.pairs):
-                    alike = np.sort(some.pairs[self.similarity(some) > 0], axis=1)
+                pairs = links.undecided(candidates.pairs[start : start + _BLOCK])
+                pairs = pairs[disagreed[pairs].min(axis=1) < _MOST_DISAGREED]
+                if len(pairs):
+                    similarity = self.similarity(candidates.only(pairs))
+                    alike = np.sort(pairs[similarity > 0], axis=1)
                     links.add(alike)
                     found.append(alike)
+                    np.add.at(disagreed, pairs[similarity < 0], 1)
         return np.unique(np.concatenate(found), axis=0)
 
     def _candidates(self, most_bits: int) -> Iterator[Candidates]:
@@ -122,7 +129,8 @@ class _Search:
         yield from maybe_moved(self._small)
 
     def similarity(self, candidates: Candidates) -> np.ndarray:
-        """float64 [P]: the correlation of the two; 0 where it is too low, or their blocks do not agree."""
+        """float64 [P]: the correlation of the two; 0 where it is too low, -1 where their blocks do not
+        agree."""
         one, other = candidates.windows(*(self._small[rows] for rows in candidates.pairs.T))
         seen = [
             shown(some, self._background[rows])
@@ -132,11 +140,11 @@ class _Search:
         found[found < (_LEAST_MOVED if candidates.moved else LEAST_CORRELATION)] = 0
         if candidates.moved:
             close = np.flatnonzero(found)
-            found[close[agreement(one[close], other[close]) < _LEAST_AGREEMENT_MOVED]] = 0
-        close = np.flatnonzero(found)
+            found[close[agreement(one[close], other[close]) < _LEAST_AGREEMENT_MOVED]] = -1
+        close = np.flatnonzero(found > 0)
         for start in range(0, len(close), _LARGER_BLOCK):
             some = close[start : start + _LARGER_BLOCK]
-            found[some[self._disagree(candidates.only(candidates.pairs[some]))]] = 0
+            found[some[self._disagree(candidates.only(candidates.pairs[some]))]] = -1
         return found
 
     def _disagree(self, candidates: Candidates) -> np.ndarray:

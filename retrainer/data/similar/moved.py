@@ -9,7 +9,7 @@ Legend: N images, P pairs, K places, S the side of the small pixels, W that of a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -80,7 +80,11 @@ class Places:
     def window(self, pixels: np.ndarray, down: int, right: int) -> np.ndarray:
         """One window each, uint8 [P, W, W, 3], of uint8 [P, S, S, 3] or of pixels of a multiple of the
         side."""
-        samples = self.samples(pixels.shape[1] // SIDE)
+        scale = pixels.shape[1] // SIDE
+        if self.zoom == 1:  # whole pixels
+            top, left = scale * (MOST + down), scale * (MOST + right)
+            return pixels[:, top : top + scale * _WINDOW, left : left + scale * _WINDOW]
+        samples = self.samples(scale)
         rows, columns = samples[self.most + down], samples[self.most + right]
         channels = rows @ pixels.transpose(0, 3, 1, 2).astype(np.float64) @ columns.T
         return np.minimum(channels // _PARTS**2, 255).astype(np.uint8).transpose(0, 2, 3, 1)
@@ -146,9 +150,15 @@ def maybe_moved(pixels: np.ndarray) -> Iterator[Candidates]:
                 for mirrored in (False, True):
                     if places.zoom < 1 or mirrored or (down, right) >= (0, 0):
                         flipped = windows ^ _MIRROR if mirrored else windows
-                        pairs = np.concatenate([_near(flipped, middle, *band) for band in bands])
+                        pairs = _distinct([_near(flipped, middle, *band) for band in bands], len(pixels))
                         if len(pairs):
-                            yield Candidates(np.unique(pairs, axis=0), places, down, right, mirrored)
+                            yield Candidates(pairs, places, down, right, mirrored)
+
+
+def _distinct(pairs: Sequence[np.ndarray], rows: int) -> np.ndarray:
+    """int64 [P, 2]: each pair of rows once, in order."""
+    every = np.concatenate(pairs)
+    return np.stack(np.divmod(np.unique(every[:, 0] * rows + every[:, 1]), rows), axis=1)
 
 
 def _bands(hashes: np.ndarray) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:

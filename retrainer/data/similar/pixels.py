@@ -103,23 +103,29 @@ def agreement(one: np.ndarray, other: np.ndarray) -> np.ndarray:
         return np.empty(0)
     a, b = _blocks(one), _blocks(other)
     count = a.shape[2]
-    sum_a, sum_b = a.sum(axis=2), b.sum(axis=2)
-    covariance = (count * np.einsum("pbic,pbic->pbc", a, b) - sum_a * sum_b).sum(axis=2)
-    variance_a = (count * np.einsum("pbic,pbic->pbc", a, a) - sum_a**2).sum(axis=2)
-    variance_b = (count * np.einsum("pbic,pbic->pbc", b, b) - sum_b**2).sum(axis=2)
+    sum_a, sum_b = (some.sum(axis=2).astype(np.float64) for some in (a, b))
+
+    def covariance(x: np.ndarray, y: np.ndarray, sums: np.ndarray) -> np.ndarray:
+        return (count * np.einsum("pbic,pbic->pbc", x, y).astype(np.float64) - sums).sum(axis=2)
+
+    together = covariance(a, b, sum_a * sum_b)
+    variance_a, variance_b = covariance(a, a, sum_a**2), covariance(b, b, sum_b**2)
     variance = np.maximum(variance_a, variance_b)
     largest = variance.max(axis=1, keepdims=True)
     seen = variance >= np.maximum(3 * (count * _LEAST_DEVIATION) ** 2, _LEAST_SHARE**2 * largest)
-    found = covariance / np.sqrt(np.maximum(variance_a, 1)) / np.sqrt(np.maximum(variance_b, 1))
+    found = together / np.sqrt(np.maximum(variance_a, 1)) / np.sqrt(np.maximum(variance_b, 1))
     ordered = np.sort(np.where(seen, found, np.inf), axis=1)
     tenth = np.maximum(seen.sum(axis=1) - 1, 0) // 10
     return np.minimum(ordered[np.arange(len(one)), tenth], 1)
 
 
 def _blocks(pixels: np.ndarray) -> np.ndarray:
-    """uint8 [P, S, S, 3] → float64 [P, B, pixels of a block, 3]; what is over at the borders is left out."""
+    """uint8 [P, S, S, 3] → float32 [P, B, pixels of a block, 3]; what is over at the borders is left out.
+
+    Sums of the products of a block's pixels are below 2 ** 24, and so exact in float32.
+    """
     side = pixels.shape[1]
     across, border = side // _BLOCK_SIDE, side % _BLOCK_SIDE // 2
     inner = pixels[:, border:, border:][:, : across * _BLOCK_SIDE, : across * _BLOCK_SIDE]
     parts = inner.reshape(-1, across, _BLOCK_SIDE, across, _BLOCK_SIDE, 3).transpose(0, 1, 3, 2, 4, 5)
-    return parts.reshape(len(pixels), across**2, _BLOCK_SIDE**2, 3).astype(np.float64)
+    return parts.reshape(len(pixels), across**2, _BLOCK_SIDE**2, 3).astype(np.float32)
