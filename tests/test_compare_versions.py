@@ -76,7 +76,7 @@ def test_two_versions_on_the_same_rows(project: Project, capsys: Capture) -> Non
     assert worse
     assert f"all rows: only version 1 was right on {better}, only version 2 on {worse}\n" in out
     better, worse = int((a & ~b)[4:].sum()), int((b & ~a)[4:].sum())
-    fair = "the 8 rows that neither was trained on"
+    fair = "the 8 rows that neither was trained on, nor on rows linked to them"
     assert f"{fair}: only version 1 was right on {better}, only version 2 on {worse}\n" in out
     assert re.search(r"^accuracy by class  rows  version 1  version 2\n[abc]  +4  ", out, re.M)
     for tag in ("verdict", "model_sha256", "dataset_sha256", "settings_sha256", "evaluation_run_id"):
