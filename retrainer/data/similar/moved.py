@@ -9,7 +9,7 @@ Legend: N images, P pairs, K places, S the side of the small pixels, W that of a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -27,8 +27,9 @@ _BITS = 64
 # Windows may differ in so many bits; then one of the bands is equal (Manku et al., 2007).
 _MOST_BITS = 4
 _BANDS = _MOST_BITS + 1
-# A window meets so many of a bucket: all of them, unless hundreds of images are alike.
-_MET = 256
+# A window meets so many of a bucket, and four times as many as there would be were all as full: all of them,
+# unless hundreds of images are alike.
+_MET = 64
 _BLOCK = 1024
 # A pixel between two others is so many parts of the one, and the rest of the other.
 _PARTS = 64
@@ -150,15 +151,9 @@ def maybe_moved(pixels: np.ndarray) -> Iterator[Candidates]:
                 for mirrored in (False, True):
                     if places.zoom < 1 or mirrored or (down, right) >= (0, 0):
                         flipped = windows ^ _MIRROR if mirrored else windows
-                        pairs = _distinct([_near(flipped, middle, *band) for band in bands], len(pixels))
+                        pairs = np.concatenate([_near(flipped, middle, *band) for band in bands])
                         if len(pairs):
                             yield Candidates(pairs, places, down, right, mirrored)
-
-
-def _distinct(pairs: Sequence[np.ndarray], rows: int) -> np.ndarray:
-    """int64 [P, 2]: each pair of rows once, in order."""
-    every = np.concatenate(pairs)
-    return np.stack(np.divmod(np.unique(every[:, 0] * rows + every[:, 1]), rows), axis=1)
 
 
 def _bands(hashes: np.ndarray) -> Iterator[tuple[int, int, np.ndarray, np.ndarray]]:
@@ -180,12 +175,20 @@ def _value(hashes: np.ndarray, first: int, width: int) -> np.ndarray:
 def _near(
     windows: np.ndarray, middle: np.ndarray, first: int, width: int, order: np.ndarray, begins: np.ndarray
 ) -> np.ndarray:
-    """int64 [P, 2]: (row of a window, row of a middle) that are equal in the band and within _MOST_BITS."""
+    """int64 [P, 2]: (row of a window, row of a middle) within _MOST_BITS that are equal in this band, and in
+    none before it."""
     values = _value(windows, first, width)
-    counts = np.minimum(begins[values + 1] - begins[values], _MET)
+    counts = np.minimum(begins[values + 1] - begins[values], max(_MET, 4 * len(middle) >> width))
     counts[windows == 0] = 0  # nothing is shown there
     rows = np.repeat(np.arange(len(windows)), counts)
     places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts - begins[values], counts)
     others = order[places]
-    near = (np.bitwise_count(windows[rows] ^ middle[others]) <= _MOST_BITS) & (rows != others)
-    return np.stack([rows[near], others[near]], axis=1)
+    differing = windows[rows] ^ middle[others]
+    near = (np.bitwise_count(differing) <= _MOST_BITS) & (rows != others)
+    rows, others, differing = rows[near], others[near], differing[near]
+    earlier = 0
+    for before in _WIDTHS[: -(-first // max(_WIDTHS))]:
+        known = _value(differing, earlier, before) == 0
+        rows, others, differing = rows[~known], others[~known], differing[~known]
+        earlier += before
+    return np.stack([rows, others], axis=1)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 
@@ -94,7 +94,7 @@ def _but_for_one_word(words: dict[int, list[str]]) -> Iterator[tuple[list[int], 
     """Groups of rows whose words are equal but at one place, and that place."""
     if not words:
         return
-    rows = np.repeat(list(words), [len(one) for one in words.values()])
+    rows: np.ndarray = np.repeat(list(words), [len(one) for one in words.values()])
     places = np.concatenate([np.arange(len(one)) for one in words.values()])
     number: dict[str, int] = {}
     ids = [number.setdefault(word, len(number)) for one in words.values() for word in one]
@@ -103,8 +103,8 @@ def _but_for_one_word(words: dict[int, list[str]]) -> Iterator[tuple[list[int], 
     np.add.at(sums, rows, hashes)
     keys = mixed(sums[rows] - hashes) + places.astype(np.uint64)
     order = np.argsort(keys, kind="stable")
-    ends = np.flatnonzero(np.diff(keys[order], append=~keys[order][-1:]))
-    for start, end in zip([0, *(ends[:-1] + 1)], ends + 1, strict=True):
+    ends: np.ndarray = np.flatnonzero(np.diff(keys[order], append=~keys[order][-1:]))
+    for start, end in pairwise([0, *(ends + 1).tolist()]):
         if end - start > 1:
             members = order[start:end]
             place = int(places[members[0]])
