@@ -72,13 +72,13 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def background(pixels: np.ndarray) -> np.ndarray:
-    """float64 [P, 1, 1, 3]: the median colour of uint8 [P, S, S, 3]."""
-    return np.median(pixels, axis=(1, 2), keepdims=True)
+    """int16 [P, 1, 1, 3]: twice the median colour of uint8 [P, S, S, 3]; a whole number."""
+    return (2 * np.median(pixels, axis=(1, 2), keepdims=True)).astype(np.int16)
 
 
 def shown(pixels: np.ndarray, behind: np.ndarray) -> np.ndarray:
     """bool [P, S, S]: where uint8 [P, S, S, 3] differs from the background of its image."""
-    return (np.abs(pixels - behind) >= _BACKGROUND).any(axis=3)
+    return (np.abs(2 * pixels.astype(np.int16) - behind) >= 2 * _BACKGROUND).any(axis=3)
 
 
 def correlation(one: np.ndarray, other: np.ndarray, seen: np.ndarray) -> np.ndarray:
