@@ -115,7 +115,7 @@ class JudgedRows:
     def of(cls, dataset: Path, rows: int, model: Path) -> JudgedRows:
         """Raises DataError when the model has learned from every one of the `rows`."""
         keys = keys_of_test(dataset, rows)
-        kept = np.ones(rows, bool)
+        kept: np.ndarray = np.ones(rows, bool)
         if keys is not None:
             kept = ~np.isin(keys, with_relatives(learned_keys(model), dataset))
         if not kept.any():

@@ -25,7 +25,7 @@ BITS = 8
 def scene(seed: int, side: int = 32) -> Image.Image:
     """Overlapping rectangles of many colours: edges at every place."""
     draws = np.random.default_rng(seed)
-    pixels = np.full((side, side, 3), draws.integers(60, 200, 3), np.uint8)
+    pixels: np.ndarray = np.full((side, side, 3), draws.integers(60, 200, 3), np.uint8)
     for _ in range(14):
         top, left = draws.integers(0, side - 4, 2)
         height, width = draws.integers(3, side // 2, 2)
@@ -97,7 +97,7 @@ def test_every_place_of_a_window_is_a_candidate_whichever_of_the_two_is_the_orig
 def figure(seed: int) -> Image.Image:
     """A frame, axes and a dark ground that all figures share, and in it what is this one's own."""
     draws = np.random.default_rng(seed)
-    pixels = np.full((120, 160, 3), 255, np.uint8)
+    pixels: np.ndarray = np.full((120, 160, 3), 255, np.uint8)
     pixels[10:100, 20:150] = (68, 1, 84)
     for _ in range(12):
         top, left = draws.integers(10, 90), draws.integers(20, 130)

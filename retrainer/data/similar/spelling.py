@@ -5,7 +5,8 @@ far below any useful limit, as another word does. These rules tell the two apart
 they have the same words but for one of these:
     a typing error   of one word one letter is missing, added, another, or two neighbours are swapped; the
                      first letter is the same, as few errors fall on it (Pollock and Zamora, 1984)
-    numbers          digits alone, any of them
+    numbers          digits alone, any of them; unless more than _MOST_OF_A_FORM texts differ so: then numbers
+                     are what tells the texts apart, as in readings of a sensor
     spaces           "top up" and "topup"
 A text must have _CONTEXT further words, which are equal: "house" and "horse" alone are two words, and "text
 3" is another text than "text 4". Long texts need no such rule: there the shingles decide.
@@ -29,6 +30,7 @@ _CONTEXT = 3
 _LEAST_LETTERS = 4
 # Of so many words a text is long: one typing error leaves it a Jaccard similarity of 0.9 and more.
 _MOST_WORDS = 40
+_MOST_OF_A_FORM = 20
 _NUMBERS = re.compile(r"\b\d+(?: \d+)*\b")
 _LETTERS = re.compile(r"[^\W\d_]")
 
@@ -66,11 +68,14 @@ def _of_one_form(
     texts: Sequence[str], rows: Sequence[int], form: Callable[[str], str | None]
 ) -> Iterator[tuple[int, int]]:
     """Of texts of one form each with the first; a text whose form is None has none."""
-    first: dict[str, int] = {}
+    alike: dict[str, list[int]] = defaultdict(list)
     for row in rows:
         found = form(texts[row])
-        if found is not None and first.setdefault(found, row) != row:
-            yield first[found], row
+        if found is not None:
+            alike[found].append(row)
+    for members in alike.values():
+        if len(members) <= _MOST_OF_A_FORM:
+            yield from ((members[0], row) for row in members[1:])
 
 
 def _with_typing_errors(texts: Sequence[str], rows: Sequence[int]) -> Iterator[tuple[int, int]]:
