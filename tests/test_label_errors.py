@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cleanlab.filter import find_label_issues
 
-from retrainer.tasks._label_errors import suspected
+from retrainer.label_errors import suspected
 
 
 def drawn(

@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks._runs import ROOT, machine
 from benchmarks.trust._out_of_fold import out_of_fold
-from retrainer.tasks._label_errors import suspected
+from retrainer.label_errors import suspected
 
 DATA = ROOT.parent / "shared" / "data"
 RESULTS = ROOT / "benchmarks" / "results" / "trust_labels.json"

@@ -35,6 +35,7 @@ from retrainer.data.checks import (
 from retrainer.data.classes import check_classes, check_division, counts_of, shares
 from retrainer.data.exact_duplicates import drop_exact_duplicates, drop_tested
 from retrainer.data.images import Look, look_at
+from retrainer.data.label_noise import write_suspects
 from retrainer.data.near import near_duplicates
 from retrainer.data.profile import profile_of
 from retrainer.data.quotas import choose
@@ -42,6 +43,7 @@ from retrainer.data.splits import TEST, TRAIN, VALIDATION, Rows, components, con
 from retrainer.data.tables import all_rows, dropped_by_ingest, dropped_rows, schema_of, take_rows
 from retrainer.data.task_columns import TaskColumns, task_columns
 from retrainer.data.times import instant, needed_instants
+from retrainer.data.training_rows import check_training_rows
 from retrainer.errors import DataError, SettingError
 from retrainer.findings import Findings
 from retrainer.formats.columns import TYPES
@@ -103,13 +105,16 @@ def preprocess(
         several = task.multi_label or columns.classes != LABELS
         check_classes(counts_of(rows, placed), several, _lost(dropped), findings)
         check_division(classes, split.by == "hash" and not any(rows.given_test), findings)
+    suspects = check_training_rows(table, columns, rows, placed[TRAIN], findings)
     tables = {name: take_rows(table, placed[name]) for name in SPLITS}
     about = _about(sound, placed, classes, findings)
     manifest = write_dataset(out, tables, replace(about, dropped=dropped))
     if findings_out is not None:
-        found = report.Found(near, rows.keys, sound.words, sound.sizes())
+        found = report.Found(near, rows.keys, sound.words, sound.sizes(), suspects)
         with whole_directory(findings_out) as aside:
             write_text(aside / report.FILE, report.render(manifest, table, columns, found))
+            if suspects:
+                write_suspects(aside, suspects, rows.origins)
     return manifest
 
 

@@ -6,12 +6,14 @@ The same rows and settings give the same page.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from retrainer.data.label_noise import FILE as SUSPECTS
+from retrainer.data.label_noise import Suspect
 from retrainer.data.near import MOST_DRAWN, Pairs, drawn
 from retrainer.data.task_columns import TaskColumns
 from retrainer.formats.dataset import SPLITS
@@ -33,18 +35,20 @@ FILE = "report.html"
 Manifest = dict[str, Any]
 # Longer tables are folded away.
 _MOST_OPEN = 40
+_MOST_SUSPECTS = 12
 _TEST = SPLITS[-1]
 
 
 @dataclass(frozen=True)
 class Found:
     """What the page shows besides the manifest: pairs of near contents, the key of each sound row, words per
-    row (int64 [N]), and (width, height) of each image, none where the task reads texts."""
+    row (int64 [N]), (width, height) of each image, none where the task reads texts, and suspected labels."""
 
     near: Pairs
     keys: list[bytes]
     words: np.ndarray
     sizes: list[tuple[int, int]]
+    suspects: list[Suspect] = field(default_factory=list)
 
 
 def render(manifest: Manifest, rows: pa.Table, columns: TaskColumns, found: Found) -> str:
@@ -57,6 +61,7 @@ def render(manifest: Manifest, rows: pa.Table, columns: TaskColumns, found: Foun
         _rows(manifest, kept, left_out),
         _classes(manifest),
         _near(rows, columns, found),
+        _suspects(rows, columns, found.suspects),
         _sizes(columns, found),
         _columns(manifest),
     ]
@@ -143,6 +148,23 @@ def _near(rows: pa.Table, columns: TaskColumns, found: Found) -> str:
     which = f"{len(pairs)} of {len(found.near):,} pairs" if len(found.near) > MOST_DRAWN else "All pairs"
     about = f"{which}, from different clusters first. A cluster is in one split."
     return section("Near-duplicates", quiet(about), drawn_pairs((one, other) for one, other in sides))
+
+
+def _suspects(rows: pa.Table, columns: TaskColumns, suspects: list[Suspect]) -> str:
+    """The rows whose label the rows like them contradict most."""
+    if not suspects:
+        return ""
+    shown = "".join(
+        f'<div class="miss">{side(rows, one.row, columns.inputs)}'
+        f'<p><span class="given">{escape(one.suggested)}</span> is likelier: {one.probability:.2f}</p></div>'
+        for one in suspects[:_MOST_SUSPECTS]
+    )
+    about = (
+        f"{min(len(suspects), _MOST_SUSPECTS)} of {len(suspects):,} training rows, by a linear model that did"
+        f" not see the row it judges. {SUSPECTS} beside this page has all of them. Not each is wrong."
+    )
+    kind = "misses images" if columns.inputs_of("image") else "misses"
+    return section("Labels to look at again", quiet(about), f'<div class="{kind}">{shown}</div>')
 
 
 def _sizes(columns: TaskColumns, found: Found) -> str:

@@ -40,7 +40,7 @@ def _title(report: Report) -> str:
 def _verdict(report: Report) -> str:
     gate, digest = report["gate"], report["model_sha256"]
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in gate["reasons"])
-    said = [*words.learned(report), *words.not_beaten(report)]
+    said = [*words.learned(report), *words.label_noise(report), *words.not_beaten(report)]
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in said)
     kind = "champion" if gate["verdict"] == "champion" else "challenger"
     classes = f" · {len(report['labels']):,} classes" if report["labels"] else ""

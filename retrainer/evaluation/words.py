@@ -95,6 +95,12 @@ def learned(report: Report) -> list[str]:
     return [f"{rows} left out: {why}"]
 
 
+def label_noise(report: Report) -> list[str]:
+    """What preprocess found of wrong training labels, where it is worth a word."""
+    checks = report.get("data", {}).get("checks", ())
+    return [f"{one['count']:,} {one['note']}" for one in checks if one["name"] == "label_noise" and one["count"]]
+
+
 def uses(report: Report) -> str:
     count = report["test_set"]["uses"]
     return f"This test set has judged {plural(count, 'model')} of this name, this one included."

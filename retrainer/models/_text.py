@@ -12,6 +12,8 @@ from torch import nn
 from retrainer.errors import SettingError
 
 TOKENIZER = "tokenizer.json"
+# Embeddings may have spare rows: padding to a round number, room for tokens to come.
+_MOST_SPARE, _MOST_SPARE_SHARE = 1024, 0.03
 # Names of pooling modes in the notes of sentence-transformers, old and new.
 _MODES = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "mean": "mean", "cls": "cls"}
 
@@ -66,13 +68,19 @@ def token_preprocessing(module: nn.Module, tokenizer: bytes, max_length: int) ->
             f"task.max_length: {max_length}, but this model takes {room} tokens; set {room} or less"
         )
     try:
-        highest = max(Tokenizer.from_buffer(tokenizer).get_vocab().values())
+        vocabulary = Tokenizer.from_buffer(tokenizer).get_vocab()
+        highest = max(vocabulary.values())
     except Exception as error:  # its own kind of error, with no name of its own
         raise SettingError(f"backbone.weights: {TOKENIZER} cannot be read ({error})") from None
     known = module.get_input_embeddings().num_embeddings
     if highest >= known:
         raise SettingError(
             f"backbone.weights: {TOKENIZER} has token {highest}, but the model knows only {known}"
+        )
+    if known - len(vocabulary) > max(_MOST_SPARE, _MOST_SPARE_SHARE * known):
+        raise SettingError(
+            f"backbone.weights: {TOKENIZER} has {len(vocabulary):,} tokens and the model knows {known:,}: it"
+            " is the tokenizer of other weights; save the one of these beside them"
         )
     padding = json.loads(tokenizer).get("padding") or {}
     pad_id = config.pad_token_id if config.pad_token_id is not None else padding.get("pad_id", 0)

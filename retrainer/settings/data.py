@@ -85,6 +85,18 @@ class Checks(Section):
     conflicting_labels: Level = Field("warn", description="equal content with other labels; none stays")
     test_overlap: Level = Field("warn", description="training rows that your own test set has too; left out")
     label_errors: Level = Field("warn", description="labels that the model has good reason to doubt")
+    leaks: Level = Field("error", description="the label written into what the model reads")
+    shortcuts: Level = Field("warn", description="a column, a mark, a file's format that tells the class")
+    shifted_labels: Level = Field("error", description="labels beside the row above or below their own")
+    placeholder_labels: Level = Field("error", description="classes named nan, null, n/a")
+    old_test: Level = Field("warn", description="own test rows that are older than the training rows")
+    label_noise: Level = Field("warn", description="training labels that the rows like them contradict")
+    label_noise_share: float = Field(
+        0.04, ge=0, lt=1, description="label_noise: the share of wrong labels that is worth a word"
+    )
+    label_noise_rows: int = Field(
+        10_000, ge=200, description="label_noise and shifted_labels look at so many training rows"
+    )
 
     @field_validator("*", mode="before")
     @classmethod

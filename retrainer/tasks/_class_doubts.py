@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from retrainer.findings import Findings
+from retrainer.label_errors import suspected
 from retrainer.tasks._class_examples import row_place
-from retrainer.tasks._label_errors import suspected
 from retrainer.tasks._neighbours import nearest
 
 if TYPE_CHECKING:

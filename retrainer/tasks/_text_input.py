@@ -22,22 +22,29 @@ class TextOptions(Section):
     """Keys of `task:`. Lower case and accents are the tokenizer's own matter."""
 
     max_length: int = Field(128, ge=8, description="tokens kept of a text, or of a pair together")
+    max_unknown: float = Field(
+        0.2, ge=0, le=1, description="stops where a greater share of the tokens to learn from is unknown"
+    )
 
 
 class TextInput:
     """Reads `text` and, where the data has it, `text_pair`."""
 
     input_columns: Mapping[str, str] = {"text": "string", "text_pair": "string"}
+    target_columns: Mapping[str, str]
     options: TextOptions
 
     def input_spec(self) -> dict[str, Any]:
         return {"kind": "tokens", "max_length": self.options.max_length}
 
     def encode(self, table: pa.Table, preprocessing: dict[str, Any], assets: dict[str, bytes]) -> Tokens:
-        """Tokenises every text once."""
-        from retrainer.tasks._tokens import encode_texts
+        """Tokenises every text once. Raises UserError where rows to learn from are of unknown tokens."""
+        from retrainer.tasks._tokens import encode_texts, require_known
 
-        return encode_texts(table, preprocessing, assets)
+        encoded = encode_texts(table, preprocessing, assets)
+        if set(self.target_columns) & set(table.column_names):
+            require_known(encoded, assets[preprocessing["tokenizer"]], self.options.max_unknown)
+        return encoded
 
     def batch(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from retrainer.errors import SettingError
 from retrainer.tasks._device import send
 from retrainer.tasks._storage import Parts
 
@@ -100,6 +102,32 @@ def encode_texts(table: pa.Table, preprocessing: dict[str, Any], assets: dict[st
         pad_id=int(preprocessing["pad_id"]),
         max_length=int(preprocessing["max_length"]),
     )
+
+
+def require_known(tokens: Tokens, tokenizer: bytes, most: float) -> None:
+    """Raises UserError where more than the share `most` of the texts' tokens is the tokenizer's unknown one.
+
+    It then belongs to other weights or to another language. Tokenizers of bytes know everything.
+    """
+    made, unknown = Tokenizer.from_buffer(tokenizer), _unknown_id(tokenizer)
+    words = len(tokens.ids) - 1 - made.num_special_tokens_to_add(False) * len(tokens)
+    if unknown is None or words <= 0:
+        return
+    share = np.count_nonzero(tokens.ids[:-1] == unknown) / words
+    if share > most:
+        raise SettingError(
+            f"backbone.weights: their tokenizer does not know {share:.1%} of the tokens of these texts: it is"
+            " of other weights or another language; choose weights that fit, or raise task.max_unknown"
+        )
+
+
+def _unknown_id(tokenizer: bytes) -> int | None:
+    """The id that stands for what is not in the vocabulary; None where there is none."""
+    model = json.loads(tokenizer)["model"]
+    if model.get("unk_id") is not None:
+        return int(model["unk_id"])
+    unknown = model.get("unk_token")
+    return None if unknown is None else Tokenizer.from_buffer(tokenizer).token_to_id(unknown)
 
 
 def _array(parts: Parts, offsets: np.ndarray) -> np.ndarray:

@@ -1,0 +1,112 @@
+"""Labels of training rows that a model which never saw them contradicts, and what share of all is wrong.
+
+Legend: N rows of the sample, K classes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from retrainer.data.out_of_sample import LeaveOneOut, probabilities
+from retrainer.data.shifted_labels import check_shifted_labels
+from retrainer.data.splits import Rows
+from retrainer.data.tables import take_rows
+from retrainer.data.task_columns import TaskColumns
+from retrainer.data.vectors.rows import row_vectors
+from retrainer.findings import Findings
+from retrainer.formats.files import write_text
+from retrainer.label_errors import suspected
+
+_LEAST_ROWS = 200
+# The surest of the answers, of which nearly all are right where labels are.
+_SUREST = 0.2
+_SIGMAS = 2.0
+_CHECKS = ("shifted_labels", "label_noise")
+
+
+FILE = "suspected_labels.jsonl"
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A training row by its place in the table, its label, and the one that the rows like it have."""
+
+    row: int
+    given: str
+    suggested: str
+    probability: float
+
+
+def check_labels(
+    table: pa.Table, columns: TaskColumns, rows: Rows, training: list[int], findings: Findings
+) -> list[Suspect]:
+    """The checks `shifted_labels` and `label_noise`; the suspected rows, the most suspect first.
+
+    Only where every training row has one class and the task reads texts or images.
+    """
+    wanted = [name for name in _CHECKS if columns.classes is not None and findings.looks(name)]
+    sample = training[: findings.checks.label_noise_rows]
+    if not wanted or len(sample) < _LEAST_ROWS or any(len(rows.classes[row]) != 1 for row in sample):
+        return []
+    vectors = row_vectors(take_rows(table.select(columns.inputs), sample), columns)
+    if vectors is None:
+        return []
+    left_out, names = LeaveOneOut(vectors), sorted({rows.classes[row][0] for row in sample})
+    if "shifted_labels" in wanted:
+        check_shifted_labels(rows, sample, names, left_out, findings)
+    return _noise(rows, sample, names, left_out, findings) if "label_noise" in wanted else []
+
+
+def _noise(
+    rows: Rows, sample: Sequence[int], names: list[str], left_out: LeaveOneOut, findings: Findings
+) -> list[Suspect]:
+    numbers = {name: number for number, name in enumerate(names)}
+    given = np.array([numbers[rows.classes[row][0]] for row in sample], np.int64)
+    told = probabilities(left_out.scores(given, len(names)), given)
+    found = [
+        Suspect(sample[at], names[given[at]], names[int(told[at].argmax())], float(told[at].max()))
+        for at in suspected(told, given)
+    ]
+    rate, error = noise_rate(told, given)
+    least = findings.checks.label_noise_share
+    note = (
+        f"of {len(sample):,} training rows have a label that the rows like them contradict; about {rate:.1%}"
+        f" (± {_SIGMAS * error:.1%}) of the labels are wrong"
+    )
+    count = len(found) if rate - _SIGMAS * error >= least else 0
+    examples = (f"{rows.origins[one.row]}: {one.given}, rather {one.suggested}" for one in found)
+    findings.add("label_noise", count, note, examples if count else (), "correct the labels")
+    return found
+
+
+def noise_rate(told: np.ndarray, given: np.ndarray) -> tuple[float, float]:
+    """An estimate of the share of wrong labels, and its standard error.
+
+    Of the rows that the model is surest of (whatever their label: it never saw it), hardly any is answered
+    wrongly, so the share of them that are given another label is that of the wrong labels, where these do not
+    depend on how clear a row is (the anchor points of T. Liu and D. Tao, IEEE TPAMI 38, 2016).
+    """
+    surest = np.argsort(-told.max(axis=1), kind="stable")[: max(1, int(_SUREST * len(given)))]
+    rate = float((told[surest].argmax(axis=1) != given[surest]).mean())
+    return rate, math.sqrt(max(rate * (1 - rate), 1 / len(surest)) / len(surest))
+
+
+def write_suspects(folder: Path, suspects: Sequence[Suspect], origins: Sequence[str]) -> None:
+    """One line of JSON a row, the most suspect first."""
+    lines = [
+        {
+            "origin": origins[one.row],
+            "label": one.given,
+            "suggested": one.suggested,
+            "probability": round(one.probability, 4),
+        }
+        for one in suspects
+    ]
+    write_text(folder / FILE, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))

@@ -1,0 +1,128 @@
+"""A token that stands in the texts of one class and nowhere else, and is no word that the class is about.
+
+A word may give its class away by right: nearly every question about a PIN has 'PIN' in it. So a word counts
+only where it stands in all texts of its class, or always at the same end of them; what is no word (an
+identifier, a mark, white space) counts as soon as most texts of the class have it.
+
+Legend: N rows, T tokens, K classes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from retrainer.data.probes._rows import LEAST_ROWS, NO_CONTENT, Sample, Shortcut, precise
+
+# A word must be in this share of its class's texts; one at a fixed place in this share.
+_WORD_SHARE, _PLACED_SHARE = 0.98, 0.9
+# Of a sign that people use (a currency, a hashtag): as of words at a fixed place.
+_FIXED = 0.95
+_MOST_ROWS = 20_000
+_CHARACTERS = 2000
+_AROUND = ".,?!;:'\"()“”‘’…"
+_LETTERS = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_NUMBER = re.compile(r"[\W\d]+")
+_WHITE = {
+    "a space at its start": r"^\s",
+    "a space at its end": r"\s$",
+    "two spaces in a row": r"  ",
+    "a tab": "\t",
+    "a line break": r"\n",
+}
+_WHITE_SPACE = {name: re.compile(pattern) for name, pattern in _WHITE.items()}
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Texts that have each token: by class on the rows to fit and on the others, int64 [T, K]; and how many
+    of all of them have it at one end, int64 [T]."""
+
+    tokens: list[str]
+    fitted: np.ndarray
+    held: np.ndarray
+    placed: np.ndarray
+
+
+def probe(rows: Sample) -> Iterator[Shortcut]:
+    for name in rows.columns.inputs_of("string"):
+        some = rows.first(_MOST_ROWS)
+        yield from _of_column(some, name, some.table[name].to_pylist())
+
+
+def _of_column(rows: Sample, column: str, texts: Sequence[str | None]) -> Iterator[Shortcut]:
+    counts = _counted(rows, [(text or "")[:_CHARACTERS] for text in texts])
+    if not len(counts.tokens):
+        return
+    every = np.arange(len(counts.tokens))
+    classes = counts.fitted.argmax(axis=1)
+    had = np.bincount(rows.codes[~rows.fit], minlength=len(rows.names))
+    hits, said = counts.held[every, classes], counts.held.sum(axis=1)
+    least = np.array([_least(token, placed) for token, placed in _places(counts)])
+    share = had / max(1, had.sum())
+    found = (hits >= LEAST_ROWS) & (hits >= least * had[classes]) & precise(hits, said, share[classes])
+    by_class: dict[int, int] = {}
+    for token in sorted(np.flatnonzero(found), key=lambda one: (-hits[one], counts.tokens[one])):
+        by_class.setdefault(int(classes[token]), int(token))
+    for code, token in by_class.items():
+        yield _shortcut(rows, column, counts, code, token, had)
+
+
+def _shortcut(rows: Sample, column: str, counts: _Counts, code: int, token: int, had: np.ndarray) -> Shortcut:
+    """One token's: `accuracy` is that of "this class, or none of its texts"."""
+    hits, said, total = int(counts.held[token, code]), int(counts.held[token].sum()), int(had.sum())
+    wrong = (said - hits) + int(had[code]) - hits
+    name = counts.tokens[token]
+    what = name if name in _WHITE else f"the token '{name}'"
+    where = f"{what} in the {column.replace('_', ' ')}"
+    majority = max(int(had[code]), total - int(had[code])) / total
+    certain = not _is_common(name) and hits >= _PLACED_SHARE * had[code]
+    return Shortcut(where, (rows.names[code],), 1 - wrong / total, majority, total, certain)
+
+
+def _places(counts: _Counts) -> Iterator[tuple[str, bool]]:
+    everywhere = (counts.fitted + counts.held).sum(axis=1)
+    return zip(counts.tokens, counts.placed >= _FIXED * everywhere, strict=True)
+
+
+def _least(token: str, placed: bool) -> float:
+    if not _is_common(token):
+        return NO_CONTENT
+    return _PLACED_SHARE if placed and _LETTERS.fullmatch(token) else _WORD_SHARE
+
+
+def _is_common(token: str) -> bool:
+    """Words, numbers, single signs and white space are in people's texts; `zq_17` and `<s3>` are not."""
+    return bool(token in _WHITE or len(token) == 1 or _LETTERS.fullmatch(token) or _NUMBER.fullmatch(token))
+
+
+def _counted(rows: Sample, texts: Sequence[str]) -> _Counts:
+    numbers: dict[str, int] = {}
+    pairs: list[tuple[int, int, bool]] = []
+    for row, text in enumerate(texts):
+        ordered = [token.strip(_AROUND) or token for token in text.split()]
+        ends = {*ordered[:1], *ordered[-1:]}
+        for token in {*ordered, *_signs(text)}:
+            pairs.append((numbers.setdefault(token, len(numbers)), row, token in ends))
+    tokens, where, at_end = np.array(pairs, np.int64).reshape(-1, 3).T
+    frequent = np.bincount(tokens, minlength=len(numbers)) >= LEAST_ROWS
+    names, kept = [name for name, n in numbers.items() if frequent[n]], frequent[tokens]
+    renamed = np.cumsum(frequent) - 1
+    tokens, where, at_end = renamed[tokens[kept]], where[kept], at_end[kept]
+    shape = (len(names), len(rows.names))
+
+    def count(chosen: np.ndarray) -> np.ndarray:
+        flat = tokens[chosen] * shape[1] + rows.codes[where[chosen]]
+        return np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape)
+
+    placed = np.bincount(tokens, at_end, len(names)).astype(np.int64)
+    return _Counts(names, count(rows.fit[where]), count(~rows.fit[where]), placed)
+
+
+def _signs(text: str) -> Iterable[str]:
+    """Characters that are neither letter nor digit nor common punctuation, and kinds of white space."""
+    yield from {one for one in text if not one.isalnum() and not one.isspace() and one not in _AROUND}
+    yield from (name for name, pattern in _WHITE_SPACE.items() if pattern.search(text))

@@ -1,0 +1,80 @@
+"""Images as vectors: how strongly small patches of the training images themselves answer, by quarter.
+
+A. Coates, H. Lee, A. Ng: An analysis of single-layer networks in unsupervised feature learning (AISTATS
+2011), with patches drawn at random instead of k-means (A. Coates, A. Ng: The importance of encoding versus
+training with sparse coding and vector quantization, ICML 2011).
+
+Legend: N images, S their side, P side of a patch, C centroids, L places of a patch, D dimensions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_SIDE, _PATCH, _STRIDE = 32, 6, 2
+_CENTROIDS = 256
+_PATCHES = 20_000
+_CONTRAST, _WHITENING = 10.0, 0.1
+# Images whose answers are held in memory at once: 200 MB.
+_BLOCK = 256
+_QUARTERS = 2
+
+
+def image_vectors(pixels: np.ndarray) -> np.ndarray:
+    """float32 [N, D], standardised, of uint8 [N, S, S, 3]."""
+    patches = _patches(pixels[: max(1, _PATCHES // 20)]).reshape(-1, _PATCH * _PATCH * 3)
+    drawn = np.random.default_rng(0)
+    patches = _even(patches[drawn.choice(len(patches), min(_PATCHES, len(patches)), replace=False)])
+    mean, whiten = _whitening(patches)
+    chosen = (
+        patches[drawn.choice(len(patches), min(_CENTROIDS, len(patches)), replace=False)] - mean
+    ) @ whiten
+    chosen /= np.linalg.norm(chosen, axis=1, keepdims=True) + 1e-6
+    filters = (whiten @ chosen.T).astype(np.float32)
+    shift = (mean @ filters).astype(np.float32)
+    answers = [
+        _pooled(pixels[start : start + _BLOCK], filters, shift) for start in range(0, len(pixels), _BLOCK)
+    ]
+    vectors = np.concatenate(answers)
+    return (vectors - vectors.mean(axis=0)) / (vectors.std(axis=0) + 1e-2)
+
+
+def _patches(pixels: np.ndarray) -> np.ndarray:
+    """float32 [N, L, P * P * 3]: all patches of each image, `_STRIDE` apart."""
+    windows = np.lib.stride_tricks.sliding_window_view(pixels, (_PATCH, _PATCH), axis=(1, 2))
+    strided = windows[:, ::_STRIDE, ::_STRIDE]
+    return strided.reshape(len(pixels), -1, _PATCH * _PATCH * 3).astype(np.float32)
+
+
+def _even(patches: np.ndarray) -> np.ndarray:
+    """Each patch without its mean brightness and in one contrast."""
+    patches = patches - patches.mean(axis=-1, keepdims=True)
+    return patches / np.sqrt(patches.var(axis=-1, keepdims=True) + _CONTRAST)
+
+
+def _whitening(patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and the symmetric (ZCA) matrix that makes the patches' values uncorrelated."""
+    mean = patches.mean(axis=0)
+    values, vectors = np.linalg.eigh(np.cov((patches - mean).T.astype(np.float64)))
+    whiten = (vectors / np.sqrt(np.maximum(values, 0) + _WHITENING)) @ vectors.T
+    return mean, whiten.astype(np.float32)
+
+
+def _pooled(pixels: np.ndarray, filters: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """float32 [N, D]: the answers above and below a threshold, summed over each quarter of the image."""
+    answers = _even(_patches(pixels)) @ filters - shift
+    side = round(answers.shape[1] ** 0.5)
+    answers = answers.reshape(len(pixels), side, side, -1)
+    half = side // _QUARTERS
+    parts = []
+    for sign in (1.0, -1.0):
+        strong = np.maximum(sign * answers - _THRESHOLD, 0)
+        parts += [
+            strong[:, rows, columns].sum(axis=(1, 2))
+            for rows in (slice(None, half), slice(half, None))
+            for columns in (slice(None, half), slice(half, None))
+        ]
+    return np.concatenate(parts, axis=1)
+
+
+_THRESHOLD = 0.25

@@ -1,0 +1,142 @@
+"""Wrong and shifted labels of training rows: planted, found and counted; and the answers left out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cleanlab.filter import find_label_issues
+from sklearn.linear_model import Ridge
+
+from retrainer.data.label_noise import FILE, noise_rate
+from retrainer.data.out_of_sample import LeaveOneOut, probabilities
+from retrainer.data.vectors.images import image_vectors
+from retrainer.data.vectors.texts import text_vectors
+from retrainer.errors import UserError
+from retrainer.label_errors import suspected
+from retrainer.settings import Checks
+from tests.html_page import Page
+from tests.planted_leaks import CLASSES, letters
+from tests.raw_rows import Row, run
+
+OFF = dict.fromkeys(("near_duplicates", "leaks", "shortcuts", "duplicates"), "off")
+WARN = Checks.parse({**OFF, "shifted_labels": "warn"}, "checks")
+
+
+def check_of(manifest: dict, name: str) -> dict:
+    (check,) = [check for check in manifest["checks"] if check["name"] == name]
+    return check
+
+
+def flipped(rows: list[Row], share: float, seed: int = 0) -> set[str]:
+    """Gives that share of the rows another class; their places as origins."""
+    draw = np.random.default_rng(seed)
+    wrong = set()
+    for number, row in enumerate(rows, start=1):
+        if draw.random() < share:
+            others = [name for name in CLASSES if [name] != row["labels"]]
+            row["labels"] = [others[int(draw.integers(2))]]
+            wrong.add(f"a.csv:row {number}")
+    return wrong
+
+
+def test_planted_wrong_labels_are_listed_and_counted(tmp_path: Path) -> None:
+    rows = letters(1200)
+    wrong = flipped(rows, 0.1)
+    manifest = run(tmp_path, rows, checks=WARN)
+    check = check_of(manifest, "label_noise")
+    listed = [json.loads(line)["origin"] for line in (tmp_path / "findings" / FILE).read_text().splitlines()]
+    assert check["count"] == len(listed) > 50
+    assert len(wrong & set(listed)) >= 0.9 * len(listed)
+    assert len(wrong & set(listed)) >= 0.6 * len(wrong)
+    assert "% (± " in check["note"] and check["examples"][0].startswith(listed[0])
+    page = Page((tmp_path / "findings" / "report.html").read_text())
+    assert "Labels to look at again" in page.text and "is likelier" in page.text
+
+
+def test_right_labels_are_no_finding(tmp_path: Path) -> None:
+    manifest = run(tmp_path, letters(1200), checks=WARN)
+    assert check_of(manifest, "label_noise")["count"] == 0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.1, 0.2])
+def test_the_rate_is_what_was_planted(share: float) -> None:
+    rows = letters(1500, seed=3)
+    flipped(rows, share, seed=4)
+    given = np.array([CLASSES.index(row["labels"][0]) for row in rows])
+    left_out = LeaveOneOut(text_vectors([row["text"] for row in rows]))
+    rate, error = noise_rate(probabilities(left_out.scores(given, 3), given), given)
+    assert abs(rate - share) <= 3 * error + 0.01
+
+
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_labels_that_slipped_by_a_row_stop(shift: int, tmp_path: Path) -> None:
+    rows = letters(700)
+    labels = [row["labels"] for row in rows]
+    for number, row in enumerate(rows):
+        row["labels"] = labels[(number + shift) % len(rows)]
+    where = "below" if shift < 0 else "above"
+    with pytest.raises(UserError, match=rf"checks\.shifted_labels: .*label of the row {where} them"):
+        run(tmp_path, rows, checks=Checks.parse(OFF, "checks"))
+
+
+def test_labels_that_slipped_from_the_middle_on_are_found(tmp_path: Path) -> None:
+    rows = letters(1500)
+    labels = [row["labels"] for row in rows]
+    for number in range(900, len(rows) - 1):
+        rows[number]["labels"] = labels[number + 1]
+    count = check_of(run(tmp_path, rows, checks=WARN), "shifted_labels")["count"]
+    assert 250 <= count <= 550
+    assert check_of(run(tmp_path / "clean", letters(1500), checks=WARN), "shifted_labels")["count"] == 0
+
+
+def test_a_sorted_source_is_said_to_be_sorted(tmp_path: Path) -> None:
+    rows = sorted(letters(600), key=lambda row: row["labels"])
+    check = check_of(run(tmp_path, rows, checks=WARN), "shifted_labels")
+    assert check["count"] == 0 and check["note"] == "the source is sorted by label"
+
+
+@pytest.mark.parametrize("shape", [(60, 12), (20, 40)])
+def test_what_is_left_out_is_what_fitting_all_others_gives(shape: tuple[int, int]) -> None:
+    draw = np.random.default_rng(1)
+    vectors = draw.normal(size=shape).astype(np.float32)
+    codes = draw.integers(0, 3, shape[0])
+    left_out = LeaveOneOut(vectors)
+    ours = left_out.scores_at(codes, 3, penalty=5.0)
+    targets = np.eye(3)[codes]
+    for row in range(shape[0]):
+        others = np.arange(shape[0]) != row
+        theirs = Ridge(alpha=5.0).fit(vectors[others], targets[others]).predict(vectors[[row]])[0]
+        np.testing.assert_allclose(ours[row], theirs, atol=0.02)
+
+
+def test_the_suspected_are_those_of_cleanlab() -> None:
+    rows = letters(900, seed=2)
+    flipped(rows, 0.1, seed=2)
+    given = np.array([CLASSES.index(row["labels"][0]) for row in rows])
+    told = probabilities(LeaveOneOut(text_vectors([row["text"] for row in rows])).scores(given, 3), given)
+    theirs = find_label_issues(given, told, filter_by="confident_learning", n_jobs=1)
+    ours = set(suspected(told, given).tolist())
+    assert ours <= set(np.flatnonzero(theirs).tolist())
+    assert len(ours) >= 0.9 * theirs.sum() > 0
+
+
+def test_probabilities_are_calibrated_to_the_given_labels() -> None:
+    draw = np.random.default_rng(0)
+    scores = draw.normal(0, 0.2, (4000, 3))
+    raised = np.exp(scores / 0.1)
+    shares = raised / raised.sum(axis=1, keepdims=True)
+    codes = np.array([draw.choice(3, p=row) for row in shares])
+    np.testing.assert_allclose(probabilities(scores, codes), shares, atol=0.06)
+
+
+def test_vectors_hold_what_the_rows_say() -> None:
+    texts = text_vectors(["one two three", "one two three", "four five", ""])
+    assert texts[0] @ texts[1] > 0.999 and abs(texts[0] @ texts[2]) < 0.2 and not texts[3].any()
+    draw = np.random.default_rng(0)
+    pixels = draw.integers(0, 255, (50, 32, 32, 3), dtype=np.uint8)
+    made = image_vectors(pixels)
+    assert made.shape[0] == 50 and np.isfinite(made).all() and np.abs(made.mean(axis=0)).max() < 1e-3
+    np.testing.assert_array_equal(made, image_vectors(pixels))
