@@ -108,8 +108,8 @@ TEXTS: dict[str, tuple[Callable[[], list[Row]], str, str]] = {
         "shortcuts",
         "a space at its end in the text tells 'refund'",
     ),
-    "capitals at the start of one class": (
-        lambda: of_class("refund", lambda text: text.capitalize()),
+    "one class in capitals": (
+        lambda: of_class("refund", str.upper),
         "shortcuts",
         "tells 'refund'",
     ),

@@ -21,12 +21,13 @@ from retrainer.data.tables import take_rows
 from retrainer.data.task_columns import TaskColumns
 from retrainer.data.vectors.rows import row_vectors
 from retrainer.findings import Findings
+from retrainer.formats.dataset import LABELS
 from retrainer.formats.files import write_text
 from retrainer.label_errors import suspected
 
 _LEAST_ROWS = 200
-# The surest of the answers, of which nearly all are right where labels are.
-_SUREST = 0.2
+# The share of the rows, the surest, that the rate is read off.
+_SUREST = 0.3
 _SIGMAS = 2.0
 _CHECKS = ("shifted_labels", "label_noise")
 
@@ -51,7 +52,7 @@ def check_labels(
 
     Only where every training row has one class and the task reads texts or images.
     """
-    wanted = [name for name in _CHECKS if columns.classes is not None and findings.looks(name)]
+    wanted = [name for name in _CHECKS if columns.classes == LABELS and findings.looks(name)]
     sample = training[: findings.checks.label_noise_rows]
     if not wanted or len(sample) < _LEAST_ROWS or any(len(rows.classes[row]) != 1 for row in sample):
         return []
@@ -70,11 +71,11 @@ def _noise(
     numbers = {name: number for number, name in enumerate(names)}
     given = np.array([numbers[rows.classes[row][0]] for row in sample], np.int64)
     told = probabilities(left_out.scores(given, len(names)), given)
+    rate, error = noise_rate(told, given)
     found = [
         Suspect(sample[at], names[given[at]], names[int(told[at].argmax())], float(told[at].max()))
-        for at in suspected(told, given)
+        for at in suspected(told, given)[: round(rate * len(given))]
     ]
-    rate, error = noise_rate(told, given)
     least = findings.checks.label_noise_share
     note = (
         f"of {len(sample):,} training rows have a label that the rows like them contradict; about {rate:.1%}"
@@ -89,13 +90,19 @@ def _noise(
 def noise_rate(told: np.ndarray, given: np.ndarray) -> tuple[float, float]:
     """An estimate of the share of wrong labels, and its standard error.
 
-    Of the rows that the model is surest of (whatever their label: it never saw it), hardly any is answered
-    wrongly, so the share of them that are given another label is that of the wrong labels, where these do not
-    depend on how clear a row is (the anchor points of T. Liu and D. Tao, IEEE TPAMI 38, 2016).
+    The surer a model is of a row that it never saw, the seldomer it is wrong; at the end of that scale the
+    share of rows that are given another label than it says is that of the wrong labels, where these do not
+    depend on how clear a row is (the anchor points of T. Liu and D. Tao, IEEE TPAMI 38, 2016). It is read off
+    a straight line through the surest rows: their disagreement by their rank.
     """
-    surest = np.argsort(-told.max(axis=1), kind="stable")[: max(1, int(_SUREST * len(given)))]
-    rate = float((told[surest].argmax(axis=1) != given[surest]).mean())
-    return rate, math.sqrt(max(rate * (1 - rate), 1 / len(surest)) / len(surest))
+    surest = np.argsort(-told.max(axis=1), kind="stable")[: max(2, int(_SUREST * len(given)))]
+    disagrees = (told[surest].argmax(axis=1) != given[surest]).astype(np.float64)
+    rank = np.arange(len(surest)) / len(surest)
+    inverse = np.linalg.inv([[len(surest), rank.sum()], [rank.sum(), (rank**2).sum()]])
+    at_end, slope = inverse @ [disagrees.sum(), (rank * disagrees).sum()]
+    spread = np.mean((disagrees - at_end - slope * rank) ** 2)
+    error = math.sqrt(inverse[0, 0] * max(float(spread), 1 / len(surest)))
+    return float(np.clip(at_end, 0, 1)), error
 
 
 def write_suspects(folder: Path, suspects: Sequence[Suspect], origins: Sequence[str]) -> None:

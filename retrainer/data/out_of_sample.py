@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-# Weights of the squared coefficients that are tried; the rows left out choose.
-_PENALTIES = tuple(10.0**power for power in np.arange(-1.0, 4.5, 0.5))
+# Weight of the squared coefficients, in units of the vectors' mean sum of squares along one axis.
+_PENALTY = 0.3
 _TEMPERATURES = np.geomspace(0.02, 1.0, 40)
 
 
@@ -19,37 +19,25 @@ class LeaveOneOut:
     y - (y - f) / (1 - h), h the row's own weight in its answer f (Allen 1974; Golub, Heath, Wahba 1979).
     """
 
-    def __init__(self, vectors: np.ndarray) -> None:
-        self.mean = vectors.mean(axis=0)
-        centred = vectors - self.mean
-        if len(vectors) < vectors.shape[1]:
-            values, sides = np.linalg.eigh(centred @ centred.T)
-            self.turned = sides * np.sqrt(np.maximum(values, 0))
-        else:
-            values, axes = np.linalg.eigh(centred.T @ centred)
-            self.turned = centred @ axes
-        self.values = np.maximum(values, 0).astype(np.float64)
+    def __init__(self, vectors: np.ndarray, penalty: float = _PENALTY) -> None:
+        self.vectors = vectors - vectors.mean(axis=0)
+        rows, dimensions = vectors.shape
+        fewer_rows = rows < dimensions
+        inner = self.vectors @ self.vectors.T if fewer_rows else self.vectors.T @ self.vectors
+        inner.flat[:: len(inner) + 1] += penalty * max(float(np.trace(inner)) / len(inner), 1e-6)
+        # (X X' + p)^-1 X = X (X' X + p)^-1: the smaller of the two is inverted.
+        inverse = np.linalg.inv(inner)
+        self.weights = inverse @ self.vectors if fewer_rows else self.vectors @ inverse
+        self.own = ((self.weights * self.vectors).sum(axis=1) + 1 / rows).clip(0, 0.999)[:, None]
 
     def scores(self, codes: np.ndarray, classes: int) -> np.ndarray:
-        """float32 [N, K] for classes int [N], by the penalty whose answers come nearest to them."""
-        targets = np.eye(classes, dtype=np.float32)[codes]
-        made = (self.scores_at(codes, classes, penalty) for penalty in _PENALTIES)
-        return min(made, key=lambda scores: float(((scores - targets) ** 2).mean()))
-
-    def scores_at(self, codes: np.ndarray, classes: int, penalty: float) -> np.ndarray:
-        """float32 [N, K]: about 1 for the class that the rows like it have, and 0 for others."""
+        """float32 [N, K] for classes int [N]: about 1 for the class that the rows like it have, else 0."""
         targets = np.eye(classes, dtype=np.float32)[codes]
         share = targets.mean(axis=0)
-        centred = targets - share
-        shrunk = (1 / (self.values + penalty)).astype(np.float32)
-        own = ((self.turned**2) @ shrunk + 1 / len(codes)).clip(0, 0.999)[:, None]
-        fitted = self.turned @ (shrunk[:, None] * (self.turned.T @ centred))
-        answer: np.ndarray = (fitted - own * centred) / (1 - own) + share
+        targets -= share
+        fitted = self.weights @ (self.vectors.T @ targets)
+        answer: np.ndarray = (fitted - self.own * targets) / (1 - self.own) + share
         return answer
-
-    def answers(self, codes: np.ndarray, classes: int) -> np.ndarray:
-        """int64 [N]: the class that the model of all other rows answers."""
-        return self.scores(codes, classes).argmax(axis=1)
 
 
 def probabilities(scores: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ def check_shifted_labels(
     if (labels == labels[0]).all(axis=0).mean() > 1 - _LEAST_GAIN:
         findings.add("shifted_labels", 0, "the source is sorted by label")
         return
-    agreeing = [_agreements(left_out.answers(codes, len(names)), labels) for codes in labels]
+    agreeing = [_agreements(left_out.scores(codes, len(names)).argmax(axis=1), labels) for codes in labels]
     best = max(agreeing, key=lambda found: found.mean(axis=1).max())
     order = np.argsort(sample, kind="stable")
     slipped = {shift: _rows_where(best[:, order], place) for place, shift in enumerate(_SHIFTS) if place}

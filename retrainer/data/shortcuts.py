@@ -23,6 +23,7 @@ from retrainer.data.splits import Rows, position
 from retrainer.data.tables import take_rows
 from retrainer.data.task_columns import TaskColumns
 from retrainer.findings import Findings
+from retrainer.formats.dataset import LABELS
 
 PROBES = (label_in_text, tokens, text_shape, columns, image_files, image_pixels, sounds)
 # Rows that are looked at, whatever their number: files cost more.
@@ -41,11 +42,10 @@ def check_shortcuts(
     or boxes are not looked at.
     """
     wanted = [name for name in (_LEAKS, _SHORTCUTS) if findings.looks(name)]
-    if not wanted:
-        return
-    if task_columns.classes is None:
+    found: list[Shortcut] = []
+    if wanted and task_columns.classes is None:
         found = _written_targets(table, task_columns, training)
-    else:
+    elif wanted and task_columns.classes == LABELS:
         sample = sample_of(table, task_columns, rows, training)
         found = [] if sample is None else [one for probe in PROBES for one in probe.probe(sample)]
     for name in wanted:

@@ -98,7 +98,8 @@ def learned(report: Report) -> list[str]:
 def label_noise(report: Report) -> list[str]:
     """What preprocess found of wrong training labels, where it is worth a word."""
     checks = report.get("data", {}).get("checks", ())
-    return [f"{one['count']:,} {one['note']}" for one in checks if one["name"] == "label_noise" and one["count"]]
+    found = [one for one in checks if one["name"] == "label_noise" and one["count"]]
+    return [f"{one['count']:,} {one['note']}" for one in found]
 
 
 def uses(report: Report) -> str:

@@ -21,8 +21,10 @@ LEAST_PRECISION = 0.95
 # The share of the class's rows that the rule must find: of something that is no content (a file's format) and
 # of something that may be (a colour, a word).
 NO_CONTENT, CONTENT = 0.5, 0.9
-# Edges of a number's bins.
-_BINS = 16
+# Values times classes; what has more of them is no simple rule.
+_MOST_CELLS = 20_000_000
+# A number's bins: of so many rows to fit or more, and no more of them.
+_ROWS_A_BIN, _MOST_BINS = 4, 128
 
 
 @dataclass(frozen=True)
@@ -71,16 +73,19 @@ def codes_of(values: Sequence[Hashable]) -> np.ndarray:
 
 
 def binned(values: np.ndarray, fit: np.ndarray) -> np.ndarray:
-    """int64 [N]: which of about 16 equally frequent bins each number is in, edges by the rows to fit."""
-    edges = np.unique(np.quantile(values[fit], np.linspace(0, 1, _BINS + 1)[1:-1])) if fit.any() else []
+    """int64 [N]: which of as many equally frequent bins each number is in, edges by the rows to fit."""
+    bins = int(np.clip(fit.sum() // _ROWS_A_BIN, 2, _MOST_BINS))
+    edges = np.unique(np.quantile(values[fit], np.linspace(0, 1, bins + 1)[1:-1])) if fit.any() else []
     return np.searchsorted(edges, values, side="right").astype(np.int64)
 
 
 def judged(rows: Sample, what: str, values: np.ndarray, least: float) -> Shortcut | None:
     """What a feature, int64 [N] in 0 to V, gives away: for each of its values the rule answers the class that
     is commonest with it. `least` is the share of a class's rows to be found. None if no class is."""
-    classes = len(rows.names)
-    counts = np.zeros((int(values.max(initial=0)) + 1, classes), np.int64)
+    classes, different = len(rows.names), int(values.max(initial=0)) + 1
+    if different * classes > _MOST_CELLS:
+        return None
+    counts = np.zeros((different, classes), np.int64)
     np.add.at(counts, (values[rows.fit], rows.codes[rows.fit]), 1)
     commonest = counts.sum(axis=0).argmax()
     rule = np.where(counts.any(axis=1), counts.argmax(axis=1), commonest)

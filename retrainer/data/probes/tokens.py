@@ -65,10 +65,15 @@ def _of_column(rows: Sample, column: str, texts: Sequence[str | None]) -> Iterat
     share = had / max(1, had.sum())
     found = (hits >= LEAST_ROWS) & (hits >= least * had[classes]) & precise(hits, said, share[classes])
     by_class: dict[int, int] = {}
-    for token in sorted(np.flatnonzero(found), key=lambda one: (-hits[one], counts.tokens[one])):
+    for token in sorted(np.flatnonzero(found), key=lambda one: _rank(counts.tokens[one], int(hits[one]))):
         by_class.setdefault(int(classes[token]), int(token))
     for code, token in by_class.items():
         yield _shortcut(rows, column, counts, code, token, had)
+
+
+def _rank(token: str, hits: int) -> tuple[bool, int, str]:
+    """The plainest case first, of several tokens of one class."""
+    return _is_common(token), -hits, token
 
 
 def _shortcut(rows: Sample, column: str, counts: _Counts, code: int, token: int, had: np.ndarray) -> Shortcut:

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import numpy as np
 
-_SIDE, _PATCH, _STRIDE = 32, 6, 2
-_CENTROIDS = 256
+_PATCH, _STRIDE = 6, 3
+_CENTROIDS = 128
 _PATCHES = 20_000
 _CONTRAST, _WHITENING = 10.0, 0.1
-# Images whose answers are held in memory at once: 200 MB.
+# What an answer must exceed to count.
+_THRESHOLD = 0.25
+# Images whose answers are held in memory at once.
 _BLOCK = 256
 _QUARTERS = 2
 
@@ -75,6 +77,3 @@ def _pooled(pixels: np.ndarray, filters: np.ndarray, shift: np.ndarray) -> np.nd
             for columns in (slice(None, half), slice(half, None))
         ]
     return np.concatenate(parts, axis=1)
-
-
-_THRESHOLD = 0.25

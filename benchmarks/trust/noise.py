@@ -1,0 +1,84 @@
+"""Wrong labels planted into Banking77 and CIFAR-10: which are listed, and how many are estimated.
+
+    python -m benchmarks.trust.noise [banking77] [cifar10]
+
+Of each dataset's training rows 10,000; 5%, 10% and 20% of the labels are made another one at random, beside
+those that are wrong already. Results: benchmarks/results/trust_noise.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks._runs import ROOT, machine
+from benchmarks.trust._real_rows import Row, banking77, cifar10
+from retrainer.data.label_noise import noise_rate
+from retrainer.data.out_of_sample import LeaveOneOut, probabilities
+from retrainer.data.task_columns import task_columns
+from retrainer.data.vectors.rows import row_vectors
+from retrainer.formats.dataset import IMAGE
+from retrainer.label_errors import suspected
+from retrainer.settings import Task
+
+RESULTS = ROOT / "benchmarks" / "results" / "trust_noise.json"
+RATES, SEEDS = (0.0, 0.05, 0.1, 0.2), (0, 1, 2)
+_ROWS = 10_000
+
+
+def measured(rows: list[Row], column: str, kind: pa.DataType, task: str) -> dict[str, Any]:
+    labels, given = np.unique([row["labels"][0] for row in rows], return_inverse=True)
+    table = pa.table({column: pa.array([row[column] for row in rows], kind), "labels": [["x"]] * len(rows)})
+    began = time.perf_counter()
+    vectors = row_vectors(table, task_columns(Task(kind=task), [column, "labels"]))
+    left_out = LeaveOneOut(vectors)
+    seconds = round(time.perf_counter() - began, 1)
+    lines = [_line(left_out, given, len(labels), rate, seed) for rate in RATES for seed in SEEDS]
+    return {"rows": len(rows), "seconds_of_vectors": seconds, "lines": lines}
+
+
+def _line(left_out: LeaveOneOut, given: np.ndarray, classes: int, rate: float, seed: int) -> dict[str, Any]:
+    from cleanlab.count import num_label_issues
+
+    draw = np.random.default_rng(seed)
+    wrong = draw.random(len(given)) < rate
+    noisy = np.where(wrong, (given + draw.integers(1, classes, len(given))) % classes, given)
+    told = probabilities(left_out.scores(noisy, classes), noisy)
+    found = suspected(told, noisy)
+    estimate, error = noise_rate(told, noisy)
+    line = {
+        "planted": rate,
+        "seed": seed,
+        "accuracy": round(float((told.argmax(axis=1) == noisy).mean()), 4),
+        "estimate": round(estimate, 4),
+        "standard_error": round(error, 4),
+        "cleanlab_estimate": round(int(num_label_issues(noisy, told)) / len(noisy), 4),
+        "listed": len(found),
+        "precision": round(float(wrong[found].mean()), 4) if len(found) else None,
+        "precision_of_first_100": round(float(wrong[found[:100]].mean()), 4) if len(found) else None,
+        "recall": round(float(wrong[found].sum() / wrong.sum()), 4) if wrong.any() else None,
+    }
+    print(line, flush=True)
+    return line
+
+
+def main() -> None:
+    work = {
+        "banking77": lambda: measured(banking77(), "text", pa.string(), "text_classification"),
+        "cifar10": lambda: measured(cifar10(_ROWS), "image", IMAGE, "image_classification"),
+    }
+    reader = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    reader.add_argument("parts", nargs="*", choices=list(work))
+    kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name in reader.parse_args().parts or list(work):
+        kept[name] = {"machine": machine(), **work[name]()}
+        RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
