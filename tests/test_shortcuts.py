@@ -207,8 +207,8 @@ def with_exif(pixels: np.ndarray) -> bytes:
 
 PIXELS: dict[str, tuple[object, str]] = {
     "one channel": (one_channel, "the blue channel"),
-    "a border": (bordered, "border of the image"),
-    "a mark in a corner": (marked, "corner of the image"),
+    "a border": (bordered, "border"),
+    "a mark in a corner": (marked, "a linear rule on the upper right corner"),
     "grey or in colour": (grey, "the image's colour mode"),
     "the format": (by_class(lambda pixels: encoded(pixels, "JPEG")), "the image's format"),
     "the size": (by_class(lambda pixels: encoded(pixels[:30])), "the image's size"),

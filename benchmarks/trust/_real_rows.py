@@ -123,7 +123,6 @@ _RECIPES = (
     "sentiment-minilm",
     "digits-mlp",
     "digits-backbone",
-    "digits-resnet18",
     "word-polarity",
     "digits-detection",
 )

@@ -249,7 +249,7 @@ def main() -> None:
         "clean": clean,
     }
     reader = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    reader.add_argument("parts", nargs="*", choices=list(work))
+    reader.add_argument("parts", nargs="*", help=", ".join(work))
     kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in reader.parse_args().parts or list(work):
         kept[name] = {"machine": machine(), **work[name]()}

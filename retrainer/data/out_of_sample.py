@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 # Weight of the squared coefficients, in units of the vectors' mean sum of squares along one axis.
-_PENALTY = 0.3
+_PENALTY = 0.1
 _TEMPERATURES = np.geomspace(0.02, 1.0, 40)
 
 

@@ -47,14 +47,16 @@ class Sample:
 
 @dataclass(frozen=True)
 class Shortcut:
-    """`what` gives `classes` away: of `rows` held-out rows its rule has the share `accuracy` right, where the
-    commonest class has `majority`. `certain`: nothing but a leak looks so."""
+    """`what` gives `classes` away. Of `rows` held-out rows its rule has the share `accuracy` right, all other
+    classes taken for one, where always the commonest answer has `majority`. `gain`: of the rows that
+    the commonest class gets wrong, the share it has right. `certain`: nothing but a leak looks so."""
 
     what: str
     classes: tuple[str, ...]
     accuracy: float
     majority: float
     rows: int
+    gain: float = 0.0
     certain: bool = False
 
     def said(self, all_classes: int) -> str:
@@ -62,7 +64,7 @@ class Shortcut:
         which = f"all {all_classes} classes" if len(self.classes) == all_classes else named
         return (
             f"{self.what} tells {which} (right on {self.accuracy:.1%} of {self.rows:,} held-out rows,"
-            f" the commonest class on {self.majority:.1%})"
+            f" the commonest answer on {self.majority:.1%})"
         )
 
 
@@ -108,8 +110,12 @@ def of_answers(
     )
     if not len(given_away):
         return None
-    names = tuple(rows.names[code] for code in given_away)
-    return Shortcut(what, names, float(right.mean()), float((truth == commonest).mean()), len(truth))
+    majority = float((truth == commonest).mean())
+    gain = (float(right.mean()) - majority) / max(1 - majority, 1e-9)
+    of_these = [np.where(np.isin(each, given_away), each, classes) for each in (answers, truth)]
+    alone = float((of_these[0] == of_these[1]).mean())
+    most = float(np.bincount(of_these[1]).max() / len(truth))
+    return Shortcut(what, tuple(rows.names[code] for code in given_away), alone, most, len(truth), gain)
 
 
 def precise(hits: np.ndarray, said: np.ndarray, share: np.ndarray) -> np.ndarray:

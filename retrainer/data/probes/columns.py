@@ -15,7 +15,7 @@ import numpy as np
 from retrainer.data.probes._rows import CONTENT, Sample, Shortcut, binned, codes_of, judged
 from retrainer.data.times import instant
 
-# Of the error that the commonest class makes, a column must take away so much.
+# A column that tells only some of the classes is a coarser kind of them, as a department is.
 _LEAST_GAIN = 0.8
 # A column with more values than this share of the rows names rows, not kinds of rows.
 _MOST_VALUES = 0.2
@@ -27,7 +27,7 @@ def probe(rows: Sample) -> Iterator[Shortcut]:
     for name, values in _columns(rows):
         for feature in _features(values, rows.fit):
             found = judged(rows, f"the column '{name}' alone", feature, CONTENT)
-            if found and found.accuracy - found.majority >= _LEAST_GAIN * (1 - found.majority):
+            if found and found.gain >= _LEAST_GAIN:
                 yield found
                 break
 

@@ -1,6 +1,6 @@
 """Pixels that are not what an image shows and still tell its class: its border, a corner, one channel.
 
-Legend: N images, S their side, R pixels of the border.
+Legend: N images, S their side.
 """
 
 from __future__ import annotations
@@ -9,33 +9,35 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from retrainer.data.images import of_each_image
-from retrainer.data.probes._rows import CONTENT, Sample, Shortcut, binned, judged
+from retrainer.data.out_of_sample import LeaveOneOut
+from retrainer.data.probes._rows import CONTENT, Sample, Shortcut, binned, judged, of_answers
 from retrainer.data.probes.image_files import MOST_ROWS
-from retrainer.data.similar.images import small_pixels
+from retrainer.data.vectors.images import small_images
 
 _SIDE, _RING, _CORNER = 32, 2, 4
 _LEVELS = 8
-# Pixels of the border that are looked at one by one lie so far apart.
-_STEP = 2
+# The outer pixels, bool [S, S].
+_OUTER: np.ndarray = np.pad(np.zeros((_SIDE - 2 * _RING,) * 2, bool), _RING, constant_values=True)
+# A border of one colour varies by less than this.
+_PLAIN = 4.0
+# Of the linear model of a corner's brightness: small, as a mark is little beside what makes corners differ.
+_PENALTY = 1e-2
+_ENDS = {"upper": slice(0, 8), "lower": slice(-8, None)}
+_SIDES = {"left": slice(0, 8), "right": slice(-8, None)}
+_CORNERS = {
+    f"a linear rule on the {end} {side} corner of the image": (high, wide)
+    for end, high in _ENDS.items()
+    for side, wide in _SIDES.items()
+}
 _STATISTICS = ("mean", "max", "min", "std")
 
 
 def probe(rows: Sample) -> Iterator[Shortcut]:
     rows = rows.first(MOST_ROWS)
     for name in rows.columns.inputs_of("image"):
-        pixels = np.stack(of_each_image(rows.table[name], _small, _grey()))
+        pixels = small_images(rows.table[name])
         found = [*_channels(rows, pixels), *_regions(rows, pixels)]
-        yield from found or _best(_single_pixels(rows, pixels))
-
-
-def _small(encoded: object) -> np.ndarray:
-    found = small_pixels(encoded)  # type: ignore[arg-type]
-    return _grey() if found is None else found
-
-
-def _grey() -> np.ndarray:
-    return np.full((_SIDE, _SIDE, 3), 128, np.uint8)
+        yield from found or _border(rows, pixels)
 
 
 def _channels(rows: Sample, pixels: np.ndarray) -> Iterator[Shortcut]:
@@ -71,18 +73,18 @@ def _regions(rows: Sample, pixels: np.ndarray) -> Iterator[Shortcut]:
             yield found
 
 
-def _single_pixels(rows: Sample, pixels: np.ndarray) -> Iterator[Shortcut]:
-    """A mark too small for a region's mean."""
-    places = [(y, x) for y in range(0, _SIDE, _STEP) for x in range(0, _SIDE, _STEP) if _on_border(y, x)]
-    for y, x in places:
-        values = pixels[:, y, x].sum(axis=1).astype(np.int64) // 48
-        if found := judged(rows, f"a pixel of the border (row {y}, column {x} of 32)", values, CONTENT):
+def _border(rows: Sample, pixels: np.ndarray) -> Iterator[Shortcut]:
+    """A border of one colour, and a mark that a linear model finds in a corner."""
+    outer = pixels[:, _OUTER]
+    plain = outer.astype(np.float32).std(axis=1).max(axis=1) < _PLAIN
+    colours = np.where(plain, 1 + outer.mean(axis=(1, 2)) * _LEVELS / 256, 0).astype(np.int64)
+    if found := judged(rows, "a border of one colour", colours, CONTENT):
+        yield found
+        return
+    truth, commonest = rows.codes[~rows.fit], int(np.bincount(rows.codes).argmax())
+    grey = pixels.mean(axis=3, dtype=np.float32) / 255
+    for what, (high, wide) in _CORNERS.items():
+        vectors = grey[:, high, wide].reshape(len(grey), -1)
+        answers = LeaveOneOut(vectors, _PENALTY).scores(rows.codes, len(rows.names)).argmax(axis=1)
+        if found := of_answers(rows, what, answers[~rows.fit], truth, commonest, CONTENT):
             yield found
-
-
-def _on_border(y: int, x: int) -> bool:
-    return min(y, x, _SIDE - 1 - y, _SIDE - 1 - x) < _CORNER
-
-
-def _best(found: Iterator[Shortcut]) -> list[Shortcut]:
-    return sorted(found, key=lambda one: -one.accuracy)[:1]

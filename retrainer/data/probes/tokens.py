@@ -85,7 +85,7 @@ def _shortcut(rows: Sample, column: str, counts: _Counts, code: int, token: int,
     where = f"{what} in the {column.replace('_', ' ')}"
     majority = max(int(had[code]), total - int(had[code])) / total
     certain = not _is_common(name) and hits >= _PLACED_SHARE * had[code]
-    return Shortcut(where, (rows.names[code],), 1 - wrong / total, majority, total, certain)
+    return Shortcut(where, (rows.names[code],), 1 - wrong / total, majority, total, certain=certain)
 
 
 def _places(counts: _Counts) -> Iterator[tuple[str, bool]]:

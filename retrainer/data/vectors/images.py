@@ -10,9 +10,14 @@ Legend: N images, S their side, P side of a patch, C centroids, L places of a pa
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 
-_PATCH, _STRIDE = 6, 3
-_CENTROIDS = 128
+from retrainer.data.images import of_each_image
+from retrainer.data.similar.images import small_pixels
+
+_SIDE = 32
+_PATCH, _STRIDE = 6, 2
+_CENTROIDS = 256
 _PATCHES = 20_000
 _CONTRAST, _WHITENING = 10.0, 0.1
 # What an answer must exceed to count.
@@ -20,6 +25,13 @@ _THRESHOLD = 0.25
 # Images whose answers are held in memory at once.
 _BLOCK = 256
 _QUARTERS = 2
+
+
+def small_images(images: pa.ChunkedArray) -> np.ndarray:
+    """uint8 [N, S, S, 3] of encoded images; grey where one cannot be read."""
+    grey: np.ndarray = np.full((_SIDE, _SIDE, 3), 128, np.uint8)
+    found = of_each_image(images, small_pixels, None)
+    return np.stack([grey if pixels is None else pixels for pixels in found])
 
 
 def image_vectors(pixels: np.ndarray) -> np.ndarray:
@@ -64,8 +76,10 @@ def _whitening(patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _pooled(pixels: np.ndarray, filters: np.ndarray, shift: np.ndarray) -> np.ndarray:
     """float32 [N, D]: the answers above and below a threshold, summed over each quarter of the image."""
-    answers = _even(_patches(pixels)) @ filters - shift
-    side = round(answers.shape[1] ** 0.5)
+    patches = _even(_patches(pixels))
+    side = round(patches.shape[1] ** 0.5)
+    # One product of two matrices: of many small ones each would wait for all threads.
+    answers = patches.reshape(-1, patches.shape[-1]) @ filters - shift
     answers = answers.reshape(len(pixels), side, side, -1)
     half = side // _QUARTERS
     parts = []

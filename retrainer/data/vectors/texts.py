@@ -14,7 +14,7 @@ import numpy as np
 
 from retrainer.data.splits import normalised
 
-DIMENSIONS = 2048
+DIMENSIONS = 1024
 # Of a longer text the beginning is read.
 _CHARACTERS = 2000
 _WORD = re.compile(r"\w+")
