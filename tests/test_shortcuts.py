@@ -208,7 +208,7 @@ def with_exif(pixels: np.ndarray) -> bytes:
 PIXELS: dict[str, tuple[object, str]] = {
     "one channel": (one_channel, "the blue channel"),
     "a border": (bordered, "border"),
-    "a mark in a corner": (marked, "a linear rule on the upper right corner"),
+    "a mark in a corner": (marked, "the upper right corner of the image"),
     "grey or in colour": (grey, "the image's colour mode"),
     "the format": (by_class(lambda pixels: encoded(pixels, "JPEG")), "the image's format"),
     "the size": (by_class(lambda pixels: encoded(pixels[:30])), "the image's size"),

@@ -100,16 +100,19 @@ def clean_sources(unpacked: Path) -> dict[str, tuple[Raw, Task, Split]]:
                 archive.extractall(unpacked / name, filter="data")
     recordings = next((unpacked / "fsdd").rglob("recordings"))
     boxes = next((unpacked / "bccd").rglob("BCCD"))
-    parts = {"path": f"{DATA}/banking77/train.csv", "test_path": f"{DATA}/banking77/test.csv"}
+    parts = {"path": f"{DATA}/banking77/train.csv", "label": "category"}
+    parts["test_path"] = f"{DATA}/banking77/test.csv"
     columns = {"image": "image", "boxes": "boxes"}
-    scenes = Source(kind="pascal_voc", path=str(boxes), columns=columns)
-    images, sounds = Task(kind="image_classification"), Task(kind="audio_classification")
+    scenes = Source.parse({"kind": "pascal_voc", "path": str(boxes), "columns": columns}, "source")
+    kinds = ("text_classification", "image_classification", "audio_classification", "object_detection")
+    texts, images, sounds, objects = (Task.parse({"kind": kind}, "task") for kind in kinds)
+    split = Split.parse({}, "split")
     found: dict[str, tuple[Raw, Task, Split]] = {
-        "banking77": (_ingested(Source(**parts, label="category")), Task(), Split()),
-        "cifar10": (lambda path: raw_dataset(path, cifar10()), images, Split()),
-        "fsdd sounds": (lambda path: raw_dataset(path, fsdd()), sounds, Split()),
-        "fsdd spectrograms": (lambda path: raw_dataset(path, spectrograms()), images, Split()),
-        "bccd": (_ingested(scenes), Task(kind="object_detection"), Split()),
+        "banking77": (_ingested(Source.parse(parts, "source")), texts, split),
+        "cifar10": (lambda path: raw_dataset(path, cifar10()), images, split),
+        "fsdd sounds": (lambda path: raw_dataset(path, fsdd()), sounds, split),
+        "fsdd spectrograms": (lambda path: raw_dataset(path, spectrograms()), images, split),
+        "bccd": (_ingested(scenes), objects, split),
     }
     settings = {
         "fsdd speech": ("spoken-digits", [f"source.path={recordings}"]),

@@ -42,6 +42,7 @@ NEW = (
     "shifted_labels",
     "label_noise",
 )
+WHOLE = Split.parse({}, "split")
 _TARGET = "card_arrival"
 
 
@@ -50,7 +51,7 @@ def found(write: Raw, task: Task, checks: Checks = WARN, split: Split | None = N
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder) / "raw")
         began = time.perf_counter()
-        manifest = preprocess(Path(folder) / "raw", Path(folder) / "out", split or Split(), checks, task)
+        manifest = preprocess(Path(folder) / "raw", Path(folder) / "out", split or WHOLE, checks, task)
         seconds = round(time.perf_counter() - began, 1)
     hits = {
         one["name"]: {"count": one["count"], "note": one["note"], "examples": one["examples"][:2]}
@@ -225,7 +226,7 @@ def planted(rows: Callable[[], list[Row]], plants: dict[str, Any], task: str) ->
         made = [dict(row) for row in rows()]
         for number, row in enumerate(made):
             plant(row, number)
-        told[name] = found(partial(raw_dataset, rows=made), Task(kind=task))
+        told[name] = found(partial(raw_dataset, rows=made), Task.parse({"kind": task}, "task"))
         checks = [check for check in NEW if check in told[name]]
         said = next((example for check in checks for example in told[name][check]["examples"]), "missed")
         print(f"{name}: {', '.join(checks)} {said}", flush=True)

@@ -35,7 +35,9 @@ def measured(rows: list[Row], column: str, kind: pa.DataType, task: str) -> dict
     labels, given = np.unique([row["labels"][0] for row in rows], return_inverse=True)
     table = pa.table({column: pa.array([row[column] for row in rows], kind), "labels": [["x"]] * len(rows)})
     began = time.perf_counter()
-    vectors = row_vectors(table, task_columns(Task(kind=task), [column, "labels"]))
+    columns = task_columns(Task.parse({"kind": task}, "task"), [column, "labels"])
+    vectors = row_vectors(table, columns)
+    assert vectors is not None
     left_out = LeaveOneOut(vectors)
     seconds = round(time.perf_counter() - began, 1)
     lines = [_line(left_out, given, len(labels), rate, seed) for rate in RATES for seed in SEEDS]
@@ -43,14 +45,15 @@ def measured(rows: list[Row], column: str, kind: pa.DataType, task: str) -> dict
 
 
 def _line(left_out: LeaveOneOut, given: np.ndarray, classes: int, rate: float, seed: int) -> dict[str, Any]:
-    from cleanlab.count import num_label_issues
+    from cleanlab.count import num_label_issues  # type: ignore[import-untyped]
 
     draw = np.random.default_rng(seed)
     wrong = draw.random(len(given)) < rate
     noisy = np.where(wrong, (given + draw.integers(1, classes, len(given))) % classes, given)
     told = probabilities(left_out.scores(noisy, classes), noisy)
-    found = suspected(told, noisy)
     estimate, error = noise_rate(told, noisy)
+    doubted = suspected(told, noisy)
+    found = doubted[: round(estimate * len(noisy))]
     line = {
         "planted": rate,
         "seed": seed,
@@ -60,7 +63,8 @@ def _line(left_out: LeaveOneOut, given: np.ndarray, classes: int, rate: float, s
         "cleanlab_estimate": round(int(num_label_issues(noisy, told)) / len(noisy), 4),
         "listed": len(found),
         "precision": round(float(wrong[found].mean()), 4) if len(found) else None,
-        "precision_of_first_100": round(float(wrong[found[:100]].mean()), 4) if len(found) else None,
+        "precision_of_all_suspected": round(float(wrong[doubted].mean()), 4),
+        "precision_of_first_100": round(float(wrong[doubted[:100]].mean()), 4),
         "recall": round(float(wrong[found].sum() / wrong.sum()), 4) if wrong.any() else None,
     }
     print(line, flush=True)

@@ -34,5 +34,6 @@ def _cut_rows(judged: Judged) -> tuple[int | None, int | None]:
     if body.preprocessing.get("kind") != "tokens" or not isinstance(limit, int):
         return None, None
     roomier = {**body.preprocessing, "max_length": limit + 1}
-    lengths = task.lengths(task.encode(judged.test, roomier, body.assets))
+    inputs = [name for name in judged.test.column_names if name in task.input_columns]
+    lengths = task.lengths(task.encode(judged.test.select(inputs), roomier, body.assets))
     return limit, None if lengths is None else int((lengths > limit).sum())

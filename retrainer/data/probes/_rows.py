@@ -87,7 +87,7 @@ def judged(rows: Sample, what: str, values: np.ndarray, least: float) -> Shortcu
     classes, different = len(rows.names), int(values.max(initial=0)) + 1
     if different * classes > _MOST_CELLS:
         return None
-    counts = np.zeros((different, classes), np.int64)
+    counts: np.ndarray = np.zeros((different, classes), np.int64)
     np.add.at(counts, (values[rows.fit], rows.codes[rows.fit]), 1)
     commonest = counts.sum(axis=0).argmax()
     rule = np.where(counts.any(axis=1), counts.argmax(axis=1), commonest)

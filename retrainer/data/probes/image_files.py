@@ -26,7 +26,7 @@ def probe(rows: Sample) -> Iterator[Shortcut]:
     rows = rows.first(MOST_ROWS)
     for name in rows.columns.inputs_of("image"):
         facts = of_each_image(rows.table[name], _facts, _NO_FILE)
-        for what in sorted({what for fact in facts for what in fact}):
+        for what in dict.fromkeys(what for fact in facts for what in fact):
             values = codes_of([fact.get(what) for fact in facts])
             if found := judged(rows, what, values, NO_CONTENT):
                 yield found

@@ -41,7 +41,7 @@ def probe(rows: Sample) -> Iterator[Shortcut]:
 
 
 def _channels(rows: Sample, pixels: np.ndarray) -> Iterator[Shortcut]:
-    flat = pixels.reshape(len(pixels), -1, 3).astype(np.float32)
+    flat: np.ndarray = pixels.reshape(len(pixels), -1, 3).astype(np.float32)
     for place, channel in enumerate(("red", "green", "blue")):
         for statistic in _STATISTICS:
             values = getattr(flat[..., place], statistic)(axis=1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
 import pyarrow as pa
 
@@ -43,4 +45,4 @@ def _holds_text(text: str, target: str | None) -> bool | None:
     return f" {words} " in f" {plain_words(text)} " if len(words.split()) >= _LEAST_WORDS else None
 
 
-_HOLDS = {"number": _holds_number, "string": _holds_text}
+_HOLDS: dict[str, Callable[[str, Any], bool | None]] = {"number": _holds_number, "string": _holds_text}

@@ -65,8 +65,10 @@ def _of_column(rows: Sample, column: str, texts: Sequence[str | None]) -> Iterat
     share = had / max(1, had.sum())
     found = (hits >= LEAST_ROWS) & (hits >= least * had[classes]) & precise(hits, said, share[classes])
     by_class: dict[int, int] = {}
-    for token in sorted(np.flatnonzero(found), key=lambda one: _rank(counts.tokens[one], int(hits[one]))):
-        by_class.setdefault(int(classes[token]), int(token))
+    for token in sorted(
+        np.flatnonzero(found).tolist(), key=lambda one: _rank(counts.tokens[one], int(hits[one]))
+    ):
+        by_class.setdefault(int(classes[token]), token)
     for code, token in by_class.items():
         yield _shortcut(rows, column, counts, code, token, had)
 

@@ -45,7 +45,8 @@ def image_vectors(pixels: np.ndarray) -> np.ndarray:
     ) @ whiten
     chosen /= np.linalg.norm(chosen, axis=1, keepdims=True) + 1e-6
     filters = (whiten @ chosen.T).astype(np.float32)
-    shift = (mean @ filters).astype(np.float32)
+    shift = mean @ filters
+    filters -= filters.mean(axis=0)
     answers = [
         _pooled(pixels[start : start + _BLOCK], filters, shift) for start in range(0, len(pixels), _BLOCK)
     ]
@@ -76,18 +77,19 @@ def _whitening(patches: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _pooled(pixels: np.ndarray, filters: np.ndarray, shift: np.ndarray) -> np.ndarray:
     """float32 [N, D]: the answers above and below a threshold, summed over each quarter of the image."""
-    patches = _even(_patches(pixels))
-    side = round(patches.shape[1] ** 0.5)
-    # One product of two matrices: of many small ones each would wait for all threads.
-    answers = patches.reshape(-1, patches.shape[-1]) @ filters - shift
-    answers = answers.reshape(len(pixels), side, side, -1)
-    half = side // _QUARTERS
+    patches = _patches(pixels).reshape(-1, len(filters))
+    side = round((len(patches) / len(pixels)) ** 0.5)
+    # As `_even`, of which the mean is in the filters already; one product, as many small ones are slow.
+    squares = np.einsum("ij,ij->i", patches, patches) / len(filters)
+    contrast = np.sqrt(squares - patches.mean(axis=1) ** 2 + _CONTRAST)
+    answers = patches @ filters
+    answers /= contrast[:, None]
+    answers -= shift
+    high = side // _QUARTERS
+    quarters = (len(pixels), _QUARTERS, high, _QUARTERS, high, -1)
     parts = []
-    for sign in (1.0, -1.0):
-        strong = np.maximum(sign * answers - _THRESHOLD, 0)
-        parts += [
-            strong[:, rows, columns].sum(axis=(1, 2))
-            for rows in (slice(None, half), slice(half, None))
-            for columns in (slice(None, half), slice(half, None))
-        ]
+    for signed in (answers, -answers):
+        strong = np.maximum(signed - _THRESHOLD, 0).reshape(len(pixels), side, side, -1)
+        whole = strong[:, : _QUARTERS * high, : _QUARTERS * high]
+        parts.append(whole.reshape(quarters).sum(axis=(2, 4)).reshape(len(pixels), -1))
     return np.concatenate(parts, axis=1)
