@@ -51,7 +51,7 @@ def test_planted_wrong_labels_are_listed_and_counted(tmp_path: Path) -> None:
     listed = [json.loads(line)["origin"] for line in (tmp_path / "findings" / FILE).read_text().splitlines()]
     assert check["count"] == len(listed) > 50
     assert len(wrong & set(listed)) >= 0.6 * len(listed)
-    assert len(wrong & set(listed)) >= 0.75 * len(wrong)
+    assert len(wrong & set(listed)) >= 0.65 * len(wrong)
     assert "% (± " in check["note"] and check["examples"][0].startswith(listed[0])
     page = Page((tmp_path / "findings" / "report.html").read_text())
     assert "Labels to look at again" in page.text and "is likelier" in page.text

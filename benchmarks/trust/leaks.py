@@ -1,6 +1,6 @@
 """Leaks planted into Banking77, CIFAR-10 and FSDD: which are found, and what is found where none was planted.
 
-    python -m benchmarks.trust.leaks [texts] [images] [sounds] [clean]
+    python -m benchmarks.trust.leaks [texts] [images] [sounds] [labels] [clean]
 
 Each plant goes through preprocess as any source does. `clean` takes the datasets, and the recipes that need
 no download, as they are. Results: benchmarks/results/trust_leaks.json.
@@ -233,6 +233,35 @@ def planted(rows: Callable[[], list[Row]], plants: dict[str, Any], task: str) ->
     return told
 
 
+def slipped(rows: list[Row], distance: int, begin: int = 0) -> list[Row]:
+    """Every row from `begin` on has the label of the row at that distance."""
+    made = [dict(row) for row in rows]
+    for number in range(begin, len(rows)):
+        made[number]["labels"] = rows[(number + distance) % len(rows)]["labels"]
+    return made
+
+
+def labels() -> dict[str, Any]:
+    """Banking77 in random order, its labels slipped; and rows without a label that got a class for it."""
+    order = np.random.default_rng(0).permutation(len(banking77()))
+    rows = [banking77()[int(place)] for place in order]
+    absent = [row | ({"labels": ["nan"]} if number % 50 == 0 else {}) for number, row in enumerate(rows)]
+    plants = {
+        "random order": rows,
+        "labels one row too low": slipped(rows, -1),
+        "labels one row too high": slipped(rows, 1),
+        "labels one row too high from the middle on": slipped(rows, 1, len(rows) // 2),
+        "labels one row too high in the last fifth": slipped(rows, 1, len(rows) * 4 // 5),
+        "labels ten rows too high": slipped(rows, 10),
+        "a class named nan": absent,
+    }
+    told = {}
+    for name, made in plants.items():
+        told[name] = found(partial(raw_dataset, rows=made), Task.parse({}, "task"), EVERY)
+        print(f"{name}: {json.dumps(told[name])}", flush=True)
+    return told
+
+
 def clean() -> dict[str, Any]:
     told = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -247,6 +276,7 @@ def main() -> None:
         "texts": lambda: planted(banking77, TEXTS, "text_classification"),
         "images": lambda: planted(lambda: cifar10(6000), IMAGES, "image_classification"),
         "sounds": lambda: planted(fsdd, SOUNDS, "audio_classification"),
+        "labels": labels,
         "clean": clean,
     }
     reader = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")

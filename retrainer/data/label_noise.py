@@ -26,8 +26,8 @@ from retrainer.formats.files import write_text
 from retrainer.label_errors import suspected
 
 _LEAST_ROWS = 200
-# A model that is right on less than half or so of what is to be learned is wrong where it is surest, too.
-_LEAST_SKILL = 0.45
+# A model that tells less of what is to be learned is wrong where it is surest, too.
+_LEAST_SKILL = 0.4
 # The share of the rows, the surest, that the rate is read off.
 _SUREST = 0.3
 _SIGMAS = 2.0
@@ -73,19 +73,19 @@ def _noise(
     numbers = {name: number for number, name in enumerate(names)}
     given = np.array([numbers[rows.classes[row][0]] for row in sample], np.int64)
     told = probabilities(left_out.scores(given, len(names)), given)
-    (rate, error), skill = noise_rate(told, given), _skill(told, given)
+    if _skill(told, given) < _LEAST_SKILL:
+        findings.add("label_noise", 0, "the rows are too hard for a linear model to judge their labels")
+        return []
+    rate, error = noise_rate(told, given)
     found = [
         Suspect(sample[at], names[given[at]], names[int(told[at].argmax())], float(told[at].max()))
         for at in suspected(told, given)[: round(rate * len(given))]
     ]
+    count = len(found) if rate - _SIGMAS * error >= findings.checks.label_noise_share else 0
     note = (
         f"of {len(sample):,} training rows have a label that the rows like them contradict; about {rate:.1%}"
         f" (± {_SIGMAS * error:.1%}) of the labels are wrong"
     )
-    counts = rate - _SIGMAS * error >= findings.checks.label_noise_share
-    if skill < _LEAST_SKILL:
-        counts, note = False, "the rows are too hard for a linear model, whose answers say little of a label"
-    count = len(found) if counts else 0
     examples = (f"{rows.origins[one.row]}: {one.given}, rather {one.suggested}" for one in found)
     findings.add("label_noise", count, note, examples if count else (), "correct the labels")
     return found
