@@ -15,11 +15,14 @@ from retrainer.data.out_of_sample import LeaveOneOut, probabilities
 from retrainer.data.vectors.images import image_vectors
 from retrainer.data.vectors.texts import text_vectors
 from retrainer.errors import UserError
+from retrainer.evaluation.report import render
+from retrainer.evaluation.summary import closing_table
 from retrainer.label_errors import suspected
 from retrainer.settings import Checks
 from tests.html_page import Page
 from tests.planted_leaks import CLASSES, letters
 from tests.raw_rows import Row, run, where
+from tests.reports import HISTORY, report_of, told_of
 
 OFF = dict.fromkeys(("near_duplicates", "leaks", "shortcuts", "duplicates"), "off")
 WARN = Checks.parse({**OFF, "shifted_labels": "warn"}, "checks")
@@ -142,3 +145,22 @@ def test_vectors_hold_what_the_rows_say() -> None:
     made = image_vectors(pixels)
     assert made.shape[0] == 50 and np.isfinite(made).all() and np.abs(made.mean(axis=0)).max() < 1e-3
     np.testing.assert_array_equal(made, image_vectors(pixels))
+
+
+def test_labels_that_a_linear_model_cannot_tell_are_not_judged(tmp_path: Path) -> None:
+    rows = letters(700)
+    flipped(rows, 0.6)
+    check = check_of(run(tmp_path, rows, checks=WARN), "label_noise")
+    assert check["count"] == 0 and "too hard for a linear model" in check["note"]
+    assert not (tmp_path / "findings" / FILE).exists()
+
+
+def test_the_rate_stands_in_the_closing_table_and_in_the_report() -> None:
+    report = report_of(told_of(("a", "b")))
+    note = (
+        "of 900 training rows have a label that the rows like them contradict; about 9.1% (± 2.0%) are wrong"
+    )
+    for count in (82, 0):
+        report["data"]["checks"] = [{"name": "label_noise", "level": "warn", "count": count, "note": note}]
+        table = " ".join(closing_table(report, {}, Path("report.html")).split())
+        assert (f"82 {note}" in table) is (f"82 {note}" in Page(render(report, HISTORY)).text) is (count > 0)
