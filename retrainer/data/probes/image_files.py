@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from retrainer.data.images import of_each_image
 from retrainer.data.probes._rows import CONTENT, NO_CONTENT, Sample, Shortcut, binned, codes_of, judged
@@ -30,9 +31,7 @@ def probe(rows: Sample) -> Iterator[Shortcut]:
             values = codes_of([fact.get(what) for fact in facts])
             if found := judged(rows, what, values, NO_CONTENT):
                 yield found
-        sizes = np.array(
-            [len(one.as_py()) for chunk in rows.table[name].chunks for one in chunk.flatten()[0]]
-        )
+        sizes = pc.binary_length(pc.struct_field(rows.table[name], 0)).to_numpy()
         if found := judged(rows, "the number of bytes of the image's file", binned(sizes, rows.fit), CONTENT):
             yield found
 
