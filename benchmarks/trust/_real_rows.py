@@ -118,7 +118,7 @@ def clean_sources(unpacked: Path) -> dict[str, tuple[Raw, Task, Split]]:
         "fsdd speech": ("spoken-digits", [f"source.path={recordings}"]),
         "multi30k": ("translation", [f"source.path={DATA}/multi30k"]),
         # Its weights are those of another recipe's champion.
-        "digits-resnet18": ("digits-resnet18", ["backbone.weights=", "training.strategy=scratch"]),
+        "digits-resnet18": ("digits-resnet18", ["backbone.weights=''", "training.strategy=scratch"]),
         **{name: (name, []) for name in _RECIPES},
     }
     return found | {title: _of_recipe(name, changes) for title, (name, changes) in settings.items()}
