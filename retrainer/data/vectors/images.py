@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from retrainer.data.images import of_each_image
-from retrainer.data.similar.images import small_pixels
+from retrainer.data.similar.pixels import small_pixels
 
 _SIDE = 32
 _PATCH, _STRIDE = 6, 2
