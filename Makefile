@@ -70,7 +70,7 @@ LOCK := uv pip compile --no-config --universal --python-version 3.11 --generate-
 DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline retrain step resolve smoke check-step history promote rollback compare reap ui docs images mlflow-image pin-base \
+.PHONY: help setup pipeline retrain step resolve smoke check-step history promote anchor rollback compare reap ui docs images mlflow-image pin-base \
 	rehearse compile submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow bench lint \
 	format lock clean
 
@@ -125,6 +125,9 @@ history: $(READY) ## who made which version champion, when and why
 
 promote: $(READY) ## make a version champion by your own decision: VERSION=3 [WHY="…"]
 	@$(REGISTRY) promote $(OF) --why=$(call quoted,$(WHY)) -- $(call quoted,$(VERSION))
+
+anchor: $(READY) ## make a version the one below which none may fall, for a reason: VERSION=3 WHY="…"
+	@$(REGISTRY) anchor $(OF) --why=$(call quoted,$(WHY)) -- $(call quoted,$(VERSION))
 
 rollback: $(READY) ## make the version champion that was it before: [WHY="…"]
 	@$(REGISTRY) rollback $(OF) --why=$(call quoted,$(WHY))

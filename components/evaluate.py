@@ -34,11 +34,12 @@ def evaluate(
 ) -> Metadata:
     """Model and test rows → report with a verdict. Impure: it reads the registry's champion."""
     from retrainer.evaluation.evaluate import Request, evaluate_model
-    from retrainer.registry.champion import fetch_champion
+    from retrainer.registry.champion import fetch_anchor, fetch_champion
     from retrainer.services.lookup import judged_on
     from retrainer.training.compute import for_scoring
 
     with scratch_directory() as scratch:
+        champion = fetch_champion(registry.name, scratch)
         request = Request(
             dataset,
             model,
@@ -46,7 +47,8 @@ def evaluate(
             evaluation,
             gate,
             for_scoring(compute),
-            champion=fetch_champion(registry.name, scratch),
+            champion=champion,
+            anchor=fetch_anchor(registry.name, champion, scratch),
             name=registry.name,
             judged_on=partial(judged_on, registry.name),
             checks=checks,

@@ -20,6 +20,7 @@ from pipelines._unchanged import is_known, remember, snapshot
 from retrainer.contract import contract_of, edges
 from retrainer.errors import SettingError, UserError, nearest
 from retrainer.notify.local import Notifier
+from retrainer.registry.anchor import anchor_is
 from retrainer.resolve import Resolved, default_recipe, known_recipes, recipe_name, resolve
 from retrainer.services import lookup
 
@@ -78,7 +79,7 @@ def _made(resolved: Resolved, root: Path) -> Outcome:
         return Outcome()
     outcome = _reproduce(last_steps(), resolved, root)
     if outcome.failed == "register" and forget_stale_verdict(resolved, root):
-        _say("── the champion changed while this model was judged: judging it again")
+        _say("── the champion or the anchor changed while this model was judged: judging it again")
         outcome = _reproduce(last_steps(), resolved, root)
     if outcome.idle:
         remember(resolved, state)
@@ -154,11 +155,14 @@ def forget_what_the_registry_lost(resolved: Resolved, root: Path) -> None:
 
 
 def forget_stale_verdict(resolved: Resolved, root: Path) -> bool:
-    """Removes a report that judged against another champion than today's; returns whether it did."""
+    """Removes a report that judged by another champion or anchor than today's; returns whether it did."""
     folder = outputs(resolved, root) / "report"
     report = read_if_there(folder / "metrics.json")
     name = resolved.settings["registry"]["name"]
-    if report is None or lookup.champion_is(name, report["gate"]["champion"]):
+    if report is None:
+        return False
+    gate = report["gate"]
+    if lookup.champion_is(name, gate["champion"]) and anchor_is(name, gate.get("anchor")):
         return False
     shutil.rmtree(folder)
     return True

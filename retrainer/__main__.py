@@ -70,6 +70,14 @@ def promote(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def anchor(arguments: argparse.Namespace) -> int:
+    """Makes a version the anchor, by a person's decision."""
+    from retrainer.registry import commands
+
+    commands.anchor(arguments.recipe, arguments.version, arguments.why)
+    return 0
+
+
 def rollback(arguments: argparse.Namespace) -> int:
     """Makes the version champion that was it before."""
     from retrainer.registry import commands
@@ -120,6 +128,7 @@ CALLS: dict[str, Callable[[argparse.Namespace], int]] = {
     "ui": ui,
     "history": history,
     "promote": promote,
+    "anchor": anchor,
     "rollback": rollback,
     "compare": compare,
     "reap": reap,
@@ -141,14 +150,15 @@ def parser() -> argparse.ArgumentParser:
     commands.choices["completion"].add_argument("shell", help="bash or zsh")
     commands.choices["check-step"].add_argument("directory", nargs="?", type=Path)
     commands.choices["ui"].add_argument("--port", type=int, default=5000)
-    commands.choices["promote"].add_argument("version")
+    for name in ("promote", "anchor"):
+        commands.choices[name].add_argument("version")
     commands.choices["compare"].add_argument("first", metavar="A")
     commands.choices["compare"].add_argument("second", metavar="B")
     commands.choices["reap"].add_argument("--hours", default="1", help="of silence, for what others left")
     commands.choices["notify"].add_argument("--test", action="store_true", help="send a test message")
     for option in ("model", "status", "began", "steps"):
         commands.choices["notify"].add_argument(f"--{option}", default="", help="of a Kubeflow run")
-    for name in ("promote", "rollback"):
+    for name in ("promote", "anchor", "rollback"):
         commands.choices[name].add_argument("--why", default="", help="kept in the history")
     return top
 

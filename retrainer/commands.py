@@ -57,6 +57,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         _own("history", "who made which version champion, when and why"),
         _own("compare", "two versions side by side, on today's test rows where they are here"),
         _own("promote", "make a version champion by your own decision", "--why"),
+        _own("anchor", "make a version the one below which none may fall, for a reason", "--why"),
         _own("rollback", "make the version champion that was it before", "--why"),
         _own("reap", "end what killed processes and pods left in MLflow", "--hours"),
         _own("ui", "MLflow's pages over mlflow.db", "--port"),

@@ -126,6 +126,12 @@ class JudgedRows:
             )
         return cls(keys, kept, dataset)
 
+    def unseen_by(self, model: Path) -> np.ndarray | None:
+        """bool, of the rows that are kept: the other model learned neither from them nor from rows of their
+        components; None: not known."""
+        met = overlap(self.keys, model, self.dataset)
+        return None if met is None else met.unseen[self.kept]
+
     def held_out(
         self, test: pa.Table, model_sha256: str, champion: Path | None, judged_on: JudgedOn
     ) -> HeldOut:

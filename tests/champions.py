@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from retrainer.formats.report import METRICS, seal_report
-from retrainer.registry.champion import fetch_champion
+from retrainer.registry.champion import fetch_anchor, fetch_champion
 from retrainer.registry.register import register_model
 from retrainer.services import lookup
 from retrainer.settings import Registry
@@ -37,8 +37,10 @@ class Project:
         return model, self.report(model, verdict)
 
     def report(self, model: Path, verdict: str | None = None) -> Path:
-        champion = fetch_champion(NAME, self.folder / "scratch")
-        report = judged(self.folder / f"{model.name}-report", self.dataset, model, champion)
+        scratch = self.folder / "scratch"
+        champion = fetch_champion(NAME, scratch)
+        anchor = fetch_anchor(NAME, champion, scratch)
+        report = judged(self.folder / f"{model.name}-report", self.dataset, model, champion, anchor)
         if verdict:
             set_verdict(report, verdict)
         return report

@@ -14,7 +14,7 @@ from retrainer import extend
 from retrainer.evaluation.evaluate import Request, evaluate_model
 from retrainer.formats.dataset import SCHEMA, Dataset, write_dataset
 from retrainer.formats.model import Trained, write_model
-from retrainer.gate.evidence import Champion
+from retrainer.gate.evidence import Anchor, Champion
 from retrainer.settings import Backbone, Compute, Evaluation, Gate, Task, Training
 from retrainer.training.compute import resolve_compute
 from retrainer.training.train import build_network
@@ -62,9 +62,18 @@ def untrained_model(
     return path
 
 
-def judged(path: Path, dataset: Path, model: Path, champion: Champion | None, **gate: Any) -> Path:
-    """evaluate's report of the model, against the champion."""
+def judged(
+    path: Path,
+    dataset: Path,
+    model: Path,
+    champion: Champion | None,
+    anchor: Anchor | None = None,
+    **gate: Any,
+) -> Path:
+    """evaluate's report of the model, against the champion, and the anchor where one is given."""
     evaluation = Evaluation(resamples=100, baseline=False)
     rule = Gate(**{"beat_trivial": False, **gate})
-    evaluate_model(Request(dataset, model, path, evaluation, rule, resolve_compute(COMPUTE), champion))
+    evaluate_model(
+        Request(dataset, model, path, evaluation, rule, resolve_compute(COMPUTE), champion, anchor=anchor)
+    )
     return path

@@ -11,7 +11,9 @@ import pyarrow as pa
 
 from retrainer.evaluation.measurements import Measurements, evidence_of, figures_of, verdict_figures
 from retrainer.evaluation.opponents import Opponent, baseline_of
+from retrainer.evaluation.parts import Parts, parts_of
 from retrainer.evaluation.request import Request
+from retrainer.evaluation.slices import slice_rows
 from retrainer.gate.evidence import Champion
 from retrainer.gate.scores import scores_of
 from retrainer.gate.verdict import judge
@@ -89,9 +91,12 @@ def report_of(
     equal = Baseline("tfidf_linear", "TF-IDF + logistic regression", tables[0], 9, "fitted on 9 of 99 rows")
     baselines = [majority(judged.train, len(judged.test), task.multi_label), equal]
     against = [(one, baseline_of(one, judged, scores)) for one in baselines]
-    opponent = None
+    opponent, slices, parts = None, slice_rows(judged, chosen), Parts()
     if champion is not None:
-        opponent = Opponent(scores.pairs(*task.comparable(tables[0], champion), judged.test), note)
+        both = task.comparable(tables[0], champion)
+        labels = tuple(field.name for field in champion["probabilities"].type)
+        opponent = Opponent(scores.pairs(*both, judged.test), note, labels, both)
+        parts = parts_of(judged, opponent, None, slices, scores)
     found = Measurements(
         judged=judged,
         details=task.details(judged),
@@ -101,6 +106,9 @@ def report_of(
         no_baseline="",
         rows=HeldOut("f" * 64, 1, None),
         champion=opponent,
+        slices=slices,
+        parts=parts,
+        anchor=None,
     )
     held = HELD if champion is not None else None
     place = Path("nowhere")

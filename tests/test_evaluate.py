@@ -178,6 +178,9 @@ def test_a_better_model_beats_a_champion_that_lacks_a_class(
     three: tuple[Path, Path], weak: Path, tmp_path: Path
 ) -> None:
     told = judged(three, tmp_path / "out", weak)
+    assert told["gate"]["verdict"] == "challenger" and told["gate"]["appeared"] == ["plain"]
+    assert "accept it by gate.accept_classes: [plain]" in told["gate"]["reasons"][0]
+    told = judged(three, tmp_path / "out", weak, Gate(accept_classes=("plain",)))
     assert told["gate"]["verdict"] == "champion"
     champion = told["champion"]
     assert champion["compared"] and champion["difference"] > 0.2

@@ -13,12 +13,12 @@ from PIL import Image
 
 from retrainer import metrics
 from retrainer.errors import UserError
-from retrainer.evaluation.slices import MOST_VALUES, NOTHING, OTHERS, _figures, slice_figures
+from retrainer.evaluation.slices import MOST_VALUES, NOTHING, OTHERS, _rows, slice_figures, slice_rows
 from retrainer.formats.dataset import IMAGE
 from retrainer.gate.evidence import SliceFigure
 from retrainer.gate.intervals import wilson
 from retrainer.gate.measured import Measured, measure
-from retrainer.settings import Checks, Evaluation, Task
+from retrainer.settings import Checks, Evaluation, Gate, Task
 from retrainer.tasks import image_classification, text_classification
 from retrainer.tasks._protocol import Judged
 from tests.predictions import answered
@@ -45,7 +45,10 @@ def sliced(
         test = test.append_column("labels", pa.array(labels, pa.list_(pa.string())))
     settings = Evaluation(slices=tuple(names), confidence=confidence, resamples=100)
     asked = ASKED["image" if "image" in test.column_names else "text"]
-    return slice_figures(Judged(asked, test, test, test, settings, Checks()), measured, floors or [])
+    gate = Gate(slice_floors=dict.fromkeys(floors or [], 0.5))
+    return slice_figures(
+        slice_rows(Judged(asked, test, test, test, settings, Checks()), gate), measured, settings
+    )
 
 
 def counted(test: pa.Table, measured: Measured, name: str) -> dict[str, tuple[int, float]]:
@@ -140,7 +143,7 @@ def test_rare_values_are_summed_and_no_row_is_lost() -> None:
 
 def test_a_row_of_several_rare_values_is_one_row() -> None:
     values = [[f"c{n:03}", f"c{n + 1:03}"] for n in range(0, 140, 2)]
-    figures = _figures("class", values, accuracy([True] * len(values)), Evaluation())
+    figures = slice_figures({"class": _rows(values)}, accuracy([True] * len(values)), Evaluation())
     rows = (len(values) * 2 - MOST_VALUES) // 2  # all classes are of one size: the last 90 of 140 are rare
     assert (figures[-1].name, figures[-1].rows) == (OTHERS, rows)
 

@@ -35,6 +35,52 @@ def _outcome(passed: bool) -> str:
     return f'<td class="{"holds" if passed else "fails"}">{"holds" if passed else "fails"}</td>'
 
 
+def parts_section(report: Report) -> str:
+    """Classes and slices beside the champion, those that fall most first."""
+    parts = sorted(report["gate"].get("parts", ()), key=lambda one: -one["drop"])
+    if not parts:
+        return ""
+    rows = [
+        label_cell(f"{one['by']} = {shortened(one['name'], _TITLE_CHARACTERS)}")
+        + _collapse(one)
+        + "".join(
+            map(
+                number_cell,
+                (
+                    f"{one['rows']:,}",
+                    words.number(one["candidate"], one["rows"]),
+                    words.number(one["champion"], one["rows"]),
+                    words.measured(one["p_value"]),
+                ),
+            )
+        )
+        for one in parts
+    ]
+    heads = ["rows", "this model", "champion", "p"]
+    shown = table(["class or slice", ""], heads, rows[:_MOST_OPEN])
+    folded = ""
+    if len(rows) > _MOST_OPEN:
+        more = table(["class or slice", ""], heads, rows[_MOST_OPEN:])
+        folded = f"<details><summary>Show the other {len(rows) - _MOST_OPEN:,}</summary>{more}</details>"
+    about = (
+        f"Classes by {parts_title(report)}, slices by {words.gate_title(report)}, on the compared rows."
+        " p: how often equal models would show a fall like it in any of them; only falls that are large"
+        " enough to hold the model are tested (gate.max_drop)."
+    )
+    return section("Classes and slices beside the champion", quiet(about), shown, folded)
+
+
+def parts_title(report: Report) -> str:
+    titles = [one["title"] for one in report["gate"]["parts"] if one["by"] == "class"]
+    return titles[0] if titles else words.gate_title(report)
+
+
+def _collapse(one: dict[str, Any]) -> str:
+    if not one["collapsed"]:
+        return label_cell("too few rows" if one["too_few"] else "")
+    return '<td class="holds">accepted</td>' if one["accepted"] else '<td class="fails">collapses</td>'
+
+
 def slices_section(report: Report) -> str:
     """The gate's metric by the values of each slice, with its floors."""
     by_slice: dict[str, list[dict[str, Any]]] = {}

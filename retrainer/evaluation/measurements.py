@@ -9,16 +9,18 @@ from retrainer.errors import DataError
 from retrainer.evaluation.cost import latency_ms
 from retrainer.evaluation.opponents import (
     Opponent,
+    anchor_figures,
     baseline_figures,
     baseline_of,
     champion_figures,
     champion_of,
     on_unseen_rows,
 )
+from retrainer.evaluation.parts import Parts, parts_of
 from retrainer.evaluation.request import Request
-from retrainer.evaluation.slices import slice_figures
+from retrainer.evaluation.slices import Rows, slice_figures, slice_rows
 from retrainer.formats.model_files import model_mb
-from retrainer.gate.evidence import Champion, Evidence
+from retrainer.gate.evidence import AgainstAnchor, Champion, Evidence
 from retrainer.gate.intervals import figures
 from retrainer.gate.measured import Measured
 from retrainer.gate.scores import Scores, scores_of
@@ -31,7 +33,9 @@ from retrainer.tasks._protocol import Baseline, Judged
 class Measurements:
     """What was measured on the test rows, before the gate judges it. `details` are the task's own.
 
-    `champion`: on the rows that it was never trained on; None without one, or when the judged model is it.
+    `champion`: on the rows that it was never trained on; None without one, or when the judged model is it. So
+    `anchor`, which is None too where it is the champion. `slices`: the rows of each value of the declared
+    ones; `parts`: classes and slices beside the champion.
     """
 
     judged: Judged
@@ -42,6 +46,9 @@ class Measurements:
     no_baseline: str
     rows: HeldOut
     champion: Opponent | None
+    slices: Rows
+    parts: Parts
+    anchor: Opponent | None
 
 
 def measurements_of(request: Request, judged: Judged, all_rows: JudgedRows) -> Measurements:
@@ -56,9 +63,24 @@ def measurements_of(request: Request, judged: Judged, all_rows: JudgedRows) -> M
     met = request.champion.directory if request.champion and champion and champion.pairs else None
     sha256 = judged.predictor.model_sha256
     rows = all_rows.held_out(judged.test, sha256, met, request.judged_on)
-    champion = champion and on_unseen_rows(champion, rows.met.unseen if rows.met else None)
+    slices, parts, unseen = slice_rows(judged, request.gate), Parts(), rows.met.unseen if rows.met else None
+    if champion is not None:
+        parts = parts_of(judged, champion, unseen, slices, scores)
+        champion = on_unseen_rows(champion, unseen)
     against = [(one, baseline_of(one, judged, scores)) for one in baselines.found]
-    return Measurements(judged, details, scores, measured, against, baselines.missing, rows, champion)
+    return Measurements(
+        judged=judged,
+        details=details,
+        scores=scores,
+        measured=measured,
+        baselines=against,
+        no_baseline=baselines.missing,
+        rows=rows,
+        champion=champion,
+        slices=slices,
+        parts=parts,
+        anchor=_anchor(request, judged, scores, all_rows),
+    )
 
 
 def _champion(request: Request, judged: Judged, scores: Scores) -> Opponent | None:
@@ -66,6 +88,19 @@ def _champion(request: Request, judged: Judged, scores: Scores) -> Opponent | No
     if champion is None or champion.model_sha256 == judged.predictor.model_sha256:
         return None
     return champion_of(champion, judged, scores)
+
+
+def _anchor(request: Request, judged: Judged, scores: Scores, rows: JudgedRows) -> Opponent | None:
+    """The best champion so far, scored where it is neither the champion nor the judged model."""
+    anchor, champion = request.anchor, request.champion
+    if anchor is None or champion is None or anchor.version == champion.version:
+        return None
+    if anchor.model is None:
+        return Opponent({}, anchor.missing)
+    sha256 = judged.predictor.model_sha256
+    if sha256 in (anchor.model.model_sha256, champion.model_sha256):
+        return None
+    return on_unseen_rows(champion_of(anchor.model, judged, scores), rows.unseen_by(anchor.model.directory))
 
 
 def evidence_of(request: Request, found: Measurements) -> Evidence:
@@ -83,11 +118,16 @@ def evidence_of(request: Request, found: Measurements) -> Evidence:
         trivial=pairs[0] if pairs else None,
         baseline=pairs[1] if len(pairs) > 1 else None,
         is_champion=request.champion is not None and found.champion is None,
-        slices=slice_figures(found.judged, found.measured[chosen], request.gate.slice_floors),
+        slices=slice_figures(found.slices, found.measured[chosen], request.evaluation),
         calibration_error=None if errors is None else round(errors.value, 6),
         latency_ms=latency_ms(request.model, found.judged.test) if request.gate.max_latency_ms else None,
         model_mb=model_mb(request.model),
         test_uses=found.rows.uses,
+        anchor=_against_anchor(request, found),
+        parts=found.parts.parts,
+        appeared=found.parts.appeared,
+        vanished=found.parts.vanished,
+        untested=found.parts.untested,
     )
 
 
@@ -110,6 +150,19 @@ def _against_champion(found: Measurements) -> dict[str, Any]:
     }
 
 
+def _against_anchor(request: Request, found: Measurements) -> AgainstAnchor | None:
+    anchor, champion = request.anchor, request.champion
+    if anchor is None or champion is None:
+        return None
+    if anchor.version == champion.version:
+        return AgainstAnchor(anchor.version, is_champion=True)
+    if found.anchor is None:
+        return AgainstAnchor(anchor.version)
+    if not found.anchor.pairs:
+        return AgainstAnchor(anchor.version, incomparable=found.anchor.note)
+    return AgainstAnchor(anchor.version, pair=found.anchor.pairs[found.scores.gate_metric])
+
+
 def figures_of(request: Request, found: Measurements, evidence: Evidence) -> dict[str, Any]:
     """The common part of metrics.json that was measured."""
     scores, settings = found.scores, request.evaluation
@@ -123,6 +176,7 @@ def figures_of(request: Request, found: Measurements, evidence: Evidence) -> dic
         },
         "no_baseline": found.no_baseline,
         "champion": champion_figures(request.champion, found.champion, scores, settings),
+        "anchor": anchor_figures(request.anchor, found.anchor, scores, settings),
         "slices": [asdict(one) for one in evidence.slices],
         "test_set": found.rows.plain(),
         "cost": {"latency_ms": evidence.latency_ms, "model_mb": evidence.model_mb},

@@ -91,7 +91,7 @@ def _figure(figure: dict[str, Any]) -> tuple[str, str]:
 def _limits(report: Report) -> list[str]:
     data, champion = report["data"], report["champion"]
     said = [f"{words.detectable(report)}.", words.uses(report), *words.changes(report)]
-    said += [*words.learned(report), *words.not_beaten(report)]
+    said += words.notes(report)
     if report["no_baseline"]:
         said.append(f"There is no cheap baseline: {report['no_baseline']}.")
     if champion and not champion["compared"] and not champion["same"]:

@@ -13,13 +13,13 @@ Legend: N rows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from retrainer.errors import ModelError, UserError
 from retrainer.formats.columns import class_names
 from retrainer.gate.compare import Comparison, compare
-from retrainer.gate.evidence import Champion
+from retrainer.gate.evidence import Anchor, Champion
 from retrainer.gate.intervals import Figure, figures
 from retrainer.gate.pair import Pair
 from retrainer.gate.scores import Scores
@@ -37,10 +37,16 @@ Pairs = Mapping[str, Pair]
 @dataclass(frozen=True)
 class Opponent:
     """The model beside another one, by every metric. `pairs` is empty when the two cannot be compared;
-    `note` then says why."""
+    `note` then says why.
+
+    labels       the classes that the other one knows; () for a task without
+    predictions  the model's and the other one's of all test rows, as `Task.comparable` prepared them
+    """
 
     pairs: Pairs
     note: str = ""
+    labels: tuple[str, ...] = ()
+    predictions: tuple[pa.Table, pa.Table] | None = None
 
     def figures(self, settings: Evaluation) -> dict[str, Figure]:
         """The other one's."""
@@ -66,7 +72,7 @@ def champion_of(champion: Champion, judged: Judged, scores: Scores) -> Opponent:
         # Where the champion lies on this machine is nobody's matter.
         place = str(champion.directory)
         return Opponent({}, str(error).replace(f"{place}/", "its ").replace(place, "it"))
-    return Opponent(pairs, _of_unknown_classes(judged, predictor.labels))
+    return Opponent(pairs, _of_unknown_classes(judged, predictor.labels), predictor.labels, (mine, its))
 
 
 def _require_alike(its: pa.Table, mine: pa.Table) -> None:
@@ -89,15 +95,16 @@ def _of_unknown_classes(judged: Judged, known: tuple[str, ...]) -> str:
 
 
 def on_unseen_rows(opponent: Opponent, unseen: np.ndarray | None) -> Opponent:
-    """The champion on the rows `unseen`, bool [N], that it has learned neither from nor from rows linked to
-    them; None: it is not known which."""
+    """The champion, or the anchor, on the rows `unseen`, bool [N], that it has learned neither from nor from
+    rows linked to them; None: it is not known which."""
     if not opponent.pairs or unseen is None or unseen.all():
         return opponent
     if not unseen.any():
         return Opponent({}, "it was trained on every one of these rows, or on rows linked to it")
     left_out = f"{int((~unseen).sum()):,} rows are left out: it was trained on them or on rows linked to them"
     note = f"{opponent.note}; {left_out}" if opponent.note else left_out
-    return Opponent({name: pair.only(unseen) for name, pair in opponent.pairs.items()}, note)
+    pairs = {name: pair.only(unseen) for name, pair in opponent.pairs.items()}
+    return replace(opponent, pairs=pairs, note=note)
 
 
 def baseline_figures(
@@ -121,10 +128,26 @@ def champion_figures(
     champion is the judged model."""
     if champion is None:
         return None
-    known = {"version": champion.version, "model_sha256": champion.model_sha256}
+    known: dict[str, Any] = {"version": champion.version, "model_sha256": champion.model_sha256}
     if opponent is None:
         return known | {"same": True, "compared": False, "note": "it is this very model", "metrics": {}}
-    about = known | {"same": False, "note": opponent.note, "metrics": opponent.figures(settings)}
+    return known | _against(opponent, scores, settings)
+
+
+def anchor_figures(
+    anchor: Anchor | None, opponent: Opponent | None, scores: Scores, settings: Evaluation
+) -> dict[str, Any] | None:
+    """The best champion so far as it stands in metrics.json; None without one. `opponent` is None where it
+    is the champion, or the judged model: nothing more is scored then."""
+    if anchor is None:
+        return None
+    if opponent is None:
+        return {"version": anchor.version, "same": True, "compared": False, "note": "", "metrics": {}}
+    return {"version": anchor.version} | _against(opponent, scores, settings)
+
+
+def _against(opponent: Opponent, scores: Scores, settings: Evaluation) -> dict[str, Any]:
+    about: dict[str, Any] = {"same": False, "note": opponent.note, "metrics": opponent.figures(settings)}
     if not opponent.pairs:
         return about | {"compared": False}
     return about | {"compared": True, **_paired(compare(opponent.pairs[scores.gate_metric]))}

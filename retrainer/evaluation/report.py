@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from retrainer.evaluation import words
-from retrainer.evaluation.judgement import rows_section, rules_section, slices_section
+from retrainer.evaluation.judgement import parts_section, rows_section, rules_section, slices_section
 from retrainer.evaluation.words import Report
 from retrainer.pages.charts import Points, Range, line_chart, range_chart
 from retrainer.pages.page import document, escape, label_cell, number_cell, quiet, section, table
@@ -24,6 +24,7 @@ def render(report: Report, history: list[dict[str, Any]], panels: Sequence[str] 
         rules_section(report),
         _metrics(report),
         _opponents(report),
+        parts_section(report),
         slices_section(report),
         rows_section(report),
         _curves(history),
@@ -40,8 +41,7 @@ def _title(report: Report) -> str:
 def _verdict(report: Report) -> str:
     gate, digest = report["gate"], report["model_sha256"]
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in gate["reasons"])
-    said = [*words.learned(report), *words.label_noise(report), *words.not_beaten(report)]
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in said)
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in words.notes(report))
     kind = "champion" if gate["verdict"] == "champion" else "challenger"
     classes = f" · {len(report['labels']):,} classes" if report["labels"] else ""
     about = f"{report['rows']:,} test rows{classes} · {report['start']}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from retrainer.gate.evidence import Champion
+from retrainer.gate.evidence import Anchor, Champion
 from retrainer.overlap import JudgedOn
 from retrainer.settings import Checks, Compute, Evaluation, Gate
 
@@ -29,3 +29,4 @@ class Request:
     name: str = ""
     judged_on: JudgedOn = lambda _: ()
     checks: Checks = _AS_USUAL
+    anchor: Anchor | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,7 @@ from retrainer.formats.columns import class_names
 from retrainer.gate.evidence import SliceFigure
 from retrainer.gate.intervals import figure
 from retrainer.gate.measured import Measured
-from retrainer.settings import Evaluation
+from retrainer.settings import Evaluation, Gate
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,21 +36,33 @@ _MONTH = re.compile(r"\d{4}-\d{2}")
 Values = Sequence[Sequence[str]]
 # Test rows → each row's value.
 Slice = Callable[["pa.Table"], list[str]]
+# Slice → its values → the numbers of the rows that have it.
+Rows = Mapping[str, Mapping[str, np.ndarray]]
 
 
-def slice_figures(judged: Judged, measured: Measured, floors: Iterable[str] = ()) -> tuple[SliceFigure, ...]:
-    """Every value of the slices that `evaluation.slices` and `gate.slice_floors` name, the largest first.
+def slice_rows(judged: Judged, gate: Gate) -> Rows:
+    """Of every slice that `evaluation.slices`, `gate.slice_floors` and `gate.accept_slices` name, its
+    values, the largest first.
 
     Values beyond the MOST_VALUES most frequent are one, OTHERS, which comes last. Raises UserError for a
     slice that these rows do not have.
     """
-    named = [(name, "evaluation.slices") for name in judged.evaluation.slices]
-    named += [(name, "gate.slice_floors") for name in floors]
-    found: dict[str, tuple[SliceFigure, ...]] = {}
-    for name, setting in named:
-        if name not in found:
-            found[name] = _figures(name, _values(name, setting, judged), measured, judged.evaluation)
-    return tuple(figure for figures in found.values() for figure in figures)
+    named = {"evaluation.slices": judged.evaluation.slices}
+    named |= {"gate.slice_floors": tuple(gate.slice_floors), "gate.accept_slices": tuple(gate.accept_slices)}
+    found: dict[str, Mapping[str, np.ndarray]] = {}
+    for setting, names in named.items():
+        for name in names:
+            if name not in found:
+                found[name] = _rows(_values(name, setting, judged))
+    return found
+
+
+def slice_figures(rows: Rows, measured: Measured, settings: Evaluation) -> tuple[SliceFigure, ...]:
+    return tuple(
+        _figure(by, name, measured.only(at), settings)
+        for by, values in rows.items()
+        for name, at in values.items()
+    )
 
 
 def own_slices(task: Task) -> dict[str, Slice]:
@@ -58,7 +70,7 @@ def own_slices(task: Task) -> dict[str, Slice]:
     return dict(task.slices()) if hasattr(task, "slices") else {}
 
 
-def _figures(by: str, values: Values, measured: Measured, settings: Evaluation) -> tuple[SliceFigure, ...]:
+def _rows(values: Values) -> dict[str, np.ndarray]:
     rows: dict[str, list[int]] = defaultdict(list)
     for row, own in enumerate(values):
         for value in own:
@@ -67,7 +79,7 @@ def _figures(by: str, values: Values, measured: Measured, settings: Evaluation) 
     shown = {value: rows[value] for value in order[:MOST_VALUES]}
     if others := sorted({row for value in order[MOST_VALUES:] for row in rows[value]}):
         shown[OTHERS] = others
-    return tuple(_figure(by, name, measured.only(np.array(at)), settings) for name, at in shown.items())
+    return {value: np.array(at) for value, at in shown.items()}
 
 
 def _figure(by: str, name: str, measured: Measured, settings: Evaluation) -> SliceFigure:

@@ -71,7 +71,7 @@ def _verdict(report: Report) -> list[str]:
     reasons = "; ".join(report["gate"]["reasons"])
     lines = _field("verdict", f"{report['gate']['verdict']}: {reasons}")
     lines += _worst_slice(report)
-    for sentence in [*words.learned(report), *words.label_noise(report), *words.not_beaten(report)]:
+    for sentence in words.notes(report):
         lines += _field("note", sentence)
     for name, one in words.opponents(report):
         lines += _field("note", f"{name}: {one['note']}") if one["note"] else []

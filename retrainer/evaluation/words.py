@@ -85,6 +85,11 @@ def floor_of(report: Report, by: str) -> float | None:
     )
 
 
+def notes(report: Report) -> list[str]:
+    """What a person must know of the judgement beside its reasons: a sentence each."""
+    return [*learned(report), *label_noise(report), *parts(report), *not_beaten(report)]
+
+
 def learned(report: Report) -> list[str]:
     """What is said of test rows that the model has learned from; nothing where there are none."""
     count = report["test_set"].get("learned", 0)
@@ -144,12 +149,31 @@ def opponents(report: Report) -> list[tuple[str, dict[str, Any]]]:
     found = []
     if champion and champion["compared"]:
         found.append((f"champion (version {champion['version']})", champion))
+    anchor = report.get("anchor")  # a report of an older version has none
+    if anchor and anchor["compared"]:
+        found.append((f"anchor (version {anchor['version']})", anchor))
     # The trivial one says least.
     trivial = [name for name, one in report["baselines"].items() if one["trivial"]]
     cheap = [name for name in sorted(report["baselines"]) if name not in trivial]
     for name in [*cheap, *trivial]:
         found.append((report["baselines"][name]["title"], report["baselines"][name]))
     return found
+
+
+def parts(report: Report) -> list[str]:
+    """What must be known of the comparison of classes and slices with the champion beyond its rules."""
+    gate = report["gate"]
+    tested = gate.get("parts", ())  # a report of an older version has none
+    few, said = sum(one["too_few"] for one in tested) + gate.get("untested", 0), []
+    if tested and few:
+        which = plural(few, "class or slice has", "classes and slices have")
+        said.append(f"{which} too few test rows to see a collapse, even a whole one.")
+    if needless := gate.get("needless"):
+        what = "gate.accept_classes or gate.accept_slices names"
+        said.append(
+            f"{what} {', '.join(needless)}, and nothing became of it: take it out, lest it hides the next."
+        )
+    return said
 
 
 def not_beaten(report: Report) -> list[str]:

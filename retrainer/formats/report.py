@@ -23,6 +23,8 @@ metrics.json:
     no_baseline why there is no cheap baseline, else ""
     champion    null, or {"version", "model_sha256", "same", "compared", "note", "metrics"}, and where it was
                 compared the paired test as of a baseline
+    anchor      null, or the best champion so far: {"version", "same": it is the champion or the judged model,
+                and was not scored, …} and the rest as of the champion
     data        {"rows": {split: n}, "dropped": {reason: n}, "checks": [what preprocess found, and the task],
                 "max_length", "cut_rows"}: test rows of more tokens than max_length; null where there are none
     slices      [{"by", "name", "rows", "value", "low", "high"}], by the gate's metric

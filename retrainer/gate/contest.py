@@ -72,10 +72,10 @@ def _said(gate: Gate, evidence: Evidence, versus: Comparison) -> tuple[bool, str
     return passed, f"{claim}: {counted(versus)} (p = {versus.p_value:.2g} {sign} {gate.alpha:g})"
 
 
-def counted(versus: Comparison) -> str:
+def counted(versus: Comparison, other: str = "the champion") -> str:
     """What was seen of the two on the rows, in words."""
     if versus.better is not None:
-        return f"of {versus.rows:,} rows {right_alone(versus)}"
+        return f"of {versus.rows:,} rows {right_alone(versus, other)}"
     figures = f"{versus.candidate:.4f} against {versus.other:.4f} on {versus.rows:,} rows"
     if not versus.enough:
         few = f"{versus.discordant} tell the two apart; {FEWEST_DISCORDANT} are needed to judge"
@@ -83,8 +83,8 @@ def counted(versus: Comparison) -> str:
     return figures
 
 
-def right_alone(versus: Comparison) -> str:
-    return f"it alone has {versus.better:,} right, the champion alone {versus.worse:,}"
+def right_alone(versus: Comparison, other: str = "the champion") -> str:
+    return f"it alone has {versus.better:,} right, {other} alone {versus.worse:,}"
 
 
 def _assumed_difference(gate: Gate, margin: float, evidence: Evidence) -> float | None:

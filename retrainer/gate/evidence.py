@@ -31,6 +31,43 @@ class SliceFigure:
 
 
 @dataclass(frozen=True)
+class Anchor:
+    """The best champion so far. `model` is None where it cannot be had; `missing` then says why."""
+
+    version: str
+    model: Champion | None = None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class AgainstAnchor:
+    """The candidate beside the anchor, on the rows that neither has learned from.
+
+    is_champion   the anchor is the champion, so that there is nothing more to compare
+    incomparable  why the two cannot be compared. Without `pair` and this, the candidate is the anchor.
+    """
+
+    version: str
+    is_champion: bool = False
+    pair: Pair | None = None
+    incomparable: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the compared rows, the candidate beside the champion: `by` is `class`, or a slice's name.
+
+    title  of the figure, in words; `rows`: those of the class, or of the slice's value
+    """
+
+    by: str
+    name: str
+    title: str
+    rows: int
+    pair: Pair
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What was measured on the test rows.
 
@@ -49,6 +86,10 @@ class Evidence:
     is_champion   the candidate is the very model that is champion now
     latency_ms    median time of one row on a CPU; model_mb: its files, in 10^6 bytes
     test_uses     models of this name that these very test rows have judged, this one included
+    anchor        the candidate beside the best champion so far; None where no anchor is known
+    parts         classes that both models know, and the values of the declared slices, beside the champion
+    appeared, vanished  classes that only the candidate, or only the champion, knows
+    untested      classes that both know and that none of the compared rows has
     """
 
     candidate: Measured
@@ -68,3 +109,8 @@ class Evidence:
     latency_ms: float | None = None
     model_mb: float | None = None
     test_uses: int = 1
+    anchor: AgainstAnchor | None = None
+    parts: tuple[Part, ...] = ()
+    appeared: tuple[str, ...] = ()
+    vanished: tuple[str, ...] = ()
+    untested: int = 0

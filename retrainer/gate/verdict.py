@@ -10,9 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from retrainer.gate.anchor import AnchorOutcome, against_anchor, anchor_rule
 from retrainer.gate.compare import Comparison
 from retrainer.gate.contest import ASSUMED_DISCORDANT_SHARE, Contest, contest, new_rows, right_alone
 from retrainer.gate.evidence import Evidence
+from retrainer.gate.parts import PartChange, needless, part_changes, part_rules
 from retrainer.gate.rules import Rule, floors
 from retrainer.settings import Gate
 
@@ -37,6 +39,10 @@ class Verdict:
                 `discordant_assumed`, ASSUMED_DISCORDANT_SHARE
     false_promotion      chance that of so many equal models as these rows have judged (`test_uses`) one
                 was promoted; under `not-worse`, of models worse by the margin
+    anchor      the candidate beside the best champion so far; None without one
+    parts       classes and slices beside the champion; `untested`: classes without a compared row
+    appeared, vanished  classes that only the candidate, or only the champion, knows
+    needless    classes and slices that a setting accepts although nothing became of them
     """
 
     verdict: Literal["champion", "challenger"]
@@ -63,6 +69,12 @@ class Verdict:
     discordant_assumed: bool
     test_uses: int
     false_promotion: float
+    anchor: AnchorOutcome | None
+    parts: tuple[PartChange, ...]
+    untested: int
+    appeared: tuple[str, ...]
+    vanished: tuple[str, ...]
+    needless: tuple[str, ...]
 
 
 def judge(gate: Gate, evidence: Evidence) -> Verdict:
@@ -71,7 +83,13 @@ def judge(gate: Gate, evidence: Evidence) -> Verdict:
     A model that is champion already stays so, whatever the floors say.
     """
     outcome = contest(gate, evidence)
-    rules = (_comparison(gate, outcome), *floors(gate, evidence))
+    anchor, parts = against_anchor(gate, evidence), part_changes(gate, evidence)
+    rules = (
+        _comparison(gate, outcome),
+        *anchor_rule(gate, anchor),
+        *part_rules(gate, evidence, parts),
+        *floors(gate, evidence),
+    )
     passed = evidence.is_champion or all(rule.passed for rule in rules)
     return Verdict(
         verdict="champion" if passed else "challenger",
@@ -90,6 +108,12 @@ def judge(gate: Gate, evidence: Evidence) -> Verdict:
         smallest_difference=outcome.smallest_difference,
         test_uses=evidence.test_uses,
         false_promotion=_false_promotion(gate, evidence),
+        anchor=anchor,
+        parts=parts,
+        untested=evidence.untested,
+        appeared=evidence.appeared,
+        vanished=evidence.vanished,
+        needless=needless(gate, evidence, parts),
         **_versus_champion(outcome.versus, evidence),
     )
 

@@ -36,6 +36,9 @@ _SHAPES = {
 # The rules that a gate has by itself; the others are named after a column and its value.
 _RULES = {
     "comparison": "comparison with the champion",
+    "anchor": "comparison with the anchor",
+    "classes": "classes that appear or vanish",
+    "collapse": "classes and slices that collapse",
     "metric": "bound of the gate's metric",
     "beats_the_trivial_baseline": "better than the trivial baseline",
     "beats_the_baseline": "better than the cheap baseline",

@@ -1,11 +1,13 @@
-"""The champion of a registered model, fetched so that evaluation can score it again on today's rows."""
+"""The champion of a registered model, and the best one so far, fetched so that evaluation can score them
+again on today's rows."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from retrainer.errors import ModelError
-from retrainer.gate.evidence import Champion
+from retrainer.errors import ModelError, UserError
+from retrainer.gate.evidence import Anchor, Champion
+from retrainer.registry.anchor import anchor_of
 from retrainer.registry.unaltered import unaltered_model
 from retrainer.services import keys, lookup
 
@@ -26,3 +28,30 @@ def fetch_champion(name: str, into: Path) -> Champion | None:
         )
     directory = unaltered_model(found, into / "champion", public_key=keys.verify_key())
     return Champion(found.version, found.model_sha256, directory)
+
+
+def fetch_anchor(name: str, champion: Champion | None, into: Path) -> Anchor | None:
+    """The anchor, with its model where it is not the champion; None without a champion.
+
+    One that cannot be had says why: it was deleted or altered, or its files are gone.
+    """
+    version = anchor_of(name)
+    if champion is None or version is None:
+        return None
+    if version == champion.version:
+        return Anchor(version, champion)
+    found = lookup.by_version(name, version)
+    if found is None:
+        return Anchor(version, missing="it was deleted")
+    if not found.model_sha256:
+        return Anchor(version, missing="it was not registered by retrainer")
+    try:
+        directory = unaltered_model(found, into / "anchor", public_key=keys.verify_key())
+    except UserError as error:
+        # Where its files lie is nobody's matter: this stands in a report.
+        places = (str(into / "anchor"), found.source.removeprefix("file://"))
+        text = str(error)
+        for place in places:
+            text = text.replace(f"{place}/", "its ").replace(place, "it")
+        return Anchor(version, missing=text)
+    return Anchor(version, Champion(version, found.model_sha256, directory))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from retrainer.errors import ModelError, SettingError
+from retrainer.registry.anchor import anchor_of, anchorings
 from retrainer.registry.columns import aligned
 from retrainer.registry.history import DONE, PREFIX, Move, moves
 from retrainer.resolve import settle
@@ -33,6 +34,8 @@ def show_history(recipe: str) -> None:
     unread = sum(key.startswith(PREFIX) for key in lookup.tags_of(name)) - len(entries)
     if unread > 0:
         print(f"tags '{PREFIX}…' of '{name}' that hold no move: {unread}; somebody edited them")
+    for line in _anchor(name):
+        print(line)
     print(f"now: champion {state[CHAMPION] or 'none'}, challenger {state[CHALLENGER] or 'none'}")
     done = [move for move in entries if move.state == DONE]
     if done and done[-1].to != (state[CHAMPION] or ""):
@@ -53,10 +56,33 @@ def _row(move: Move) -> tuple[str, ...]:
     return (when, how, move.before or "none", move.to, move.verdict, move.who, why)
 
 
+def _anchor(name: str) -> list[str]:
+    """Where the best champion so far is another version than the champion, or was named by a person."""
+    version, entries = anchor_of(name), anchorings(name)
+    last = next((one for one in reversed(entries) if one.version == version), None)
+    by_hand = last is not None and last.how == "anchor"
+    if version is None or (version == lookup.state(name)[CHAMPION] and not by_hand):
+        return []
+    when = f" ({last.who}, {last.when}: {last.why})" if last is not None and by_hand else ""
+    return [f"anchor: version {version}, below which none may fall{when}"]
+
+
 def promote(recipe: str, version: str, why: str) -> None:
     from retrainer.registry.promote import promote
 
-    print(promote(registered_name(recipe), _number(version, "VERSION"), why))
+    name = registered_name(recipe)
+    print(promote(name, _number(version, "VERSION"), why))
+    if (anchor := anchor_of(name)) not in (None, lookup.state(name)[CHAMPION]):
+        print(
+            f"the anchor stays version {anchor}: by gate.policy not-worse no later model may fall below it;"
+            f' make anchor VERSION={int(version)} WHY="…" moves it'
+        )
+
+
+def anchor(recipe: str, version: str, why: str) -> None:
+    from retrainer.registry.anchor import move_anchor
+
+    print(move_anchor(registered_name(recipe), _number(version, "VERSION"), why))
 
 
 def rollback(recipe: str, why: str) -> None:

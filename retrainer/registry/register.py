@@ -19,6 +19,7 @@ from retrainer.formats.model_files import SETTINGS, read_model, training_digest
 from retrainer.formats.report import SAMPLE, read_report
 from retrainer.messages import logger
 from retrainer.registry import signing
+from retrainer.registry.anchor import refuse_if_anchor_moved, remember_anchor
 from retrainer.registry.history import move_champion, moves, new_move, removed_by_person, settle
 from retrainer.registry.judgement_tags import describe, judgement_tags
 from retrainer.registry.lock import registry_lock
@@ -127,8 +128,12 @@ def _move_alias(mlflow: MlflowClient, version: RegisteredVersion, gate: Mapping[
     if lookup.state(name)[CHAMPION] == version.version:
         return
     refuse_if_moved(name, gate["champion"])
+    anchor = gate.get("anchor")  # a report of an older version has none
+    refuse_if_anchor_moved(name, anchor)
     before = str(gate["champion"]["version"]) if gate["champion"] else None
     why = "; ".join(gate["reasons"])
+    if anchor and anchor["raises"]:
+        remember_anchor(mlflow, name, "register", version.version, why)
     move_champion(mlflow, name, new_move(name, "register", before, version.version, why, verdict))
 
 

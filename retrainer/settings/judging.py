@@ -56,6 +56,19 @@ class Gate(Section):
         {}, description="like min_value, in every value of a slice: {text_length: 0.8, region: 0.75}"
     )
     slice_rows: int = Field(30, ge=1, description="values of a slice with fewer rows are shown, not judged")
+    max_drop: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="a class's recall or a slice's figure that falls further below the champion's, by more"
+        " than chance, holds a model: 0.2 is 20 points of a share, a fifth of any other figure; 0: no limit",
+    )
+    accept_classes: tuple[str, ...] = Field(
+        (), description="classes that may collapse, appear or vanish beside the champion's: [refund]"
+    )
+    accept_slices: dict[str, tuple[str, ...]] = Field(
+        {}, description="values of slices that may collapse beside the champion's: {region: [south]}"
+    )
     max_calibration_error: float = Field(0.0, ge=0, le=1, description="ceiling; 0: none")
     max_latency_ms: float = Field(0.0, ge=0, description="ceiling of one row's median time on a CPU; 0: none")
     max_model_mb: float = Field(0.0, ge=0, description="ceiling of the model's files in megabytes; 0: none")

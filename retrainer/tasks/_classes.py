@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from retrainer.settings import Evaluation, Training
-    from retrainer.tasks._protocol import Baselines, Judged
+    from retrainer.tasks._protocol import Baselines, ClassFigure, Judged
 
 # A multi-label row has every class that is likelier than not.
 THRESHOLD = 0.5
@@ -138,6 +138,12 @@ class Classification:
         from retrainer.tasks._class_baselines import baselines
 
         return baselines(train, test, self.multi_label, evaluation)
+
+    def class_figures(self, predictions: pa.Table, truth: pa.Table) -> Mapping[str, ClassFigure]:
+        """Each class's recall."""
+        from retrainer.tasks._class_figures import recalls
+
+        return recalls(predictions, truth)
 
     def details(self, judged: Judged) -> dict[str, Any]:
         """See `_class_details.py`."""

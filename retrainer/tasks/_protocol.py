@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 # Methods of a task that only evaluation calls. What they import is no part of training or serving.
-JUDGEMENT = ("baselines", "details", "panels", "slices")
+JUDGEMENT = ("baselines", "class_figures", "details", "panels", "slices")
 
 
 class Encoded(Protocol):
@@ -143,8 +143,29 @@ class Task(Protocol):
     def panels(self, judged: Judged, report: dict[str, Any]) -> list[str]:
         """Sections of report.html beyond the common part, made by `retrainer.pages`."""
 
+    def class_figures(self, predictions: pa.Table, truth: pa.Table) -> Mapping[str, ClassFigure]:
+        """Optional, of a task with classes: the figure by which each class is compared with the champion's.
+
+        Those classes that the rows of `truth` have, with the same rows and S for two models' predictions that
+        `comparable` has prepared.
+        """
+
     def slices(self) -> Mapping[str, Callable[[pa.Table], list[str]]]:
         """Optional. Slices by what the inputs are like: name → test rows → each row's value [N]."""
+
+
+@dataclass(frozen=True)
+class ClassFigure:
+    """`metric` of one class, in words `title`: the `statistics` [n, S] of `rows` [n], by their numbers.
+
+    `having`: bool [n], the rows that have the class.
+    """
+
+    title: str
+    metric: Any
+    rows: np.ndarray
+    statistics: np.ndarray
+    having: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from retrainer.errors import DataError, SettingError
 from retrainer.settings import Evaluation, Section, Task, Training
-from retrainer.tasks._protocol import Baselines, Judged
+from retrainer.tasks._protocol import Baselines, ClassFigure, Judged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -157,6 +157,12 @@ class ObjectDetection:
         from retrainer.tasks._box_baselines import baselines
 
         return baselines(train, test, evaluation)
+
+    def class_figures(self, predictions: pa.Table, truth: pa.Table) -> Mapping[str, ClassFigure]:
+        """Each class's average precision."""
+        from retrainer.tasks._class_figures import average_precisions
+
+        return average_precisions(predictions, truth)
 
     def details(self, judged: Judged) -> dict[str, Any]:
         """`per_class`: average precision, precision and recall; see `_box_details`."""
