@@ -33,13 +33,13 @@ TEST_ROWS = 1000
 EPOCHS = (5, 20)
 
 
-def answered(into: Path, epochs: int) -> np.ndarray:
-    """bool [models, held-out rows]: what each seed's model has right."""
+def answered(into: Path, epochs: int, models: int = MODELS) -> np.ndarray:
+    """bool [models, held-out rows]: what each seed's model has right. The rows lie in `into`/dataset."""
     settled = resolve("digits-mlp", ["split.test=0.5", f"training.epochs={epochs}"], ROOT, into)
     for step in (ingest, preprocess):
         run_step(step, settled, into)
     held_out = Dataset(into / "dataset").split("test")
-    return np.stack([_trained(into, settled, seed, held_out) for seed in range(MODELS)])
+    return np.stack([_trained(into, settled, seed, held_out) for seed in range(models)])
 
 
 def _trained(into: Path, settled: Resolved, seed: int, held_out: pa.Table) -> np.ndarray:
