@@ -23,8 +23,8 @@ import pyarrow as pa
 
 from benchmarks._runs import ROOT, machine
 from benchmarks.trust import _corrections, _retrained
-from benchmarks.trust._equal_answers import detections
 from benchmarks.trust._class_rows import ROWS, RealRows
+from benchmarks.trust._equal_answers import detections
 from benchmarks.trust.gate import table
 from retrainer import metrics
 from retrainer.formats.columns import TYPES
