@@ -427,8 +427,8 @@ def test_rows_that_a_start_model_learned_from_are_left_out(
         assert told["rows"] == 30 and told["test_set"]["learned"] == 30
         assert told["metrics"]["accuracy"]["n"] == 30
         sentence = (
-            "30 further test rows are left out: this model, or the one it started from, was trained on them or"
-            " on rows linked to them"
+            "30 further test rows are left out: this model, or the one it started from, was trained on them"
+            " or on rows linked to them"
         )
         assert sentence in " ".join(closing_table(told, {}, tmp_path).split())
         for page in ("report.html", "model_card.md"):

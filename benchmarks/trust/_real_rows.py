@@ -137,7 +137,7 @@ def _of_recipe(name: str, changes: list[str]) -> tuple[Raw, Task, Split]:
     with tempfile.TemporaryDirectory() as folder:
         settled = resolve(name, changes, ROOT, Path(folder))
     source, task, split = (settled.section(each) for each in ("source", "task", "split"))
-    return _ingested(source), task, split  # type: ignore[arg-type,return-value]
+    return _ingested(source), task, split  # type: ignore[return-value]
 
 
 def _ingested(source: Any) -> Raw:
