@@ -35,7 +35,7 @@ def evaluate(
     """Model and test rows → report with a verdict. Impure: it reads the registry's champion."""
     from retrainer.evaluation.evaluate import Request, evaluate_model
     from retrainer.registry.champion import fetch_anchor, fetch_champion
-    from retrainer.services.lookup import judged_on
+    from retrainer.services.lookup import judgements
     from retrainer.training.compute import for_scoring
 
     with scratch_directory() as scratch:
@@ -50,7 +50,7 @@ def evaluate(
             champion=champion,
             anchor=fetch_anchor(registry.name, champion, scratch),
             name=registry.name,
-            judged_on=partial(judged_on, registry.name),
+            judgements=partial(judgements, registry.name),
             checks=checks,
         )
         verdict = evaluate_model(request)["gate"]["verdict"]

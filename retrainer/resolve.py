@@ -265,13 +265,15 @@ def _refuse_unknown_source_keys(source: Source) -> None:
 
     own = {key: value for key, value in source.options.items() if key not in source.columns}
     module = source_module(source)
-    if hasattr(module, "Options"):
-        module.Options.parse(own, "source")
-    elif own and "." not in source.kind:
-        key = min(own)
-        raise SettingError(
-            f"unknown setting source.{key}{nearest(key, [*Source.model_fields, *source.columns])}"
+    options = module.Options.model_fields if hasattr(module, "Options") else {}
+    if unknown := sorted(own.keys() - options.keys()):
+        known = [*Source.model_fields, *source.columns, *options]
+        where = (
+            "" if options or "." not in source.kind else f"; {source.kind} names none of its own in Options"
         )
+        raise SettingError(f"unknown setting source.{unknown[0]}{nearest(unknown[0], known)}{where}")
+    if options:
+        module.Options.parse(own, "source")
 
 
 def pin_code_and_weights(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,13 @@ from retrainer.formats.row_keys import read_row_keys, write_row_keys
 from retrainer.gate.evidence import Champion
 from retrainer.gate.scores import scores_of
 from retrainer.models._network import Body, Network
-from retrainer.overlap import JudgedRows, digest_of_test, keys_of_test
+from retrainer.overlap import JudgedRows, Today, digest_of_test
 from retrainer.predict import Predictor
 from retrainer.settings import Backbone, Checks, Evaluation, Gate, Task, Training
 from retrainer.tasks import image_classification, text_classification
 from retrainer.tasks._heads import LinearHead
 from retrainer.tasks._protocol import Judged
+from retrainer.test_uses import Judgement
 from retrainer.training.inputs import Inputs, Settings
 from retrainer.training.train import train_model
 from tests.encoders import tokenizer_json
@@ -382,7 +384,13 @@ def test_rows_that_the_champion_learned_from_are_left_out(
 ) -> None:
     pair, before = months
     told = judged(pair, tmp_path / "out", before)
-    assert told["test_set"]["champion"] == {"same": 20, "new": 40, "gone": 10, "left_out": 30}
+    assert told["test_set"]["champion"] == {
+        "same": 20,
+        "new": 40,
+        "gone": 10,
+        "left_out": 30,
+        "saved_again": 0,
+    }
     champion = told["champion"]
     assert champion["metrics"]["accuracy"]["n"] == 30
     assert champion["note"] == "30 rows are left out: it was trained on them or on rows linked to them"
@@ -406,11 +414,11 @@ def test_the_rows_that_the_champion_never_saw_and_the_new_ones_are_marked(
     (data, model), before = months
     test = pq.read_table(data / "test-00000.parquet")
     judged = JudgedRows.of(data, len(test), model)
-    rows = judged.held_out(test, "a" * 64, before, lambda _: ())
+    rows = judged.held_out(test, "a" * 64, before, tuple)
     assert rows.met is not None
     assert rows.met.unseen.tolist() == [False] * 30 + [True] * 30
     assert rows.met.new.tolist() == [True] * 30 + [False] * 20 + [True] * 10
-    itself = judged.held_out(test, "a" * 64, model, lambda _: ())
+    itself = judged.held_out(test, "a" * 64, model, tuple)
     assert itself.met is not None and itself.met.unseen.all() and not itself.met.new.any()
 
 
@@ -533,26 +541,37 @@ def test_a_test_set_is_known_by_its_rows_whatever_their_order(
     """By row keys, and by content where there are none."""
     (data, _), _ = months
     test = pq.read_table(data / "test-00000.parquet")
-    keys = keys_of_test(data, len(test))
-    assert keys is not None
-    assert digest_of_test(keys, test) == digest_of_test(keys[::-1], test) != digest_of_test(keys[1:], test)
+    today = Today.of(data, len(test))
+    assert today is not None
+    turned, fewer = (replace(today, test=today.test.take(order)) for order in (range(59, -1, -1), range(59)))
+    assert digest_of_test(today, test) == digest_of_test(turned, test) != digest_of_test(fewer, test)
     turned = test.take(list(range(len(test)))[::-1])
     assert digest_of_test(None, test) == digest_of_test(None, turned) != digest_of_test(None, test.slice(1))
-    assert keys_of_test(three[0], 60) is None
+    assert Today.of(three[0], 60) is None
 
 
 def test_models_that_the_same_rows_have_judged_are_counted(three: tuple[Path, Path], tmp_path: Path) -> None:
-    asked: list[str] = []
-
-    def judged_on(digest: str) -> set[str]:
-        asked.append(digest)
-        return {"a" * 64, "b" * 64, own}
-
     own = json.loads((three[1] / "manifest.json").read_text())["model_sha256"]
-    told = evaluate_model(Request(*three, tmp_path / "out", QUICK, Gate(), COMPUTE, judged_on=judged_on))
-    assert asked == [told["test_set"]["sha256"]] and told["test_set"]["uses"] == 3
-    first = evaluate_model(Request(*three, tmp_path / "first", QUICK, Gate(), COMPUTE))
-    assert first["test_set"] == {"sha256": asked[0], "uses": 1, "champion": None, "learned": 0}
+    first = evaluate_model(Request(*three, tmp_path / "first", QUICK, Gate(), COMPUTE))["test_set"]
+    sha256 = first.pop("sha256")
+    assert first == {"sample": "", "uses": 1, "champion": None, "learned": 0}
+    before = [Judgement(one, sha256, "") for one in ("a" * 64, "b" * 64, own)]
+    before.append(Judgement("c" * 64, "d" * 64, ""))
+    told = evaluate_model(
+        Request(*three, tmp_path / "out", QUICK, Gate(), COMPUTE, judgements=lambda: before)
+    )
+    assert told["test_set"]["uses"] == 3
+
+
+def test_a_test_row_more_does_not_begin_anew(months: tuple[tuple[Path, Path], Path], tmp_path: Path) -> None:
+    (data, model), _ = months
+    test = judged((data, model), tmp_path / "out", None)["test_set"]
+    before = [Judgement("a" * 64, test["sha256"], test["sample"])]
+    splits = {name: table(KINDS, count, seed) for seed, (name, count) in enumerate(SIZES.items())}
+    splits["test"] = pa.concat_tables([splits["test"], table(KINDS, 1, 99)])
+    more = keyed(tmp_path, splits)
+    rows = JudgedRows.of(more, 61, model).held_out(splits["test"], "b" * 64, None, lambda: before)
+    assert (rows.uses, rows.sha256 != test["sha256"]) == (2, True)
 
 
 def test_slices_of_both_sections_are_measured(three: tuple[Path, Path], tmp_path: Path) -> None:

@@ -336,11 +336,14 @@ def test_new_rows_are_compared_for_information() -> None:
 def test_the_uses_of_the_test_set_are_counted() -> None:
     verdict = judge(OPEN, pair(20, 4, both=76, test_uses=12))
     assert verdict.test_uses == 12
-    assert verdict.false_promotion == pytest.approx(1 - 0.95**12)
-    assert verdict.reasons[1].startswith("these test rows have judged 12 models: ")
-    assert "an equal one was promoted with a chance of up to 46%" in verdict.reasons[1]
+    assert verdict.false_promotion == pytest.approx(12 * 0.05)
+    assert verdict.reasons[1].startswith("at least half of these test rows have judged 12 models: ")
+    assert (
+        "an equal one was promoted with a chance of at most 60% (gate.alpha for each)" in verdict.reasons[1]
+    )
     not_worse = judge(NOT_WORSE, pair(20, 4, both=76, test_uses=12))
-    assert "one worse by 0.05 was promoted with a chance of up to 46%" in not_worse.reasons[1]
+    assert "one worse by 0.05 was promoted with a chance of at most 60%" in not_worse.reasons[1]
+    assert judge(OPEN, pair(20, 4, both=76, test_uses=99)).false_promotion == 1.0
 
 
 def test_the_champion_stays_champion_whatever_the_floors_say() -> None:

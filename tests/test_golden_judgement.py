@@ -100,7 +100,7 @@ def figures(report: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
     found = {
         "metrics": {name: report["metrics"][name] for name in kept["metrics"]},
         **{name: details[name] for name in ("per_class", "confusion", "calibration")},
-        "test_set": {name: report["test_set"][name] for name in ("sha256", "uses", "champion")},
+        "test_set": _test_set(report["test_set"], kept["test_set"]),
         "gate": {name: gate[name] for name in kept["gate"]},
         "rules": rules,
         "new_rows": _counts(gate["new_rows"]),
@@ -113,6 +113,13 @@ def figures(report: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
     if "slices" not in kept:
         found["gate"]["reasons"] = [one for one in gate["reasons"] if "test set changed" not in one]
     return {name: found[name] for name in kept}
+
+
+def _test_set(now: dict[str, Any], kept: dict[str, Any]) -> dict[str, Any]:
+    champion = now["champion"] and {
+        name: now["champion"][name] for name in kept["champion"] or now["champion"]
+    }
+    return {name: now[name] for name in kept} | {"champion": champion}
 
 
 def _opponent(one: dict[str, Any], kept: dict[str, Any], name: str) -> dict[str, Any]:

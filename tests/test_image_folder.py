@@ -78,7 +78,11 @@ def test_train_and_test_folders_and_folders_around_them(tmp_path, form, around):
     parts = {"train/cat/1.png": 1, "train/dog/2.png": 2, "val/cat/3.png": 3, "test/dog/4.png": 4}
     path = PACKERS[form](tmp_path, {around + name: png(shade) for name, shade in parts.items()})
     manifest = ingest(Source(path=str(path)), tmp_path / "raw")
-    assert manifest["classes"] == {"all": {"cat": 2, "dog": 1}, "given_test": {"dog": 1}}
+    assert manifest["classes"] == {
+        "all": {"cat": 1, "dog": 1},
+        "given_test": {"dog": 1},
+        "given_validation": {"cat": 1},
+    }
 
 
 def test_an_own_test_folder_and_strays(tmp_path):
@@ -99,7 +103,7 @@ BAD_LAYOUTS = {
     "third folder": (
         {"train/cat/1.png": png(1), "test/cat/2.png": png(2), "more/3.png": png(3)},
         False,
-        "beside them more/",
+        "beside them more",
     ),
     "two tests": (
         {"train/cat/1.png": png(1), "test/cat/2.png": png(2)},

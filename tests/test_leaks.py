@@ -155,6 +155,27 @@ def test_with_times_later_near_duplicates_leave_every_split_as_it_was(rows, stem
         assert all(after.get(text, split) == split for text, split in before.items())
 
 
+def test_with_ids_that_count_near_duplicates_of_the_same_day_move_nothing(tmp_path):
+    """As they do without: of one day's rows the smallest key leads, and a new one may have it."""
+    day = {"time": "2024-02-03"}
+    rows = [near_row(stem, 0, **day, id=str(9 + stem)) for stem in range(len(QUESTIONS))]
+    new = [
+        near_row(stem, form, **day, id=str(100 + stem))
+        for stem in range(len(QUESTIONS))
+        for form in (1, 2, 3)
+    ]
+
+    def moved(ids: bool) -> int:
+        found = []
+        for number, part in enumerate((rows, [*rows, *new])):
+            part = part if ids else [{**row, "id": None} for row in part]
+            run(tmp_path / f"{ids}{number}", [*BASE, *part])
+            found.append(by_content(tmp_path / f"{ids}{number}"))
+        return sum(split != found[1][text] for text, split in found[0].items())
+
+    assert moved(ids=True) == 0 < moved(ids=False)
+
+
 def test_the_questions_are_near_in_all_their_forms_and_apart_from_each_other():
     texts = [near_row(stem, form)["text"] for stem in range(len(QUESTIONS)) for form in range(len(ENDINGS))]
     homes = components([text.encode() for text in texts], [None] * len(texts), pairs_of(texts))
@@ -180,6 +201,10 @@ def test_the_smallest_key_leads_a_group_before_any_row_and_the_oldest_before_bot
     assert grouped == components([c], ["g"]) * 2
     assert components([a, c], [None, None], [(a, c)], [5, 4]) == [c, c]
     assert components([a, c], [None, None], [(a, c)], [5, None]) == [a, a]
+    assert components([a, c], [None, None], [(a, c)], [5, 5], ["10", "9"]) == [c, c]
+    assert components([a, c], [None, "g"], [(a, c)], [5, 5], ["9", "10"]) == [a, a]
+    assert components([a, c], [None, None], [(a, c)], [5, 5], ["x", "w"]) == [a, a]
+    assert components([a, c], [None, None], [(a, c)], None, ["10", "9"]) == [a, a]
     assert components([a, b, c], [None] * 3, [(a, b), (b, c)]) == [a] * 3
 
 

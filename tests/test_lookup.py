@@ -48,7 +48,7 @@ def fill() -> None:
     mlflow.create_registered_model("net")
     passed = {"verification": "passed"}
     for tags in (
-        {"model_sha256": SHA, "test_sha256": TEST, **passed},
+        {"model_sha256": SHA, "test_sha256": TEST, "test_sample": "3:AAAA", **passed},
         {"model_sha256": OTHER, "test_sha256": TEST, **passed},
         {"model_sha256": OTHER, "test_sha256": TEST},
         {"model_sha256": SHA, **passed},
@@ -74,8 +74,9 @@ def check_answers() -> None:
     assert [v.usable for v in lookup.versions_of("net", OTHER)] == [True, False]
     assert [v.version for v in lookup.usable_versions("net")] == ["1", "2"]
     assert lookup.usable_versions("unknown") == []
-    assert lookup.judged_on("net", TEST) == {SHA, OTHER}
-    assert lookup.judged_on("net", SHA) == lookup.judged_on("unknown", TEST) == set()
+    told = [("a", "c" * 64, "3:AAAA"), ("b", "c" * 64, ""), ("b", "c" * 64, "")]
+    assert sorted((one.model_sha256[0], *one[1:]) for one in lookup.judgements("net")) == sorted(told)
+    assert lookup.judgements("unknown") == []
     stranger = lookup.by_version("net", "5")
     assert stranger is not None
     assert (stranger.model_sha256, stranger.usable) == ("", False)

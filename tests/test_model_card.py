@@ -82,7 +82,7 @@ def flat(text: str) -> str:
 
 
 SAID = (
-    "This test set has judged 3 models of this name, this one included.",
+    "At least half of these test rows have judged 3 models of this name, this one included.",
     "Of 90 test rows 60 are the same as when the champion was judged, 30 are new, and 4 are gone since.",
     "12 rows are left out of the comparison, because the champion was trained on them or on rows linked to"
     " them.",

@@ -15,6 +15,9 @@ from retrainer.settings import Source
 GERMAN, ENGLISH = "ein Hund\neine Katze\n", "a dog\na cat\n"
 
 
+JOINS = {"given_test": False, "given_validation": False}
+
+
 def rows(**options: str) -> list[dict[str, object]]:
     return pa.concat_tables(parallel_text.read(Source(kind="parallel_text", **options))).to_pylist()  # type: ignore[arg-type]
 
@@ -35,8 +38,8 @@ def test_line_n_of_one_file_translates_line_n_of_the_other(tmp_path: Path) -> No
     write(tmp_path, a_de=GERMAN, b_en=ENGLISH)
     found = rows(path=str(tmp_path / "a.de"), target_path=str(tmp_path / "b.en"))
     assert found == [
-        {"text": "ein Hund", "target_text": "a dog", "origin": "a.de:line 1", "given_test": False},
-        {"text": "eine Katze", "target_text": "a cat", "origin": "a.de:line 2", "given_test": False},
+        {"text": "ein Hund", "target_text": "a dog", "origin": "a.de:line 1", **JOINS},
+        {"text": "eine Katze", "target_text": "a cat", "origin": "a.de:line 2", **JOINS},
     ]
 
 
@@ -46,6 +49,7 @@ def test_a_folder_has_its_own_test_files_and_may_be_packed(tmp_path: Path) -> No
     found = in_folder(tmp_path)
     assert [row["target_text"] for row in found] == ["four", "a dog", "a cat", "three"]
     assert [row["given_test"] for row in found] == [True, False, False, False]
+    assert [row["given_validation"] for row in found] == [False, False, False, True]
     names = [
         path.name for path in parallel_text.files(Source(path=str(tmp_path), text="de", target_text="en"))
     ]
@@ -133,5 +137,5 @@ def test_a_missing_path_is_named(
 
 def test_two_test_sets_are_refused(tmp_path: Path) -> None:
     write(tmp_path, train_de=GERMAN, train_en=ENGLISH, test_de="vier", test_en="four")
-    with pytest.raises(UserError, match=r"^source.test_path is set, but source.path has test files itself"):
+    with pytest.raises(UserError, match=r"^source.test_path is set, but source.path has a test set itself"):
         rows(path=str(tmp_path), test_path=str(tmp_path), text="de", target_text="en")

@@ -469,7 +469,9 @@ def test_the_next_model_on_the_same_rows_is_the_second_that_they_judge(project: 
         evaluate(project.dataset, model, report, *views, *sections)
         assert json.loads((report / METRICS).read_text())["test_set"]["uses"] == 2
         register_model(model, report, project.folder / "registration", NET)
-    digest = json.loads((report / METRICS).read_text())["test_set"]["sha256"]
-    assert len(lookup.judged_on("net", digest)) == 2
+    test_set = json.loads((report / METRICS).read_text())["test_set"]
+    assert {(one.test_sha256, one.sample) for one in lookup.judgements("net")} == {
+        (test_set["sha256"], test_set["sample"])
+    }
     found = lookup.versions_of("net", Predictor.load(model).model_sha256)
     assert [version.tags["test_uses"] for version in found] == ["2"]

@@ -10,31 +10,42 @@ from retrainer.data.task_columns import TaskColumns
 from retrainer.findings import Findings
 from retrainer.formats.dataset import LABELS
 
-IN_TEST = "also in the test set"
-NEAR_TEST = "near-duplicate of a test row"
 DUPLICATE = "duplicate"
 
 
-def drop_tested(rows: Rows, linked: Sequence[bytes], findings: Findings) -> None:
-    """Leaves out training rows that the user's own test rows know.
+def drop_held_out(rows: Rows, linked: Sequence[bytes], findings: Findings) -> None:
+    """Leaves out the rows that the user's own test rows know, then the training rows that the user's own
+    validation rows know.
 
     `linked` are components by equal content and groups alone: they tell a row that is in the test set from
     one that is only like a row of it. A near-duplicate is left out with all that is linked to it.
     """
-    if not any(rows.given_test):
-        return
-    if not findings.looks("test_overlap"):
-        return
-    tested = {linked[row] for row in rows.kept() if rows.given_test[row]}
-    near = {rows.components[row] for row in rows.kept() if rows.given_test[row]}
-    found = {
-        row: IN_TEST if linked[row] in tested else NEAR_TEST
-        for row in rows.kept()
-        if not rows.given_test[row] and rows.components[row] in near
-    }
-    exact = sum(reason == IN_TEST for reason in found.values())
-    note = f"training rows left out: {exact} tested by content or group, {len(found) - exact} by likeness"
-    findings.add("test_overlap", len(found), note, (rows.origins[row] for row in found))
+    if any(map(rows.given_test, rows.kept())) and findings.looks("test_overlap"):
+        others = [row for row in rows.kept() if not rows.given_test(row)]
+        _drop_known(rows, rows.given_test, others, linked, ("test", "tested"), findings)
+    if any(map(rows.given_validation, rows.kept())) and findings.looks("validation_overlap"):
+        held_out = set(rows.held_out())
+        others = [row for row in rows.kept() if row not in held_out]
+        _drop_known(rows, rows.given_validation, others, linked, ("validation", "validated on"), findings)
+
+
+def _drop_known(
+    rows: Rows,
+    given: Callable[[int], bool],
+    others: list[int],
+    linked: Sequence[bytes],
+    words: tuple[str, str],
+    findings: Findings,
+) -> None:
+    """Leaves out those of the rows `others` that a row knows which is `given`."""
+    split, used = words
+    exact = {linked[row] for row in rows.kept() if given(row)}
+    near = {rows.components[row] for row in rows.kept() if given(row)}
+    same, like = f"also in the {split} set", f"near-duplicate of a {split} row"
+    found = {row: same if linked[row] in exact else like for row in others if rows.components[row] in near}
+    count = sum(reason == same for reason in found.values())
+    note = f"training rows left out: {count} {used} by content or group, {len(found) - count} by likeness"
+    findings.add(f"{split}_overlap", len(found), note, (rows.origins[row] for row in found))
     for row, reason in found.items():
         rows.reasons[row] = reason
 
@@ -42,15 +53,16 @@ def drop_tested(rows: Rows, linked: Sequence[bytes], findings: Findings) -> None
 def drop_exact_duplicates(
     rows: Rows, digest: Callable[[int], bytes], columns: TaskColumns, findings: Findings
 ) -> None:
-    """Leaves out rows that say the same thing twice; the user's own test rows stay as they are.
+    """Leaves out rows that say the same thing twice; the user's own test and validation rows all stay.
 
     Of rows with equal inputs and targets the oldest stays, of equally old ones the one with the lowest
     `digest`. Of rows with equal inputs and other labels none does, since nothing tells which is right; where
     several targets may be right (`TaskColumns.contradicting`) all stay, and are counted.
     """
     equal: dict[bytes, list[int]] = defaultdict(list)
+    held_out = set(rows.held_out())
     for row in rows.kept():
-        if not rows.given_test[row]:
+        if row not in held_out:
             equal[rows.keys[row]].append(row)
     several = [same for same in equal.values() if len(same) > 1]
     what = "labels" if LABELS in columns.targets else "targets"

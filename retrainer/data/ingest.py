@@ -15,32 +15,37 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from retrainer.data.class_folders import LABELS_ADD_UP
 from retrainer.data.fingerprint import Listing, choose_kind, listing_of, source_module
 from retrainer.data.memory import budget_bytes
+from retrainer.data.same_files import refuse_same_files
 from retrainer.data.sources._columns import name_of, needed_columns, words_of
 from retrainer.errors import DataError, SettingError, nearest
 from retrainer.formats.columns import TYPES
-from retrainer.formats.dataset import LABELS, About, ordered, write_dataset
+from retrainer.formats.dataset import LABELS, RAW_SPLITS, About, ordered, write_dataset
 from retrainer.formats.files import digest_of
+from retrainer.messages import logger
 from retrainer.settings import Source
 
 _CONTENT = ("text", "text_pair", "image")
+_ALL, *_GIVEN = RAW_SPLITS
 
 
 @dataclass
 class _Rows:
-    """What came in so far: rows to train and to test on, and the origins of those left out."""
+    """What came in so far: tables by raw split, how many rows were read of each, the origins of those left
+    out, and the labels that were seen."""
 
-    training: list[pa.Table] = field(default_factory=list)
-    testing: list[pa.Table] = field(default_factory=list)
+    splits: dict[str, list[pa.Table]] = field(default_factory=lambda: {name: [] for name in RAW_SPLITS})
     left_out: list[str] = field(default_factory=list)
     labels: set[str] = field(default_factory=set)
-    read: Counter[bool] = field(default_factory=Counter)  # by whether the row is of the own test set
+    read: Counter[str] = field(default_factory=Counter)
     size_bytes: int = 0
 
 
 def ingest(source: Source, out: Path) -> dict[str, Any]:
-    """Reads the source and writes the raw dataset: splits `all` and, with an own test set, `given_test`.
+    """Reads the source and writes the raw dataset: split `all` and, with an own test or validation set,
+    `given_test` and `given_validation`.
 
     Rows without any of `source.classes` are dropped as "class not selected". Returns the manifest. Raises
     UserError naming setting, file or row, and when the bytes are no longer those that `resolve` saw.
@@ -51,15 +56,19 @@ def ingest(source: Source, out: Path) -> dict[str, Any]:
         raise SettingError(
             f"source.path: {_title(source)} changed since the settings were resolved; run again"
         )
+    refuse_same_files(source, listing)
     rows = _read(source)
-    splits = {"all": rows.training, "given_test": rows.testing} if rows.testing else {"all": rows.training}
+    splits = {name: tables for name, tables in rows.splits.items() if tables or name == _ALL}
     tables = _whole_splits(splits, source)
     _check_splits(tables, rows, source)
+    _tell_splits(tables, source)
     reasons = ["class not selected"] * len(rows.left_out)
     dropped = pa.table(
         {"origin": pa.array(rows.left_out, pa.string()), "reason": pa.array(reasons, pa.string())}
     )
     described = {"source_digest": digest, "sources": _describe(source, listing, rows)}
+    if getattr(source_module(source), "labels_add_up", lambda _: False)(source):
+        described[LABELS_ADD_UP] = True
     return write_dataset(out, tables, About(dropped, words_of(source), extra=described))
 
 
@@ -67,34 +76,41 @@ def _read(source: Source) -> _Rows:
     rows = _Rows()
     most = budget_bytes()
     for table in _shaped(source):
-        rows.read.update(table["given_test"].to_pylist())
+        rows.read.update(_split_names(table))
         if source.classes:
             table = _only_classes(table, set(source.classes), rows)
-        test = table["given_test"]
-        for split, wanted in ((rows.training, pa.scalar(False)), (rows.testing, pa.scalar(True))):
-            part = table.filter(pc.equal(test, wanted)).drop_columns(["given_test"])
-            split += [part] if len(part) else []
+        names = pa.array(_split_names(table), pa.string())
+        for name, parts in rows.splits.items():
+            part = table.filter(pc.equal(names, name)).drop_columns(_GIVEN)
+            parts += [part] if len(part) else []
             rows.size_bytes += part.nbytes
         if rows.size_bytes > most:
             raise DataError(f"{_title(source)} does not fit into this machine's memory; give a part of it")
     return rows
 
 
+def _split_names(table: pa.Table) -> list[str]:
+    """The raw split of each row; one that is given both to test and to validate on is tested."""
+    given = zip(*(table[name].to_pylist() for name in _GIVEN), strict=True)
+    return [_GIVEN[0] if test else _GIVEN[1] if validation else _ALL for test, validation in given]
+
+
 def _shaped(source: Source) -> Iterator[pa.Table]:
-    """What the reader (a plug-in's too) yields, in the columns' types and with `given_test`."""
+    """What the reader (a plug-in's too) yields, in the columns' types, with `given_test` and
+    `given_validation`."""
     kind, types = choose_kind(source), _types(source)
     before = 0
     for table in source_module(source).read(source):
         _require_columns(table, source, kind)
-        if "given_test" not in table.column_names:
-            table = table.append_column("given_test", pa.array([False] * len(table), pa.bool_()))
+        for name in set(_GIVEN) - set(table.column_names):
+            table = table.append_column(name, pa.array([False] * len(table), pa.bool_()))
         if "origin" not in table.column_names:
             origins = [f"{kind}:row {row}" for row in range(before + 1, before + len(table) + 1)]
             table = table.append_column("origin", pa.array(origins, pa.string()))
         if source.metadata and "metadata" not in table.column_names:
             raise SettingError(f"source.metadata: {kind} has no further columns to keep; leave it empty")
         before += len(table)
-        names = [*(name for name in types if name in table.column_names), "given_test"]
+        names = [*(name for name in types if name in table.column_names), *_GIVEN]
         try:
             yield table.select(names).cast(pa.schema([(name, types.get(name, pa.bool_())) for name in names]))
         except (pa.ArrowException, ValueError) as error:
@@ -172,6 +188,17 @@ def _check_splits(tables: dict[str, pa.Table], rows: _Rows, source: Source) -> N
             )
 
 
+def _tell_splits(tables: dict[str, pa.Table], source: Source) -> None:
+    """Says which rows the source itself holds out, as by folders test/ and val/."""
+    words = {"given_test": "test", "given_validation": "validation"}
+    held_out = [
+        f"{len(tables[name]):,} to your own {word} set" for name, word in words.items() if name in tables
+    ]
+    if held_out:
+        rows = f"{_title(source)}: {len(tables[_ALL]):,} rows belong to training"
+        logger("ingest").info("%s, %s", rows, ", ".join(held_out))
+
+
 def _title(source: Source) -> str:
     return source.path or choose_kind(source)
 
@@ -187,5 +214,7 @@ def _describe(source: Source, listing: Listing, rows: _Rows) -> list[dict[str, A
         return [part(Path(_title(source)).name, listing, rows.read.total())]
     tests = [entry for entry in listing if entry[0].startswith("test_path/")]
     others = [entry for entry in listing if not entry[0].startswith("test_path/")]
-    own_test = part(Path(source.test_path).name, tests, rows.read[True])
-    return [part(Path(source.path).name, others, rows.read[False]), {**own_test, "given_test": True}]
+    tested = rows.read[_GIVEN[0]]
+    own_test = part(Path(source.test_path).name, tests, tested)
+    others_read = rows.read.total() - tested
+    return [part(Path(source.path).name, others, others_read), {**own_test, "given_test": True}]

@@ -6,6 +6,8 @@ A row comes out in train, validation or test, or stands in `dropped.parquet` wit
     no grey or RGB image, no audio, missing label (or another input or target)
     also in the test set        the same content or group as a row of the user's own test set
     near-duplicate of a test row    of the user's own, or linked to one
+    also in the validation set, near-duplicate of a validation row    likewise, of a row to train on
+    the same file in another class folder    of a multi-label task: the row that stays has the labels of both
     duplicate                   the same content and targets as another row, which stays
     conflicting labels          the same content as another row with other labels; none of them stays
                                 (conflicting targets, where the task's are of another kind)
@@ -32,14 +34,26 @@ from retrainer.data.checks import (
     clean_labels,
     unusable,
 )
+from retrainer.data.class_folders import LABELS_ADD_UP, join_labels
 from retrainer.data.classes import check_classes, check_division, counts_of, shares
-from retrainer.data.exact_duplicates import drop_exact_duplicates, drop_tested
+from retrainer.data.exact_duplicates import drop_exact_duplicates, drop_held_out
+from retrainer.data.id_spelling import check_spelling
 from retrainer.data.images import Look, look_at
 from retrainer.data.label_noise import write_suspects
 from retrainer.data.near import near_duplicates
 from retrainer.data.profile import profile_of
 from retrainer.data.quotas import choose
-from retrainer.data.splits import TEST, TRAIN, VALIDATION, Rows, components, content_keys, place
+from retrainer.data.splits import (
+    GIVEN_TEST,
+    GIVEN_VALIDATION,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Rows,
+    components,
+    content_keys,
+    place,
+)
 from retrainer.data.tables import all_rows, dropped_by_ingest, dropped_rows, schema_of, take_rows
 from retrainer.data.task_columns import TaskColumns, task_columns
 from retrainer.data.times import instant, needed_instants
@@ -50,11 +64,12 @@ from retrainer.formats.columns import TYPES
 from retrainer.formats.dataset import LABELS, SPLITS, About, Dataset, names_in, row_digest, write_dataset
 from retrainer.formats.files import whole_directory, write_text
 from retrainer.formats.profile import Profile, write_profile
-from retrainer.formats.row_keys import short, write_components, write_left_out, write_row_keys
+from retrainer.formats.row_keys import RowKeys, short, write_components, write_left_out, write_row_keys
 from retrainer.settings import Checks, Split, Task
 
 # Columns that are everyone's, whatever the task.
 _EVERYONES = ("group", "time", "id", "metadata", "origin")
+_OWN_SETS = {GIVEN_VALIDATION: VALIDATION, GIVEN_TEST: TEST}
 # One component with more than this share of the rows makes the shares of the splits a matter of luck.
 _LARGE_COMPONENT = 0.2
 
@@ -104,7 +119,7 @@ def preprocess(
     if columns.classes is not None:
         several = task.multi_label or columns.classes != LABELS
         check_classes(counts_of(rows, placed), several, _lost(dropped), findings)
-        check_division(classes, split.by == "hash" and not any(rows.given_test), findings)
+        check_division(classes, split.by == "hash" and not rows.held_out(), findings)
     suspects = check_training_rows(table, columns, rows, placed[TRAIN], findings)
     tables = {name: take_rows(table, placed[name]) for name in SPLITS}
     about = _about(sound, placed, classes, findings)
@@ -120,23 +135,26 @@ def preprocess(
 
 def _sound_rows(source: Dataset, task: Task, split: Split, findings: Findings) -> _Sound:
     """Looks at every row, and leaves out those that the task cannot use."""
-    table, given_test = all_rows(source)
+    table, given = all_rows(source)
     schema = schema_of(table, source.manifest.get("types", {}))
     columns = task_columns(task, table.column_names)
     table = _with_clean_labels(table, columns, task.multi_label)
     looks = {name: look_at(table[name]) for name in columns.inputs_of("image")}
     reasons = unusable(table, columns, task.multi_label, looks)
     check_reasons(reasons, columns, table["origin"].to_pylist(), findings)
+    if task.multi_label and source.manifest.get(LABELS_ADD_UP):
+        table = join_labels(table, columns, given, reasons, findings)
     left_out = pa.concat_tables([dropped_by_ingest(source), dropped_rows(table, reasons)])
     kept = [row for row, reason in enumerate(reasons) if reason is None]
     looks = {name: [of_column[row] for row in kept] for name, of_column in looks.items()}
     table = take_rows(table, kept)
     for of_column in list(looks.values())[:1]:
         table = fit_boxes(table, columns, of_column, findings)
-    rows = _rows_of(table, columns, [given_test[row] for row in kept], split)
+    rows = _rows_of(table, columns, [given[row] for row in kept], split)
     words = check_texts(table, columns, task, findings)
     for of_column in looks.values():
         check_images(of_column, rows.origins, findings)
+    check_spelling(rows, _column(table, "id"), _column(table, "group"), findings)
     return _Sound(source, schema, table, columns, rows, looks, words, left_out)
 
 
@@ -145,22 +163,25 @@ def _about(
 ) -> About:
     """What the dataset says beside its rows; with them, the keys and components by which others find them."""
     rows, manifest = sound.rows, sound.source.manifest
-    compared = SPLITS[:2] if any(rows.given_test) else SPLITS
+    compared = SPLITS[:2] if GIVEN_TEST in rows.given else SPLITS
     profile = _profile(sound.table, rows, [row for name in compared for row in placed[name]])
     extra = {
         "raw_content_sha256": sound.source.content_sha256,
         "sources": manifest.get("sources", []),
         "schema": sound.schema,
+        "own_sets": [split for given, split in _OWN_SETS.items() if given in rows.given],
         "checks": findings.plain(),
         "class_shares": shares(classes),
         "profile": {"splits": compared, "labels": profile.counts},
     }
 
+    keys = _row_keys(sound)
+
     def beside(aside: Path) -> None:
-        write_row_keys(aside, {name: [rows.keys[row] for row in placed[name]] for name in SPLITS})
+        write_row_keys(aside, {name: keys.take(placed[name]) for name in SPLITS})
         write_components(aside, {name: [rows.components[row] for row in placed[name]] for name in SPLITS})
         relatives = _left_out_relatives(rows, placed)
-        write_left_out(aside, *([of[row] for row in relatives] for of in (rows.keys, rows.components)))
+        write_left_out(aside, keys.take(relatives), [rows.components[row] for row in relatives])
         write_profile(aside, profile)
 
     types = manifest.get("types", {})
@@ -177,6 +198,18 @@ def _left_out_relatives(rows: Rows, placed: dict[str, list[int]]) -> list[int]:
         if component in tested and key not in known:
             found.setdefault(key, row)
     return [found[key] for key in sorted(found)]
+
+
+def _row_keys(sound: _Sound) -> RowKeys:
+    """Of all sound rows: by all inputs together, by each alone, and by the picture of the first image."""
+    table, inputs = sound.table, sound.columns.inputs
+    keys = {name: short(content_keys(table, [name])) for name in inputs}
+    images = sound.columns.inputs_of("image")
+    if not images:
+        return RowKeys(short(sound.rows.keys), keys)
+    from retrainer.data.pictures import picture_hashes
+
+    return RowKeys(short(sound.rows.keys), keys, picture_hashes(table[images[0]]))
 
 
 def _profile(table: pa.Table, rows: Rows, compared: list[int]) -> Profile:
@@ -197,7 +230,7 @@ def _with_clean_labels(table: pa.Table, columns: TaskColumns, multi_label: bool)
     return table.set_column(table.column_names.index(LABELS), LABELS, pa.array(labels, TYPES["strings"]))
 
 
-def _rows_of(table: pa.Table, columns: TaskColumns, given_test: list[bool], split: Split) -> Rows:
+def _rows_of(table: pa.Table, columns: TaskColumns, given: list[str], split: Split) -> Rows:
     """The sound rows, not yet linked. Raises UserError where `split.by: time` meets a row without a time."""
     keys, origins = content_keys(table, columns.inputs), table["origin"].to_pylist()
     times: list[int | None] = [instant(text) for text in _column(table, "time")]
@@ -206,12 +239,12 @@ def _rows_of(table: pa.Table, columns: TaskColumns, given_test: list[bool], spli
             raise SettingError(
                 "split.by: time, and the rows have none; set source.time to the column of times"
             )
-        own = [row for row, given in enumerate(given_test) if not given]
+        own = [row for row, name in enumerate(given) if name not in (GIVEN_TEST, GIVEN_VALIDATION)]
         needed_instants([_column(table, "time")[row] for row in own], [origins[row] for row in own])
     named = table[columns.classes].to_pylist() if columns.classes else [None] * len(table)
     classes = [tuple(dict.fromkeys(names_in(row))) for row in named]
     targets = content_keys(table, columns.targets, exact=True)
-    return Rows(keys, keys, classes, targets, times, origins, given_test, [None] * len(table))
+    return Rows(keys, keys, classes, targets, times, origins, given, [None] * len(table))
 
 
 def _column(table: pa.Table, name: str) -> list[str | None]:
@@ -225,8 +258,8 @@ def _link_and_drop(
     """Links the rows to components, then leaves out what is tested already or said twice."""
     groups = _column(table, "group")
     times = rows.times if "time" in table.column_names else None
-    rows.components = components(rows.keys, groups, near, times)
-    drop_tested(rows, components(rows.keys, groups), findings)
+    rows.components = components(rows.keys, groups, near, times, _column(table, "id"))
+    drop_held_out(rows, components(rows.keys, groups), findings)
 
     def digest(row: int) -> bytes:
         return row_digest(table.slice(row, 1).to_pylist()[0])
@@ -247,7 +280,10 @@ def _check_splits(
         cure = "set split.test_from to an earlier day" if split.test_from else "raise split.test"
         raise DataError(f"no row of {total} is left to test on{lost}; {cure} or give source.test_path")
     if not placed[TRAIN]:
-        raise DataError(f"no row of {total} is left to train on{lost}; lower split.test or split.validation")
+        cure = "lower split.test or split.validation"
+        if rows.held_out():
+            cure = "give training rows that are not those of your own test or validation set"
+        raise DataError(f"no row of {total} is left to train on{lost}; {cure}")
     if not placed[VALIDATION]:
         findings.add("no_validation", 1, "empty validation: no epoch can be chosen by it (split.validation)")
     kept = [row for members in placed.values() for row in members]

@@ -110,8 +110,11 @@ def _rows(manifest: Manifest, kept: int, left_out: int) -> str:
         for reason, count in reasons
     ]
     dropped = table(["dropped because"], ["rows", "share of rows in"], lines) if lines else ""
-    note = quiet("Each dropped row stands in dropped.parquet with its origin.") if lines else ""
-    return section("Rows", f'<div class="cards">{shown}</div>', dropped, note)
+    said = ["Each dropped row stands in dropped.parquet with its origin."] if lines else []
+    said += [f"The {split} rows are your own {split} set." for split in manifest.get("own_sets", ())]
+    return section(
+        "Rows", f'<div class="cards">{shown}</div>', dropped, quiet(" ".join(said)) if said else ""
+    )
 
 
 def _percent(count: int, total: int) -> str:

@@ -6,9 +6,11 @@ that share a key or a group, or are near-duplicates, form a component, and a com
 **By hash** a component's place follows from one key alone. That is the smallest key of its groups, or of its
 rows where none has a group. So a new row that is linked to no old one leaves every old one in place. A new
 near-duplicate may have a smaller key than the rows it is like: then those move with it, and no others do.
-Where the data has times, the oldest row of a component leads instead, so what arrives later never moves what
-was there. In every case a row that links two components makes them one, and one of the two takes the place
-of the other: with times, the younger of them moves.
+Where the data has times, the oldest row of a component leads instead, so what arrives at a later time never
+moves what was there. Of rows of the same time (of one day, where the times are days) the one with the
+smallest number as its id leads; without such ids the smallest key does, so a near-duplicate of the same day
+may move an old row. In every case a row that links two components makes them one, and one of the two takes
+the place of the other: with times, the younger of them moves.
 
 **By time** the newest rows are the test, and the newest before them the validation. A component goes by its
 newest row, so nothing that resembles the future is trained on. With `split.test_from` that border stands
@@ -31,11 +33,12 @@ import pyarrow as pa
 from retrainer.data.times import first_of_test
 from retrainer.errors import SettingError
 from retrainer.formats.columns import ENCODED, TYPES
-from retrainer.formats.dataset import SPLITS
+from retrainer.formats.dataset import RAW_SPLITS, SPLITS
 from retrainer.formats.files import canonical_json
 from retrainer.settings import Split
 
 TRAIN, VALIDATION, TEST = SPLITS
+_, GIVEN_TEST, GIVEN_VALIDATION = RAW_SPLITS
 # A row without a time leads no component and is older than none.
 _NEVER = 2**63
 
@@ -46,7 +49,7 @@ class Rows:
 
     `classes` are the names of each row's classes: of its labels or boxes, () where the task has none.
     `targets` is one digest of all that the row should be answered with. `times` are instants
-    (`retrainer.data.times`); None where the row has none.
+    (`retrainer.data.times`); None where the row has none. `given` says of which raw split the row is.
     """
 
     keys: list[bytes]
@@ -55,8 +58,20 @@ class Rows:
     targets: list[bytes]
     times: list[int | None]
     origins: list[str]
-    given_test: list[bool]
+    given: list[str]
     reasons: list[str | None]
+
+    def given_test(self, row: int) -> bool:
+        """Whether the row is of the user's own test set."""
+        return self.given[row] == GIVEN_TEST
+
+    def given_validation(self, row: int) -> bool:
+        """Whether the row is of the user's own validation set."""
+        return self.given[row] == GIVEN_VALIDATION
+
+    def held_out(self) -> list[int]:
+        """The rows of the user's own test and validation sets."""
+        return [row for row in range(len(self.given)) if self.given_test(row) or self.given_validation(row)]
 
     def kept(self) -> list[int]:
         return [row for row, reason in enumerate(self.reasons) if reason is None]
@@ -89,10 +104,13 @@ def components(
     groups: Sequence[str | None],
     near: Iterable[tuple[bytes, bytes]] = (),
     times: Sequence[int | None] | None = None,
+    ids: Sequence[str | None] | None = None,
 ) -> list[bytes]:
     """Per row the key of its component. A blank group is none; `near` are keys of near-duplicates.
 
-    With `times` the oldest row leads, by its group if it has one; without them the smallest key does.
+    With `times` the oldest row leads, by its group if it has one; of rows of one time that with the smallest
+    of `ids` which are whole numbers, as rows get them one after the other. Without times the smallest key
+    leads.
     """
     parent: dict[bytes, bytes] = {}
 
@@ -107,13 +125,20 @@ def components(
     links = [(key, group) for key, group in zip(keys, group_keys, strict=True) if group]
     for one, other in (*links, *near):
         parent[root(one)] = root(other)
-    leaders: dict[bytes, tuple[int, bool, bytes]] = {}
+    leaders: dict[bytes, tuple[int, int, bool, bytes]] = {}
     for row, (key, group) in enumerate(zip(keys, group_keys, strict=True)):
         at = times[row] if times else 0
-        candidate = (_NEVER if at is None else at, group is None, group or key)
+        number = _number(ids[row]) if times and ids else 0
+        candidate = (_NEVER if at is None else at, number, group is None, group or key)
         home = root(key)
         leaders[home] = min(leaders.get(home, candidate), candidate)
     return [leaders[root(key)][-1] for key in keys]
+
+
+def _number(text: str | None) -> int:
+    """The whole number that is written there; _NEVER for anything else."""
+    text = (text or "").strip()
+    return min(int(text), _NEVER) if text.isascii() and text.isdecimal() and len(text) < 20 else _NEVER
 
 
 def _digest(purpose: str, *parts: bytes) -> bytes:
@@ -131,12 +156,19 @@ def ranks(keys: Sequence[bytes], salt: str) -> list[bytes]:
 
 
 def place(rows: Rows, split: Split) -> dict[str, list[int]]:
-    """The kept rows of each split, lowest rank first. With own test rows, `split.test` is not used."""
-    own_test = any(rows.given_test)
+    """The kept rows of each split, lowest rank first.
+
+    With own test rows `split.test` is not used, with own validation rows not `split.validation`.
+    """
+    own_test = GIVEN_TEST in rows.given
     _check_settings(split, own_test)
     order = ranks(rows.keys, split.salt)
     kept = sorted(rows.kept(), key=lambda row: order[row])
-    homes = (_by_time if split.by == "time" else _by_hash)(rows, kept, split, own_test)
+    given = {row: TEST for row in kept if rows.given_test(row)}
+    given |= {row: VALIDATION for row in kept if rows.given_validation(row)}
+    others = [row for row in kept if row not in given]
+    shares = _shares(rows, split)
+    homes = given | (_by_time if split.by == "time" else _by_hash)(rows, others, split, shares)
     return {name: [row for row in kept if homes[row] == name] for name in SPLITS}
 
 
@@ -153,31 +185,34 @@ def _check_settings(split: Split, own_test: bool) -> None:
         )
 
 
-def _by_hash(rows: Rows, kept: list[int], split: Split, own_test: bool) -> dict[int, str]:
+def _shares(rows: Rows, split: Split) -> tuple[float, float]:
+    """Of the rows that the user has not placed: the share to test and that to validate on."""
+    test = 0.0 if GIVEN_TEST in rows.given else split.test
+    return test, 0.0 if GIVEN_VALIDATION in rows.given else split.validation
+
+
+def _by_hash(rows: Rows, kept: list[int], split: Split, shares: tuple[float, float]) -> dict[int, str]:
     homes = {}
     for row in kept:
         where = position(rows.components[row], split.salt)
-        in_test = rows.given_test[row] if own_test else where < split.test
         # The same stretch for validation either way: a test file given later moves no row into it.
-        in_validation = split.test <= where < split.test + split.validation
-        homes[row] = TEST if in_test else VALIDATION if in_validation else TRAIN
+        in_validation = split.test <= where < split.test + shares[1]
+        homes[row] = TEST if where < shares[0] else VALIDATION if in_validation else TRAIN
     return homes
 
 
-def _by_time(rows: Rows, kept: list[int], split: Split, own_test: bool) -> dict[int, str]:
+def _by_time(rows: Rows, kept: list[int], split: Split, shares: tuple[float, float]) -> dict[int, str]:
     newest: dict[bytes, int] = {}
     for row, component in enumerate(rows.components):
         newest[component] = max(newest.get(component, -_NEVER), rows.times[row] or 0)
-    by_own = {row for row in kept if own_test and rows.given_test[row]}
-    ages = {row: newest[rows.components[row]] for row in kept if row not in by_own}
-    count = len(ages)
+    ages = {row: newest[rows.components[row]] for row in kept}
     if split.test_from:
         test_from = first_of_test(split.test_from)
     else:
-        test_from = _border(ages.values(), 0 if own_test else split.test * count)
+        test_from = _border(ages.values(), shares[0] * len(ages))
     before = [at for at in ages.values() if at < test_from]
-    validation_from = _border(before, split.validation * count)
-    homes = dict.fromkeys(by_own, TEST)
+    validation_from = _border(before, shares[1] * len(ages))
+    homes = {}
     for row, at in ages.items():
         homes[row] = TEST if at >= test_from else VALIDATION if at >= validation_from else TRAIN
     return homes

@@ -24,12 +24,10 @@ _TYPES = {
 }
 
 
-def all_rows(source: Dataset) -> tuple[pa.Table, list[bool]]:
-    """Every row of a raw dataset, and whether it is of the user's own test set."""
+def all_rows(source: Dataset) -> tuple[pa.Table, list[str]]:
+    """Every row of a raw dataset, and the name of its split there: one of RAW_SPLITS."""
     parts = {name: source.split(name) for name in RAW_SPLITS if name in source.manifest["rows"]}
-    return pa.concat_tables(parts.values()), [
-        n == "given_test" for n, part in parts.items() for _ in range(len(part))
-    ]
+    return pa.concat_tables(parts.values()), [name for name, part in parts.items() for _ in range(len(part))]
 
 
 def schema_of(table: pa.Table, known: Mapping[str, str]) -> dict[str, dict[str, Any]]:

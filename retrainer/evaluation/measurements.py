@@ -62,7 +62,7 @@ def measurements_of(request: Request, judged: Judged, all_rows: JudgedRows) -> M
     champion = _champion(request, judged, scores)
     met = request.champion.directory if request.champion and champion and champion.pairs else None
     sha256 = judged.predictor.model_sha256
-    rows = all_rows.held_out(judged.test, sha256, met, request.judged_on)
+    rows = all_rows.held_out(judged.test, sha256, met, request.judgements)
     slices, parts, unseen = slice_rows(judged, request.gate), Parts(), rows.met.unseen if rows.met else None
     if champion is not None:
         parts = parts_of(judged, champion, unseen, slices, scores)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retrainer.gate.evidence import Anchor, Champion
-from retrainer.overlap import JudgedOn
 from retrainer.settings import Checks, Compute, Evaluation, Gate
+from retrainer.test_uses import Judgements
 
 _AS_USUAL = Checks.parse({}, "checks")
 
@@ -16,7 +16,7 @@ _AS_USUAL = Checks.parse({}, "checks")
 class Request:
     """What is judged, by which rules, and where the report goes.
 
-    `name` is the registered model's, for the title; `judged_on` says which of its models a test set judged.
+    `name` is the registered model's, for the title; `judgements` are those of its versions.
     """
 
     dataset: Path
@@ -27,6 +27,6 @@ class Request:
     compute: Compute
     champion: Champion | None = None
     name: str = ""
-    judged_on: JudgedOn = lambda _: ()
+    judgements: Judgements = tuple
     checks: Checks = _AS_USUAL
     anchor: Anchor | None = None

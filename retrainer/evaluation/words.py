@@ -109,7 +109,10 @@ def label_noise(report: Report) -> list[str]:
 
 def uses(report: Report) -> str:
     count = report["test_set"]["uses"]
-    return f"This test set has judged {plural(count, 'model')} of this name, this one included."
+    judged = f"judged {plural(count, 'model')} of this name, this one included"
+    return (
+        f"At least half of these test rows have {judged}." if count > 1 else f"These test rows have {judged}."
+    )
 
 
 def changes(report: Report) -> list[str]:
@@ -127,7 +130,8 @@ def changes(report: Report) -> list[str]:
     if met["left_out"]:
         rows = plural(met["left_out"], "row is", "rows are")
         why = "the champion was trained on them or on rows linked to them"
-        left_out = f"{rows} left out of the comparison, because {why}."
+        left_out = f"{rows} left out of the comparison, because {why}"
+        left_out += f" ({met['saved_again']:,} known by the picture)." if met.get("saved_again") else "."
     return [said, left_out]
 
 

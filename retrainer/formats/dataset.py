@@ -12,7 +12,8 @@ Columns: `text`, `text_pair` (strings), `image` (encoded bytes), `labels` (list 
 for single-label), `group`, `time`, `id` (strings), `metadata` (JSON of the further columns that
 `source.metadata` names, each value as a string), `origin` (file and row, never part of the content hash).
 A task may bring further ones, of any type of `columns`: they stand after these in the order of their names,
-the manifest has their types as `types`, and the format is then 2 instead of 1.
+the manifest has their types as `types`, and the format is then 2 instead of 1. With an own validation set
+among the splits of a raw dataset it is 3.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ from retrainer.formats.files import (
 )
 
 KIND = "dataset"
-# The second is that of a dataset with columns beyond SCHEMA, which older readers would not see.
-FORMAT_VERSIONS = (1, 2)
+# The second is that of a dataset with columns beyond SCHEMA, the third that of a raw one with an own
+# validation set: older readers would not see either.
+FORMAT_VERSIONS = (1, 2, 3)
 ROWS_PER_SHARD = 100_000
 # A reader holds the nested bytes of one row group in one array, which ends at 2 GiB.
 FILES_PER_ROW_GROUP = 100
@@ -62,11 +64,11 @@ SCHEMA: dict[str, pa.DataType] = {
     "origin": pa.string(),
 }
 # A raw dataset (what ingest writes) has these splits; preprocess turns them into the others.
-RAW_SPLITS = ("all", "given_test")
+RAW_SPLITS = ("all", "given_test", "given_validation")
 SPLITS = ("train", "validation", "test")
 LABELS = "labels"
 # Not what a row says, but where it stood.
-_PLACE = ("origin", "given_test")
+_PLACE = ("origin", "given_test", "given_validation")
 
 
 def row_digest(row: dict[str, Any]) -> bytes:
@@ -167,7 +169,7 @@ def _manifest(splits: dict[str, pa.Table], about: About) -> dict[str, Any]:
     classes = about.classes or _classes_column(words)
     return {
         "kind": KIND,
-        "format_version": 2 if further else 1,
+        "format_version": 3 if RAW_SPLITS[2] in splits else 2 if further else 1,
         "retrainer": __version__,
         "columns": ordered(words),
         **({"types": further} if further else {}),

@@ -28,11 +28,12 @@ metrics.json:
     data        {"rows": {split: n}, "dropped": {reason: n}, "checks": [what preprocess found, and the task],
                 "max_length", "cut_rows"}: test rows of more tokens than max_length; null where there are none
     slices      [{"by", "name", "rows", "value", "low", "high"}], by the gate's metric
-    test_set    {"sha256", "uses": models of this name that it has judged, with this one,
-                "champion": null or {"same", "new", "gone", "left_out"}: rows beside those it was tested on,
-                and those left out as it was trained on them or on rows linked to them; "learned": how many
-                further rows are left out altogether, because the judged model has learned from them or from
-                rows linked to them}
+    test_set    {"sha256", "sample": some keys of its rows, "uses": models of this name that half of its rows
+                or more have judged, with this one (retrainer/test_uses.py),
+                "champion": null or {"same", "new", "gone", "left_out", "saved_again"}: rows beside those it
+                was tested on, those left out as it was trained on them or on rows linked to them, and of
+                these the ones known by the picture alone; "learned": how many further rows are left out
+                altogether, because the judged model has learned from them or from rows linked to them}
     cost        {"latency_ms": null unless the gate limits it, "model_mb"}
     gate        {"verdict", "reasons", "champion": null | {"version", "model_sha256"}, …}: the fields of
                 retrainer/gate/verdict.py's Verdict

@@ -85,7 +85,7 @@ class Evidence:
     baseline      the candidate beside the cheap baseline
     is_champion   the candidate is the very model that is champion now
     latency_ms    median time of one row on a CPU; model_mb: its files, in 10^6 bytes
-    test_uses     models of this name that these very test rows have judged, this one included
+    test_uses     models of this name that half of these test rows or more have judged, with this one
     anchor        the candidate beside the best champion so far; None where no anchor is known
     parts         classes that both models know, and the values of the declared slices, beside the champion
     appeared, vanished  classes that only the candidate, or only the champion, knows

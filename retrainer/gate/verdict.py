@@ -37,8 +37,8 @@ class Verdict:
                 is not known before a pair is seen (any metric that is no share of rows)
     discordant_share     of rows that do not count alike for the two: observed on the pair or, when
                 `discordant_assumed`, ASSUMED_DISCORDANT_SHARE
-    false_promotion      chance that of so many equal models as these rows have judged (`test_uses`) one
-                was promoted; under `not-worse`, of models worse by the margin
+    false_promotion      at most the chance that of so many equal models as these rows have judged
+                (`test_uses`) one was promoted; under `not-worse`, of models worse by the margin
     anchor      the candidate beside the best champion so far; None without one
     parts       classes and slices beside the champion; `untested`: classes without a compared row
     appeared, vanished  classes that only the candidate, or only the champion, knows
@@ -146,7 +146,8 @@ def _comparison(gate: Gate, outcome: Contest) -> Rule:
 
 
 def _false_promotion(gate: Gate, evidence: Evidence) -> float:
-    return float(1 - (1 - gate.alpha) ** evidence.test_uses)
+    """Bonferroni's bound, which holds however much the judgements depend on each other."""
+    return min(1.0, gate.alpha * evidence.test_uses)
 
 
 def _reasons(gate: Gate, evidence: Evidence, rules: tuple[Rule, ...]) -> tuple[str, ...]:
@@ -166,8 +167,9 @@ def _about_rows(gate: Gate, evidence: Evidence) -> list[str]:
     if evidence.test_uses > 1:
         what = "an equal one" if gate.policy == "better" else f"one worse by {gate.margin:g}"
         said.append(
-            f"these test rows have judged {evidence.test_uses:,} models: if none is better than its champion,"
-            f" {what} was promoted with a chance of up to {100 * _false_promotion(gate, evidence):.0f}%"
+            f"at least half of these test rows have judged {evidence.test_uses:,} models: if none is better"
+            f" than its champion, {what} was promoted with a chance of at most"
+            f" {100 * _false_promotion(gate, evidence):.0f}% (gate.alpha for each)"
         )
     return said
 

@@ -47,7 +47,7 @@ def scored(sides: Sides, dataset: Path, evaluation: Evaluation, metric: str, dev
     from retrainer.formats.dataset import Dataset
     from retrainer.formats.files import MANIFEST
     from retrainer.gate.scores import scores_of
-    from retrainer.overlap import keys_of_test, overlap
+    from retrainer.overlap import Today, overlap
 
     if not (dataset / MANIFEST).is_file():
         raise NotHere(f"{dataset} is not there (`make pipeline` makes it)")
@@ -57,8 +57,8 @@ def scored(sides: Sides, dataset: Path, evaluation: Evaluation, metric: str, dev
     predictors = [_load(side, device) for side in sides]
     scores = scores_of(predictors[0].task, metric)
     pairs = _pairs(sides, predictors, test, scores)
-    test_keys = keys_of_test(dataset, len(test))
-    met = [overlap(test_keys, side.directory, dataset) for side in sides]
+    today = Today.of(dataset, len(test))
+    met = [overlap(today, side.directory) for side in sides]
     learned = ["unknown" if one is None else f"{int((~one.unseen).sum()):,}" for one in met]
     lines = [f"{len(test):,} test rows of {dataset}", *_figures(sides, pairs, evaluation, learned)]
     chosen, title = pairs[scores.gate_metric], scores.gate_title

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrainer.formats.report import CARD
-from retrainer.services.readers import TEST_SHA256, RegisteredVersion
+from retrainer.services.readers import TEST_SAMPLE, TEST_SHA256, RegisteredVersion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -26,6 +26,8 @@ def judgement_tags(figures: Mapping[str, Any]) -> dict[str, str]:
     """Tags from metrics.json: the test set, `gate.…` for each number, `gate.rule.…` for each rule."""
     gate, test_set = figures["gate"], figures.get("test_set", {})
     tags = {TEST_SHA256: test_set["sha256"], "test_uses": str(test_set["uses"])} if test_set else {}
+    if sample := test_set.get("sample"):  # a report of an older version has none
+        tags[TEST_SAMPLE] = sample
     tags |= _numbers({name: value for name, value in gate.items() if name not in _NOT_TAGS}, "gate")
     for rule in gate.get("rules", ()):
         name = f"gate.rule.{_key(rule['name'])}"

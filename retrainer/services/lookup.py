@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retrainer.services.address import registry_uri
 from retrainer.services.readers import (
     MODEL_SHA256,
     PASSED,
+    TEST_SAMPLE,
     TEST_SHA256,
     VERIFICATION,
     RegisteredVersion,
     reader_of,
 )
+
+if TYPE_CHECKING:
+    from retrainer.test_uses import Judgement
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -40,10 +44,15 @@ def by_sha256(name: str, model_sha256: str) -> RegisteredVersion | None:
     return usable[-1] if usable else None
 
 
-def judged_on(name: str, test_sha256: str) -> set[str]:
-    """The digests of the registered models of this name that exactly these test rows have judged."""
-    found = reader_of(registry_uri()).by_tag(name, TEST_SHA256, test_sha256)
-    return {version.model_sha256 for version in found if version.model_sha256}
+def judgements(name: str) -> list[Judgement]:
+    """What every version of `name` that this project registered says of the rows that judged it."""
+    from retrainer.test_uses import Judgement
+
+    return [
+        Judgement(one.model_sha256, one.tags.get(TEST_SHA256, ""), one.tags.get(TEST_SAMPLE, ""))
+        for one in reader_of(registry_uri()).versions(name)
+        if one.model_sha256
+    ]
 
 
 def usable_versions(name: str) -> list[RegisteredVersion]:

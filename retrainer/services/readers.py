@@ -19,6 +19,7 @@ MODEL_SHA256 = "model_sha256"
 VERIFICATION = "verification"
 PASSED = "passed"
 TEST_SHA256 = "test_sha256"
+TEST_SAMPLE = "test_sample"
 
 _BUSY_SECONDS = 10.0
 _PAGE = "1000"
@@ -53,6 +54,9 @@ class Reader(Protocol):
 
     def by_tag(self, name: str, tag: str, value: str) -> list[RegisteredVersion]:
         """The versions of `name` whose `tag` has exactly this value."""
+
+    def versions(self, name: str) -> list[RegisteredVersion]:
+        """Every version of `name`."""
 
     def tags_of(self, name: str) -> dict[str, str]: ...
 
@@ -89,6 +93,9 @@ class SqliteReader:
             " AND t.version = v.version AND t.key = ? AND t.value = ?)"
         )
         return self._versions(name, where, tag, value)
+
+    def versions(self, name: str) -> list[RegisteredVersion]:
+        return self._versions(name, "TRUE")
 
     def tags_of(self, name: str) -> dict[str, str]:
         query = "SELECT key, value FROM registered_model_tags WHERE workspace = ? AND name = ?"
@@ -156,13 +163,19 @@ class RestReader:
         return self._one("model-versions/get", {"name": name, "version": version})
 
     def by_tag(self, name: str, tag: str, value: str) -> list[RegisteredVersion]:
+        return self._search(_filter(name, tag, value))
+
+    def versions(self, name: str) -> list[RegisteredVersion]:
+        return self._search(f"name = '{name}'")
+
+    def _search(self, wanted: str) -> list[RegisteredVersion]:
         from retrainer.services import rest
 
-        query = {"filter": _filter(name, tag, value), "max_results": _PAGE}
+        query = {"filter": wanted, "max_results": _PAGE}
         try:
             answer = rest.ask(self.uri, "model-versions/search", query) or {}
         except rest.Refused:
-            return ClientReader().by_tag(name, tag, value)
+            return ClientReader().search(wanted)
         return [_from_json(item) for item in answer.get("model_versions", ())]
 
     def tags_of(self, name: str) -> dict[str, str]:
@@ -205,10 +218,15 @@ class ClientReader:
         return _from_client(lambda client: client.get_model_version(name, version))
 
     def by_tag(self, name: str, tag: str, value: str) -> list[RegisteredVersion]:
+        return self.search(_filter(name, tag, value))
+
+    def versions(self, name: str) -> list[RegisteredVersion]:
+        return self.search(f"name = '{name}'")
+
+    def search(self, wanted: str) -> list[RegisteredVersion]:
         from retrainer.services.connection import client
 
-        found = client().search_model_versions(_filter(name, tag, value))
-        return [_from_entity(entity) for entity in found]
+        return [_from_entity(entity) for entity in client().search_model_versions(wanted)]
 
     def tags_of(self, name: str) -> dict[str, str]:
         from retrainer.services.connection import client

@@ -18,6 +18,11 @@ class Source(OpenSection):
     )
     path: str = Field("", description="file, directory, archive or s3:// address")
     test_path: str = Field("", description="your own test set, in the same form as `path`")
+    validation: str = Field(
+        "",
+        description="your own validation set: the folder, file or list of this name; empty: val, valid,"
+        " validation or dev beside train; none: such rows join the training rows",
+    )
     text: str = Field("text", description="column of the text")
     text_pair: str = Field("text_pair", description="column of the second text, if there is one")
     image: str = Field("image", description="column with encoded image bytes, or paths beside the file")
@@ -68,6 +73,9 @@ class Checks(Section):
     unusual_images: Level = Field("warn", description="animated, CMYK, 16-bit, alpha, rotated: normalised")
     boxes: Level = Field("warn", description="boxes outside of their image: cut; without area: left out")
     label_spelling: Level = Field("warn", description="classes that differ in case, space, punctuation")
+    id_spelling: Level = Field(
+        "warn", description="groups, or ids of own test rows, that are others' but for case, space or zeros"
+    )
     single_class: Level = Field("error", description="rows to train on of fewer than two classes")
     rare_class: Level = Field("warn", description="classes of fewer than `rare_class_rows` training rows")
     rare_class_rows: int = Field(10, ge=1, description="see rare_class")
@@ -84,6 +92,9 @@ class Checks(Section):
     )
     conflicting_labels: Level = Field("warn", description="equal content with other labels; none stays")
     test_overlap: Level = Field("warn", description="training rows that your own test set has too; left out")
+    validation_overlap: Level = Field(
+        "warn", description="training rows that your own validation set has too; left out"
+    )
     label_errors: Level = Field("warn", description="labels that the model has good reason to doubt")
     leaks: Level = Field("error", description="the label written into what the model reads")
     shortcuts: Level = Field("warn", description="a column, a mark, a file's format that tells the class")

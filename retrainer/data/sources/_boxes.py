@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from retrainer.data.sources._columns import FILES_PER_CHUNK, encoded_array
 from retrainer.data.sources._folders import Tree
+from retrainer.data.sources._splits import given_columns
 from retrainer.errors import DataError
 from retrainer.formats.columns import CORNERS, TYPES
 
@@ -25,7 +26,7 @@ class Annotated:
 
     image: PurePosixPath
     boxes: list[dict[str, Any]]
-    given_test: bool
+    split: str
 
 
 def box(label: str, corners: Iterable[object], where: str) -> dict[str, Any]:
@@ -49,7 +50,8 @@ def number_of_pixels(value: object, where: str) -> float:
 
 
 def tables(tree: Tree, rows: Sequence[Annotated]) -> Iterator[pa.Table]:
-    """Tables of `image`, `boxes`, `origin` and `given_test`, as many images in each as an array can hold."""
+    """Tables of `image`, `boxes`, `origin` and what is given of the split, as many images in each as an array
+    can hold."""
     for start in range(0, len(rows), FILES_PER_CHUNK):
         chunk = rows[start : start + FILES_PER_CHUNK]
         yield pa.table(
@@ -57,6 +59,6 @@ def tables(tree: Tree, rows: Sequence[Annotated]) -> Iterator[pa.Table]:
                 "image": encoded_array([tree.read(row.image) or None for row in chunk]),
                 "boxes": pa.array([row.boxes for row in chunk], TYPES["boxes"]),
                 "origin": pa.array([tree.title(row.image) for row in chunk], pa.string()),
-                "given_test": pa.array([row.given_test for row in chunk], pa.bool_()),
+                **given_columns([row.split for row in chunk]),
             }
         )

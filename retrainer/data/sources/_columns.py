@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from retrainer.data.sources._splits import NONE, TEST, TRAIN, given_columns, refuse_two_tests, splits_of
 from retrainer.data.sources._values import Unfit, as_text, beside, converter
 from retrainer.errors import DataError, SettingError, UserError, nearest
 from retrainer.formats.columns import ENCODED, TYPES
@@ -51,11 +52,20 @@ def table_parts(path: str, setting: str, suffixes: tuple[str, ...]) -> list[Path
     return parts
 
 
-def given_parts(source: Source, suffixes: tuple[str, ...]) -> list[tuple[Path, bool]]:
-    """Every file of the source, and whether it is part of the user's own test set."""
-    parts = [(part, False) for part in table_parts(source.path, "source.path", suffixes)]
+def given_parts(source: Source, suffixes: tuple[str, ...]) -> list[tuple[Path, str]]:
+    """Every file of the source, and the split that it is given for: of a folder, by the files' names."""
+    files = table_parts(source.path, "source.path", suffixes)
+    folder = Path(source.path).is_dir()
+    splits = splits_of({part.stem for part in files}, Path(source.path).name, source) if folder else {}
+    if source.validation not in ("", NONE) and not splits:
+        raise SettingError(
+            f"source.validation: {source.validation} is looked for beside training tables in a folder, and"
+            f" {source.path} is none with a table train; name that folder in source.path"
+        )
+    refuse_two_tests(splits.values(), Path(source.path).name, source)
+    parts = [(part, splits.get(part.stem, TRAIN)) for part in files]
     if source.test_path:
-        parts += [(part, True) for part in table_parts(source.test_path, "source.test_path", suffixes)]
+        parts += [(part, TEST) for part in table_parts(source.test_path, "source.test_path", suffixes)]
     return parts
 
 
@@ -141,9 +151,9 @@ def _absent(file: str, name: str, present: Sequence[str], setting: str, also: st
 
 def read_tables(source: Source, suffixes: tuple[str, ...], reader: Reader) -> Iterator[pa.Table]:
     """Tables in our columns, from every file that `reader` reads."""
-    for file, given_test in given_parts(source, suffixes):
+    for file, split in given_parts(source, suffixes):
         for rows, values in reader(file, source):
-            yield _shape(rows, values, file, source, given_test)
+            yield _shape(rows, values, file, source, split)
 
 
 def files_with_media(
@@ -165,7 +175,7 @@ def files_with_media(
 
 
 def _shape(
-    rows: Sequence[int], values: dict[str, list[Any]], file: Path, source: Source, test: bool
+    rows: Sequence[int], values: dict[str, list[Any]], file: Path, source: Source, split: str
 ) -> pa.Table:
     arrays: dict[str, pa.Array] = {}
     further: dict[str, list[str | None]] = {}
@@ -183,8 +193,7 @@ def _shape(
         kept = [dict(zip(further, row, strict=True)) for row in zip(*further.values(), strict=True)]
         arrays["metadata"] = pa.array([canonical_json(row).decode() for row in kept], pa.string())
     arrays["origin"] = pa.array([f"{file.name}:row {row}" for row in rows], pa.string())
-    arrays["given_test"] = pa.array([test] * len(rows), pa.bool_())
-    return pa.table(arrays)
+    return pa.table(arrays | given_columns([split] * len(rows)))
 
 
 def _convert(

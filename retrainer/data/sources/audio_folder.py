@@ -7,7 +7,8 @@
 
 In a pattern `text` is the transcript, `label` the class; other names are kept if `source.metadata` has them.
 Rows of the own test set: those of `source.test_path`, of a folder test/ (beside train/), or of the groups,
-such as speakers, that `source.test_groups` names. One folder around everything is looked through.
+such as speakers, that `source.test_groups` names; of the own validation set: those of a folder val/, valid/,
+validation/ or dev/ beside train/. One folder around everything is looked through.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pydantic import Field
 
 from retrainer.data.sources._columns import METADATA, name_of
 from retrainer.data.sources._folders import Tree, inside, source_files, tree_of
+from retrainer.data.sources._splits import TEST, TRAIN, given_columns, refuse_two_tests, splits_of
 from retrainer.errors import DataError, SettingError, nearest
 from retrainer.formats.audio import SUFFIXES
 from retrainer.formats.columns import ENCODED, TYPES
@@ -36,7 +38,6 @@ _PATHS = ("path", "file_name", "audio")
 _FILES_PER_CHUNK = 100
 # A pattern's or a table's name → our column.
 _OURS = {"text": "target_text", "label": "labels", "group": "group", "time": "time", "id": "id"}
-_SPLITS = {"train", "test", "val", "valid", "validation"}
 
 
 class Options(Section):
@@ -53,12 +54,17 @@ class _Row:
 
     name: PurePosixPath
     values: dict[str, str]
-    in_test: bool
+    split: str = TRAIN
 
 
 def files(source: Source) -> list[Path]:
     """The archives, or every file of the folders."""
     return [path for part, _ in _parts(source) for path in source_files(part)]
+
+
+def labels_add_up(_: Source) -> bool:
+    """A file in several class folders has the labels of them all, where a row may have several."""
+    return True
 
 
 def read(source: Source) -> Iterator[pa.Table]:
@@ -69,6 +75,8 @@ def read(source: Source) -> Iterator[pa.Table]:
     for part, given_test in _parts(source):
         tree = tree_of(part)
         rows = _rows(tree, part, options)
+        if not given_test:
+            refuse_two_tests((row.split for row in rows), tree.root.name, source)
         seen.update(row.values.get("group", "") for row in rows)
         for start in range(0, len(rows), _FILES_PER_CHUNK):
             yield _table(tree, rows[start : start + _FILES_PER_CHUNK], given_test, options)
@@ -82,7 +90,7 @@ def _parts(source: Source) -> list[tuple[Source, bool]]:
     """The source's path and its test path, each as a source of its own, and whether it is the test."""
     parts = [(source.model_copy(update={"test_path": ""}), False)]
     if source.test_path:
-        test = {"path": source.test_path, "test_path": ""}
+        test = {"path": source.test_path, "test_path": "", "validation": ""}
         parts.append((source.model_copy(update=test), True))
     return parts
 
@@ -98,20 +106,31 @@ def _rows(tree: Tree, source: Source, options: Options) -> list[_Row]:
         return _by_pattern(sounds, source, options.pattern)
     if table := _table_of(tree):
         return _by_table(tree, table, sounds, source)
-    return _by_folder(sounds)
+    return _by_folder(sounds, tree.root.name, source)
 
 
 def _by_pattern(sounds: list[PurePosixPath], source: Source, pattern: str) -> list[_Row]:
     """A file whose name does not fit says nothing, and is left out later as a row without content."""
     expression, depth = _expression(pattern), pattern.count("/") + 1
     rows = []
+    split_by = _splits_above([name.parts[:-depth] for name in sounds], source)
     for name in sounds:
         found = expression.fullmatch("/".join(name.parts[-depth:]))
         values = _ours(found.groupdict(), source) if found else {}
-        rows.append(_Row(name, values, "test" in (part.lower() for part in name.parts[:-depth])))
+        splits = [split_by[part] for part in name.parts[:-depth] if part in split_by]
+        rows.append(_Row(name, values, splits[0] if splits else TRAIN))
     if not any(row.values for row in rows):
         raise SettingError(f"source.pattern: {pattern} fits no file; the first one is {sounds[0]}")
     return rows
+
+
+def _splits_above(folders: list[tuple[str, ...]], source: Source) -> dict[str, str]:
+    """Folder above what a pattern reads → its split; a folder test/ is one without a train/ beside it too."""
+    found = {part: TEST for above in folders for part in above if part.lower() == TEST}
+    for depth in range(max(map(len, folders), default=0)):
+        beside = {above[depth] for above in folders if len(above) > depth}
+        found |= splits_of(beside, source.path, source)
+    return found
 
 
 def _expression(pattern: str) -> re.Pattern[str]:
@@ -168,9 +187,9 @@ def _by_table(tree: Tree, table: PurePosixPath, sounds: list[PurePosixPath], sou
             raise DataError(
                 f"{title}:row {number}: there is no file {sound}; copy it there, or remove the row"
             )
-        rows.append(_Row(sound, {ours: fields[name] for ours, name in columns.items()}, False))
+        rows.append(_Row(sound, {ours: fields[name] for ours, name in columns.items()}))
     named = {row.name for row in rows}
-    return rows + [_Row(sound, {}, False) for sound in sounds if sound not in named]
+    return rows + [_Row(sound, {}) for sound in sounds if sound not in named]
 
 
 def _columns(header: list[str], source: Source, title: str) -> tuple[str, dict[str, str]]:
@@ -203,28 +222,28 @@ def _records(tree: Tree, table: PurePosixPath) -> Iterator[list[str]]:
         raise DataError(f"{tree.title(table)}: {error}; is a quote opened and never closed?") from None
 
 
-def _by_folder(sounds: list[PurePosixPath]) -> list[_Row]:
+def _by_folder(sounds: list[PurePosixPath], title: str, source: Source) -> list[_Row]:
     skip = 0
     while all(len(name.parts) > skip + 2 for name in sounds) and len({n.parts[skip] for n in sounds}) == 1:
         skip += 1
-    above = {name.parts[skip].lower() for name in sounds if len(name.parts) > skip + 1}
-    in_splits = {"train", "test"} <= above <= _SPLITS
+    splits = splits_of({name.parts[skip] for name in sounds if len(name.parts) > skip + 1}, title, source)
     rows = []
     for name in sounds:
-        folders = name.parts[skip + in_splits : -1]
+        folders = name.parts[skip + bool(splits) : -1]
         values = {"labels": folders[0]} if folders else {}
-        rows.append(_Row(name, values, in_splits and name.parts[skip].lower() == "test"))
+        rows.append(_Row(name, values, splits.get(name.parts[skip], TRAIN)))
     return rows
 
 
 def _table(tree: Tree, rows: list[_Row], given_test: bool, options: Options) -> pa.Table:
     audio = [{"bytes": tree.read(row.name), "path": None} for row in rows]
     groups = set(options.test_groups)
-    tests = [given_test or row.in_test or row.values.get("group") in groups for row in rows]
+    tests = [given_test or row.values.get("group") in groups for row in rows]
+    splits = [TEST if test else row.split for test, row in zip(tests, rows, strict=True)]
     columns: dict[str, Any] = {
         "audio": pa.array(audio, ENCODED),
         "origin": pa.array([tree.title(row.name) for row in rows], pa.string()),
-        "given_test": pa.array(tests, pa.bool_()),
+        **given_columns(splits),
     }
     named = {name for row in rows for name in row.values}
     for name in sorted(named & set(_OURS.values())):

@@ -5,7 +5,8 @@
     any other NAME.json                images named relative to it, in images/ beside it, or in NAME/
 
 The split `source.test` ("test" or the one whose name begins so, where the data has one) is the user's own
-test set; `none`: there is none. All others are training rows. Boxes are [left, top, width, height]. Regions
+test set, `source.validation` (likewise "val", "valid", "validation" or "dev") the own validation set; `none`:
+there is none. All others are training rows. Boxes are [left, top, width, height]. Regions
 marked `iscrowd` stand for no single object and are left out.
 """
 
@@ -22,6 +23,7 @@ from pydantic import Field
 
 from retrainer.data.sources._boxes import Annotated, box, number_of_pixels, tables
 from retrainer.data.sources._folders import Tree, inside, source_files, tree_of
+from retrainer.data.sources._splits import NONE, TEST, TRAIN, VALIDATION, split_of
 from retrainer.data.sources._values import MAX_ANNOTATION_BYTES
 from retrainer.errors import DataError, SettingError, nearest
 from retrainer.settings import Section, Source
@@ -41,11 +43,19 @@ def files(source: Source) -> list[Path]:
 
 
 def read(source: Source) -> Iterator[pa.Table]:
-    """Tables of `image`, `boxes`, `origin`, `given_test`. Raises UserError naming file and entry."""
+    """Tables of `image`, `boxes`, `origin`, `given_test` and `given_validation`.
+
+    Raises UserError naming file and entry.
+    """
     tree = tree_of(source)
     splits = _splits(tree)
     test = _test_split(Options.parse(source.options, "source").test, list(splits), tree.root.name)
-    rows = [row for split, (file, data) in splits.items() for row in _rows(tree, file, data, split, test)]
+    held_out = {test: TEST} | dict.fromkeys(_validation_splits(source, list(splits), test, tree), VALIDATION)
+    rows = [
+        row
+        for split, (file, data) in splits.items()
+        for row in _rows(tree, file, data, split, held_out.get(split, TRAIN))
+    ]
     yield from tables(tree, rows)
 
 
@@ -92,8 +102,21 @@ def _test_split(asked: str, splits: list[str], root: str) -> str:
     return test
 
 
+def _validation_splits(source: Source, splits: list[str], test: str, tree: Tree) -> list[str]:
+    """The splits of the own validation set; none where no other is left to train on."""
+    asked, others = source.validation, [split for split in splits if split != test]
+    if asked == NONE:
+        return []
+    if asked and asked not in others:
+        raise SettingError(
+            f"source.validation: {tree.root.name} has no split '{asked}'{nearest(asked, others)}"
+        )
+    found = [asked] if asked else [split for split in others if split_of(split) == VALIDATION]
+    return found if len(found) < len(others) else []
+
+
 def _rows(
-    tree: Tree, file: PurePosixPath, data: dict[str, Any], split: str, test: str
+    tree: Tree, file: PurePosixPath, data: dict[str, Any], split: str, role: str
 ) -> Iterator[Annotated]:
     title = tree.title(file)
     names = {_key(entry, "id", title): _key(entry, "name", title) for entry in data["categories"]}
@@ -111,7 +134,7 @@ def _rows(
         if not entry.get("iscrowd"):
             boxes[image].append(_box(str(names[category]), entry.get("bbox"), where))
     for image, name in images:
-        yield Annotated(_image(tree, file, str(name), split), boxes[image], split == test)
+        yield Annotated(_image(tree, file, str(name), split), boxes[image], role)
 
 
 def _key(entry: object, key: str, where: str) -> str | int:

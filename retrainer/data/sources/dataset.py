@@ -1,7 +1,7 @@
 """A raw dataset that an earlier ingest wrote: exactly its rows again, with the origins they had.
 
-`path` is its directory, for example datasets/NAME after `make adopt` and `dvc pull`. Rows of its own test set
-stay in it; those of `test_path`, another such directory, join them.
+`path` is its directory, for example datasets/NAME after `make adopt` and `dvc pull`. Rows of its own test and
+validation sets stay in them; those of `test_path`, another such directory, join its test set.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from retrainer.data.class_folders import LABELS_ADD_UP
+from retrainer.data.sources._splits import TEST, TRAIN, VALIDATION, given_columns
 from retrainer.errors import SettingError
 from retrainer.formats.columns import encoded_columns
 from retrainer.formats.dataset import FILES_PER_ROW_GROUP, RAW_SPLITS, Dataset
@@ -19,7 +21,7 @@ from retrainer.formats.files import MANIFEST
 from retrainer.settings import Source
 
 _ROWS_PER_CHUNK = 10_000
-_, _OWN_TEST = RAW_SPLITS
+_SPLIT_OF = {"given_test": TEST, "given_validation": VALIDATION}
 
 
 def files(source: Source) -> list[Path]:
@@ -31,20 +33,27 @@ def files(source: Source) -> list[Path]:
     ]
 
 
+def labels_add_up(source: Source) -> bool:
+    """Whether they did in the source that these rows came from."""
+    return any(dataset.manifest.get(LABELS_ADD_UP, False) for dataset, _ in _datasets(source))
+
+
 def read(source: Source) -> Iterator[pa.Table]:
     """Tables in our columns. Raises UserError as `files` does."""
     for dataset, all_test in _datasets(source):
         for split in dataset.manifest["rows"]:
             for shard in sorted(dataset.path.glob(f"{split}-*.parquet")):
-                yield from _chunks(shard, all_test or split == _OWN_TEST)
+                yield from _chunks(shard, TEST if all_test else _SPLIT_OF.get(split, TRAIN))
 
 
-def _chunks(shard: Path, given_test: bool) -> Iterator[pa.Table]:
+def _chunks(shard: Path, split: str) -> Iterator[pa.Table]:
     parquet = pq.ParquetFile(shard)
     most = FILES_PER_ROW_GROUP if encoded_columns(parquet.schema_arrow) else _ROWS_PER_CHUNK
     for batch in parquet.iter_batches(batch_size=most):
         table = pa.Table.from_batches([batch]).replace_schema_metadata(None)
-        yield table.append_column("given_test", pa.array([given_test] * len(table), pa.bool_()))
+        for name, column in given_columns([split] * len(table)).items():
+            table = table.append_column(name, column)
+        yield table
 
 
 def _datasets(source: Source) -> Iterator[tuple[Dataset, bool]]:

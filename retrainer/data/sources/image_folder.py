@@ -1,8 +1,8 @@
 """Images sorted into folders by class: a directory, a .zip or a .tar[.gz|.xz].
 
     <class>/<file>                            the usual layout; deeper folders belong to their class
-    train/<class>/<file> and test/<class>/…   `test/` becomes the user's own test set; `val/`, `valid/` and
-                                              `validation/` join the training rows, which are split by hash
+    train/<class>/<file> and test/<class>/…   `test/` becomes the user's own test set; `val/`, `valid/`,
+                                              `validation/` or `dev/` the user's own validation set
 
 One folder around everything (as archives often have) is looked through. Hidden files are skipped; any other
 file is a row, and one that no class folder holds or that is no image is dropped later, with the reason.
@@ -10,20 +10,27 @@ file is a row, and one that no class folder holds or that is no image is dropped
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from retrainer.data.sources import _archives
 from retrainer.data.sources._columns import FILES_PER_CHUNK, encoded_array
 from retrainer.data.sources._folders import IMAGE_SUFFIXES, is_junk, utf8_name, walk
+from retrainer.data.sources._splits import (
+    TEST,
+    TRAIN,
+    given_columns,
+    is_split_name,
+    refuse_two_tests,
+    splits_of,
+)
 from retrainer.data.sources._values import MAX_IMAGE_BYTES
 from retrainer.errors import DataError, SettingError
 from retrainer.formats.dataset import SCHEMA
 from retrainer.settings import Source
-
-_SPLIT_FOLDERS = {"train", "val", "valid", "validation", "test"}
 
 # A file's name inside the root, and where its bytes are: in memory (archive) or on the disk (directory).
 Entry = tuple[PurePosixPath, bytes | Path]
@@ -37,21 +44,22 @@ def files(source: Source) -> list[Path]:
     return found
 
 
+def labels_add_up(_: Source) -> bool:
+    """A file in several class folders has the labels of them all, where a row may have several."""
+    return True
+
+
 def read(source: Source) -> Iterator[pa.Table]:
     """Tables in our columns. Raises UserError naming the archive's member or the file it refuses."""
     for root, given_test in _roots(source):
         entries: list[Entry] = [*walk(root)] if root.is_dir() else _archived(root)
         _check_images([name for name, _ in entries], root)
-        skip, in_splits = layout([name for name, _ in entries], root.name)
-        if not given_test and entries and "test" in entries[0][0].parts[:skip]:
-            raise DataError(f"{root.name} has test/ and no train/ beside it; give it as source.test_path")
-        own_test = in_splits and any(name.parts[skip].lower() == "test" for name, _ in entries)
-        if own_test and source.test_path:
-            raise SettingError(
-                f"source.test_path is set, but {root.name} has a test/ folder itself; choose one"
-            )
+        of_part = source.model_copy(update={"validation": ""}) if given_test else source
+        layout = layout_of([name for name, _ in entries], root.name, of_part)
+        if not given_test:
+            _check_layout(layout, [name for name, _ in entries], root.name, source)
         for start in range(0, len(entries), FILES_PER_CHUNK):
-            yield _table(entries[start : start + FILES_PER_CHUNK], root, skip, in_splits, given_test)
+            yield _table(entries[start : start + FILES_PER_CHUNK], root, layout, given_test)
 
 
 def _check_images(names: list[PurePosixPath], root: Path) -> None:
@@ -62,18 +70,35 @@ def _check_images(names: list[PurePosixPath], root: Path) -> None:
         )
 
 
-def layout(names: list[PurePosixPath], root: str) -> tuple[int, bool]:
-    """How many folders stand around everything, and whether `train/` and `test/` stand above the classes."""
+class Layout(NamedTuple):
+    """`skip`: folders that stand around everything. `splits`: folder below them → its split; empty where
+    these folders are classes."""
+
+    skip: int
+    splits: Mapping[str, str]
+
+
+def layout_of(names: list[PurePosixPath], root: str, source: Source) -> Layout:
+    """Raises UserError where folders of splits stand beside others."""
     skip = 0
     while _one_folder_around(names, skip):
         skip += 1
-    folders = {name.parts[skip].lower() for name in names if len(name.parts) > skip + 1}
-    others = sorted(folders - _SPLIT_FOLDERS)
-    if others and {"train", "test"} <= folders:
+    folders = {name.parts[skip] for name in names if len(name.parts) > skip + 1}
+    return Layout(skip, splits_of(folders, root, source))
+
+
+def _check_layout(layout: Layout, names: list[PurePosixPath], root: str, source: Source) -> None:
+    """Raises UserError for a test set without training rows, and for two test sets."""
+    around = [name.lower() for name in names[0].parts[: layout.skip]] if names else []
+    if TEST in around and TRAIN not in around:
+        raise DataError(f"{root} has test/ and no train/ beside it; give it as source.test_path")
+    folders = {name.parts[layout.skip] for name in names if len(name.parts) > layout.skip + 1}
+    if len(folders) > 1 and not layout.splits and all(map(is_split_name, folders)):
         raise DataError(
-            f"{root} has train/ and test/, and beside them {others[0]}/; keep classes inside the two"
+            f"{root} has {' and '.join(sorted(folders))} and no train/ beside them; add it, or name the"
+            " folders in source.path and source.test_path"
         )
-    return skip, "train" in folders and not others
+    refuse_two_tests(layout.splits.values(), root, source)
 
 
 def _one_folder_around(names: list[PurePosixPath], skip: int) -> bool:
@@ -109,22 +134,21 @@ def _is_image(name: PurePosixPath) -> bool:
     return name.suffix.lower() in IMAGE_SUFFIXES
 
 
-def _table(entries: list[Entry], root: Path, skip: int, in_splits: bool, given_test: bool) -> pa.Table:
-    images, labels, origins, tests = [], [], [], []
+def _table(entries: list[Entry], root: Path, layout: Layout, given_test: bool) -> pa.Table:
+    images, labels, origins, splits = [], [], [], []
     for name, where in entries:
-        parts = name.parts[skip:]
-        folder = parts[0].lower() if in_splits else ""
-        classes = parts[1:-1] if in_splits else parts[:-1]
+        parts = name.parts[layout.skip :]
+        classes = parts[bool(layout.splits) : -1]
         images.append(_bytes(name, where))
         labels.append([utf8_name(classes[0])] if classes else None)
         origins.append(f"{root.name}{'/' if root.is_dir() else ':'}{utf8_name(str(name))}")
-        tests.append(given_test or folder == "test")
+        splits.append(TEST if given_test else layout.splits.get(parts[0], TRAIN))
     return pa.table(
         {
             "image": encoded_array(images),
             "labels": pa.array(labels, SCHEMA["labels"]),
             "origin": pa.array(origins, pa.string()),
-            "given_test": pa.array(tests, pa.bool_()),
+            **given_columns(splits),
         }
     )
 

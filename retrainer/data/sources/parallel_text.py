@@ -2,8 +2,9 @@
 
     path: train.de, target_path: train.en            and `test_path`, `test_target_path` for your own test set
     path: a folder, text: de, target_text: en        with train.de, train.en, test.de, test.en, …: what begins
-                                                     with `test` is the test set, the rest joins the training
-                                                     rows, which are split by hash
+                                                     with `test` is the test set, `val`, `valid`, `validation`
+                                                     or `dev` beside others the validation set, and the rest
+                                                     the training rows
 
 An empty line is a row without a text, and is dropped later with the reason.
 """
@@ -22,6 +23,15 @@ from pydantic import Field
 
 from retrainer.data.memory import budget_bytes
 from retrainer.data.sources._columns import MAX_TEXT_CHARACTERS, ROWS_PER_CHUNK
+from retrainer.data.sources._splits import (
+    NONE,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    given_columns,
+    refuse_two_tests,
+    split_of,
+)
 from retrainer.errors import DataError, SettingError, nearest
 from retrainer.settings import Section, Source
 
@@ -44,7 +54,7 @@ class Pair(NamedTuple):
 
     source: Path
     target: Path
-    is_test: bool
+    split: str
 
 
 def files(source: Source) -> list[Path]:
@@ -68,15 +78,14 @@ def read(source: Source) -> Iterator[pa.Table]:
 
 def _pairs(source: Source) -> list[Pair]:
     options = Options.parse(source.options, "source")
-    pairs = _given(source.path, options.target_path, source, is_test=False, key="path")
+    pairs = _given(source.path, options.target_path, source, TRAIN, "path")
     if source.test_path:
-        if any(pair.is_test for pair in pairs):
-            raise SettingError("source.test_path is set, but source.path has test files itself; choose one")
-        pairs += _given(source.test_path, options.test_target_path, source, is_test=True, key="test_path")
+        refuse_two_tests((pair.split for pair in pairs), "source.path", source)
+        pairs += _given(source.test_path, options.test_target_path, source, TEST, "test_path")
     return pairs
 
 
-def _given(path: str, target: str, source: Source, is_test: bool, key: str) -> list[Pair]:
+def _given(path: str, target: str, source: Source, split: str, key: str) -> list[Pair]:
     partner = "target_path" if key == "path" else "test_target_path"
     place = Path(path)
     if not path or not place.exists():
@@ -86,7 +95,7 @@ def _given(path: str, target: str, source: Source, is_test: bool, key: str) -> l
             " translation, or to a folder of such pairs"
         )
     if place.is_dir():
-        return _in_folder(place, source, is_test)
+        return _in_folder(place, source, split)
     if "://" in target:
         raise SettingError(
             f"source.{partner}: {target} is not fetched; put both files into one folder, name it by"
@@ -95,10 +104,10 @@ def _given(path: str, target: str, source: Source, is_test: bool, key: str) -> l
     if not target or not Path(target).is_file():
         state = f"there is no file {target}" if target else "it is not set"
         raise SettingError(f"source.{partner}: {state}; set it to the file that translates {place.name}")
-    return [Pair(place, Path(target), is_test)]
+    return [Pair(place, Path(target), split)]
 
 
-def _in_folder(folder: Path, source: Source, is_test: bool) -> list[Pair]:
+def _in_folder(folder: Path, source: Source, split: str) -> list[Pair]:
     """The pairs NAME.<text>[.gz] and NAME.<target_text>[.gz] in the order of names."""
     languages = source.text, Options.parse(source.options, "source").target_text
     found = [_by_name(folder, language) for language in languages]
@@ -118,7 +127,20 @@ def _in_folder(folder: Path, source: Source, is_test: bool) -> list[Pair]:
         raise DataError(
             f"{path.name} has no file beside it in the other language; add it, or remove this one"
         )
-    return [Pair(sources[n], targets[n], is_test or n.lower().startswith("test")) for n in sorted(sources)]
+    splits = dict.fromkeys(sources, TEST) if split == TEST else _splits(list(sources), folder.name, source)
+    return [Pair(sources[name], targets[name], splits[name]) for name in sorted(sources)]
+
+
+def _splits(names: list[str], title: str, source: Source) -> dict[str, str]:
+    """What stands before the languages' endings → its split; a validation set needs others to train on."""
+    found = {name: TEST if name.lower().startswith(TEST) else split_of(name) or TRAIN for name in names}
+    if source.validation and source.validation not in (NONE, *names):
+        raise SettingError(
+            f"source.validation: {title} has no '{source.validation}'{nearest(source.validation, names)}"
+        )
+    if source.validation or TRAIN not in found.values():
+        found |= {name: TRAIN for name, split in found.items() if split == VALIDATION}
+    return found | ({source.validation: VALIDATION} if source.validation in names else {})
 
 
 def _by_name(folder: Path, language: str) -> dict[str, Path]:
@@ -199,6 +221,6 @@ def _table(rows: list[tuple[str, str]], pair: Pair, last: int) -> pa.Table:
             "text": pa.array(texts, pa.string()),
             "target_text": pa.array(targets, pa.string()),
             "origin": pa.array([f"{pair.source.name}:line {n}" for n in range(first, last + 1)], pa.string()),
-            "given_test": pa.array([pair.is_test] * len(rows), pa.bool_()),
+            **given_columns([pair.split] * len(rows)),
         }
     )

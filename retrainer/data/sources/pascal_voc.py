@@ -4,9 +4,10 @@
     JPEGImages/NAME.jpg         the image, of any format that Pillow opens
     ImageSets/Main/LIST.txt     names, one a line; optional
 
-The list `source.test` ("test" where the data has one) is the user's own test set; `none`: there is none.
-Where there are lists `trainval`, `train` or `val`, their images are the training rows, else every annotated
-image that is not in the test list. Folders around these three are looked through. Objects marked
+The list `source.test` ("test" where the data has one) is the user's own test set, the list
+`source.validation` ("val" where there is also "train") the own validation set; `none`: there is none. Where
+there are lists `trainval`, `train` or `val`, all other images of theirs are the training rows, else every
+other annotated image. Folders around these three are looked through. Objects marked
 `difficult` count as the others do.
 """
 
@@ -23,6 +24,7 @@ from pydantic import Field
 
 from retrainer.data.sources._boxes import Annotated, box, tables
 from retrainer.data.sources._folders import IMAGE_SUFFIXES, Tree, inside, source_files, tree_of
+from retrainer.data.sources._splits import NONE, TEST, TRAIN, VALIDATION
 from retrainer.errors import DataError, SettingError, UserError, nearest
 from retrainer.settings import Section, Source
 
@@ -46,14 +48,17 @@ def files(source: Source) -> list[Path]:
 
 
 def read(source: Source) -> Iterator[pa.Table]:
-    """Tables of `image`, `boxes`, `origin`, `given_test`. Raises UserError naming the file that is wrong."""
+    """Tables of `image`, `boxes`, `origin`, `given_test` and `given_validation`.
+
+    Raises UserError naming the file that is wrong.
+    """
     tree = tree_of(source)
     base = _base(tree)
-    test, training = _lists(tree, base, Options.parse(source.options, "source").test)
+    splits = _lists(tree, base, source)
     images = {name.stem: name for name in tree.entries if name.parent == base / "JPEGImages"}
     rows = [
-        Annotated(_image(tree, base, stem, images), _boxes(tree, base, stem), stem in test)
-        for stem in sorted(test | training)
+        Annotated(_image(tree, base, stem, images), _boxes(tree, base, stem), split)
+        for stem, split in sorted(splits.items())
     ]
     yield from tables(tree, rows)
 
@@ -71,17 +76,28 @@ def _is_annotation(name: PurePosixPath) -> bool:
     return name.suffix.lower() == ".xml" and name.parent.name == "Annotations"
 
 
-def _lists(tree: Tree, base: PurePosixPath, test_list: str) -> tuple[set[str], set[str]]:
-    """Names of the images to test on, and of those to train on."""
+def _lists(tree: Tree, base: PurePosixPath, source: Source) -> dict[str, str]:
+    """Name of each image that is used → its split; an image of the test is in no other."""
     annotated = {name.stem for name in tree.entries if _is_annotation(name)}
     folder = base / "ImageSets" / "Main"
     known = {name.stem for name in tree.entries if name.parent == folder and name.suffix == ".txt"}
-    chosen = test_list or ("test" if "test" in known else "none")
-    if chosen != "none" and chosen not in known:
-        raise SettingError(f"source.test: {tree.root.name} has no list '{chosen}'{nearest(chosen, known)}")
-    test = set() if chosen == "none" else _names(tree, folder / f"{chosen}.txt", annotated)
+    asked = {"test": Options.parse(source.options, "source").test, "validation": source.validation}
+    usual = {"test": TEST, "validation": "val" if TRAIN in known else NONE}
+    held_out = {}
+    for setting, name in asked.items():
+        chosen = name or (usual[setting] if usual[setting] in known else NONE)
+        if chosen not in (NONE, *known):
+            raise SettingError(
+                f"source.{setting}: {tree.root.name} has no list '{chosen}'{nearest(chosen, known)}"
+            )
+        held_out[setting] = set() if chosen == NONE else _names(tree, folder / f"{chosen}.txt", annotated)
     lists = [_names(tree, folder / f"{name}.txt", annotated) for name in _TRAINING_LISTS if name in known]
-    return test, (set().union(*lists) if lists else annotated) - test
+    training = set().union(*lists) if lists else annotated
+    return (
+        dict.fromkeys(training, TRAIN)
+        | dict.fromkeys(held_out["validation"], VALIDATION)
+        | dict.fromkeys(held_out["test"], TEST)
+    )
 
 
 def _names(tree: Tree, file: PurePosixPath, annotated: set[str]) -> set[str]:
