@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def put(root: Path, **counts: int) -> Path:
 
 
 def hash_of(text: str) -> int:
-    return int.from_bytes(text.encode(), "big") % 2**32
+    return zlib.crc32(text.encode())
 
 
 def packed(folder: Path, form: str) -> Path:

@@ -19,7 +19,7 @@ from retrainer.formats.columns import ENCODED
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.row_keys import FILE, RowKeys, hand_down_row_keys, joined, read_rows, write_row_keys
 from retrainer.known_rows import MOST_BITS, pictured_among, stand_among
-from retrainer.overlap import JudgedRows, Overlap
+from retrainer.overlap import JudgedRows, Overlap, Today, overlap
 from retrainer.settings import Checks, Split, Task
 from tests.raw_rows import TEXT, raw_of
 
@@ -193,8 +193,15 @@ def test_pictures_of_rows_that_are_still_there_are_not_asked_for(tmp_path: Path)
     today = month(tmp_path / "today", rows, pictures(range(40, 50)), IMAGES)
     keys = read_rows(today)
     alike = RowKeys(keys["test"].key, keys["test"].inputs, np.repeat(keys["train"].pictures[:1], 10, axis=0))
+    model = tmp_path / "model"
+    model.mkdir()
+    write_row_keys(model, {"train": keys["train"]})
     write_row_keys(today, {**keys, "test": alike})
-    assert met(today, today).unseen.all()
+    found = overlap(Today.of(today, 10), model)
+    assert found is not None and found.unseen.all()
+    write_row_keys(today, {"test": alike})
+    gone = overlap(Today.of(today, 10), model)
+    assert gone is not None and not gone.unseen.any()
 
 
 def test_a_blank_or_unreadable_picture_is_like_no_other() -> None:

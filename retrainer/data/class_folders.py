@@ -14,8 +14,6 @@ from retrainer.formats.columns import TYPES
 from retrainer.formats.dataset import LABELS
 
 IN_ANOTHER_FOLDER = "the same file in another class folder"
-# In a raw dataset's manifest: a row has one label of its file, and other rows of the file may have others.
-LABELS_ADD_UP = "labels_add_up"
 
 
 def join_labels(

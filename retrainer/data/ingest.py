@@ -15,14 +15,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from retrainer.data.class_folders import LABELS_ADD_UP
 from retrainer.data.fingerprint import Listing, choose_kind, listing_of, source_module
 from retrainer.data.memory import budget_bytes
 from retrainer.data.same_files import refuse_same_files
 from retrainer.data.sources._columns import name_of, needed_columns, words_of
 from retrainer.errors import DataError, SettingError, nearest
 from retrainer.formats.columns import TYPES
-from retrainer.formats.dataset import LABELS, RAW_SPLITS, About, ordered, write_dataset
+from retrainer.formats.dataset import LABELS, LABELS_ADD_UP, RAW_SPLITS, About, ordered, write_dataset
 from retrainer.formats.files import digest_of
 from retrainer.messages import logger
 from retrainer.settings import Source

@@ -34,7 +34,7 @@ from retrainer.data.checks import (
     clean_labels,
     unusable,
 )
-from retrainer.data.class_folders import LABELS_ADD_UP, join_labels
+from retrainer.data.class_folders import join_labels
 from retrainer.data.classes import check_classes, check_division, counts_of, shares
 from retrainer.data.exact_duplicates import drop_exact_duplicates, drop_held_out
 from retrainer.data.id_spelling import check_spelling
@@ -61,7 +61,16 @@ from retrainer.data.training_rows import check_training_rows
 from retrainer.errors import DataError, SettingError
 from retrainer.findings import Findings
 from retrainer.formats.columns import TYPES
-from retrainer.formats.dataset import LABELS, SPLITS, About, Dataset, names_in, row_digest, write_dataset
+from retrainer.formats.dataset import (
+    LABELS,
+    LABELS_ADD_UP,
+    SPLITS,
+    About,
+    Dataset,
+    names_in,
+    row_digest,
+    write_dataset,
+)
 from retrainer.formats.files import whole_directory, write_text
 from retrainer.formats.profile import Profile, write_profile
 from retrainer.formats.row_keys import RowKeys, short, write_components, write_left_out, write_row_keys

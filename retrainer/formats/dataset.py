@@ -67,6 +67,8 @@ SCHEMA: dict[str, pa.DataType] = {
 RAW_SPLITS = ("all", "given_test", "given_validation")
 SPLITS = ("train", "validation", "test")
 LABELS = "labels"
+# In a raw dataset's manifest: a row has one label of its file, and other rows of the file may have others.
+LABELS_ADD_UP = "labels_add_up"
 # Not what a row says, but where it stood.
 _PLACE = ("origin", "given_test", "given_validation")
 

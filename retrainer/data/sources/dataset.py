@@ -12,11 +12,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retrainer.data.class_folders import LABELS_ADD_UP
 from retrainer.data.sources._splits import TEST, TRAIN, VALIDATION, given_columns
 from retrainer.errors import SettingError
 from retrainer.formats.columns import encoded_columns
-from retrainer.formats.dataset import FILES_PER_ROW_GROUP, RAW_SPLITS, Dataset
+from retrainer.formats.dataset import FILES_PER_ROW_GROUP, LABELS_ADD_UP, RAW_SPLITS, Dataset
 from retrainer.formats.files import MANIFEST
 from retrainer.settings import Source
 
