@@ -12,8 +12,10 @@ import numpy as np
 
 from retrainer.formats.row_keys import RowKeys
 
-# Bits in which the hashes of one picture differ, at most, when it is saved again. Of 256: see docs/trust.md.
-MOST_BITS = 24
+# Bits of 256 in which the hashes of one picture differ, at most, when it is saved again: see docs/trust.md.
+MOST_BITS = 40
+# The share of pictures that may be taken for another one, and on how many it is measured.
+_ALIKE, _SAMPLE = 0.02, 500
 # Pairs that are compared at once.
 _PAIRS = 1 << 22
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
@@ -60,17 +62,39 @@ def _together(rows: RowKeys, names: Sequence[str]) -> np.ndarray:
     return found
 
 
-def pictured_among(rows: RowKeys, known: RowKeys, most_bits: int = MOST_BITS) -> np.ndarray:
-    """bool [N]: the rows whose picture's hash differs from a known one's in at most `most_bits` bits."""
+def pictured_among(rows: RowKeys, known: RowKeys) -> np.ndarray:
+    """bool [N]: the rows whose picture's hash differs from a known one's in no more bits than `most_bits`."""
     words = min(rows.pictures.shape[1], known.pictures.shape[1])
     found: np.ndarray = np.zeros(len(rows.key), bool)
-    shown = np.flatnonzero(rows.pictures.any(axis=1)) if words else np.zeros(0, np.int64)
-    theirs = known.pictures[known.pictures.any(axis=1)] if words else known.pictures
-    if not len(theirs):
+    if not words:
         return found
-    for at in np.array_split(shown, len(shown) * len(theirs) // _PAIRS + 1):
+    ours, theirs = (one.pictures[:, :words] for one in (rows, known))
+    shown = np.flatnonzero(ours.any(axis=1))
+    theirs = np.unique(theirs[theirs.any(axis=1)], axis=0)
+    if len(shown) and len(theirs):
+        found[shown] = _fewest_bits(ours[shown], theirs) <= most_bits(theirs)
+    return found
+
+
+def most_bits(hashes: np.ndarray) -> int:
+    """In how many bits two hashes of one picture may differ, where uint64 [M, W] are of different ones.
+
+    At most MOST_BITS, and so few that no more than _ALIKE of these pictures are taken for another: all
+    drawings of a figure on white look much the same, and photographs do not.
+    """
+    sample = hashes[:: -(-len(hashes) // _SAMPLE)]
+    between = np.sort(_fewest_bits(sample, hashes, least=1))
+    return int(np.clip(between[int(_ALIKE * len(between))] - 1, 0, MOST_BITS))
+
+
+def _fewest_bits(ours: np.ndarray, theirs: np.ndarray, least: int = 0) -> np.ndarray:
+    """int64 [N]: of each hash the bits in which it differs from the most similar of uint64 [M, W] that
+    differs in `least` or more; all its bits where there is none."""
+    most = 64 * ours.shape[1]
+    found: np.ndarray = np.full(len(ours), most, np.int64)
+    for at in np.array_split(np.arange(len(ours)), len(ours) * len(theirs) // _PAIRS + 1):
         bits: np.ndarray = np.zeros((len(at), len(theirs)), np.uint16)
-        for word in range(words):
-            bits += np.bitwise_count(rows.pictures[at, word, None] ^ theirs[None, :, word])
-        found[at] = (bits <= most_bits).any(axis=1)
+        for word in range(ours.shape[1]):
+            bits += np.bitwise_count(ours[at, word, None] ^ theirs[None, :, word])
+        found[at] = np.where(bits < least, most, bits).min(axis=1)
     return found

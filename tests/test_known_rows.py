@@ -18,7 +18,7 @@ from retrainer.errors import DataError
 from retrainer.formats.columns import ENCODED
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.row_keys import FILE, RowKeys, hand_down_row_keys, joined, read_rows, write_row_keys
-from retrainer.known_rows import MOST_BITS, pictured_among, stand_among
+from retrainer.known_rows import MOST_BITS, most_bits, pictured_among, stand_among
 from retrainer.overlap import JudgedRows, Overlap, Today, overlap
 from retrainer.settings import Checks, Split, Task
 from tests.raw_rows import TEXT, raw_of
@@ -211,6 +211,16 @@ def test_a_blank_or_unreadable_picture_is_like_no_other() -> None:
     assert hashes.shape == (3, 4) and not hashes.any()
     rows = RowKeys(np.arange(3, dtype=np.uint64), {}, hashes)
     assert not pictured_among(rows, rows).any()
+
+
+def test_among_pictures_that_look_much_the_same_less_may_differ() -> None:
+    """Drawings of one figure differ in few bits, photographs in about half of all."""
+    draws = np.random.default_rng(0)
+    far = draws.integers(0, 2**64, (60, 4), dtype=np.uint64)
+    near: np.ndarray = np.repeat(far[:1], 30, axis=0)
+    near[:, 3] ^= np.uint64(0b111111) << np.arange(0, 60, 2, dtype=np.uint64)
+    assert most_bits(far) == most_bits(far[:1]) == MOST_BITS
+    assert most_bits(near) < 8 and most_bits(np.concatenate([near[:1], far[1:]])) == MOST_BITS
 
 
 def test_hashes_are_compared_by_their_different_bits() -> None:
