@@ -151,7 +151,7 @@ def _sound_rows(source: Dataset, task: Task, split: Split, findings: Findings) -
     looks = {name: look_at(table[name]) for name in columns.inputs_of("image")}
     reasons = unusable(table, columns, task.multi_label, looks)
     check_reasons(reasons, columns, table["origin"].to_pylist(), findings)
-    if task.multi_label and source.manifest.get(LABELS_ADD_UP):
+    if task.multi_label and LABELS in columns.targets and source.manifest.get(LABELS_ADD_UP):
         table = join_labels(table, columns, given, reasons, findings)
     left_out = pa.concat_tables([dropped_by_ingest(source), dropped_rows(table, reasons)])
     kept = [row for row, reason in enumerate(reasons) if reason is None]
