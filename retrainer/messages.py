@@ -1,8 +1,8 @@
 """Messages of the library go through Python's logging, and the command lines print them.
 
-The loggers are `retrainer.train`, `retrainer.evaluate`, `retrainer.register`, `retrainer.notify`, and
-`retrainer.services` for servers that are asked again. In a program that uses the library they are silent
-until it configures logging.
+The loggers are `retrainer.ingest`, `retrainer.train`, `retrainer.evaluate`, `retrainer.register`,
+`retrainer.notify`, and `retrainer.services` for servers that are asked again. In a program that uses the
+library they are silent until it configures logging.
 """
 
 from __future__ import annotations
