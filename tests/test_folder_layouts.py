@@ -110,7 +110,7 @@ def test_training_rows_that_are_validated_on_are_left_out(tmp_path: Path) -> Non
 
 def test_a_split_by_time_keeps_the_own_validation_set(tmp_path: Path) -> None:
     for name, days in (("train", range(1, 25)), ("val", range(25, 29))):
-        lines = [f"text of day {day},{'ab'[day % 2]},2026-01-{day:02}" for day in days]
+        lines = [f"{zlib.crc32(bytes([day])):x},{'ab'[day % 2]},2026-01-{day:02}" for day in days]
         written(tmp_path / "days" / f"{name}.csv", "\n".join(["text,label,time", *lines]))
     raw = ingested(tmp_path / "days")
     manifest = preprocess(raw.path, tmp_path / "dataset", Split(by="time", test=0.25), Checks(), Task())

@@ -24,6 +24,7 @@ from retrainer.settings import Checks, Split, Task
 from tests.raw_rows import TEXT, raw_of
 
 IMAGES = Task(kind="image_classification")
+WORDS = [f"{chr(97 + n % 26)}{chr(97 + n // 26)}word" for n in range(600)]
 
 
 def month(folder: Path, rows: list[dict[str, Any]], own_test: list[dict[str, Any]], task: Task) -> Path:
@@ -45,7 +46,12 @@ def met(today: Path, before: Path) -> Overlap:
 
 
 def texts(numbers: range, **more: str) -> list[dict[str, Any]]:
-    return [{"text": f"text {n} of {n * n}", "labels": ["odd" if n % 2 else "even"], **more} for n in numbers]
+    """A text for each number, like no other: texts that differ in their numbers alone are near-duplicates."""
+    words = [" ".join(np.random.default_rng(n).choice(WORDS, 14)) for n in numbers]
+    return [
+        {"text": text, "labels": ["odd" if n % 2 else "even"], **more}
+        for n, text in zip(numbers, words, strict=True)
+    ]
 
 
 def test_a_further_column_leaves_the_rows_known(tmp_path: Path) -> None:
