@@ -65,7 +65,7 @@ def ingest(source: Source, out: Path) -> dict[str, Any]:
     dropped = pa.table(
         {"origin": pa.array(rows.left_out, pa.string()), "reason": pa.array(reasons, pa.string())}
     )
-    described = {"source_digest": digest, "sources": _describe(source, listing, rows)}
+    described: dict[str, Any] = {"source_digest": digest, "sources": _describe(source, listing, rows)}
     if getattr(source_module(source), "labels_add_up", lambda _: False)(source):
         described[LABELS_ADD_UP] = True
     return write_dataset(out, tables, About(dropped, words_of(source), extra=described))

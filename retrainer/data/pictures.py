@@ -47,7 +47,7 @@ def picture_hashes(images: pa.ChunkedArray) -> np.ndarray:
 
 def _hashes(pixels: np.ndarray) -> np.ndarray:
     """uint8 [N, S, S, 3] → uint64 [N, W]."""
-    levels = pixels.astype(np.int64)
+    levels: np.ndarray = pixels.astype(np.int64)
     grey = levels @ _WEIGHTS
     planes = [grey, 1000 * levels[..., 0] - grey, 1000 * levels[..., 2] - grey]
     counts = (_GREY, _COLOUR, _COLOUR)
