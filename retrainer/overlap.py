@@ -181,7 +181,7 @@ class JudgedRows:
     def unseen_by(self, model: Path) -> np.ndarray | None:
         """bool, of the rows that are kept: the other model learned neither from them nor from rows of their
         components; None: not known."""
-        met = overlap(self.keys, model, self.dataset)
+        met = overlap(self.today, model)
         return None if met is None else met.unseen[self.kept]
 
     def held_out(

@@ -32,10 +32,10 @@ def _named(counts: Counter[str], names: set[str], note: str) -> tuple[int, str, 
 
 def check_age_of_test(rows: Rows, training: Sequence[int], findings: Findings) -> None:
     """The check `old_test`: whether the user's own test rows are older than those to train on."""
-    if not any(rows.given_test) or not findings.looks("old_test"):
+    if not any(map(rows.given_test, rows.kept())) or not findings.looks("old_test"):
         return
     ages = sorted(at for row in training if (at := rows.times[row]) is not None)
-    tested = [at for row in rows.kept() if rows.given_test[row] and (at := rows.times[row]) is not None]
+    tested = [at for row in rows.kept() if rows.given_test(row) and (at := rows.times[row]) is not None]
     if not ages or not tested:
         return
     middle = ages[len(ages) // 2]

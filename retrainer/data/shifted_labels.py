@@ -53,7 +53,7 @@ def _shifted(rows: Rows, sample: Sequence[int], numbers: dict[str, int], shift: 
     found = []
     for row in sample:
         other = row + shift
-        near = 0 <= other < len(rows.classes) and rows.given_test[other] == rows.given_test[row]
+        near = 0 <= other < len(rows.classes) and rows.given[other] == rows.given[row]
         names = rows.classes[other] if near else ()
         own = numbers[rows.classes[row][0]]
         found.append(numbers.get(names[0], own) if len(names) == 1 else own)
