@@ -83,7 +83,7 @@ def main() -> None:
     cifar = archived("cifar10.tar.xz")
     train, test = (shuffled([v for k, v in cifar.items() if f"{part}/" in k]) for part in ("train", "test"))
     cells = shuffled(list(archived("bccd.tar.xz").values()))
-    column = next(iter(digits.read(Source(kind="digits"))))["image"].to_pylist()
+    column = next(iter(digits.read(Source.parse({"kind": "digits"}, "source"))))["image"].to_pylist()
     numerals = shuffled([one["bytes"] for one in column])
     results = {
         "CIFAR-10": table(train[:20_000], test[:2_000]),
