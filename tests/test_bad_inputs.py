@@ -78,8 +78,9 @@ def ingest(source: dict[str, object], raw: Path) -> int:
     return step(["ingest", "--source", json.dumps(source), "--raw", str(raw)])
 
 
-def preprocess(task: dict[str, object], raw: Path, dataset: Path) -> int:
+def preprocess(task: dict[str, object], raw: Path, dataset: Path, **checks: str) -> int:
     words = ["preprocess", "--raw", str(raw), "--dataset", str(dataset), "--task", json.dumps(task)]
+    words += ["--checks", json.dumps(checks)]
     words += ["--findings", str(dataset.with_name("findings"))]
     return step(words)
 
@@ -161,7 +162,7 @@ def test_images_that_cannot_be_used_are_left_out_by_name_and_odd_ones_are_used(t
     odd = {f"dog/{name}": content for name, content in images.USED.items()}
     source = bricks.image_folder(tmp_path, bricks.photos() | bad | odd)
     assert ingest(source, tmp_path / "raw") == 0
-    assert preprocess(IMAGES, tmp_path / "raw", tmp_path / "dataset") == 0
+    assert preprocess(IMAGES, tmp_path / "raw", tmp_path / "dataset", broken="warn", empty="warn") == 0
     dropped = pq.read_table(tmp_path / "dataset/dropped.parquet").to_pylist()
     reasons = {row["origin"].removeprefix("photos/cat/"): row["reason"] for row in dropped}
     assert reasons.keys() == images.LEFT_OUT.keys()
@@ -178,11 +179,15 @@ def test_a_photo_is_turned_as_its_note_says() -> None:
     assert np.abs(turned.astype(int) - upright).max() < 10
 
 
-def test_labels_that_differ_in_case_only_are_warned_of(tmp_path: Path) -> None:
+def test_labels_that_differ_in_case_only_stop_the_run_or_are_warned_of(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     rows = [row | {"label": ["Yes", "yes"][number % 2]} for number, row in enumerate(bricks.table())]
     source = bricks.file("a.csv", bricks.csv(rows))(tmp_path)
     assert ingest(source, tmp_path / "raw") == 0
-    assert preprocess(TEXTS, tmp_path / "raw", tmp_path / "dataset") == 0
+    assert preprocess(TEXTS, tmp_path / "raw", tmp_path / "dataset") == 2
+    assert "(Yes = yes): 50%, and more than 0.1% stops a run; " in capfd.readouterr().err
+    assert preprocess(TEXTS, tmp_path / "raw", tmp_path / "dataset", label_spelling="warn") == 0
     manifest = Dataset(tmp_path / "dataset").manifest
     assert re.search("Yes(, | = )yes", str(manifest.get("checks") or manifest["warnings"]))
 

@@ -20,7 +20,7 @@ from retrainer.errors import UserError
 from retrainer.findings import Findings
 from retrainer.settings import Checks, Task
 from retrainer.tasks._decode import decode_image
-from tests.raw_rows import TEXT, Row, run, told, where, words
+from tests.raw_rows import TEXT, WARN, Row, run, told, where, words
 
 IMAGES = Task(kind="image_classification")
 
@@ -68,6 +68,13 @@ CASES: dict[str, tuple[list[Row], list[Row] | None, Task, int]] = {
         TEXT,
         1,
     ),
+    "unseen_class": ([], [{"text": "x", "labels": ["new"]}, *words(44)[41:]], TEXT, 1),
+    "near_test_overlap": (
+        [{"text": LONG, "labels": ["odd"]}],
+        [{"text": LONG + "!!", "labels": ["odd"]}, *words(44)[41:]],
+        TEXT,
+        1,
+    ),
     "test_overlap": ([], [{"text": "text 3", "labels": ["odd"]}, *words(6)[4:]], TEXT, 3),
 }
 
@@ -80,7 +87,7 @@ def rows_of(name: str) -> tuple[list[Row], list[Row] | None, Task, int]:
 @pytest.mark.parametrize("name", CASES)
 def test_a_check_that_warns_counts(tmp_path, name):
     rows, own_test, task, count = rows_of(name)
-    manifest = run(tmp_path, rows, own_test, task, Checks(**{name: "warn"}))
+    manifest = run(tmp_path, rows, own_test, task, WARN.model_copy(update={name: "warn"}))
     assert told(manifest)[name][0] == count
     (found,) = [found for found in manifest["checks"] if found["name"] == name]
     assert found["level"] == "warn" and 1 <= len(found["examples"]) <= 5
@@ -91,17 +98,18 @@ def test_a_check_that_warns_counts(tmp_path, name):
 def test_a_check_that_is_an_error_stops_and_names_setting_number_and_rows(tmp_path, name):
     rows, own_test, task, count = rows_of(name)
     with pytest.raises(UserError) as caught:
-        run(tmp_path, rows, own_test, task, Checks(**{name: "error"}))
+        run(tmp_path, rows, own_test, task, WARN.model_copy(update={name: "error"}))
     line = str(caught.value)
-    assert line.startswith(f"checks.{name}: {count} ") and line.endswith(f"or set checks.{name}: warn")
-    assert "\n" not in line and ("a.csv:row" in line or name in ("label_spelling", "rare_class"))
+    assert line.startswith(f"checks.{name}: {count} ") and line.endswith(f"or set checks: {{{name}: warn}}")
+    named = "a.csv:row" in line or name in ("label_spelling", "rare_class", "unseen_class")
+    assert "\n" not in line and named
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_check_that_is_off_does_not_look(tmp_path, name):
     rows, own_test, task, _ = rows_of(name)
-    manifest = run(tmp_path, rows, own_test, task, Checks(**{name: "off"}))
+    manifest = run(tmp_path, rows, own_test, task, WARN.model_copy(update={name: "off"}))
     assert [found["level"] for found in manifest["checks"] if found["name"] == name] == ["off"]
     assert name not in told(manifest)
     unusable = {"empty": 2, "broken": 1}.get(name, 0)

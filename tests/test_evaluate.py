@@ -171,7 +171,7 @@ def test_the_champion_itself_stays_champion_and_is_not_scored_twice(
     itself = Champion("3", digest, tmp_path / "nowhere")
     told = evaluate_model(Request(*three, tmp_path / "out", QUICK, Gate(), COMPUTE, itself))
     assert told["gate"]["verdict"] == "champion"
-    assert told["gate"]["reasons"] == ["it is the champion already"]
+    assert told["gate"]["reasons"] == ["no new data came: the same rows gave the very model that is champion"]
     assert told["champion"]["same"] and not told["champion"]["compared"]
     assert told["gate"]["champion"] == {"version": "3", "model_sha256": digest}
 

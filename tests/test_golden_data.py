@@ -18,7 +18,8 @@ from PIL import Image
 
 from retrainer.data.ingest import ingest
 from retrainer.data.preprocess import preprocess
-from retrainer.settings import Checks, Source, Split, Task
+from retrainer.settings import Source, Split, Task
+from tests.raw_rows import WARN
 
 GOLDEN = Path(__file__).with_name("golden")
 KEPT = ("columns", "rows", "classes", "dropped", "content_sha256", "raw_content_sha256", "schema", "checks")
@@ -74,7 +75,7 @@ CASES = {"texts": texts, "images": images}
 def made(case: str, folder: Path) -> dict[str, Any]:
     source, task, split = CASES[case](folder)
     raw = ingest(source, folder / "raw")
-    manifest = preprocess(folder / "raw", folder / "dataset", split, Checks(), task)
+    manifest = preprocess(folder / "raw", folder / "dataset", split, WARN, task)
     from retrainer.formats.row_keys import read_components, read_row_keys
 
     keys = [read_row_keys(folder / "dataset"), read_components(folder / "dataset")]

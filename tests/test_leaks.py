@@ -219,14 +219,15 @@ def test_near_duplicates_of_an_own_test_row_are_not_trained_on(tmp_path):
     found = where(tmp_path)
     assert [found[f"a.csv:row {n}"] for n in (1, 2, 3)] == ["near-duplicate of a test row"] * 3
     assert [found[f"t.csv:row {n}"] for n in (1, 2)] == ["test"] * 2
-    assert told(manifest)["test_overlap"] == (
+    assert "test_overlap" not in told(manifest)
+    assert told(manifest)["near_test_overlap"] == (
         3,
-        "training rows left out: 0 tested by content or group, 3 by likeness",
+        "training rows, left out, are nearly equal, or linked, to 2 of your 2 test rows",
     )
     with pytest.raises(
-        UserError, match=r"^checks\.test_overlap: 3 .*\(a\.csv:row 1, a\.csv:row 2, a\.csv:row 3\)"
+        UserError, match=r"^checks\.near_test_overlap: 3 .*\(a\.csv:row 1, a\.csv:row 2, a\.csv:row 3\)"
     ):
-        run(tmp_path, rows, [near_row(0, 3)], checks=Checks(test_overlap="error"))
+        run(tmp_path, rows, [near_row(0, 3)], checks=Checks(near_test_overlap="error"))
 
 
 def test_without_the_check_near_duplicates_go_where_they_fall(tmp_path):

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from retrainer.notify.deliver import deliver
-from retrainer.notify.event import CAUSES, Event, Rule, from_plain, rules_of
+from retrainer.notify.event import CAUSES, Event, Found, Rule, data_of, from_plain, rules_of
 from retrainer.notify.local import Notifier
-from retrainer.notify.message import body, title
+from retrainer.notify.message import body, facts, title
 from retrainer.registry.judgement_tags import judgement_tags
 from retrainer.services.outbox import FolderOutbox
 from tests.webhook_server import CANARY, Server, receiver
@@ -35,6 +35,9 @@ PROMOTED = Event(
     champion="4",
     verdict="champion",
     rules=(Rule("comparison with the champion", True, 0.003, 0.05),),
+    rows_in=1200,
+    left_out=7,
+    found=(Found("near_duplicates", 12),),
     kfp_run_id="1b2c-3d",
     link="https://mlflow.example/#/experiments/7/runs/abc",
     seconds=51.4,
@@ -53,8 +56,13 @@ EVENTS = (PROMOTED, REFUSED, FAILED, NOTHING, SAME)
         (REFUSED, "mine: version 5 of m stays challenger"),
         (FAILED, "mine: train failed (out of memory, exit status 137)"),
         (Event("failed", "4" * 16, "mine", TIME), "mine: the run failed"),
+        (
+            Event("failed", "4" * 16, "mine", TIME, step="preprocess", exit_status=2),
+            "mine: preprocess stopped the run: it refused the data, or their settings; the log says which"
+            " and why",
+        ),
         (NOTHING, "mine: nothing new, so nothing was trained"),
-        (SAME, "mine: nothing new: the same model, version 4 of m, is champion already"),
+        (SAME, "mine: no new data came: the same rows gave version 4 of m, the champion"),
     ],
 )
 def test_the_title_says_what_happened(event: Event, said: str) -> None:
@@ -66,6 +74,7 @@ def test_slack_gets_one_text_and_nothing_else() -> None:
         "text": "*mine: version 4 of reviews is the new champion*\n"
         "champion: version 4\n"
         "comparison with the champion: holds: 0.003 (bound 0.05)\n"
+        "data: 1,200 rows in, 7 left out; found: near duplicates 12\n"
         "took: 51 s\n"
         f"ended: {TIME}\n"
         "Kubeflow run: 1b2c-3d\n"
@@ -90,7 +99,8 @@ def test_machines_get_every_field_always() -> None:
     fields = set(body(PROMOTED, "json"))
     assert fields == {
         "text", "format_version", "event", "id", "recipe", "time", "model", "version", "champion", "verdict",
-        "metric", "value", "rules", "step", "exit_status", "cause", "kfp_run_id", "link", "seconds",
+        "metric", "value", "rules", "rows_in", "left_out", "found", "step", "exit_status", "cause",
+        "kfp_run_id", "link", "seconds",
     }  # fmt: skip
     assert all(set(body(event, "json")) == fields for event in EVENTS)
     told = body(REFUSED, "json")
@@ -123,6 +133,25 @@ def test_rules_on_slices_are_counted_and_not_named() -> None:
         Rule("model size in MB", True, 90.25, 100.0),
         Rule("slices below their floor", False, 1, 0),
     )
+
+
+def test_what_the_checks_found_is_told_by_name_and_number() -> None:
+    checks = [
+        {"name": "unseen_class", "count": 1},
+        {"name": "empty", "count": 0},
+        {"name": "unseen_class", "count": 2},
+    ]
+    data = {"rows": {"train": 90, "test": 8}, "dropped": {"empty text": 2}, "checks": checks}
+    tags = judgement_tags({"gate": {}, "data": data})
+    assert tags["data.found"] == "unseen_class 3"
+    told = data_of(tags)
+    assert told == {"rows_in": 100, "left_out": 2, "found": (Found("unseen_class", 3),)}
+    clean = judgement_tags({"gate": {}, "data": data | {"checks": []}})
+    assert clean["data.found"] == "nothing" and data_of(clean)["found"] == ()
+    assert dict(facts(Event("promoted", "6" * 16, "mine", TIME, **data_of(clean))))["data"] == (
+        "100 rows in, 2 left out; found: nothing"
+    )
+    assert data_of({"data.rows_in": "many"}) == {}, "a version that somebody edited"
 
 
 # --- whatever the data holds ---------------------------------------------------------------------------
@@ -169,6 +198,14 @@ def reports(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, Any], list[str]]
         "name": data(),
         "slices": [{"by": data(), "value": data()}],
         "cost": {data(): data()},
+        "data": {
+            "rows": {"train": 7},
+            "dropped": {data(): 2},
+            "checks": [
+                {"name": data(), "count": 3, "note": data()},
+                {"name": "empty", "count": 2, "note": data()},
+            ],
+        },
     }
     report |= {
         "test_set": {"sha256": "f", "uses": 1},

@@ -21,6 +21,7 @@ import pytest
 
 from components.evaluate import evaluate
 from retrainer.errors import UserError
+from retrainer.findings import data_tags
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.report import METRICS, SAMPLE, seal_report
 from retrainer.predict import Predictor
@@ -475,3 +476,40 @@ def test_the_next_model_on_the_same_rows_is_the_second_that_they_judge(project: 
     }
     found = lookup.versions_of("net", Predictor.load(model).model_sha256)
     assert [version.tags["test_uses"] for version in found] == ["2"]
+
+
+def test_a_month_whose_data_changed_is_held_until_a_person_accepts_them(project: Base) -> None:
+    """Ten times as many rows as the champion's: what its run keeps of them is all that is left of them."""
+    champion = lookup.by_alias("net", "champion")
+    assert champion is not None
+    told = data_tags(json.loads((project.report / METRICS).read_text())["data"])
+    assert told["data.rows_in"] == "24" and told.items() <= champion.tags.items()
+    assert told.items() <= client().get_run(champion.tags["evaluation_run_id"]).data.tags.items()
+    dataset = image_dataset(project.folder / "larger", rows=240)
+    model = untrained_model(project.folder / "next", dataset, seed=1)
+
+    def gate(**settings: Any) -> dict[str, Any]:
+        rules = Gate(policy="not-worse", margin=0.99, beat_trivial=False, **settings)
+        found = Evaluation(resamples=100, baseline=False)
+        compute = Compute(device="cpu", dtype="float32", threads=1)
+        evaluate(
+            dataset, model, project.folder / "out", None, None, None, Checks(), found, rules, NET, compute
+        )
+        told: dict[str, Any] = json.loads((project.folder / "out" / METRICS).read_text())["gate"]
+        return told
+
+    held = gate()
+    line = f'gate: {{accepted_data: "{Dataset(dataset).content_sha256[:12]}"}}'
+    assert held["verdict"] == "challenger" and held["reasons"][0].endswith(line)
+    assert "rows 24 → 240 (gate.changes.more_rows = 2)" in held["reasons"][0]
+    accepted = gate(accepted_data=line.split('"')[1])
+    assert accepted["verdict"] == "champion"
+    assert gate(changes={"more_rows": 0})["verdict"] == "champion"
+
+
+def test_that_no_new_data_came_is_said_in_words(project: Base) -> None:
+    model, report = second_model(project)
+    reasons = json.loads((report / METRICS).read_text())["gate"]["reasons"]
+    assert reasons[-1] == "no new data came: the champion was trained on these very rows"
+    figures = json.loads((project.folder / "second-report" / METRICS).read_text())
+    assert figures["model_sha256"] == json.loads((model / "manifest.json").read_text())["model_sha256"]

@@ -252,6 +252,31 @@ def test_the_closing_table_fits_a_terminal_and_says_it_in_words(several: bool) -
     assert flat.count(f"{share['value']:.3f} {share['low']:.3f} – {share['high']:.3f}") >= 2
 
 
+def test_what_the_checks_found_stands_in_the_table_and_on_the_first_screen() -> None:
+    report = report_of(told_of(("a", "b")))
+    path = Path("runs/x/report/report.html")
+    clean = " ".join(closing_table(report, {}, path).split())
+    assert "data 90 rows in, none left out; found: nothing; runs/x/findings/report.html" in clean
+    report["data"] |= {
+        "dropped": {"duplicate": 1, "empty text": 9},
+        "checks": [
+            {"name": "near_duplicates", "count": 3, "share": None},
+            {"name": "empty", "count": 9, "share": 0.09},
+            {"name": "unseen_class", "count": 0, "share": 0.0},
+        ],
+    }
+    said = "100 rows in, 10 left out (9 empty text, 1 duplicate); found: empty 9 (9%), near duplicates 3"
+    assert said in " ".join(closing_table(report, {}, path).split())
+    page = Page(render(report, HISTORY)).text
+    assert page.index(said) < page.index("On the test rows"), "on the first screen"
+
+
+def test_a_champion_without_figures_of_its_data_is_told() -> None:
+    told = told_of(("a", "b"))
+    table = " ".join(closing_table(report_of(told, champion=told[0]), {}, Path("report.html")).split())
+    assert "version 3, the champion, keeps no figures of its data (an older version made it)" in table
+
+
 def test_a_challenger_is_told_beside_the_champion_that_stays() -> None:
     told = told_of(("a", "b"))
     report = report_of(told, champion=told[0])

@@ -271,7 +271,8 @@ def test_boxes_that_contradict_each_other_are_left_out(tmp_path: Path) -> None:
         (tmp_path / f"{number}.png").write_bytes(picture(6 * number))
         rows.append({"image": f"{number}.png", "boxes": [box("cell")] * (number % 3)})
     rows += [{"image": "0.png", "boxes": [box("cell", 2)]}, {"image": "1.png", "boxes": None}]
-    manifest = prepared("detection", tmp_path, rows, Checks(near_duplicates="off"))
+    checks = Checks(near_duplicates="off", conflicting_labels="warn")
+    manifest = prepared("detection", tmp_path, rows, checks)
     assert manifest["dropped"] == {"conflicting targets": 2, "missing boxes": 1}
     assert manifest["classes"]["train"].keys() == {"cell"} == manifest["class_shares"].keys()
 

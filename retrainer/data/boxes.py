@@ -10,7 +10,7 @@ import pyarrow as pa
 from retrainer.data.checks import clean_label
 from retrainer.data.images import Look
 from retrainer.data.task_columns import TaskColumns
-from retrainer.findings import Findings
+from retrainer.findings import Findings, share_of
 from retrainer.formats.columns import CORNERS, TYPES
 
 # What people mean by a pixel's place differs by one: an image's last column is 639, 640 or 640.5.
@@ -35,7 +35,7 @@ def fit_boxes(table: pa.Table, columns: TaskColumns, looks: Sequence[Look], find
         table = table.set_column(table.column_names.index(name), name, pa.array(rows, TYPES["boxes"]))
         if findings.looks("boxes"):
             note = f"images with boxes that reach out of them, cut, or have no area ({lost}, left out)"
-            findings.add("boxes", len(odd), note, odd)
+            findings.add("boxes", len(odd), note, odd, share=share_of(len(odd), len(rows)))
     return table
 
 

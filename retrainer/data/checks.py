@@ -14,7 +14,7 @@ from retrainer.data.images import Look
 from retrainer.data.task_columns import TaskColumns
 from retrainer.data.texts import longest_read, word_counts, wrongly_encoded
 from retrainer.errors import DataError
-from retrainer.findings import MOST_EXAMPLES, Findings
+from retrainer.findings import MOST_EXAMPLES, Findings, share_of
 from retrainer.formats.dataset import LABELS
 from retrainer.settings import Task
 
@@ -90,7 +90,8 @@ def check_reasons(
 
     def note(name: str, rows: Sequence[int], what: str) -> None:
         if findings.looks(name):
-            findings.add(name, len(rows), what, (f"{origins[row]}: {reasons[row]}" for row in rows))
+            named = (f"{origins[row]}: {reasons[row]}" for row in rows)
+            findings.add(name, len(rows), what, named, share=share_of(len(rows), len(reasons)))
 
     target = "" if not columns.targets else "a label or " if columns.targets == (LABELS,) else "a target or "
     note("empty", empty, f"rows without {target}what the task reads; left out")
@@ -108,7 +109,8 @@ def check_texts(table: pa.Table, columns: TaskColumns, task: Task, findings: Fin
         cut = np.flatnonzero(words > most)
         note = f"or more texts of over {most} words, cut at task.max_length tokens"
         examples = (f"{table['origin'][row]}: {words[row]} words" for row in cut)
-        findings.add("too_long", len(cut), note, examples, "shorten them, raise task.max_length")
+        cure, share = "shorten them, raise task.max_length", share_of(len(cut), len(words))
+        findings.add("too_long", len(cut), note, examples, cure, share)
     return words
 
 
@@ -126,6 +128,7 @@ def _check_encoding(table: pa.Table, names: Sequence[str], findings: Findings) -
         counts.total(),
         "texts once decoded wrongly, or with control characters" + listed,
         examples,
+        share=share_of(counts.total(), len(table) * len(names)),
     )
 
 
@@ -137,7 +140,7 @@ def check_images(looks: Sequence[Look], origins: Sequence[str], findings: Findin
     rows = [row for row, look in enumerate(looks) if look.unusual]
     examples = (f"{origins[row]}: {', '.join(looks[row].unusual)}" for row in rows)
     note = "unusual images, made upright grey or RGB of 8 bits" + _listed(counts)
-    findings.add("unusual_images", len(rows), note, examples)
+    findings.add("unusual_images", len(rows), note, examples, share=share_of(len(rows), len(looks)))
 
 
 def _listed(counts: Counter[str]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from retrainer.data.splits import TEST, TRAIN, VALIDATION, Rows
 from retrainer.errors import DataError
-from retrainer.findings import Findings
+from retrainer.findings import Findings, share_of
 from retrainer.formats.dataset import SPLITS
 
 # A division as odd as this, or odder, comes by chance in fewer than one dataset in a thousand.
@@ -29,9 +29,7 @@ def counts_of(rows: Rows, placed: Mapping[str, Sequence[int]]) -> dict[str, dict
 
 def shares(counts: Counts) -> dict[str, dict[str, float]]:
     """Class → split → share of the class's rows."""
-    totals = Counter[str]()
-    for of_split in counts.values():
-        totals.update(of_split)
+    totals = _totals(counts)
     return {
         label: {name: round(counts[name].get(label, 0) / total, 6) for name in SPLITS}
         for label, total in sorted(totals.items())
@@ -59,11 +57,35 @@ def check_classes(counts: Counts, multi_label: bool, lost: str, findings: Findin
     if findings.looks("label_spelling"):
         alike = spelt_alike(_everything(counts))
         note = "names that differ only in case, space or punctuation"
-        findings.add("label_spelling", len(alike), note, [" = ".join(names) for names in alike])
-    for name in (VALIDATION, TEST):
-        unseen = sorted(counts[name].keys() - known.keys())
-        if unseen:
-            findings.add("unseen_class", len(unseen), f"classes of {name} that train never sees", unseen)
+        named = [" = ".join(names) for names in alike]
+        findings.add("label_spelling", len(alike), note, named, share=_rarer_spellings(alike, counts))
+    if findings.looks("unseen_class"):
+        for name in (VALIDATION, TEST):
+            _check_unseen(name, counts[name], known, findings)
+
+
+def _check_unseen(
+    split: str, counts: Mapping[str, int], known: Mapping[str, int], findings: Findings
+) -> None:
+    unseen = sorted(counts.keys() - known.keys())
+    if unseen:
+        share = share_of(sum(counts[label] for label in unseen), sum(counts.values()))
+        note, cure = f"classes of {split} that train never sees", "add rows of them to train on"
+        findings.add("unseen_class", len(unseen), note, unseen, cure, share)
+
+
+def _rarer_spellings(alike: Sequence[Sequence[str]], counts: Counts) -> float:
+    """The share of all labels that are spelt otherwise than most of their kind."""
+    totals = _totals(counts)
+    rarer = sum(sum(totals[name] for name in names) - max(totals[name] for name in names) for names in alike)
+    return share_of(rarer, totals.total())
+
+
+def _totals(counts: Counts) -> Counter[str]:
+    totals = Counter[str]()
+    for of_split in counts.values():
+        totals.update(of_split)
+    return totals
 
 
 def _everything(counts: Counts) -> list[str]:
@@ -85,9 +107,7 @@ def check_division(counts: Counts, by_chance: bool, findings: Findings) -> None:
     `by_chance`: the hash alone chose the test, so that a class's test rows are binomial about the test's
     share. Groups and near-duplicates, which go together, are the usual cause where they are not.
     """
-    tested, totals = counts[TEST], Counter[str]()
-    for of_split in counts.values():
-        totals.update(of_split)
+    tested, totals = counts[TEST], _totals(counts)
     absent = [label for label in sorted(totals) if not tested.get(label)]
     if absent:
         findings.add("class_without_test", len(absent), "classes that no test row has", absent)

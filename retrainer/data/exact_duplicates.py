@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from retrainer.data.splits import Rows
 from retrainer.data.task_columns import TaskColumns
-from retrainer.findings import Findings
+from retrainer.findings import Findings, share_of
 from retrainer.formats.dataset import LABELS
 
 DUPLICATE = "duplicate"
@@ -20,34 +20,40 @@ def drop_held_out(rows: Rows, linked: Sequence[bytes], findings: Findings) -> No
     `linked` are components by equal content and groups alone: they tell a row that is in the test set from
     one that is only like a row of it. A near-duplicate is left out with all that is linked to it.
     """
-    if any(map(rows.given_test, rows.kept())) and findings.looks("test_overlap"):
-        others = [row for row in rows.kept() if not rows.given_test(row)]
-        _drop_known(rows, rows.given_test, others, linked, ("test", "tested"), findings)
-    if any(map(rows.given_validation, rows.kept())) and findings.looks("validation_overlap"):
-        held_out = set(rows.held_out())
-        others = [row for row in rows.kept() if row not in held_out]
-        _drop_known(rows, rows.given_validation, others, linked, ("validation", "validated on"), findings)
+    own_test = [row for row in rows.kept() if rows.given_test(row)]
+    _drop_known(rows, own_test, set(own_test), linked, "test", findings)
+    own_validation = [row for row in rows.kept() if rows.given_validation(row)]
+    _drop_known(rows, own_validation, set(rows.held_out()), linked, "validation", findings)
 
 
 def _drop_known(
-    rows: Rows,
-    given: Callable[[int], bool],
-    others: list[int],
-    linked: Sequence[bytes],
-    words: tuple[str, str],
-    findings: Findings,
+    rows: Rows, own: list[int], spared: set[int], linked: Sequence[bytes], split: str, findings: Findings
 ) -> None:
-    """Leaves out those of the rows `others` that a row knows which is `given`."""
-    split, used = words
-    exact = {linked[row] for row in rows.kept() if given(row)}
-    near = {rows.components[row] for row in rows.kept() if given(row)}
-    same, like = f"also in the {split} set", f"near-duplicate of a {split} row"
-    found = {row: same if linked[row] in exact else like for row in others if rows.components[row] in near}
-    count = sum(reason == same for reason in found.values())
-    note = f"training rows left out: {count} {used} by content or group, {len(found) - count} by likeness"
-    findings.add(f"{split}_overlap", len(found), note, (rows.origins[row] for row in found))
-    for row, reason in found.items():
-        rows.reasons[row] = reason
+    """Leaves out the rows that the user's `own` rows of the split know, but for those that are `spared`."""
+    if not own:
+        return
+    for check, of, reason, how in (
+        (f"{split}_overlap", linked, f"also in the {split} set", "have the content or the group of"),
+        (
+            f"near_{split}_overlap",
+            rows.components,
+            f"near-duplicate of a {split} row",
+            "are nearly equal, or linked, to",
+        ),
+    ):
+        known, same = {of[row] for row in own}, {linked[row] for row in own}
+        found = [row for row in rows.kept() if row not in spared and of[row] in known]
+        if of is rows.components:
+            found = [row for row in found if linked[row] not in same]
+        if findings.looks(check):
+            trained = {of[row] for row in found}
+            met = sum(of[row] in trained for row in own)
+            note = f"training rows, left out, {how} {met} of your {len(own)} {split} rows"
+            origins = (rows.origins[row] for row in found)
+            cure = "take them out of the one or the other"
+            findings.add(check, len(found), note, origins, cure, share_of(met, len(own)))
+            for row in found:
+                rows.reasons[row] = reason
 
 
 def drop_exact_duplicates(
@@ -72,9 +78,9 @@ def drop_exact_duplicates(
         if columns.contradicting:
             note += "; none is kept"
             _leave_out(rows, differing, f"conflicting {what}", "conflicting_labels", note, findings)
-        else:
+        else:  # no share of them is too many
             note += ", of which several may be right; all are kept"
-            _note(rows, differing, "conflicting_labels", note, findings)
+            findings.add("conflicting_labels", len(differing), note, _origins(rows, differing))
     if findings.looks("duplicates"):
         again = [row for same in several for row in _all_but_first(rows, same, digest)]
         note = f"rows with the content and {what} of another, which is kept"
@@ -94,13 +100,14 @@ def _all_but_first(rows: Rows, same: list[int], digest: Callable[[int], bytes]) 
     return [row for alike in by_targets.values() if len(alike) > 1 for row in sorted(alike, key=age)[1:]]
 
 
-def _note(rows: Rows, members: list[int], check: str, note: str, findings: Findings) -> None:
-    findings.add(check, len(members), note, (rows.origins[row] for row in sorted(members)))
+def _origins(rows: Rows, members: list[int]) -> list[str]:
+    return [rows.origins[row] for row in sorted(members)]
 
 
 def _leave_out(
     rows: Rows, members: list[int], reason: str, check: str, note: str, findings: Findings
 ) -> None:
-    _note(rows, members, check, note, findings)
+    share = share_of(len(members), len(rows.kept()))
+    findings.add(check, len(members), note, _origins(rows, members), share=share)
     for row in members:
         rows.reasons[row] = reason

@@ -9,7 +9,7 @@ import pyarrow as pa
 from retrainer.data.splits import components
 from retrainer.data.tables import take_encoded
 from retrainer.data.task_columns import TaskColumns
-from retrainer.findings import Findings
+from retrainer.findings import Findings, share_of
 
 Pairs = list[tuple[bytes, bytes]]
 MOST_DRAWN = 12
@@ -65,7 +65,8 @@ def _note(
         f"{origins[contents.first[one]]} ~ {origins[contents.first[other]]}" for one, other in drawn(pairs)
     )
     note = f"pairs of near-duplicates ({rows} rows in {clusters} clusters); each cluster is in one split"
-    findings.add("near_duplicates", len(pairs), note, named, "leave out all but one of each cluster")
+    cure, share = "leave out all but one of each cluster", share_of(rows, len(keys))
+    findings.add("near_duplicates", len(pairs), note, named, cure, share)
 
 
 def drawn(pairs: Pairs) -> Pairs:

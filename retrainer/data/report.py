@@ -16,6 +16,7 @@ from retrainer.data.label_noise import FILE as SUSPECTS
 from retrainer.data.label_noise import Suspect
 from retrainer.data.near import MOST_DRAWN, Pairs, drawn
 from retrainer.data.task_columns import TaskColumns
+from retrainer.findings import percent
 from retrainer.formats.dataset import SPLITS
 from retrainer.pages.histograms import histogram
 from retrainer.pages.page import (
@@ -88,12 +89,21 @@ def _checks(manifest: Manifest) -> str:
         shown = f"<details><summary>the first ones</summary><ul>{items}</ul></details>" if items else ""
         rows.append(
             label_cell(check["name"].replace("_", " "))
-            + label_cell(check["level"])
+            + label_cell(_level(check["level"]))
             + f'<td class="label">{escape(check["note"])}{shown}</td>'
             + number_cell(f"{check['count']:,}" if check["level"] != "off" else "–")
+            + number_cell(percent(check["share"]) if check["count"] and check["share"] is not None else "")
         )
-    about = "A check at error would have stopped the run. The levels are settings of the section checks."
-    return section("Checks", table(["check", "level", "what it counts"], ["found"], rows), quiet(about))
+    about = "A level that stops would have stopped the run. The levels are settings of the section checks."
+    heads = ["check", "level", "what it counts"], ["found", "share"]
+    return section("Checks", table(*heads, rows), quiet(about))
+
+
+def _level(level: str | float) -> str:
+    """In words; `off` and `warn` are words already."""
+    if isinstance(level, float):
+        return f"stops beyond {percent(level)}"
+    return "stops" if level == "error" else level
 
 
 def _rows(manifest: Manifest, kept: int, left_out: int) -> str:

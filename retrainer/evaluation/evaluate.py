@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from retrainer.errors import DataError, ModelError
 from retrainer.evaluation.data_facts import data_facts
+from retrainer.evaluation.data_figures import months_of
 from retrainer.evaluation.measurements import evidence_of, figures_of, measurements_of, verdict_figures
 from retrainer.evaluation.model_card import model_card
 from retrainer.evaluation.report import render
@@ -42,12 +43,13 @@ def evaluate_model(request: Request) -> dict[str, Any]:
     data = Dataset(request.dataset)
     judged, rows = _predicted(request, data)
     found = measurements_of(request, judged, rows)
-    evidence = evidence_of(request, found)
+    months = months_of(request.champion, data)
+    evidence = evidence_of(request, found, months)
     report = {
         "name": request.name,
         **_about_model(request.model, judged),
         "dataset_sha256": data.content_sha256,
-        "data": data_facts(data, judged, found.details),
+        "data": data_facts(data, judged, found.details) | {"figures": months.now.plain()},
         "rows": len(judged.test),
         "confidence": request.evaluation.confidence,
         **figures_of(request, found, evidence),

@@ -20,6 +20,7 @@ from retrainer.evaluation.parts import Parts, parts_of
 from retrainer.evaluation.request import Request
 from retrainer.evaluation.slices import Rows, slice_figures, slice_rows
 from retrainer.formats.model_files import model_mb
+from retrainer.gate.data_figures import Months
 from retrainer.gate.evidence import AgainstAnchor, Champion, Evidence
 from retrainer.gate.intervals import figures
 from retrainer.gate.measured import Measured
@@ -103,7 +104,7 @@ def _anchor(request: Request, judged: Judged, scores: Scores, rows: JudgedRows) 
     return on_unseen_rows(champion_of(anchor.model, judged, scores), rows.unseen_by(anchor.model.directory))
 
 
-def evidence_of(request: Request, found: Measurements) -> Evidence:
+def evidence_of(request: Request, found: Measurements, months: Months | None = None) -> Evidence:
     """A time is measured only where the gate has a limit for it: it is new every time, and a report that
     nobody asked for a time stays the same to the byte. Raises UserError for a slice that there is not."""
     scores, chosen = found.scores, found.scores.gate_metric
@@ -128,6 +129,7 @@ def evidence_of(request: Request, found: Measurements) -> Evidence:
         appeared=found.parts.appeared,
         vanished=found.parts.vanished,
         untested=found.parts.untested,
+        months=months,
     )
 
 

@@ -52,7 +52,16 @@ def _verdict(report: Report) -> str:
         + section(
             f"Why {kind}", f'<ul class="reasons">{reasons}</ul>', notes, quiet(f"{words.detectable(report)}.")
         )
+        + _data(report)
     )
+
+
+def _data(report: Report) -> str:
+    """In one paragraph what the checks of the data found; the page that shows it lies beside this one."""
+    said = f"{words.data(report)}. "
+    where = "All of it: <code>findings/report.html</code> of the same run; on Kubeflow, preprocess shows it."
+    notes = "".join(f'<p class="note">{escape(one)}.</p>' for one in words.unknown_data(report))
+    return section("The data", f"<p>{escape(said)}{where}</p>", notes)
 
 
 def _metrics(report: Report) -> str:

@@ -21,7 +21,7 @@ _METRIC = 9 + _WIDER - 1
 
 
 def closing_table(report: Report, registration: dict[str, Any], report_path: Path) -> str:
-    """What was measured, against whom, the verdict and why, and where it all is.
+    """What was measured, against whom, the verdict and why, of which data, and where it all is.
 
     `report` is the content of metrics.json, `registration` that of registration.json.
     """
@@ -31,6 +31,7 @@ def closing_table(report: Report, registration: dict[str, Any], report_path: Pat
         *_opponent_rows(report),
         "",
         *_verdict(report),
+        *_data(report, report_path),
         *_where(registration, report_path),
     ]
     return "\n".join(line.rstrip() for line in lines)
@@ -78,6 +79,15 @@ def _verdict(report: Report) -> list[str]:
     if report["no_baseline"]:
         lines += _field("note", f"no cheap baseline: {report['no_baseline']}")
     return lines + _field("detectable", words.detectable(report))
+
+
+def _data(report: Report, report_path: Path) -> list[str]:
+    """What the checks of the data found, and the page that shows it."""
+    page = report_path.parent.parent / "findings" / "report.html"
+    lines = _field("data", f"{words.data(report)}; {page}")
+    for sentence in words.unknown_data(report):
+        lines += _field("note", sentence)
+    return lines
 
 
 def _worst_slice(report: Report) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from retrainer.findings import found_by, left_out, percent, rows_in
+
 Report = dict[str, Any]
 
 # From so many rows on, the fourth decimal says something.
@@ -88,6 +90,38 @@ def floor_of(report: Report, by: str) -> float | None:
 def notes(report: Report) -> list[str]:
     """What a person must know of the judgement beside its reasons: a sentence each."""
     return [*learned(report), *label_noise(report), *parts(report), *not_beaten(report)]
+
+
+def data(report: Report) -> str:
+    """Rows in, rows left out and why, and what the checks of the data found."""
+    about = report["data"]
+    gone = sorted(about["dropped"].items(), key=lambda item: (-item[1], item[0]))
+    why = ", ".join(f"{rows:,} {reason}" for reason, rows in gone)
+    lost = f"{left_out(about):,} left out ({why})" if gone else "none left out"
+    return f"{rows_in(about):,} rows in, {lost}; found: {_found(about['checks'])}"
+
+
+def _found(checks: list[dict[str, Any]]) -> str:
+    """Each check that found something, the largest share first; or one word."""
+    shares = {check["name"]: check.get("share") for check in checks}
+    counts = found_by({"checks": checks})
+    said = []
+    for name in sorted(counts, key=lambda name: -(shares[name] or 0)):
+        share = shares[name]
+        said.append(f"{name.replace('_', ' ')} {counts[name]:,}" + (f" ({percent(share)})" if share else ""))
+    return ", ".join(said) or "nothing"
+
+
+def unknown_data(report: Report) -> list[str]:
+    """Says that the champion's data could not be compared with today's; nothing where they could, or need
+    not be."""
+    champion = report["champion"]
+    if not champion or champion["same"] or any(rule["setting"] == "gate.changes" for rule in rules(report)):
+        return []
+    return [
+        f"version {champion['version']}, the champion, keeps no figures of its data (an older version made"
+        " it): whether the data changed since is not known"
+    ]
 
 
 def learned(report: Report) -> list[str]:

@@ -27,6 +27,7 @@ metrics.json:
                 and was not scored, …} and the rest as of the champion
     data        {"rows": {split: n}, "dropped": {reason: n}, "checks": [what preprocess found, and the task],
                 "max_length", "cut_rows"}: test rows of more tokens than max_length; null where there are none
+                "figures": what a later month's data is compared with (DataFigures in gate/data_figures.py)
     slices      [{"by", "name", "rows", "value", "low", "high"}], by the gate's metric
     test_set    {"sha256", "sample": some keys of its rows, "uses": models of this name that half of its rows
                 or more have judged, with this one (retrainer/test_uses.py),

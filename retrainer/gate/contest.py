@@ -50,7 +50,7 @@ def new_rows(evidence: Evidence) -> Comparison | None:
 def _uncontested(evidence: Evidence) -> tuple[bool, str]:
     """Whether the model passes, and why, when nothing can be compared; the reason is empty when it can."""
     if evidence.is_champion:
-        return True, "it is the champion already"
+        return True, "no new data came: the same rows gave the very model that is champion"
     if evidence.incomparable:
         return False, f"the champion cannot be compared on these rows: {evidence.incomparable}"
     if evidence.champion is None:

@@ -5,17 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from retrainer.gate.data_figures import DataFigures, Months
 from retrainer.gate.measured import Measured
 from retrainer.gate.pair import Pair
 
 
 @dataclass(frozen=True)
 class Champion:
-    """The registry's champion: its version, the digest of its model, and the model directory."""
+    """The registry's champion: its version, the digest of its model, and the model directory.
+
+    dataset_sha256  of the rows that it was trained with; data: their figures, None where it has none
+    """
 
     version: str
     model_sha256: str
     directory: Path
+    dataset_sha256: str = ""
+    data: DataFigures | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ class Evidence:
     parts         classes that both models know, and the values of the declared slices, beside the champion
     appeared, vanished  classes that only the candidate, or only the champion, knows
     untested      classes that both know and that none of the compared rows has
+    months        today's data beside the champion's; None where nothing is compared
     """
 
     candidate: Measured
@@ -114,3 +121,4 @@ class Evidence:
     appeared: tuple[str, ...] = ()
     vanished: tuple[str, ...] = ()
     untested: int = 0
+    months: Months | None = None

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from retrainer.gate.anchor import AnchorOutcome, against_anchor, anchor_rule
 from retrainer.gate.compare import Comparison
 from retrainer.gate.contest import ASSUMED_DISCORDANT_SHARE, Contest, contest, new_rows, right_alone
+from retrainer.gate.data_changes import data_changes
 from retrainer.gate.evidence import Evidence
 from retrainer.gate.parts import PartChange, needless, part_changes, part_rules
 from retrainer.gate.rules import Rule, floors
@@ -89,6 +90,7 @@ def judge(gate: Gate, evidence: Evidence) -> Verdict:
         *anchor_rule(gate, anchor),
         *part_rules(gate, evidence, parts),
         *floors(gate, evidence),
+        *data_changes(gate, evidence.months),
     )
     passed = evidence.is_champion or all(rule.passed for rule in rules)
     return Verdict(
@@ -159,6 +161,8 @@ def _reasons(gate: Gate, evidence: Evidence, rules: tuple[Rule, ...]) -> tuple[s
 
 def _about_rows(gate: Gate, evidence: Evidence) -> list[str]:
     rows, left_out, said = evidence.candidate.rows, evidence.left_out, []
+    if evidence.months is not None and evidence.months.same and not evidence.is_champion:
+        said.append("no new data came: the champion was trained on these very rows")
     if 0 < left_out < rows:
         why = "the champion was trained on them or on rows linked to them"
         said.append(f"{left_out:,} of {rows:,} test rows are not compared: {why}")

@@ -45,11 +45,16 @@ _RULES = {
     "calibration_error": "calibration error",
     "latency": "latency in ms",
     "model_size": "model size in MB",
+    "data_since_the_champion_s": "changes of the data since the champion's",
 }
 _SLICES = "slices below their floor"
 _RULE_TAG = "gate.rule."
 _METRIC_TAG, _VALUE_TAG = "gate.metric", "gate.value"
 _NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*(?:e[-+]?[0-9]+)?|inf|nan)"
+_ROWS_TAG, _LEFT_OUT_TAG, _FOUND_TAG = "data.rows_in", "data.left_out", "data.found"
+# Checks are named by the library, never by the data.
+_CHECK = r"[a-z][a-z_]{0,39}"
+_FOUND = re.compile(rf"({_CHECK}) ([0-9]{{1,12}})")
 _OUTCOME = re.compile(rf"(holds|fails): ({_NUMBER}|nothing measured), bound ({_NUMBER})")
 
 
@@ -64,12 +69,22 @@ class Rule:
 
 
 @dataclass(frozen=True)
+class Found:
+    """A check of the data, and how many things it found."""
+
+    check: str
+    count: int
+
+
+@dataclass(frozen=True)
 class Event:
     """What happened. `None` says that a field does not apply; a text that has not its shape becomes None.
 
     id           the same for the same event, so that a receiver knows what it has already got
     champion     the version that is champion now
     metric       the gate's, by its name in the settings; `value` is the new version's on the test rows
+    rows_in      rows that came in, of which `left_out` were left out; `found`: what the checks of them found,
+                 empty for nothing, None where it is not known
     step         that failed, or that ended the run early
     exit_status  of that step's command; on a cluster Kubeflow's launcher hides it, and always says 1
     link         to MLflow's page of the run, without credentials
@@ -87,6 +102,9 @@ class Event:
     metric: str | None = None
     value: float | None = None
     rules: tuple[Rule, ...] = ()
+    rows_in: int | None = None
+    left_out: int | None = None
+    found: tuple[Found, ...] | None = None
     step: str | None = None
     exit_status: int | None = None
     cause: str | None = None
@@ -101,12 +119,16 @@ class Event:
             value = getattr(self, name)
             if not (isinstance(value, str) and re.fullmatch(shape, value)):
                 object.__setattr__(self, name, None)
-        for name in ("exit_status", "seconds", "value"):
+        for name in ("exit_status", "seconds", "value", "rows_in", "left_out"):
             if not isinstance(getattr(self, name), int | float):
                 object.__setattr__(self, name, None)
+        if self.found is not None:
+            known = (one for one in self.found if re.fullmatch(_CHECK, one.check))
+            object.__setattr__(self, "found", tuple(known))
 
     def plain(self) -> dict[str, Any]:
-        return asdict(self) | {"rules": [asdict(rule) for rule in self.rules]}
+        found = None if self.found is None else [asdict(one) for one in self.found]
+        return asdict(self) | {"rules": [asdict(rule) for rule in self.rules], "found": found}
 
 
 def from_plain(plain: Mapping[str, Any]) -> Event:
@@ -114,14 +136,26 @@ def from_plain(plain: Mapping[str, Any]) -> Event:
     if plain["format_version"] != FORMAT_VERSION or plain["event"] not in get_args(Kind):
         raise ValueError("an event of another version")
     rules = tuple(Rule(**rule) for rule in plain["rules"] if rule["rule"] in (*_RULES.values(), _SLICES))
-    return Event(**{**plain, "rules": rules})
+    # One that has waited since before there were any has none.
+    checks = None if plain.get("found") is None else tuple(Found(**one) for one in plain["found"])
+    return Event(**{**plain, "rules": rules, "found": checks})
 
 
 def judgement_of(tags: Mapping[str, str]) -> dict[str, Any]:
-    """`metric`, `value` and `rules` of an event, from the tags of a registered version."""
+    """`metric`, `value`, `rules` and the data's fields of an event, from the tags of a registered version."""
     value = tags.get(_VALUE_TAG, "")
     number = _number(value) if re.fullmatch(_NUMBER, value) else None
-    return {"metric": tags.get(_METRIC_TAG), "value": number, "rules": rules_of(tags)}
+    return {"metric": tags.get(_METRIC_TAG), "value": number, "rules": rules_of(tags), **data_of(tags)}
+
+
+def data_of(tags: Mapping[str, str]) -> dict[str, Any]:
+    """`rows_in`, `left_out` and `found` of an event; nothing where the tags do not say it."""
+    rows, left_out = (tags.get(tag, "") for tag in (_ROWS_TAG, _LEFT_OUT_TAG))
+    if not (re.fullmatch("[0-9]{1,12}", rows) and re.fullmatch("[0-9]{1,12}", left_out)):
+        return {}
+    parts = [_FOUND.fullmatch(part) for part in tags.get(_FOUND_TAG, "").split(", ")]
+    found = tuple(Found(part[1], int(part[2])) for part in parts if part)
+    return {"rows_in": int(rows), "left_out": int(left_out), "found": found}
 
 
 def rules_of(tags: Mapping[str, str]) -> tuple[Rule, ...]:

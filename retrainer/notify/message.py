@@ -16,6 +16,8 @@ from retrainer.notify.event import Event, Rule
 from retrainer.services.webhook import Format
 
 _CARD = "application/vnd.microsoft.card.adaptive"
+# How a step ends that a person must mend. Preprocess asks no service: what it refuses is data or settings.
+_REFUSED = 2
 _SCHEMA = "http://adaptivecards.io/schemas/adaptive-card.json"
 
 
@@ -41,6 +43,10 @@ def title(event: Event) -> str:
 
 
 def _failed(event: Event) -> str:
+    if event.step == "preprocess" and event.exit_status == _REFUSED:
+        return (
+            "preprocess stopped the run: it refused the data, or their settings; the log says which and why"
+        )
     where = event.step or "the run"
     why = [event.cause or "", f"exit status {event.exit_status}" if event.exit_status is not None else ""]
     reason = ", ".join(part for part in why if part)
@@ -49,7 +55,7 @@ def _failed(event: Event) -> str:
 
 def _nothing_new(event: Event) -> str:
     if event.step == "register":
-        return f"nothing new: the same model, version {event.version} of {event.model}, is champion already"
+        return f"no new data came: the same rows gave version {event.version} of {event.model}, the champion"
     return "nothing new, so nothing was trained"
 
 
@@ -58,12 +64,20 @@ def facts(event: Event) -> list[tuple[str, str]]:
         ("champion", f"version {event.champion}" if event.champion else ""),
         (event.metric or "", f"{event.value:.4g}" if event.metric and event.value is not None else ""),
         *((rule.rule, _rule(rule)) for rule in event.rules),
+        ("data", _data(event)),
         ("took", f"{event.seconds:.0f} s" if event.seconds is not None else ""),
         ("ended", event.time or ""),
         ("Kubeflow run", event.kfp_run_id or ""),
         ("MLflow", event.link or ""),
     ]
     return [(name, value) for name, value in found if value]
+
+
+def _data(event: Event) -> str:
+    if event.rows_in is None or event.left_out is None:
+        return ""
+    found = ", ".join(f"{one.check.replace('_', ' ')} {one.count:,}" for one in event.found or ())
+    return f"{event.rows_in:,} rows in, {event.left_out:,} left out; found: {found or 'nothing'}"
 
 
 def _rule(rule: Rule) -> str:

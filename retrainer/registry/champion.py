@@ -3,19 +3,25 @@ again on today's rows."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from retrainer.errors import ModelError, UserError
+from retrainer.formats.report import METRICS
+from retrainer.gate.data_figures import DataFigures, figures_from
 from retrainer.gate.evidence import Anchor, Champion
 from retrainer.registry.anchor import anchor_of
 from retrainer.registry.unaltered import unaltered_model
-from retrainer.services import keys, lookup
+from retrainer.services import keys, lookup, tracking
+from retrainer.services.readers import RegisteredVersion
+from retrainer.services.runs import DATASET_SHA256
 
 
 def fetch_champion(name: str, into: Path) -> Champion | None:
     """The version that `name@champion` points at; None when there is none yet.
 
-    `directory` is where the registry keeps it, when that is on this machine, else below `into`.
+    `directory` is where the registry keeps it, when that is on this machine, else below `into`. What is known
+    of its data lies with the run that judged it.
     Raises UserError when its files cannot be had, were altered, or something else registered it.
     """
     found = lookup.by_alias(name, lookup.CHAMPION)
@@ -27,7 +33,20 @@ def fetch_champion(name: str, into: Path) -> Champion | None:
             " remove that alias, or set registry.name to another name"
         )
     directory = unaltered_model(found, into / "champion", public_key=keys.verify_key())
-    return Champion(found.version, found.model_sha256, directory)
+    trained_on = found.tags.get(DATASET_SHA256, "")
+    return Champion(found.version, found.model_sha256, directory, trained_on, _data_of(found, into))
+
+
+def _data_of(champion: RegisteredVersion, into: Path) -> DataFigures | None:
+    """What the run that judged it kept of its data; None where that is gone, or of an older version."""
+    run_id = champion.tags.get("evaluation_run_id")
+    file = tracking.fetch_artifact(run_id, METRICS, into) if run_id else None
+    if file is None:
+        return None
+    try:
+        return figures_from(json.loads(file.read_text(encoding="utf-8"))["data"]["figures"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def fetch_anchor(name: str, champion: Champion | None, into: Path) -> Anchor | None:

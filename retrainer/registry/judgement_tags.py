@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retrainer.findings import data_tags
 from retrainer.formats.report import CARD
 from retrainer.services.readers import TEST_SAMPLE, TEST_SHA256, RegisteredVersion
 
@@ -23,7 +24,8 @@ _NOT_TAGS = ("verdict", "reasons", "rules", "champion")
 
 
 def judgement_tags(figures: Mapping[str, Any]) -> dict[str, str]:
-    """Tags from metrics.json: the test set, `gate.…` for each number, `gate.rule.…` for each rule."""
+    """Tags from metrics.json: the test set, `gate.…` for each number, `gate.rule.…` for each rule, `data.…`
+    for what was found in the data."""
     gate, test_set = figures["gate"], figures.get("test_set", {})
     tags = {TEST_SHA256: test_set["sha256"], "test_uses": str(test_set["uses"])} if test_set else {}
     if sample := test_set.get("sample"):  # a report of an older version has none
@@ -38,7 +40,7 @@ def judgement_tags(figures: Mapping[str, Any]) -> dict[str, str]:
         value = "nothing measured" if rule["value"] is None else f"{rule['value']:.6g}"
         tags[name] = f"{outcome}: {value}, bound {rule['bound']:.6g}"
     tags |= _numbers(figures.get("details", {}).get("numbers", {}), "details")
-    return tags | _numbers(figures.get("cost", {}), "cost")
+    return tags | _numbers(figures.get("cost", {}), "cost") | data_tags(figures.get("data", {}))
 
 
 def _numbers(values: Mapping[str, Any], path: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from retrainer.findings import data_tags
 from retrainer.formats.files import MANIFEST, digest_of
 from retrainer.formats.model_files import DESCRIPTION, HISTORY, SETTINGS
 from retrainer.formats.profile import FILE as PROFILE
@@ -201,7 +202,8 @@ def log_evaluation(report: Path, model: Path) -> str:
     run_id = runs.create_run(mlflow, experiment, "evaluate", began, {**tags, **told}, parent)
     figures = _read(report / METRICS)
     runs.log_epochs(mlflow, run_id, [(0, began, _estimates(figures))])
-    runs.log_tags(mlflow, run_id, {"verdict": figures["gate"]["verdict"]})
+    verdict = {"verdict": figures["gate"]["verdict"]}
+    runs.log_tags(mlflow, run_id, verdict | data_tags(figures.get("data", {})))
     for name in (HTML, METRICS, CARD, PROFILE):
         if (report / name).is_file():  # a report of an older version lacks some
             mlflow.log_artifact(run_id, str(report / name))

@@ -8,7 +8,7 @@ Sections that carry a `kind` or `family` accept further keys: those belong to th
 from __future__ import annotations
 
 from retrainer.settings.cluster import Cluster, Resources, Toleration
-from retrainer.settings.data import Checks, Level, Source, Split
+from retrainer.settings.data import Checks, Level, Limit, Source, Split
 from retrainer.settings.judging import Evaluation, Gate, Registry, Retrain
 from retrainer.settings.section import OpenSection, Section
 from retrainer.settings.training import Backbone, Compute, Task, Training
@@ -23,6 +23,7 @@ __all__ = [
     "Evaluation",
     "Gate",
     "Level",
+    "Limit",
     "OpenSection",
     "Registry",
     "Resources",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator
 
 from retrainer.settings.section import OpenSection, Section
 
@@ -60,25 +60,49 @@ class Split(Section):
 Level = Literal["error", "warn", "off"]
 
 
+def _level_or_share(value: Any) -> Any:
+    """Raises ValueError for what is neither a level nor a share between 0 and 1."""
+    if isinstance(value, str) and value in get_args(Level):
+        return value
+    try:
+        share = 0.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        share = 0.0
+    if not 0 < share < 1:
+        raise ValueError("expected error, warn, off, or the share from 0 to 1 beyond which the run stops")
+    return share
+
+
+# Of a check that can say of what share of the rows (or labels) it speaks.
+Limit = Annotated[Level | float, BeforeValidator(_level_or_share)]
+
+
 class Checks(Section):
     """What may be wrong with the rows. `error` stops the run, `warn` counts and reports, `off` does not look.
+    A share, as 0.05, stops the run beyond that share and warns up to it.
 
-    Rows that cannot be used are left out under `warn`, each with its reason; the others are kept as they are.
+    Rows that cannot be used are left out unless the run stops, each with its reason; the others are kept as
+    they are.
     """
 
-    empty: Level = Field("warn", description="no text, no image, no label; such rows are left out")
-    broken: Level = Field("warn", description="undecodable, truncated or huge images; left out")
+    empty: Limit = Field(0.05, description="no text, no image, no label; such rows are left out")
+    broken: Limit = Field(0.05, description="undecodable, truncated or huge images; left out")
     encoding: Level = Field("warn", description="text once decoded wrongly, or with control characters")
-    too_long: Level = Field("warn", description="texts that are certainly cut at task.max_length")
+    too_long: Limit = Field(0.1, description="texts that are certainly cut at task.max_length")
     unusual_images: Level = Field("warn", description="animated, CMYK, 16-bit, alpha, rotated: normalised")
     boxes: Level = Field("warn", description="boxes outside of their image: cut; without area: left out")
-    label_spelling: Level = Field("warn", description="classes that differ in case, space, punctuation")
+    label_spelling: Limit = Field(
+        0.001, description="classes that differ in case, space, punctuation; the share is of rarer spellings"
+    )
     id_spelling: Level = Field(
         "warn", description="groups, or ids of own test rows, that are others' but for case, space or zeros"
     )
     single_class: Level = Field("error", description="rows to train on of fewer than two classes")
     rare_class: Level = Field("warn", description="classes of fewer than `rare_class_rows` training rows")
     rare_class_rows: int = Field(10, ge=1, description="see rare_class")
+    unseen_class: Limit = Field(
+        0.02, description="classes of the test or validation that train never sees; the share is of its rows"
+    )
     duplicates: Level = Field("warn", description="equal content and labels twice; one row stays")
     near_duplicates: Level = Field("warn", description="nearly equal content; such rows share one split")
     text_similarity: float = Field(
@@ -90,10 +114,17 @@ class Checks(Section):
     image_distance: int = Field(
         8, ge=0, le=12, description="near duplicates: most differing bits of the images' 64-bit hashes"
     )
-    conflicting_labels: Level = Field("warn", description="equal content with other labels; none stays")
-    test_overlap: Level = Field("warn", description="training rows that your own test set has too; left out")
-    validation_overlap: Level = Field(
-        "warn", description="training rows that your own validation set has too; left out"
+    conflicting_labels: Limit = Field(0.02, description="equal content with other labels; none stays")
+    test_overlap: Limit = Field(
+        0.01,
+        description="your own test rows whose content or group training rows have too, which are left out",
+    )
+    near_test_overlap: Limit = Field(
+        0.1, description="your own test rows that training rows are nearly equal to, which are left out"
+    )
+    validation_overlap: Limit = Field("warn", description="as test_overlap, of your own validation set")
+    near_validation_overlap: Limit = Field(
+        "warn", description="as near_test_overlap, of your own validation set"
     )
     label_errors: Level = Field("warn", description="labels that the model has good reason to doubt")
     leaks: Level = Field("error", description="the label written into what the model reads")

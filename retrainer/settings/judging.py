@@ -36,6 +36,22 @@ class Evaluation(Section):
     seed: int = Field(0, ge=0)
 
 
+class Changes(Section):
+    """What may change between the champion's data and today's before a promotion is held; 0: anything."""
+
+    fewer_rows: float = Field(0.3, ge=0, le=1, description="share of the rows, or test rows, that is gone")
+    more_rows: float = Field(
+        2.0, ge=0, description="so many times as many rows more: 2 is three times as many"
+    )
+    class_rows: int = Field(10, ge=0, description="rows of a class, or more, that appeared or vanished")
+    label_shares: float = Field(
+        0.1, ge=0, le=1, description="labels that are of another class than before, beyond chance"
+    )
+    lengths: float = Field(0.3, ge=0, description="change of the median length of texts, or size of images")
+    duplicates: float = Field(0.2, ge=0, le=1, description="more of the rows repeat another, as a share")
+    unusable: float = Field(0.05, ge=0, le=1, description="more of the rows lack text, image or label")
+
+
 class Gate(Section):
     RENAMED: ClassVar = {"min_accuracy": "min_value", "beat_majority": "beat_trivial"}
 
@@ -72,6 +88,14 @@ class Gate(Section):
     max_calibration_error: float = Field(0.0, ge=0, le=1, description="ceiling; 0: none")
     max_latency_ms: float = Field(0.0, ge=0, description="ceiling of one row's median time on a CPU; 0: none")
     max_model_mb: float = Field(0.0, ge=0, description="ceiling of the model's files in megabytes; 0: none")
+    changes: Changes = Field(
+        Changes.parse({}, "gate.changes"), description="of the data since the champion's: see there"
+    )
+    accepted_data: str = Field(
+        "",
+        pattern="^([0-9a-f]{8,64})?$",
+        description="content hash, or its beginning, of data that changed and that a person has accepted",
+    )
 
 
 class Registry(Section):
