@@ -99,13 +99,14 @@ def test_training_rows_that_are_validated_on_are_left_out(tmp_path: Path) -> Non
     ):
         shutil.copy(path / f"{other}.png", path / f"{split}.png")
     raw = ingested(path)
-    manifest = preprocess(raw.path, tmp_path / "dataset", Split(), Checks(), IMAGES)
+    manifest = preprocess(raw.path, tmp_path / "dataset", Split(), Checks(test_overlap="warn"), IMAGES)
     assert manifest["rows"] == {"train": 16, "validation": 8, "test": 8}
     assert manifest["dropped"] == {"also in the test set": 2, "also in the validation set": 1}
     found = {check["name"]: check for check in manifest["checks"]}
     assert found["validation_overlap"]["count"] == 1 and found["test_overlap"]["count"] == 2
     with pytest.raises(UserError, match=r"checks\.validation_overlap: 1 training rows"):
-        preprocess(raw.path, tmp_path / "no", Split(), Checks(validation_overlap="error"), IMAGES)
+        checks = Checks(test_overlap="warn", validation_overlap="error")
+        preprocess(raw.path, tmp_path / "no", Split(), checks, IMAGES)
 
 
 def test_a_split_by_time_keeps_the_own_validation_set(tmp_path: Path) -> None:
@@ -258,7 +259,9 @@ def pictured(tmp_path: Path, several: bool) -> Dataset:
         shutil.copy(path / "cat" / f"{number}.png", path / "dog" / f"also-{number}.png")
     raw = ingested(path)
     task = Task(kind="image_classification", multi_label=several)
-    preprocess(raw.path, tmp_path / "dataset", Split(test=0.5, validation=0), Checks(), task)
+    preprocess(
+        raw.path, tmp_path / "dataset", Split(test=0.5, validation=0), Checks(conflicting_labels="warn"), task
+    )
     return Dataset(tmp_path / "dataset")
 
 

@@ -130,7 +130,8 @@ def test_copies_of_what_the_start_model_learned_from_are_left_out_altogether(tmp
 
 def test_a_test_set_of_copies_alone_judges_nobody(tmp_path: Path) -> None:
     rows = unlike(30, month=1)
-    run(tmp_path, rows, copies(rows[:9], month=2), checks=Checks(test_overlap="off"))
+    off = Checks(test_overlap="off", near_test_overlap="off")
+    run(tmp_path, rows, copies(rows[:9], month=2), checks=off)
     model = trained_on(tmp_path / "out", tmp_path / "model")
     with pytest.raises(DataError, match=r"or on its near-duplicates or group.*leave checks\.test_overlap on"):
         JudgedRows.of(tmp_path / "out", 9, model)

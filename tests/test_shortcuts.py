@@ -156,7 +156,7 @@ def test_a_word_that_the_class_is_about_is_none(tmp_path: Path) -> None:
 
 def test_a_leak_stops_in_one_line_that_says_how_to_accept_it(tmp_path: Path) -> None:
     rows = of_class("refund", lambda text: within(text, "zq_17"))
-    with pytest.raises(UserError, match=r"checks\.leaks: 1 .*zq_17.*set checks\.leaks: warn") as stopped:
+    with pytest.raises(UserError, match=r"checks\.leaks: 1 .*zq_17.*set checks: \{leaks: warn\}") as stopped:
         run(tmp_path, rows, checks=STOP)
     assert "\n" not in str(stopped.value) and not (tmp_path / "out").exists()
 

@@ -14,6 +14,8 @@ from retrainer.formats.dataset import SPLITS
 
 # A division as odd as this, or odder, comes by chance in fewer than one dataset in a thousand.
 _CHANCE = 1e-3
+# A class of fewer rows easily misses the training rows by chance.
+_FEW = 3
 _SEPARATORS = r"[\W_]+"
 
 Counts = Mapping[str, Mapping[str, int]]  # split → class → rows
@@ -69,7 +71,8 @@ def _check_unseen(
 ) -> None:
     unseen = sorted(counts.keys() - known.keys())
     if unseen:
-        share = share_of(sum(counts[label] for label in unseen), sum(counts.values()))
+        rows = sum(counts[label] for label in unseen if counts[label] >= _FEW)
+        share = share_of(rows, sum(counts.values()))
         note, cure = f"classes of {split} that train never sees", "add rows of them to train on"
         findings.add("unseen_class", len(unseen), note, unseen, cure, share)
 

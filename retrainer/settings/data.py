@@ -101,7 +101,9 @@ class Checks(Section):
     rare_class: Level = Field("warn", description="classes of fewer than `rare_class_rows` training rows")
     rare_class_rows: int = Field(10, ge=1, description="see rare_class")
     unseen_class: Limit = Field(
-        0.02, description="classes of the test or validation that train never sees; the share is of its rows"
+        0.02,
+        description="classes of the test or validation that train never sees; the share is of its rows,"
+        " classes of fewer than 3 not counted",
     )
     duplicates: Level = Field("warn", description="equal content and labels twice; one row stays")
     near_duplicates: Level = Field("warn", description="nearly equal content; such rows share one split")
