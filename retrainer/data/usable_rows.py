@@ -89,7 +89,7 @@ def _with_clean_labels(table: pa.Table, columns: TaskColumns, multi_label: bool)
     labels = clean_labels(table[LABELS].to_pylist())
     if not multi_label:
         check_one_label(labels, table["origin"].to_pylist())
-    return table.setcolumn_of(table.column_names.index(LABELS), LABELS, pa.array(labels, TYPES["strings"]))
+    return table.set_column(table.column_names.index(LABELS), LABELS, pa.array(labels, TYPES["strings"]))
 
 
 def _rows_of(table: pa.Table, columns: TaskColumns, given: list[str], split: Split) -> Rows:
