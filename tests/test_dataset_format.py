@@ -99,7 +99,7 @@ SPOILED = {
     "kind": (lambda d: edited(d, kind="model"), "holds a 'model', not a 'dataset'"),
     "version": (
         lambda d: edited(d, format_version=99),
-        "has dataset format 99, this version reads 1 and 2; read it with retrainer .*which wrote it",
+        "has dataset format 99, this version reads 1, 2, 3; read it with retrainer .*which wrote it",
     ),
 }
 

@@ -249,7 +249,7 @@ def forge(model: Path, **changes: Any) -> None:
 
 def test_a_newer_format_says_who_reads_it(model: Path) -> None:
     forge(model, format_version=3, retrainer="9.1.0")
-    with pytest.raises(UserError, match=r"model format 3, this version reads 1 and 2.*retrainer 9\.1\.0"):
+    with pytest.raises(UserError, match=r"model format 3, this version reads 1, 2.*retrainer 9\.1\.0"):
         check_model(model)
     forge(model, kind="report", format_version=1)
     with pytest.raises(UserError, match="holds a 'report', not a 'model'"):

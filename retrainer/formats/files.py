@@ -112,7 +112,7 @@ def read_manifest(directory: Path, kind: str, *versions: int) -> dict[str, Any]:
     if manifest.get("format_version") not in versions:
         raise DataError(
             f"{directory} has {kind} format {manifest.get('format_version')}, this version reads"
-            f" {' and '.join(map(str, versions))}; "
+            f" {', '.join(map(str, versions))}; "
             f"read it with retrainer {manifest.get('retrainer', '?')}, which wrote it"
         )
     verify_files(directory, manifest.get("files", {}))
