@@ -167,15 +167,26 @@ def main(argv: list[str]) -> int:
         print(f"usage: python -m components {{{','.join(STEPS)}}} …", file=sys.stderr)
         return 2
     die_with_runner(os.environ.get("RETRAINER_RUNNER_PID"))
-    # Threads that wait must sleep: by default they spin, and beside another busy process a training becomes
-    # ten times slower. Read when torch is imported, which no step does before this.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _wait_briefly()
     try:
         with printed_messages():
             run(step_named(argv[0]), argv[1:])
     except (Exception, KeyboardInterrupt) as error:
         return report_failure(argv[0], error)
     return 0
+
+
+def _wait_briefly() -> None:
+    """How OpenMP's threads wait for each other, unless the environment says it.
+
+    By default they spin, and beside other busy processes a training becomes many times slower; where they
+    sleep at once, waking them costs more than a small network's work. GNU's OpenMP spins for so long (some
+    10 us) and sleeps then; others know the policy alone. Read when torch is imported, which no step does
+    before this. benchmarks/README.md has the figures.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 def run(step: Step, words: list[str]) -> None:
