@@ -180,13 +180,13 @@ def _wait_briefly() -> None:
     """How OpenMP's threads wait for each other, unless the environment says it.
 
     By default they spin, and beside other busy processes a training becomes many times slower; where they
-    sleep at once, waking them costs more than a small network's work. GNU's OpenMP spins for so long (some
-    10 us) and sleeps then; others know the policy alone. Read when torch is imported, which no step does
-    before this. benchmarks/README.md has the figures.
+    sleep at once, waking them costs more than a small network's work. GNU's OpenMP, which torch has on Linux,
+    can spin for some microseconds and then sleep; others know the policy alone. Read when torch is imported,
+    which no step does before this. benchmarks/README.md has the figures.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        setting = ("GOMP_SPINCOUNT", "10000") if sys.platform == "linux" else ("OMP_WAIT_POLICY", "PASSIVE")
+        os.environ.setdefault(*setting)
 
 
 def run(step: Step, words: list[str]) -> None:
