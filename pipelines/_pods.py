@@ -36,6 +36,13 @@ STORAGE_KEYS = (
     PLACE,
 )
 WEBHOOK_KEYS = tuple(f"RETRAINER_WEBHOOK{key}" for key in ("", "_FORMAT", "_EVENTS", "_ALLOW_HTTP"))
+# What `describe` sets.
+_OWN = (
+    "RETRAINER_KFP_RUN_ID",
+    "RETRAINER_IMAGE",
+    "MLFLOW_EXPERIMENT_NAME",
+    "RETRAINER_CHECKPOINT_SECONDS",
+)
 LENT_KEYS = (*MLFLOW_KEYS, *MLFLOW_OTHER_KEYS, *STORAGE_KEYS)
 # Where Kubeflow's own label tells the run; the image cannot know it.
 RUN_ID = "metadata.labels['pipeline/runid']"
@@ -87,7 +94,10 @@ def check_steps(cluster: Cluster) -> None:
             if step not in FACTS:
                 raise SettingError(f"cluster.{setting}: there is no step {step!r}{nearest(step, FACTS)}")
     for step, secrets in cluster.step_secrets.items():
-        given = list(LENT_KEYS)  # Kubernetes refuses a variable that is given twice
+        given = [*_OWN, *(MLFLOW_KEYS + MLFLOW_OTHER_KEYS if cluster.mlflow_secret else ())]
+        given += (
+            STORAGE_KEYS if cluster.storage_secret else ()
+        )  # Kubernetes refuses a variable that is given twice
         for key in (key for keys in secrets.values() for key in keys):
             if key in given:
                 raise SettingError(f"cluster.step_secrets: {step} is given {key} already; name it once")

@@ -95,12 +95,13 @@ class Today:
         return same, pictured_among(self.test, gone) & ~same
 
     def learned_by(self, known: RowKeys) -> tuple[np.ndarray, np.ndarray]:
-        """As `met_by`, the first with all test rows that share a component with a known row: who has learned
-        from one knows something of the others."""
+        """As `met_by`, the first with all test rows that share a component with a known row, or with a test
+        row that is known by its picture: who has learned from one knows something of the others."""
         same, pictured = self.met_by(known)
         if self.components is not None:
             every, tested = self.components
             same = same | np.isin(tested, every[stand_among(self.every, known)])
+            same = same | (np.isin(tested, tested[pictured]) & ~pictured)
         return same, pictured & ~same
 
 

@@ -195,8 +195,8 @@ def test_classes_that_appear_or_vanish_hold_the_model() -> None:
 
 def test_forty_classes_that_collapse_are_a_short_sentence() -> None:
     verdict = judged(*(part(f"c{n}", 0, 38, 40) for n in range(40)))
-    assert "; and 37 more (gate.max_drop" in verdict.reasons[0] and len(verdict.reasons[0]) < 700
-    assert verdict.reasons[0].endswith("gate.accept_classes: [c0, c1, c2, …]")
+    assert "; and 37 more (gate.max_drop" in verdict.reasons[0] and len(verdict.reasons[0]) < 900
+    assert verdict.reasons[0].endswith(f"gate.accept_classes: [{', '.join(f'c{n}' for n in range(40))}]")
 
 
 def test_names_that_yaml_would_not_read_as_text_are_quoted() -> None:

@@ -56,6 +56,6 @@ def test_each_class_has_the_average_precision_that_the_report_shows() -> None:
 def test_a_class_that_is_found_no_more_has_none_beside_the_same_rows() -> None:
     (good, true), (blind, _) = images(40), images(40, lost="b")
     mine, its = (average_precisions(one, true) for one in with_most_boxes(blind, good))
-    assert mine["b"].statistics.shape == its["b"].statistics.shape
+    assert mine["b"].statistics.shape[1] < its["b"].statistics.shape[1]  # and both no wider than they need
     assert value(mine["a"]) == pytest.approx(value(its["a"]))
     assert value(mine["b"]) < 0.05 < 0.5 < value(its["b"])

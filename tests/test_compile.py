@@ -236,7 +236,8 @@ def test_a_step_is_lent_further_secrets(project: Path) -> None:
     [
         ("{ingst: {a: [B]}}", "step_secrets: there is no step 'ingst'; did you mean 'ingest'"),
         ("{ingest: {a: [B], c: [B]}}", "step_secrets: ingest is given B already"),
-        ("{train: {a: [AWS_ACCESS_KEY_ID]}}", "step_secrets: train is given AWS_ACCESS_KEY_ID already"),
+        ("{train: {a: [RETRAINER_IMAGE]}}", "step_secrets: train is given RETRAINER_IMAGE already"),
+        ("{train: {'': [B]}}", "step_secrets"),
         ("{train: {a: [a-b]}}", "step_secrets"),
     ],
 )

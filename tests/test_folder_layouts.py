@@ -257,10 +257,15 @@ def pictured(tmp_path: Path, several: bool) -> Dataset:
     shutil.rmtree(path / "cat" / "cat"), shutil.rmtree(path / "cat" / "dog")
     for number in (0, 1):
         shutil.copy(path / "cat" / f"{number}.png", path / "dog" / f"also-{number}.png")
+    (path / "cat" / "LICENSE.txt").write_text("MIT")
     raw = ingested(path)
     task = Task(kind="image_classification", multi_label=several)
     preprocess(
-        raw.path, tmp_path / "dataset", Split(test=0.5, validation=0), Checks(conflicting_labels="warn"), task
+        raw.path,
+        tmp_path / "dataset",
+        Split(test=0.5, validation=0),
+        Checks(conflicting_labels="warn", empty="warn"),
+        task,
     )
     return Dataset(tmp_path / "dataset")
 
@@ -269,10 +274,29 @@ def test_an_image_in_two_class_folders_has_both_labels(tmp_path: Path) -> None:
     data = pictured(tmp_path, several=True)
     labels = [row for split in ("train", "test") for row in data.split(split)["labels"].to_pylist()]
     assert sorted(labels) == [["cat"]] * 4 + [["cat", "dog"]] * 2 + [["dog"]] * 6
-    assert data.manifest["dropped"] == {"the same file in another class folder": 2}
+    assert data.manifest["dropped"] == {"the same file in another class folder": 2, "no image": 1}
     found = {check["name"]: check["count"] for check in data.manifest["checks"]}
     assert found["several_folders"] == 2 and found["conflicting_labels"] == 0
 
 
 def test_where_a_row_has_one_label_it_contradicts_itself(tmp_path: Path) -> None:
-    assert pictured(tmp_path, several=False).manifest["dropped"] == {"conflicting labels": 4}
+    assert pictured(tmp_path, several=False).manifest["dropped"] == {
+        "conflicting labels": 4,
+        "no image": 1,
+    }
+
+
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_a_licence_beside_the_folders_changes_none_of_them(form: str, tmp_path: Path) -> None:
+    outer = tmp_path / "around"
+    put(outer / "pets", train=3, test=2)
+    (outer / "pets" / "LICENSE.txt").write_text("MIT")
+    data = ingested(packed(outer, form))
+    splits = {name: data.split(name)["labels"].to_pylist() for name in data.manifest["rows"]}
+    assert sorted(splits["given_test"]) == [["cat"], ["cat"], ["dog"], ["dog"]]
+    assert {tuple(row) for row in splits["all"] if row} == {("cat",), ("dog",)}
+
+
+def test_a_validation_set_without_a_training_set_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"source\.validation: .* has no train/ beside 'holdout'"):
+        ingested(put(tmp_path / "pets", images=2, holdout=2), validation="holdout")

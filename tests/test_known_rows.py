@@ -193,6 +193,16 @@ def test_a_picture_that_was_saved_again_is_known(kind: str, options: dict[str, A
     assert found.plain()["saved_again"] == 10
 
 
+def test_the_group_of_a_picture_that_was_saved_again_is_left_out_too(tmp_path: Path) -> None:
+    before = month(tmp_path / "before", pictures(range(40)), pictures(range(40, 50)), IMAGES)
+    test = pictures(range(30, 50), "PNG")
+    grouped = [row | {"group": "p" if number < 15 else f"g{number}"} for number, row in enumerate(test)]
+    others = [row | {"group": f"o{number}"} for number, row in enumerate(pictures(range(60, 80)))]
+    found = met(month(tmp_path / "today", others, grouped, IMAGES), before)
+    # Ten are known, and with them the five others of their group.
+    assert found.saved_again == 10 and (~found.unseen).sum() == 15
+
+
 def test_pictures_of_rows_that_are_still_there_are_not_asked_for(tmp_path: Path) -> None:
     """Preprocess has compared their pixels with every test row, and found these two to be different."""
     rows = pictures(range(40))

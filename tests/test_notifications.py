@@ -292,8 +292,14 @@ def test_a_webhook_can_ask_for_some_events(tmp_path: Path, monkeypatch: pytest.M
         assert Notifier("mine", tmp_path).test() == "webhook: 'test' was delivered"
         monkeypatch.setenv("RETRAINER_WEBHOOK_EVENTS", "promotions")
         unknown = Notifier("mine", tmp_path).test()
+        kept = FolderOutbox(tmp_path)
+        kept.keep(events[0].plain())
+        monkeypatch.setenv("RETRAINER_WEBHOOK_EVENTS", "promoted")
+        assert deliver(None, kept).line == "webhook: older ones delivered: 1"
+        assert not list(kept.waiting())
     assert said == ["", "webhook: 'promoted' was delivered"]
-    assert [got["event"] for got in server.got] == ["promoted", "test"]
+    # The refusal that waited is no longer wanted; the test message is.
+    assert [got["event"] for got in server.got] == ["promoted", "test", "test"]
     assert "RETRAINER_WEBHOOK_EVENTS: there is no event 'promotions'" in unknown and "kept in" in unknown
 
 

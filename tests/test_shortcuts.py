@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 
 from retrainer.data.probes import sounds
-from retrainer.data.probes._rows import Sample
+from retrainer.data.probes._rows import Sample, precise
 from retrainer.data.probes.target_in_text import share_written
+from retrainer.data.probes.tokens import is_word
 from retrainer.data.task_columns import TaskColumns
 from retrainer.errors import UserError
 from retrainer.formats.dataset import IMAGE
@@ -303,6 +304,18 @@ def test_a_target_written_in_the_text_is_named() -> None:
     leaking = [f"{one} {other}" for one, other in zip(german, english, strict=True)]
     assert share_written(pa.table({"text": leaking, "target_text": english}), pairs) == (1.0, 90)
     assert share_written(pa.table({"text": german, "target_text": english}), pairs) == (0.0, 90)
+    restored = pa.table({"text": english, "target_text": [f"{one.capitalize()}." for one in english]})
+    assert share_written(restored, pairs) == (0.0, 0)
+
+
+def test_a_word_of_any_script_is_a_word() -> None:
+    words = ["है", "क्रिकेट", "ที่", "cafe\u0301", "naïve", "l'eau", "self-made"]
+    assert all(map(is_word, words)) and not any(map(is_word, ["zq_17", "<s3>", "b2", "'", "a-"]))
+
+
+def test_a_class_that_is_all_rows_is_told_by_nothing() -> None:
+    told = precise(np.array([90, 0]), np.array([90, 0]), np.array([1.0, 0.0]))
+    assert not told[0]
 
 
 def test_a_check_that_is_off_does_not_look(tmp_path: Path) -> None:

@@ -69,6 +69,11 @@ def further_variables(asked: set[str]) -> dict[str, str]:
     return {key: os.environ[key] for key in asked - {*LENT_KEYS, *WEBHOOK_KEYS} if key in os.environ}
 
 
+def words_of(variables: dict[str, str]) -> list[str]:
+    """What of their values must not be shown: each line, as lines are printed one by one."""
+    return [line for value in variables.values() for line in value.splitlines() if line.strip()]
+
+
 def bucket(folder: Path, name: str) -> Path:
     """The directory behind a bucket: what lies there when the server starts is served."""
     path = folder / "s3" / name

@@ -27,6 +27,7 @@ from pipelines.containers.loopback import (
     further_variables,
     serve,
     serve_webhook,
+    words_of,
 )
 from pipelines.containers.record import PIPELINE, REHEARSALS, Record, rehearsal, remove_old
 from pipelines.containers.steps import Log, Steps
@@ -151,7 +152,7 @@ def _perform(record: Record, log: Log, background: Background, serve: Serve) -> 
             webhook = serve_webhook(background, record.folder)
             offered, log.secrets = offered | webhook.environment, log.secrets + webhook.secrets
         own = further_variables(of_secrets(kubernetes))
-        offered, log.secrets = offered | own, (*log.secrets, *own.values())
+        offered, log.secrets = offered | own, (*log.secrets, *words_of(own))
         steps = Steps(client, record, log, spec, kubernetes, offered)
         try:
             steps.run()

@@ -40,7 +40,7 @@ class Log:
         self.secrets = secrets
 
     def say(self, line: str) -> None:
-        for secret in self.secrets:
+        for secret in sorted(self.secrets, key=len, reverse=True):  # one may begin with another
             line = line.replace(secret, "***")
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")

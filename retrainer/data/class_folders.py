@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from retrainer.data.splits import content_keys
+from retrainer.data.tables import take_rows
 from retrainer.data.task_columns import TaskColumns
 from retrainer.findings import Findings
 from retrainer.formats.columns import TYPES
@@ -26,15 +27,12 @@ def join_labels(
     """The table in which the first of the rows of equal content, by origin, has the labels of them all; the
     others get a reason to be left out. `given` is the raw split of each row: each has its own.
     """
-    keys, origins, labels = (
-        content_keys(table, columns.inputs),
-        table["origin"].to_pylist(),
-        table[LABELS].to_pylist(),
-    )
+    origins, labels = table["origin"].to_pylist(), table[LABELS].to_pylist()
+    kept = [row for row, reason in enumerate(reasons) if reason is None]
+    keys = dict(zip(kept, content_keys(take_rows(table, kept), columns.inputs), strict=True))
     same: dict[tuple[bytes, str], list[int]] = defaultdict(list)
-    for row in sorted(range(len(table)), key=origins.__getitem__):
-        if reasons[row] is None:
-            same[keys[row], given[row]].append(row)
+    for row in sorted(kept, key=origins.__getitem__):
+        same[keys[row], given[row]].append(row)
     several = [rows for rows in same.values() if len({tuple(labels[row]) for row in rows}) > 1]
     for first, *others in several:
         labels[first] = sorted({label for row in (first, *others) for label in labels[row]})

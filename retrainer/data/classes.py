@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +17,8 @@ from retrainer.formats.dataset import SPLITS
 _CHANCE = 1e-3
 # A class of fewer rows easily misses the training rows by chance.
 _FEW = 3
-_SEPARATORS = r"[\W_]+"
+# Between the parts of a name, where they say nothing; + # < > = say something.
+_SEPARATORS = r"[\s_.,;:/'’&-]+"
 
 Counts = Mapping[str, Mapping[str, int]]  # split → class → rows
 
@@ -96,11 +98,12 @@ def _everything(counts: Counts) -> list[str]:
 
 
 def spelt_alike(labels: Sequence[str]) -> list[list[str]]:
-    """Groups of names that are one but for case, space and punctuation; -1 and 1, 1.5 and 15 stay apart."""
+    """Groups of names that are one but for case, space and separators; -1 and 1, 1.5 and 15, C and C++ stay
+    apart."""
     groups: dict[str, list[str]] = defaultdict(list)
     for label in sorted(labels):
-        before_digits = re.sub(_SEPARATORS + r"(?=\d)", "\0", label.casefold())
-        groups[re.sub(r"[^\w\0]|_", "", before_digits) or label].append(label)
+        before_digits = re.sub(_SEPARATORS + r"(?=\d)", "\0", unicodedata.normalize("NFC", label).casefold())
+        groups[re.sub(_SEPARATORS, "", before_digits) or label].append(label)
     return [names for names in groups.values() if len(names) > 1]
 
 

@@ -196,7 +196,8 @@ def _check_splits(
             cure = "give training rows that are not those of your own test or validation set"
         raise DataError(f"no row of {total} is left to train on{lost}; {cure}")
     if not placed[VALIDATION]:
-        findings.add("no_validation", 1, "empty validation: no epoch can be chosen by it (split.validation)")
+        setting = "source.validation" if GIVEN_VALIDATION in rows.given else "split.validation"
+        findings.add("no_validation", 1, f"empty validation: no epoch can be chosen by it ({setting})")
     kept = [row for members in placed.values() for row in members]
     largest = Counter(rows.components[row] for row in kept).most_common(1)[0][1]
     if largest > max(1, _LARGE_COMPONENT * len(kept)):

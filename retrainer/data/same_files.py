@@ -48,4 +48,4 @@ def _holds(source: Source, path: Path, test: Path) -> bool:
     """Whether the reader of the folder `path` reads `test` with it."""
     kind = source.kind or test.suffix.lower().removeprefix(".")
     flat = kind in _FLAT or test.suffix.lower().removeprefix(".") in (*_FLAT, "tsv", "ndjson")
-    return test.parent == path if flat else True
+    return test.parent == path and test.is_file() if flat else True

@@ -79,4 +79,4 @@ def _written_targets(table: pa.Table, task_columns: TaskColumns, training: list[
     share, judged = share_written(take_rows(table, training[:_MOST_ROWS]), task_columns)
     if judged < _LEAST_ROWS or share < _LEAST_WRITTEN:
         return []
-    return [Shortcut("the target itself, written in the text,", (), share, 0.0, judged, certain=True)]
+    return [Shortcut("the target itself is written in the text", (), share, 0.0, judged, certain=True)]

@@ -25,6 +25,7 @@ _USABLE = (
     "near-duplicate of a ",
     "conflicting ",
     "over split.",
+    "the same file in another class folder",
 )
 
 

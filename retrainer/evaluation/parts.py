@@ -44,7 +44,7 @@ def parts_of(
     common = {name for name in mine if name in set(its)}
     classes = tuple(_classes(judged, opponent, kept, common))
     return Parts(
-        parts=(*classes, *_slices(opponent, kept, slices, scores)),
+        parts=(*classes, *_slices(opponent, kept, slices, scores, bool(classes))),
         appeared=tuple(name for name in mine if name not in common),
         vanished=tuple(name for name in its if name not in common),
         untested=len(common) - len(classes),
@@ -63,15 +63,23 @@ def _classes(judged: Judged, opponent: Opponent, kept: np.ndarray, common: set[s
 
 def _class_part(name: str, mine: ClassFigure, its: ClassFigure, kept: np.ndarray) -> Part:
     chosen = kept[mine.rows]
-    sides = (Measured(one.metric, one.statistics[chosen]) for one in (mine, its))
+    width = max(one.statistics.shape[1] for one in (mine, its))
+    sides = (Measured(one.metric, _widened(one.statistics[chosen], width)) for one in (mine, its))
     return Part(CLASS, name, mine.title, int(mine.having[chosen].sum()), Pair(*sides))
 
 
-def _slices(opponent: Opponent, kept: np.ndarray, slices: Rows, scores: Scores) -> Iterator[Part]:
-    """Those of the classes have figures of their own."""
+def _widened(statistics: np.ndarray, width: int) -> np.ndarray:
+    """[N, S] → [N, width], with zeros behind: of boxes the one model may have found more in a row."""
+    return np.pad(statistics, ((0, 0), (0, width - statistics.shape[1])))
+
+
+def _slices(
+    opponent: Opponent, kept: np.ndarray, slices: Rows, scores: Scores, has_classes: bool
+) -> Iterator[Part]:
+    """Those of the classes have figures of their own, where the task has classes."""
     pair = opponent.pairs[scores.gate_metric]
     for by, values in slices.items():
-        for name, rows in values.items() if by != CLASS else ():
+        for name, rows in values.items() if by != CLASS or not has_classes else ():
             chosen = rows[kept[rows]]
             if len(chosen):
                 yield Part(by, name, scores.gate_title, len(chosen), pair.only(chosen))

@@ -55,7 +55,7 @@ def part_changes(gate: Gate, evidence: Evidence) -> tuple[PartChange, ...]:
     if not gate.max_drop:
         return ()
     tests = [_test(part.pair, gate.max_drop) for part in evidence.parts]
-    whole = smallest_corrected(tests, np.array([_whole_loss(part) for part in evidence.parts]))
+    whole = smallest_corrected(tests, np.array([_whole_loss(part, gate.max_drop) for part in evidence.parts]))
     found = zip(evidence.parts, corrected(tests), whole > gate.alpha, strict=True)
     return tuple(_change(gate, part, p_value, bool(too_few)) for part, p_value, too_few in found)
 
@@ -77,9 +77,13 @@ def _falls(pair: Pair, bound: float) -> bool:
     return -pair.gain > bound * unit
 
 
-def _whole_loss(part: Part) -> float:
+def _whole_loss(part: Part, bound: float) -> float:
     """The p-value, were every row lost that the champion has right and none won. By McNemar's test it is
-    1/2^rows; a bootstrap test has none that is smaller than one draw."""
+    1/2^rows; a bootstrap test has none that is smaller than one draw. 1 where even that is no fall, as the
+    champion has no more than `bound`."""
+    metric, champion = part.pair.other.metric, part.pair.other.value
+    if metric.UNIT == "share" and metric.HIGHER_IS_BETTER and champion - metric.LOWEST <= bound:
+        return 1.0
     if part.pair.is_share:
         return float(0.5 ** part.pair.other.right.sum())
     return 1.0 if part.rows < FEWEST_DISCORDANT else 1 / (1 + part.pair.draws)
@@ -103,7 +107,7 @@ def _change(gate: Gate, part: Part, p_value: float, too_few: bool) -> PartChange
 
 
 def _accepted(gate: Gate, by: str, name: str) -> bool:
-    return name in (gate.accept_classes if by == CLASS else gate.accept_slices.get(by, ()))
+    return name in gate.accept_slices.get(by, ()) or (by == CLASS and name in gate.accept_classes)
 
 
 def part_rules(gate: Gate, evidence: Evidence, changes: Sequence[PartChange]) -> list[Rule]:
@@ -157,7 +161,11 @@ def _collapse(gate: Gate, changes: Sequence[PartChange]) -> list[Rule]:
 
 
 def _fall(one: PartChange, tests: int) -> str:
-    what = f"class {one.name!r}" if one.by == CLASS else f"{one.by} = {one.name}"
+    what = (
+        f"class {one.name!r}"
+        if one.by == CLASS
+        else f"{one.by} = {one.name if one.name.isprintable() else ascii(one.name)}"
+    )
     figures = f"{one.title} {one.candidate:.3f}, the champion has {one.champion:.3f}"
     chance = f"p = {one.p_value:.2g} for all {tests:,} together" if tests > 1 else f"p = {one.p_value:.2g}"
     return f"{what} collapses: {figures} ({one.rows:,} rows, {chance})"
@@ -175,12 +183,12 @@ def _acceptance(held: Sequence[PartChange]) -> str:
 
 
 def _line(setting: str, names: Sequence[str]) -> str:
-    more = [*map(_quoted, names[:_MOST_NAMED]), *(["…"] if len(names) > _MOST_NAMED else [])]
-    return f"{setting}: [{', '.join(more)}]"
+    """All of them: pasted into a recipe, it accepts what is meant."""
+    return f"{setting}: [{', '.join(map(_quoted, names))}]"
 
 
 def _quoted(name: str) -> str:
-    return name if _PLAIN.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+    return name if _PLAIN.fullmatch(name) else json.dumps(name, ensure_ascii=not name.isprintable())
 
 
 def _named(names: Sequence[str]) -> str:

@@ -41,8 +41,6 @@ def deliver(event: Event | None, outbox: Outbox, patience: Patience | None = Non
     if unknown := sorted(hook.events - set(get_args(Kind))):
         reason = f"{webhook.EVENTS}: there is no event {unknown[0]!r}{nearest(unknown[0], get_args(Kind))}"
         return _not_delivered(event, outbox, reason)
-    if event is not None and hook.events and event.event not in hook.events | {"test"}:
-        event = None
     return _Round(hook, outbox, patience or Patience()).run(event)
 
 
@@ -73,7 +71,7 @@ class _Round:
     patience: Patience
 
     def run(self, event: Event | None) -> Delivery:
-        if event is None:
+        if event is None or not self._wants(event):
             return self._late("")
         key = _kept(event, self.outbox) if self.outbox.first else ""
         if reason := self._send(event):
@@ -86,12 +84,16 @@ class _Round:
     def _send(self, event: Event) -> str:
         return webhook.send(self.hook, body(event, self.hook.format), self.patience)
 
+    def _wants(self, event: Event) -> bool:
+        return not self.hook.events or event.event in self.hook.events | {"test"}
+
     def _late(self, said: str) -> Delivery:
         """Delivers what waits, newest first, until one is not taken."""
         sent, reason, unread = 0, "", ""
         try:
             for key, plain in islice(self.outbox.waiting(), _MOST):
                 event = _read(plain)
+                event = event if event is not None and self._wants(event) else None
                 if event is not None and (reason := self._send(event)):
                     break
                 self.outbox.done(key)

@@ -23,7 +23,7 @@ from retrainer.formats.report import CARD, HTML, METRICS
 from retrainer.messages import logger
 from retrainer.services import lineage, runs
 from retrainer.services.address import tracking_uri, without_credentials
-from retrainer.services.connection import client, experiment_id
+from retrainer.services.connection import client, experiment_id, explained
 from retrainer.services.database import ensure_database
 from retrainer.services.readers import MODEL_SHA256
 from retrainer.services.rest import check_reachable
@@ -242,14 +242,15 @@ def fetch_artifact(run_id: str, name: str, into: Path) -> Path | None:
     from mlflow.exceptions import MlflowException
 
     mlflow = client()
-    try:
-        if name not in {found.path for found in mlflow.list_artifacts(run_id)}:
-            return None
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
-    return Path(mlflow.download_artifacts(run_id, name, str(into)))
+    with explained():
+        try:
+            if name not in {found.path for found in mlflow.list_artifacts(run_id)}:
+                return None
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return None
+            raise
+        return Path(mlflow.download_artifacts(run_id, name, str(into)))
 
 
 def _estimates(figures: Mapping[str, Any], path: str = "") -> dict[str, float]:

@@ -12,6 +12,7 @@ from retrainer.settings.section import Section
 Cores = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?|\d+m)?$")]
 Bytes = Annotated[str, Field(pattern=r"^(\d+(Ki|Mi|Gi|Ti|k|M|G|T)?)?$")]
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+SecretName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.\-]*[a-z0-9])?$")]
 KubernetesName = Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9.\-]*[a-z0-9])?)?$")]
 
 
@@ -47,7 +48,7 @@ class Cluster(Section):
     webhook_secret: KubernetesName = Field(
         "", description="secret with RETRAINER_WEBHOOK, which an exit task tells how a run ended; empty: none"
     )
-    step_secrets: dict[str, dict[KubernetesName, tuple[Variable, ...]]] = Field(
+    step_secrets: dict[str, dict[SecretName, tuple[Variable, ...]]] = Field(
         {},
         description="further secrets by step, and which of their keys become variables of its pod, as in"
         " {ingest: {my-database: [MY_DATABASE]}}",

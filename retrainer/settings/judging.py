@@ -77,7 +77,8 @@ class Gate(Section):
         ge=0,
         le=1,
         description="a class's recall or a slice's figure that falls further below the champion's, by more"
-        " than chance, holds a model: 0.2 is 20 points of a share, a fifth of any other figure; 0: no limit",
+        " than chance, holds a model: 0.2 is 20 points of a share, a fifth of any other figure; 0: no limit,"
+        " and classes may appear and vanish",
     )
     accept_classes: tuple[str, ...] = Field(
         (), description="classes that may collapse, appear or vanish beside the champion's: [refund]"

@@ -38,11 +38,20 @@ def average_precisions(predictions: pa.Table, truth: pa.Table) -> dict[str, Clas
     triples = statistics.reshape(len(statistics), -1, _TRIPLE)
     figures = {}
     for number, name in enumerate(_detection.class_names(truth), start=1):
-        mine = triples[..., :1] == number
-        own = np.where(mine, triples, 0.0)
-        own[..., 0] = mine[..., 0]  # the only class that there is
-        having = (mine[..., 0] & (triples[..., 1] == _detection.TRUTH)).any(axis=1)
-        rows = np.arange(len(statistics))
-        title = average_precision_50.TITLE
-        figures[name] = ClassFigure(title, average_precision_50, rows, own.reshape(statistics.shape), having)
+        own = _only(triples, number)
+        having = (own[..., 1] == _detection.TRUTH).any(axis=1)
+        rows, flat = np.arange(len(own)), own.reshape(len(own), own.shape[1] * _TRIPLE)
+        figures[name] = ClassFigure(average_precision_50.TITLE, average_precision_50, rows, flat, having)
     return figures
+
+
+def _only(triples: np.ndarray, number: int) -> np.ndarray:
+    """Of the triples [N, M, 3] those of one class, as the only class that there is, first in each row and as
+    narrow as the row with most of them allows: [N, W, 3], zeros behind."""
+    mine = triples[..., 0] == number
+    row, column = mine.nonzero()
+    place = mine.cumsum(axis=1)[row, column] - 1
+    own = np.zeros((len(triples), int(mine.sum(axis=1).max(initial=0)), _TRIPLE))
+    own[row, place] = triples[row, column]
+    own[row, place, 0] = 1
+    return own

@@ -60,6 +60,8 @@ class Shortcut:
     certain: bool = False
 
     def said(self, all_classes: int) -> str:
+        if not self.classes:  # of a target that is no class
+            return f"{self.what} in {self.accuracy:.0%} of {self.rows:,} training rows"
         named = ", ".join(f"'{name}'" for name in self.classes[:3]) + (", …" if len(self.classes) > 3 else "")
         which = f"all {all_classes} classes" if len(self.classes) == all_classes else named
         return (
@@ -121,4 +123,4 @@ def of_answers(
 def precise(hits: np.ndarray, said: np.ndarray, share: np.ndarray) -> np.ndarray:
     """Whether `hits` of `said` answers is far above the class's `share` of all rows."""
     precision = hits / np.maximum(said, 1)
-    return precision - share >= LEAST_PRECISION * (1 - share)
+    return (precision - share >= LEAST_PRECISION * (1 - share)) & (share < 1)

@@ -41,8 +41,11 @@ def _holds_number(text: str, target: float | None) -> bool | None:
 
 
 def _holds_text(text: str, target: str | None) -> bool | None:
-    words = plain_words(target or "")
-    return f" {words} " in f" {plain_words(text)} " if len(words.split()) >= _LEAST_WORDS else None
+    """None for a copy too: punctuation restored, a sentence that needs no correction."""
+    words, given = plain_words(target or ""), plain_words(text)
+    if len(words.split()) < _LEAST_WORDS or words == given:
+        return None
+    return f" {words} " in f" {given} "
 
 
 _HOLDS: dict[str, Callable[[str, Any], bool | None]] = {"number": _holds_number, "string": _holds_text}

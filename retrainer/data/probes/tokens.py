@@ -10,6 +10,7 @@ Legend: N rows, T tokens, K classes.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +25,6 @@ _FIXED = 0.95
 _MOST_ROWS = 20_000
 _CHARACTERS = 2000
 _AROUND = ".,?!;:'\"()“”‘’…"
-_LETTERS = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _NUMBER = re.compile(r"[\W\d]+")
 _WHITE = {
     "a space at its start": r"^\s",
@@ -45,6 +45,16 @@ class _Counts:
     fitted: np.ndarray
     held: np.ndarray
     placed: np.ndarray
+
+
+def is_word(token: str) -> bool:
+    """Letters of any script, with the marks that are written on them; parts joined by ' or -."""
+    parts = re.split(r"['’-]", unicodedata.normalize("NFC", token))
+    return all(part[:1].isalpha() and all(_is_letter(sign) for sign in part) for part in parts)
+
+
+def _is_letter(sign: str) -> bool:
+    return sign.isalpha() or unicodedata.category(sign).startswith("M")
 
 
 def probe(rows: Sample) -> Iterator[Shortcut]:
@@ -98,12 +108,12 @@ def _places(counts: _Counts) -> Iterator[tuple[str, bool]]:
 def _least(token: str, placed: bool) -> float:
     if not _is_common(token):
         return NO_CONTENT
-    return _PLACED_SHARE if placed and _LETTERS.fullmatch(token) else _WORD_SHARE
+    return _PLACED_SHARE if placed and is_word(token) else _WORD_SHARE
 
 
 def _is_common(token: str) -> bool:
     """Words, numbers, single signs and white space are in people's texts; `zq_17` and `<s3>` are not."""
-    return bool(token in _WHITE or len(token) == 1 or _LETTERS.fullmatch(token) or _NUMBER.fullmatch(token))
+    return bool(token in _WHITE or len(token) == 1 or is_word(token) or _NUMBER.fullmatch(token))
 
 
 def _counted(rows: Sample, texts: Sequence[str]) -> _Counts:

@@ -28,6 +28,8 @@ from retrainer.data.similar.buckets import mixed
 # Fewest equal words beside what differs, and fewest letters of a word that may have a typing error.
 _CONTEXT = 3
 _LEAST_LETTERS = 4
+# Longer ones are no words (sequences, texts without spaces), and each has as many forms as letters.
+_MOST_LETTERS = 24
 # Of so many words a text is long: one typing error leaves it a Jaccard similarity of 0.9 and more.
 _MOST_WORDS = 40
 _MOST_OF_A_FORM = 20
@@ -86,7 +88,7 @@ def _with_typing_errors(texts: Sequence[str], rows: Sequence[int]) -> Iterator[t
         alike: dict[str, list[int]] = defaultdict(list)
         for row in group:
             word = words[row][place]
-            if len(word) >= _LEAST_LETTERS and word.isalpha():
+            if _LEAST_LETTERS <= len(word) <= _MOST_LETTERS and word.isalpha():
                 for form in {word, *(word[:at] + word[at + 1 :] for at in range(1, len(word)))}:
                     alike[form].append(row)
         for members in alike.values():

@@ -46,9 +46,11 @@ def splits_of(names: Collection[str], title: str, source: Source) -> Mapping[str
     splits and others are not, and SettingError where there is no such validation set.
     """
     found = {name: split_of(name) or "" for name in names}
-    if TRAIN not in found.values():
-        return {}
     chosen = source.validation
+    if TRAIN not in found.values():
+        if chosen not in ("", NONE):
+            raise SettingError(f"source.validation: {title} has no train/ beside '{chosen}'; name it so")
+        return {}
     if chosen and chosen != NONE:
         if chosen not in names:
             raise SettingError(

@@ -54,10 +54,12 @@ def read(source: Source) -> Iterator[pa.Table]:
     for root, given_test in _roots(source):
         entries: list[Entry] = [*walk(root)] if root.is_dir() else _archived(root)
         _check_images([name for name, _ in entries], root)
+        # A licence or a note may lie anywhere: the images alone say what the folders are.
+        images = [name for name, _ in entries if _is_image(name)]
         of_part = source.model_copy(update={"validation": ""}) if given_test else source
-        layout = layout_of([name for name, _ in entries], root.name, of_part)
+        layout = layout_of(images, root.name, of_part)
         if not given_test:
-            _check_layout(layout, [name for name, _ in entries], root.name, source)
+            _check_layout(layout, images, root.name, source)
         for start in range(0, len(entries), FILES_PER_CHUNK):
             yield _table(entries[start : start + FILES_PER_CHUNK], root, layout, given_test)
 
@@ -137,7 +139,7 @@ def _is_image(name: PurePosixPath) -> bool:
 def _table(entries: list[Entry], root: Path, layout: Layout, given_test: bool) -> pa.Table:
     images, labels, origins, splits = [], [], [], []
     for name, where in entries:
-        parts = name.parts[layout.skip :]
+        parts = name.parts[layout.skip :] or name.parts[-1:]
         classes = parts[bool(layout.splits) : -1]
         images.append(_bytes(name, where))
         labels.append([utf8_name(classes[0])] if classes else None)
