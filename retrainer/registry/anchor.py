@@ -141,5 +141,6 @@ def move_anchor(name: str, version: str, why: str) -> str:
         before = remember_anchor(mlflow, name, "anchor", version, why).before
     return (
         f"version {version} is the anchor of '{name}' (version {before} was): a model is promoted by"
-        " gate.policy not-worse only if it is not worse than that one by the margin either"
+        " gate.policy not-worse only if it is not worse than that one by the margin either; `make step"
+        " STEP=evaluate` and then `make pipeline` judge again a model that was held"
     )
