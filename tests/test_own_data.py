@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import zipfile
 from pathlib import Path
@@ -20,12 +21,17 @@ MLP = {"family": "mlp", "hidden": [16]}
 IMAGES = {"kind": "image_classification", "size": 12, "channels": 1}
 
 
+_LETTERS = str.maketrans("0123456789", "ghijklmnop")
+
+
 def sentences(count: int) -> list[tuple[str, str]]:
     """(text, `good` or `bad`), all different."""
     words = [
         (word, "good" if word in GOOD else "bad") for pair in zip(GOOD, BAD, strict=True) for word in pair
     ]
-    return [(f"a {words[i % 8][0]} film, number {i}", words[i % 8][1]) for i in range(count)]
+    # Texts that differ in a number alone would be near-duplicates.
+    names = [hashlib.sha256(str(i).encode()).hexdigest().translate(_LETTERS)[:8] for i in range(count)]
+    return [(f"a {words[i % 8][0]} film by {names[i]}", words[i % 8][1]) for i in range(count)]
 
 
 @pytest.fixture
