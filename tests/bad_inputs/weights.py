@@ -148,7 +148,7 @@ MODELS: dict[str, tuple[Callable[[Path], None], str]] = {
     "model: no manifest": (lambda model: (model / "manifest.json").unlink(), r"manifest\.json is missing"),
     "model: a newer format": (
         edited("manifest.json", '"format_version": 2', '"format_version": 99'),
-        r"has model format 99, this version reads 1 and 2; read it with retrainer",
+        r"has model format 99, this version reads 1, 2; read it with retrainer",
     ),
     "model: another kind": (
         edited("manifest.json", '"kind": "model"', '"kind": "dataset"'),
