@@ -11,22 +11,15 @@ import numpy as np
 import pyarrow as pa
 
 from retrainer.data.images import of_each_image
-from retrainer.data.similar.pixels import small_pixels
+from retrainer.data.similar.frequencies import GREY, Frequencies
+from retrainer.data.similar.pixels import SIDE, small_pixels
 
 WORDS = 4
-_SIDE = 32
 # Frequencies of grey, and of either of two colour differences: from low to high, without the mean.
 _GREY, _COLOUR = 192, 32
 # Grey levels by which a picture must differ from its mean, in the root of the mean square: else it is blank.
 _LEAST_CONTRAST = 2.0
-_WEIGHTS = np.array([299, 587, 114])
-_ORDER = sorted((u + v, u, v) for u in range(_SIDE) for v in range(_SIDE))[1 : _GREY + 1]
-_ROWS, _COLUMNS = (np.array([frequency[axis] for frequency in _ORDER]) for axis in (1, 2))
-# The rows of the cosine transform, as whole numbers: sums of them are exact, in any order of summing.
-_ANGLES = (
-    np.pi * np.outer(np.arange(1 + max(_ROWS.max(), _COLUMNS.max())), 2 * np.arange(_SIDE) + 1) / (2 * _SIDE)
-)
-_WAVES = np.round(1024 * np.cos(_ANGLES))
+_FREQUENCIES = Frequencies(SIDE, _GREY)
 _BLOCK = 1024
 
 
@@ -48,7 +41,7 @@ def picture_hashes(images: pa.ChunkedArray) -> np.ndarray:
 def _hashes(pixels: np.ndarray) -> np.ndarray:
     """uint8 [N, S, S, 3] → uint64 [N, W]."""
     levels: np.ndarray = pixels.astype(np.int64)
-    grey = levels @ _WEIGHTS
+    grey = levels @ GREY
     planes = [grey, 1000 * levels[..., 0] - grey, 1000 * levels[..., 2] - grey]
     counts = (_GREY, _COLOUR, _COLOUR)
     signs = np.concatenate([_signs(one, count) for one, count in zip(planes, counts, strict=True)], axis=1)
@@ -60,5 +53,4 @@ def _hashes(pixels: np.ndarray) -> np.ndarray:
 
 def _signs(plane: np.ndarray, count: int) -> np.ndarray:
     """bool [N, count] of whole numbers [N, S, S]: which of the lowest frequencies are above 0."""
-    waves = _WAVES @ plane.astype(np.float64) @ _WAVES.T
-    return waves[:, _ROWS[:count], _COLUMNS[:count]] > 0
+    return _FREQUENCIES.of(plane)[:, :count] > 0

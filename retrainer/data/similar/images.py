@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from retrainer.data.images import of_each_image
 from retrainer.data.similar.buckets import Buckets, Links, distinct_values, with_copies
+from retrainer.data.similar.frequencies import GREY, Frequencies
 from retrainer.data.similar.moved import Candidates, maybe_moved, unmoved
 from retrainer.data.similar.pixels import (
     SIDE,
@@ -43,15 +44,7 @@ _MOST_DISAGREED = 256
 # Pairs whose larger pixels are compared at once; images whose larger pixels are kept for the next pairs.
 _LARGER_BLOCK, _LARGER_KEPT = 128, 4096
 _PAIRS = 1 << 18
-_GREY = np.array([299.0, 587.0, 114.0])
-# The 64 lowest frequencies but the mean, from low to high.
-_FREQUENCIES = sorted((u + v, u, v) for u in range(SIDE) for v in range(SIDE))[1 : _BITS + 1]
-_ROWS, _COLUMNS = (np.array([frequency[axis] for frequency in _FREQUENCIES]) for axis in (1, 2))
-# The rows of the cosine transform, as whole numbers: sums of them are exact, in any order of summing.
-_ANGLES = (
-    np.pi * np.outer(np.arange(1 + max(_ROWS.max(), _COLUMNS.max())), 2 * np.arange(SIDE) + 1) / (2 * SIDE)
-)
-_WAVES = np.round(1024 * np.cos(_ANGLES))
+_FREQUENCIES = Frequencies(SIDE, _BITS)
 
 
 def similar_images(images: pa.ChunkedArray, most_bits: int) -> np.ndarray:
@@ -166,7 +159,7 @@ def _in_blocks(of: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray) -> np
 
 def _hashes(pixels: np.ndarray) -> np.ndarray:
     """uint8 [N, S, S, 3] → uint64 [N]: which lowest frequencies of grey are above their median."""
-    waves = (_WAVES @ (pixels @ _GREY) @ _WAVES.T)[:, _ROWS, _COLUMNS]
+    waves = _FREQUENCIES.of(pixels @ GREY)
     above = waves > np.median(waves, axis=1, keepdims=True)
     return (above << np.arange(_BITS, dtype=np.uint64)).sum(axis=1, dtype=np.uint64)
 

@@ -15,6 +15,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
+from retrainer.data.similar.frequencies import GREY, lowest
 from retrainer.data.similar.pixels import SIDE
 
 # A window may be moved by so many of the small pixels, each way.
@@ -22,7 +23,6 @@ MOST = 3
 _WINDOW = SIDE - 2 * MOST
 # By how much a cropped copy is larger, and by how many small pixels its middle may be moved.
 _ZOOMS = ((0.95, 1), (0.9, 0))
-_GREY = np.array([299.0, 587.0, 114.0])
 _BITS = 64
 # Windows may differ in so many bits; then one of the bands is equal (Manku et al., 2007).
 _MOST_BITS = 4
@@ -33,10 +33,10 @@ _MET = 64
 _BLOCK = 1024
 # A pixel between two others is so many parts of the one, and the rest of the other.
 _PARTS = 64
-_FREQUENCIES = sorted((u + v, u, v) for u in range(_WINDOW) for v in range(_WINDOW))[1 : _BITS + 1]
+_FREQUENCIES = lowest(_WINDOW, _BITS)
 # Neighbours in frequency are in different bands, so that each band has low and high ones.
 _ORDER = [at for band in range(_BANDS) for at in range(band, _BITS, _BANDS)]
-_ROWS, _COLUMNS = (np.array([_FREQUENCIES[at][axis] for at in _ORDER]) for axis in (1, 2))
+_ROWS, _COLUMNS = (np.array([_FREQUENCIES[at][axis] for at in _ORDER]) for axis in (0, 1))
 _WIDTHS = [len(range(band, _BITS, _BANDS)) for band in range(_BANDS)]
 # A mirror image has the negative of every coefficient that is odd from left to right.
 _MIRROR = np.uint64(sum(1 << bit for bit in range(_BITS) if _COLUMNS[bit] % 2))
@@ -73,7 +73,7 @@ class Places:
 
     def _hashes(self, pixels: np.ndarray) -> np.ndarray:
         count = self.count
-        found = (self.waves @ (pixels @ _GREY) @ self.waves.T).reshape(-1, count, _HEIGHT, count, _HEIGHT)
+        found = (self.waves @ (pixels @ GREY) @ self.waves.T).reshape(-1, count, _HEIGHT, count, _HEIGHT)
         bits = found.transpose(1, 3, 0, 2, 4)[..., _ROWS, _COLUMNS] > 0
         packed = np.ascontiguousarray(np.packbits(bits, axis=-1, bitorder="little"))
         return packed.view("<u8")[..., 0].astype(np.uint64)
