@@ -27,7 +27,7 @@ from retrainer.formats.row_keys import (
     read_rows,
 )
 from retrainer.known_rows import pictured_among, stand_among
-from retrainer.test_uses import EvaluationRows, Judgements
+from retrainer.uses_of_test_set import EvaluationRows, Judgements
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -131,7 +131,7 @@ def overlap(today: Today | None, model: Path) -> Overlap | None:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Today's test rows: their digest, how many models they have judged (this one included; see `test_uses`),
+    """Today's test rows: their digest, how many models they have judged (this one included; see `retrainer.uses_of_test_set`),
     what the champion has met of them (None: it is not known, or no champion answered them), how many are left
     out altogether, because the judged model has learned from them, and the sample that is kept of them."""
 

@@ -39,9 +39,9 @@ from retrainer.settings import Backbone, Checks, Evaluation, Gate, Task, Trainin
 from retrainer.tasks import image_classification, text_classification
 from retrainer.tasks._heads import LinearHead
 from retrainer.tasks._protocol import Judged
-from retrainer.test_uses import Judgement
 from retrainer.training.inputs import Inputs, Settings
 from retrainer.training.train import train_model
+from retrainer.uses_of_test_set import Judgement
 from tests.encoders import tokenizer_json
 from tests.predictions import answered
 from tests.stripes import COMPUTE, KINDS, QUICK, SIDE, SIZES, made, table

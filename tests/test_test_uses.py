@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from retrainer.test_uses import EvaluationRows, Judgement
+from retrainer.uses_of_test_set import EvaluationRows, Judgement
 
 SHA = [f"{n:064x}" for n in range(20)]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from retrainer.gate.evidence import Anchor, Champion
 from retrainer.settings import Checks, Compute, Evaluation, Gate
-from retrainer.test_uses import Judgements
+from retrainer.uses_of_test_set import Judgements
 
 _AS_USUAL = Checks.parse({}, "checks")
 

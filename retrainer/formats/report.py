@@ -30,7 +30,7 @@ metrics.json:
                 "figures": what a later month's data is compared with (DataFigures in gate/data_figures.py)
     slices      [{"by", "name", "rows", "value", "low", "high"}], by the gate's metric
     test_set    {"sha256", "sample": some keys of its rows, "uses": models of this name that half of its rows
-                or more have judged, with this one (retrainer/test_uses.py),
+                or more have judged, with this one (retrainer/uses_of_test_set.py),
                 "champion": null or {"same", "new", "gone", "left_out", "saved_again"}: rows beside those it
                 was tested on, those left out as it was trained on them or on rows linked to them, and of
                 these the ones known by the picture alone; "learned": how many further rows are left out

@@ -17,7 +17,7 @@ from retrainer.services.readers import (
 )
 
 if TYPE_CHECKING:
-    from retrainer.test_uses import Judgement
+    from retrainer.uses_of_test_set import Judgement
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -46,7 +46,7 @@ def by_sha256(name: str, model_sha256: str) -> RegisteredVersion | None:
 
 def judgements(name: str) -> list[Judgement]:
     """What every version of `name` that this project registered says of the rows that judged it."""
-    from retrainer.test_uses import Judgement
+    from retrainer.uses_of_test_set import Judgement
 
     return [
         Judgement(one.model_sha256, one.tags.get(TEST_SHA256, ""), one.tags.get(TEST_SAMPLE, ""))
