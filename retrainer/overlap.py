@@ -131,9 +131,10 @@ def overlap(today: Today | None, model: Path) -> Overlap | None:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Today's test rows: their digest, how many models they have judged (this one included; see `retrainer.uses_of_test_set`),
-    what the champion has met of them (None: it is not known, or no champion answered them), how many are left
-    out altogether, because the judged model has learned from them, and the sample that is kept of them."""
+    """Today's test rows: their digest, how many models they have judged, this one included
+    (`retrainer.uses_of_test_set`), what the champion has met of them (None: it is not known, or no champion
+    answered them), how many are left out altogether, because the judged model has learned from them, and the
+    sample that is kept of them."""
 
     sha256: str
     uses: int
