@@ -64,7 +64,7 @@ BUILD_WITH = $(call option,BASE,base) $(call option,PUSH,push) $(call option,CA_
 REGISTRY := $(PY) -m retrainer
 OF = $(call option,RECIPE,recipe)
 FORCED = $(if $(filter 1,$(FORCE)),--force)
-EXTRAS := --extra timm --extra lora --extra audio --extra translation
+EXTRAS := --extra timm --extra lora --extra audio --extra translation --extra privacy
 LOCK := uv pip compile --no-config --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate
 DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc

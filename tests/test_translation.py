@@ -133,6 +133,27 @@ def test_the_mean_loss_is_nats_a_word_of_the_whole_data(assets: dict[str, bytes]
     torch.testing.assert_close(task.loss(longer, padded, 0.1), task.loss(logits, targets, 0.1))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_and_its_gradient_are_pytorchs(dtype: torch.dtype, smoothing: float) -> None:
+    draws = torch.Generator().manual_seed(1)
+    logits = (8 * torch.randn(6, 5, 300, generator=draws)).to(dtype)
+    targets = torch.randint(0, 300, (6, 5), generator=draws)
+    targets[:, 3:] = IGNORED
+    weights, task, kept = torch.rand(6, generator=draws), task_of(), logits.clone()
+    ours, theirs = (logits.clone().requires_grad_() for _ in range(2))
+    losses = task.loss(ours, targets, smoothing)
+    losses.backward(weights)
+    expected = torch.nn.functional.cross_entropy(
+        theirs.float().flatten(0, 1), targets.flatten(), reduction="none", label_smoothing=smoothing
+    )
+    expected = expected.view(6, 5).sum(1) / task._words
+    expected.backward(weights)
+    torch.testing.assert_close(losses, expected)
+    torch.testing.assert_close(ours.grad, theirs.grad)
+    assert bool((ours.detach() == kept).all()) and not ours.grad[:, 3:].any()
+
+
 def test_token_accuracy_counts_no_padding() -> None:
     targets = torch.tensor([[5, 6, 7], [5, IGNORED, IGNORED]])
     logits = torch.nn.functional.one_hot(torch.tensor([[5, 6, 0], [5, 0, 0]]), 8).float()

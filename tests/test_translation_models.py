@@ -14,7 +14,7 @@ from torch import Tensor
 
 from retrainer.errors import UserError
 from retrainer.formats.files import canonical_json
-from retrainer.models import encoder_decoder, seq2seq
+from retrainer.models import _transformer, encoder_decoder, seq2seq
 from retrainer.models._network import Body
 from retrainer.settings import Task, Training
 from retrainer.tasks import translation
@@ -104,6 +104,20 @@ def test_greedy_search_with_a_cache_writes_what_whole_passes_write() -> None:
     assert len({tuple(row) for row in expected}) > 1
 
 
+def test_attention_by_products_is_pytorchs_and_so_is_its_gradient() -> None:
+    draws = torch.Generator().manual_seed(0)
+    padded = (torch.arange(7) < torch.tensor([7, 4, 2])[:, None])[:, None, None, :]
+    for mask, causal in ((None, False), (None, True), (padded, False)):
+        parts = [torch.randn(3, 2, 7, 8, generator=draws, requires_grad=True) for _ in range(3)]
+        ours = _transformer._attend_by_products(*parts, attn_mask=mask, is_causal=causal)
+        theirs = torch.nn.functional.scaled_dot_product_attention(*parts, attn_mask=mask, is_causal=causal)
+        torch.testing.assert_close(ours, theirs)
+        given = torch.randn(ours.shape, generator=draws)
+        torch.testing.assert_close(
+            torch.autograd.grad(ours, parts, given), torch.autograd.grad(theirs, parts, given)
+        )
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("beams", [1, 3])
 def test_a_translation_does_not_depend_on_the_rows_beside_it(beams: int) -> None:
@@ -186,6 +200,15 @@ def test_the_same_seed_draws_the_same_network_and_a_config_restores_it() -> None
     batch = encoded(task, first, pairs())
     for other in (again, restored):
         torch.testing.assert_close(other.features(other.module, batch), first.features(first.module, batch))
+
+
+def test_the_decoder_has_as_many_layers_as_it_is_given_or_as_the_encoder() -> None:
+    task = task_of()
+    same, fewer = scratch(task), scratch(task, decoder_layers=1)
+    assert [len(body.module.decoder) for body in (same, fewer)] == [2, 1]
+    assert len(encoder_decoder.restore(fewer.config).module.decoder) == 1
+    of_earlier = {key: value for key, value in same.config.items() if key != "decoder_layers"}
+    assert len(encoder_decoder.restore(of_earlier).module.decoder) == 2
 
 
 def test_it_learns_a_few_sentences_by_heart() -> None:

@@ -7,6 +7,7 @@ Legend: B rows, S source tokens, T target tokens, D width, H heads, V vocabulary
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,7 @@ class Shape(NamedTuple):
     width: int
     heads: int
     layers: int
+    decoder_layers: int
     feedforward: int
     max_length: int
 
@@ -73,17 +75,44 @@ class Attention(nn.Module):
         return self.out(mixed.transpose(1, 2).flatten(2)), KeyValues(keys, values)
 
 
+# Up to so many tokens times tokens, plain matrix products are quicker on a CPU than PyTorch's own kernel:
+# 0.8 against 1.3 ms forth and back at 16 x 16, as quick at 128 x 128 (torch 2.13, 32 rows, 4 heads, 2 cores).
+_SMALL = 128 * 128
+
+
 def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     """[B, H, T, D / H] → the same shape and format.
 
     In float32 on a CPU: its bfloat16 kernel's backward pass takes four times as long (torch 2.13, measured).
     """
-    attend = functional.scaled_dot_product_attention
+    attend: Callable[..., Tensor] = functional.scaled_dot_product_attention
     if queries.device.type != "cpu":
         return attend(queries, keys, values, attn_mask=mask, is_causal=causal)
+    if queries.shape[2] * keys.shape[2] <= _SMALL:
+        attend = _attend_by_products
     with torch.autocast("cpu", enabled=False):
-        mixed = attend(queries.float(), keys.float(), values.float(), attn_mask=mask, is_causal=causal)
+        mixed = attend(*map(_float, (queries, keys, values)), attn_mask=mask, is_causal=causal)
     return mixed.to(queries.dtype)
+
+
+def _float(part: Tensor) -> Tensor:
+    return part.to(torch.float32, memory_format=torch.contiguous_format)
+
+
+def _attend_by_products(
+    queries: Tensor, keys: Tensor, values: Tensor, attn_mask: Tensor | None, is_causal: bool
+) -> Tensor:
+    """What `scaled_dot_product_attention` computes, step by step; its arguments are that function's."""
+    rows, heads, tokens, width = queries.shape
+    if attn_mask is not None:
+        hidden = torch.zeros(attn_mask.shape).masked_fill_(~attn_mask, -math.inf)
+        hidden = hidden.expand(rows, heads, 1, -1).flatten(0, 1)
+    else:
+        hidden = torch.full((tokens, keys.shape[2]), -math.inf) if is_causal else torch.zeros(1, 1)
+        hidden = hidden.triu_(1)
+    queries, keys, values = (part.flatten(0, 1) for part in (queries, keys, values))
+    scores = torch.baddbmm(hidden, queries, keys.transpose(1, 2), alpha=width**-0.5)
+    return torch.bmm(scores.softmax(2), values).view(rows, heads, tokens, width)
 
 
 class Layer(nn.Module):
@@ -125,7 +154,7 @@ class EncoderDecoder(nn.Module):
         self.shape = shape
         self.embedding = nn.Embedding(shape.vocabulary, shape.width)
         self.encoder = nn.ModuleList(Layer(shape, decodes=False) for _ in range(shape.layers))
-        self.decoder = nn.ModuleList(Layer(shape, decodes=True) for _ in range(shape.layers))
+        self.decoder = nn.ModuleList(Layer(shape, decodes=True) for _ in range(shape.decoder_layers))
         self.encoded_norm = nn.LayerNorm(shape.width)
         self.decoded_norm = nn.LayerNorm(shape.width)
         self.dropout = nn.Dropout(0.0)

@@ -31,7 +31,8 @@ class Options(Section):
 
     width: int = Field(192, ge=8, description="of a token's vector; a multiple of twice the heads")
     heads: int = Field(4, ge=1, description="of each attention")
-    layers: int = Field(3, ge=1, description="of the encoder, and as many of the decoder")
+    layers: int = Field(3, ge=1, description="of the encoder")
+    decoder_layers: int = Field(0, ge=0, description="0: as many as the encoder has; fewer write faster")
     feedforward: int = Field(0, ge=0, description="width between a layer's two linear parts; 0: 4 x width")
 
 
@@ -96,6 +97,7 @@ def _config(options: Options, tokenizer: bytes, max_length: int) -> dict[str, An
         "width": options.width,
         "heads": options.heads,
         "layers": options.layers,
+        "decoder_layers": options.decoder_layers or options.layers,
         "feedforward": options.feedforward or 4 * options.width,
         "max_length": max_length,
         **{key: special[token] for key, token in (("pad", "<pad>"), ("start", "<s>"), ("end", "</s>"))},
@@ -119,6 +121,7 @@ def restore(config: dict[str, Any]) -> Body:
     from retrainer.models._network import Body
     from retrainer.models._transformer import EncoderDecoder, Shape
 
+    config = {"decoder_layers": config["layers"], **config}  # models made before the key had as many
     module = EncoderDecoder(Shape(**{name: int(config[name]) for name in Shape._fields}))
     body = Body(module, _logits, int(config["width"]), config, preprocessing={})
     body.blocks = _blocks
@@ -158,7 +161,9 @@ class _Decoder:
         states, mask = self.network.encode(batch["input_ids"], batch["attention_mask"])
         self.mask = None if mask is None else mask.repeat_interleave(beams, 0)
         states = states.repeat_interleave(beams, 0)
-        self.source: list[KeyValues] = [layer.cross.remember(states) for layer in self.network.decoder]
+        remembered = (layer.cross.remember(states) for layer in self.network.decoder)
+        # In the order that each of the next steps reads them in, which else copies them anew.
+        self.source: list[KeyValues] = [_in_order(one) for one in remembered]
         self.target: list[KeyValues | None] = [None] * len(self.source)
         self.fed = 0
 
@@ -176,6 +181,10 @@ class _Decoder:
         if fewer:  # else only one row's hypotheses changed places, and they share their source
             self.source = [_picked(kept, hypotheses) for kept in self.source]
             self.mask = None if self.mask is None else self.mask[hypotheses]
+
+
+def _in_order(kept: KeyValues) -> KeyValues:
+    return type(kept)(*(part.contiguous() for part in kept))
 
 
 def _picked(kept: Any, hypotheses: Tensor) -> KeyValues:

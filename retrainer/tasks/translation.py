@@ -111,14 +111,9 @@ class Translation(TextOutput):
 
         So the mean over rows is nats a word of the whole data, and every token weighs the same in it.
         """
-        from torch.nn.functional import cross_entropy
+        from retrainer.tasks._cross_entropy import CrossEntropy
 
-        each = cross_entropy(
-            outputs.float().flatten(0, 1),
-            targets.flatten(),
-            reduction="none",
-            label_smoothing=label_smoothing,
-        )
+        each = CrossEntropy.apply(outputs.flatten(0, 1), targets.flatten(), label_smoothing)
         return each.view(targets.shape).sum(dim=1) / self._words
 
     def figures(self, outputs: Tensor, targets: Tensor) -> dict[str, np.ndarray]:
