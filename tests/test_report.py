@@ -15,6 +15,7 @@ from PIL import Image
 
 from retrainer.evaluation.report import render
 from retrainer.evaluation.summary import WIDTH, closing_table
+from retrainer.evaluation.words import number
 from retrainer.formats.dataset import IMAGE
 from retrainer.formats.report import MOST_IN_MATRIX, confusion_matrix
 from retrainer.metrics._classes import classes
@@ -296,6 +297,14 @@ def test_a_long_title_of_a_metric_is_cut_like_the_rows_below_it() -> None:
     lines = closing_table(report, {}, Path("report.html")).splitlines()
     assert sum("what a plug-in's metric may be called in so …" in line for line in lines) == 4
     assert max(map(len, lines)) <= WIDTH
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.9654, "0.965"), (0.0, "0.000"), (0.0004321, "0.00043"), (-2e-6, "-2e-06"), (37.683, "37.68")],
+)
+def test_a_figure_has_the_decimals_that_say_something(value: float, shown: str) -> None:
+    assert number(value, 286) == shown
 
 
 def test_the_test_of_each_opponent_is_named() -> None:

@@ -14,6 +14,8 @@ _FINE_ROWS = 2000
 _LARGE = 10
 # Digits that mean nothing would fill the table.
 _VERY_LARGE = 100_000.0
+# Three decimals of a smaller value would be zeros.
+_SMALL = 0.001
 
 
 def ordered(report: Report) -> list[str]:
@@ -51,6 +53,8 @@ def number(value: float, rows: int) -> str:
         return f"{value:.4g}"
     if abs(value) >= _LARGE:
         return f"{value:.2f}"
+    if 0 < abs(value) < _SMALL:
+        return f"{value:.2g}"
     return f"{value:.{4 if rows >= _FINE_ROWS else 3}f}"
 
 

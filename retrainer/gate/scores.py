@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from retrainer import metrics
@@ -32,6 +32,8 @@ class Scores:
     metrics: Mapping[str, Metric]
     titles: Mapping[str, str]
     gate_metric: str
+    # What was measured already, with the tables themselves: a model meets several others on the same rows.
+    _known: list[tuple[pa.Table, pa.Table, dict[str, Measured]]] = field(default_factory=list, repr=False)
 
     @property
     def task_metric(self) -> str:
@@ -44,7 +46,12 @@ class Scores:
 
     def measured(self, predictions: pa.Table, truth: pa.Table) -> dict[str, Measured]:
         """Of one model. Raises UserError that names a metric that these predictions do not allow."""
-        return {name: measure(metric, name, predictions, truth) for name, metric in self.metrics.items()}
+        for its_predictions, its_truth, found in self._known:
+            if its_predictions is predictions and its_truth is truth:
+                return found
+        found = {name: measure(metric, name, predictions, truth) for name, metric in self.metrics.items()}
+        self._known.append((predictions, truth, found))
+        return found
 
     def pairs(self, mine: pa.Table, its: pa.Table, truth: pa.Table) -> dict[str, Pair]:
         """Of two models' predictions, which `Task.comparable` has prepared."""
