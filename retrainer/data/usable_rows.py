@@ -20,6 +20,7 @@ from retrainer.data.checks import (
 from retrainer.data.class_folders import join_labels
 from retrainer.data.id_spelling import check_spelling
 from retrainer.data.images import Look, look_at
+from retrainer.data.personal_data import check_personal_data
 from retrainer.data.splits import GIVEN_TEST, GIVEN_VALIDATION, Rows, content_keys
 from retrainer.data.tables import all_rows, dropped_by_ingest, dropped_rows, schema_of, take_rows
 from retrainer.data.task_columns import TaskColumns, task_columns
@@ -69,7 +70,7 @@ def usable_rows(source: Dataset, task: Task, split: Split, findings: Findings) -
     left_out = pa.concat_tables([dropped_by_ingest(source), dropped_rows(table, reasons)])
     kept = [row for row, reason in enumerate(reasons) if reason is None]
     looks = {name: [of_column[row] for row in kept] for name, of_column in looks.items()}
-    table = take_rows(table, kept)
+    table = check_personal_data(take_rows(table, kept), columns, task, findings)
     for of_column in list(looks.values())[:1]:
         table = fit_boxes(table, columns, of_column, findings)
     rows = _rows_of(table, columns, [given[row] for row in kept], split)

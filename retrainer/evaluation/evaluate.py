@@ -13,7 +13,9 @@ from retrainer.errors import DataError, ModelError
 from retrainer.evaluation.data_facts import data_facts
 from retrainer.evaluation.data_figures import months_of
 from retrainer.evaluation.measurements import evidence_of, figures_of, measurements_of, verdict_figures
+from retrainer.evaluation.membership import membership
 from retrainer.evaluation.model_card import model_card
+from retrainer.evaluation.privacy import privacy_facts
 from retrainer.evaluation.report import render
 from retrainer.evaluation.request import Request
 from retrainer.evaluation.rows import prediction_table, sample_table
@@ -53,6 +55,8 @@ def evaluate_model(request: Request) -> dict[str, Any]:
         "rows": len(judged.test),
         "confidence": request.evaluation.confidence,
         **figures_of(request, found, evidence),
+        "privacy": privacy_facts(request),
+        "membership": membership(judged),
         "gate": verdict_figures(judge(request.gate, evidence), request.champion),
         "details": found.details,
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from retrainer.evaluation import words
+from retrainer.evaluation import privacy, words
 from retrainer.evaluation.words import Report
 from retrainer.pages.markdown import bullets, heading, plain, table
 
@@ -21,6 +21,7 @@ def model_card(report: Report) -> str:
         _gate(report),
         _figures(report),
         _limits(report),
+        _privacy(report),
         _data(report),
         _checks(report),
         _slices(report),
@@ -104,6 +105,11 @@ def _limits(report: Report) -> list[str]:
         said.append("No parts of the test rows were looked at on their own (evaluation.slices is empty).")
     said.append("Rows from elsewhere than this dataset were not tested.")
     return [heading("Limits"), "", *bullets(plain(one) for one in said)]
+
+
+def _privacy(report: Report) -> list[str]:
+    said = [*privacy.of_training(report), privacy.of_attack(report)]
+    return [heading("Privacy"), "", *bullets(plain(f"{one}.") for one in said if one)] if any(said) else []
 
 
 def _data(report: Report) -> list[str]:

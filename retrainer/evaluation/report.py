@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from retrainer.evaluation import words
+from retrainer.evaluation import privacy, words
 from retrainer.evaluation.judgement import parts_section, rows_section, rules_section, slices_section
 from retrainer.evaluation.words import Report
 from retrainer.pages.charts import Points, Range, line_chart, range_chart
@@ -27,6 +27,7 @@ def render(report: Report, history: list[dict[str, Any]], panels: Sequence[str] 
         parts_section(report),
         slices_section(report),
         rows_section(report),
+        _privacy(report),
         _curves(history),
         *panels,
         _facts(report),
@@ -116,6 +117,16 @@ def _tests(report: Report) -> str:
 def _range(title: str, figure: dict[str, Any], own: bool = False) -> Range:
     shown = words.number(figure["value"], figure["n"])
     return Range(title, figure["value"], figure["low"], figure["high"], shown, own)
+
+
+def _privacy(report: Report) -> str:
+    said = [*privacy.of_training(report), privacy.of_attack(report)]
+    about = (
+        "The attack takes the row with the smaller loss for a training row. Stronger ones are known: a small"
+        " figure proves nothing, a great one means that the answers give rows away."
+    )
+    lines = "".join(f"<li>{escape(one)}</li>" for one in said if one)
+    return section("Privacy", f"<ul>{lines}</ul>", quiet(about)) if lines else ""
 
 
 def _curves(history: list[dict[str, Any]]) -> str:

@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from retrainer.evaluation import words
+from retrainer.evaluation import privacy, words
 from retrainer.evaluation.words import Report
 from retrainer.texts import shortened
 
@@ -71,6 +71,8 @@ def _opponent_row(name: str, figure: dict[str, Any], gain: str, p: str) -> str:
 def _verdict(report: Report) -> list[str]:
     reasons = "; ".join(report["gate"]["reasons"])
     lines = _field("verdict", f"{report['gate']['verdict']}: {reasons}")
+    for sentence in privacy.noteworthy(report):
+        lines += _field("privacy", sentence)
     lines += _worst_slice(report)
     for sentence in words.notes(report):
         lines += _field("note", sentence)

@@ -32,6 +32,7 @@ def read_description(path: Path) -> dict[str, Any]:
         ("labels", list, "a list of class names"),
         ("assets", list, "a list of file names"),
         ("task", dict, "the section `task` of the settings"),
+        ("privacy", dict, "the facts of a private training"),
     ):
         if key in description and not isinstance(description[key], kind):
             raise ModelError(f"{file}: '{key}' must be {what}, found {description[key]!r}")

@@ -2,7 +2,8 @@
 
     model.safetensors   every value of the body (`body.…`) and the head (`head.…`), float32
     model.json          family, architecture, preprocessing, task, class names (none where the task has none),
-                        the dataset's content hash, and `temperature`, by which logits are divided (absent: 1)
+                        the dataset's content hash, `temperature`, by which logits are divided (absent: 1),
+                        and of a private training `privacy` (formats/privacy.py)
     tokenizer.json, …   what the preprocessing needs
     history.json        figures per epoch, none of them a time
     settings.json       the settings that training was given
@@ -39,6 +40,7 @@ from retrainer.formats.files import (
 )
 from retrainer.formats.model_card import model_card
 from retrainer.formats.model_files import CARD, FORMAT_VERSION, HISTORY, KIND, SETTINGS, WEIGHTS, read_model
+from retrainer.formats.privacy import PRIVACY
 from retrainer.formats.row_keys import FILE as ROW_KEYS
 from retrainer.formats.row_keys import hand_down_row_keys
 from retrainer.settings import Task, Training
@@ -55,13 +57,17 @@ Sections = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Trained:
-    """A network after training, and what is told of it. Its logits are divided by `temperature`."""
+    """A network after training, and what is told of it. Its logits are divided by `temperature`.
+
+    `privacy`: of a private training (formats/privacy.py).
+    """
 
     network: Network
     family: str
     labels: tuple[str, ...]
     history: list[dict[str, Any]] = field(default_factory=list)
     temperature: float = 1.0
+    privacy: dict[str, Any] | None = None
 
 
 def write_model(
@@ -103,6 +109,8 @@ def write_parts(directory: Path, trained: Trained) -> None:
         "assets": sorted(body.assets),
         TEMPERATURE: trained.temperature,
     }
+    if trained.privacy is not None:
+        description[PRIVACY] = trained.privacy
     write_json(directory / DESCRIPTION, description)
     # safetensors keeps its files from everyone else; a registry or a container may run as another user.
     (directory / WEIGHTS).chmod((directory / DESCRIPTION).stat().st_mode & 0o777)
@@ -123,8 +131,8 @@ def seal(directory: Path, sections: Sections, dataset_sha256: str) -> str:
 
     A trainer of your own has written `model.safetensors` (`body.…`, and `head.…` of the task), `model.json`
     (family, config, preprocessing, labels, and assets: names of further files) and those files; the files
-    `history.json` and `row_keys.parquet`, and the description's `temperature`, are optional. `sections` holds
-    `task` at least. Raises UserError when it is no whole model.
+    `history.json` and `row_keys.parquet`, and the description's `temperature` and `privacy`, are optional.
+    `sections` holds `task` at least. Raises UserError when it is no whole model.
     """
     (directory / MANIFEST).unlink(missing_ok=True)  # until all is well again, this is no model
     described = read_description(directory)
@@ -133,7 +141,7 @@ def seal(directory: Path, sections: Sections, dataset_sha256: str) -> str:
     if not (directory / HISTORY).is_file():
         write_json(directory / HISTORY, [])
     history = read_history(directory / HISTORY)
-    description = {key: described[key] for key in (*REQUIRED, TEMPERATURE)}
+    description = {key: described[key] for key in (*REQUIRED, TEMPERATURE, PRIVACY) if key in described}
     description |= {"assets": assets, "task": sections["task"]}
     write_json(directory / DESCRIPTION, description | {"dataset_sha256": dataset_sha256})
     network = load_network(directory)

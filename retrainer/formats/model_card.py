@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from retrainer.formats.privacy import PRIVACY, sentences
+
 # Names of classes that are written out.
 _SHOWN = 20
 
@@ -28,6 +30,7 @@ def model_card(
         "Started from": _start(backbone, training),
         "Dataset": f"content sha256 `{dataset_sha256}`",
         "Trained": _trained(training, kept),
+        **({"Privacy": "; ".join(sentences(description[PRIVACY]))} if PRIVACY in description else {}),
         **({"Calibration": _calibration(description["temperature"])} if labels else {}),
     }
     lines = ["# Model card", "", *(f"- **{key}**: {value}" for key, value in facts.items()), ""]

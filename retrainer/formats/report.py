@@ -35,6 +35,10 @@ metrics.json:
                 was tested on, those left out as it was trained on them or on rows linked to them, and of
                 these the ones known by the picture alone; "learned": how many further rows are left out
                 altogether, because the judged model has learned from them or from rows linked to them}
+    privacy     {"model", "champion"}: null, or what a private training spent (formats/privacy.py)
+    membership  the attack by the loss of single rows: {"score", "train_rows", "test_rows", "auc", "low",
+                "high", "found_at_1_percent": the share of training rows told while 1% of the test rows are
+                taken for some, "noteworthy", "note"}; figures are null where `note` says why
     cost        {"latency_ms": null unless the gate limits it, "model_mb"}
     gate        {"verdict", "reasons", "champion": null | {"version", "model_sha256"}, …}: the fields of
                 retrainer/gate/verdict.py's Verdict

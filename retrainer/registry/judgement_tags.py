@@ -25,7 +25,7 @@ _NOT_TAGS = ("verdict", "reasons", "rules", "champion")
 
 def judgement_tags(figures: Mapping[str, Any]) -> dict[str, str]:
     """Tags from metrics.json: the test set, `gate.…` for each number, `gate.rule.…` for each rule, `data.…`
-    for what was found in the data."""
+    for what was found in the data, `privacy.…` and `membership.…` for what its training rows lose."""
     gate, test_set = figures["gate"], figures.get("test_set", {})
     tags = {TEST_SHA256: test_set["sha256"], "test_uses": str(test_set["uses"])} if test_set else {}
     if sample := test_set.get("sample"):  # a report of an older version has none
@@ -40,6 +40,8 @@ def judgement_tags(figures: Mapping[str, Any]) -> dict[str, str]:
         value = "nothing measured" if rule["value"] is None else f"{rule['value']:.6g}"
         tags[name] = f"{outcome}: {value}, bound {rule['bound']:.6g}"
     tags |= _numbers(figures.get("details", {}).get("numbers", {}), "details")
+    tags |= _numbers((figures.get("privacy") or {}).get("model") or {}, "privacy")
+    tags |= _numbers(figures.get("membership") or {}, "membership")
     return tags | _numbers(figures.get("cost", {}), "cost") | data_tags(figures.get("data", {}))
 
 

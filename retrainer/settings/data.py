@@ -88,6 +88,10 @@ class Checks(Section):
     empty: Limit = Field(0.05, description="no text, no image, no label; such rows are left out")
     broken: Limit = Field(0.05, description="undecodable, truncated or huge images; left out")
     encoding: Level = Field("warn", description="text once decoded wrongly, or with control characters")
+    personal_data: Limit = Field(
+        "warn",
+        description="texts with e-mail addresses, IBANs, card, IP or phone numbers; the share is of rows",
+    )
     too_long: Limit = Field(0.1, description="texts that are certainly cut at task.max_length")
     unusual_images: Level = Field("warn", description="animated, CMYK, 16-bit, alpha, rotated: normalised")
     boxes: Level = Field("warn", description="boxes outside of their image: cut; without area: left out")

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from retrainer.errors import SettingError
+from retrainer.settings.privacy import Privacy, require_private
 from retrainer.settings.section import OpenSection, Section
 
 Strategy = Literal["scratch", "frozen", "head-then-full", "last-n", "lora", "full"]
@@ -93,13 +94,18 @@ class Training(Section):
         1.0, gt=0, le=1, description="images: share of the side in the first epoch, whole in the last third"
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="before the head")
-    clip_norm: float = Field(1.0, ge=0, description="largest gradient norm; 0: no clipping")
+    clip_norm: float = Field(
+        1.0, ge=0, description="largest gradient norm, with privacy of each row's; 0: no clipping"
+    )
     ema_decay: float = Field(
         0.0, ge=0, lt=1, description="of a moving average of the weights, which is what is kept; 0: none"
     )
     keep: Literal["best", "last"] = Field("best", description="which epoch's weights, by validation loss")
     seed: int = Field(0, ge=0, description="initial head, order of rows, augmentation, dropout")
     calibrate: bool = Field(True, description="fit a temperature to the validation rows, kept with the model")
+    privacy: Privacy = Field(
+        Privacy.parse({}, "training.privacy"), description="differential privacy of the training rows"
+    )
     command: str = Field("", description="your own trainer: called with the dataset and model directories")
     code_digest: str = Field("", description="written by resolve: sha256 of the files that `command` names")
 
@@ -119,6 +125,7 @@ class Training(Section):
                 f"setting {where}.head_epochs: {training.head_epochs} of {training.epochs} epochs leave none"
                 " for the backbone; set fewer"
             )
+        require_private(training)
         return training
 
 

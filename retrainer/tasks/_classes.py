@@ -44,7 +44,9 @@ class Classification:
         self.metrics = ("accuracy", "macro_f1", *micro, "log_loss", "calibration_error")
         self.titles = {"accuracy": "subset accuracy"} if multi_label else {}
         one_class = () if multi_label else ("class_balance", "label_errors")
-        self.abilities = frozenset(("accuracy", "calibration", "features", "label_smoothing", *one_class))
+        self.abilities = frozenset(
+            ("accuracy", "calibration", "features", "label_smoothing", "privacy", *one_class)
+        )
 
     def learn(self, train: pa.Table) -> None:  # noqa: ARG002 (the classes are the dataset's)
         """Raises UserError where there is nothing to tell apart."""

@@ -60,6 +60,7 @@ class Task(Protocol):
       label_errors     a label can be doubted by out-of-sample probabilities (checks.label_errors)
       label_smoothing  `loss` takes it (training.label_smoothing)
       mixing           inputs and targets can be mixed (training.mixup, cutmix)
+      privacy          nothing is learned from the training rows but weights (training.privacy)
       resizing         inputs are pixels that may be made smaller (training.start_size)
     """
 

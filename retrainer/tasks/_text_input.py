@@ -25,6 +25,10 @@ class TextOptions(Section):
     max_unknown: float = Field(
         0.2, ge=0, le=1, description="stops where a greater share of the tokens to learn from is unknown"
     )
+    mask_personal_data: bool = Field(
+        False,
+        description="e-mail addresses, IBANs, card, IP and phone numbers are masked, in served texts too",
+    )
 
 
 class TextInput:
@@ -39,8 +43,11 @@ class TextInput:
 
     def encode(self, table: pa.Table, preprocessing: dict[str, Any], assets: dict[str, bytes]) -> Tokens:
         """Tokenises every text once. Raises UserError where rows to learn from are of unknown tokens."""
+        from retrainer.personal_data import mask_columns
         from retrainer.tasks._tokens import encode_texts, require_known
 
+        if self.options.mask_personal_data:
+            table = mask_columns(table, self.input_columns)
         encoded = encode_texts(table, preprocessing, assets)
         if set(self.target_columns) & set(table.column_names):
             require_known(encoded, assets[preprocessing["tokenizer"]], self.options.max_unknown)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from retrainer.errors import SettingError
 from retrainer.models._network import Network
 from retrainer.settings import Training
+from retrainer.settings.privacy import require_private
 from retrainer.training.learner import Learner, Splits
 from retrainer.training.mixing import resize
 
@@ -31,6 +32,8 @@ def require_applicable(learner: Learner, splits: Splits) -> None:
     for key, off, ability, needed in _KEYS_OF_ABILITIES:
         if getattr(training, key) != off and ability not in task.abilities:
             raise SettingError(f"training.{key} needs {needed}, which this task does not have; leave it out")
+    if training.privacy.epsilon:
+        _require_private(learner, len(splits.train[1]))
     if training.start_size < 1:
         _require_any_size(network, task.batch(splits.train[0], np.arange(1), None)["pixels"], training)
     if training.patience and splits.validation is None:
@@ -44,6 +47,23 @@ def require_applicable(learner: Learner, splits: Splits) -> None:
             "training.halve_on_out_of_memory: this backbone has BatchNorm, whose statistics depend on the"
             " parts; set a smaller training.batch_size or a higher training.accumulate"
         )
+
+
+def _require_private(learner: Learner, rows: int) -> None:
+    """Raises UserError for what would make epsilon false, of the settings, the task or the number of rows."""
+    from retrainer.training._privacy import Budget
+
+    require_private(learner.training)
+    if "privacy" not in learner.task.abilities:
+        raise SettingError(
+            "training.privacy needs a task that learns nothing from the training rows but weights; this one"
+            " takes a scale, a vocabulary, or more from them; leave it out"
+        )
+    if learner.compute.processes > 1:
+        raise SettingError("compute.processes: training.privacy trains in one process; set 1")
+    if learner.compute.compile is True:
+        raise SettingError("compute.compile: training.privacy trains uncompiled; leave it out")
+    Budget.of(learner.training, rows)
 
 
 def _require_any_size(network: Network, pixels: Tensor, training: Training) -> None:

@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     import torch
 
 # Packages whose version can move a model's numbers.
-_PACKAGES = ("numpy", "peft", "pillow", "timm", "tokenizers", "torch", "torchvision", "transformers")
+_PACKAGES = (
+    "numpy",
+    "opacus",
+    "peft",
+    "pillow",
+    "timm",
+    "tokenizers",
+    "torch",
+    "torchvision",
+    "transformers",
+)
 # Processors without these compute bfloat16 slower than float32.
 _FAST_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 # glibc's malloc.h; both take an int.

@@ -30,7 +30,6 @@ from retrainer.training.loader import (
     Rows,
     evaluation_batch_size,
     load_batches,
-    shuffled_batches,
     sorted_batches,
     stream_seed,
 )
@@ -40,7 +39,7 @@ from retrainer.training.train_step import TrainStep, class_weights
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 # Of an entry of the history.
-_NO_FIGURES = ("epoch", "kept", "micro_batches", "reproducible")
+_NO_FIGURES = ("epoch", "kept", "micro_batches", "reproducible", "updates")
 # Losses are read in groups: reading one waits for the device.
 _STEPS_BETWEEN_SYNCS = 32
 
@@ -94,8 +93,16 @@ def _begin(
         _try_two_rows(learner, splits.train, device)
     strategy = plan(learner, splits, device)
     state = State(strategy.trained, AdamW(strategy.groups), learner.training, learner.group)
-    step = TrainStep(learner, state, _class_weights(learner, splits.train[1], device))
+    step = _train_step(learner, state, splits.train[1], device)
     return _Run(learner, strategy, state, step, bar, checkpoints)
+
+
+def _train_step(learner: Learner, state: State, targets: np.ndarray, device: torch.device) -> TrainStep:
+    if not learner.training.privacy.epsilon:
+        return TrainStep(learner, state, _class_weights(learner, targets, device))
+    from retrainer.training._privacy import Budget, PrivateStep
+
+    return PrivateStep(learner, state, None, Budget.of(learner.training, len(targets)))
 
 
 @contextmanager
@@ -166,11 +173,11 @@ class _Run:
     def epoch(self, phase: Phase, on_epoch: OnEpoch) -> None:
         state, rows = self.state, phase.train
         started = time.perf_counter()
-        sampled = self.training.balance == "sampling"
-        classes = rows.targets.cpu().numpy() if sampled else None
-        batches = shuffled_batches(len(rows), self.training.batch_size, rows.lengths, state.order, classes)
+        batches = self.train_step.batches(rows)
         whole = state.step == 0
         figures = self.train_epoch(phase, batches)
+        if self.train_step.private:
+            del figures["train_loss"]
         seconds = time.perf_counter() - started
         speed = {"seconds": seconds, "rows_per_second": len(rows) / seconds} if whole else {}
         if phase.validation is not None:
@@ -179,9 +186,7 @@ class _Run:
                 figures |= self.validate(phase, phase.validation)
         on_epoch(state.epoch, figures | speed)
         self.bar.epoch(state.epoch, figures)
-        marks: dict[str, Any] = {}
-        if state.micro_batches != self.training.accumulate:
-            marks["micro_batches"] = state.micro_batches
+        marks = self.train_step.marks()
         if state.step < len(batches):
             marks["reproducible"] = False
         state.end_epoch(figures | marks, self.training.keep == "best")
@@ -211,7 +216,7 @@ class _Run:
             if late:
                 break
         last = rate(before + state.step - 1, steps, training.warmup, training.schedule)
-        return {"train_loss": state.loss / state.rows, "learning_rate": training.learning_rate * last}
+        return {"train_loss": state.loss / max(1, state.rows), "learning_rate": training.learning_rate * last}
 
     def late(self, device: torch.device) -> bool:
         return self.state.group.first_says(self.state.spent() > self.training.budget_seconds, device)
@@ -223,7 +228,7 @@ class _Run:
         self.require_finite(sums, f"epoch {state.epoch}", state.step - len(state.waiting), steps)
         passed = sum(count for _, count in state.waiting)
         state.loss, state.rows, state.waiting = state.loss + float(sums.sum()), state.rows + passed, []
-        self.bar.advance(state.epoch, passed, state.loss / state.rows)
+        self.bar.advance(state.epoch, passed, state.loss / max(1, state.rows))
 
     def validate(self, phase: Phase, rows: Rows) -> dict[str, float]:
         """Mean loss (never smoothed) and the means of the task's own figures, in eval mode."""

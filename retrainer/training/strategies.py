@@ -86,15 +86,22 @@ class Plan:
 def replaced_for_training(learner: Learner, splits: Splits) -> Iterator[None]:
     """While a network trains, smaller or further parts may stand in for some of its own."""
     network, training = learner.network, learner.training
+    private = bool(training.privacy.epsilon)
     with ExitStack() as stack:
         if training.strategy == "lora":
             from retrainer.training._lora import adapted
 
             stack.enter_context(adapted(network.description, training))
-        elif training.strategy not in ("frozen", "last-n"):  # a frozen table costs nothing
+        elif training.strategy not in ("frozen", "last-n") and not private:
+            # A frozen table costs nothing. Of a private one each word gets noise: else it would be seen which
+            # words the rows have.
             stack.enter_context(words_in_use(network.body, learner.task, splits.encoded))
         if training.checkpoint_activations:
             stack.enter_context(recomputed(network.description))
+        if private:
+            from retrainer.training._privacy import gradients_of_rows
+
+            stack.enter_context(gradients_of_rows(network, training))
         yield
 
 
@@ -137,7 +144,9 @@ class _Phases:
     def on_rows(self, first: int, active: Sequence[nn.Module], still: Sequence[nn.Module] = ()) -> Phase:
         """The whole network on the rows themselves, up to the last epoch."""
         network, last = self.learner.network, self.learner.training.epochs
-        forward = compiled(self.learner, self.train)
+        # Compiled, a network has no hooks by which single rows' gradients are found.
+        private = bool(self.learner.training.privacy.epsilon)
+        forward = network if private else compiled(self.learner, self.train)
         return Phase(first, last, forward, network, self.train, self.validation, active, still)
 
     def head_alone(self, last: int) -> Phase:

@@ -103,8 +103,9 @@ def _train_here(inputs: Inputs, out: Path, session: Session) -> dict[str, Any]:
         history = fit(replace(learner, group=group), splits, session.on_epoch, session.progress, checkpoints)
     temperature = calibrate(learner, splits.validation)
     labels = learner.task.labels
-    trained = Trained(learner.network, settings.backbone.family, labels, history, temperature)
     start = None if settings.training.strategy == "scratch" else inputs.weights
+    private = _privacy(settings.training, len(table), history, start)
+    trained = Trained(learner.network, settings.backbone.family, labels, history, temperature, private)
     model_sha256 = write_model(out, trained, settings.plain(), data.content_sha256, data.path, start)
     checkpoints.clear()
     return {"model_sha256": model_sha256, "temperature": temperature, **_kept_figures(history)}
@@ -116,6 +117,19 @@ def _processes(inputs: Inputs, digest: str, join: Join | None) -> AbstractContex
 
     compute = inputs.settings.compute
     return processes(compute, inputs.plain()) if join is None else join(compute, digest)
+
+
+def _privacy(
+    training: Training, rows: int, history: list[dict[str, Any]], start: Path | str | None
+) -> dict[str, Any] | None:
+    """What a private training of so many rows spent, and what its start spent before; None of any other."""
+    if not training.privacy.epsilon:
+        return None
+    from retrainer.formats.privacy import with_start
+    from retrainer.training._privacy import Budget
+
+    facts = Budget.of(training, rows).facts(history[-1]["updates"], training.clip_norm)
+    return with_start(facts, start)
 
 
 def _kept_figures(history: list[dict[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from retrainer.settings import Training
 from retrainer.training._state import State
 from retrainer.training.compute import autocast
 from retrainer.training.learner import Learner
-from retrainer.training.loader import Batch
+from retrainer.training.loader import Batch, Rows, shuffled_batches
 from retrainer.training.mixing import mix, resize, side_share
 from retrainer.training.strategies import Phase
 
@@ -29,6 +30,9 @@ class TrainStep:
     learner: Learner
     state: State
     class_weights: Tensor | None
+
+    # Whether what follows from the training rows alone, as their loss does, is kept from the history.
+    private: ClassVar[bool] = False
 
     @property
     def training(self) -> Training:
@@ -45,13 +49,29 @@ class TrainStep:
             group["lr"] = group["peak"] * share
         if "pixels" in batch:
             batch, targets = self._images(phase, batch, targets)
-        total = self._gradients(phase, batch, targets, rows)
-        trained = optimiser.parameters
+        total = self._across(self._gradients(phase, batch, targets, rows), rows)
+        optimiser.step()
+        self.state.end_step()
+        return total
+
+    def batches(self, rows: Rows) -> list[np.ndarray]:
+        """The row numbers of each step of the epoch that begins."""
+        sampled = self.training.balance == "sampling"
+        classes = rows.targets.cpu().numpy() if sampled else None
+        order = self.state.order
+        return shuffled_batches(len(rows), self.training.batch_size, rows.lengths, order, classes)
+
+    def marks(self) -> dict[str, Any]:
+        """What the history says of the epoch that ends, beside figures."""
+        micro_batches = self.state.micro_batches
+        return {} if micro_batches == self.training.accumulate else {"micro_batches": micro_batches}
+
+    def _across(self, total: Tensor, rows: int) -> Tensor:
+        """Sums loss and gradients over all processes, and clips these."""
+        trained = self.state.optimiser.parameters
         total = self.state.group.sum_gradients(trained, total, rows)
         if self.training.clip_norm:
             _clip(trained, self.training.clip_norm)
-        optimiser.step()
-        self.state.end_step()
         return total
 
     def _images(self, phase: Phase, batch: Batch, targets: Tensor) -> tuple[Batch, Tensor]:
