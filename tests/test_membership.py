@@ -87,7 +87,8 @@ def attacked(folder: Path, training: Training, random_labels: bool = True) -> di
 def test_a_model_that_learned_random_labels_by_heart_gives_its_rows_away(tmp_path: Path) -> None:
     report = attacked(tmp_path, settings(epochs=60, learning_rate=2e-2))
     found = report["membership"]
-    assert found["low"] > 0.9 and found["noteworthy"]
+    # By chance half of the other rows have the label that the model gives them.
+    assert found["low"] > 0.7 and found["noteworthy"]
     assert (found["train_rows"], found["test_rows"]) == (150, 150)
     said = " ".join(closing_table(report, {}, tmp_path / "report" / "report.html").split())
     assert "by its loss a training row is told from another with AUC" in said
@@ -96,6 +97,7 @@ def test_a_model_that_learned_random_labels_by_heart_gives_its_rows_away(tmp_pat
     assert float(judgement_tags(report)["membership.auc"]) == pytest.approx(found["auc"])
 
 
+@pytest.mark.slow
 def test_the_same_training_in_private_does_not(tmp_path: Path) -> None:
     budget = {"epsilon": 1.0, "delta": 1e-3}
     report = attacked(tmp_path, settings(epochs=20, learning_rate=2e-2, privacy=budget))

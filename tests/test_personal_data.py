@@ -62,7 +62,8 @@ def test_a_long_text_takes_no_long_time() -> None:
 
 @pytest.mark.slow
 def test_no_false_alarm_in_questions_and_captions(shared_data: Path) -> None:
-    rows = list(csv.DictReader((shared_data / "banking77" / "train.csv").open(encoding="utf-8")))
+    with (shared_data / "banking77" / "train.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
     captions = gzip.decompress((shared_data / "multi30k" / "train.de.gz").read_bytes()).decode().splitlines()
     found = [text for text in (*(row["text"] for row in rows), *captions) if without_personal_data(text)[1]]
     assert len(rows) == 10_003 and len(captions) == 29_000 and found == []
@@ -88,7 +89,7 @@ def test_the_check_counts_rows_and_shows_none_of_it(tmp_path: Path) -> None:
 
 def test_it_stops_where_the_level_says_so(tmp_path: Path) -> None:
     checks = Checks.parse({"personal_data": 0.01}, "checks")
-    with pytest.raises(UserError, match=r"checks\.personal_data: 2 rows .* mask_personal_data: true, or set"):
+    with pytest.raises(UserError, match=r"checks\.personal_data: 2 rows .*mask_personal_data: true, or set"):
         run(tmp_path, ROWS, checks=checks, test=0.3)
 
 

@@ -24,7 +24,8 @@ from retrainer.training._state import State
 from retrainer.training.learner import Learner
 from retrainer.training.strategies import plan
 from retrainer.training.train import train_model
-from tests.small_datasets import MLP, train_to
+from tests.conftest import first_quick
+from tests.small_datasets import train_to
 from tests.small_networks import (
     PLAIN,
     convolutional,
@@ -54,7 +55,7 @@ def private(**changes: Any) -> Training:
 # --- the budget -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("epsilon", "rows"), [(1.0, 200), (8.0, 10_000)])
+@pytest.mark.parametrize(("epsilon", "rows"), first_quick([(1.0, 200), (8.0, 10_000)]))
 def test_the_noise_spends_what_was_asked_within_the_accountants_tolerance(epsilon: float, rows: int) -> None:
     from opacus.accountants import RDPAccountant
 
@@ -190,7 +191,7 @@ def test_of_words_too_and_of_those_that_no_row_has(monkeypatch: pytest.MonkeyPat
         table = "body.layers.words.weight"
         torch.testing.assert_close(8 * made[table], expected[table], rtol=1e-4, atol=1e-6)
     before, model = weights(reader()), reader()
-    trained(model, private(strategy="full", epochs=1), rows, task=task)
+    trained(model, private(strategy="full"), rows, task=task)
     unused = slice(100, 200)  # else it would be seen which words the rows have
     assert (weights(model)[table][unused] != before[table][unused]).any(dim=1).all()
 
@@ -241,6 +242,7 @@ def test_a_model_says_what_it_spent_and_nothing_of_its_rows(squares_dataset: Pat
     assert "without privacy" in (first / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_private_models_after_one_another_spend_their_sum(squares_dataset: Path, tmp_path: Path) -> None:
     budget = {"epsilon": 2.0, "delta": 1e-3}
     train_to(tmp_path / "first", squares_dataset, private(epochs=1, privacy=budget))
@@ -261,7 +263,7 @@ def test_private_models_after_one_another_spend_their_sum(squares_dataset: Path,
 def test_no_published_seed_gives_the_noise() -> None:
     models = [network(), network()]
     for model in models:
-        trained(model, private(epochs=1, seed=3), squares(60))
+        trained(model, private(seed=3), squares(60))
     assert not same(*(weights(model) for model in models))
 
 
@@ -274,10 +276,15 @@ def test_a_stopped_training_counts_every_step_once(tmp_path: Path) -> None:
     assert made[1][-1]["updates"] == 3 * 8 == Budget.of(case.plan, 60).steps
 
 
-def test_lora_and_dropout_train_privately(bert: Path, reviews: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["lora", "full", "frozen"])
+def test_an_encoder_of_hugging_face_trains_privately(
+    strategy: str, bert: Path, reviews: Path, tmp_path: Path
+) -> None:
+    """Its positions are looked up once for all rows of a batch."""
     from retrainer.training.inputs import Inputs, Settings
 
-    training = private(strategy="lora", lora_rank=2, epochs=1, dropout=0.2, batch_size=16)
+    training = private(strategy=strategy, epochs=1, dropout=0.2, batch_size=16, accumulate=2)
     sections = Settings(Task(max_length=12), Backbone(), training, PLAIN)
     train_model(Inputs(reviews, sections, bert), tmp_path / "model")
     told = read_model(tmp_path / "model")["privacy"]
@@ -293,4 +300,3 @@ def test_the_package_is_named_where_it_lacks(monkeypatch: pytest.MonkeyPatch) ->
         UserError, match=r"needs opacus, which is not installed; pip install 'retrainer\[privacy"
     ):
         trained(network(), private(), squares(60))
-    assert MLP.family == "mlp"

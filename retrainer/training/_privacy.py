@@ -90,7 +90,17 @@ def epsilon_of(history: list[tuple[float, float, int]], delta: float, error: flo
     """Of (noise multiplier, sampling rate, steps), by Opacus' accountant; at most `error` too high."""
     accountant = _opacus().accountants.create_accountant(mechanism=ACCOUNTANT)
     accountant.history = history
-    return float(accountant.get_epsilon(delta=delta, eps_error=error))
+    with _ignored("Optimal order is the"):
+        return float(accountant.get_epsilon(delta=delta, eps_error=error))
+
+
+@contextmanager
+def _ignored(warning: str) -> Iterator[None]:
+    """The accountant asks another one, less exactly, how far its grid must reach; and features, as the
+    numbers of words, need no gradient."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", warning, UserWarning)
+        yield
 
 
 def _tolerance(epsilon: float) -> float:
@@ -102,15 +112,16 @@ def _noise(epsilon: float, delta: float, sample_rate: float, steps: int) -> floa
     """The least noise, within the tolerance, by which so many steps spend no more than `epsilon`."""
     tolerance = _tolerance(epsilon)
     try:
-        found = _opacus().accountants.utils.get_noise_multiplier(
-            target_epsilon=epsilon,
-            target_delta=delta,
-            sample_rate=sample_rate,
-            steps=steps,
-            accountant=ACCOUNTANT,
-            epsilon_tolerance=tolerance,
-            eps_error=tolerance,
-        )
+        with _ignored("Optimal order is the"):
+            found = _opacus().accountants.utils.get_noise_multiplier(
+                target_epsilon=epsilon,
+                target_delta=delta,
+                sample_rate=sample_rate,
+                steps=steps,
+                accountant=ACCOUNTANT,
+                epsilon_tolerance=tolerance,
+                eps_error=tolerance,
+            )
     except (ValueError, RuntimeError) as error:
         raise SettingError(
             f"training.privacy: no noise was found for epsilon {epsilon:g} in {steps:,} steps ({error}); set"
@@ -209,13 +220,14 @@ class PrivateStep(TrainStep):
 
     def _require_all_of_them(self) -> None:
         """Raises UserError unless the rows' own gradients add up to the batch's, in every parameter."""
-        for name, parameter in self.learner.network.named_parameters():
-            if not parameter.requires_grad or parameter.grad is None:
-                continue
+        named = self.learner.network.named_parameters()
+        found = {name: parameter for name, parameter in named if parameter.grad is not None}
+        # Some gradients are 0 but for rounding, as those of an attention's keys' biases.
+        near = _ROUNDING * max((float(one.grad.abs().max()) for one in found.values()), default=0.0)
+        for name, parameter in found.items():
             rows = getattr(parameter, "grad_sample", None)
             summed = torch.zeros_like(parameter) if rows is None else rows.sum(dim=0)
-            largest = float(parameter.grad.abs().max())
-            if not torch.allclose(summed, parameter.grad, rtol=_ROUNDING, atol=_ROUNDING * largest):
+            if not torch.allclose(summed, parameter.grad, rtol=_ROUNDING, atol=near):
                 raise SettingError(
                     f"training.privacy: the gradient of a single row is not known in {name} of this backbone;"
                     " set training.strategy: frozen or lora"
@@ -251,9 +263,7 @@ def gradients_of_rows(network: Network, training: Training) -> Iterator[None]:
     mode = torch.get_deterministic_debug_mode()
     torch.set_deterministic_debug_mode("default")
     try:
-        with warnings.catch_warnings():
-            # Features, and the numbers of words, need no gradient.
-            warnings.filterwarnings("ignore", "Full backward hook is firing", UserWarning)
+        with _ignored("Full backward hook is firing"):
             yield
     finally:
         torch.set_deterministic_debug_mode(mode)
