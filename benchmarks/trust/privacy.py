@@ -16,7 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,24 +61,23 @@ STUDIES: dict[str, dict[str, Any]] = {
 def variants(study: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Name → keys of `training`."""
     found = {"frozen": {"strategy": "frozen", **study["frozen"]}}
-    if study["full"]:
-        found["full"] = {"strategy": "full", **study["full"]}
     for epsilon in EPSILONS:
         budget = {"epsilon": epsilon, "delta": study["delta"]}
         found[f"frozen, epsilon {epsilon}"] = {"strategy": "frozen", **study["private"], "privacy": budget}
+    if study["full"]:
+        found["full"] = {"strategy": "full", **study["full"]}
     return found
 
 
-def run_study(name: str, into: Path, seeds: tuple[int, ...] = ()) -> list[dict[str, Any]]:
-    study, lines = STUDIES[name], []
+def run_study(name: str, into: Path) -> Iterator[dict[str, Any]]:
+    """A line for each training, all of one seed first: what is cut short is whole for the first seeds."""
+    study = STUDIES[name]
     settled = resolve(None, [*study["source"], "evaluation.baseline=false"], ROOT, into)
     for step in (ingest, preprocess):
         run_step(step, settled, into)
-    for title, keys in variants(study).items():
-        for seed in seeds or study["seeds"]:
-            lines.append(_line(title, keys | {"seed": seed}, study["source"], into))
-            print(lines[-1], flush=True)
-    return lines
+    for seed in study["seeds"]:
+        for title, keys in variants(study).items():
+            yield _line(title, keys | {"seed": seed}, study["source"], into)
 
 
 def _line(title: str, keys: Mapping[str, Any], source: list[str], into: Path) -> dict[str, Any]:
@@ -126,9 +125,12 @@ def main(names: list[str]) -> None:
     for name in names or list(STUDIES):
         with tempfile.TemporaryDirectory() as into:
             os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{into}/mlflow.db"
-            lines = run_study(name, Path(into))
-        kept[name] = {"machine": machine(), "settings": _settings(name), "lines": lines}
-        RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+            lines: list[dict[str, Any]] = []
+            for line in run_study(name, Path(into)):
+                print(line, flush=True)
+                lines.append(line)
+                kept[name] = {"machine": machine(), "settings": _settings(name), "lines": lines}
+                RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
         print(table(lines), flush=True)
 
 

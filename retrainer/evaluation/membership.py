@@ -38,7 +38,7 @@ Figures = dict[str, Any]
 def membership(judged: Judged) -> Figures:
     """`membership` of metrics.json (formats/report.py); figures are null where `note` says why.
 
-    Training rows are a sample of at most 1,000, and no more than twice the test rows. Groups are drawn as a
+    Training rows are a sample, as many as there are test rows and at most 1,000. Groups are drawn as a
     whole for the interval.
     """
     score = next((name for name in _SCORES if name in judged.predictor.task.metrics), None)
@@ -47,7 +47,7 @@ def membership(judged: Judged) -> Figures:
     test, predictions = _of_known_classes(judged)
     if min(len(test), len(judged.train)) < _LEAST_ROWS:
         return _nothing("there are too few rows")
-    train = _sampled(judged.train, min(_MOST_ROWS, 2 * len(test)), judged.evaluation.seed)
+    train = _sampled(judged.train, min(_MOST_ROWS, len(test)), judged.evaluation.seed)
     found = compared(
         _scores(score, judged.predictor.predict(train), train),
         _scores(score, predictions, test),
