@@ -223,6 +223,7 @@ def test_a_network_whose_rows_gradients_are_not_all_known_is_refused() -> None:
 # --- a whole training -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_model_says_what_it_spent_and_nothing_of_its_rows(squares_dataset: Path, tmp_path: Path) -> None:
     start = tmp_path / "start"
     train_to(start, squares_dataset, settings(epochs=1))
