@@ -113,13 +113,13 @@ def compared(
     draws = np.random.default_rng(settings.seed)
     drawn = [area(*(_drawn(one, draws) for one in groups)) for _ in range(settings.resamples)]
     tail, auc = (1 - settings.confidence) / 2, area(None, None)
-    low, high = np.quantile(drawn, [tail, 1 - tail])
+    low, high = (float(np.quantile(drawn, at)) for at in (tail, 1 - tail))
     return {
         "auc": round(auc, 6),
-        "low": round(min(auc, float(low)), 6),
-        "high": round(max(auc, float(high)), 6),
+        "low": round(min(auc, low), 6),
+        "high": round(max(auc, high), 6),
         "found_at_1_percent": _found(train, test),
-        "noteworthy": bool(low >= _NOTEWORTHY),
+        "noteworthy": low >= _NOTEWORTHY,
     }
 
 
