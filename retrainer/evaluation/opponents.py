@@ -129,6 +129,7 @@ def champion_figures(
     if champion is None:
         return None
     known: dict[str, Any] = {"version": champion.version, "model_sha256": champion.model_sha256}
+    known |= {"moved_from": champion.moved_from} if champion.moved_from else {}
     if opponent is None:
         return known | {"same": True, "compared": False, "note": "it is this very model", "metrics": {}}
     return known | _against(opponent, scores, settings)

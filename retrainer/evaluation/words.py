@@ -93,7 +93,26 @@ def floor_of(report: Report, by: str) -> float | None:
 
 def notes(report: Report) -> list[str]:
     """What a person must know of the judgement beside its reasons: a sentence each."""
-    return [*learned(report), *label_noise(report), *parts(report), *not_beaten(report)]
+    return [
+        *moved_champion(report),
+        *learned(report),
+        *label_noise(report),
+        *parts(report),
+        *not_beaten(report),
+    ]
+
+
+def moved_champion(report: Report) -> list[str]:
+    """Says that the compared champion is not the one that retrainer made; nothing where it is."""
+    champion = report["champion"]
+    before = champion.get("moved_from") if champion else None
+    if not before:
+        return []
+    return [
+        f"another tool than retrainer moved the alias champion to version {champion['version']}; retrainer's"
+        f" own last move was to version {before}: `make history` shows the moves, `make promote"
+        f" VERSION={before}` gives it back"
+    ]
 
 
 def data(report: Report) -> str:

@@ -21,8 +21,9 @@ metrics.json:
                 better, and better and worse count the rows that one alone has right (null where rows are not
                 right or wrong by that metric)
     no_baseline why there is no cheap baseline, else ""
-    champion    null, or {"version", "model_sha256", "same", "compared", "note", "metrics"}, and where it was
-                compared the paired test as of a baseline
+    champion    null, or {"version", "model_sha256", "same", "compared", "note", "metrics"}, where it was
+                compared the paired test as of a baseline, and where another tool made it champion
+                "moved_from", the version that retrainer made it last
     anchor      null, or the best champion so far: {"version", "same": it is the champion or the judged model,
                 and was not scored, …} and the rest as of the champion
     data        {"rows": {split: n}, "dropped": {reason: n}, "checks": [what preprocess found, and the task],

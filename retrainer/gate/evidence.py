@@ -15,6 +15,8 @@ class Champion:
     """The registry's champion: its version, the digest of its model, and the model directory.
 
     dataset_sha256  of the rows that it was trained with; data: their figures, None where it has none
+    moved_from      the version that retrainer's last move made champion, where another tool moved the alias
+                    since; else ""
     """
 
     version: str
@@ -22,6 +24,7 @@ class Champion:
     directory: Path
     dataset_sha256: str = ""
     data: DataFigures | None = None
+    moved_from: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from retrainer.formats.report import METRICS
 from retrainer.gate.data_figures import DataFigures, figures_from
 from retrainer.gate.evidence import Anchor, Champion
 from retrainer.registry.anchor import anchor_of
+from retrainer.registry.history import moved_by_another_tool
 from retrainer.registry.unaltered import unaltered_model
 from retrainer.services import keys, lookup, tracking
 from retrainer.services.readers import RegisteredVersion
@@ -34,7 +35,9 @@ def fetch_champion(name: str, into: Path) -> Champion | None:
         )
     directory = unaltered_model(found, into / "champion", public_key=keys.verify_key())
     trained_on = found.tags.get(DATASET_SHA256, "")
-    return Champion(found.version, found.model_sha256, directory, trained_on, _data_of(found, into))
+    moved_from = moved_by_another_tool(name, found.version) or ""
+    data = _data_of(found, into)
+    return Champion(found.version, found.model_sha256, directory, trained_on, data, moved_from)
 
 
 def _data_of(champion: RegisteredVersion, into: Path) -> DataFigures | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from retrainer.errors import ModelError, SettingError
 from retrainer.registry.anchor import anchor_of, anchorings
 from retrainer.registry.columns import aligned
-from retrainer.registry.history import DONE, PREFIX, Move, moves
+from retrainer.registry.history import DONE, PREFIX, Move, moved_by_another_tool, moves
 from retrainer.resolve import settle
 from retrainer.services import lookup
 from retrainer.services.lookup import CHALLENGER, CHAMPION
@@ -37,9 +37,8 @@ def show_history(recipe: str) -> None:
     for line in _anchor(name):
         print(line)
     print(f"now: champion {state[CHAMPION] or 'none'}, challenger {state[CHALLENGER] or 'none'}")
-    done = [move for move in entries if move.state == DONE]
-    if done and done[-1].to != (state[CHAMPION] or ""):
-        print(f"the last move that retrainer made was to version {done[-1].to}: another tool moved it since")
+    if (last := moved_by_another_tool(name, state[CHAMPION])) is not None:
+        print(f"the last move that retrainer made was to version {last}: another tool moved it since")
 
 
 def _table(entries: Sequence[Move]) -> list[str]:

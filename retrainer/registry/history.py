@@ -205,6 +205,13 @@ def _settle_all(mlflow: MlflowClient, name: str, left: Sequence[Move]) -> list[M
     return settled
 
 
+def moved_by_another_tool(name: str, champion: str | None) -> str | None:
+    """The version that retrainer's last move made champion, where the alias has been moved since by another
+    tool; else None. A move that a crash left unsettled counts when the alias is where it wanted it."""
+    last = [one for one in moves(name) if one.state == DONE or (one.state == MOVING and one.to == champion)]
+    return last[-1].to if last and last[-1].to != (champion or "") else None
+
+
 def champion_stack(entries: Sequence[Move], champion: str | None) -> list[str]:
     """The versions that a rollback goes back through: the present champion last.
 
