@@ -26,6 +26,7 @@ B ?=
 DIR ?=
 HOURS ?= 1
 ONLY ?=
+DATA ?=
 
 SHELL := /bin/sh
 VENV := .venv
@@ -41,7 +42,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # What a person or a CI job gives is text: make expands no $(…) in it, and it reaches the shell quoted, as one
 # word. make would run what stands behind a line break as a command of its own.
 GIVEN := RECIPE SET STEP IMAGE LIGHT_IMAGE SECRET ALLOW_MUTABLE WAIT CRON RUN FORCE PDB BASE PUSH CA_BUNDLE \
-	NETWORK PORT WORKERS VERSION WHY A B DIR HOURS ONLY PYTHON PIP_CERT
+	NETWORK PORT WORKERS VERSION WHY A B DIR HOURS ONLY DATA PYTHON PIP_CERT
 define LINE_BREAK
 
 
@@ -71,7 +72,7 @@ DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 
 .DEFAULT_GOAL := help
 .PHONY: help setup pipeline retrain step resolve smoke check-step history promote anchor rollback compare reap ui docs images mlflow-image pin-base \
-	rehearse compile submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow bench lint \
+	rehearse compile submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow bench year lint \
 	format lock clean
 
 ##@ to begin
@@ -203,6 +204,9 @@ docs: $(READY) ## write the documentation as a site: build/site/index.html
 bench: $(READY) ## the engine beside its peers, on the same work: [ONLY="bert-base mlp"]
 	@$(PY) -m benchmarks.speed $(call each_quoted,$(ONLY))
 	@$(if $(ONLY),true,$(PY) -m benchmarks.fixed)
+
+year: $(READY) ## twelve monthly retrains with planted events, and a page that shows them: [DATA=Banking77's folder]
+	@$(PY) -m benchmarks.year $(call option,DATA,data)
 
 lint: $(READY) ## ruff, mypy, the arrows between the packages
 	@$(PY) -m ruff check .

@@ -1,9 +1,11 @@
-"""Runs a recipe's steps in a directory of its own and reads the figures that accuracy tables are made of."""
+"""Runs a recipe's steps, or the whole project, in a directory of its own, and reads the figures of it."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,18 @@ def run_step(step: Step, settled: Resolved, into: Path) -> float:
     began = time.perf_counter()
     step(**ports, **sections)
     return time.perf_counter() - began
+
+
+def copy_project(into: Path) -> Path:
+    """The files that git knows, in a repository of their own; what is done there touches nothing here."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        target = into / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, target)
+    for words in (["init", "-q"], ["add", "-A"]):
+        subprocess.run(["git", *words], cwd=into, check=True, capture_output=True)
+    return into
 
 
 def machine() -> dict[str, Any]:

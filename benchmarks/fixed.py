@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks._runs import ROOT, machine
+from benchmarks._runs import ROOT, copy_project, machine
 
 RESULTS = ROOT / "benchmarks" / "results" / "fixed.json"
 RECIPE = "digits-mlp"
@@ -102,17 +101,6 @@ def dvc_alone(project: Path) -> float:
 def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     return kept | {"BEGAN": repr(time.time())}
-
-
-def copy_project(into: Path) -> Path:
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for name in filter(None, listed.stdout.split("\0")):
-        target = into / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, target)
-    for words in (["init", "-q"], ["add", "-A"]):
-        subprocess.run(["git", *words], cwd=into, check=True, capture_output=True)
-    return into
 
 
 def main() -> None:

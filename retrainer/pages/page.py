@@ -23,13 +23,13 @@ def escape(text: object) -> str:
     return _escape(str(text), quote=True)
 
 
-def document(title: str, sections: Iterable[str]) -> str:
-    """The whole page; empty sections are left out."""
+def document(title: str, sections: Iterable[str], css: str = "") -> str:
+    """The whole page; empty sections are left out. `css` is added to that of all pages."""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{escape(title)}</title>\n<style>{CSS}{css}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(section for section in sections if section)
         + "\n</main>\n</body>\n</html>\n"
     )
