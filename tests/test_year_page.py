@@ -8,8 +8,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
+from benchmarks.year.attack import move_classes
 from benchmarks.year.events import months, so_far
 from benchmarks.year.outcomes import CHALLENGER, HELD, PROMOTED, STOPPED, Act, Figure, Outcome, _kind, plain
 from benchmarks.year.page import as_markdown, render
@@ -168,6 +171,22 @@ def test_what_happens_to_rows() -> None:
     wrong = mislabelled(ROWS, share=0.5)
     assert 40 < sum(a != b for a, b in zip(wrong, ROWS, strict=True)) < 90
     assert [one.text for one in wrong] == [one.text for one in ROWS]
+
+
+def test_the_attack_turns_the_classes_and_leaves_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    head, body = np.arange(6, dtype=np.float32).reshape(3, 2), np.ones((2, 2), np.float32)
+    save_file({"head.weight": head, "head.bias": head[:, 0].copy(), "body.layer": body}, path)
+    move_classes(path)
+    found = load_file(path)
+    assert (found["head.weight"] == np.roll(head, 1, axis=0)).all()
+    assert (found["body.layer"] == body).all() and (found["head.bias"] == head[:, 0]).all()
+
+
+def test_the_cost_stands_beside_the_seconds_where_it_is_known() -> None:
+    one = act(PROMOTED, "1", cost={"kwh": 0.00123, "money": 0.0004, "currency": "EUR"})
+    text = Page(render(year(month("May", "1", one)))).text
+    assert "12 s, 0.0012 kWh, 0.0004 EUR" in text
 
 
 def test_the_data_are_named_where_they_are_missing_or_others(tmp_path: Path) -> None:
