@@ -107,7 +107,7 @@ class Project:
         return self._run([*module, *words])
 
     def killed_while_training(self, command: str) -> Said:
-        """Starts the command and kills it with all that it started, as soon as a checkpoint is there."""
+        """Starts the command and kills it with all that it started, as soon as two checkpoints are there."""
         began = time.monotonic()
         with subprocess.Popen(
             self._words(command, ()),
@@ -118,7 +118,7 @@ class Project:
             text=True,
             start_new_session=True,
         ) as running:
-            while running.poll() is None and not list(self.folder.glob(".checkpoints/*/[0-9]*.pt")):
+            while running.poll() is None and len(list(self.folder.glob(".checkpoints/*/[0-9]*.pt"))) < 2:
                 if time.monotonic() - began > _PATIENCE_SECONDS:
                     break
                 time.sleep(_POLL_SECONDS)
