@@ -698,13 +698,17 @@ def test_a_training_resumes_from_s3_and_deletes_its_checkpoints_there(
     assert s3.keys() == []
 
 
-def test_a_server_that_is_not_there_is_named_before_training(s3: S3) -> None:
+def test_a_server_that_is_not_there_is_named_before_training(s3: S3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     s3.end()
     with pytest.raises(UserError, match=r"RETRAINER_CHECKPOINTS=s3://bucket/kept/.*AWS_ENDPOINT_URL"):
         CASES["images"].run(Checkpoints(IN_S3, DIGEST))
 
 
-def test_a_server_that_goes_away_ends_no_training(s3: S3, capfd: Any) -> None:
+def test_a_server_that_goes_away_ends_no_training(
+    s3: S3, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     case, checkpoints = CASES["images"], Checkpoints(CheckpointPlace(IN_S3.root, 1e-9), DIGEST)
     assert same(case.run()[0], case.run(checkpoints, Counted(case.task, 12, s3.end))[0])
     assert "no checkpoint could be written (RETRAINER_CHECKPOINTS=s3://bucket/kept/" in capfd.readouterr().err

@@ -18,7 +18,7 @@ from typing import Any
 
 from retrainer.errors import ServiceError, SettingError
 from retrainer.messages import logger
-from retrainer.services.s3 import SCHEME, s3_client, s3_explained, split_address
+from retrainer.services.s3 import SCHEME, download, s3_client, s3_explained, split_address
 from retrainer.services.scratch import scratch_directory
 
 PLACE = "RETRAINER_CHECKPOINTS"
@@ -159,7 +159,7 @@ class S3Store:
         with scratch_directory() as folder:
             path = folder / name
             with self._explained():
-                self._client.download_file(self._bucket, self._prefix + name, str(path))
+                download(self._client, self._bucket, self._prefix + name, path)
             yield path
 
     @contextmanager

@@ -13,6 +13,7 @@ from retrainer.errors import ServiceError
 from retrainer.services.address import is_server, registry_uri, sqlite_path, tracking_uri, without_credentials
 from retrainer.services.database import ensure_database
 from retrainer.services.rest import check_reachable
+from retrainer.services.s3 import PATIENCE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,6 +32,7 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "60",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    **PATIENCE,
 }
 
 

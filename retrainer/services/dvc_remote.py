@@ -18,7 +18,7 @@ import yaml
 from retrainer.errors import ServiceError, UserError
 from retrainer.services import lineage
 from retrainer.services.address import without_credentials
-from retrainer.services.s3 import SCHEME, endpoint
+from retrainer.services.s3 import PATIENCE, SCHEME, endpoint
 from retrainer.services.scratch import scratch_directory
 
 VARIABLE = "RETRAINER_DVC_REMOTE"
@@ -77,6 +77,8 @@ def _environment(folder: Path) -> dict[str, str]:
     # Where boto3 finds its profiles must not move with HOME.
     for variable, file in (("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config")):
         kept.setdefault(variable, str(Path.home() / ".aws" / file))
+    for variable, usual in PATIENCE.items():
+        kept.setdefault(variable, usual)
     return kept | {"DVC_NO_ANALYTICS": "1", "TMPDIR": str(folder)}
 
 

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from retrainer.errors import SettingError
 from retrainer.formats.files import digest_of, sha256_file
-from retrainer.services.s3 import SCHEME, s3_client, s3_explained, split_address
+from retrainer.services.s3 import SCHEME, download, s3_client, s3_explained, split_address
 from retrainer.services.scratch import scratch_directory
 from retrainer.settings import Source
 
@@ -64,7 +64,7 @@ def fetch(uri: str, into: Path) -> Path:
         for inside, _, _ in _listing(uri):
             file = target / inside
             file.parent.mkdir(parents=True, exist_ok=True)
-            client.download_file(bucket, _join(key, inside), str(file))
+            download(client, bucket, _join(key, inside), file)
     return target
 
 

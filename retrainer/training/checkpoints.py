@@ -138,11 +138,19 @@ class Checkpoints:
                 sha256 = _save(state, aside)
                 name = f"{state['epoch']:06}-{state['step']:09}-{sha256}.pt"
                 self._store.publish(aside, name)
-            self._written = (state["epoch"], state["step"])
-            for old in sorted(self._names())[:-KEPT]:
-                self._store.delete(old)
         except (OSError, RuntimeError, UserError) as error:
             _LOG.warning("no checkpoint could be written (%s); the training goes on", _brief(error))
+            return
+        self._written = (state["epoch"], state["step"])
+        self._delete_old()
+
+    def _delete_old(self) -> None:
+        assert self._store is not None
+        try:
+            for old in sorted(self._names())[:-KEPT]:
+                self._store.delete(old)
+        except UserError as error:
+            _LOG.warning("older checkpoints cannot be removed (%s); the training goes on", _brief(error))
 
     def _read(self, name: str) -> Snapshot | None:
         """None, with a line, for one that must not be used."""
