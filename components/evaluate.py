@@ -34,8 +34,10 @@ def evaluate(
 ) -> Metadata:
     """Model and test rows → report with a verdict. Impure: it reads the registry's champion."""
     from retrainer.evaluation.evaluate import Request, evaluate_model
+    from retrainer.formats.model_files import read_model
     from retrainer.registry.champion import fetch_anchor, fetch_champion
     from retrainer.services.lookup import judgements
+    from retrainer.services.trainings import cost_of_model
     from retrainer.training.compute import for_scoring
 
     with scratch_directory() as scratch:
@@ -52,6 +54,7 @@ def evaluate(
             name=registry.name,
             judgements=partial(judgements, registry.name),
             checks=checks,
+            training_cost=cost_of_model(read_model(model)["model_sha256"], evaluation.cost),
         )
         verdict = evaluate_model(request)["gate"]["verdict"]
     ports = {"html": html, "metrics": metrics, "confusion": confusion}

@@ -15,10 +15,15 @@ def train(
 
     Of several processes that torchrun has started, the first one does all this; the others help it to fit.
     """
+    from retrainer.services.meter import Meter, gpus_of
+
+    meter = Meter()  # before the imports that take seconds
     from retrainer.formats.files import content_digest
+    from retrainer.messages import logger
     from retrainer.models import reads_weights
     from retrainer.services import weights
     from retrainer.services.checkpoint_store import checkpoint_place
+    from retrainer.services.expected_cost import expected
     from retrainer.services.torchrun import launched
     from retrainer.services.tracking import TrainRun
     from retrainer.training._stop import Stop
@@ -32,15 +37,17 @@ def train(
         group.require(settings)
     start = weights.fetch(backbone) if reads_weights(backbone, training) else None
     inputs, join = Inputs(dataset, settings, start), None
+    meter.hold(gpus_of(compute, group))
     if group is not None:
         from retrainer.training._torchrun import first, follow
 
         if group.rank:
-            follow(group, inputs)
+            follow(group, inputs, meter)
             return {}
-        join = partial(first, group)
+        join = partial(first, group, meter)
     place = None if training.command else checkpoint_place()
-    with Stop() as stop, TrainRun(settings.plain(), dataset) as tracked:
+    with Stop() as stop, TrainRun(settings.plain(), dataset, meter) as tracked:
+        logger("train").info("%s", expected(settings.plain(), inputs.data.manifest["rows"]))
         made = train_model(inputs, model, Session(tracked.epoch, True, place, stop, join))
         tracked.finish(made["model_sha256"])
     return {"model": made | {"dataset_sha256": content_digest(dataset)}}

@@ -36,6 +36,7 @@ class Compiled:
     recipe: str
     cluster: Cluster
     experiment: str
+    settings: Settings
 
 
 def compile_recipe(
@@ -62,7 +63,7 @@ def compile_recipe(
         made = pipeline_of(name, settings, images, cluster, scheduled, code_of(settings, root))
         compiler.Compiler().compile(made, str(path))
     rules.check(*parts_of(path.read_text(encoding="utf-8")))
-    return Compiled(path, name, cluster, cluster.experiment or settings["registry"]["name"])
+    return Compiled(path, name, cluster, cluster.experiment or settings["registry"]["name"], settings)
 
 
 def refuse_files_of_this_machine(settings: Settings, root: Path, lends_source: bool) -> None:

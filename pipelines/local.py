@@ -18,6 +18,7 @@ from pipelines._dvc import Outcome, name_recipes, reproduce
 from pipelines._recipe_lock import RUNNER, keep_dvc_lock, recipe_lock
 from pipelines._unchanged import is_known, remember, snapshot
 from retrainer.contract import contract_of, edges
+from retrainer.cost import number
 from retrainer.errors import SettingError, UserError, nearest
 from retrainer.notify.local import Notifier
 from retrainer.registry.anchor import anchor_is
@@ -194,7 +195,9 @@ def _closing(resolved: Resolved, root: Path, notifier: Notifier, decision: dict[
     report = read_if_there(made / "report" / "metrics.json") or {}
     registration = read_if_there(made / "registration" / "registration.json") or {}
     table = closing_table(report, registration, RUNS / resolved.recipe / "report" / "report.html")
+    core_hours = sum(os.times()[:4]) / 3600  # of this process and of those that it has waited for: the steps
     finished = f"{resolved.recipe}: finished in {time.monotonic() - notifier.began:.0f} s"
+    finished += f"; all steps took {number(core_hours)} core-hours"
     told = notifier.registered(report, registration)
     asked = ["", decision_table(decision)] if decision.get("policy", "always") != "always" else []
     return "\n".join(["", table, *asked, finished, *([told] if told else [])])

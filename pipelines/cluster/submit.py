@@ -18,6 +18,8 @@ from pipelines.compile import Compiled, compile_recipe
 from pipelines.kubeflow import Images
 from retrainer.errors import SettingError
 from retrainer.services.address import is_server, tracking_uri
+from retrainer.services.expected_cost import expected
+from retrainer.settings import Evaluation
 
 
 def submit(
@@ -26,9 +28,17 @@ def submit(
     """`make submit`: starts one run and prints its id and link. With `wait`, returns 1 when the run fails."""
     connection = connect()
     compiled = prepare(recipe, overrides, images, root)
+    print(expected_cost(compiled), flush=True)
     run_id = start(connection, compiled)
     print(f"run {run_id} of {compiled.recipe}: {connection.link(run_id)}", flush=True)
     return follow(connection, run_id) if wait else 0
+
+
+def expected_cost(compiled: Compiled) -> str:
+    """A line; its rows are known to nobody before ingest has run."""
+    what = {name: compiled.settings[name] for name in ("task", "backbone", "training", "compute")}
+    rates = Evaluation.parse(compiled.settings["evaluation"], "evaluation").cost
+    return expected(what, None, rates, compiled.experiment)
 
 
 def prepare(

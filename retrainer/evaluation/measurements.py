@@ -182,6 +182,7 @@ def figures_of(request: Request, found: Measurements, evidence: Evidence) -> dic
         "slices": [asdict(one) for one in evidence.slices],
         "test_set": found.rows.plain(),
         "cost": {"latency_ms": evidence.latency_ms, "model_mb": evidence.model_mb},
+        "training_cost": request.training_cost,
     }
 
 

@@ -82,6 +82,7 @@ def _figures(report: Report) -> list[str]:
         "",
         *(plain(note) for note in report["details"].get("notes", ())),
         plain(words.cost(report)),
+        plain(f"What the training cost: {words.training_cost(report)}."),
     ]
 
 

@@ -54,6 +54,7 @@ def _verdict(report: Report) -> str:
             f"Why {kind}", f'<ul class="reasons">{reasons}</ul>', notes, quiet(f"{words.detectable(report)}.")
         )
         + _data(report)
+        + section("What the training cost", f"<p>{escape(words.training_cost(report))}.</p>")
     )
 
 

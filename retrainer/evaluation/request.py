@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from retrainer.gate.evidence import Anchor, Champion
 from retrainer.settings import Checks, Compute, Evaluation, Gate
@@ -16,7 +17,8 @@ _AS_USUAL = Checks.parse({}, "checks")
 class Request:
     """What is judged, by which rules, and where the report goes.
 
-    `name` is the registered model's, for the title; `judgements` are those of its versions.
+    `name` is the registered model's, for the title; `judgements` are those of its versions. `training_cost`
+    is what `retrainer.cost.priced` made of what MLflow knows of the training, None where that is nothing.
     """
 
     dataset: Path
@@ -30,3 +32,4 @@ class Request:
     judgements: Judgements = tuple
     checks: Checks = _AS_USUAL
     anchor: Anchor | None = None
+    training_cost: dict[str, Any] | None = None

@@ -32,6 +32,7 @@ def closing_table(report: Report, registration: dict[str, Any], report_path: Pat
         "",
         *_verdict(report),
         *_data(report, report_path),
+        *_field("cost", words.training_cost(report)),
         *_where(registration, report_path),
     ]
     return "\n".join(line.rstrip() for line in lines)

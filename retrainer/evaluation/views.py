@@ -27,6 +27,8 @@ def _metrics(content: dict[str, Any]) -> dict[str, Any]:
         found |= {f"{name}_{metric}": figure["value"] for metric, figure in baseline["metrics"].items()}
     gate = content["gate"]
     found |= {name: value for name, value in content["cost"].items() if value is not None}
+    spent = content.get("training_cost") or {}
+    found |= {f"training_{name}": value for name, value in spent.items() if not isinstance(value, str)}
     found |= {"p_value": gate["p_value"]} if gate["p_value"] is not None else {}
     return found | {
         **content["details"].get("numbers", {}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from retrainer.cost import in_words, of_runs
 from retrainer.findings import found_by, left_out, percent, rows_in
 
 Report = dict[str, Any]
@@ -199,6 +200,15 @@ def cost(report: Report) -> str:
     if latency is not None:
         time = f"one row takes {latency:.4g} ms, in the median, on one core of the machine that evaluated"
     return f"The model has {size:.4g} MB; {time}."
+
+
+def training_cost(report: Report) -> str:
+    """What the training cost, in a phrase."""
+    spent = report.get("training_cost")  # a report of an older version has none
+    if spent is None:
+        return "not known: MLflow here has no run that trained this model and was measured"
+    runs = of_runs(spent)
+    return f"{in_words(spent)}{runs and '; '}{runs}"
 
 
 def opponents(report: Report) -> list[tuple[str, dict[str, Any]]]:

@@ -41,6 +41,9 @@ metrics.json:
                 "high", "found_at_1_percent": the share of training rows told while 1% of the test rows are
                 taken for some, "noteworthy", "note"}; figures are null where `note` says why
     cost        {"latency_ms": null unless the gate limits it, "model_mb"}
+    training_cost  null where MLflow does not know it, or {"hours", "cpu_hours", "gpu_hours", "kwh",
+                "metered_kwh": the part of it that was no estimate, "runs", "unfinished": of these, those that
+                made no model, and by evaluation.cost "money" and "currency", "co2_kg"} (retrainer/cost.py)
     gate        {"verdict", "reasons", "champion": null | {"version", "model_sha256"}, …}: the fields of
                 retrainer/gate/verdict.py's Verdict
     details     the task's own part (`Task.details`), of classification in retrainer/tasks/_class_details.py

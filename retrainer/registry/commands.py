@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from retrainer.errors import ModelError, SettingError
 from retrainer.registry.anchor import anchor_of, anchorings
 from retrainer.registry.columns import aligned
+from retrainer.registry.costs import costs_of_versions, costs_of_years
 from retrainer.registry.history import DONE, PREFIX, Move, moved_by_another_tool, moves
 from retrainer.resolve import settle
 from retrainer.services import lookup
@@ -25,11 +26,14 @@ def registered_name(recipe: str, root: Path = Path()) -> str:
 
 
 def show_history(recipe: str) -> None:
+    sections = settle(recipe or None, [], Path())[1]
     name = registered_name(recipe)
     entries, state = moves(name), lookup.state(name)
     if not entries:
         print(f"'{name}': its champion was never moved by retrainer")
-    for line in _table(entries):
+    for line in _table(entries, costs_of_versions(name)):
+        print(line)
+    for line in costs_of_years(sections):
         print(line)
     unread = sum(key.startswith(PREFIX) for key in lookup.tags_of(name)) - len(entries)
     if unread > 0:
@@ -41,18 +45,20 @@ def show_history(recipe: str) -> None:
         print(f"the last move that retrainer made was to version {last}: another tool moved it since")
 
 
-def _table(entries: Sequence[Move]) -> list[str]:
+def _table(entries: Sequence[Move], costs: Mapping[str, str]) -> list[str]:
+    """`costs` are those of the versions whose cost is known; without any there is no such column."""
     if not entries:
         return []
-    head = ("when (UTC)", "how", "from", "to", "verdict", "who", "why")
-    return aligned([head, *(_row(move) for move in entries)])
+    head = ("when (UTC)", "how", "from", "to", *(["cost"] if costs else []), "verdict", "who", "why")
+    return aligned([head, *(_row(move, costs) for move in entries)])
 
 
-def _row(move: Move) -> tuple[str, ...]:
+def _row(move: Move, costs: Mapping[str, str]) -> tuple[str, ...]:
     why = move.why if len(move.why) <= _WHY_CHARACTERS else f"{move.why[: _WHY_CHARACTERS - 1]}…"
     how = move.how if move.state == DONE else f"{move.how} ({move.state})"
     when = move.when.removesuffix("+00:00").replace("T", " ")
-    return (when, how, move.before or "none", move.to, move.verdict, move.who, why)
+    cost = [costs.get(move.to, "")] if costs else []
+    return (when, how, move.before or "none", move.to, *cost, move.verdict, move.who, why)
 
 
 def _anchor(name: str) -> list[str]:

@@ -41,8 +41,9 @@ def judgement_tags(figures: Mapping[str, Any]) -> dict[str, str]:
         tags[name] = f"{outcome}: {value}, bound {rule['bound']:.6g}"
     tags |= _numbers(figures.get("details", {}).get("numbers", {}), "details")
     tags |= _numbers((figures.get("privacy") or {}).get("model") or {}, "privacy")
-    tags |= _numbers(figures.get("membership") or {}, "membership")
-    return tags | _numbers(figures.get("cost", {}), "cost") | data_tags(figures.get("data", {}))
+    for part in ("cost", "training_cost", "membership"):
+        tags |= _numbers(figures.get(part) or {}, part)
+    return tags | data_tags(figures.get("data", {}))
 
 
 def _numbers(values: Mapping[str, Any], path: str) -> dict[str, str]:

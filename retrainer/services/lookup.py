@@ -55,6 +55,11 @@ def judgements(name: str) -> list[Judgement]:
     ]
 
 
+def tags_by_version(name: str) -> dict[str, Mapping[str, str]]:
+    """Version → its tags, of every version of `name`."""
+    return {one.version: one.tags for one in reader_of(registry_uri()).versions(name)}
+
+
 def usable_versions(name: str) -> list[RegisteredVersion]:
     """Every version of `name` that is complete and proven to serve, oldest first."""
     found = reader_of(registry_uri()).by_tag(name, VERIFICATION, PASSED)

@@ -99,7 +99,7 @@ class SqliteReader:
 
     def tags_of(self, name: str) -> dict[str, str]:
         query = "SELECT key, value FROM registered_model_tags WHERE workspace = ? AND name = ?"
-        return dict(self._ask(lambda database: database.execute(query, (_workspace(), name)).fetchall()))
+        return dict(self.ask(lambda database: database.execute(query, (workspace(), name)).fetchall()))
 
     def _versions(self, name: str, where: str, *values: str) -> list[RegisteredVersion]:
         # Deleting a version keeps its row and marks it so.
@@ -109,19 +109,19 @@ class SqliteReader:
             f" AND v.current_stage != 'Deleted_Internal' AND {where} ORDER BY v.version"
         )
         tags = "SELECT key, value FROM model_version_tags WHERE workspace = ? AND name = ? AND version = ?"
-        workspace = _workspace()
+        own = workspace()
 
         def found(database: sqlite3.Connection) -> list[RegisteredVersion]:
-            rows = database.execute(query, (workspace, name, *values)).fetchall()
+            rows = database.execute(query, (own, name, *values)).fetchall()
             return [
                 RegisteredVersion(name, str(number), source, run, status, dict(database.execute(tags, key)))
                 for number, source, run, status in rows
-                for key in [(workspace, name, number)]
+                for key in [(own, name, number)]
             ]
 
-        return self._ask(found)
+        return self.ask(found)
 
-    def _ask(self, question: Callable[[sqlite3.Connection], list[Any]]) -> list[Any]:
+    def ask(self, question: Callable[[sqlite3.Connection], list[Any]]) -> list[Any]:
         """The answer of the file; empty while nothing was ever registered in it."""
         if not self.path.is_file():
             return []
@@ -148,7 +148,7 @@ class SqliteReader:
             raise
 
 
-def _workspace() -> str:
+def workspace() -> str:
     return os.environ.get("MLFLOW_WORKSPACE") or "default"
 
 

@@ -63,7 +63,7 @@ def log_settings(mlflow: MlflowClient, run_id: str, sections: Mapping[str, Mappi
     from mlflow.entities import Param
 
     params = [
-        Param(f"{section}.{key}", _text(value)[:_PARAM_CHARACTERS])
+        Param(f"{section}.{key}", param_text(value))
         for section, values in sections.items()
         for key, value in values.items()
     ]
@@ -72,8 +72,10 @@ def log_settings(mlflow: MlflowClient, run_id: str, sections: Mapping[str, Mappi
     log_tags(mlflow, run_id, {SETTINGS_SHA256: digest_of(sections)})
 
 
-def _text(value: Any) -> str:
-    return without_credentials(value if isinstance(value, str) else json.dumps(value, sort_keys=True))
+def param_text(value: Any) -> str:
+    """A setting as a run's parameter says it."""
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    return without_credentials(text)[:_PARAM_CHARACTERS]
 
 
 def log_tags(mlflow: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from retrainer.errors import ServiceError
@@ -19,34 +19,47 @@ _MOST = 100
 
 @dataclass(frozen=True)
 class FoundRun:
+    """One run; `began` in milliseconds since 1970, `metrics` the last value of each."""
+
     run_id: str
     tags: Mapping[str, str]
+    began: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
 
 
-def search(uri: str, tags: Mapping[str, str]) -> list[FoundRun]:
-    """The newest runs of this process's experiment that have all these tags; none without the experiment."""
-    experiment = _experiment(uri)
+def search(uri: str, tags: Mapping[str, str], name: str = "", most: int = _MOST) -> list[FoundRun]:
+    """The newest runs that have all these tags, of the experiment `name` or this process's own; none without
+    the experiment."""
+    experiment = _experiment(uri, name)
     if experiment is None:
         return []
     query = {
         "experiment_ids": [experiment],
         "filter": " AND ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items()),
         "order_by": ["attributes.start_time DESC"],
-        "max_results": _MOST,
+        "max_results": most,
     }
     return [_found(run) for run in _post(uri, "runs/search", query).get("runs", ())]
 
 
 def _found(run: Mapping[str, Any]) -> FoundRun:
-    tags = {tag["key"]: tag.get("value", "") for tag in run.get("data", {}).get("tags", ())}
-    return FoundRun(run["info"]["run_id"], tags)
+    data = run.get("data", {})
+    tags, params = (
+        {one["key"]: one.get("value", "") for one in data.get(kind, ())} for kind in ("tags", "params")
+    )
+    metrics = {one["key"]: float(one["value"]) for one in data.get("metrics", ()) if "value" in one}
+    info = run["info"]
+    return FoundRun(info["run_id"], tags, int(info.get("start_time", 0)), metrics, params)
 
 
-def _experiment(uri: str) -> str | None:
-    """The id of the experiment that MLFLOW_EXPERIMENT_ID or MLFLOW_EXPERIMENT_NAME names."""
-    if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+def _experiment(uri: str, name: str = "") -> str | None:
+    """The id of the experiment of that name, else of the one that MLFLOW_EXPERIMENT_ID or
+    MLFLOW_EXPERIMENT_NAME names."""
+    if (given := os.environ.get("MLFLOW_EXPERIMENT_ID")) and not name:
         return given
-    answer = _known(lambda: rest.ask(uri, "experiments/get-by-name", {"experiment_name": _name()}))
+    query = {"experiment_name": name or _name()}
+    answer = _known(lambda: rest.ask(uri, "experiments/get-by-name", query))
     return str(answer["experiment"]["experiment_id"]) if answer else None
 
 

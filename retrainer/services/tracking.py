@@ -10,11 +10,14 @@ import json
 import os
 import queue
 import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from retrainer.cost import TRAIN_ROWS, Usage
 from retrainer.findings import data_tags
 from retrainer.formats.files import MANIFEST, digest_of
 from retrainer.formats.model_files import DESCRIPTION, HISTORY, SETTINGS
@@ -25,6 +28,7 @@ from retrainer.services import lineage, runs
 from retrainer.services.address import tracking_uri, without_credentials
 from retrainer.services.connection import client, experiment_id, explained
 from retrainer.services.database import ensure_database
+from retrainer.services.meter import Meter
 from retrainer.services.readers import MODEL_SHA256
 from retrainer.services.rest import check_reachable
 
@@ -38,6 +42,8 @@ REPORT_SHA256 = "report_sha256"
 _SYSTEM_SAMPLE_SECONDS = 1.0
 _SYSTEM_SAMPLES = 2
 _LEAVE_SECONDS = 60.0
+# What is lost of the cost of a training that is killed, at most.
+_COST_SECONDS = 5.0
 _REASON_CHARACTERS = 300
 
 
@@ -45,13 +51,19 @@ class TrainRun:
     """The run of one training, written by a thread of its own so that training waits for nothing.
 
     `with TrainRun(sections, dataset) as run:` … `run.epoch(n, figures)` … `run.finish(model_sha256)`.
+    What the `meter` reads is written every few seconds as the metrics `cost.…`, so that a training that is
+    killed is counted too.
 
     Raises UserError at the start when the tracking server does not answer; later failures are one line
     on the terminal.
     """
 
-    def __init__(self, sections: Mapping[str, Mapping[str, Any]], dataset: Path) -> None:
+    def __init__(
+        self, sections: Mapping[str, Mapping[str, Any]], dataset: Path, meter: Meter | None = None
+    ) -> None:
         self.run_id: str | None = None
+        self._meter = meter or Meter()
+        self._spent_before = Usage()
         self._sections = sections
         self._dataset = dataset
         self._began = runs.now()
@@ -92,6 +104,7 @@ class TrainRun:
             monitor = _system_monitor(self.run_id)
             try:
                 status = self._follow(mlflow, self.run_id)
+                self._log_cost(mlflow, self.run_id)
             finally:
                 if monitor is not None:
                     _end(monitor)
@@ -105,17 +118,37 @@ class TrainRun:
         experiment = experiment_id(mlflow)
         runs.close_orphans(mlflow, experiment)
         run_id = os.environ.get("MLFLOW_RUN_ID")
+        if run_id:  # an earlier try of this pod may have written into it
+            self._spent_before = Usage.of_metrics(mlflow.get_run(run_id).data.metrics) or Usage()
         run_id = run_id or runs.create_run(mlflow, experiment, "train", self._began, {})
         runs.log_tags(mlflow, run_id, {runs.STEP: "train", **lineage.of_process()})
         runs.log_settings(mlflow, run_id, self._sections)
         manifest = _read(self._dataset / MANIFEST)
         runs.log_dataset(mlflow, run_id, manifest["content_sha256"], manifest)
+        rows = float(manifest.get("rows", {}).get("train", 0))
+        runs.log_epochs(mlflow, run_id, [(0, runs.now(), {TRAIN_ROWS: rows})])
         return run_id
 
+    def _log_cost(self, mlflow: MlflowClient, run_id: str) -> None:
+        # One step for all: of several steps MLflow takes the highest for the newest, which after a restart of
+        # the pod would be an old one.
+        usage = self._spent_before + self._meter.read()
+        runs.log_epochs(mlflow, run_id, [(0, runs.now(), usage.metrics())])
+
     def _follow(self, mlflow: MlflowClient, run_id: str) -> str:
-        """Writes events as they come, those that gathered meanwhile in one request. Returns the status."""
+        """Writes events as they come, those that gathered meanwhile in one request, and the cost at times.
+
+        Returns the status.
+        """
+        due = 0.0
         while True:
-            events = [self._events.get()]
+            if time.monotonic() >= due:
+                with suppress(Exception):  # a server that is away for a while: the next one says it all
+                    self._log_cost(mlflow, run_id)
+                due = time.monotonic() + _COST_SECONDS
+            events = []
+            with suppress(queue.Empty):
+                events.append(self._events.get(timeout=max(0.0, due - time.monotonic())))
             while not self._events.empty():
                 events.append(self._events.get())
             runs.log_epochs(mlflow, run_id, [value for kind, value in events if kind == "epoch"])

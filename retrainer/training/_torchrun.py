@@ -6,11 +6,13 @@ with it. What they tell each other beside the training goes through torchrun's o
     first   the first one is there; a digest of what it trains on
     lost    why another one failed, in one line: the first one passes it on
     done/N  process N has done its part
+    used/N  what process N has used so far, as its meter tells it
     over    the first one has left
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -18,7 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import torch.distributed as dist
 
@@ -37,7 +39,17 @@ _WAKE_SECONDS = 6.0
 _LINGER_SECONDS = 3.0
 # For a process that has computed its last share.
 _END_SECONDS = 60.0
+# Between two messages of what a process has used, in looks.
+_LOOKS_A_MESSAGE = 10
 _GO_ON = "the same command goes on from the last checkpoint, if any"
+
+
+class Meter(Protocol):
+    """Measures what a process uses; the first one's adds what the others tell it."""
+
+    def told(self) -> str: ...
+
+    def hear(self, rank: int, told: str) -> None: ...
 
 
 class Launched(NamedTuple):
@@ -68,17 +80,19 @@ class Launched(NamedTuple):
 
 
 @contextmanager
-def first(launched: Launched, compute: Compute, digest: str) -> Iterator[Group]:
+def first(launched: Launched, meter: Meter, compute: Compute, digest: str) -> Iterator[Group]:
     """Inside, all are one group, and this process its first. Raises UserError when another one is lost."""
     store, over = _store(launched), threading.Event()
     store.set("first", digest)
-    threading.Thread(target=_watch, args=(store.clone(), over), daemon=True, name="group-watch").start()
+    watch = (store.clone(), over, launched, meter)
+    threading.Thread(target=_watch, args=watch, daemon=True, name="group-watch").start()
     try:
         with joined(store, launched.group, compute):
             yield launched.group
             with suppress(RuntimeError):  # the model is what counts
                 others = [f"done/{rank}" for rank in range(1, launched.size)]
                 store.wait(others, timedelta(seconds=_END_SECONDS))
+                _hear(store, launched, meter)
     except RuntimeError as error:
         if not connection_lost(error):
             raise
@@ -93,14 +107,15 @@ def first(launched: Launched, compute: Compute, digest: str) -> Iterator[Group]:
             store.set("over", "")
 
 
-def follow(launched: Launched, inputs: Inputs) -> None:
+def follow(launched: Launched, inputs: Inputs, meter: Meter) -> None:
     """Another process's part. It ends the process when that fails, or when the first one has left."""
     done = threading.Event()
     store = None
     try:
         digest = inputs.digest()
         store = _store(launched)
-        threading.Thread(target=_end_with_first, args=(store.clone(), done), daemon=True).start()
+        watch = (store.clone(), done, launched, meter)
+        threading.Thread(target=_end_with_first, args=watch, daemon=True).start()
         with joined(store, launched.group, inputs.settings.compute):
             # The first one may have a checkpoint to write, for which it needs us.
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -109,6 +124,7 @@ def follow(launched: Launched, inputs: Inputs) -> None:
                 raise UserError("its data, settings, weights or code are not those of the first process")
             take_part(inputs, launched.group)
             done.set()
+            store.set(f"used/{launched.rank}", meter.told())
             store.set(f"done/{launched.rank}", "")
     except Exception as error:
         _fail(launched, store, error)
@@ -126,19 +142,35 @@ def _lost(store: Any) -> str:
     return ""
 
 
-def _watch(store: Any, over: threading.Event) -> None:
+def _hear(store: Any, launched: Launched, meter: Meter) -> None:
+    for rank in range(1, launched.size):
+        with suppress(RuntimeError):
+            if store.check([f"used/{rank}"]):
+                meter.hear(rank, store.get(f"used/{rank}").decode())
+
+
+def _watch(store: Any, over: threading.Event, launched: Launched, meter: Meter) -> None:
     """Ends the first process when another one has failed, and the call that waits for it does not return."""
-    while not over.wait(_LOOK_SECONDS):
+    for look in itertools.count(1):
+        if over.wait(_LOOK_SECONDS):
+            return
+        if look % _LOOKS_A_MESSAGE == 0:
+            _hear(store, launched, meter)
         lost = _lost(store)
         if lost and not over.wait(_WAKE_SECONDS):
             os.write(2, f"\ntrain: {lost}\n".encode())
             os._exit(1)
 
 
-def _end_with_first(store: Any, done: threading.Event) -> None:
-    while not done.wait(_LOOK_SECONDS):
+def _end_with_first(store: Any, done: threading.Event, launched: Launched, meter: Meter) -> None:
+    for look in itertools.count(1):
+        if done.wait(_LOOK_SECONDS):
+            return
         if _over(store):
             _leave()
+        if look % _LOOKS_A_MESSAGE == 0:
+            with suppress(RuntimeError):
+                store.set(f"used/{launched.rank}", meter.told())
 
 
 def _leave() -> NoReturn:
