@@ -152,6 +152,7 @@ def test_a_training_that_is_killed_has_cost_something(dataset: Path) -> None:
 
 @pytest.mark.slow
 def test_a_server_tells_the_same(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "server").mkdir()
     with running_server(tmp_path / "server") as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         trained(dataset, "m" * 64)
