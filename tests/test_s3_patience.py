@@ -65,7 +65,7 @@ class Proxy(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: Proxy  # type: ignore[assignment]
+    server: Proxy
 
     def _pass_on(self) -> None:
         self.server.asked.append(self.command)
