@@ -95,6 +95,20 @@ class Predictor:
             made[rows] = features
         return made
 
+    def explain(self, table: pa.Table, contrasts: np.ndarray | None = None) -> pa.Table:
+        """What each row's answer rests on, by Captum: see `retrainer.attribution.explain.Explainer.explain`.
+
+        `contrasts`: int64 [N, 2], the two outputs of which each row's difference is explained; by default the
+        answer and what comes next. Raises UserError where the task or the network has no attributions, or
+        Captum is not installed.
+        """
+        from retrainer.attribution.explain import Explainer
+
+        explainer = Explainer.of(self)
+        if contrasts is None:
+            contrasts = self.task.contrasts(self.predict(table))
+        return explainer.explain(table, contrasts)
+
     def _each(self, table: pa.Table, ask: Callable[[Batch], Answer]) -> Iterator[tuple[np.ndarray, Answer]]:
         """(row numbers, what `ask` makes of them) of each batch; one of no rows where the table has none."""
         import pyarrow as pa

@@ -71,7 +71,7 @@ def judged(
     **gate: Any,
 ) -> Path:
     """evaluate's report of the model, against the champion, and the anchor where one is given."""
-    evaluation = Evaluation(resamples=100, baseline=False)
+    evaluation = Evaluation(resamples=100, baseline=False, explain=0)
     rule = Gate(**{"beat_trivial": False, **gate})
     evaluate_model(
         Request(dataset, model, path, evaluation, rule, resolve_compute(COMPUTE), champion, anchor=anchor)

@@ -26,7 +26,7 @@ from retrainer.tasks._protocol import Baseline, Judged
 from retrainer.tasks.text_classification import TextClassification
 from tests.predictions import Tables, answered
 
-QUICK = Evaluation(resamples=100)
+QUICK = Evaluation(resamples=100, explain=0)
 NOT_LOOKED = Checks.parse({"label_errors": "off", "near_duplicates": "off"}, "checks")
 HELD = Champion("3", "c" * 64, Path("nowhere"))
 

@@ -18,7 +18,7 @@ from retrainer.training.train import train_model
 
 SIDE = 8
 COMPUTE = resolve_compute(Compute(device="cpu", dtype="float32", threads=1))
-QUICK = Evaluation(resamples=100)
+QUICK = Evaluation(resamples=100, explain=0)
 KINDS = ("across", "down", "plain")
 
 

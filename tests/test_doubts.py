@@ -17,7 +17,7 @@ from retrainer.formats.dataset import IMAGE, write_dataset
 from retrainer.formats.report import CARD, HTML, read_report
 from retrainer.predict import Predictor
 from retrainer.settings import Backbone, Checks, Gate, Task, Training
-from retrainer.tasks import _class_doubts as module
+from retrainer.tasks import _embedded as module
 from retrainer.tasks._neighbours import LEAST_COSINE, nearest
 from retrainer.training.inputs import Inputs, Settings
 from retrainer.training.train import train_model

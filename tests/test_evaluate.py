@@ -300,7 +300,7 @@ def test_the_roc_curve_is_the_one_of_scikit_learn(
 
 
 def test_without_the_cheap_baseline_the_report_says_why(three: tuple[Path, Path], tmp_path: Path) -> None:
-    evaluation = Evaluation(resamples=100, baseline=False)
+    evaluation = Evaluation(resamples=100, baseline=False, explain=0)
     told = evaluate_model(Request(*three, tmp_path / "out", evaluation, Gate(), COMPUTE))
     assert set(told["baselines"]) == {"majority"}
     assert told["no_baseline"] == "evaluation.baseline is false"
@@ -576,14 +576,14 @@ def test_a_test_row_more_does_not_begin_anew(months: tuple[tuple[Path, Path], Pa
 
 def test_slices_of_both_sections_are_measured(three: tuple[Path, Path], tmp_path: Path) -> None:
     gate = Gate(slice_floors={"brightness": 0.5})
-    evaluation = Evaluation(resamples=100, slices=("class",))
+    evaluation = Evaluation(resamples=100, slices=("class",), explain=0)
     told = evaluate_model(Request(*three, tmp_path / "out", evaluation, gate, COMPUTE))
     by = [one["by"] for one in told["slices"]]
     assert by[:3] == ["class"] * 3 and set(by[3:]) == {"brightness"}
     recall = {one["label"]: one["recall"] for one in told["details"]["per_class"]}
     assert {one["name"]: one["value"] for one in told["slices"][:3]} == recall
     with pytest.raises(UserError, match=r"evaluation\.slices: the test rows have no slice 'regoin'"):
-        wrong = Evaluation(resamples=100, slices=("regoin",))
+        wrong = Evaluation(resamples=100, slices=("regoin",), explain=0)
         evaluate_model(Request(*three, tmp_path / "no", wrong, gate, COMPUTE))
     assert not (tmp_path / "no").exists()
 

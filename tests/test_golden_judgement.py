@@ -51,7 +51,8 @@ def judged(case: tuple[str, str, str], made: World, out: Path) -> dict[str, Any]
         max_drop=0,
         max_calibration_error=0.2,
     )
-    evaluation = Evaluation(resamples=200, baseline=gate.beat_baseline, slices=("brightness",) if own else ())
+    slices = ("brightness",) if own else ()
+    evaluation = Evaluation(resamples=200, baseline=gate.beat_baseline, slices=slices, explain=0)
     return evaluate_model(Request(made.dataset, made.model, out, evaluation, gate, COMPUTE, held, "trees"))
 
 

@@ -459,7 +459,7 @@ def test_the_next_model_on_the_same_rows_is_the_second_that_they_judge(project: 
     model = untrained_model(project.folder / "second", project.dataset, seed=1)
     sections = (
         Checks(),
-        Evaluation(resamples=100, baseline=False),
+        Evaluation(resamples=100, baseline=False, explain=0),
         Gate(beat_trivial=False),
         NET,
         Compute(device="cpu", dtype="float32", threads=1),
@@ -491,7 +491,7 @@ def test_a_month_whose_data_changed_is_held_until_a_person_accepts_them(project:
     def gate(**settings: Any) -> dict[str, Any]:
         classes = ("a", "b", "c")  # a model without training: its classes are not what is judged here
         rules = Gate(policy="not-worse", margin=0.99, beat_trivial=False, accept_classes=classes, **settings)
-        found = Evaluation(resamples=100, baseline=False)
+        found = Evaluation(resamples=100, baseline=False, explain=0)
         compute = Compute(device="cpu", dtype="float32", threads=1)
         evaluate(
             dataset, model, project.folder / "out", None, None, None, Checks(), found, rules, NET, compute

@@ -130,6 +130,8 @@ def test_the_report_draws_what_was_wrong(judged: tuple[Path, dict[str, Any]]) ->
     for title in ("Predicted against true", "By the target", "Largest errors"):
         assert f"<h2>{title}</h2>" in page
     told = report["details"]
+    assert "What predictions rest on" in page and len(told["attributions"]["rows"]) == 14
+    assert [one["row"] for one in told["nearest"]] == [one["row"] for one in told["worst"]]
     assert len(told["points"]) == sum(told["residuals"]["counts"]) == 60
     assert sum(part["rows"] for part in told["ranges"]) == 60 and len(told["ranges"]) == 3
     errors = [abs(row["prediction"] - row["target"]) for row in told["worst"]]
@@ -144,8 +146,8 @@ def test_texts_are_compared_with_ridge_on_their_words() -> None:
     assert value("r2", found.predictions["prediction"], train["target"]) > 0.9
     hostile = pa.table({"text": ["<script>"] * 2, "target": [0.0, 1.0]})
     given_ = tables([5.0, 5.0], [0.0, 1.0])[0]
-    judged: Any = Judged(None, train, hostile, given_, Evaluation(), None)  # type: ignore[arg-type]
-    assert "<script>" not in "".join(panels(details(judged)))
+    judged: Any = Judged(None, train, hostile, given_, Evaluation(explain=0), None)  # type: ignore[arg-type]
+    assert "<script>" not in "".join(panels(judged, details(judged)))
 
 
 def test_targets_that_are_one_number_are_refused() -> None:

@@ -101,7 +101,7 @@ def _limits(report: Report) -> list[str]:
     if data["cut_rows"]:
         cut = words.plural(data["cut_rows"], "test row was", "test rows were")
         said.append(f"{cut} cut to {data['max_length']} tokens: the model did not see the rest.")
-    said += report["details"].get("limits", ())
+    said += [*report["details"].get("limits", ()), words.attributions(report)]
     if not report["slices"]:
         said.append("No parts of the test rows were looked at on their own (evaluation.slices is empty).")
     said.append("Rows from elsewhere than this dataset were not tested.")

@@ -177,4 +177,6 @@ def _facts(report: Report) -> str:
     rows = "".join(
         f"<dt>{escape(key)}</dt><dd><code>{escape(text)}</code></dd>" for key, text in facts.items()
     )
-    return section("Identity", f'<dl class="facts">{rows}</dl>')
+    # Where there are attributions, the task's own sections say what their test found.
+    none = "" if report["details"].get("attributions", {}).get("rows") else quiet(words.attributions(report))
+    return section("Identity", f'<dl class="facts">{rows}</dl>', none)

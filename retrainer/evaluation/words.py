@@ -94,12 +94,14 @@ def floor_of(report: Report, by: str) -> float | None:
 
 def notes(report: Report) -> list[str]:
     """What a person must know of the judgement beside its reasons: a sentence each."""
+    doubted = report["details"].get("attributions", {}).get("warning", "")
     return [
         *moved_champion(report),
         *learned(report),
         *label_noise(report),
         *parts(report),
         *not_beaten(report),
+        *([doubted] if doubted else []),
     ]
 
 
@@ -114,6 +116,12 @@ def moved_champion(report: Report) -> list[str]:
         f" own last move was to version {before}: `make history` shows the moves, `make promote"
         f" VERSION={before}` gives it back"
     ]
+
+
+def attributions(report: Report) -> str:
+    """How far the attributions of the answers were tested, or why there are none."""
+    found = report["details"].get("attributions")  # neither has it a report of an older version
+    return "No attributions: this task has none." if found is None else str(found["note"])
 
 
 def data(report: Report) -> str:

@@ -6,11 +6,15 @@ CSS = """
 :root { color-scheme: light dark;
   --page: #f5f5f2; --card: #ffffff; --ink: #1d2126; --quiet: #667080; --rule: #e4e4df; --grid: #ecece8;
   --own: #2a5bd7; --other: #8d95a3; --wrong: #c8501e; --good: #14713f; --good-soft: #e2f3e8;
-  --wait: #8a5200; --wait-soft: #fbefd9; --over: #ffffff; }
+  --wait: #8a5200; --wait-soft: #fbefd9; --over: #ffffff;
+  --for1: #e3ecfd; --for2: #c3d6fb; --for3: #9dbcf8; --for4: #77a1f3;
+  --not1: #fdebdf; --not2: #fad3ba; --not3: #f5b68f; --not4: #ee9866; }
 @media (prefers-color-scheme: dark) { :root {
   --page: #14161a; --card: #1c2026; --ink: #e8eaed; --quiet: #98a2b0; --rule: #2d333c; --grid: #2a2f37;
   --own: #82a8ff; --other: #7d8796; --wrong: #f0925a; --good: #7ddba3; --good-soft: #173626;
-  --wait: #f2c46d; --wait-soft: #3a2d13; --over: #14161a; } }
+  --wait: #f2c46d; --wait-soft: #3a2d13; --over: #14161a;
+  --for1: #1f2d4d; --for2: #27407a; --for3: #2f52a3; --for4: #375ebb;
+  --not1: #3a2618; --not2: #5a3618; --not3: #7b451a; --not4: #914e19; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
@@ -83,6 +87,17 @@ figcaption { margin-bottom: 8px; }
 .miss p { margin: 0; font-size: 13px; color: var(--quiet); }
 .miss .given { color: var(--wrong); font-weight: 600; unicode-bidi: isolate; }
 .miss .true { color: var(--good); font-weight: 600; unicode-bidi: isolate; }
+.miss .nearest { margin: 9px 0 0; padding: 8px 0 0; border-top: 1px solid var(--rule); font-size: 13px; }
+.miss .nearest li { margin: 3px 0 0; } .miss ul.nearest { list-style: none; }
+.miss .nearest img { display: inline-block; width: 40px; margin: 0 7px 0 0; vertical-align: middle; }
+mark { color: inherit; background: none; border-radius: 3px; padding: 0 1px;
+  -webkit-print-color-adjust: exact; print-color-adjust: exact; }
+mark[class^="not"] { text-decoration: underline dotted; text-underline-offset: 3px; }
+.for1 { background: var(--for1); } .for2 { background: var(--for2); }
+.for3 { background: var(--for3); } .for4 { background: var(--for4); }
+.not1 { background: var(--not1); } .not2 { background: var(--not2); }
+.not3 { background: var(--not3); } .not4 { background: var(--not4); }
+svg rect.for { fill: var(--own); } svg rect.not { fill: var(--wrong); }
 details summary { cursor: pointer; color: var(--own); font-size: 14px; margin-top: 10px; }
 .facts { display: grid; grid-template-columns: max-content 1fr; gap: 4px 18px; margin: 0; font-size: 13.5px; }
 .facts dd { margin: 0; overflow-wrap: anywhere; }

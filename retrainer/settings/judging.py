@@ -63,6 +63,12 @@ class Evaluation(Section):
     slices: tuple[str, ...] = Field(
         (), description="also by these: class, time, group, text_length, brightness or one of source.metadata"
     )
+    explain: int = Field(
+        4,
+        ge=0,
+        le=100,
+        description="test rows that are explained by attributions, beside the mistakes; 0: no row at all",
+    )
     seed: int = Field(0, ge=0)
     cost: Rates = Field(
         Rates.parse({}, "evaluation.cost"), description="rates for what the training cost: see there"

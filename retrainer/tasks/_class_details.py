@@ -9,6 +9,7 @@
     calibration  {"temperature", "error", "uncalibrated_error": at temperature 1,
                  "bins": [{"rows", "confidence", "accuracy"}]}, those of the error, without empty ones
     label_errors, embedding_duplicates, checks    see `_class_doubts.py`
+    attributions    see `_explained.py`; nearest    see `_nearest_rows.py`
     notes, limits, numbers    see `Task.details`
 
 Legend: N rows, K classes.
@@ -24,6 +25,9 @@ from retrainer.metrics import calibration_error
 from retrainer.metrics._classes import Classes, classes
 from retrainer.metrics.calibration_error import BINS, bins_of
 from retrainer.tasks._class_doubts import doubts
+from retrainer.tasks._class_explained import explained, nearest_to_mistakes
+from retrainer.tasks._embedded import Embedded
+from retrainer.tasks._explained import figure
 
 if TYPE_CHECKING:
     from retrainer.tasks._protocol import Judged
@@ -41,6 +45,7 @@ def details(judged: Judged) -> dict[str, Any]:
     """Raises UserError when labels are doubted and `checks.label_errors` is `error`."""
     found = classes(judged.predictions, judged.test)
     table, calibration = per_class(found), calibration_of(found, judged.predictor.temperature)
+    embedded, attributed = Embedded(judged), explained(judged, found)
     return {
         "per_class": table,
         "confusion": None if found.multi_label else confusion_of(found),
@@ -48,8 +53,11 @@ def details(judged: Judged) -> dict[str, Any]:
         "calibration": calibration,
         "notes": [_of_calibration(calibration)],
         "limits": _of_few_rows(table),
-        "numbers": {name: calibration[name] for name in ("temperature", "uncalibrated_error")},
-        **doubts(judged, found),
+        "numbers": {name: calibration[name] for name in ("temperature", "uncalibrated_error")}
+        | figure(attributed),
+        "attributions": attributed,
+        "nearest": nearest_to_mistakes(judged, found, embedded),
+        **doubts(judged, found, embedded),
     }
 
 

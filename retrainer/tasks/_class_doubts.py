@@ -17,16 +17,15 @@ from retrainer.tasks._neighbours import nearest
 
 if TYPE_CHECKING:
     from retrainer.metrics._classes import Classes
+    from retrainer.tasks._embedded import Embedded
     from retrainer.tasks._protocol import Judged
 
 LABELS, NEIGHBOURS = "label_errors", "embedding_duplicates"
-# More training rows than this are sampled evenly: their features would cost more than the evaluation.
-MOST_TRAINING_ROWS = 5_000
 # Of rows and of pairs that are kept for the report.
 MOST = 12
 
 
-def doubts(judged: Judged, found: Classes) -> dict[str, Any]:
+def doubts(judged: Judged, found: Classes, embedded: Embedded) -> dict[str, Any]:
     """`checks`: what was found, as `data` of metrics.json has it; and the first rows and pairs, by number:
     `label_errors` [test row], `embedding_duplicates` [[test row, training row, cosine]].
 
@@ -36,7 +35,7 @@ def doubts(judged: Judged, found: Classes) -> dict[str, Any]:
     """
     findings = Findings(judged.checks)
     labels = _labels(judged, found, findings) if findings.looks(LABELS) else []
-    pairs = [] if judged.checks.near_duplicates == "off" else _pairs(judged, findings)
+    pairs = [] if judged.checks.near_duplicates == "off" else _pairs(judged, findings, embedded)
     shares = [one | {"share": round(one["count"] / len(judged.test), 6)} for one in findings.plain()]
     return {"checks": shares, LABELS: labels, NEIGHBOURS: pairs}
 
@@ -56,17 +55,9 @@ def _labels(judged: Judged, found: Classes, findings: Findings) -> list[int]:
     return [int(row) for row in rows[:MOST]]
 
 
-def _pairs(judged: Judged, findings: Findings) -> list[list[float]]:
-    rows, among = np.arange(len(judged.train)), f"{len(judged.train):,} training rows"
-    chosen = judged.train
-    if len(rows) > MOST_TRAINING_ROWS:
-        rows = np.linspace(0, len(rows) - 1, MOST_TRAINING_ROWS).astype(np.int64)
-        # Slices copy nothing, and the bytes of many images do not fit into one array of Arrow's.
-        chosen = pa.concat_tables([judged.train.slice(row, 1) for row in rows.tolist()])
-        among = f"{MOST_TRAINING_ROWS:,} of {len(judged.train):,} training rows"
-    features = judged.predictor.features
-    near = nearest(features(judged.test), features(chosen))
-    note = f"of {len(judged.test):,} test rows are to the model near-duplicates of one of {among}"
+def _pairs(judged: Judged, findings: Findings, embedded: Embedded) -> list[list[float]]:
+    near = nearest(embedded.test, embedded.train)
+    note = f"of {len(judged.test):,} test rows are to the model near-duplicates of one of {embedded.among}"
     findings.add(NEIGHBOURS, len(near.test), f"{note} (by its features)")
-    pairs = zip(near.test, rows[near.train], near.cosine, strict=True)
+    pairs = zip(near.test, embedded.rows[near.train], near.cosine, strict=True)
     return [[int(one), int(other), round(float(cosine), 6)] for one, other, cosine in list(pairs)[:MOST]]

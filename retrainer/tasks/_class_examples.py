@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from retrainer.metrics._classes import Classes
 
 MOST = 12
-_MOST_CHARACTERS = 400
+MOST_CHARACTERS = 400
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Mistake:
     """`confidence` is the probability of the row's worst decision, `truth_probability` that of the truth.
 
     `image` is a data URI, or empty; `sound` a player, or empty. `where` is the row's id or origin, without
-    any folder.
+    any folder; `row` its number among the test rows.
     """
 
     where: str
@@ -38,13 +38,19 @@ class Mistake:
     image: str
     pixelated: bool
     sound: str = ""
+    row: int = -1
 
 
 def mistakes(test: pa.Table, found: Classes, columns: tuple[str, ...]) -> list[Mistake]:
-    """At most MOST wrong rows, the most confident first; of equally confident ones the first row."""
+    """The rows of `surest_mistakes`."""
+    return shown_rows(test, found, columns, surest_mistakes(found))
+
+
+def surest_mistakes(found: Classes) -> np.ndarray:
+    """int64 [at most MOST]: wrong rows, the most confident first; of equally confident ones the first row."""
     confidence, _ = _confidence(found)
     wrong = np.flatnonzero(~found.correct)
-    return shown_rows(test, found, columns, wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST])
+    return np.asarray(wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST])
 
 
 def shown_rows(
@@ -57,7 +63,7 @@ def shown_rows(
     for place, row in enumerate(numbers):
         content = rows[place]
         texts = [
-            shortened(content[name], _MOST_CHARACTERS)
+            shortened(content[name], MOST_CHARACTERS)
             for name in ("text", "text_pair")
             if name in columns and content.get(name)
         ]
@@ -77,6 +83,7 @@ def shown_rows(
                 image=image,
                 pixelated=pixelated,
                 sound=player(content["audio"]["bytes"], where) if heard else "",
+                row=int(row),
             )
         )
     return shown

@@ -22,6 +22,8 @@ from retrainer.pages.pairs import drawn_pairs, side
 from retrainer.pages.reliability import reliability_chart
 from retrainer.tasks._class_doubts import LABELS, NEIGHBOURS
 from retrainer.tasks._class_examples import Mistake, mistakes, shown_rows
+from retrainer.tasks._explained_panels import NOTHING, Beside, Explanation, beside_rows
+from retrainer.tasks._nearest_rows import verdict
 
 if TYPE_CHECKING:
     from retrainer.tasks._protocol import Judged
@@ -36,10 +38,12 @@ Details = dict[str, Any]
 def panels(judged: Judged, details: Details) -> list[str]:
     found = classes(judged.predictions, judged.test)
     columns = tuple(judged.predictor.task.input_columns)
+    beside = beside_rows(judged, details, [verdict(one) for one in details["nearest"]])
     return [
         calibration_section(details),
         confusion_section(details),
-        mistakes_section(mistakes(judged.test, found, columns), int((~found.correct).sum())),
+        mistakes_section(mistakes(judged.test, found, columns), int((~found.correct).sum()), beside),
+        sample_section(judged, found, columns, details, beside),
         doubts_section(judged, found, columns, details),
         neighbours_section(judged, columns, details),
         per_class_section(details),
@@ -90,12 +94,24 @@ def _pairs(confusion: dict[str, Any]) -> str:
     return section("Most confused classes", quiet(about), shown)
 
 
-def mistakes_section(shown: list[Mistake], wrong: int) -> str:
+def mistakes_section(shown: list[Mistake], wrong: int, beside: Beside = NOTHING) -> str:
     if not shown:
         return section("Wrong answers", "<p>None on these rows.</p>")
     which = f"{len(shown)} of {wrong:,} wrong answers" if wrong > len(shown) else "All wrong answers"
     about = f"{which}, the surest first, with the probabilities that the model gave."
-    return section("Most confidently wrong", quiet(about), _drawn(shown))
+    return section("Most confidently wrong", quiet(about), beside.about, _drawn(shown, beside=beside))
+
+
+def sample_section(
+    judged: Judged, found: Classes, columns: tuple[str, ...], details: Details, beside: Beside
+) -> str:
+    """Right answers, and what they rest on."""
+    rows = [one["row"] for one in details["attributions"]["rows"] if one["sample"]]
+    if not rows:
+        return ""
+    about = f"{len(rows)} of {int(found.correct.sum()):,} right answers, taken evenly."
+    drawn = _drawn(shown_rows(judged.test, found, columns, rows), beside=beside)
+    return section("What right answers rest on", quiet(about), beside.about, drawn)
 
 
 def doubts_section(judged: Judged, found: Classes, columns: tuple[str, ...], details: Details) -> str:
@@ -126,21 +142,27 @@ def _said(details: Details, name: str) -> str:
     return f"{check['count']:,} {check['note']}."
 
 
-def _drawn(rows: Sequence[Mistake], truth: str = "is true") -> str:
-    kind = "misses images" if all(miss.image and not miss.texts for miss in rows) else "misses"
-    return f'<div class="{kind}">{"".join(_mistake(miss, truth) for miss in rows)}</div>'
+def _drawn(rows: Sequence[Mistake], truth: str = "is true", beside: Beside = NOTHING) -> str:
+    small = all(miss.image and not miss.texts and miss.row not in beside.nearest for miss in rows)
+    kind = "misses images" if small else "misses"
+    return f'<div class="{kind}">{"".join(_mistake(miss, truth, beside) for miss in rows)}</div>'
 
 
-def _mistake(miss: Mistake, truth: str) -> str:
+def _mistake(miss: Mistake, truth: str, beside: Beside) -> str:
+    why = beside.explanations.get(miss.row, Explanation())
     size = ' class="enlarged"' if miss.pixelated else ""
     image = f'<img{size} src="{escape(miss.image)}" alt="{escape(miss.where)}">' if miss.image else ""
-    texts = "".join(f'<blockquote dir="auto">{escape(text)}</blockquote>' for text in miss.texts)
+    if why.picture:
+        image = f'<div class="pair sides">{image}{why.picture}</div>'
+    shown = why.texts or tuple(map(escape, miss.texts))
+    texts = "".join(f'<blockquote dir="auto">{text}</blockquote>' for text in shown)
     return (
-        f'<div class="miss">{image}{miss.sound}{texts}'
+        f'<div class="miss">{image}{miss.sound}{why.sound}{texts}{why.words}'
         f'<p><span class="given">{escape(_names(miss.decided))}</span> '
         f"was the answer: {miss.confidence:.3f}</p>"
         f'<p><span class="true">{escape(_names(miss.truth))}</span> {truth}: '
-        f"{miss.truth_probability:.3f}</p><p>{escape(miss.where)}</p></div>"
+        f"{miss.truth_probability:.3f}</p><p>{escape(miss.where)}</p>"
+        f"{beside.nearest.get(miss.row, '')}</div>"
     )
 
 

@@ -147,6 +147,27 @@ class Classification:
 
         return recalls(predictions, truth)
 
+    def contrasts(self, predictions: pa.Table) -> np.ndarray:
+        """The likeliest class and the next one; multi-label: the likeliest class alone."""
+        import numpy as np
+
+        from retrainer.formats.columns import probability_matrix
+
+        order = np.argsort(-probability_matrix(predictions), axis=1, kind="stable")
+        alone = self.multi_label or order.shape[1] == 1
+        second = np.full(len(order), -1) if alone else order[:, 1]
+        return np.stack([order[:, 0], second], axis=1).astype(np.int64)
+
+    def contrast(
+        self, network: nn.Module, batch: dict[str, Tensor], contrasts: Tensor, temperature: float
+    ) -> Tensor:
+        """The logarithm of how many times likelier the first class is than the second (than not to be)."""
+        logits = network(batch).float() / temperature
+        first, second = contrasts.unbind(dim=1)
+        towards = logits.gather(1, first[:, None])[:, 0]
+        against = logits.gather(1, second.clamp(min=0)[:, None])[:, 0]
+        return towards - against * (second >= 0)
+
     def details(self, judged: Judged) -> dict[str, Any]:
         """See `_class_details.py`."""
         from retrainer.tasks._class_details import details

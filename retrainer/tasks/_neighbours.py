@@ -40,9 +40,7 @@ def nearest(test: np.ndarray, train: np.ndarray) -> Neighbours:
     Features are taken from the training rows' mean: those of one network share a large part. Block by
     block: besides the features themselves, memory does not grow with N times M.
     """
-    mean = train.mean(axis=0, dtype=np.float64).astype(np.float32)
-    test, train = _unit(test - mean), _unit(train - mean)
-    cosines, which = _search(test, train)
+    cosines, which = nearest_rows(test, train, _NEIGHBOURS)
     distance = np.maximum(1 - cosines, _NOISE)
     close = (cosines[:, 0] >= LEAST_COSINE) & (distance[:, 0] < _CLOSER * distance[:, -1])
     rows = np.flatnonzero(close)
@@ -50,9 +48,14 @@ def nearest(test: np.ndarray, train: np.ndarray) -> Neighbours:
     return Neighbours(rows, which[rows, 0], cosines[rows, 0])
 
 
-def _search(test: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines float32 [N, n] of the n nearest training rows by falling cosine, and int64 [N, n]: which."""
-    count = min(_NEIGHBOURS, len(train))
+def nearest_rows(test: np.ndarray, train: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines float32 [N, n] of the n nearest training rows by falling cosine, and int64 [N, n]: which.
+
+    n is `count`, or M where that is less. Features are taken from the training rows' mean.
+    """
+    mean = train.mean(axis=0, dtype=np.float64).astype(np.float32)
+    test, train = _unit(test - mean), _unit(train - mean)
+    count = min(count, len(train))
     found, places = [], []
     for start in range(0, len(test), _TEST_BLOCK):
         part = test[start : start + _TEST_BLOCK]

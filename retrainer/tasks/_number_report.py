@@ -4,6 +4,7 @@
     residuals  {"edges": [B + 1], "counts": [B]}: prediction minus target
     ranges     [{"low", "high", "rows", "mean_absolute_error", "mean_residual"}]: quarters of the test rows,
                by their target
+    attributions    see `_explained.py`; nearest    see `_nearest_rows.py`
     worst      [{"row", "where", "target", "prediction", "text"}]: largest errors first; `text` where there is
                one
 
@@ -16,8 +17,13 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from retrainer.pages.page import escape, number_cell, quiet, section, table
+from retrainer.tasks._embedded import Embedded
+from retrainer.tasks._explained import NO_ROWS, Chosen, attributions, figure, sample_of
+from retrainer.tasks._explained_panels import explained_section
+from retrainer.tasks._nearest_rows import nearest_of
 
 if TYPE_CHECKING:
     from retrainer.tasks._protocol import Judged
@@ -35,17 +41,40 @@ def details(judged: Judged) -> dict[str, Any]:
     target = np.asarray(judged.test["target"].to_numpy(), np.float64)
     predicted = np.asarray(judged.predictions["prediction"].to_numpy(), np.float64)
     residuals = predicted - target
+    worst = _worst(judged, target, predicted)
+    attributed = _explained(judged, residuals, [one["row"] for one in worst])
+    low, high = _bounds(judged)
     return {
         "points": _points(target, predicted),
         "residuals": _binned(residuals),
         "ranges": _ranges(target, residuals),
-        "worst": _worst(judged, target, predicted),
+        "worst": worst,
+        "attributions": attributed,
+        "nearest": _nearest(judged, [one["row"] for one in worst]),
+        "numbers": figure(attributed),
         "notes": [f"In the mean the predictions are {_signed(float(residuals.mean()))} beside the targets."],
         "limits": [
-            f"Its training rows have targets from {low:.4g} to {high:.4g}; beyond these nothing is known."
-            for low, high in [_bounds(judged)]
+            f"Its training rows have targets from {low:.4g} to {high:.4g}; beyond these nothing is known.",
         ],
     }
+
+
+def _explained(judged: Judged, residuals: np.ndarray, worst: list[int]) -> dict[str, Any]:
+    """Attributions of a sample of the rows, and of those with the largest errors."""
+    if not judged.evaluation.explain:
+        return attributions(judged, NO_ROWS)
+    others = np.setdiff1d(np.arange(len(residuals)), worst)
+    sample = sample_of(others, judged.evaluation.explain)
+    rows = np.concatenate([sample, np.array(worst, np.int64)])
+    contrasts = judged.predictor.task.contrasts(judged.predictions.take(pa.array(rows)))
+    middle = float(np.median(judged.train["target"].to_numpy()))
+    trivial = np.abs(judged.test["target"].to_numpy() - middle)
+    better, worse = (int(one.sum()) for one in (np.abs(residuals) < trivial, np.abs(residuals) > trivial))
+    return attributions(judged, Chosen(rows, contrasts, len(sample), better, worse))
+
+
+def _nearest(judged: Judged, rows: list[int]) -> list[dict[str, Any]]:
+    return nearest_of(Embedded(judged), rows) if judged.evaluation.explain else []
 
 
 def _bounds(judged: Judged) -> tuple[float, float]:
@@ -104,7 +133,7 @@ def _worst(judged: Judged, target: np.ndarray, predicted: np.ndarray) -> list[di
     return rows
 
 
-def panels(found: dict[str, Any]) -> list[str]:
+def panels(judged: Judged, found: dict[str, Any]) -> list[str]:
     """Sections of report.html."""
     note = "Each point is a test row; on the line a prediction is right. Bars: predictions minus targets."
     drawn = (_scatter(found["points"]), _bars(found["residuals"]))
@@ -113,7 +142,13 @@ def panels(found: dict[str, Any]) -> list[str]:
         section("Predicted against true", charts, quiet(note), *(quiet(one) for one in found["notes"])),
         section("By the target", _ranges_table(found["ranges"])),
         section("Largest errors", _worst_table(found["worst"])),
+        explained_section(judged, found, [_of_nearest(judged, one) for one in found["nearest"]]),
     ]
+
+
+def _of_nearest(judged: Judged, near: dict[str, Any]) -> str:
+    targets = [judged.train["target"][row].as_py() for row, _ in near["rows"]]
+    return f"The mean target of the {len(targets)} nearest training rows is {np.mean(targets):.4g}."
 
 
 def _signed(value: float) -> str:

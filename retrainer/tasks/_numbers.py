@@ -84,13 +84,29 @@ class Regression:
 
         return baselines(train, test, evaluation)
 
+    def contrasts(self, predictions: pa.Table) -> np.ndarray:
+        """There is one output."""
+        import numpy as np
+
+        return np.tile(np.array([0, -1], np.int64), (len(predictions), 1))
+
+    def contrast(
+        self,
+        network: Any,
+        batch: dict[str, Tensor],
+        contrasts: Tensor,  # noqa: ARG002 (there is one output)
+        temperature: float,  # noqa: ARG002
+    ) -> Tensor:
+        """The prediction, in units of the target."""
+        return network(batch)[:, 0].float() * network.head.deviation + network.head.mean
+
     def details(self, judged: Judged) -> dict[str, Any]:
         """See `_number_report.py`."""
         from retrainer.tasks._number_report import details
 
         return details(judged)
 
-    def panels(self, judged: Judged, report: dict[str, Any]) -> list[str]:  # noqa: ARG002
+    def panels(self, judged: Judged, report: dict[str, Any]) -> list[str]:
         from retrainer.tasks._number_report import panels
 
-        return panels(report["details"])
+        return panels(judged, report["details"])

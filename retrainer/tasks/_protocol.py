@@ -25,8 +25,18 @@ if TYPE_CHECKING:
     from retrainer.settings import Checks, Evaluation, Training
 
 
-# Methods of a task that only evaluation calls. What they import is no part of training or serving.
-JUDGEMENT = ("baselines", "class_figures", "details", "panels", "slices")
+# Methods of a task that only evaluation calls, and `Predictor.explain`. What they import is no part of
+# training or serving.
+JUDGEMENT = (
+    "baselines",
+    "class_figures",
+    "contrast",
+    "contrasts",
+    "details",
+    "explain",
+    "panels",
+    "slices",
+)
 
 
 class Encoded(Protocol):
@@ -150,6 +160,18 @@ class Task(Protocol):
         Those classes that the rows of `truth` have, with the same rows and S for two models' predictions that
         `comparable` has prepared.
         """
+
+    def contrasts(self, predictions: pa.Table) -> np.ndarray:
+        """Optional, with `contrast`: what is explained of each row, int64 [N, 2]. Numbers of two outputs: why
+        the first rather than the second; -1: of none.
+
+        A task without the two has no attributions, and its report says so.
+        """
+
+    def contrast(
+        self, network: Any, batch: dict[str, Tensor], contrasts: Tensor, temperature: float
+    ) -> Tensor:
+        """Optional: the first output less the second, float32 [B], with a gradient by the batch."""
 
     def slices(self) -> Mapping[str, Callable[[pa.Table], list[str]]]:
         """Optional. Slices by what the inputs are like: name → test rows → each row's value [N]."""

@@ -82,14 +82,12 @@ def encode_texts(table: pa.Table, preprocessing: dict[str, Any], assets: dict[st
     Each row alone decides its tokens: without a second text it is a single one. A pair is cut from its
     longer text first. An empty or missing text keeps the special tokens alone.
     """
-    tokenizer = Tokenizer.from_buffer(assets[preprocessing["tokenizer"]])
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(int(preprocessing["max_length"]))
+    tokenizer = row_tokenizer(preprocessing, assets)
     with_types = bool(preprocessing["pairs"]) and "text_pair" in table.column_names
     ids, types = Parts(), Parts()
     lengths: list[np.ndarray] = [np.zeros(1, np.int64)]
     for start in range(0, len(table), _ROWS_AT_ONCE):
-        encodings = tokenizer.encode_batch_fast(_inputs(table.slice(start, _ROWS_AT_ONCE)))
+        encodings = tokenizer.encode_batch_fast(tokenizer_inputs(table.slice(start, _ROWS_AT_ONCE)))
         lengths.append(np.array([len(encoding) for encoding in encodings], np.int64))
         ids.append(_flat(encoding.ids for encoding in encodings))
         if with_types:
@@ -136,7 +134,16 @@ def _array(parts: Parts, offsets: np.ndarray) -> np.ndarray:
     return parts.array(np.int32, (int(offsets[-1]) + 1,))
 
 
-def _inputs(table: pa.Table) -> list[str | tuple[str, str]]:
+def row_tokenizer(preprocessing: dict[str, Any], assets: dict[str, bytes]) -> Tokenizer:
+    """The body's tokenizer; it cuts a row to what the model takes, and pads none."""
+    tokenizer = Tokenizer.from_buffer(assets[preprocessing["tokenizer"]])
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(int(preprocessing["max_length"]))
+    return tokenizer
+
+
+def tokenizer_inputs(table: pa.Table) -> list[str | tuple[str, str]]:
+    """Each row's text, or pair of texts."""
     texts = [text or "" for text in table["text"].to_pylist()]
     if "text_pair" not in table.column_names:
         return texts

@@ -1,0 +1,162 @@
+"""Attributions of a judgement, for metrics.json and the report: what answers rest on, and whether that holds.
+
+    note           what people read: the randomisation test and completeness, or why there are none
+    warning        why the attributions must not be believed; "" where nothing says so
+    randomised     {"head", "whole", "rows"} of `retrainer.attribution.randomised`; null where there are none
+    completeness_error    see `retrainer.attribution.explain`
+    rows           [{"row", "sample": whether it was drawn for the sample, "towards", "against", "output",
+                   "baseline", and one of "words": [[column, start, end, value]], "stretches": [[start, end,
+                   value]], "regions": {"rows", "columns": bounds in pixels of the model's input, "values"}}]
+
+Legend: N test rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from retrainer.attribution.captum import version
+from retrainer.attribution.explain import Explainer, completeness_error
+from retrainer.attribution.randomised import MOST_CORRELATION, Randomised, randomisation_test
+from retrainer.errors import ModelError
+from retrainer.gate.exact import mcnemar_p_value
+
+if TYPE_CHECKING:
+    from retrainer.tasks._protocol import Judged
+
+# Of the difference between a row and its baseline.
+_MOST_MISSED = 0.1
+_ALPHA = 0.05
+
+Attributions = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Test rows to explain, int64 [n], and the two outputs of each, int64 [n, 2]; the first `sampled` are the
+    sample. `better`, `worse`: rows on which the model alone, or alone an answer that never looks at its
+    input, is right (of numbers: nearer)."""
+
+    rows: np.ndarray
+    contrasts: np.ndarray
+    sampled: int
+    better: int
+    worse: int
+
+
+NO_ROWS = Chosen(np.zeros(0, np.int64), np.zeros((0, 2), np.int64), 0, 0, 0)
+
+
+def sample_of(rows: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of the rows, evenly."""
+    places = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(np.int64)
+    return np.asarray(rows[places])
+
+
+def attributions(judged: Judged, chosen: Chosen) -> Attributions:
+    """Of the chosen rows; the randomisation test takes the sample, or where that is empty all of them."""
+    if not judged.evaluation.explain:
+        return _without("No attributions: evaluation.explain is 0.")
+    if not len(chosen.rows):
+        return _without("No attributions: there is no row to explain.")
+    try:
+        explainer = Explainer.of(judged.predictor)
+        table = judged.test.take(pa.array(chosen.rows))
+        made = explainer.explain(table, chosen.contrasts)
+    except ModelError as error:
+        return _without(
+            f"N{str(error)[1:]}." if str(error).startswith("no ") else f"No attributions: {error}."
+        )
+    tested = chosen.sampled or len(chosen.rows)
+    first = table.slice(0, tested), chosen.contrasts[:tested]
+    found = randomisation_test(
+        judged.predictor.network, lambda network: explainer.with_network(network).explain(*first)
+    )
+    missed = completeness_error(made)
+    return {
+        "note": _note(found, missed, explainer.steps),
+        "warning": _warning(found, missed, chosen),
+        "randomised": {"head": found.head, "whole": found.whole, "rows": found.rows},
+        "completeness_error": None if np.isnan(missed) else round(missed, 4),
+        "rows": _plain(made, explainer.column, chosen),
+    }
+
+
+def figure(found: Attributions) -> dict[str, float]:
+    """For tags and dashboards: the larger correlation of the randomisation test."""
+    randomised = found["randomised"] or {}
+    known = [randomised[name] for name in ("head", "whole") if randomised.get(name) is not None]
+    return {"attribution_rank_correlation": max(known)} if known else {}
+
+
+def _without(why: str) -> Attributions:
+    return {"note": why, "warning": "", "randomised": None, "completeness_error": None, "rows": []}
+
+
+def _note(found: Randomised, missed: float, steps: int) -> str:
+    how = f"Attributions by Integrated Gradients (Captum {version()}, {steps} steps)"
+    if found.largest is None:
+        return f"{how}; the inputs have too few parts to compare with those under random weights."
+    parts = (("a random head", found.head), ("all weights random", found.whole))
+    said = " and ".join(f"{value:.2f} with {name}" for name, value in parts if value is not None)
+    return (
+        f"{how}. The rank correlation of their sizes with those under random weights is {said}, on"
+        f" {found.rows:,} rows (1: the weights do not matter; from {MOST_CORRELATION:g} on they fail)."
+        f" They add up to what the answer gains over an empty input, but for {missed:.1%}."
+    )
+
+
+def _warning(found: Randomised, missed: float, chosen: Chosen) -> str:
+    if found.largest is not None and not found.passed:
+        return (
+            "The attributions must not be believed: they stay much the same when the model's weights are"
+            f" random (rank correlation {found.largest:.2f})."
+        )
+    p = mcnemar_p_value(chosen.better, chosen.worse)
+    if p > _ALPHA:
+        return (
+            "The attributions must not be believed: the model is not shown to do better than an answer that"
+            f" never looks at its input (p = {p:.2g}), so that they explain guesses."
+        )
+    if missed > _MOST_MISSED:
+        return f"The attributions are rough: they miss {missed:.0%} of what they are to add up to."
+    return ""
+
+
+def _plain(made: pa.Table, column: str, chosen: Chosen) -> list[dict[str, Any]]:
+    rows = []
+    for place, one in enumerate(made.to_pylist()):
+        about = {name: one[name] for name in ("towards", "against")}
+        about |= {name: _short(one[name]) for name in ("output", "baseline")}
+        about |= {"row": int(chosen.rows[place]), "sample": place < chosen.sampled}
+        rows.append(about | {column: _PLAIN[column](one[column])})
+    return rows
+
+
+def _words(parts: Sequence[dict[str, Any]]) -> list[list[Any]]:
+    return [[one["column"], one["start"], one["end"], _short(one["value"])] for one in parts]
+
+
+def _stretches(parts: Sequence[dict[str, Any]]) -> list[list[float]]:
+    return [[_short(one[name]) for name in ("start", "end", "value")] for one in parts]
+
+
+def _regions(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    bounds = {
+        "rows": sorted({one[side] for one in parts for side in ("top", "bottom")}),
+        "columns": sorted({one[side] for one in parts for side in ("left", "right")}),
+    }
+    return {**bounds, "values": [_short(one["value"]) for one in parts]}
+
+
+_PLAIN: dict[str, Any] = {"words": _words, "regions": _regions, "stretches": _stretches}
+
+
+def _short(value: float) -> float:
+    """Four digits are more than anyone reads."""
+    return float(f"{value:.4g}")
