@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import nn
 
 from retrainer.attribution.captum import captum
 from retrainer.attribution.explain import Explainer, completeness_error, values_of
-from retrainer.attribution.randomised import correlations, randomisation_test, randomise
+from retrainer.attribution.randomised import Randomised, correlations, randomisation_test, randomise
 from retrainer.errors import UserError
 from retrainer.predict import Predictor
 from retrainer.settings import Backbone, Task, Training
@@ -146,15 +147,28 @@ def test_a_task_that_does_not_say_what_to_explain_is_told(reader: Predictor) -> 
         silent.explain(reviews_table(2, "x"), np.zeros((2, 2), np.int64))
 
 
-def explain_by(predictor: Predictor, rows: pa.Table) -> Any:
+def randomised(predictor: Predictor, rows: pa.Table) -> Randomised:
+    """Of what is shipped."""
     explainer, contrasts = Explainer.of(predictor), contrasts_of(predictor, rows)
-    return lambda network: explainer.with_network(network).explain(rows, contrasts)
+
+    def explain(network: Any, count: int) -> pa.Table:
+        return explainer.with_network(network).explain(rows.slice(0, count), contrasts[:count])
+
+    return randomisation_test(predictor.network, values_of(explain(predictor.network, len(rows))), explain, 4)
 
 
 def test_what_is_shipped_passes_the_randomisation_test(reader: Predictor, viewer: Predictor) -> None:
     for predictor, rows in ((reader, reviews_table(40, "x")), (viewer, table(("down", "across"), 40, 7))):
-        found = randomisation_test(predictor.network, explain_by(predictor, rows))
-        assert found.passed and found.rows == 40
+        found = randomised(predictor, rows)
+        assert found.passed and found.rows == 40 and found.whole is not None
+
+
+def tested(network: Any, explain: Callable[[Any], np.ndarray]) -> Randomised:
+    """A method that gives the values [N, P] of the parts."""
+    trained = list(explain(network))
+    return randomisation_test(
+        network, trained, lambda other, count: regions(explain(other)[:count]), len(trained)
+    )
 
 
 def regions(values: np.ndarray) -> pa.Table:
@@ -168,7 +182,7 @@ def test_a_saliency_of_the_input_alone_fails(viewer: Predictor) -> None:
     encoded = viewer.task.encode(rows, body.preprocessing, {})
     pixels = viewer.task.batch(encoded, np.arange(20), None)["pixels"][:, 0].numpy()
     edges = np.abs(np.gradient(pixels, axis=2)).reshape(20, -1)
-    found = randomisation_test(viewer.network, lambda _: regions(edges))
+    found = tested(viewer.network, lambda _: edges)
     assert found.head == found.whole == 1.0 and not found.passed
 
 
@@ -178,19 +192,19 @@ def test_a_saliency_that_ignores_the_head_fails_by_the_head(viewer: Predictor) -
     body = viewer.network.description
     encoded = viewer.task.encode(rows, body.preprocessing, {})
 
-    def explain(network: Any) -> pa.Table:
+    def explain(network: Any) -> np.ndarray:
         pixels = viewer.task.batch(encoded, np.arange(20), None)["pixels"].requires_grad_()
         network.features({"pixels": pixels}).square().sum().backward()
         assert pixels.grad is not None
-        return regions(pixels.grad.reshape(20, -1).numpy())
+        return pixels.grad.reshape(20, -1).numpy()
 
-    found = randomisation_test(viewer.network, explain)
+    found = tested(viewer.network, explain)
     assert found.head == 1.0 and found.whole is not None and found.whole < 0.5
     assert not found.passed
 
 
 def test_nothing_to_compare_is_no_pass(viewer: Predictor) -> None:
-    found = randomisation_test(viewer.network, lambda _: regions(np.ones((5, 9))))
+    found = tested(viewer.network, lambda _: np.ones((5, 9)))
     assert found.largest is None and not found.passed
 
 

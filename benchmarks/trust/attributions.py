@@ -1,11 +1,13 @@
 """Are attributions about the model? Candidate methods under random weights, by deletion and by insertion.
 
-    python -m benchmarks.trust.attributions [sentiment] [digits] [transfer] [spoken] [flipped]
+    python -m benchmarks.trust.attributions [--into DIR] [sentiment] [digits] [small] [transfer] [spoken]
+        [flipped]
 
-Trains each recipe once (seed 0) by the same steps as `make pipeline`, explains 60 test rows by each method,
-all of them Captum's, and prints the figures of docs/interpretability.md. `spoken` reads the recordings of
-FSDD in `../shared/data`. `flipped` gives 5% of the test rows of the default recipe a wrong label, and counts
-what the training rows nearest to each mistake have. Results: benchmarks/results/trust_attributions.json.
+Trains each recipe once (seed 0) by the same steps as `make pipeline`, explains 40 test rows by each method,
+all of them Captum's, and prints the figures of docs/interpretability.md. `small` is digits-resnet18 from
+scratch, `transfer` from its backbone; `spoken` reads the recordings of FSDD in `../shared/data`. `flipped`
+gives 5% of the test rows of the default recipe a wrong label, and counts what the training rows nearest to
+each mistake have. DIR keeps the models. Results: benchmarks/results/trust_attributions.json.
 
   random weights  Spearman's correlation of the parts' sizes with those under a random head, and under random
                   weights altogether
@@ -18,8 +20,8 @@ Legend: P parts of a row, T tokens or frames.
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 import tarfile
 import tempfile
 import time
@@ -49,7 +51,7 @@ from retrainer.tasks._neighbours import nearest_rows
 
 FSDD = ROOT.parent / "shared" / "data" / "fsdd.tar.xz"
 RESULTS = ROOT / "benchmarks" / "results" / "trust_attributions.json"
-ROWS = 60
+ROWS = 40
 STEPS = (4, 8, 16, 32, 64)
 _POINTS = 11  # of the curves of deletion and insertion
 _SMOOTH, _NOISE = 8, 0.15  # SmoothGrad: samples, and noise as a share of a row's range (arXiv:1706.03825)
@@ -262,10 +264,11 @@ def _curves(predictor: Predictor, found: list[Case], orders: list[np.ndarray]) -
 
 
 def trained(into: Path, recipe: str | None, overrides: list[str]) -> tuple[Predictor, Dataset]:
-    into.mkdir(parents=True, exist_ok=True)
-    settled = resolve(recipe, overrides, ROOT, into)
-    for step in (ingest, preprocess, train):
-        run_step(step, settled, into)
+    if not (into / "model").exists():
+        into.mkdir(parents=True, exist_ok=True)
+        settled = resolve(recipe, overrides, ROOT, into)
+        for step in (ingest, preprocess, train):
+            run_step(step, settled, into)
     return Predictor.load(into / "model"), Dataset(into / "dataset")
 
 
@@ -283,15 +286,16 @@ def transfer(into: Path) -> dict[str, Any]:
 
 
 def spoken(into: Path) -> dict[str, Any]:
-    with tarfile.open(FSDD) as archive:
-        archive.extractall(into / "fsdd", filter="data")
+    if not (into / "fsdd").exists():
+        with tarfile.open(FSDD) as archive:
+            archive.extractall(into / "fsdd", filter="data")
     recordings = next((into / "fsdd").rglob("recordings"))
     return explained(into / "spoken", "spoken-digit-classes", [f"source.path={recordings}"])
 
 
 def flipped(into: Path, share: float = 0.05, seed: int = 0) -> dict[str, Any]:
     """Of test rows that get another label, and of the model's own mistakes: whom the nearest rows support."""
-    predictor, data = trained(into / "flipped", None, [])
+    predictor, data = trained(into / "sentiment", None, [])
     train_rows, test = data.split("train"), data.split("test")
     truth = np.array([row[0] for row in test["labels"].to_pylist()])
     answer = np.array(predictor.predict(test)["label"].to_pylist())
@@ -317,21 +321,26 @@ def flipped(into: Path, share: float = 0.05, seed: int = 0) -> dict[str, Any]:
 WORK: dict[str, Callable[[Path], dict[str, Any]]] = {
     "sentiment": lambda into: explained(into / "sentiment", None, []),
     "digits": lambda into: explained(into / "digits", "digits-mlp", []),
+    "small": lambda into: explained(into / "small", "digits-resnet18", ["training.strategy=scratch"]),
     "transfer": transfer,
     "spoken": spoken,
     "flipped": flipped,
 }
 
 
-def main(names: list[str]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--into", type=Path)
+    parser.add_argument("names", nargs="*")
+    asked = parser.parse_args()
     kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for name in names or list(WORK):
+    for name in asked.names or list(WORK):
         with tempfile.TemporaryDirectory() as scratch:
-            told = WORK[name](Path(scratch))
+            told = WORK[name](asked.into or Path(scratch))
         kept[name] = {"machine": machine(), "seed": 0, **told}
         print(name, json.dumps(told, indent=1), flush=True)
         RESULTS.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -27,7 +27,7 @@ _SEED = 0
 # What becomes random, and whether it is the mirror image of the one before.
 RANDOM = (("head", False), ("head", True), ("", False))
 
-Explain = Callable[[nn.Module], pa.Table]
+Explain = Callable[[nn.Module, int], pa.Table]
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ class Randomised:
         mirrored: Sequence[np.ndarray],
         whole: Sequence[np.ndarray],
     ) -> Randomised:
-        """From the rows' values [P] under the trained weights, and under those of RANDOM."""
-        heads = np.concatenate([correlations(trained, one) for one in (head, mirrored)])
+        """From the rows' values [P] under the trained weights, and under those of RANDOM: of `head` and
+        `mirrored` there may be fewer rows."""
+        heads = np.concatenate([correlations(trained[: len(one)], one) for one in (head, mirrored)])
         sizes = ([np.abs(one) for one in values] for values in (trained, whole))
         return cls(_mean(heads), _mean(correlations(*sizes)), len(trained))
 
@@ -68,10 +69,15 @@ class Randomised:
         return self.largest is not None and self.largest < MOST_CORRELATION
 
 
-def randomisation_test(network: nn.Module, explain: Explain) -> Randomised:
-    """`explain(network)` gives the same rows' attributions under any weights, for the same outputs."""
-    values = [values_of(explain(each)) for each in (network, *(randomise(network, *one) for one in RANDOM))]
-    return Randomised.of(*values)
+def randomisation_test(
+    network: nn.Module, trained: Sequence[np.ndarray], explain: Explain, few: int
+) -> Randomised:
+    """`trained`: the rows' values under the network's own weights. `explain(other, n)` explains the first n of
+    the same rows, for the same outputs, by another network. The head's part takes the first `few` rows: a
+    head and its mirror image differ in sign alone, so that few rows tell."""
+    counts = (few, few, len(trained))
+    found = [explain(randomise(network, *one), count) for one, count in zip(RANDOM, counts, strict=True)]
+    return Randomised.of(trained, *map(values_of, found))
 
 
 def _mean(found: np.ndarray) -> float | None:

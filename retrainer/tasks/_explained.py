@@ -14,14 +14,14 @@ Legend: N test rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from retrainer.attribution.captum import version
-from retrainer.attribution.explain import Explainer, completeness_error
+from retrainer.attribution.explain import Explainer, completeness_error, values_of
 from retrainer.attribution.randomised import MOST_CORRELATION, Randomised, randomisation_test
 from retrainer.errors import ModelError
 from retrainer.gate.exact import mcnemar_p_value
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 # Of the difference between a row and its baseline.
 _MOST_MISSED = 0.1
 _ALPHA = 0.05
+# Enough for the order of the parts under random weights.
+_ROUGH_STEPS = 8
+# Rows for the head's part of the randomisation test.
+_FEW = 4
 
 Attributions = dict[str, Any]
 
@@ -72,11 +76,7 @@ def attributions(judged: Judged, chosen: Chosen) -> Attributions:
         return _without(
             f"N{str(error)[1:]}." if str(error).startswith("no ") else f"No attributions: {error}."
         )
-    tested = chosen.sampled or len(chosen.rows)
-    first = table.slice(0, tested), chosen.contrasts[:tested]
-    found = randomisation_test(
-        judged.predictor.network, lambda network: explainer.with_network(network).explain(*first)
-    )
+    found = _randomised(explainer, table, chosen, made)
     missed = completeness_error(made)
     return {
         "note": _note(found, missed, explainer.steps),
@@ -85,6 +85,16 @@ def attributions(judged: Judged, chosen: Chosen) -> Attributions:
         "completeness_error": None if np.isnan(missed) else round(missed, 4),
         "rows": _plain(made, explainer.column, chosen),
     }
+
+
+def _randomised(explainer: Explainer, table: pa.Table, chosen: Chosen, made: pa.Table) -> Randomised:
+    rough = replace(explainer, steps=_ROUGH_STEPS)
+
+    def explain(network: Any, count: int) -> pa.Table:
+        return rough.with_network(network).explain(table.slice(0, count), chosen.contrasts[:count])
+
+    few = min(_FEW, len(chosen.rows))
+    return randomisation_test(explainer.network, values_of(made), explain, few)
 
 
 def figure(found: Attributions) -> dict[str, float]:

@@ -50,11 +50,14 @@ def supported(near: Nearest, train: pa.Table, truth: list[str], answer: list[str
 
 
 def verdict(near: Nearest) -> str:
-    """In a sentence, whom the nearest training rows support."""
+    """In a sentence, whom the nearest training rows support.
+
+    Their agreement with the answer proves no label wrong: features that the model was trained on lie near the
+    class that it answers (docs/interpretability.md has the figures)."""
     count, truth, answer = len(near["rows"]), near["truth"], near["answer"]
     all_of = f"All {count} nearest training rows have" if count > 1 else "The nearest training row has"
     if answer == count:
-        return f"{all_of} the label that was the answer: its own may be wrong."
+        return f"{all_of} the label that was the answer."
     if truth == count:
-        return f"{all_of} its own label: the model errs."
+        return f"{all_of} its own label, against the answer."
     return f"Of its {count} nearest training rows {answer} have the label of the answer, {truth} its own."
