@@ -72,8 +72,8 @@ class Randomised:
 def randomisation_test(
     network: nn.Module, trained: Sequence[np.ndarray], explain: Explain, few: int
 ) -> Randomised:
-    """`trained`: the rows' values under the network's own weights. `explain(other, n)` explains the first n of
-    the same rows, for the same outputs, by another network. The head's part takes the first `few` rows: a
+    """`trained`: the rows' values under the network's own weights. `explain(other, n)` explains the first n
+    of the same rows, for the same outputs, by another network. The head's part takes the first `few` rows: a
     head and its mirror image differ in sign alone, so that few rows tell."""
     counts = (few, few, len(trained))
     found = [explain(randomise(network, *one), count) for one, count in zip(RANDOM, counts, strict=True)]
