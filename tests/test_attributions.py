@@ -163,7 +163,7 @@ def test_what_is_shipped_passes_the_randomisation_test(reader: Predictor, viewer
         assert found.passed and found.rows == 40 and found.whole is not None
 
 
-def tested(network: Any, explain: Callable[[Any], np.ndarray]) -> Randomised:
+def outcome(network: Any, explain: Callable[[Any], np.ndarray]) -> Randomised:
     """A method that gives the values [N, P] of the parts."""
     trained = list(explain(network))
     return randomisation_test(
@@ -182,7 +182,7 @@ def test_a_saliency_of_the_input_alone_fails(viewer: Predictor) -> None:
     encoded = viewer.task.encode(rows, body.preprocessing, {})
     pixels = viewer.task.batch(encoded, np.arange(20), None)["pixels"][:, 0].numpy()
     edges = np.abs(np.gradient(pixels, axis=2)).reshape(20, -1)
-    found = tested(viewer.network, lambda _: edges)
+    found = outcome(viewer.network, lambda _: edges)
     assert found.head == found.whole == 1.0 and not found.passed
 
 
@@ -198,13 +198,13 @@ def test_a_saliency_that_ignores_the_head_fails_by_the_head(viewer: Predictor) -
         assert pixels.grad is not None
         return pixels.grad.reshape(20, -1).numpy()
 
-    found = tested(viewer.network, explain)
+    found = outcome(viewer.network, explain)
     assert found.head == 1.0 and found.whole is not None and found.whole < 0.5
     assert not found.passed
 
 
 def test_nothing_to_compare_is_no_pass(viewer: Predictor) -> None:
-    found = tested(viewer.network, lambda _: np.ones((5, 9)))
+    found = outcome(viewer.network, lambda _: np.ones((5, 9)))
     assert found.largest is None and not found.passed
 
 

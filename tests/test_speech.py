@@ -14,8 +14,9 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import Wav2Vec2Config, Wav2Vec2Model, WhisperConfig, WhisperForConditionalGeneration
 
+from retrainer.attribution.explain import Explainer, completeness_error
 from retrainer.errors import UserError
-from retrainer.formats.audio import encode_wav
+from retrainer.formats.audio import decode_audio, encode_wav
 from retrainer.formats.columns import ENCODED
 from retrainer.formats.model import Trained, load_network, write_model
 from retrainer.models import speech_conv, speech_transformers
@@ -206,8 +207,14 @@ def test_classes_of_sounds_are_learned_too() -> None:
     training = Training(strategy="scratch", epochs=8, batch_size=8, learning_rate=1e-2)
     history = fit(Learner(network, task, training, PLAIN), Splits(data, data))
     assert history[-1]["validation_accuracy"] > 0.9
-    predicted = Predictor(network, task, "cpu", "").predict(clips(8, seed=3, words=("ab", "ba")))
+    predictor, sounds = Predictor(network, task, "cpu", ""), clips(8, seed=3, words=("ab", "ba"))
+    predicted = predictor.predict(sounds)
     assert predicted.column_names == ["label", "probabilities"]
+    explained = Explainer.of(predictor, steps=64).explain(sounds, task.contrasts(predicted))
+    assert completeness_error(explained) < 0.05
+    lengths = [len(decode_audio(row["bytes"], "")[0]) / RATE for row in sounds["audio"].to_pylist()]
+    ends = [row[-1]["end"] for row in explained["stretches"].to_pylist()]
+    assert ends == pytest.approx(lengths, abs=0.03)  # a frame begins at the end, too
 
 
 def test_models_that_do_not_say_how_they_pool_take_the_mean() -> None:

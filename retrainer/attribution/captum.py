@@ -57,9 +57,9 @@ def version() -> str:
 
 @contextmanager
 def _without_drawing() -> Iterator[None]:
-    """Captum imports Matplotlib's plots for figures that nobody draws here, and these make a list of all fonts
-    where none is cached (a fresh container). A module of empty names stands in their place until Captum is
-    imported."""
+    """Captum imports Matplotlib's plots for figures that nobody draws here, and these make a list of all
+    fonts where none is cached (a fresh container). A module of empty names stands in their place until Captum
+    is imported."""
     if "captum.attr" in sys.modules or _DRAWING in sys.modules:
         yield
         return
