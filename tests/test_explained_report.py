@@ -53,7 +53,7 @@ def test_images_of_mistakes_and_of_a_sample_are_explained(stripes: tuple[Path, P
     mistakes = report["rows"] - round(report["metrics"]["accuracy"]["value"] * report["rows"])
     assert [one["sample"] for one in found["rows"]] == [True] * 4 + [False] * min(12, mistakes)
     assert (
-        found["randomised"]["rows"] == len(found["rows"])
+        found["randomised"]["rows"] == min(8, len(found["rows"]))
         and found["completeness_error"] < 0.1
         and not found["warning"]
     )

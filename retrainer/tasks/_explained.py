@@ -34,8 +34,8 @@ _MOST_MISSED = 0.1
 _ALPHA = 0.05
 # Enough for the order of the parts under random weights.
 _ROUGH_STEPS = 8
-# Rows for the head's part of the randomisation test.
-_FEW = 4
+# Rows of the randomisation test, and of its part for the head.
+_TESTED, _FEW = 8, 2
 
 Attributions = dict[str, Any]
 
@@ -93,8 +93,8 @@ def _randomised(explainer: Explainer, table: pa.Table, chosen: Chosen, made: pa.
     def explain(network: Any, count: int) -> pa.Table:
         return rough.with_network(network).explain(table.slice(0, count), chosen.contrasts[:count])
 
-    few = min(_FEW, len(chosen.rows))
-    return randomisation_test(explainer.network, values_of(made), explain, few)
+    trained = values_of(made)[:_TESTED]
+    return randomisation_test(explainer.network, trained, explain, min(_FEW, len(trained)))
 
 
 def figure(found: Attributions) -> dict[str, float]:
