@@ -1,0 +1,164 @@
+"""More than 40 careless months, and as many clean ones, on three real datasets.
+
+    nice python -m benchmarks.trust.careless [texts] [images] [sounds] [--only PATTERN] [--exports DIR]
+    python benchmarks/trust/careless/peers/trainer.py DIR/texts RESULTS.json   # in an environment of its own
+    python -m benchmarks.trust.careless texts --peer trainer RESULTS.json
+    python -m benchmarks.trust.careless --table
+
+The first runs the months through this project's own steps; `--exports` keeps each month's files, for the
+pipelines of others in peers/. Results: benchmarks/results/trust_careless.json; what is not run stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks._runs import ROOT, machine
+from benchmarks.trust.careless.clean import CLEAN
+from benchmarks.trust.careless.mistakes import EVERY, MISTAKES, Mistake
+from benchmarks.trust.careless.ours import Company, Outcome
+from benchmarks.trust.careless.rows import Case, Month, world
+from benchmarks.trust.careless.tables import tables
+
+RESULTS = ROOT / "benchmarks" / "results" / "trust_careless.json"
+SEED = 2026
+CLEAN_SEEDS = 2
+
+
+@dataclass
+class Run:
+    """The months of one dataset. `exports`: where each month's files are kept, with what they are."""
+
+    company: Company
+    only: re.Pattern[str]
+    exports: Path | None
+
+    def __post_init__(self) -> None:
+        self.months = {"last": {"name": "last month", "expected": "", "settings": {}}}
+        if self.exports is not None:
+            self.exports.mkdir(parents=True)
+            self.company.keep_export("last", self.exports)
+
+    def month(self, number: str, name: str, expected: str, month: Month) -> Outcome:
+        outcome = self.company.month(number, month)
+        self.company.forget(number, self.exports)
+        self.months[number] = {"name": name, "expected": expected, "settings": month.settings}
+        if self.exports is not None:
+            (self.exports / "months.json").write_text(json.dumps(self.months, default=str))
+        return outcome
+
+    def mistakes(self) -> dict[str, Any]:
+        told: dict[str, Any] = {}
+        for number, mistake in enumerate(MISTAKES):
+            if self.company.world.kind not in mistake.on or not self.only.search(mistake.name):
+                continue
+            draw, rows = np.random.default_rng(SEED), self.company.world
+            month = mistake.plant(Case(rows.this_month(draw), rows, draw))
+            outcome = self.month(f"m{number:02}", mistake.name, mistake.expected, month)
+            named = is_named(mistake, outcome, self.company.first)
+            met = as_expected(mistake, outcome, named)
+            told[mistake.name] = {"expected": mistake.expected, "named": named, "met": met, **outcome.plain()}
+            _show(mistake.name, mistake.expected, outcome, "named" if named else "", "" if met else "MISS")
+        return told
+
+    def clean(self) -> dict[str, Any]:
+        told: dict[str, Any] = {}
+        for number in range(CLEAN_SEEDS * len(CLEAN)):
+            kind, seed = divmod(number, CLEAN_SEEDS)
+            name, change = list(CLEAN.items())[kind]
+            if not self.only.search(name):
+                continue
+            draw, rows = np.random.default_rng(1000 + number), self.company.world
+            month = change(Case(rows.this_month(draw), rows, draw))
+            outcome = self.month(f"c{kind}{seed}", f"{name}, {seed}", "clean", month)
+            alarms = alarm(outcome, self.company.first)
+            told[f"{name}, {seed}"] = {"alarms": alarms, **outcome.plain()}
+            _show(f"{name}, {seed}", "clean", outcome, "", f"ALARM {alarms}" if alarms else "")
+        return told
+
+
+def is_named(mistake: Mistake, outcome: Outcome, before: Outcome) -> bool:
+    """Whether what a person reads fits the mistake's pattern, and did not last month."""
+    if not mistake.says:
+        return False
+    told = re.search(mistake.says, outcome.shown.lower())
+    return bool(told) and not re.search(mistake.says, before.shown.lower())
+
+
+def as_expected(mistake: Mistake, outcome: Outcome, named: bool) -> bool:
+    if mistake.expected == "harmless":
+        worse = outcome.truth is not None and outcome.truth[0] < outcome.truth[1]
+        return outcome.decision != "promoted" or not worse
+    strong = {"stop": ("stopped",), "hold": ("stopped", "held")}.get(mistake.expected)
+    return named and (strong is None or outcome.decision in strong)
+
+
+def alarm(outcome: Outcome, before: Outcome) -> list[str]:
+    """What a clean month set off: a stop, a hold, or a check that found nothing last month."""
+    if outcome.decision in ("stopped", "held"):
+        return [outcome.decision]
+    return sorted(outcome.found.keys() - before.found.keys())
+
+
+def _show(name: str, expected: str, outcome: Outcome, *words: str) -> None:
+    parts = (f"{name} [{expected}]: {outcome.decision}", outcome.step, *words, f"{outcome.seconds} s")
+    print(" ".join(part for part in parts if part), f"\n    {outcome.shown[:700]}", flush=True)
+
+
+def ours(kind: str, only: str, exports: Path | None) -> dict[str, Any]:
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as home:
+        company = Company(world(kind), Path(home).resolve() / "company")
+        print(f"{kind}: champion {company.champion_accuracy:.3f}, {company.first.seconds} s", flush=True)
+        print(f"    {company.first.shown}", flush=True)
+        run = Run(company, re.compile(only), exports / kind if exports else None)
+        parts = {"mistakes": run.mistakes(), "clean": run.clean()}
+    rows = {"last": len(company.world.last), "test": len(company.world.test)}
+    about = {"rows": rows, "champion": company.champion_accuracy, "last_month": company.first.plain()}
+    return {**about, **parts, "seconds": round(time.perf_counter() - began)}
+
+
+def keep(part: str, kind: str, told: dict[str, Any], only: str) -> None:
+    """Adds to what is kept; of some months alone, to the others of that part."""
+    kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    kept |= {"machine": machine(), "seed": SEED, "date": datetime.now(UTC).date().isoformat()}
+    before = kept.setdefault(part, {}).get(kind, {}) if only else {}
+    merged = {name: {**before.get(name, {}), **told[name]} for name in ("mistakes", "clean") if name in told}
+    kept[part][kind] = {**before, **told, **merged}
+    RESULTS.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+
+
+def main() -> None:
+    reader = argparse.ArgumentParser(prog="python -m benchmarks.trust.careless")
+    reader.add_argument("kinds", nargs="*", help=", ".join(EVERY))
+    reader.add_argument("--only", default="", help="months whose name fits this pattern")
+    reader.add_argument("--exports", type=Path, help="where the months' files are kept, for other pipelines")
+    reader.add_argument(
+        "--peer", nargs=2, metavar=("NAME", "FILE"), help="keep what a script of peers/ wrote"
+    )
+    reader.add_argument("--table", action="store_true", help="print the tables of what is kept")
+    given = reader.parse_args()
+    if given.table:
+        print(tables(json.loads(RESULTS.read_text())))
+        return
+    exports = given.exports.resolve() if given.exports else None
+    for kind in given.kinds or EVERY:
+        if given.peer:
+            name, file = given.peer
+            keep(name, kind, {"months": json.loads(Path(file).read_text())}, "")
+        else:
+            keep("ours", kind, ours(kind, given.only, exports), given.only)
+
+
+if __name__ == "__main__":
+    main()

