@@ -1,6 +1,8 @@
-"""Months through Retrainer's own steps with their default levels: resolve, ingest, preprocess, train, and
-evaluate beside last month's champion in a registry. Register runs for last month alone: what it would do follows from
-the verdict, and its own checks are of files and servers, not of months.
+"""Months through Retrainer's own steps with their default levels: resolve, ingest, preprocess, train and
+evaluate, beside last month's champion in a registry.
+
+Register runs for last month alone: what it would do follows from the verdict, and its own checks are of files
+and servers, not of months.
 """
 
 from __future__ import annotations
@@ -90,13 +92,15 @@ class Company:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home}/mlflow.db"
         world.predicted, world.trained = self.predicted, self.trained
         self.first = self.month("last", world.last_month())
+        if self.first.decision != "promoted":
+            raise RuntimeError(self.first.shown)
         self._register(home / "last")
         self.champion = home / "last" / "model"
         self.champion_accuracy = self._accuracy(self.champion)
 
     def month(self, name: str, month: Month) -> Outcome:
-        """Runs it as far as it goes; of several seeds until one is promoted."""
-        for seed in range(month.seeds):
+        """Runs it as far as it goes; by `month.seeds` other seeds until one is promoted."""
+        for seed in range(1, month.seeds + 1) or (0,):
             outcome = self._once(f"{name}-{seed}" if seed else name, month, seed)
             if outcome.decision == "promoted":
                 break
@@ -140,9 +144,8 @@ class Company:
             for one in report["gate"]["rules"]
             if not one["passed"] and one["name"] != "comparison"
         ]
-        decision: Decision = "promoted" if report["gate"]["verdict"] == "champion" else "not promoted"
-        if held:
-            decision = "held"
+        new = report["gate"]["verdict"] == "champion" and not (report["champion"] or {}).get("same")
+        decision: Decision = "held" if held else "promoted" if new else "not promoted"
         found = {one["name"]: one["count"] for one in report["data"]["checks"]}
         truth = None
         if decision == "promoted" and hasattr(self, "champion_accuracy"):

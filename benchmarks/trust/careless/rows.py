@@ -46,6 +46,7 @@ class Month:
 
     header     the names of the columns of the text and the label
     folders    of images: name of a row → the folders above the class's
+    seeds      so many other seeds are trained, until one wins
     """
 
     train: tuple[Row, ...]
@@ -56,7 +57,7 @@ class Month:
     encoding: str = "utf-8"
     suffix: str = ""
     folders: dict[str, str] = field(default_factory=dict)
-    seeds: int = 1
+    seeds: int = 0
 
     def with_settings(self, **sections: dict[str, Any]) -> Month:
         merged = {name: {**self.settings.get(name, {}), **keys} for name, keys in sections.items()}

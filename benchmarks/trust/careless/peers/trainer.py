@@ -9,6 +9,7 @@ run: `datasets` decodes them by torchcodec, which is not installed here.
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from common import main
 
 torch.set_num_threads(1)
+os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{tempfile.mkdtemp()}/mlflow.db"
 
 
 def promotes(candidate: float, champion: float) -> dict[str, bool]:
@@ -50,6 +52,9 @@ class Trainer:
     tunable = True
 
     def fit(self, month: Path, settings: dict[str, Any], into: Path) -> Any:
+        import mlflow
+
+        mlflow.end_run()
         return (texts if (month / "train.csv").is_file() else images)(month, settings, into)
 
     def score(self, model: Any, month: Path) -> float:
@@ -158,10 +163,8 @@ def images(month: Path, settings: dict[str, Any], into: Path) -> Any:
         id2label=dict(enumerate(labels)),
     )
     to_tensor = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.25] * 3)]
-    draw = v2.Compose(
-        [v2.Resize(64), v2.RandomResizedCrop(64, scale=(0.6, 1)), v2.RandomHorizontalFlip(), *to_tensor]
-    )
-    plain = v2.Compose([v2.Resize(64), v2.CenterCrop(64), *to_tensor])
+    draw = v2.Compose([v2.RandomResizedCrop(32, scale=(0.6, 1)), v2.RandomHorizontalFlip(), *to_tensor])
+    plain = v2.Compose([v2.Resize(32), v2.CenterCrop(32), *to_tensor])
 
     def prepared(part: Any, transform: Any, known: dict[str, int]) -> Any:
         given = part.features["label"].names
@@ -186,7 +189,7 @@ def images(month: Path, settings: dict[str, Any], into: Path) -> Any:
 
     trainer = HuggingFace(
         model=ResNetForImageClassification(config),
-        args=arguments(into, settings, num_train_epochs=6, learning_rate=2e-3, remove_unused_columns=False),
+        args=arguments(into, settings, num_train_epochs=5, learning_rate=2e-3, remove_unused_columns=False),
         train_dataset=prepared(raw["train"], draw, names),
         compute_metrics=accuracy,
         data_collator=collate,
