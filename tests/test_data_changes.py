@@ -84,6 +84,13 @@ def test_a_planted_change_is_named_with_its_setting(name: str, then: DataFigures
     assert all("(gate.changes." in one for one in found)
 
 
+def test_half_of_the_rows_gone_is_told_beside_a_large_test_set_of_ones_own() -> None:
+    then, now = DataFigures(1450, 450, 1000), DataFigures(1125, 450, 675)
+    (change,) = changes(Gate.parse({}, "gate"), then, now)
+    assert change == "rows besides the test's 1,000 → 675 (gate.changes.fewer_rows = 0.3)"
+    assert not list(changes(Gate.parse({}, "gate"), then, DataFigures(1160, 450, 710)))
+
+
 def test_clean_months_are_not_held(then: DataFigures, tmp_path: Path) -> None:
     held = [list(changes(Gate(), then, figures(tmp_path, month(seed)))) for seed in range(20, 26)]
     assert held == [[]] * 6

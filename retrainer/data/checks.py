@@ -15,6 +15,7 @@ from retrainer.data.task_columns import TaskColumns
 from retrainer.data.texts import longest_read, word_counts, wrongly_encoded
 from retrainer.errors import DataError
 from retrainer.findings import MOST_EXAMPLES, Findings, share_of
+from retrainer.formats.audio import is_silent
 from retrainer.formats.dataset import LABELS
 from retrainer.settings import Task
 
@@ -141,6 +142,22 @@ def check_images(looks: Sequence[Look], origins: Sequence[str], findings: Findin
     examples = (f"{origins[row]}: {', '.join(looks[row].unusual)}" for row in rows)
     note = "unusual images, made upright grey or RGB of 8 bits" + _listed(counts)
     findings.add("unusual_images", len(rows), note, examples, share=share_of(len(rows), len(looks)))
+
+
+def check_sounds(table: pa.Table, columns: TaskColumns, findings: Findings) -> None:
+    """The check `silent_sounds`, on sound rows."""
+    names = columns.inputs_of("audio")
+    if not (names and findings.looks("silent_sounds")):
+        return
+    encoded = ([one for chunk in table[name].chunks for one in chunk.flatten()[0]] for name in names)
+    silent = [n for n, row in enumerate(zip(*encoded, strict=True)) if any(map(_silent, row))]
+    examples, share = (table["origin"][n].as_py() for n in silent), share_of(len(silent), len(table))
+    cure = "remove them, or record them again"
+    findings.add("silent_sounds", len(silent), "recordings hold digital silence alone", examples, cure, share)
+
+
+def _silent(sound: pa.BinaryScalar) -> bool:
+    return is_silent(memoryview(sound.as_buffer()))
 
 
 def _listed(counts: Counter[str]) -> str:

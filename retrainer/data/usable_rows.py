@@ -13,6 +13,7 @@ from retrainer.data.checks import (
     check_images,
     check_one_label,
     check_reasons,
+    check_sounds,
     check_texts,
     clean_labels,
     unusable,
@@ -77,6 +78,7 @@ def usable_rows(source: Dataset, task: Task, split: Split, findings: Findings) -
     words = check_texts(table, columns, task, findings)
     for of_column in looks.values():
         check_images(of_column, rows.origins, findings)
+    check_sounds(table, columns, findings)
     check_spelling(rows, column_of(table, "id"), column_of(table, "group"), findings)
     return UsableRows(source, schema, table, columns, rows, looks, words, left_out)
 

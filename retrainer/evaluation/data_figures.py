@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from retrainer.formats.profile import Profile
     from retrainer.gate.evidence import Champion
 
-# Of the profile's measures those of length and size, which are logarithms.
-_LENGTHS = ("characters", "pixels")
+# Of the profile's measures those of length, size and rate, which are logarithms.
+_LENGTHS = ("characters", "pixels", "milliseconds", "kHz")
 _DUPLICATE = "duplicate"
 # Reasons of rows that were left out although nothing is missing of them.
 _USABLE = (

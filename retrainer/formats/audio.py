@@ -42,6 +42,31 @@ def decode_audio(data: bytes | None, name: str, max_seconds: float = MAX_SECONDS
     return mono, rate
 
 
+def length_of(data: bytes | None, name: str) -> tuple[float, int]:
+    """What the header says: seconds, and samples a second. Raises UserError for a file that has none."""
+    if not data:
+        raise DataError(f"{name}: the audio is empty; give its file again, or remove the row")
+    soundfile = _soundfile()
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            _check_header(file, name, MAX_SECONDS)
+            return file.frames / file.samplerate, int(file.samplerate)
+    except soundfile.SoundFileError as error:
+        raise _undecodable(name, error) from None
+
+
+def is_silent(data: bytes | memoryview) -> bool:
+    """Whether a WAV file holds nothing but one and the same value; of another format it is not looked at."""
+    found = _samples_of_wav(data)
+    if found is None:
+        return False
+    start, size = found
+    samples = data[start : start + size]
+    if not len(samples) or samples[0] != samples[-1]:
+        return False
+    return not bytes(samples).strip(bytes(samples[:1]))
+
+
 def encode_wav(samples: np.ndarray, rate: int) -> bytes:
     """float [samples] in -1 to 1 → a WAV file of 16 bits a sample."""
     soundfile = _soundfile()
@@ -72,8 +97,12 @@ def _read(data: bytes, name: str, max_seconds: float) -> tuple[np.ndarray, int]:
                 raise DataError(_cut_short(name, file.frames, len(samples), "samples"))
             return samples, int(file.samplerate)
     except soundfile.SoundFileError as error:
-        reason = " ".join(str(error).split()).rpartition(">: ")[2][:160]
-        raise DataError(f"{name}: the audio cannot be decoded: {reason}") from None
+        raise _undecodable(name, error) from None
+
+
+def _undecodable(name: str, error: Exception) -> DataError:
+    reason = " ".join(str(error).split()).rpartition(">: ")[2][:160]
+    return DataError(f"{name}: the audio cannot be decoded: {reason}")
 
 
 def _check_header(file: Any, name: str, max_seconds: float) -> None:
@@ -98,17 +127,26 @@ def _check_header(file: Any, name: str, max_seconds: float) -> None:
 
 def _check_wav_is_whole(data: bytes, name: str) -> None:
     """libsndfile reads a WAV file that lost its end as if it ended there; its words would be missing."""
-    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
+    found = _samples_of_wav(data)
+    if found is None:
         return
+    start, size = found
+    there = len(data) - start
+    if size > there and size not in _UNKNOWN_SIZES:
+        raise DataError(_cut_short(name, size, there, "bytes"))
+
+
+def _samples_of_wav(data: bytes | memoryview) -> tuple[int, int] | None:
+    """Where the samples of a WAV file begin, and how many bytes of them its header promises."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
+        return None
     at = 12
     while at + 8 <= len(data):
         size = int.from_bytes(data[at + 4 : at + 8], "little")
         if data[at : at + 4] == b"data":
-            there = len(data) - at - 8
-            if size > there and size not in _UNKNOWN_SIZES:
-                raise DataError(_cut_short(name, size, there, "bytes"))
-            return
+            return at + 8, size
         at += 8 + size + size % 2
+    return None
 
 
 def _cut_short(name: str, promised: int, there: int, what: str) -> str:

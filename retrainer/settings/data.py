@@ -94,6 +94,7 @@ class Checks(Section):
     )
     too_long: Limit = Field(0.1, description="texts that are certainly cut at task.max_length")
     unusual_images: Level = Field("warn", description="animated, CMYK, 16-bit, alpha, rotated: normalised")
+    silent_sounds: Limit = Field("warn", description="recordings (WAV) of digital silence alone; they stay")
     boxes: Level = Field("warn", description="boxes outside of their image: cut; without area: left out")
     label_spelling: Limit = Field(
         0.001, description="classes that differ in case, space, punctuation; the share is of rarer spellings"

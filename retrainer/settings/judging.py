@@ -86,7 +86,11 @@ class Changes(Section):
     label_shares: float = Field(
         0.1, ge=0, le=1, description="labels that are of another class than before, beyond chance"
     )
-    lengths: float = Field(0.3, ge=0, description="change of the median length of texts, or size of images")
+    lengths: float = Field(
+        0.3,
+        ge=0,
+        description="change of the median length of texts or sounds, size of images, rate of sounds",
+    )
     duplicates: float = Field(0.2, ge=0, le=1, description="more of the rows repeat another, as a share")
     unusable: float = Field(0.05, ge=0, le=1, description="more of the rows lack text, image or label")
 

@@ -14,13 +14,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pyarrow as pa
 
-from retrainer.data.profile import images, texts
+from retrainer.data.profile import images, sounds, texts
 from retrainer.data.tables import take_rows
 from retrainer.formats.profile import Profile
 
 # The readers of a row's columns, each `measure(column) -> (names, measures [N, S], embedding [N, D])`. Of a
 # column without one, as a plug-in's may be, nothing is measured: then labels alone are compared.
-_READERS = {"text": texts.measure, "text_pair": texts.measure, "image": images.measure}
+_READERS = {
+    "text": texts.measure,
+    "text_pair": texts.measure,
+    "image": images.measure,
+    "audio": sounds.measure,
+}
 SAMPLE = 2048
 # Names, measures [N, S], embedding [N, D].
 Measured = tuple[tuple[str, ...], np.ndarray, np.ndarray]
