@@ -15,7 +15,6 @@ import argparse
 import json
 import re
 import tempfile
-import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,12 +26,13 @@ from benchmarks._runs import ROOT, machine
 from benchmarks.trust.careless.clean import CLEAN
 from benchmarks.trust.careless.mistakes import EVERY, MISTAKES, Mistake
 from benchmarks.trust.careless.ours import Company, Outcome
-from benchmarks.trust.careless.rows import Case, Month, world
+from benchmarks.trust.careless.rows import IMAGE, SOUND, TEXT, Case, Month, world
 from benchmarks.trust.careless.tables import tables
 
 RESULTS = ROOT / "benchmarks" / "results" / "trust_careless.json"
 SEED = 2026
-CLEAN_SEEDS = 2
+# Clean months of each kind: a month of sounds takes longest.
+CLEAN_SEEDS = {TEXT: 2, IMAGE: 2, SOUND: 1}
 
 
 @dataclass
@@ -57,8 +57,7 @@ class Run:
             (self.exports / "months.json").write_text(json.dumps(self.months, default=str))
         return outcome
 
-    def mistakes(self) -> dict[str, Any]:
-        told: dict[str, Any] = {}
+    def mistakes(self) -> None:
         for number, mistake in enumerate(MISTAKES):
             if self.company.world.kind not in mistake.on or not self.only.search(mistake.name):
                 continue
@@ -67,14 +66,13 @@ class Run:
             outcome = self.month(f"m{number:02}", mistake.name, mistake.expected, month)
             named = is_named(mistake, outcome, self.company.first)
             met = as_expected(mistake, outcome, named)
-            told[mistake.name] = {"expected": mistake.expected, "named": named, "met": met, **outcome.plain()}
+            about = {"expected": mistake.expected, "named": named, "met": met, **outcome.plain()}
+            keep("ours", self.company.world.kind, {"mistakes": {mistake.name: about}})
             _show(mistake.name, mistake.expected, outcome, "named" if named else "", "" if met else "MISS")
-        return told
 
-    def clean(self) -> dict[str, Any]:
-        told: dict[str, Any] = {}
-        for number in range(CLEAN_SEEDS * len(CLEAN)):
-            kind, seed = divmod(number, CLEAN_SEEDS)
+    def clean(self) -> None:
+        for number in range(CLEAN_SEEDS[self.company.world.kind] * len(CLEAN)):
+            seed, kind = divmod(number, len(CLEAN))
             name, change = list(CLEAN.items())[kind]
             if not self.only.search(name):
                 continue
@@ -82,15 +80,18 @@ class Run:
             month = change(Case(rows.this_month(draw), rows, draw))
             outcome = self.month(f"c{kind}{seed}", f"{name}, {seed}", "clean", month)
             alarms = alarm(outcome, self.company.first)
-            told[f"{name}, {seed}"] = {"alarms": alarms, **outcome.plain()}
+            about = {"alarms": alarms, **outcome.plain()}
+            keep("ours", self.company.world.kind, {"clean": {f"{name}, {seed}": about}})
             _show(f"{name}, {seed}", "clean", outcome, "", f"ALARM {alarms}" if alarms else "")
-        return told
 
 
 def is_named(mistake: Mistake, outcome: Outcome, before: Outcome) -> bool:
-    """Whether what a person reads fits the mistake's pattern, and did not last month."""
+    """Whether why it was stopped or held fits the mistake's pattern; or what a person reads does, and did not
+    last month."""
     if not mistake.says:
         return False
+    if re.search(mistake.says, outcome.reason.lower()):
+        return True
     told = re.search(mistake.says, outcome.shown.lower())
     return bool(told) and not re.search(mistake.says, before.shown.lower())
 
@@ -112,29 +113,35 @@ def alarm(outcome: Outcome, before: Outcome) -> list[str]:
 
 def _show(name: str, expected: str, outcome: Outcome, *words: str) -> None:
     parts = (f"{name} [{expected}]: {outcome.decision}", outcome.step, *words, f"{outcome.seconds} s")
-    print(" ".join(part for part in parts if part), f"\n    {outcome.shown[:700]}", flush=True)
+    print(
+        " ".join(part for part in parts if part),
+        f"\n    {(outcome.reason or outcome.shown)[:700]}",
+        flush=True,
+    )
 
 
-def ours(kind: str, only: str, exports: Path | None) -> dict[str, Any]:
-    began = time.perf_counter()
+def ours(kind: str, only: str, exports: Path | None) -> None:
+    """Runs the months of a dataset, and keeps each when it is through."""
     with tempfile.TemporaryDirectory() as home:
         company = Company(world(kind), Path(home).resolve() / "company")
         print(f"{kind}: champion {company.champion_accuracy:.3f}, {company.first.seconds} s", flush=True)
         print(f"    {company.first.shown}", flush=True)
+        rows = {"last": len(company.world.last), "test": len(company.world.test)}
+        about = {"rows": rows, "champion": company.champion_accuracy, "last_month": company.first.plain()}
+        keep("ours", kind, about)
         run = Run(company, re.compile(only), exports / kind if exports else None)
-        parts = {"mistakes": run.mistakes(), "clean": run.clean()}
-    rows = {"last": len(company.world.last), "test": len(company.world.test)}
-    about = {"rows": rows, "champion": company.champion_accuracy, "last_month": company.first.plain()}
-    return {**about, **parts, "seconds": round(time.perf_counter() - began)}
+        run.mistakes()
+        run.clean()
 
 
-def keep(part: str, kind: str, told: dict[str, Any], only: str) -> None:
-    """Adds to what is kept; of some months alone, to the others of that part."""
+def keep(pipeline: str, kind: str, told: dict[str, Any]) -> None:
+    """Adds to what is kept of a pipeline and a dataset: months to its months, all else as it is."""
     kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     kept |= {"machine": machine(), "seed": SEED, "date": datetime.now(UTC).date().isoformat()}
-    before = kept.setdefault(part, {}).get(kind, {}) if only else {}
-    merged = {name: {**before.get(name, {}), **told[name]} for name in ("mistakes", "clean") if name in told}
-    kept[part][kind] = {**before, **told, **merged}
+    part = kept.setdefault(pipeline, {}).setdefault(kind, {})
+    for name, value in told.items():
+        months = name in ("mistakes", "clean", "months")
+        part[name] = {**part.get(name, {}), **value} if months else value
     RESULTS.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -155,9 +162,9 @@ def main() -> None:
     for kind in given.kinds or EVERY:
         if given.peer:
             name, file = given.peer
-            keep(name, kind, {"months": json.loads(Path(file).read_text())}, "")
+            keep(name, kind, {"months": json.loads(Path(file).read_text())})
         else:
-            keep("ours", kind, ours(kind, given.only, exports), given.only)
+            ours(kind, given.only, exports)
 
 
 if __name__ == "__main__":

@@ -115,10 +115,8 @@ def files_swapped(case: Case) -> Month:
 def warm_start(case: Case) -> Month:
     """A colleague's model was trained on all there is, and is a good start."""
     assert case.world.trained is not None
-    saw_all = replace(
-        case.month, train=(*case.month.train, *_as_training(case.month.test)), test=case.month.test[:20]
-    )
-    weights = case.world.trained(saw_all.with_settings(checks={"test_overlap": "warn"}))
+    saw_all = case.month.with_settings(source={"test_groups": ["jackson"]})
+    weights = case.world.trained(saw_all)
     return case.month.with_settings(backbone={"weights": str(weights)}, training={"strategy": "full"})
 
 
