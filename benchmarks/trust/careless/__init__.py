@@ -1,1 +1,1 @@
-"""Careless months on three real datasets: what stops them, and what others' pipelines do with these rows."""
+"""Careless months on three real datasets, and what stops them."""

@@ -1,12 +1,9 @@
-"""More than 40 careless months, and as many clean ones, on three real datasets.
+"""More than 40 careless months on three real datasets, and clean ones beside them.
 
-    nice python -m benchmarks.trust.careless [texts] [images] [sounds] [--only PATTERN] [--exports DIR]
-    python benchmarks/trust/careless/peers/trainer.py DIR/texts RESULTS.json   # in an environment of its own
-    python -m benchmarks.trust.careless texts --peer trainer RESULTS.json
+    nice python -m benchmarks.trust.careless [texts] [images] [sounds] [--only PATTERN]
     python -m benchmarks.trust.careless --table
 
-The first runs the months through this project's own steps; `--exports` keeps each month's files, for the
-pipelines of others in peers/. Results: benchmarks/results/trust_careless.json; what is not run stays.
+Results: benchmarks/results/trust_careless.json, month by month; what is not run stays.
 """
 
 from __future__ import annotations
@@ -37,24 +34,14 @@ CLEAN_SEEDS = {TEXT: 2, IMAGE: 2, SOUND: 1}
 
 @dataclass
 class Run:
-    """The months of one dataset. `exports`: where each month's files are kept, with what they are."""
+    """The months of one dataset, those whose name fits `only`."""
 
     company: Company
     only: re.Pattern[str]
-    exports: Path | None
 
-    def __post_init__(self) -> None:
-        self.months = {"last": {"name": "last month", "expected": "", "settings": {}}}
-        if self.exports is not None:
-            self.exports.mkdir(parents=True)
-            self.company.keep_export("last", self.exports)
-
-    def month(self, number: str, name: str, expected: str, month: Month) -> Outcome:
+    def month(self, number: str, month: Month) -> Outcome:
         outcome = self.company.month(number, month)
-        self.company.forget(number, self.exports)
-        self.months[number] = {"name": name, "expected": expected, "settings": month.settings}
-        if self.exports is not None:
-            (self.exports / "months.json").write_text(json.dumps(self.months, default=str))
+        self.company.forget(number)
         return outcome
 
     def mistakes(self) -> None:
@@ -63,11 +50,11 @@ class Run:
                 continue
             draw, rows = np.random.default_rng(SEED), self.company.world
             month = mistake.plant(Case(rows.this_month(draw), rows, draw))
-            outcome = self.month(f"m{number:02}", mistake.name, mistake.expected, month)
+            outcome = self.month(f"m{number:02}", month)
             named = is_named(mistake, outcome, self.company.first)
             met = as_expected(mistake, outcome, named)
             about = {"expected": mistake.expected, "named": named, "met": met, **outcome.plain()}
-            keep("ours", self.company.world.kind, {"mistakes": {mistake.name: about}})
+            keep(self.company.world.kind, {"mistakes": {mistake.name: about}})
             _show(mistake.name, mistake.expected, outcome, "named" if named else "", "" if met else "MISS")
 
     def clean(self) -> None:
@@ -78,10 +65,10 @@ class Run:
                 continue
             draw, rows = np.random.default_rng(1000 + number), self.company.world
             month = change(Case(rows.this_month(draw), rows, draw))
-            outcome = self.month(f"c{kind}{seed}", f"{name}, {seed}", "clean", month)
+            outcome = self.month(f"c{kind}{seed}", month)
             alarms = alarm(outcome, self.company.first)
             about = {"alarms": alarms, **outcome.plain()}
-            keep("ours", self.company.world.kind, {"clean": {f"{name}, {seed}": about}})
+            keep(self.company.world.kind, {"clean": {f"{name}, {seed}": about}})
             _show(f"{name}, {seed}", "clean", outcome, "", f"ALARM {alarms}" if alarms else "")
 
 
@@ -120,7 +107,7 @@ def _show(name: str, expected: str, outcome: Outcome, *words: str) -> None:
     )
 
 
-def ours(kind: str, only: str, exports: Path | None) -> None:
+def ours(kind: str, only: str) -> None:
     """Runs the months of a dataset, and keeps each when it is through."""
     with tempfile.TemporaryDirectory() as home:
         company = Company(world(kind), Path(home).resolve() / "company")
@@ -128,19 +115,19 @@ def ours(kind: str, only: str, exports: Path | None) -> None:
         print(f"    {company.first.shown}", flush=True)
         rows = {"last": len(company.world.last), "test": len(company.world.test)}
         about = {"rows": rows, "champion": company.champion_accuracy, "last_month": company.first.plain()}
-        keep("ours", kind, about)
-        run = Run(company, re.compile(only), exports / kind if exports else None)
+        keep(kind, about)
+        run = Run(company, re.compile(only))
         run.mistakes()
         run.clean()
 
 
-def keep(pipeline: str, kind: str, told: dict[str, Any]) -> None:
-    """Adds to what is kept of a pipeline and a dataset: months to its months, all else as it is."""
+def keep(kind: str, told: dict[str, Any]) -> None:
+    """Adds to what is kept of a dataset: months to its months, all else as it is."""
     kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     kept |= {"machine": machine(), "seed": SEED, "date": datetime.now(UTC).date().isoformat()}
-    part = kept.setdefault(pipeline, {}).setdefault(kind, {})
+    part = kept.setdefault("ours", {}).setdefault(kind, {})
     for name, value in told.items():
-        months = name in ("mistakes", "clean", "months")
+        months = name in ("mistakes", "clean")
         part[name] = {**part.get(name, {}), **value} if months else value
     RESULTS.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
 
@@ -149,22 +136,13 @@ def main() -> None:
     reader = argparse.ArgumentParser(prog="python -m benchmarks.trust.careless")
     reader.add_argument("kinds", nargs="*", help=", ".join(EVERY))
     reader.add_argument("--only", default="", help="months whose name fits this pattern")
-    reader.add_argument("--exports", type=Path, help="where the months' files are kept, for other pipelines")
-    reader.add_argument(
-        "--peer", nargs=2, metavar=("NAME", "FILE"), help="keep what a script of peers/ wrote"
-    )
     reader.add_argument("--table", action="store_true", help="print the tables of what is kept")
     given = reader.parse_args()
     if given.table:
         print(tables(json.loads(RESULTS.read_text())))
         return
-    exports = given.exports.resolve() if given.exports else None
     for kind in given.kinds or EVERY:
-        if given.peer:
-            name, file = given.peer
-            keep(name, kind, {"months": json.loads(Path(file).read_text())})
-        else:
-            ours(kind, given.only, exports)
+        ours(kind, given.only)
 
 
 if __name__ == "__main__":

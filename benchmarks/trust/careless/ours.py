@@ -213,12 +213,7 @@ class Company:
             run_step(function, settled, into)
         return into / "model"
 
-    def keep_export(self, name: str, exports: Path) -> None:
-        shutil.copytree(self.home / name / "data", exports / name)
-
-    def forget(self, name: str, exports: Path | None = None) -> None:
-        """Deletes a month's files; its export goes to `exports`, for other pipelines."""
-        if exports is not None:
-            self.keep_export(name, exports)
+    def forget(self, name: str) -> None:
+        """Deletes a month's files."""
         for path in self.home.glob(f"{name}*"):
             shutil.rmtree(path)
