@@ -46,8 +46,8 @@ def further_columns(case: Case) -> Month:
         return replace(row, further=(("agent", agent), ("minutes", minutes), ("channel", channel)))
 
     kept = ["agent", "minutes", "channel"]
-    rows = {"train": tuple(map(more, case.month.train)), "test": tuple(map(more, case.month.test))}
-    return replace(case.month, **rows).with_settings(source={"metadata": kept})
+    train, test = (tuple(map(more, rows)) for rows in (case.month.train, case.month.test))
+    return replace(case.month, train=train, test=test).with_settings(source={"metadata": kept})
 
 
 def label_noise(case: Case) -> Month:

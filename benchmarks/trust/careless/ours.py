@@ -172,7 +172,12 @@ class Company:
         from retrainer.registry.register import register_model
         from retrainer.settings import Registry
 
-        register_model(into / "model", into / "report", into / "registration", Registry(name="careless"))
+        register_model(
+            into / "model",
+            into / "report",
+            into / "registration",
+            Registry.parse({"name": "careless"}, "registry"),
+        )
 
     # --- what mistakes need of the champion -----------------------------------------------------------------
 

@@ -150,7 +150,10 @@ def _images() -> World:
 
 def _sounds() -> World:
     """Of five speakers 12 recordings of each digit last month and 10 that may come; 20 of a sixth to test."""
-    last, pool, test, later = [], [], [], []
+    last: list[Row] = []
+    pool: list[Row] = []
+    test: list[Row] = []
+    later: list[Row] = []
     for one in _real_rows.fsdd():
         digit, speaker, index = Path(one["origin"]).stem.split("_")
         row = Row(one["audio"]["bytes"], digit, index, speaker)
@@ -160,7 +163,8 @@ def _sounds() -> World:
             test += [row] if int(index) < 20 else []
         elif int(index) < 22:
             (last if int(index) < 12 else pool).append(row)
-    return World(SOUND, *(tuple(_mixed(rows)) for rows in (last, pool, test, later)))
+    parts = [tuple(_mixed(rows)) for rows in (last, pool, test, later)]
+    return World(SOUND, parts[0], parts[1], parts[2], parts[3])
 
 
 # --- the files a pipeline reads -----------------------------------------------------------------------------
