@@ -27,6 +27,10 @@ DIR ?=
 HOURS ?= 1
 ONLY ?=
 DATA ?=
+SIZES ?=
+INPUT ?=
+ROWS ?= 100
+MODEL ?=
 
 SHELL := /bin/sh
 VENV := .venv
@@ -42,7 +46,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # What a person or a CI job gives is text: make expands no $(…) in it, and it reaches the shell quoted, as one
 # word. make would run what stands behind a line break as a command of its own.
 GIVEN := RECIPE SET STEP IMAGE LIGHT_IMAGE SECRET ALLOW_MUTABLE WAIT CRON RUN FORCE PDB BASE PUSH CA_BUNDLE \
-	NETWORK PORT WORKERS VERSION WHY A B DIR HOURS ONLY DATA PYTHON PIP_CERT
+	NETWORK PORT WORKERS VERSION WHY A B DIR HOURS ONLY DATA SIZES INPUT ROWS MODEL PYTHON PIP_CERT
 define LINE_BREAK
 
 
@@ -71,7 +75,7 @@ LOCK := uv pip compile --no-config --universal --python-version 3.11 --generate-
 DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline retrain step resolve smoke check-step history promote anchor rollback compare reap ui docs images mlflow-image pin-base \
+.PHONY: help setup pipeline retrain step resolve smoke curve suggest check-step history promote anchor rollback compare reap ui docs images mlflow-image pin-base \
 	rehearse compile submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow bench year lint \
 	format lock clean
 
@@ -116,6 +120,12 @@ resolve: $(READY) ## write .run/RECIPE/settings.json, for `dvc repro train@RECIP
 
 smoke: $(READY) ## 50 rows through every step, apart from everything else
 	@$(PIPELINES) smoke $(CHOICE)
+
+curve: $(READY) ## train on parts of the rows: how many more a better figure needs: [SIZES="1/8 1/4 1/2 1"]
+	@$(PIPELINES) curve $(CHOICE) $(call option,SIZES,sizes)
+
+suggest: $(READY) ## which unlabelled rows to label first: INPUT=file or folder [ROWS=100] [MODEL=directory]
+	@$(REGISTRY) suggest $(OF) $(call option,INPUT,input) $(call option,ROWS,rows) $(call option,MODEL,model)
 
 check-step: $(READY) ## is what your own trainer wrote a valid model directory? DIR=runs/NAME/model
 	@$(PY) -m retrainer check-step $(if $(DIR),$(call quoted,$(DIR))) $(OF)

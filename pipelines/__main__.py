@@ -58,6 +58,12 @@ def _smoke(arguments: Arguments) -> int:
     return smoke(arguments.recipe, arguments.set)
 
 
+def _curve(arguments: Arguments) -> int:
+    from pipelines.curve import curve
+
+    return curve(arguments.recipe, arguments.set, arguments.sizes)
+
+
 # --- containers ----------------------------------------------------------------------------------------
 
 
@@ -181,6 +187,9 @@ def parser() -> argparse.ArgumentParser:
     of_recipe("resolve", _resolve)
     of_recipe("step", _step).add_argument("step")
     of_recipe("smoke", _smoke)
+    of_recipe("curve", _curve).add_argument(
+        "--sizes", default="", help='parts of the training rows: "1/8 1/4 1/2 1", or numbers of rows'
+    )
     builder = command("images", _make_images)
     rehearser = of_recipe("rehearse", _rehearse)
     pinner = command("pin-base", _pin_base)

@@ -96,11 +96,16 @@ def last_steps() -> list[str]:
 
 def _decided(resolved: Resolved, root: Path) -> tuple[Outcome, dict[str, Any]]:
     """The data as they are today, and the decision on them: always anew, since it reads the registry."""
-    outcome = _reproduce(["preprocess"], resolved, root)
+    outcome = preprocessed(resolved, root)
     if not outcome.failed:
         outcome = _reproduce([DECIDE], resolved, root, alone=True)
     made = {} if outcome.failed else read_if_there(outputs(resolved, root) / "decision" / "decision.json")
     return outcome, made or {}
+
+
+def preprocessed(resolved: Resolved, root: Path) -> Outcome:
+    """Brings the recipe's dataset up to date, and nothing behind it."""
+    return _reproduce(["preprocess"], resolved, root)
 
 
 def run_step(step: str, recipe: str | None, overrides: list[str], root: Path = Path()) -> int:

@@ -94,6 +94,15 @@ def compare(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def suggest(arguments: argparse.Namespace) -> int:
+    """Which rows of a file or folder without labels to label first."""
+    from retrainer.suggest.command import Request, parse_rows, suggest
+
+    request = Request(arguments.recipe, arguments.input, parse_rows(arguments.rows), arguments.model)
+    print("\n".join(suggest(request)))
+    return 0
+
+
 def reap(arguments: argparse.Namespace) -> int:
     """Ends what killed processes left in MLflow, and nothing that is in use."""
     from retrainer.registry import commands
@@ -124,6 +133,7 @@ def show_help(_: argparse.Namespace) -> int:
 # What this process does itself. `notify` is for the exit task of a cluster's run.
 CALLS: dict[str, Callable[[argparse.Namespace], int]] = {
     "doctor": doctor,
+    "suggest": suggest,
     "check-step": check_step,
     "ui": ui,
     "history": history,
@@ -155,6 +165,9 @@ def parser() -> argparse.ArgumentParser:
     commands.choices["compare"].add_argument("first", metavar="A")
     commands.choices["compare"].add_argument("second", metavar="B")
     commands.choices["reap"].add_argument("--hours", default="1", help="of silence, for what others left")
+    commands.choices["suggest"].add_argument("--input", default="", help="a file or folder without labels")
+    commands.choices["suggest"].add_argument("--rows", default="100", help="how many to name")
+    commands.choices["suggest"].add_argument("--model", type=Path, help="a model directory, not the champion")
     commands.choices["notify"].add_argument("--test", action="store_true", help="send a test message")
     for option in ("model", "status", "began", "steps"):
         commands.choices["notify"].add_argument(f"--{option}", default="", help="of a Kubeflow run")

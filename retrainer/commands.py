@@ -51,6 +51,10 @@ GROUPS: dict[str, tuple[Command, ...]] = {
             "for cron: decide by retrain.policy whether to train, then what pipeline does",
             _CHOICE,
         ),
+        Command(
+            "curve", "train on parts of the rows: how many more a better figure needs", (*_CHOICE, "--sizes")
+        ),
+        _own("suggest", "which unlabelled rows to label first", "--input", "--rows", "--model"),
         _own("check-step", "is what your own trainer wrote a valid model directory?"),
     ),
     "registered versions": (

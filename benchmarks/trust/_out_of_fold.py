@@ -22,14 +22,14 @@ def out_of_fold(features: np.ndarray, given: np.ndarray, folds: int, penalty: fl
     for others, held in split.split(given, given):
         mean, std = features[others].mean(axis=0), features[others].std(axis=0) + 1e-2
         fitted = torch.from_numpy((features[others] - mean) / std)
-        weights, bias = _fit(fitted, torch.from_numpy(given[others]), told.shape[1], penalty)
+        weights, bias = fit(fitted, torch.from_numpy(given[others]), told.shape[1], penalty)
         asked = torch.from_numpy((features[held] - mean) / std)
         told[held] = softmax(asked @ weights + bias, dim=1).numpy()
         print(f"fold: accuracy {(told[held].argmax(axis=1) == given[held]).mean():.4f}", flush=True)
     return told
 
 
-def _fit(
+def fit(
     features: torch.Tensor, given: torch.Tensor, classes: int, penalty: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Weights [F, K] and bias [K] of least penalised loss, by L-BFGS."""

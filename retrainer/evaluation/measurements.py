@@ -7,6 +7,7 @@ from typing import Any
 
 from retrainer.errors import DataError
 from retrainer.evaluation.cost import latency_ms
+from retrainer.evaluation.need import need_figures
 from retrainer.evaluation.opponents import (
     Opponent,
     anchor_figures,
@@ -181,6 +182,7 @@ def figures_of(request: Request, found: Measurements, evidence: Evidence) -> dic
         "anchor": anchor_figures(request.anchor, found.anchor, scores, settings),
         "slices": [asdict(one) for one in evidence.slices],
         "test_set": found.rows.plain(),
+        "need": need_figures(request, found),
         "cost": {"latency_ms": evidence.latency_ms, "model_mb": evidence.model_mb},
         "training_cost": request.training_cost,
     }

@@ -11,6 +11,7 @@ from typing import Any
 
 from retrainer.evaluation import privacy, words
 from retrainer.evaluation.words import Report
+from retrainer.need.words import at_twice, more_rows
 from retrainer.pages.markdown import bullets, heading, plain, table
 
 
@@ -22,6 +23,7 @@ def model_card(report: Report) -> str:
         _figures(report),
         _limits(report),
         _privacy(report),
+        _need(report),
         _data(report),
         _checks(report),
         _slices(report),
@@ -111,6 +113,16 @@ def _limits(report: Report) -> list[str]:
 def _privacy(report: Report) -> list[str]:
     said = [*privacy.of_training(report), privacy.of_attack(report)]
     return [heading("Privacy"), "", *bullets(plain(f"{one}.") for one in said if one)] if any(said) else []
+
+
+def _need(report: Report) -> list[str]:
+    """What more rows would give, as the curve of a cheap head tells it; nothing where there is none."""
+    need = words.need(report)
+    if "missing" in need:
+        return []
+    head = f"Of {plain(need['head'])} on the same rows, not of this model"
+    said = f"{head}: {plain(more_rows(need))}; {plain(at_twice(need))}."
+    return [heading("How many more rows"), "", said]
 
 
 def _data(report: Report) -> list[str]:

@@ -9,7 +9,9 @@ from typing import Any
 from retrainer.evaluation import privacy, words
 from retrainer.evaluation.judgement import parts_section, rows_section, rules_section, slices_section
 from retrainer.evaluation.words import Report
+from retrainer.need.words import at_twice, more_rows
 from retrainer.pages.charts import Points, Range, line_chart, range_chart
+from retrainer.pages.learning_curve import learning_curve_chart
 from retrainer.pages.page import document, escape, label_cell, number_cell, quiet, section, table
 
 
@@ -30,6 +32,7 @@ def render(report: Report, history: list[dict[str, Any]], panels: Sequence[str] 
         _privacy(report),
         _curves(history),
         *panels,
+        _need(report),
         _facts(report),
     ]
     return document(_title(report), sections)
@@ -145,6 +148,27 @@ def _curves(history: list[dict[str, Any]]) -> str:
     )
     note = "" if kept is None else quiet(f"Dashed: epoch {kept:g}, whose weights were kept.")
     return section("Training", f'<div class="pair">{figures}</div>', note)
+
+
+def _need(report: Report) -> str:
+    """The learning curve of the cheap head; nothing where there is none."""
+    need = words.need(report)
+    if "missing" in need:
+        return ""
+    title = words.gate_title(report)
+    about = (
+        f"This curve is of a cheap head ({need['head']}), not of the model above: it says whether rows of"
+        " this kind still teach something. Each dot is one fit to a random part of the training rows, the"
+        " line an inverse power law, the bar at its end the interval of one fit to twice the rows. make"
+        " curve trains this recipe's own model on parts of the rows."
+    )
+    chart = f'<div class="scroll">{learning_curve_chart(need, f"{title} by training rows")}</div>'
+    said = "".join(f"<p>{escape(one)}.</p>" for one in (_capital(more_rows(need)), _capital(at_twice(need))))
+    return section("How many more rows", said, chart, quiet(about))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _titled(name: str) -> str:

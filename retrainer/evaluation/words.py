@@ -173,6 +173,11 @@ def label_noise(report: Report) -> list[str]:
     return [f"{one['count']:,} {one['note']}" for one in found]
 
 
+def need(report: Report) -> dict[str, Any]:
+    """The learning curve of the cheap head, or `missing`."""
+    return report.get("need") or {"missing": "an older version wrote this report"}
+
+
 def uses(report: Report) -> str:
     count = report["test_set"]["uses"]
     judged = f"judged {plural(count, 'model')} of this name, this one included"

@@ -40,6 +40,8 @@ metrics.json:
     membership  the attack by the loss of single rows: {"score", "train_rows", "test_rows", "auc", "low",
                 "high", "found_at_1_percent": the share of training rows told while 1% of the test rows are
                 taken for some, "noteworthy", "note"}; figures are null where `note` says why
+    need        how many more rows a cheap head needs: the fields of Need in retrainer/need/extrapolate.py,
+                and "head", its title; or {"missing": why there is none}; absent in an older version's report
     cost        {"latency_ms": null unless the gate limits it, "model_mb"}
     training_cost  null where MLflow does not know it, or {"hours", "cpu_hours", "gpu_hours", "kwh",
                 "metered_kwh": the part of it that was no estimate, "runs", "unfinished": of these, those that

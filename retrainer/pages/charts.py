@@ -40,8 +40,8 @@ def range_chart(rows: list[Range], label: str, shares: bool = True) -> str:
     def x(value: float) -> float:
         return left + (value - start) / (end - start) * (width - left - right)
 
-    parts = [_svg(width, height, label)]
-    for tick in _ticks(start, end):
+    parts = [svg(width, height, label)]
+    for tick in ticks(start, end):
         parts.append(f'<line class="grid" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="4" y2="{height - 24}"/>')
         parts.append(
             f'<text class="tick" text-anchor="middle" x="{x(tick):.1f}" y="{height - 6}">{tick:g}</text>'
@@ -70,7 +70,7 @@ def _axis(rows: list[Range], shares: bool) -> tuple[float, float]:
     if shares:  # begins and ends on a tenth; a word error rate may lie above 1
         end = max(1.0, math.ceil(max(ends) * 10) / 10)
         return min(max(0.0, math.floor(min(ends) * 10 - 0.3) / 10), end - 0.1), end
-    low, high = _bounds(ends)
+    low, high = bounds(ends)
     return low - 0.05 * (high - low), high + 0.05 * (high - low)
 
 
@@ -79,8 +79,8 @@ def line_chart(series: dict[str, Points], label: str, marked: float | None) -> s
     width, height, left, right, top, bottom = 370, 230, 44, 12, 30, 28
     everything = [point for points in series.values() for point in points]
     (x_low, x_high), (y_low, y_high) = (
-        _bounds([p[0] for p in everything]),
-        _bounds([p[1] for p in everything]),
+        bounds([p[0] for p in everything]),
+        bounds([p[1] for p in everything]),
     )
 
     def x(value: float) -> float:
@@ -89,15 +89,15 @@ def line_chart(series: dict[str, Points], label: str, marked: float | None) -> s
     def y(value: float) -> float:
         return height - bottom - (value - y_low) / (y_high - y_low) * (height - top - bottom)
 
-    parts = [_svg(width, height, label)]
-    for tick in _ticks(y_low, y_high):
+    parts = [svg(width, height, label)]
+    for tick in ticks(y_low, y_high):
         parts.append(
             f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
         )
         parts.append(
             f'<text class="tick" text-anchor="end" x="{left - 6}" y="{y(tick) + 4:.1f}">{tick:g}</text>'
         )
-    for tick in (t for t in _ticks(x_low, x_high) if t == int(t)):
+    for tick in (t for t in ticks(x_low, x_high) if t == int(t)):
         parts.append(
             f'<text class="tick" text-anchor="middle" x="{x(tick):.1f}" y="{height - 8}">{tick:g}</text>'
         )
@@ -124,7 +124,7 @@ def heat_map(labels: Sequence[str], counts: Sequence[Sequence[int]], label: str)
     cell = max(26, min(52, 640 // len(labels)))
     name = min(170, 24 + 7 * max(len(shortened(text, 22)) for text in labels))
     width, top = name + cell * len(labels) + 8, name - 10
-    parts = [_svg(width, top + cell * len(labels) + 6, label, fixed=True)]
+    parts = [svg(width, top + cell * len(labels) + 6, label, fixed=True)]
     for number, text in enumerate(labels):
         short, middle = escape(shortened(text, 22)), number * cell + cell / 2
         parts.append(
@@ -157,18 +157,19 @@ def _cell(corner: tuple[float, float], size: int, count: int, total: int, right:
     )
 
 
-def _svg(width: float, height: float, label: str, fixed: bool = False) -> str:
+def svg(width: float, height: float, label: str, fixed: bool = False) -> str:
+    """The opening tag; the chart is as wide as the page, or `fixed` in size."""
     size = f'width="{width}"' if fixed else 'class="wide"'
     return f'<svg viewBox="0 0 {width} {height}" {size} role="img" aria-label="{escape(label)}">'
 
 
-def _bounds(values: list[float]) -> tuple[float, float]:
+def bounds(values: list[float]) -> tuple[float, float]:
     """Lowest and highest, set apart where they are equal."""
     low, high = min(values), max(values)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _ticks(low: float, high: float, about: int = 5) -> list[float]:
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Round numbers between two values, about so many."""
     raw = (high - low) / about
     scale = 10.0 ** math.floor(math.log10(raw))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from retrainer.findings import data_tags
 from retrainer.formats.report import CARD
-from retrainer.services.readers import TEST_SAMPLE, TEST_SHA256, RegisteredVersion
+from retrainer.need.words import rows_to_next_point
+from retrainer.services.readers import TEST_SAMPLE, TEST_SHA256, TRAIN_ROWS, RegisteredVersion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,7 +26,8 @@ _NOT_TAGS = ("verdict", "reasons", "rules", "champion")
 
 def judgement_tags(figures: Mapping[str, Any]) -> dict[str, str]:
     """Tags from metrics.json: the test set, `gate.…` for each number, `gate.rule.…` for each rule, `data.…`
-    for what was found in the data, `privacy.…` and `membership.…` for what its training rows lose."""
+    for what was found in the data, `privacy.…` and `membership.…` for what its training rows lose, and
+    `rows_to_next_point`, which is of a cheap head."""
     gate, test_set = figures["gate"], figures.get("test_set", {})
     tags = {TEST_SHA256: test_set["sha256"], "test_uses": str(test_set["uses"])} if test_set else {}
     if sample := test_set.get("sample"):  # a report of an older version has none
@@ -43,6 +45,11 @@ def judgement_tags(figures: Mapping[str, Any]) -> dict[str, str]:
     tags |= _numbers((figures.get("privacy") or {}).get("model") or {}, "privacy")
     for part in ("cost", "training_cost", "membership"):
         tags |= _numbers(figures.get(part) or {}, part)
+    if train_rows := figures.get("data", {}).get("rows", {}).get("train"):
+        tags[TRAIN_ROWS] = str(train_rows)
+    need = figures.get("need") or {"missing": "an older version"}
+    if "missing" not in need:
+        tags["rows_to_next_point"] = rows_to_next_point(need)
     return tags | data_tags(figures.get("data", {}))
 
 

@@ -20,6 +20,7 @@ VERIFICATION = "verification"
 PASSED = "passed"
 TEST_SHA256 = "test_sha256"
 TEST_SAMPLE = "test_sample"
+TRAIN_ROWS = "train_rows"
 
 _BUSY_SECONDS = 10.0
 _PAGE = "1000"

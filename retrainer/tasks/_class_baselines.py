@@ -85,7 +85,7 @@ def linear(train: pa.Table, test: pa.Table, multi_label: bool, seed: int) -> Bas
     labels = tuple(sorted({name for row in rows for name in row}))
     if len(labels) < 2:
         raise NoBaseline("the training rows have one class")
-    make = _maker(train.column_names)
+    make = maker(train.column_names)
     kept = _kept(len(train), len(labels), make is not text_features, seed)
     features = make(train.take(kept), test, len(labels))
     fit = _several if multi_label else _one
@@ -99,7 +99,8 @@ def linear(train: pa.Table, test: pa.Table, multi_label: bool, seed: int) -> Bas
     return Baseline(features.name, features.title, answered, len(kept), "; ".join(notes))
 
 
-def _maker(columns: list[str]) -> Any:
+def maker(columns: list[str]) -> Any:
+    """What makes `Features` of rows with these columns. Raises NoBaseline where nothing does."""
     if "text" in columns:
         return text_features
     if "image" in columns:

@@ -5,7 +5,7 @@ Legend: N rows, B rows of a batch, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from retrainer.errors import DataError, nearest
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from retrainer.settings import Evaluation, Training
-    from retrainer.tasks._protocol import Baselines, ClassFigure, Judged
+    from retrainer.tasks._protocol import Baselines, CheapCurve, ClassFigure, Judged
 
 # A multi-label row has every class that is likelier than not.
 THRESHOLD = 0.5
@@ -140,6 +140,14 @@ class Classification:
         from retrainer.tasks._class_baselines import baselines
 
         return baselines(train, test, self.multi_label, evaluation)
+
+    def cheap_curve(
+        self, train: pa.Table, test: pa.Table, draws: Sequence[Sequence[np.ndarray]]
+    ) -> CheapCurve:
+        """Ridge regression on the features of the cheap baseline."""
+        from retrainer.tasks._class_curve import cheap_curve
+
+        return cheap_curve(train, test, self.multi_label, draws)
 
     def class_figures(self, predictions: pa.Table, truth: pa.Table) -> Mapping[str, ClassFigure]:
         """Each class's recall."""

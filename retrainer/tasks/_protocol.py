@@ -12,7 +12,7 @@ Legend: N rows, B rows of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # training or serving.
 JUDGEMENT = (
     "baselines",
+    "cheap_curve",
     "class_figures",
     "contrast",
     "contrasts",
@@ -139,6 +140,13 @@ class Task(Protocol):
     def baselines(self, train: pa.Table, test: pa.Table, evaluation: Evaluation) -> Baselines:
         """What little effort gives on the same rows. The first one answers without looking at the input."""
 
+    def cheap_curve(
+        self, train: pa.Table, test: pa.Table, draws: Sequence[Sequence[np.ndarray]]
+    ) -> CheapCurve:
+        """Optional. What a cheap model answers when it has learned from nested parts of the training rows:
+        `draws` has the row numbers of the parts of each draw. In all about a second.
+        """
+
     def details(self, judged: Judged) -> dict[str, Any]:
         """JSON for metrics.json beyond the common part: per class, examples, whatever the panels draw.
 
@@ -207,6 +215,16 @@ class Baselines:
     """`missing` says why there are not more: a setting, or rows that give nothing to fit."""
 
     found: tuple[Baseline, ...]
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class CheapCurve:
+    """`answers`: (training rows, predictions of the test rows) of each part; `title` names the model, and
+    `missing` says why there is none."""
+
+    title: str
+    answers: tuple[tuple[int, pa.Table], ...]
     missing: str = ""
 
 

@@ -1,0 +1,63 @@
+"""A learning curve as inline SVG: each training a dot, the law through them, the interval at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from retrainer.pages.charts import bounds, svg, ticks
+
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 620, 260, 52, 20, 14, 40
+_STEPS = 60
+
+
+def learning_curve_chart(need: Mapping[str, Any], label: str) -> str:
+    """`need` are the fields of `Need`. Rows are drawn from 0 to twice today's."""
+    twice, today = need["at_twice"], need["points"][-1]["rows"]
+    curve = _law(need)
+    every = [value for point in need["points"] for value in point["values"]]
+    low, high = bounds([*every, twice["low"], twice["high"]])
+    margin = 0.06 * (high - low)
+    low, high = low - margin, high + margin
+
+    def x(rows: float) -> float:
+        return _LEFT + rows / twice["rows"] * (_WIDTH - _LEFT - _RIGHT)
+
+    def y(value: float) -> float:
+        return _HEIGHT - _BOTTOM - (value - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
+
+    parts = [svg(_WIDTH, _HEIGHT, label)]
+    for tick in ticks(low, high):
+        parts.append(
+            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
+        )
+        parts.append(
+            f'<text class="tick" text-anchor="end" x="{_LEFT - 6}" y="{y(tick) + 4:.1f}">{tick:g}</text>'
+        )
+    for tick in ticks(0, twice["rows"]):
+        parts.append(
+            f'<text class="tick" text-anchor="middle" x="{x(tick):.1f}" y="{_HEIGHT - 22}">{tick:,g}</text>'
+        )
+    parts.append(
+        f'<text class="tick" text-anchor="middle" x="{x(today):.1f}" y="{_HEIGHT - 4}">training rows</text>'
+    )
+    parts.append(
+        f'<line class="kept" x1="{x(today):.1f}" x2="{x(today):.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>'
+    )
+    path = " ".join(f"{x(rows):.1f},{y(value):.1f}" for rows, value in curve if low <= value <= high)
+    parts.append(f'<polyline class="line s0" points="{path}"/>')
+    for point in need["points"]:
+        for value in point["values"]:
+            parts.append(f'<circle class="dot s0" cx="{x(point["rows"]):.1f}" cy="{y(value):.1f}" r="3"/>')
+    end, below, above = (f"{at:.1f}" for at in (x(twice["rows"]), y(twice["low"]), y(twice["high"])))
+    parts.append(f'<line class="range other" x1="{end}" x2="{end}" y1="{below}" y2="{above}"/>')
+    parts.append(f'<circle class="other" cx="{end}" cy="{y(twice["value"]):.1f}" r="5"/>')
+    return "".join([*parts, "</svg>"])
+
+
+def _law(need: Mapping[str, Any]) -> list[tuple[float, float]]:
+    """(rows, value) of the fitted law from the fewest rows to twice the most."""
+    law, first, today = need["law"], need["points"][0]["rows"], need["points"][-1]["rows"]
+    best, sign = need["best"], -1 if need["higher_is_better"] else 1
+    rows = [first * (2 * today / first) ** (step / _STEPS) for step in range(_STEPS + 1)]
+    return [(n, best + sign * (law["floor"] + law["scale"] * (n / today) ** -law["exponent"])) for n in rows]

@@ -1,0 +1,1 @@
+"""Which unlabelled rows to label first."""
