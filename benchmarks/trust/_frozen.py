@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from benchmarks.trust._real_rows import DATA, Row, banking77, cifar10
 
-_CIFAR_ROWS, _CIFAR_TEST = 16_000, 4_000
+_CIFAR_ROWS, _CIFAR_TEST = 12_000, 3_000
 _PENALTY = 1e-3
 
 

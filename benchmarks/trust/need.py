@@ -174,9 +174,9 @@ def main() -> None:
     of = arguments.kept
     work: dict[str, tuple[Callable[[], tuple[Recipe, int]], tuple[int, ...]]] = {
         "ridge-banking77": (lambda: ridge("banking77"), (600, 1250, 2500, 5000)),
-        "ridge-cifar10": (lambda: ridge("cifar10"), (600, 2000, 8000)),
+        "ridge-cifar10": (lambda: ridge("cifar10"), (600, 2000, 6000)),
         "head-banking77": (lambda: head("banking77", of), (600, 1250, 2500, 5000)),
-        "head-cifar10": (lambda: head("cifar10", of), (600, 2000, 8000)),
+        "head-cifar10": (lambda: head("cifar10", of), (600, 2000, 6000)),
         "digits-mlp": (lambda: digits(of), (600, 1700)),
     }
     kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
