@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from retrainer.errors import SettingError
 from retrainer.evaluation.evaluate import Request, evaluate_model
 from retrainer.evaluation.need import LEAST_TRAIN
 from retrainer.formats.dataset import Dataset, write_dataset
+from retrainer.formats.files import MANIFEST, hash_files, write_json
+from retrainer.formats.row_keys import write_components
 from retrainer.gate.scores import scores_of
 from retrainer.metrics import accuracy, log_loss, mean_absolute_error
 from retrainer.need.command import said, write_curve
@@ -256,6 +259,27 @@ def test_a_head_that_learns_nothing_has_no_curve(large: tuple[Path, Path], tmp_p
         COMPUTE,
     )
     assert "learns too little" in evaluate_model(request)["need"]["missing"]
+
+
+def test_groups_are_taken_whole(large: tuple[Path, Path], tmp_path: Path) -> None:
+    """By evaluation, and by the recipe's curve: parts of one size then differ by some rows."""
+    groups = [b"%08d" % (row // 7) for row in range(LEAST_TRAIN)]
+    few = [b"%08d" % (row // 200) for row in range(LEAST_TRAIN)]
+    found = {}
+    for name, units in (("groups", groups), ("few", few)):
+        shutil.copytree(large[0], tmp_path / name)
+        write_components(tmp_path / name, {"train": units})
+        manifest = json.loads((tmp_path / name / MANIFEST).read_text())
+        write_json(tmp_path / name / MANIFEST, manifest | {"files": hash_files(tmp_path / name)})
+        request = Request(
+            tmp_path / name, large[1], tmp_path / "report", Evaluation(resamples=100), Gate(), COMPUTE
+        )
+        found[name] = evaluate_model(request)["need"]
+    assert [len(point["values"]) for point in found["groups"]["points"]] == [3] * 6 + [1]
+    assert "too few groups" in found["few"]["missing"]
+    inputs, scores = Inputs(tmp_path / "groups", settings()), scores_of(make_task(TASK), "")
+    trainings = Trainings(inputs, scores, [60, 120, 500], "cpu", tmp_path / "known.json", lambda _: None)
+    assert [len(point.values) for point in trainings.points(tmp_path)] == [4, 3, 1]
 
 
 def test_rows_of_several_labels_have_a_curve_too() -> None:

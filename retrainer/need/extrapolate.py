@@ -45,11 +45,15 @@ class Scale:
     def of(cls, metric: Any, name: str) -> Scale:
         """Raises SettingError for a metric without a best value: there is no error to extrapolate."""
         best = metric.HIGHEST if metric.HIGHER_IS_BETTER else metric.LOWEST
-        if not math.isfinite(best):
+        if not cls.has_best(metric):
             raise SettingError(
                 f"gate.metric: {name} has no best value, so a learning curve has no end; set another"
             )
         return cls(float(best), bool(metric.HIGHER_IS_BETTER), metric.UNIT == "share")
+
+    @staticmethod
+    def has_best(metric: Any) -> bool:
+        return math.isfinite(metric.HIGHEST if metric.HIGHER_IS_BETTER else metric.LOWEST)
 
     def error(self, value: float) -> float:
         return max(0.0, self.best - value if self.higher_is_better else value - self.best)
@@ -72,6 +76,18 @@ class Point:
     @property
     def value(self) -> float:
         return sum(self.values) / len(self.values)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the trainings of one size gave. Whole groups make the parts of one size differ by some rows."""
+
+    rows: list[int]
+    values: list[float]
+
+    @property
+    def point(self) -> Point:
+        return Point(round(sum(self.rows) / len(self.rows)), tuple(self.values))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from retrainer.formats.files import digest_of, write_json
 from retrainer.formats.row_keys import read_components
 from retrainer.gate.measured import measure
 from retrainer.gate.scores import Scores
-from retrainer.need.extrapolate import LEAST_SIZES, Point
+from retrainer.need.extrapolate import LEAST_SIZES, Made, Point
 from retrainer.need.subsets import nested_parts
 
 if TYPE_CHECKING:
@@ -51,22 +51,23 @@ class Trainings:
 
     def points(self, scratch: Path) -> list[Point]:
         """Trains every part, the small ones first. `scratch` takes datasets and models, one at a time."""
-        values: dict[int, list[float]] = {}
+        made = [Made([], []) for _ in self.sizes]
         judged = _judged(self.inputs)
-        for part, draw in self._parts():
+        for place, part, draw in self._parts():
             began = time.monotonic()
             found = self._value(part, draw, judged, scratch)
-            values.setdefault(len(part), []).append(found)
+            made[place].rows.append(len(part))
+            made[place].values.append(found)
             took = f"{time.monotonic() - began:.0f} s"
             self.tell(f"{len(part):,} rows, draw {draw + 1}: {self.scores.gate_title} {found:.4f} ({took})")
-        return [Point(rows, tuple(those)) for rows, those in values.items()]
+        return [one.point for one in made]
 
     @cached_property
     def _digest(self) -> str:
         return self.inputs.digest()
 
-    def _parts(self) -> Iterator[tuple[np.ndarray, int]]:
-        """(row numbers, draw): smaller sizes with more draws; parts of one draw are nested."""
+    def _parts(self) -> Iterator[tuple[int, np.ndarray, int]]:
+        """(place of the size, row numbers, draw): small sizes with more draws; those of a draw are nested."""
         data = self.inputs.data
         rows = int(data.manifest["rows"]["train"])
         linked = read_components(data.path).get("train")
@@ -75,7 +76,7 @@ class Trainings:
         parts = [nested_parts(units, self.sizes, seed + draw) for draw in range(_MOST_DRAWS)]
         for place, size in enumerate(self.sizes):
             draws = 1 if size >= rows else max(_LEAST_DRAWS, _MOST_DRAWS - place)
-            yield from ((parts[draw][place], draw) for draw in range(draws))
+            yield from ((place, parts[draw][place], draw) for draw in range(draws))
 
     def _value(self, part: np.ndarray, draw: int, judged: pa.Table, scratch: Path) -> float:
         """Of a model that is trained on the part, or was before."""
