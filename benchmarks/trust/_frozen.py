@@ -43,7 +43,8 @@ def frozen(name: str, kept: Path) -> Frozen:
         )
     found = np.load(file)
     parts = [found[one] for one in ("train", "targets", "test", "answers")]
-    return Frozen(*parts, int(parts[1].max()) + 1)
+    train, targets, test, answers = parts
+    return Frozen(train, targets, test, answers, int(targets.max()) + 1)
 
 
 def _banking() -> tuple[list[Row], list[Row]]:

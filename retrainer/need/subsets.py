@@ -19,5 +19,5 @@ def nested_parts(units: np.ndarray, sizes: Sequence[int], seed: int) -> list[np.
     names, unit = np.unique(units, return_inverse=True)
     place = np.random.default_rng(seed).permutation(len(names))[unit]
     held = np.bincount(place, minlength=len(names)).cumsum()
-    last = np.searchsorted(held, np.minimum(sizes, len(units)))
+    last = [int(np.searchsorted(held, min(size, len(units)))) for size in sizes]
     return [np.flatnonzero(place <= end) for end in last]
