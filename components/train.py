@@ -47,7 +47,8 @@ def train(
         join = partial(first, group, meter)
     place = None if training.command else checkpoint_place()
     with Stop() as stop, TrainRun(settings.plain(), dataset, meter) as tracked:
-        logger("train").info("%s", expected(settings.plain(), inputs.data.manifest["rows"]))
+        if cost := expected(settings.plain(), inputs.data.manifest["rows"]):
+            logger("train").info("%s", cost)
         made = train_model(inputs, model, Session(tracked.epoch, True, place, stop, join))
         tracked.finish(made["model_sha256"])
     return {"model": made | {"dataset_sha256": content_digest(dataset)}}

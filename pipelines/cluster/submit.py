@@ -28,14 +28,15 @@ def submit(
     """`make submit`: starts one run and prints its id and link. With `wait`, returns 1 when the run fails."""
     connection = connect()
     compiled = prepare(recipe, overrides, images, root)
-    print(expected_cost(compiled), flush=True)
+    if cost := expected_cost(compiled):
+        print(cost, flush=True)
     run_id = start(connection, compiled)
     print(f"run {run_id} of {compiled.recipe}: {connection.link(run_id)}", flush=True)
     return follow(connection, run_id) if wait else 0
 
 
 def expected_cost(compiled: Compiled) -> str:
-    """A line; its rows are known to nobody before ingest has run."""
+    """A line, or nothing; its rows are known to nobody before ingest has run."""
     what = {name: compiled.settings[name] for name in ("task", "backbone", "training", "compute")}
     rates = Evaluation.parse(compiled.settings["evaluation"], "evaluation").cost
     return expected(what, None, rates, compiled.experiment)

@@ -24,7 +24,8 @@ Sections = Mapping[str, Mapping[str, Any]]
 def expected(
     sections: Sections, rows: Mapping[str, int] | None, rates: Rates | None = None, experiment: str = ""
 ) -> str:
-    """One line. `rows` are those of each split; None where nobody knows them yet.
+    """One line; empty where there was no such training. `rows` are those of each split; None where nobody
+    knows them yet.
 
     Time is taken to grow with rows × epochs; what else differs is named, not reckoned with.
     """
@@ -33,7 +34,7 @@ def expected(
     except UserError as error:
         return f"what it will cost is not known: {error}"
     if last is None:
-        return "what it will cost is not known: MLflow knows of no training like this one"
+        return ""
     return _line(last, params_of(sections), rows, rates or Rates.parse({}, "evaluation.cost"))
 
 
