@@ -188,7 +188,21 @@ def _up_to_date(resolved: Resolved, root: Path) -> str:
     held = [alias for alias, holder in aliases.items() if holder == version]
     rank = held[0] if held else f"the champion is version {aliases[lookup.CHAMPION] or 'none'}"
     report = RUNS / resolved.recipe / "report" / "report.html"
-    return f"Nothing to do: {resolved.recipe} is up to date (version {version}, {rank}). Report: {report}"
+    done = f"Nothing to do: {resolved.recipe} is up to date (version {version}, {rank}). Report: {report}"
+    return done if rank == lookup.CHAMPION else done + _judged_by_another(resolved, root)
+
+
+def _judged_by_another(resolved: Resolved, root: Path) -> str:
+    """A line where the model was judged beside another champion than today's. A person moved the alias, and
+    may not want what a new verdict would do, so that judging again is theirs to ask for."""
+    gate = (read_if_there(outputs(resolved, root) / "report" / "metrics.json") or {}).get("gate", {})
+    if "champion" not in gate or lookup.champion_is(resolved.settings["registry"]["name"], gate["champion"]):
+        return ""
+    recipe = f"RECIPE={resolved.recipe}"
+    return (
+        "\nIts verdict is of another champion than today's: make step STEP=evaluate"
+        f" {recipe}, then make pipeline {recipe}, judge it again"
+    )
 
 
 def _closing(resolved: Resolved, root: Path, notifier: Notifier, decision: dict[str, Any]) -> str:

@@ -155,6 +155,7 @@ for kind, task in (
 """
 
 
+@pytest.mark.slow
 def test_ingest_and_preprocess_need_nothing_beyond_the_light_lock(tmp_path: Path) -> None:
     light = json.dumps(sorted(name for name, _ in pins(DOCKER / "light.lock")))
     done = subprocess.run(

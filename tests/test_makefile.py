@@ -87,7 +87,9 @@ def targets() -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("hostile", HOSTILE)
+@pytest.mark.parametrize(
+    "hostile", [*HOSTILE[:2], *(pytest.param(one, marks=pytest.mark.slow) for one in HOSTILE[2:])]
+)
 def test_no_variable_is_run(recorder: Path, hostile: str) -> None:
     """Neither make nor the shell runs what stands in a variable; the program gets each as it was given."""
     used = set()

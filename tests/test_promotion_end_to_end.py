@@ -69,15 +69,20 @@ def set_up(folder: Path) -> None:
     (folder / ".venv" / f"ready-{'-'.join(told.split())}").touch()
 
 
-def make_pipeline(project: Path, *settings: str) -> tuple[str, dict[str, Any]]:
-    """`make pipeline RECIPE=banking SET=…`: what it printed in one line, and metrics.json's gate."""
-    command = ["make", "--no-print-directory", "pipeline", f"RECIPE={RECIPE}", f"SET={' '.join(settings)}"]
+def make(project: Path, target: str, *words: str) -> str:
+    """What `make TARGET RECIPE=banking …` printed, in one line."""
+    command = ["make", "--no-print-directory", target, f"RECIPE={RECIPE}", *words]
     done = subprocess.run(
         command, cwd=project, env=environment(), capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return " ".join(done.stdout.split())
+
+
+def make_pipeline(project: Path, *settings: str) -> tuple[str, dict[str, Any]]:
+    """`make pipeline RECIPE=banking SET=…`: what it printed in one line, and metrics.json's gate."""
+    printed = make(project, "pipeline", f"SET={' '.join(settings)}")
     report = json.loads((project / "runs" / RECIPE / "report/metrics.json").read_text())
-    printed = " ".join(done.stdout.split())
     gate: dict[str, Any] = report["gate"]
     assert f"verdict {gate['verdict']}: {'; '.join(gate['reasons'])}" in printed
     return printed, gate
@@ -124,3 +129,12 @@ def test_a_worse_model_is_refused_a_better_one_promoted_and_an_equal_one_refused
     assert "not shown to be better than the champion" in printed
     assert aliases(project) == {"champion": "3", "challenger": "4"}
     assert len({model_of(project, str(version)) for version in range(1, 5)}) == 4
+
+    make(project, "rollback", "WHY=to see")
+    assert aliases(project)["champion"] == "1"
+    seed = "SET=training.seed=1"
+    assert "make step STEP=evaluate RECIPE=banking, then make pipeline" in make(project, "pipeline", seed)
+    make(project, "step", "STEP=evaluate", seed)
+    printed, gate = make_pipeline(project, "training.seed=1")
+    assert gate["verdict"] == "champion" and gate["champion"] == {"version": "1", "model_sha256": first}
+    assert aliases(project)["champion"] == "4"

@@ -85,7 +85,12 @@ def retrain(*kinds: str, says: str = "") -> Act:
 
 def judge_again(*kinds: str) -> Act:
     """The same model, against another champion: `make retrain` would find no new rows."""
-    return Act("make pipeline", lambda project: retrained(project, project.pipelines("pipeline")), kinds)
+
+    def do(project: Project) -> Outcome:
+        evaluated = project.step("evaluate")
+        return retrained(project, evaluated if evaluated.status else project.pipelines("pipeline"))
+
+    return Act("make step STEP=evaluate, make pipeline", do, kinds)
 
 
 def by_hand(command: str, kind: str, why: str) -> Act:
@@ -110,7 +115,7 @@ def _preempted(project: Project) -> Outcome:
 
 
 def months() -> Sequence[Month]:
-    merits = (PROMOTED, CHALLENGER)
+    merits = (PROMOTED, CHALLENGER, HELD)  # whatever the gate says of the rows
     return (
         Month(
             "January",

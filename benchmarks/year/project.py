@@ -101,6 +101,10 @@ class Project:
         """`make retrain` and `make pipeline` with SET=…"""
         return self._run(self._words(command, settings))
 
+    def step(self, step: str) -> Said:
+        """`make step STEP=…`"""
+        return self._run([*self._words("step", ()), step])
+
     def registry(self, command: str, *words: str) -> Said:
         """`make history`, `promote`, `rollback`."""
         module = [sys.executable, "-m", "retrainer", command, "--recipe", RECIPE]
