@@ -10,6 +10,7 @@ from __future__ import annotations
 from retrainer.settings.cluster import Cluster, Resources, Toleration
 from retrainer.settings.data import Checks, Level, Limit, Source, Split
 from retrainer.settings.judging import Evaluation, Gate, Registry, Retrain
+from retrainer.settings.privacy import Privacy
 from retrainer.settings.rates import Rates
 from retrainer.settings.section import OpenSection, Section
 from retrainer.settings.training import Backbone, Compute, Task, Training
@@ -26,6 +27,7 @@ __all__ = [
     "Level",
     "Limit",
     "OpenSection",
+    "Privacy",
     "Rates",
     "Registry",
     "Resources",
