@@ -81,6 +81,15 @@ def test_zero_rows_are_no_attributions(stripes: tuple[Path, Path], tmp_path: Pat
     assert not [tag for tag in judgement_tags(report) if "attribution" in tag]
 
 
+def test_a_large_network_on_a_cpu_is_explained_on_fewer_rows(
+    stripes: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_explained, "_MOST_OPERATIONS", 1.0)
+    found = judged(stripes, tmp_path / "report")["details"]["attributions"]
+    assert len(found["rows"]) == 2 and "Only 2 of " in found["note"]
+    assert (tmp_path / "report" / HTML).read_text().count('alt="attributions"') == 2
+
+
 def test_a_head_that_was_never_trained_is_told(stripes: tuple[Path, Path], tmp_path: Path) -> None:
     dataset, _ = stripes
     task = Task(kind="image_classification", size=8, channels=1)

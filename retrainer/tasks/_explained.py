@@ -36,6 +36,10 @@ _ALPHA = 0.05
 _ROUGH_STEPS = 8
 # Rows of the randomisation test, and of its part for the head.
 _TESTED, _FEW = 8, 2
+# Passes forth and back that a row costs, its part of the randomisation test with it, in forward passes.
+_PASSES_OF_A_ROW = 3 * 22
+# Operations that a CPU may spend (ten seconds of two cores), and rows that are always explained.
+_MOST_OPERATIONS, _LEAST_ROWS = 1e12, 2
 
 Attributions = dict[str, Any]
 
@@ -68,8 +72,10 @@ def attributions(judged: Judged, chosen: Chosen) -> Attributions:
         return _without("No attributions: evaluation.explain is 0.")
     if not len(chosen.rows):
         return _without("No attributions: there is no row to explain.")
+    wished = len(chosen.rows)
     try:
         explainer = Explainer.of(judged.predictor)
+        chosen = _affordable(judged, chosen)
         table = judged.test.take(pa.array(chosen.rows))
         made = explainer.explain(table, chosen.contrasts)
     except ModelError as error:
@@ -78,13 +84,33 @@ def attributions(judged: Judged, chosen: Chosen) -> Attributions:
         )
     found = _randomised(explainer, table, chosen, made)
     missed = completeness_error(made)
+    few = f" Only {len(chosen.rows)} of {wished} rows are explained: more take too long without a GPU."
     return {
-        "note": _note(found, missed, explainer.steps),
+        "note": _note(found, missed, explainer.steps) + (few if len(chosen.rows) < wished else ""),
         "warning": _warning(found, missed, chosen),
         "randomised": {"head": found.head, "whole": found.whole, "rows": found.rows},
         "completeness_error": None if np.isnan(missed) else round(missed, 4),
         "rows": _plain(made, explainer.column, chosen),
     }
+
+
+def _affordable(judged: Judged, chosen: Chosen) -> Chosen:
+    """As many of the rows as a CPU explains in seconds, by counted operations, so that it is the same number
+    every time: a third of them of the sample."""
+    if judged.predictor.device.type != "cpu":
+        return chosen
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        judged.predictor.predict(judged.test.slice(int(chosen.rows[0]), 1))
+    operations = max(1, counter.get_total_flops()) * _PASSES_OF_A_ROW
+    most = max(_LEAST_ROWS, int(_MOST_OPERATIONS / operations))
+    if most >= len(chosen.rows):
+        return chosen
+    mistakes = min(len(chosen.rows) - chosen.sampled, most - min(chosen.sampled, max(1, most // 3)))
+    sampled = min(chosen.sampled, most - mistakes)
+    kept = np.r_[:sampled, chosen.sampled : chosen.sampled + mistakes]
+    return replace(chosen, rows=chosen.rows[kept], contrasts=chosen.contrasts[kept], sampled=sampled)
 
 
 def _randomised(explainer: Explainer, table: pa.Table, chosen: Chosen, made: pa.Table) -> Randomised:
