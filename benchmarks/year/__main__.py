@@ -57,7 +57,7 @@ def _kept(out: Path) -> Year:
 
 
 def _run(data: Path, out: Path) -> Year:
-    print("twelve months, about ten minutes on two cores", flush=True)
+    print("twelve months, about a quarter of an hour on two cores", flush=True)
     rows = arrivals(read_banking77(data, "train.csv"))
     holdout = read_banking77(data, "test.csv")[::3]  # as many as tell the months apart, in seconds
     with tempfile.TemporaryDirectory(prefix="year-") as folder:
