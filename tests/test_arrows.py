@@ -18,7 +18,7 @@ EXTRAS = {
     "retrainer.formats.audio": {"soundfile"},
     "retrainer.models.timm": {"timm"},
     "retrainer.training._lora": {"peft"},
-    "retrainer.training._privacy": {"opacus"},
+    "retrainer.training._opacus": {"opacus"},
     # The cheap baselines of classification and regression: evaluation alone reaches them.
     "retrainer.tasks._class_baselines": {"sklearn", "threadpoolctl"},
     "retrainer.tasks._class_features": {"sklearn"},

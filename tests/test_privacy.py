@@ -19,7 +19,10 @@ from retrainer.services.checkpoint_store import CheckpointPlace
 from retrainer.settings import Backbone, Task, Training
 from retrainer.tasks import text_classification
 from retrainer.training import _privacy
-from retrainer.training._privacy import Budget, PrivateStep, epsilon_of, gradients_of_rows
+from retrainer.training._opacus import opacus
+from retrainer.training._privacy import PrivateStep
+from retrainer.training._privacy_budget import Budget, epsilon_of
+from retrainer.training._row_gradients import gradients_of_rows
 from retrainer.training._state import State
 from retrainer.training.learner import Learner
 from retrainer.training.strategies import plan
@@ -294,7 +297,7 @@ def test_an_encoder_of_hugging_face_trains_privately(
 def test_the_package_is_named_where_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    _privacy._opacus.cache_clear()
+    opacus.cache_clear()
     monkeypatch.setitem(sys.modules, "opacus", None)
     with pytest.raises(
         UserError, match=r"needs opacus, which is not installed; pip install 'retrainer\[privacy"

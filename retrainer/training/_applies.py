@@ -51,7 +51,7 @@ def require_applicable(learner: Learner, splits: Splits) -> None:
 
 def _require_private(learner: Learner, rows: int) -> None:
     """Raises UserError for what would make epsilon false, of the settings, the task or the number of rows."""
-    from retrainer.training._privacy import Budget
+    from retrainer.training._privacy_budget import Budget
 
     require_private(learner.training)
     if "privacy" not in learner.task.abilities:

@@ -1,133 +1,30 @@
-"""Differentially private training: DP-SGD, with the clipping and the accountant of Opacus.
+"""Differentially private training: DP-SGD, with the clipping of Opacus.
 
 Each row's gradient is clipped to a norm of `training.clip_norm`, and their sum gets Gaussian noise; each step
-draws every row with the same probability, alone (Poisson sampling). The one file that needs the extra
-`privacy`. Sources: Abadi et al. 2016, arXiv:1607.00133; the accountant: Gopi et al. 2021, arXiv:2106.02848.
+draws every row with the same probability, alone (Poisson sampling). Source: Abadi et al. 2016,
+arXiv:1607.00133.
 
-Legend: N training rows, B rows of a step.
+Legend: B rows of a step.
 """
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from retrainer.errors import SettingError
-from retrainer.models._network import Network
-from retrainer.settings import Training
-from retrainer.tasks._heads import LinearHead
+from retrainer.training._opacus import opacus
+from retrainer.training._privacy_budget import Budget
 from retrainer.training.loader import Batch, Rows, batch_count
 from retrainer.training.strategies import Phase
 from retrainer.training.train_step import TrainStep
 
-ACCOUNTANT = "prv"
-# By how much the accountant's answer may lie above the true one: a share of epsilon, never more than this.
-_SHARE, _MOST = 0.01, 0.01
 # Single rows' gradients are added in another order than the batch's.
 _ROUNDING = 1e-3
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What is asked for, and the noise by which `steps` steps spend no more.
-
-    `sample_rate`: the chance of a row to be in a step. `noise_multiplier`: the noise's standard deviation,
-    for a clipping norm of 1.
-    """
-
-    epsilon: float
-    delta: float
-    noise_multiplier: float
-    sample_rate: float
-    steps: int
-
-    @classmethod
-    def of(cls, training: Training, rows: int) -> Budget:
-        """For N = `rows`. Raises UserError where delta or the batches do not suit so many rows."""
-        asked, rate = training.privacy, training.batch_size / rows
-        if rate >= 1:
-            raise SettingError(
-                f"training.batch_size: {training.batch_size} of {rows} training rows leave no row out of a"
-                " step, on which training.privacy counts; set less"
-            )
-        if asked.delta >= 1 / rows:
-            raise SettingError(
-                f"training.privacy.delta: {asked.delta:g} would allow to give away a whole row of {rows:,};"
-                f" set less than {1 / rows:.1g}"
-            )
-        steps = training.epochs * batch_count(rows, training.batch_size)
-        return cls(asked.epsilon, asked.delta, _noise(asked.epsilon, asked.delta, rate, steps), rate, steps)
-
-    def spent(self, steps: int) -> float:
-        """Epsilon after so many steps, by Opacus' accountant: an upper bound."""
-        history = [(self.noise_multiplier, self.sample_rate, steps)]
-        return epsilon_of(history, self.delta, _tolerance(self.epsilon))
-
-    def facts(self, steps: int, clip_norm: float) -> dict[str, Any]:
-        """Of a training that took so many steps, for the model's description."""
-        return {
-            "epsilon": round(self.spent(steps), 6),
-            "delta": self.delta,
-            "asked": self.epsilon,
-            "accountant": ACCOUNTANT,
-            "noise_multiplier": self.noise_multiplier,
-            "sample_rate": self.sample_rate,
-            "steps": steps,
-            "clip_norm": clip_norm,
-        }
-
-
-def epsilon_of(history: list[tuple[float, float, int]], delta: float, error: float = _MOST) -> float:
-    """Of (noise multiplier, sampling rate, steps), by Opacus' accountant; at most `error` too high."""
-    accountant = _opacus().accountants.create_accountant(mechanism=ACCOUNTANT)
-    accountant.history = history
-    with _ignored("Optimal order is the"):
-        return float(accountant.get_epsilon(delta=delta, eps_error=error))
-
-
-@contextmanager
-def _ignored(warning: str) -> Iterator[None]:
-    """The accountant asks another one, less exactly, how far its grid must reach; and features, as the
-    numbers of words, need no gradient."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", warning, UserWarning)
-        yield
-
-
-def _tolerance(epsilon: float) -> float:
-    return min(_MOST, _SHARE * epsilon)
-
-
-@lru_cache(maxsize=8)
-def _noise(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
-    """The least noise, within the tolerance, by which so many steps spend no more than `epsilon`."""
-    tolerance = _tolerance(epsilon)
-    try:
-        with _ignored("Optimal order is the"):
-            found = _opacus().accountants.utils.get_noise_multiplier(
-                target_epsilon=epsilon,
-                target_delta=delta,
-                sample_rate=sample_rate,
-                steps=steps,
-                accountant=ACCOUNTANT,
-                epsilon_tolerance=tolerance,
-                eps_error=tolerance,
-            )
-    except (ValueError, RuntimeError) as error:
-        raise SettingError(
-            f"training.privacy: no noise was found for epsilon {epsilon:g} in {steps:,} steps ({error}); set"
-            " a higher epsilon, or fewer epochs"
-        ) from None
-    return float(found)
 
 
 @dataclass
@@ -147,7 +44,7 @@ class PrivateStep(TrainStep):
     private: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        self.clipper = _opacus().optimizers.DPOptimizer(
+        self.clipper = opacus().optimizers.DPOptimizer(
             self.state.optimiser,
             noise_multiplier=self.budget.noise_multiplier,
             max_grad_norm=self.training.clip_norm,
@@ -244,105 +141,3 @@ def _normal(draws: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     for _ in range(4):
         summed += draws.standard_normal(shape)
     return (summed / 2).astype(np.float32)
-
-
-@contextmanager
-def gradients_of_rows(network: Network, training: Training) -> Iterator[None]:
-    """Inside, a backward pass leaves in each trained parameter the gradient of every row, as `grad_sample`.
-
-    Raises UserError for a layer in which a row's output depends on the rows beside it.
-    """
-    opacus, head = _opacus(), network.head
-    if isinstance(head, LinearHead):
-        network.head = _PlainHead(head)
-    trained = network.head if training.strategy == "frozen" else network
-    _require_single_rows(trained, training)
-    spread = _Spread(trained)
-    hooks = opacus.grad_sample.GradSampleHooks(trained, loss_reduction="sum", strict=False)
-    # With noise nothing repeats itself, and on a GPU Opacus uses what cannot.
-    mode = torch.get_deterministic_debug_mode()
-    torch.set_deterministic_debug_mode("default")
-    try:
-        with _ignored("Full backward hook is firing"):
-            yield
-    finally:
-        torch.set_deterministic_debug_mode(mode)
-        hooks.cleanup()
-        spread.remove()
-        network.head = head
-
-
-class _Spread:
-    """What is looked up once for all rows of a batch, as the positions of words, is looked up for each.
-
-    Else its gradient would be that of all rows at once.
-    """
-
-    def __init__(self, trained: nn.Module) -> None:
-        self._rows = 0
-        tables = [part for part in trained.modules() if isinstance(part, nn.Embedding)]
-        self._hooks = [table.register_forward_pre_hook(self._spread) for table in tables]
-        if tables:  # so it is a whole network, whose input is a batch
-            self._hooks.append(trained.register_forward_pre_hook(self._count))
-
-    def _count(self, _: nn.Module, inputs: tuple[Batch]) -> None:
-        self._rows = len(next(iter(inputs[0].values())))
-
-    def _spread(self, _: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
-        numbers = inputs[0]
-        return (numbers.expand(self._rows, *numbers.shape[1:]) if len(numbers) == 1 else numbers,)
-
-    def remove(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
-
-
-class _PlainHead(nn.Module):
-    """A linear head whose layer is one of PyTorch's own, which Opacus knows; it shares the head's weights."""
-
-    def __init__(self, head: LinearHead) -> None:
-        super().__init__()
-        self.dropout = head.dropout
-        self.linear = nn.Linear(head.in_features, head.out_features, device="meta")
-        self.linear.weight, self.linear.bias = head.weight, head.bias
-
-    def forward(self, features: Tensor, batch: Any = None) -> Tensor:  # noqa: ARG002 (a head may read it)
-        outputs: Tensor = self.linear(self.dropout(features))
-        return outputs
-
-
-def _require_single_rows(trained: nn.Module, training: Training) -> None:
-    validators = _opacus().validators.ModuleValidator.VALIDATORS
-    for name, part in trained.named_modules():
-        norm = isinstance(part, nn.modules.batchnorm._BatchNorm)
-        learns = any(parameter.requires_grad for parameter in part.parameters(recurse=False))
-        mixes = norm and training.strategy != "lora"  # there they stay in eval mode
-        unfit = learns and (bool(list(part.buffers(recurse=False))) or _refused(validators, part))
-        if mixes or unfit:
-            why = "a row's output depends on the rows beside it" if norm else "Opacus refuses it"
-            raise SettingError(
-                f"training.privacy: {name or 'the network'} is a {type(part).__name__}: {why}; set"
-                " training.strategy: frozen, or choose a backbone without it"
-            )
-
-
-def _refused(validators: dict[type, Any], part: nn.Module) -> bool:
-    return type(part) in validators and bool(validators[type(part)](part))
-
-
-@lru_cache(maxsize=1)
-def _opacus() -> Any:
-    """The package. It sets up the root logger when it is imported, which is undone."""
-    handlers = list(logging.root.handlers)
-    try:
-        import opacus
-        import opacus.accountants.utils
-        import opacus.optimizers
-        import opacus.validators
-    except ModuleNotFoundError:
-        raise SettingError(
-            "training.privacy needs opacus, which is not installed; pip install 'retrainer[privacy]'"
-        ) from None
-    finally:
-        logging.root.handlers[:] = handlers
-    return opacus

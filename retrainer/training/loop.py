@@ -100,7 +100,8 @@ def _begin(
 def _train_step(learner: Learner, state: State, targets: np.ndarray, device: torch.device) -> TrainStep:
     if not learner.training.privacy.epsilon:
         return TrainStep(learner, state, _class_weights(learner, targets, device))
-    from retrainer.training._privacy import Budget, PrivateStep
+    from retrainer.training._privacy import PrivateStep
+    from retrainer.training._privacy_budget import Budget
 
     return PrivateStep(learner, state, None, Budget.of(learner.training, len(targets)))
 

@@ -99,7 +99,7 @@ def replaced_for_training(learner: Learner, splits: Splits) -> Iterator[None]:
         if training.checkpoint_activations:
             stack.enter_context(recomputed(network.description))
         if private:
-            from retrainer.training._privacy import gradients_of_rows
+            from retrainer.training._row_gradients import gradients_of_rows
 
             stack.enter_context(gradients_of_rows(network, training))
         yield

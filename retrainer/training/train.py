@@ -126,7 +126,7 @@ def _privacy(
     if not training.privacy.epsilon:
         return None
     from retrainer.formats.privacy import with_start
-    from retrainer.training._privacy import Budget
+    from retrainer.training._privacy_budget import Budget
 
     facts = Budget.of(training, rows).facts(history[-1]["updates"], training.clip_norm)
     return with_start(facts, start)
