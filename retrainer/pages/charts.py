@@ -74,30 +74,47 @@ def _axis(rows: list[Range], shares: bool) -> tuple[float, float]:
     return low - 0.05 * (high - low), high + 0.05 * (high - low)
 
 
+@dataclass(frozen=True)
+class Frame:
+    """The plane of a chart: `x_range` and `y_range` fill the size, pixels, but for the margins (left, right,
+    top, bottom)."""
+
+    size: tuple[int, int]
+    margins: tuple[int, int, int, int]
+    x_range: tuple[float, float]
+    y_range: tuple[float, float]
+
+    def x(self, value: float) -> float:
+        (low, high), (left, right, _, _) = self.x_range, self.margins
+        return left + (value - low) / (high - low) * (self.size[0] - left - right)
+
+    def y(self, value: float) -> float:
+        (low, high), (_, _, top, bottom) = self.y_range, self.margins
+        height = self.size[1]
+        return height - bottom - (value - low) / (high - low) * (height - top - bottom)
+
+    def y_axis(self) -> list[str]:
+        """Lines across at round values, and the values."""
+        left, right = self.margins[0], self.size[0] - self.margins[1]
+        parts = []
+        for tick in ticks(*self.y_range):
+            y = self.y(tick)
+            parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+            parts.append(
+                f'<text class="tick" text-anchor="end" x="{left - 6}" y="{y + 4:.1f}">{tick:g}</text>'
+            )
+        return parts
+
+
 def line_chart(series: dict[str, Points], label: str, marked: float | None) -> str:
     """Lines over epochs, each with its name in the legend; `marked` is the epoch whose weights were kept."""
-    width, height, left, right, top, bottom = 370, 230, 44, 12, 30, 28
+    width, height, left, top, bottom = 370, 230, 44, 30, 28
     everything = [point for points in series.values() for point in points]
-    (x_low, x_high), (y_low, y_high) = (
-        bounds([p[0] for p in everything]),
-        bounds([p[1] for p in everything]),
-    )
-
-    def x(value: float) -> float:
-        return left + (value - x_low) / (x_high - x_low) * (width - left - right)
-
-    def y(value: float) -> float:
-        return height - bottom - (value - y_low) / (y_high - y_low) * (height - top - bottom)
-
-    parts = [svg(width, height, label)]
-    for tick in ticks(y_low, y_high):
-        parts.append(
-            f'<line class="grid" x1="{left}" x2="{width - right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
-        )
-        parts.append(
-            f'<text class="tick" text-anchor="end" x="{left - 6}" y="{y(tick) + 4:.1f}">{tick:g}</text>'
-        )
-    for tick in (t for t in ticks(x_low, x_high) if t == int(t)):
+    x_range, y_range = (bounds([point[axis] for point in everything]) for axis in (0, 1))
+    frame = Frame((width, height), (left, 12, top, bottom), x_range, y_range)
+    x, y = frame.x, frame.y
+    parts = [svg(width, height, label), *frame.y_axis()]
+    for tick in (t for t in ticks(*x_range) if t == int(t)):
         parts.append(
             f'<text class="tick" text-anchor="middle" x="{x(tick):.1f}" y="{height - 8}">{tick:g}</text>'
         )

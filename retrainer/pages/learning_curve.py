@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from retrainer.pages.charts import bounds, svg, ticks
+from retrainer.pages.charts import Frame, bounds, svg, ticks
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 620, 260, 52, 20, 14, 40
 _STEPS = 60
@@ -20,20 +20,10 @@ def learning_curve_chart(need: Mapping[str, Any], label: str) -> str:
     margin = 0.06 * (high - low)
     low, high = low - margin, high + margin
 
-    def x(rows: float) -> float:
-        return _LEFT + rows / twice["rows"] * (_WIDTH - _LEFT - _RIGHT)
-
-    def y(value: float) -> float:
-        return _HEIGHT - _BOTTOM - (value - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
-
-    parts = [svg(_WIDTH, _HEIGHT, label)]
-    for tick in ticks(low, high):
-        parts.append(
-            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
-        )
-        parts.append(
-            f'<text class="tick" text-anchor="end" x="{_LEFT - 6}" y="{y(tick) + 4:.1f}">{tick:g}</text>'
-        )
+    margins = (_LEFT, _RIGHT, _TOP, _BOTTOM)
+    frame = Frame((_WIDTH, _HEIGHT), margins, (0, twice["rows"]), (low, high))
+    x, y = frame.x, frame.y
+    parts = [svg(_WIDTH, _HEIGHT, label), *frame.y_axis()]
     for tick in ticks(0, twice["rows"]):
         parts.append(
             f'<text class="tick" text-anchor="middle" x="{x(tick):.1f}" y="{_HEIGHT - 22}">{tick:,g}</text>'
