@@ -38,7 +38,7 @@ _ROUGH_STEPS = 8
 _TESTED, _FEW = 8, 2
 # Passes forth and back that a row costs, its part of the randomisation test with it, in forward passes.
 _PASSES_OF_A_ROW = 3 * 22
-# Operations that a CPU may spend (ten seconds of two cores), and rows that are always explained.
+# Floating-point operations that a CPU may spend, and rows that are explained whatever they cost.
 _MOST_OPERATIONS, _LEAST_ROWS = 1e12, 2
 
 Attributions = dict[str, Any]
@@ -95,8 +95,8 @@ def attributions(judged: Judged, chosen: Chosen) -> Attributions:
 
 
 def _affordable(judged: Judged, chosen: Chosen) -> Chosen:
-    """As many of the rows as a CPU explains in seconds, by counted operations, so that it is the same number
-    every time: a third of them of the sample."""
+    """As many of the rows as `_MOST_OPERATIONS` allow on a CPU, a third of them of the sample. Operations are
+    counted and no seconds, so that it is the same number every time."""
     if judged.predictor.device.type != "cpu":
         return chosen
     from torch.utils.flop_counter import FlopCounterMode
