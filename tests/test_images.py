@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from pipelines.containers import images
 from pipelines.containers.engine import ENGINES, Engine, find_engine, without_tag
 from pipelines.containers.image_registry import digest_of_tag
 from pipelines.containers.images import BUILD, PIN, RECORD, Choices
-from retrainer.errors import UserError
+from retrainer.errors import ServiceError, UserError
 from tests.conftest import ROOT
 from tests.image_registry import DIGEST, image_registry
 from tests.lock_files import pins
@@ -229,6 +230,20 @@ def test_a_docker_command_without_its_engine_does_not_count(
     assert find_engine().name == "podman"
     monkeypatch.setenv("RETRAINER_ENGINE", "buildah")
     assert find_engine().name == "buildah"
+
+
+def test_a_failed_build_says_how_little_room_there_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path / "bin", "podman", f'[ "$1" = build ] && exit 1; echo "{tmp_path}"')
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+    build = partial(Engine("podman").build, Path("Dockerfile"), tmp_path, "full", "localhost/a:1", [])
+    monkeypatch.setattr("pipelines.containers.engine.BUILD_BYTES", 1)
+    with pytest.raises(ServiceError, match="the lines above say why$"):
+        build()
+    monkeypatch.setattr("pipelines.containers.engine.BUILD_BYTES", 1e18)
+    with pytest.raises(ServiceError, match=rf"{tmp_path} had .* GB free, and a build takes up to .*: remove images"):
+        build()
 
 
 @pytest.mark.usefixtures("engine")

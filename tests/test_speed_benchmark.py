@@ -74,12 +74,14 @@ def test_one_that_fails_stops_the_race() -> None:
 
 
 def test_jobs_that_were_not_run_keep_their_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(entry, "RESULTS", tmp_path / "speed.json")
+    monkeypatch.setattr(entry, "RESULTS", tmp_path)
+    monkeypatch.setattr(entry, "machine", lambda: {"cpu": "Intel(R) Xeon(R) Processor", "cores": 2})
+    results = tmp_path / "speed-intel-r-xeon-r-processor.json"
     monkeypatch.setattr(entry, "jobs", lambda: {"tiny": job()})
     monkeypatch.setattr(entry, "race", lambda *_: [_run(name) for name in NAMES])
-    (tmp_path / "speed.json").write_text(json.dumps({"older": {"runs": []}}))
+    results.write_text(json.dumps({"older": {"runs": []}}))
     entry.main(["tiny", "--once"])
-    kept = json.loads((tmp_path / "speed.json").read_text())
+    kept = json.loads(results.read_text())
     assert list(kept) == ["older", "tiny"] and len(kept["tiny"]["runs"]) == 3
     assert kept["tiny"]["machine"]["cores"] and kept["tiny"]["when"]
     with pytest.raises(SystemExit, match="no benchmark tinny; there are tiny"):

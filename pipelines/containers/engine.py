@@ -17,6 +17,8 @@ from retrainer.errors import ServiceError
 PICK = "RETRAINER_ENGINE"
 ENGINES = ("docker", "podman", "buildah")
 _ASK_SECONDS = 60
+# The full image's packages as downloads, unpacked, and once more as the layer that they are copied into.
+BUILD_BYTES = 18e9
 _CURE = "install podman (.ci/containers does, on Debian) or start docker"
 
 
@@ -48,8 +50,25 @@ class Engine:
         # BuildKit is what reads the Dockerfile's mounts; it finds the ignore file by its name.
         environment = os.environ | {"DOCKER_BUILDKIT": "1"}
         command = [self.name, "build", *known, *options, str(context)]
+        free_before = self._free_bytes()
         if subprocess.run(command, env=environment, check=False).returncode != 0:
-            raise ServiceError(f"{self.name} could not build {tag}: the lines above say why")
+            why = "the lines above say why"
+            if free_before < BUILD_BYTES:
+                why += (
+                    f"; {self._storage()} had {free_before / 1e9:.1f} GB free, and a build takes up to"
+                    f" {BUILD_BYTES / 1e9:.0f} for a while: remove images of earlier commits"
+                )
+            raise ServiceError(f"{self.name} could not build {tag}: {why}")
+
+    def _storage(self) -> str:
+        """The folder of the engine's images; empty where the engine runs on another machine or does not say."""
+        asked = {"docker": "{{.DockerRootDir}}", "podman": "{{.Store.GraphRoot}}", "buildah": "{{.store.GraphRoot}}"}
+        folder = self._ask("info", "--format", asked[self.name]).stdout.decode(errors="replace").strip()
+        return folder if os.path.isdir(folder) else ""
+
+    def _free_bytes(self) -> float:
+        storage = self._storage()
+        return shutil.disk_usage(storage).free if storage else float("inf")
 
     def describe(self, reference: str) -> Image:
         """What the engine knows of an image that is here."""
