@@ -239,10 +239,12 @@ def test_a_failed_build_says_how_little_room_there_was(
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
     build = partial(Engine("podman").build, Path("Dockerfile"), tmp_path, "full", "localhost/a:1", [])
     monkeypatch.setattr("pipelines.containers.engine.BUILD_BYTES", 1)
-    with pytest.raises(ServiceError, match="the lines above say why$"):
+    with pytest.raises(ServiceError, match=r"the lines above say why$"):
         build()
     monkeypatch.setattr("pipelines.containers.engine.BUILD_BYTES", 1e18)
-    with pytest.raises(ServiceError, match=rf"{tmp_path} had .* GB free, and a build takes up to .*: remove images"):
+    with pytest.raises(
+        ServiceError, match=rf"{tmp_path} had .* GB free, and a build takes up to .*: remove images"
+    ):
         build()
 
 

@@ -61,10 +61,14 @@ class Engine:
             raise ServiceError(f"{self.name} could not build {tag}: {why}")
 
     def _storage(self) -> str:
-        """The folder of the engine's images; empty where the engine runs on another machine or does not say."""
-        asked = {"docker": "{{.DockerRootDir}}", "podman": "{{.Store.GraphRoot}}", "buildah": "{{.store.GraphRoot}}"}
-        folder = self._ask("info", "--format", asked[self.name]).stdout.decode(errors="replace").strip()
-        return folder if os.path.isdir(folder) else ""
+        """The folder of the engine's images; empty where the engine is on another machine or does not say."""
+        asked = {
+            "docker": "{{.DockerRootDir}}",
+            "podman": "{{.Store.GraphRoot}}",
+            "buildah": "{{.store.GraphRoot}}",
+        }
+        folder = self._ask("info", "--format", asked[self.name]).stdout.decode().strip()
+        return folder if Path(folder).is_dir() else ""
 
     def _free_bytes(self) -> float:
         storage = self._storage()
