@@ -1,8 +1,8 @@
 """The engine's benchmarks on this machine: `python -m benchmarks.speed [NAME …] [--once]`.
 
 Prints one table a job and keeps every run, with machine and versions, in a file for this kind of processor,
-`benchmarks/results/speed-….json` (the jobs that were not run keep what they had). `--once` runs a single round
-of each.
+`benchmarks/results/speed-….json` (the jobs that were not run keep what they had). `--once` runs a single
+round of each.
 """
 
 from __future__ import annotations
