@@ -17,8 +17,8 @@ BASE ?=
 PUSH ?=
 CA_BUNDLE ?= $(PIP_CERT)
 NETWORK ?=
-PORT ?= 5000
-WORKERS ?= 2
+PORT ?=
+WORKERS ?=
 VERSION ?=
 WHY ?=
 A ?=
@@ -31,6 +31,11 @@ SIZES ?=
 INPUT ?=
 ROWS ?= 100
 MODEL ?=
+CANARY ?=
+# Some shells export a HOST of their own: only one on the command line says where to listen.
+ifneq ($(origin HOST),command line)
+override HOST :=
+endif
 
 SHELL := /bin/sh
 VENV := .venv
@@ -46,7 +51,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # What a person or a CI job gives is text: make expands no $(…) in it, and it reaches the shell quoted, as one
 # word. make would run what stands behind a line break as a command of its own.
 GIVEN := RECIPE SET STEP IMAGE LIGHT_IMAGE SECRET ALLOW_MUTABLE WAIT CRON RUN FORCE PDB BASE PUSH CA_BUNDLE \
-	NETWORK PORT WORKERS VERSION WHY A B DIR HOURS ONLY DATA SIZES INPUT ROWS MODEL PYTHON PIP_CERT
+	NETWORK PORT WORKERS VERSION WHY A B DIR HOURS ONLY DATA SIZES INPUT ROWS MODEL CANARY HOST PYTHON PIP_CERT
 define LINE_BREAK
 
 
@@ -75,13 +80,13 @@ LOCK := uv pip compile --no-config --universal --python-version 3.11 --generate-
 DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline retrain step resolve smoke curve suggest check-step history promote anchor rollback compare reap ui docs images mlflow-image pin-base \
-	rehearse compile submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow bench year lint \
+.PHONY: help setup pipeline retrain step resolve smoke curve suggest check-step history promote anchor rollback compare reap ui serve docs images mlflow-image pin-base \
+	rehearse compile inference-service submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow bench year lint \
 	format lock clean
 
 ##@ to begin
 help: ## list these targets
-	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' \
+	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' \
 		$(MAKEFILE_LIST)
 	@echo; echo "Choose by RECIPE=name (recipes/name.yaml) and SET=\"training.seed=3 compute.threads=1\"; DEBUG=1 shows tracebacks."
 
@@ -131,6 +136,10 @@ check-step: $(READY) ## is what your own trainer wrote a valid model directory? 
 	@$(PY) -m retrainer check-step $(if $(DIR),$(call quoted,$(DIR))) $(OF)
 
 ##@ registered versions
+serve: $(READY) ## MLflow's scoring server over the champion, on this machine alone: [VERSION=3] [PORT=8080] [HOST=] [WORKERS=1]
+	@$(REGISTRY) serve $(OF) $(call option,VERSION,version) $(call option,PORT,port) $(call option,HOST,host) \
+		$(call option,WORKERS,workers)
+
 history: $(READY) ## who made which version champion, when and why
 	@$(REGISTRY) history $(OF)
 
@@ -150,7 +159,7 @@ reap: $(READY) ## end what killed processes and pods left in MLflow: gone here, 
 	@$(REGISTRY) reap $(OF) --hours=$(call quoted,$(HOURS))
 
 ui: $(READY) ## MLflow's pages over mlflow.db, at http://127.0.0.1:5000 (PORT=)
-	@$(PY) -m retrainer ui --port $(call quoted,$(PORT))
+	@$(PY) -m retrainer ui $(call option,PORT,port)
 
 ##@ containers
 images: $(READY) ## build both images: [PUSH=registry/name] [BASE=image] [CA_BUNDLE=file] [NETWORK=host]
@@ -168,6 +177,9 @@ rehearse: $(READY) ## run the compiled pipeline in real containers here, the ima
 ##@ the cluster of KFP_ENDPOINT
 compile: $(READY) ## write build/RECIPE.yaml for Kubeflow: [IMAGE=registry/name@sha256:…] [SECRET=name]
 	@$(PY) -m pipelines compile $(CHOICE) $(IN_IMAGES)
+
+inference-service: $(READY) ## write build/RECIPE-service.yaml: the champion's server, for KServe: [CANARY=10] [VERSION=3]
+	@$(PY) -m pipelines inference-service $(CHOICE) $(IN_IMAGES) $(call option,VERSION,version) $(call option,CANARY,canary)
 
 submit: $(READY) ## run the recipe there: [WAIT=1] [IMAGE=…] [SECRET=name]
 	@$(PY) -m pipelines submit $(CHOICE) $(IN_IMAGES) $(if $(filter 1,$(WAIT)),--wait)
@@ -202,10 +214,10 @@ doctor: $(READY) ## check Python, disk, GPU, MLflow, DVC, with a cure for each
 
 ##@ this project's own code
 test: $(READY) ## the test suite: no network, no GPU, about 6 minutes on 2 cores
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(call quoted,$(WORKERS)) --dist worksteal -m 'not slow'
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(call quoted,$(or $(WORKERS),2)) --dist worksteal -m 'not slow'
 
 test-slow: $(READY) ## what takes minutes: kills at every step, the recipes' figures
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(call quoted,$(WORKERS)) --dist worksteal --durations=20 -m slow
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(call quoted,$(or $(WORKERS),2)) --dist worksteal --durations=20 -m slow
 
 docs: $(READY) ## write the documentation as a site: build/site/index.html
 	@$(PY) -m mkdocs build --quiet

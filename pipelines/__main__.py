@@ -108,6 +108,14 @@ def _compile(arguments: Arguments) -> int:
     return 0
 
 
+def _inference_service(arguments: Arguments) -> int:
+    from pipelines.cluster.inference_service import Choice, write_inference_service
+
+    choice = Choice(arguments.recipe, _with_secret(arguments), arguments.version, arguments.canary)
+    print(f"written: {write_inference_service(choice, _images(arguments))}")
+    return 0
+
+
 def _submit(arguments: Arguments) -> int:
     from pipelines.cluster.submit import submit
 
@@ -200,11 +208,14 @@ def parser() -> argparse.ArgumentParser:
     for made in (builder, rehearser, pinner):
         made.add_argument("--ca-bundle", type=Path, help="a company's certificates, for this command only")
     _takes_images(of_recipe("compile", _compile))
+    server = of_recipe("inference-service", _inference_service)
+    server.add_argument("--version", default="", help="a number or an alias; champion by default")
+    server.add_argument("--canary", default="", help="percent of the requests that this version gets")
     submitter = of_recipe("submit", _submit)
     submitter.add_argument("--wait", action="store_true", help="follow the run, and fail if it fails")
     scheduler = of_recipe("schedule", _schedule)
     scheduler.add_argument("--cron", required=True, help="six fields, seconds first: '0 0 3 1 * *'")
-    for made in (submitter, scheduler):
+    for made in (server, submitter, scheduler):
         _takes_images(made)
     of_recipe("unschedule", _unschedule)
     of_recipe("runs", _runs)

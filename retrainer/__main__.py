@@ -54,6 +54,14 @@ def ui(arguments: argparse.Namespace) -> int:
     return os.execve(sys.executable, [sys.executable, "-m", "mlflow", *command], os.environ | {"PATH": path})
 
 
+def serve(arguments: argparse.Namespace) -> int:
+    """MLflow's scoring server over a registered version."""
+    from retrainer.serving.command import parse_request, serve
+
+    address = (arguments.host, arguments.port)
+    serve(parse_request(arguments.recipe, arguments.version, address, arguments.workers, arguments.model))
+
+
 def history(arguments: argparse.Namespace) -> int:
     """Who made which version champion, when and why."""
     from retrainer.registry import commands
@@ -136,6 +144,7 @@ CALLS: dict[str, Callable[[argparse.Namespace], int]] = {
     "suggest": suggest,
     "check-step": check_step,
     "ui": ui,
+    "serve": serve,
     "history": history,
     "promote": promote,
     "anchor": anchor,
@@ -160,6 +169,7 @@ def parser() -> argparse.ArgumentParser:
     commands.choices["completion"].add_argument("shell", help="bash or zsh")
     commands.choices["check-step"].add_argument("directory", nargs="?", type=Path)
     commands.choices["ui"].add_argument("--port", type=int, default=5000)
+    _add_serve(commands.choices["serve"])
     for name in ("promote", "anchor"):
         commands.choices[name].add_argument("version")
     commands.choices["compare"].add_argument("first", metavar="A")
@@ -174,6 +184,14 @@ def parser() -> argparse.ArgumentParser:
     for name in ("promote", "anchor", "rollback"):
         commands.choices[name].add_argument("--why", default="", help="kept in the history")
     return top
+
+
+def _add_serve(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--version", default="", help="a number or an alias; champion by default")
+    command.add_argument("--host", default="", help="127.0.0.1 by default, which is this machine alone")
+    command.add_argument("--port", default="8080")
+    command.add_argument("--workers", default="1", help="processes, each with the model in its memory")
+    command.add_argument("--model", default="", help="the registered model's name, where there is no recipe")
 
 
 def main(argv: list[str]) -> int:

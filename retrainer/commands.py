@@ -58,6 +58,11 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         _own("check-step", "is what your own trainer wrote a valid model directory?"),
     ),
     "registered versions": (
+        _own(
+            "serve",
+            "MLflow's scoring server over the champion",
+            *("--version", "--host", "--port", "--workers", "--model"),
+        ),
         _own("history", "who made which version champion, when and why"),
         _own("compare", "two versions side by side, on today's test rows where they are here"),
         _own("promote", "make a version champion by your own decision", "--why"),
@@ -82,6 +87,11 @@ GROUPS: dict[str, tuple[Command, ...]] = {
     ),
     "the cluster of KFP_ENDPOINT": (
         Command("compile", "write build/RECIPE.yaml for Kubeflow", (*_CHOICE, *_IMAGES)),
+        Command(
+            "inference-service",
+            "write build/RECIPE-service.yaml: the champion's server, for KServe",
+            (*_CHOICE, *_IMAGES, "--version", "--canary"),
+        ),
         Command("submit", "run the recipe there", (*_CHOICE, *_IMAGES, "--wait")),
         Command("schedule", "run it there by the clock", (*_CHOICE, *_IMAGES, "--cron")),
         Command("unschedule", "end that schedule", _CHOICE),
@@ -109,5 +119,5 @@ def overview() -> str:
     """The commands by group, as `retrainer help` prints them."""
     lines = ["retrainer COMMAND [--recipe NAME] [--set section.key=value]…, in your project's root"]
     for title, group in GROUPS.items():
-        lines += ["", title, *(f"  {command.name:13} {command.help}" for command in group)]
+        lines += ["", title, *(f"  {command.name:18} {command.help}" for command in group)]
     return "\n".join([*lines, "", "retrainer COMMAND --help lists its options; DEBUG=1 shows tracebacks."])

@@ -226,7 +226,6 @@ def test_a_registered_model_answers_every_form_of_raw_image(
         {"image": text},
         {"image": arrays},
         {"image": arrays[..., None].repeat(3, axis=-1)},
-        encoded,
         [{"image": data} for data in encoded],
     ):
         answer = served.predict(given)
@@ -236,7 +235,7 @@ def test_a_registered_model_answers_every_form_of_raw_image(
     assert served.input_example.shape == (2, 1)
     assert served.metadata.signature is not None
     for wrong, message in (
-        (pd.DataFrame({"picture": encoded}), r"expected the columns \['image'\] first, found \['picture'\]"),
+        (pd.DataFrame({"picture": encoded}), r"missing inputs \['image'\]"),
         ({"image": arrays / 255.0}, "row 0: expected uint8"),
         (pd.DataFrame({"image": ["no base64!"]}), "row 0: the image is neither"),
     ):

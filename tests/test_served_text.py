@@ -138,22 +138,18 @@ def test_a_text_model_takes_what_people_send(
     expected = served.predict(raw_frame(alone.select(["text"]))).to_dict(orient="records")
     assert set(expected[0]) == {"labels", "probabilities"}
     for given in (
-        texts,
         [{"text": text} for text in texts],
         {"text": texts},
         pd.DataFrame({"text": texts, "id": range(6)}),
         pd.Series(texts, name="text"),
     ):
         assert served.predict(given).to_dict(orient="records") == expected
-    assert json.loads(served.predict(texts[:2]).to_json(orient="records"))[0]["probabilities"].keys() == {
-        "calm", "down", "up"
-    }  # fmt: skip
+    first = json.loads(served.predict({"text": texts[:2]}).to_json(orient="records"))[0]
+    assert first["probabilities"].keys() == {"calm", "down", "up"}
     for wrong, message in (
-        (
-            pd.DataFrame({"id": ["1"], "text": ["good"]}),
-            r"expected the columns \['text'\] first, found \['id'\]",
-        ),
-        (["good", None], "row 1: expected a string, found nothing"),
+        (pd.DataFrame({"id": ["1"]}), r"missing inputs \['text'\]"),
+        (["good"], r"missing inputs \['text'\]"),
+        (pd.DataFrame({"text": ["good", None]}), "row 1: expected a string, found nothing"),
     ):
         with pytest.raises(Exception, match=message):
             served.predict(wrong)

@@ -79,7 +79,7 @@ BROKEN = {
     "does not load": ("context: PythonModelContext)", "context, more)", "it does not load: TypeError: "),
     "does not answer": ("context: Any, model_input", "context, model_input, more", "HTTP 400: TypeError: "),
     "no JSON": (
-        "return frame_of(self.predictor.predict(table))",
+        "return frame_of(predictions, top_k)",
         "return {1, 2}",
         "HTTP 500: TypeError: Object of type set is not JSON serializable",
     ),

@@ -18,10 +18,18 @@ import pyarrow.compute as pc
 from retrainer.data.fingerprint import Listing, choose_kind, listing_of, source_module
 from retrainer.data.memory import budget_bytes
 from retrainer.data.same_files import refuse_same_files
-from retrainer.data.sources._columns import name_of, needed_columns, words_of
+from retrainer.data.sources._columns import name_of, needed_columns, source_names, words_of
 from retrainer.errors import DataError, SettingError, nearest
 from retrainer.formats.columns import TYPES
-from retrainer.formats.dataset import LABELS, LABELS_ADD_UP, RAW_SPLITS, About, ordered, write_dataset
+from retrainer.formats.dataset import (
+    LABELS,
+    LABELS_ADD_UP,
+    RAW_SPLITS,
+    SOURCE_NAMES,
+    About,
+    ordered,
+    write_dataset,
+)
 from retrainer.formats.files import digest_of
 from retrainer.messages import logger
 from retrainer.settings import Source
@@ -68,6 +76,8 @@ def ingest(source: Source, out: Path) -> dict[str, Any]:
     described: dict[str, Any] = {"source_digest": digest, "sources": _describe(source, listing, rows)}
     if getattr(source_module(source), "labels_add_up", lambda _: False)(source):
         described[LABELS_ADD_UP] = True
+    if names := source_names(source, tables[_ALL].column_names):
+        described[SOURCE_NAMES] = names
     return write_dataset(out, tables, About(dropped, words_of(source), extra=described))
 
 

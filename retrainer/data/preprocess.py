@@ -49,6 +49,7 @@ from retrainer.errors import DataError
 from retrainer.findings import Findings
 from retrainer.formats.dataset import (
     LABELS,
+    SOURCE_NAMES,
     SPLITS,
     About,
     Dataset,
@@ -118,6 +119,7 @@ def _about(
         "checks": findings.plain(),
         "class_shares": shares(classes),
         "profile": {"splits": compared, "labels": profile.counts},
+        **{name: manifest[name] for name in [SOURCE_NAMES] if name in manifest},
     }
 
     keys = _row_keys(usable)

@@ -19,7 +19,8 @@ from retrainer.evaluation.privacy import privacy_facts
 from retrainer.evaluation.report import render
 from retrainer.evaluation.request import Request
 from retrainer.evaluation.rows import prediction_table, sample_table
-from retrainer.formats.dataset import Dataset
+from retrainer.formats.columns import with_source_names
+from retrainer.formats.dataset import SOURCE_NAMES, Dataset
 from retrainer.formats.files import whole_directory, write_json, write_text
 from retrainer.formats.model_files import HISTORY, SETTINGS, read_model
 from retrainer.formats.profile import FILE as PROFILE
@@ -60,7 +61,7 @@ def evaluate_model(request: Request) -> dict[str, Any]:
         "gate": verdict_figures(judge(request.gate, evidence), request.champion),
         "details": found.details,
     }
-    _write(request, report, judged)
+    _write(request, report, judged, data.manifest.get(SOURCE_NAMES, {}))
     return report
 
 
@@ -111,11 +112,11 @@ def _about_model(model: Path, judged: Judged) -> dict[str, Any]:
     }
 
 
-def _write(request: Request, report: dict[str, Any], judged: Judged) -> None:
+def _write(request: Request, report: dict[str, Any], judged: Judged, names: dict[str, str]) -> None:
     task = judged.predictor.task
     history = json.loads((request.model / HISTORY).read_text(encoding="utf-8"))
     table = prediction_table(judged.test, judged.predictions, task)
-    sample = sample_table(judged.test, table, task)
+    sample = with_source_names(sample_table(judged.test, table, task), names)
     with whole_directory(request.out) as aside:
         write_json(aside / METRICS, report)
         pq.write_table(table, aside / PREDICTIONS, compression="zstd")

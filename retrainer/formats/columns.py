@@ -47,6 +47,27 @@ def encoded_columns(schema: pa.Schema) -> list[str]:
     return [field.name for field in schema if field.type == ENCODED]
 
 
+# Of a field: the name that its column had in the source.
+_SOURCE_NAME = b"source_name"
+
+
+def with_source_names(table: pa.Table, names: Mapping[str, str]) -> pa.Table:
+    """The table, which says of its columns in `names` what they are called in the user's own data."""
+    if not names:
+        return table
+    fields = [
+        field.with_metadata({_SOURCE_NAME: names[field.name]}) if field.name in names else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields, table.schema.metadata))
+
+
+def source_names(schema: pa.Schema) -> dict[str, str]:
+    """Column → its name in the user's own data, of those that have another name there."""
+    noted = {field.name: (field.metadata or {}).get(_SOURCE_NAME) for field in schema}
+    return {name: value.decode() for name, value in noted.items() if value is not None}
+
+
 def feature(word: str) -> dict[str, Any]:
     """The note by which Hugging Face `datasets` (5.2) reads a column of this type."""
     text, number = {"dtype": "string", "_type": "Value"}, {"dtype": "float64", "_type": "Value"}

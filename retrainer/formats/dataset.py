@@ -69,6 +69,8 @@ SPLITS = ("train", "validation", "test")
 LABELS = "labels"
 # In a raw dataset's manifest: a row has one label of its file, and other rows of the file may have others.
 LABELS_ADD_UP = "labels_add_up"
+# In a manifest: column → its name in the source, of those that have another name there.
+SOURCE_NAMES = "source_names"
 # Not what a row says, but where it stood.
 _PLACE = ("origin", "given_test", "given_validation")
 

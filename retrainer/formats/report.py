@@ -5,7 +5,8 @@
                           was predicted, by the columns that serving answers with; one that has a target's
                           name is called `predicted_…`
     sample.parquet        up to 32 test rows of several classes with their raw inputs, for the serving check:
-                          `row` (its place in predictions.parquet), the task's inputs, targets and predictions
+                          `row` (its place in predictions.parquet), the task's inputs, targets and
+                          predictions; a field that the source names otherwise says so (formats/columns.py)
     report.html           the same for people: self-contained, without a script
     profile.parquet       of the dataset, copied from it, for a later test of drift (formats/profile.py)
     model_card.md         the same in short, with the limits: the registered version's description

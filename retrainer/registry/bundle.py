@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retrainer.formats.columns import ENCODED, encoded_columns
+from retrainer.formats.columns import ENCODED, encoded_columns, source_names
 from retrainer.formats.dataset import SCHEMA
 from retrainer.formats.model import task_of
 from retrainer.formats.report import PREDICTED
@@ -45,7 +45,8 @@ def save_bundle(
 ) -> None:
     """Writes the registered form of the model directory to the new directory `into`; signed with `key`.
 
-    `sample` holds raw inputs: its columns are those that the model is asked with, its first rows the example.
+    `sample` holds raw inputs: its columns are those that the model is asked with, by the names that they had
+    in the source (`source_names`), its first rows the example.
     """
     settle_environment()
     from mlflow.models import Model
@@ -56,7 +57,7 @@ def save_bundle(
     signing_code = (signing.__name__,) if key else ()
     modules, packages = served_code.needed(about["family"], about["task"]["kind"], signing_code)
     task = task_of(model, about)
-    frame = raw_frame(sample.select([name for name in task.input_columns if name in sample.column_names]))
+    inputs = sample.select([name for name in task.input_columns if name in sample.column_names])
     written = Model(artifact_path="model", run_id=run_id, model_uuid=model_id, model_id=model_id)
     with scratch_directory() as scratch, environment(_DURING_SAVE):
         # A copy under the name that it has inside: MLflow follows no link, as DVC may have made here.
@@ -67,9 +68,9 @@ def save_bundle(
             python_model=str(_SERVED),
             code_paths=[str(path) for path in served_code.copy(modules, scratch / "code")],
             artifacts={"model": str(inside)},
-            model_config={"columns": list(frame.columns)},
+            model_config={"columns": inputs.column_names, "source_names": source_names(inputs.schema)},
             signature=_signature(sample, task),
-            input_example=frame.head(_EXAMPLE_ROWS),
+            input_example=raw_frame(inputs.slice(0, _EXAMPLE_ROWS)),
             pip_requirements=served_code.requirements(packages),
         )
     _forget_places(written, into)
@@ -78,32 +79,38 @@ def save_bundle(
 
 
 def raw_frame(inputs: pa.Table) -> pd.DataFrame:
-    """Raw inputs as a caller would send them: images and sounds as encoded bytes."""
+    """Raw inputs as a caller would send them: by their names in the source, images and sounds as encoded
+    bytes."""
     import pandas as pd
 
-    frame = pd.DataFrame({name: inputs[name].to_pylist() for name in inputs.column_names})
+    values = {name: inputs[name].to_pylist() for name in inputs.column_names}
     for name in encoded_columns(inputs.schema):
-        frame[name] = [value["bytes"] for value in frame[name]]
-    return frame
+        values[name] = [value["bytes"] for value in values[name]]
+    names = source_names(inputs.schema)
+    return pd.DataFrame({names.get(name, name): column for name, column in values.items()})
 
 
 def _signature(sample: pa.Table, task: Task) -> ModelSignature:
-    """Unnamed inputs, so that a plain list is accepted too; `served.py` checks names where there are any.
-
-    Outputs are the sample's predictions, where it has any.
-    """
+    """Inputs by their names in the source. Outputs are the sample's predictions, where it has any; those of
+    classes take the parameter `top_k`."""
     from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, Schema
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
     fields = {field.name: field.type for field in sample.schema}
-    inputs = [ColSpec(_mlflow_type(fields[name])) for name in task.input_columns if name in fields]
+    names = source_names(sample.schema)
+    inputs = [
+        ColSpec(_mlflow_type(fields[name]), names.get(name, name))
+        for name in task.input_columns
+        if name in fields
+    ]
     others = {*task.input_columns, *task.target_columns, *SCHEMA, "row"}
     outputs = [
         ColSpec(_mlflow_type(kind), name.removeprefix(PREDICTED))
         for name, kind in fields.items()
         if name not in others
     ]
-    return ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs) if outputs else None)
+    params = ParamSchema([ParamSpec("top_k", DataType.long, 0)]) if "probabilities" in fields else None
+    return ModelSignature(Schema(inputs), Schema(outputs) if outputs else None, params)
 
 
 def _mlflow_type(kind: pa.DataType) -> Any:

@@ -2,8 +2,9 @@
 
 This file is copied beside the model, with the library code that it needs. It may import nothing else of ours.
 
-Input: a DataFrame, a list or a dict with the columns that the model was trained on (`text`, `image`, …), or
-a plain list where it is one column. By the type of a column its values are
+Input: a DataFrame, a dict, or a list of dicts, with the columns that the model was trained on, by the names
+that they had in its source (`review`, `photo`, …; `text`, `image`, … where they had none). By the type of a
+column its values are
   string         strings
   image          encoded bytes (PNG, JPEG, …), the same as base64 text, or uint8 arrays [H, W] or [H, W, C]
   audio          encoded bytes (WAV, FLAC, …), or the same as base64 text
@@ -11,14 +12,17 @@ a plain list where it is one column. By the type of a column its values are
   strings        lists of strings
   numbers        lists of numbers
 Output: a DataFrame with what the model's task predicts (`Task.predict`): of a classifier `label` (where a row
-may have several: `labels`, a list) and `probabilities` {class: float}.
+may have several: `labels`, a list) and `probabilities` {class: float}, of all classes or, with the parameter
+`top_k`, of the likeliest ones.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import heapq
 import io
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -26,26 +30,49 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 _ENCODED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+class InputError(MlflowException, ValueError):
+    """The input is wrong: MLflow's server answers with status 400, and its body starts with the reason."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, error_code=BAD_REQUEST)
+
+    def serialize_as_json(self) -> str:
+        # The server puts the whole input before `message`; `args` keeps the reason alone.
+        return json.dumps({"message": self.args[0], "error_code": self.error_code})
 
 
 class Served(PythonModel):
     """A model directory behind MLflow's interface."""
 
     def load_context(self, context: PythonModelContext) -> None:
+        from retrainer.errors import UserError
         from retrainer.predict import Predictor
 
         verify_signature(Path(context.artifacts["model"]).parents[1])
         self.predictor = Predictor.load(Path(context.artifacts["model"]))
+        self.unusable = UserError
+        names = context.model_config["source_names"]
         types = self.predictor.task.input_columns
-        self.columns = {name: types[name] for name in context.model_config["columns"]}
+        self.columns = {
+            name: (names.get(name, name), types[name]) for name in context.model_config["columns"]
+        }
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> pd.DataFrame:  # noqa: ARG002
+        top_k = top_k_of(params)
         table = table_of(model_input, self.columns)
-        return frame_of(self.predictor.predict(table))
+        try:
+            predictions = self.predictor.predict(table)
+        except self.unusable as error:  # a row: a broken image, for instance
+            raise InputError(str(error)) from None
+        return frame_of(predictions, top_k)
 
 
 def verify_signature(bundle: Path) -> None:
@@ -60,18 +87,22 @@ def verify_signature(bundle: Path) -> None:
     verify(bundle, given.encode() if "-----BEGIN" in given else Path(given).expanduser().read_bytes())
 
 
-def table_of(given: Any, columns: dict[str, str]) -> pa.Table:
-    """The model's columns (name → type) from what the caller gave.
+def top_k_of(params: dict[str, Any] | None) -> int:
+    """How many classes to name with each row; 0: all. Raises InputError for a negative number."""
+    top_k = int((params or {}).get("top_k") or 0)
+    if top_k < 0:
+        raise InputError(f"top_k is {top_k}: expected how many classes to name with each row, 0 for all")
+    return top_k
 
-    Raises ValueError naming the wrong column or row.
+
+def table_of(given: pd.DataFrame, columns: dict[str, tuple[str, str]]) -> pa.Table:
+    """The model's columns (name → its name in the source, its type) from what the caller gave.
+
+    Raises InputError naming the wrong column or row.
     """
-    frame = given if isinstance(given, pd.DataFrame) else pd.DataFrame(given)
-    if not columns.keys() <= set(frame.columns):
-        unnamed = all(isinstance(name, int) or str(name).isdigit() for name in frame.columns)
-        if not unnamed or len(frame.columns) < len(columns):
-            raise ValueError(f"expected the columns {list(columns)} first, found {list(frame.columns)}")
-        frame = frame.iloc[:, : len(columns)].set_axis(list(columns), axis=1)
-    return pa.table({name: _column(_rows(frame[name], word), word) for name, word in columns.items()})
+    if lacking := [name for name, _ in columns.values() if name not in given.columns]:
+        raise InputError(f"there is no column {lacking[0]!r}; the columns are {list(given.columns)}")
+    return pa.table({ours: _column(_rows(given[name], word), word) for ours, (name, word) in columns.items()})
 
 
 def _rows(column: pd.Series, word: str) -> list[Any]:
@@ -103,21 +134,21 @@ def _column(values: list[Any], word: str) -> pa.Array:
     for row, value in enumerate(values):
         if not isinstance(value, kind):
             found = "nothing" if value is None or value != value else type(value).__name__
-            raise ValueError(f"row {row}: expected {expected}, found {found}")
+            raise InputError(f"row {row}: expected {expected}, found {found}")
     return pa.array(values, arrow)
 
 
 def _encoded(value: Any, row: int, word: str) -> bytes:
-    """One image or sound as encoded bytes. Raises ValueError naming the row."""
+    """One image or sound as encoded bytes. Raises InputError naming the row."""
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
         try:
             return base64.b64decode(value, validate=True)
         except binascii.Error:
-            raise ValueError(f"row {row}: the {word} is neither encoded bytes nor base64 text") from None
+            raise InputError(f"row {row}: the {word} is neither encoded bytes nor base64 text") from None
     if word != "image":
-        raise ValueError(f"row {row}: expected encoded bytes or base64 text, found {type(value).__name__}")
+        raise InputError(f"row {row}: expected encoded bytes or base64 text, found {type(value).__name__}")
     return _png(value, row)
 
 
@@ -127,7 +158,7 @@ def _png(value: Any, row: int) -> bytes:
 
     pixels = np.asarray(value)
     if pixels.dtype.kind not in "iu" or pixels.ndim not in (2, 3) or pixels.min() < 0 or pixels.max() > 255:
-        raise ValueError(
+        raise InputError(
             f"row {row}: expected uint8 [H, W] or [H, W, C], found {pixels.dtype} {pixels.shape}"
         )
     pixels = pixels.astype(np.uint8)
@@ -138,9 +169,17 @@ def _png(value: Any, row: int) -> bytes:
     return buffer.getvalue()
 
 
-def frame_of(predictions: pa.Table) -> pd.DataFrame:
-    """One row per input, in plain values: what JSON can hold."""
-    return pd.DataFrame({name: predictions[name].to_pylist() for name in predictions.column_names})
+def frame_of(predictions: pa.Table, top_k: int) -> pd.DataFrame:
+    """One row per input, in plain values: what JSON can hold. `top_k`: of so many classes the probabilities,
+    the likeliest first; 0: of all, in the model's order."""
+    values = {name: predictions[name].to_pylist() for name in predictions.column_names}
+    if top_k and "probabilities" in values:
+        values["probabilities"] = [_likeliest(row, top_k) for row in values["probabilities"]]
+    return pd.DataFrame(values)
+
+
+def _likeliest(probabilities: dict[str, float], top_k: int) -> dict[str, float]:
+    return dict(heapq.nlargest(top_k, probabilities.items(), key=lambda one: one[1]))
 
 
 set_model(Served())

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from retrainer import extend
 from retrainer.errors import ModelError
-from retrainer.formats.columns import encoded_columns
+from retrainer.formats.columns import encoded_columns, source_names
 from retrainer.formats.report import PREDICTED
 from retrainer.registry.bundle import raw_frame
 from retrainer.services.isolated import Failed, begun, run_isolated
@@ -110,7 +110,7 @@ def ask(uri: str, inputs: pa.Table) -> dict[str, Any]:
 
 def request_of(inputs: pa.Table) -> dict[str, Any]:
     """Raw inputs as a client sends them to /invocations: images and sounds as base64 text."""
-    frame = raw_frame(inputs)
-    for name in encoded_columns(inputs.schema):
+    frame, names = raw_frame(inputs), source_names(inputs.schema)
+    for name in (names.get(ours, ours) for ours in encoded_columns(inputs.schema)):
         frame[name] = [base64.b64encode(content).decode() for content in frame[name]]
     return {"dataframe_split": {"columns": list(frame.columns), "data": frame.to_numpy().tolist()}}

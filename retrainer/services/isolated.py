@@ -7,9 +7,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from retrainer.services.address import registry_uri, tracking_uri, without_credentials
 from retrainer.services.keys import SIGNING
@@ -97,8 +98,22 @@ def run_isolated(script: Path, work: Sequence[str], timeout_seconds: float) -> N
         process.end()
 
 
+def become_isolated(script: Path, arguments: Sequence[str], empty: Path, more: Mapping[str, str]) -> NoReturn:
+    """Turns this process into one that runs the Python file and finds nothing of this project.
+
+    `empty` is an empty directory that stands for every cache of weights; `more` are variables that it gets
+    where a person has not set them. The registry is the same, and so is the working directory.
+    """
+    environment = dict(more) | _reached(str(empty))
+    os.execve(sys.executable, [sys.executable, "-I", "-B", str(script), *arguments], environment)
+
+
 def _environment(empty: str) -> dict[str, str]:
+    return _reached(empty) | {_PATIENCE: _FOREVER_SECONDS}
+
+
+def _reached(empty: str) -> dict[str, str]:
+    """This process's environment, which names the same registry and no hub, without the signing key."""
     known = {"MLFLOW_TRACKING_URI": tracking_uri(), "MLFLOW_REGISTRY_URI": registry_uri()}
     inherited = {name: value for name, value in os.environ.items() if name != SIGNING}
-    limits = {"HF_HUB_OFFLINE": "1", _PATIENCE: _FOREVER_SECONDS}
-    return inherited | dict.fromkeys(_CACHES, empty) | known | limits
+    return inherited | dict.fromkeys(_CACHES, empty) | known | {"HF_HUB_OFFLINE": "1"}

@@ -13,6 +13,8 @@ from typing import IO
 
 _PREFIX = f"retrainer-{os.getuid()}-"
 _LOCK = ".lock"
+# Open until exec: closing one would let its lock go.
+_KEPT: list[IO[str]] = []
 
 
 @contextmanager
@@ -30,6 +32,17 @@ def scratch_directory() -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder.parent, ignore_errors=True)
+
+
+def scratch_directory_across_exec() -> Path:
+    """An empty directory for the process that this one becomes by exec, which deletes its parent at the end.
+
+    The lock passes over to that process: where it is killed, the next scratch directory deletes what it left.
+    """
+    folder, lock = _locked()
+    os.set_inheritable(lock.fileno(), True)
+    _KEPT.append(lock)
+    return folder
 
 
 def _locked() -> tuple[Path, IO[str]]:

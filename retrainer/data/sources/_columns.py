@@ -85,6 +85,12 @@ def name_of(source: Source, ours: str) -> str:
     return str(getattr(source, setting) if setting in Source.model_fields else source.options.get(ours, ours))
 
 
+def source_names(source: Source, present: Iterable[str]) -> dict[str, str]:
+    """Of the task's columns among `present`, those that the user's data calls by another name → that name."""
+    named = {ours: name_of(source, ours) for ours in present if ours in (source.columns or _DEFAULT)}
+    return {ours: name for ours, name in named.items() if name and name not in (ours, setting_of(ours))}
+
+
 def encoded_names(source: Source) -> list[str]:
     """Our columns that hold files: images, sounds."""
     return [ours for ours, word in words_of(source).items() if TYPES[word] == ENCODED]

@@ -1,0 +1,1 @@
+"""MLflow's scoring server over a registered version (`make serve`)."""

@@ -1,0 +1,160 @@
+"""Run alone, in an isolated process: MLflow's scoring server over the files of one registered version.
+
+    python -I -B server.py SCRATCH HOST PORT WORKERS
+
+SCRATCH is a directory of this server's own, which it deletes at the end: in it, `bundle` is the version's
+files (or a link to them), and `ready.txt` what to print once the server answers. This imports nothing of this
+project: whatever the model needs of it must have come with the model.
+
+SIGTERM and Ctrl-C end it: it takes no further request and answers those that it has.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import threading
+import time
+import urllib.request
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI, Request, Response
+
+_POLL_SECONDS = 0.1
+_WATCH_SECONDS = 0.5
+# What a model raises where the input is wrong, as a traceback's last line begins; all else is its own fault.
+_INPUT_ERRORS = re.compile(r"(ValueError|retrainer\.errors\.\w+): ")
+
+
+def main(scratch: str, host: str, port: str, workers: str) -> None:
+    import uvicorn
+    from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn hands the signal on when the last request has been answered.
+        signal.signal(number, lambda *_: sys.exit(0))
+    threading.Thread(target=_tell_when_ready, args=(Path(scratch), host, port), daemon=True).start()
+    try:
+        uvicorn.run(
+            "__main__:app",
+            factory=True,
+            host=host,
+            port=int(port),
+            workers=int(workers),
+            log_level="warning",
+            access_log=False,
+            # No request lives longer; without it a client that is silent for good would hold the server.
+            timeout_graceful_shutdown=MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get(),
+        )
+    finally:
+        shutil.rmtree(Path(scratch).parent, ignore_errors=True)
+
+
+def app() -> FastAPI:
+    """MLflow's server over the model, in each worker."""
+    from mlflow.pyfunc import scoring_server
+
+    if __name__ != "__main__":
+        _end_with(os.getppid())
+    try:
+        model = scoring_server.load_model_with_mlflow_config(str(Path(sys.argv[1], "bundle").resolve()))
+    except Exception as error:
+        from uvicorn.config import STARTUP_FAILURE  # with this status no worker is started again
+
+        print(f"the model does not load: {_in_one_line(error)}", file=sys.stderr, flush=True)
+        sys.exit(STARTUP_FAILURE)
+    made = scoring_server.init(model)
+    made.middleware("http")(reason_first)
+    made.add_exception_handler(Exception, _failed)
+    return made
+
+
+async def reason_first(request: Request, call_next: Any) -> Response:
+    """The answer; where it is an error, its body starts with the reason, and holds neither the input nor a
+    traceback, which MLflow puts there."""
+    from fastapi.responses import JSONResponse
+
+    if request.method == "POST" and "content-type" not in request.headers:
+        missing = {
+            "message": "there is no Content-Type; application/json is one",
+            "error_code": "BAD_REQUEST",
+        }
+        return JSONResponse(missing, 415)
+    response: Response = await call_next(request)
+    if response.status_code < 400:
+        return response
+    body = b"".join([part async for part in response.body_iterator])  # type: ignore[attr-defined]
+    status, reason = explained(response.status_code, body)
+    return JSONResponse({"message": reason, "error_code": _error_code(status)}, status)
+
+
+def explained(status: int, body: bytes) -> tuple[int, str]:
+    """The status and the reason of an error, from MLflow's own answer.
+
+    What a model raises is status 400 to MLflow, whoever is to blame; here it is 500 unless the input is.
+    """
+    try:
+        found = json.loads(body)
+        text = str(found.get("message") or found["detail"])
+    except (ValueError, KeyError, AttributeError):
+        return status, body.decode(errors="replace")
+    if trace := found.get("stack_trace"):
+        print(trace, file=sys.stderr, flush=True)
+        last = trace.strip().splitlines()[-1]
+        if _INPUT_ERRORS.match(last):
+            return status, _INPUT_ERRORS.sub("", last)
+        return 500, f"the model failed: {last}"
+    if text.startswith("Failed to predict data"):
+        text = text.rpartition("Error: ")[2]
+    return status, text.partition("\nInput: ")[0].removeprefix("Invalid input. ")
+
+
+def _error_code(status: int) -> str:
+    from mlflow.exceptions import HTTP_STATUS_TO_ERROR_CODE
+
+    return HTTP_STATUS_TO_ERROR_CODE.get(status, "BAD_REQUEST" if status < 500 else "INTERNAL_ERROR")
+
+
+def _failed(_: Request, error: Exception) -> Response:
+    from fastapi.responses import JSONResponse
+
+    return JSONResponse({"message": _in_one_line(error), "error_code": "INTERNAL_ERROR"}, 500)
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _tell_when_ready(scratch: Path, host: str, port: str) -> None:
+    """Prints `ready.txt` as soon as the server answers."""
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    address = f"[{reached}]" if ":" in reached else reached
+    # A proxy of the environment's has no business here.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while True:
+        with suppress(OSError), opener.open(f"http://{address}:{port}/ping", timeout=60):
+            break
+        time.sleep(_POLL_SECONDS)
+    print((scratch / "ready.txt").read_text(encoding="utf-8"), flush=True)
+
+
+def _end_with(parent: int) -> None:
+    """Ends this worker as a signal would when its parent is gone, however that one ended."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_WATCH_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,185 @@
+"""`make serve` as a process: asked over HTTP by many at once, and ended while a request is in flight."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from retrainer.formats.dataset import Dataset
+from retrainer.predict import Predictor
+from tests.champions import Project, in_a_copy
+from tests.conftest import ROOT
+from tests.mlflow_server import free_port
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow.*"),
+    pytest.mark.filterwarnings("ignore::UserWarning:mlflow.*"),
+]
+_START_SECONDS = 90
+
+
+@pytest.fixture
+def project(three_versions: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    return in_a_copy(three_versions, tmp_path, monkeypatch)
+
+
+@contextmanager
+def served(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], int, list[str]]]:
+    """The server's process, its port, and what it printed until it was ready."""
+    port = free_port()
+    command = [sys.executable, "-m", "retrainer", "serve", "--port", str(port), *words]
+    temporary = folder / "tmp"
+    temporary.mkdir(exist_ok=True)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
+    log = folder / "serve.log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdout=stream,
+            stderr=stream,
+            text=True,
+            start_new_session=True,
+        )
+    try:
+        until = time.monotonic() + _START_SECONDS
+        while "curl " not in log.read_text():
+            assert process.poll() is None and time.monotonic() < until, log.read_text()
+            time.sleep(0.1)
+        yield process, port, log.read_text().splitlines()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def ask(port: int, body: Any, content_type: str = "application/json") -> tuple[int, dict[str, Any]]:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/invocations", data, {"Content-Type": content_type}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def records(project: Project) -> list[dict[str, str]]:
+    images = Dataset(project.dataset).split("test")["image"].to_pylist()
+    return [{"image": base64.b64encode(image["bytes"]).decode()} for image in images]
+
+
+def check_answers(project: Project, port: int) -> None:
+    """Asked by eight at once, each row has the answer that the model directory gives."""
+    rows, predictor = records(project), Predictor.load(project.folder / "model-1")
+    expected = predictor.predict(Dataset(project.dataset).split("test")).to_pylist()
+
+    def one(number: int) -> None:
+        status, answer = ask(port, {"dataframe_records": [rows[number % len(rows)]]})
+        (found,), own = answer["predictions"], expected[number % len(rows)]
+        assert status == 200 and found["label"] == own["label"]
+        assert found["probabilities"] == pytest.approx(own["probabilities"], abs=1e-6)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, range(200)))
+
+
+def check_forms(project: Project, port: int) -> None:
+    rows = records(project)
+    whole = ask(port, {"dataframe_records": rows})[1]["predictions"]
+    for body in ({"inputs": {"image": [row["image"] for row in rows]}}, {"instances": rows}):
+        assert ask(port, body) == (200, {"predictions": whole})
+    status, answer = ask(port, {"dataframe_records": rows, "params": {"top_k": 1}})
+    assert status == 200 and all(len(row["probabilities"]) == 1 for row in answer["predictions"])
+
+
+def check_errors(port: int) -> None:
+    for body, status, reason in (
+        ({"dataframe_records": [{"text": "a"}]}, 400, "Model is missing inputs ['image']"),
+        ({"dataframe_records": [{"image": "bm90aGluZw=="}]}, 400, "row 0: "),
+        ({"dataframe_records": [{"image": "bm90"}], "params": {"top_k": -3}}, 400, "top_k is -3: "),
+        ({"rows": []}, 400, "The input must be a JSON dictionary"),
+        (b"{", 400, "Ensure that input is a valid JSON formatted string"),
+    ):
+        assert ask(port, body)[0] == status
+        assert ask(port, body)[1]["message"].startswith(reason), ask(port, body)
+    assert ask(port, b"x", "text/plain")[0] == 415
+
+
+def half_sent(port: int, body: bytes) -> http.client.HTTPConnection:
+    """A request that the server has begun to read."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.putrequest("POST", "/invocations")
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders()
+    connection.send(body[:10])
+    time.sleep(0.5)  # until it has been read
+    return connection
+
+
+def check_drained(project: Project, process: subprocess.Popen[str], port: int, end: signal.Signals) -> None:
+    """The signal comes in the middle of a request, which is answered; a new one is refused meanwhile."""
+    body = json.dumps({"dataframe_records": records(project)}).encode()
+    connection = half_sent(port, body)
+    process.send_signal(end)
+    time.sleep(1.5)
+    assert process.poll() is None
+    with pytest.raises(OSError, match="refused"):
+        ask(port, {})
+    connection.send(body[10:])
+    answer = connection.getresponse()
+    assert answer.status == 200 and len(json.load(answer)["predictions"]) == len(records(project))
+    assert process.wait(timeout=20) == 0
+    assert not list((project.folder / "tmp").iterdir())
+
+
+def test_a_server_answers_explains_and_ends_when_it_has_answered(project: Project) -> None:
+    with served(project.folder) as (process, port, printed):
+        (line,) = [line for line in printed if line.startswith("curl ")]
+        done = subprocess.run(["sh", "-c", f"{line} -s"], capture_output=True, text=True, check=True)
+        assert list(json.loads(done.stdout)["predictions"][0]) == ["label", "probabilities"]
+        listening = [
+            one.laddr.ip for one in psutil.Process(process.pid).net_connections() if one.status == "LISTEN"
+        ]
+        assert listening == ["127.0.0.1"]
+        check_answers(project, port)
+        check_forms(project, port)
+        check_errors(port)
+        check_drained(project, process, port, signal.SIGTERM)
+
+
+def test_workers_end_when_they_have_answered(project: Project) -> None:
+    with served(project.folder, "--workers", "2") as (process, port, _):
+        workers = [
+            one for one in psutil.Process(process.pid).children() if "spawn_main" in " ".join(one.cmdline())
+        ]
+        assert len(workers) == 2
+        check_answers(project, port)
+        check_drained(project, process, port, signal.SIGINT)
+    assert not psutil.wait_procs(workers, timeout=5)[1]
+
+
+def test_workers_end_with_the_server_that_is_killed(project: Project) -> None:
+    with served(project.folder, "--workers", "2") as (process, _, __):
+        children = psutil.Process(process.pid).children()
+        process.kill()
+        assert not psutil.wait_procs(children, timeout=10)[1]
