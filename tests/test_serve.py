@@ -134,9 +134,10 @@ def test_what_was_altered_is_not_served(
 
 
 def test_the_process_becomes_an_isolated_server(
-    project: Project,  # noqa: ARG001
+    project: Project,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    (project.folder / "params.yaml").unlink()  # as in an image, which holds no recipe
     became: list[Any] = []
 
     def remember(program: str, words: list[str], environment: dict[str, str]) -> None:
@@ -149,12 +150,13 @@ def test_the_process_becomes_an_isolated_server(
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     with pytest.raises(SystemExit):
-        main(["serve", "--port", port, "--version", "challenger"])
+        main(["serve", "--model", "net", "--port", port, "--version", "challenger"])
     program, words, environment = became
     assert (program, words[1:3], words[5:]) == (sys.executable, ["-I", "-B"], ["127.0.0.1", port, "1"])
     scratch = Path(words[4])
     assert (scratch / "bundle/MLmodel").is_file() and not (scratch / "fetched").exists()
     assert "RETRAINER_SIGNING_KEY" not in environment and environment["OMP_NUM_THREADS"].isdigit()
+    assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
     ready = (scratch / "ready.txt").read_text()
     assert ready.startswith(f"http://127.0.0.1:{port} serves models:/net/3; ")
 

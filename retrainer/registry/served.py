@@ -19,7 +19,6 @@ may have several: `labels`, a list) and `probabilities` {class: float}, of all c
 from __future__ import annotations
 
 import base64
-import binascii
 import heapq
 import io
 import json
@@ -42,7 +41,7 @@ class InputError(MlflowException, ValueError):
     """The input is wrong: MLflow's server answers with status 400, and its body starts with the reason."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(reason, error_code=BAD_REQUEST)
+        MlflowException.__init__(self, reason, error_code=BAD_REQUEST)
 
     def serialize_as_json(self) -> str:
         # The server puts the whole input before `message`; `args` keeps the reason alone.
@@ -140,12 +139,14 @@ def _column(values: list[Any], word: str) -> pa.Array:
 
 def _encoded(value: Any, row: int, word: str) -> bytes:
     """One image or sound as encoded bytes. Raises InputError naming the row."""
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, str):
+    if isinstance(value, str | bytes):
+        # Base64 comes as bytes, too, in MLflow's forms `inputs` and `instances`. No image's or sound's file
+        # consists of the signs of base64 alone.
         try:
             return base64.b64decode(value, validate=True)
-        except binascii.Error:
+        except ValueError:
+            if isinstance(value, bytes):
+                return value
             raise InputError(f"row {row}: the {word} is neither encoded bytes nor base64 text") from None
     if word != "image":
         raise InputError(f"row {row}: expected encoded bytes or base64 text, found {type(value).__name__}")

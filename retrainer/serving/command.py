@@ -14,6 +14,7 @@ from retrainer.errors import ModelError, SettingError
 from retrainer.registry.commands import registered_name
 from retrainer.registry.unaltered import unaltered_model
 from retrainer.services import keys, lookup
+from retrainer.services.connection import settle_environment
 from retrainer.services.isolated import become_isolated
 from retrainer.services.readers import RegisteredVersion
 from retrainer.services.scratch import scratch_directory_across_exec
@@ -53,6 +54,7 @@ def serve(request: Request) -> NoReturn:
     uri = f"models:/{version.name}/{version.version}"
     (scratch / "ready.txt").write_text("\n".join(greeting(request, uri, bundle, scratch)), encoding="utf-8")
     print(f"loading {uri}", flush=True)
+    settle_environment()
     # PyTorch would take all processors in each worker.
     threads = str(max(1, physical_cores() // request.workers))
     arguments = [str(scratch), request.host, str(request.port), str(request.workers)]
