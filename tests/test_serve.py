@@ -158,7 +158,7 @@ def test_the_process_becomes_an_isolated_server(
     assert "RETRAINER_SIGNING_KEY" not in environment and environment["OMP_NUM_THREADS"].isdigit()
     assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
     ready = (scratch / "ready.txt").read_text()
-    assert ready.startswith(f"http://127.0.0.1:{port} serves models:/net/3; ")
+    assert ready.startswith(f"http://127.0.0.1:{port} serves models:/net/3, and shows a page")
 
 
 # --- what is asked --------------------------------------------------------------------------------------
@@ -219,7 +219,7 @@ def test_a_served_model_is_asked_by_the_users_own_words(named: Path, monkeypatch
 
 def test_what_is_printed_works_in_a_shell(named: Path, tmp_path: Path) -> None:
     lines = greeting(Request(port=8081), URI, named / "bundle", tmp_path)
-    assert lines[0].startswith(f"http://127.0.0.1:8081 serves {URI}; ")
+    assert lines[0].startswith(f"http://127.0.0.1:8081 serves {URI}, and shows a page")
     program, address, header, kind, data, body = shlex.split(lines[-1])
     assert (program, address) == ("curl", "http://127.0.0.1:8081/invocations")
     assert (header, kind, data) == ("-H", "Content-Type: application/json", "-d")

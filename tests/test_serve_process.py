@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,66 +19,18 @@ from retrainer.formats.dataset import Dataset
 from retrainer.predict import Predictor
 from tests.champions import Project, in_a_copy
 from tests.conftest import ROOT
-from tests.mlflow_server import free_port
+from tests.serving_process import ask, records, served
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow.*"),
     pytest.mark.filterwarnings("ignore::UserWarning:mlflow.*"),
 ]
-_START_SECONDS = 90
 
 
 @pytest.fixture
 def project(three_versions: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return in_a_copy(three_versions, tmp_path, monkeypatch)
-
-
-@contextmanager
-def served(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], int, list[str]]]:
-    """The server's process, its port, and what it printed until it was ready."""
-    port = free_port()
-    command = [sys.executable, "-m", "retrainer", "serve", "--port", str(port), *words]
-    temporary = folder / "tmp"
-    temporary.mkdir(exist_ok=True)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
-    log = folder / "serve.log"
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environment,
-            stdout=stream,
-            stderr=stream,
-            text=True,
-            start_new_session=True,
-        )
-    try:
-        until = time.monotonic() + _START_SECONDS
-        while "curl " not in log.read_text():
-            assert process.poll() is None and time.monotonic() < until, log.read_text()
-            time.sleep(0.1)
-        yield process, port, log.read_text().splitlines()
-    finally:
-        process.kill()
-        process.wait()
-
-
-def ask(port: int, body: Any, content_type: str = "application/json") -> tuple[int, dict[str, Any]]:
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/invocations", data, {"Content-Type": content_type}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-
-
-def records(project: Project) -> list[dict[str, str]]:
-    images = Dataset(project.dataset).split("test")["image"].to_pylist()
-    return [{"image": base64.b64encode(image["bytes"]).decode()} for image in images]
 
 
 def check_answers(project: Project, port: int) -> None:

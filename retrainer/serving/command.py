@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from retrainer.errors import ModelError, SettingError
+import yaml
+
+from retrainer.errors import ModelError, SettingError, UserError
+from retrainer.formats.model import task_of
+from retrainer.formats.model_files import read_model
 from retrainer.registry.commands import registered_name
 from retrainer.registry.unaltered import unaltered_model
 from retrainer.services import keys, lookup
@@ -18,6 +22,7 @@ from retrainer.services.connection import settle_environment
 from retrainer.services.isolated import become_isolated
 from retrainer.services.readers import RegisteredVersion
 from retrainer.services.scratch import scratch_directory_across_exec
+from retrainer.serving.page import page
 from retrainer.training.compute import physical_cores
 
 LOOPBACK = "127.0.0.1"
@@ -52,6 +57,7 @@ def serve(request: Request) -> NoReturn:
     (scratch / "bundle").symlink_to(bundle.absolute(), target_is_directory=True)
     empty.mkdir()
     uri = f"models:/{version.name}/{version.version}"
+    write_page(scratch, uri, bundle, model)
     (scratch / "ready.txt").write_text("\n".join(greeting(request, uri, bundle, scratch)), encoding="utf-8")
     print(f"loading {uri}", flush=True)
     settle_environment()
@@ -136,7 +142,10 @@ def greeting(request: Request, uri: str, bundle: Path, scratch: Path) -> list[st
     """What to print once the server answers: where, and a request that works as it stands."""
     reached = LOOPBACK if request.host == "0.0.0.0" else request.host
     address = f"http://[{reached}]:{request.port}" if ":" in reached else f"http://{reached}:{request.port}"
-    lines = [f"{address} serves {uri}; Ctrl-C ends it, when the requests that it has are answered"]
+    lines = [
+        f"{address} serves {uri}, and shows a page to try it by hand;"
+        " Ctrl-C ends it, when the requests that it has are answered"
+    ]
     if request.host not in (LOOPBACK, "localhost", "::1"):
         lines.append(
             f"HOST={request.host}: whoever reaches this machine can ask it; it asks nobody for a password"
@@ -149,6 +158,19 @@ def greeting(request: Request, uri: str, bundle: Path, scratch: Path) -> list[st
             data = shlex.quote(f"@{scratch / 'example.json'}")
         lines += ["", f"curl {address}/invocations -H 'Content-Type: application/json' -d {data}"]
     return lines
+
+
+def write_page(scratch: Path, uri: str, bundle: Path, model: Path) -> None:
+    """Writes `page.html`, where what the model reads is known here: a plug-in of last year may be gone."""
+    try:
+        types = task_of(model, read_model(model)).input_columns
+    except UserError:
+        return
+    described = yaml.safe_load((bundle / "MLmodel").read_text(encoding="utf-8"))
+    config = described["flavors"]["python_function"]["config"]
+    names = config.get("source_names", {})  # a version of an older release has none
+    columns = {names.get(name, name): types[name] for name in config["columns"]}
+    (scratch / "page.html").write_text(page(uri, columns), encoding="utf-8")
 
 
 def example_row(bundle: Path) -> dict[str, object] | None:

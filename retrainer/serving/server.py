@@ -3,7 +3,8 @@
     python -I -B server.py SCRATCH HOST PORT WORKERS
 
 SCRATCH is a directory of this server's own, which it deletes at the end: in it, `bundle` is the version's
-files (or a link to them), and `ready.txt` what to print once the server answers. This imports nothing of this
+files (or a link to them), `ready.txt` what to print once the server answers, and `page.html`, where there is
+one, what it shows at its address. This imports nothing of this
 project: whatever the model needs of it must have come with the model.
 
 SIGTERM and Ctrl-C end it: it takes no further request and answers those that it has.
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.1
 _WATCH_SECONDS = 0.5
+# The page loads nothing, and sends only to this server.
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self';"
+    " img-src blob: data:; media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 # What a model raises where the input is wrong, as a traceback's last line begins; all else is its own fault.
 _INPUT_ERRORS = re.compile(r"(ValueError|retrainer\.errors\.\w+): ")
 
@@ -71,9 +77,20 @@ def app() -> FastAPI:
         print(f"the model does not load: {_in_one_line(error)}", file=sys.stderr, flush=True)
         sys.exit(STARTUP_FAILURE)
     made = scoring_server.init(model)
+    _show_page(made, Path(sys.argv[1], "page.html"))
     made.middleware("http")(reason_first)
     made.add_exception_handler(Exception, _failed)
     return made
+
+
+def _show_page(app: FastAPI, file: Path) -> None:
+    from starlette.responses import HTMLResponse
+    from starlette.routing import Route
+
+    if file.is_file():
+        content = file.read_text(encoding="utf-8")
+        headers = {"Content-Security-Policy": _PAGE_POLICY, "Referrer-Policy": "no-referrer"}
+        app.router.routes.append(Route("/", lambda _: HTMLResponse(content, headers=headers)))
 
 
 async def reason_first(request: Request, call_next: Any) -> Response:
