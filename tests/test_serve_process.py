@@ -106,6 +106,8 @@ def check_drained(project: Project, process: subprocess.Popen[str], port: int, e
     connection.send(body[10:])
     answer = connection.getresponse()
     assert answer.status == 200 and len(json.load(answer)["predictions"]) == len(records(project))
+    answer.close()
+    connection.close()
     assert process.wait(timeout=60) == 0
     assert not list((project.folder / "tmp").glob("retrainer-*"))
 
