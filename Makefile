@@ -59,6 +59,8 @@ endef
 $(foreach name,$(GIVEN),$(if $(filter command environment,$(firstword $(origin $(name)))),\
 	$(if $(findstring $(LINE_BREAK),$(value $(name))),$(error $(name): a line break stands in it; leave it out))\
 	$(eval override $(name) := $$(value $(name)))))
+# The programs that these recipes call are found by it.
+$(if $(filter command,$(firstword $(origin PATH))),$(error PATH is the list of folders with programs; name your data by DATA=))
 quoted = '$(subst ','\'',$(1))'
 # $(call option,VARIABLE,name): --name 'its value', or nothing where it is empty.
 option = $(if $($(1)),--$(2) $(call quoted,$($(1))))
@@ -80,7 +82,7 @@ LOCK := uv pip compile --no-config --universal --python-version 3.11 --generate-
 DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pipeline retrain step resolve smoke curve suggest check-step history promote anchor rollback compare reap ui serve docs images mlflow-image pin-base \
+.PHONY: help setup init pipeline retrain step resolve smoke curve suggest convert-weights check-step history promote anchor rollback compare reap ui serve docs images mlflow-image pin-base \
 	rehearse compile inference-service submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow bench year lint \
 	format lock clean
 
@@ -111,6 +113,9 @@ $(READY):
 setup: $(READY) ## make .venv from the hash lock (6 GB, about 2 minutes); PYTHON=python3.12 picks one
 
 ##@ a recipe, on this machine
+init: $(READY) ## look at a folder or file, and write a recipe for it: DATA=path [RECIPE=name]
+	@$(REGISTRY) init $(CHOICE) $(call option,DATA,data)
+
 pipeline: $(READY) ## ingest, preprocess, train, evaluate, register: what has changed since last time
 	@$(PIPELINES) pipeline $(CHOICE)
 
@@ -120,7 +125,7 @@ retrain: $(READY) ## for cron: decide by retrain.policy whether to train, then w
 step: $(READY) ## run one step alone on its inputs as they lie: STEP=train
 	@$(PIPELINES) step $(call quoted,$(STEP)) $(CHOICE)
 
-resolve: $(READY) ## write .run/RECIPE/settings.json, for `dvc repro train@RECIPE` by hand
+resolve: $(READY) ## settle a recipe, and list what it sets and what it inherits from params.yaml
 	@$(PY) -m pipelines resolve $(CHOICE)
 
 smoke: $(READY) ## 50 rows through every step, apart from everything else
@@ -131,6 +136,9 @@ curve: $(READY) ## train on parts of the rows: how many more a better figure nee
 
 suggest: $(READY) ## which unlabelled rows to label first: INPUT=file or folder [ROWS=100] [MODEL=directory]
 	@$(REGISTRY) suggest $(OF) $(call option,INPUT,input) $(call option,ROWS,rows) $(call option,MODEL,model)
+
+convert-weights: $(READY) ## turn pickled weights (.pth, .bin) into .safetensors: INPUT=file, of RECIPE's backbone
+	@$(REGISTRY) convert-weights $(CHOICE) $(call option,INPUT,input)
 
 check-step: $(READY) ## is what your own trainer wrote a valid model directory? DIR=runs/NAME/model
 	@$(PY) -m retrainer check-step $(if $(DIR),$(call quoted,$(DIR))) $(OF)
@@ -219,7 +227,8 @@ test: $(READY) ## the test suite: no network, no GPU, about 6 minutes on 2 cores
 test-slow: $(READY) ## what takes minutes: kills at every step, the recipes' figures
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(call quoted,$(or $(WORKERS),2)) --dist worksteal --durations=20 -m slow
 
-docs: $(READY) ## write the documentation as a site: build/site/index.html
+docs: $(READY) ## write docs/reference.md, and the documentation as a site: build/site/index.html
+	@$(PY) -m retrainer.reference
 	@$(PY) -m mkdocs build --quiet
 	@echo "build/site/index.html"
 

@@ -41,8 +41,13 @@ def _retrain(arguments: Arguments) -> int:
 
 def _resolve(arguments: Arguments) -> int:
     from pipelines.local import prepare
+    from retrainer.layers import stated
+    from retrainer.resolve import layers_of
 
-    print(f"written: {prepare(arguments.recipe, arguments.set, Path()).directory / 'settings.json'}")
+    made = prepare(arguments.recipe, arguments.set, Path())
+    print("\n".join(stated(layers_of(arguments.recipe, arguments.set, Path())[1])))
+    print("all else: the defaults, which docs/reference.md lists")
+    print(f"written: {made.directory / 'settings.json'}, for dvc repro train@{made.recipe} by hand")
     return 0
 
 

@@ -119,6 +119,23 @@ def reap(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def init(arguments: argparse.Namespace) -> int:
+    """Writes a recipe for the data at a path."""
+    from retrainer.init.command import Request
+    from retrainer.init.command import init as written
+
+    print("\n".join(written(Request(arguments.data, arguments.recipe, tuple(arguments.set)))))
+    return 0
+
+
+def convert_weights(arguments: argparse.Namespace) -> int:
+    """Turns pickled weights into .safetensors, for the network of a recipe."""
+    from retrainer.convert.command import Request, convert
+
+    print("\n".join(convert(Request(Path(arguments.input), arguments.recipe, tuple(arguments.set)))))
+    return 0
+
+
 def notify(arguments: argparse.Namespace) -> int:
     """Tells the webhook how a Kubeflow run ended (its exit task calls this); --test sends a test."""
     from retrainer.notify import command
@@ -140,8 +157,10 @@ def show_help(_: argparse.Namespace) -> int:
 
 # What this process does itself. `notify` is for the exit task of a cluster's run.
 CALLS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "init": init,
     "doctor": doctor,
     "suggest": suggest,
+    "convert-weights": convert_weights,
     "check-step": check_step,
     "ui": ui,
     "serve": serve,
@@ -167,6 +186,10 @@ def parser() -> argparse.ArgumentParser:
         if name not in ("completion", "help"):
             command.add_argument("--recipe", default="")
     commands.choices["completion"].add_argument("shell", help="bash or zsh")
+    commands.choices["init"].add_argument("--data", default="", help="the folder or file")
+    commands.choices["convert-weights"].add_argument("--input", default="", help="the pickled file")
+    for name in ("init", "convert-weights"):
+        commands.choices[name].add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     commands.choices["check-step"].add_argument("directory", nargs="?", type=Path)
     commands.choices["ui"].add_argument("--port", type=int, default=5000)
     _add_serve(commands.choices["serve"])

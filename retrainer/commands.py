@@ -38,6 +38,7 @@ def _own(name: str, text: str, *options: str) -> Command:
 
 GROUPS: dict[str, tuple[Command, ...]] = {
     "a recipe, on this machine": (
+        _own("init", "look at a folder or file, and write a recipe for it", "--data", "--set"),
         Command(
             "pipeline",
             "ingest, preprocess, train, evaluate, register: what has changed since last time",
@@ -45,7 +46,9 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         ),
         Command("smoke", "50 rows through every step, apart from everything else", _CHOICE),
         Command("step", "run one step alone on its inputs as they lie", _CHOICE),
-        Command("resolve", "write .run/RECIPE/settings.json, for `dvc repro train@RECIPE` by hand", _CHOICE),
+        Command(
+            "resolve", "settle a recipe, and list what it sets and what it inherits from params.yaml", _CHOICE
+        ),
         Command(
             "retrain",
             "for cron: decide by retrain.policy whether to train, then what pipeline does",
@@ -55,6 +58,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
             "curve", "train on parts of the rows: how many more a better figure needs", (*_CHOICE, "--sizes")
         ),
         _own("suggest", "which unlabelled rows to label first", "--input", "--rows", "--model"),
+        _own("convert-weights", "turn pickled weights (.pth, .bin) into .safetensors", "--input", "--set"),
         _own("check-step", "is what your own trainer wrote a valid model directory?"),
     ),
     "registered versions": (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,19 @@ from retrainer.code.modules import Modules
 from retrainer.code.own import command_digest, plugin_digest
 from retrainer.errors import SettingError, nearest
 from retrainer.formats.files import write_json
+from retrainer.layers import Layer, merged, origins
+from retrainer.messages import logger
+from retrainer.no_effect import without_effect
 from retrainer.services.secrets import refuse_secrets
 from retrainer.settings import SECTIONS, SHORTHAND, Section, Source, Task
+from retrainer.starts import start_below
 from retrainer.strict_yaml import parse_yaml
 from retrainer.tasks import make_task
 
 PARAMS = "params.yaml"
 RUN = ".run"
+# Before the name of the task, in the origin of a layer.
+START = "start of "
 # By ingest, whatever the task.
 _ALWAYS_READ = {"text", "text_pair", "image", "labels"}
 
@@ -55,7 +61,10 @@ def resolve(
     The file also holds, as `code`, one digest of the code of each of the `steps` in `components/`.
     Raises UserError that names the setting, the file and the cure.
     """
-    name, sections = settle(recipe, overrides, root)
+    name, layers = layers_of(recipe, overrides, root)
+    sections = settled(layers)
+    for line in _remarks(layers, sections):
+        logger("resolve").info(line)
     where = directory or root / RUN / name
     code = project_code(root, where)
     settings = {key: section.plain() for key, section in pin(sections, root, where, code).items()}
@@ -67,6 +76,20 @@ def resolve(
 
 def settle(recipe: str | None, overrides: list[str], root: Path) -> tuple[str, dict[str, Section]]:
     """The recipe's name and its valid sections, in which nothing is pinned to this machine or moment yet."""
+    name, layers = layers_of(recipe, overrides, root)
+    return name, settled(layers)
+
+
+def settled(layers: Sequence[Layer]) -> dict[str, Section]:
+    """The valid sections of all layers together."""
+    together = merged(layers)
+    refuse_secrets(together)
+    return validate(together)
+
+
+def layers_of(recipe: str | None, overrides: list[str], root: Path) -> tuple[str, list[Layer]]:
+    """The recipe's name, and what its settings are made of, the lowest first: params.yaml, the start of its
+    task where the recipe needs one, the recipe, and what `overrides` say for this run."""
     name = recipe_name(recipe, root)
     base = read_yaml(root / PARAMS)
     default = registry_name(base)
@@ -75,11 +98,39 @@ def settle(recipe: str | None, overrides: list[str], root: Path) -> tuple[str, d
             f"recipes/{name}.yaml: {name} is the recipe of {PARAMS} itself (its registry.name);"
             " change it there, or rename this file"
         )
-    merged = base if name == default else merge(base, read_recipe(root, name))
-    for text in overrides:
-        merged = merge(merged, parse_override(text))
-    refuse_secrets(merged)
-    return name, validate(merged)
+    below = [] if name == default else [Layer(PARAMS, base)]
+    own = Layer(PARAMS, base) if name == default else Layer(f"recipes/{name}.yaml", read_recipe(root, name))
+    given = [Layer(f"SET={text}", parse_override(text)) for text in overrides]
+    start = start_below(chosen := merged([own, *given]), merged(below), _kind_of_source(chosen))
+    return name, [*below, *([Layer(f"{START}{start.task}", start.sections)] if start else []), own, *given]
+
+
+def _kind_of_source(sections: Mapping[str, Any]) -> str:
+    """Of the recipe's own source; "" where it names none, or one that is not there, which `pin` reports."""
+    from retrainer.data.fingerprint import choose_kind
+
+    try:
+        return choose_kind(Source.parse(sections["source"], "source")) if "source" in sections else ""
+    except SettingError:
+        return ""
+
+
+def _remarks(layers: Sequence[Layer], sections: Mapping[str, Section]) -> Iterator[str]:
+    """What a person should know of how these settings came about, a line each."""
+    below = PARAMS if any(layer.origin.startswith("recipes/") for layer in layers) else ""
+    for layer in layers:
+        if layer.origin.startswith(START):
+            backbone, training = sections["backbone"].plain(), sections["training"].plain()
+            yield (
+                f"the recipe names no backbone; the {layer.origin} sets"
+                f" {'task.kind, ' if 'task' in layer.sections else ''}backbone.weights={backbone['weights']}"
+                f" ({backbone['family']}), training.strategy={training['strategy']}; make resolve lists all"
+            )
+    written = {
+        section: [key for key, origin in keys.items() if origin != below and not origin.startswith(START)]
+        for section, keys in origins(layers).items()
+    }
+    yield from without_effect(sections, written)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -156,24 +207,6 @@ def registered_names(root: Path) -> dict[str, str]:
     for stem in _recipe_stems(root):
         names.setdefault(registry_name(read_recipe(root, stem)), stem)
     return names
-
-
-def merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` wins key by key. A section that picks another kind or family starts afresh."""
-    merged = dict(base)
-    for section, values in over.items():
-        below = base.get(section, {})
-        merged[section] = dict(values) if _picks_another(below, values) else {**below, **values}
-    return merged
-
-
-def _picks_another(below: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
-    """Whether `values` choose another file, or their own data instead of a built-in source.
-
-    A kind that reads a path says so in its recipe (`path: ""` too) and stays.
-    """
-    own_data = bool(values.get("path")) and "kind" in below and "path" not in below
-    return own_data or any(key in values and values[key] != below.get(key) for key in ("kind", "family"))
 
 
 def parse_override(text: str) -> dict[str, Any]:
@@ -271,6 +304,10 @@ def _refuse_unknown_source_keys(source: Source) -> None:
         where = (
             "" if options or "." not in source.kind else f"; {source.kind} names none of its own in Options"
         )
+        if unknown[0].startswith("test"):
+            raise SettingError(
+                f"unknown setting source.{unknown[0]}; your own test set is named by source.test_path{where}"
+            )
         raise SettingError(f"unknown setting source.{unknown[0]}{nearest(unknown[0], known)}{where}")
     if options:
         module.Options.parse(own, "source")

@@ -13,7 +13,8 @@ from pipelines.smoke import smoke
 from retrainer.code.digests import project_code
 from retrainer.code.own import command_digest
 from retrainer.errors import SettingError, UserError
-from retrainer.resolve import known_recipes, merge, parse_override, resolve
+from retrainer.layers import merge
+from retrainer.resolve import known_recipes, parse_override, resolve
 from tests.conftest import ROOT
 
 

@@ -40,7 +40,7 @@ class Evaluation(Section):
         le=100,
         description="test rows that are explained by attributions, beside the mistakes; 0: no row at all",
     )
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of the draws of evaluation: bootstrap, samples")
     cost: Rates = Field(
         Rates.parse({}, "evaluation.cost"), description="rates for what the training cost: see there"
     )

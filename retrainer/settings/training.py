@@ -130,7 +130,7 @@ class Training(Section):
 
 
 class Compute(Section):
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="autocast format of the forward pass"
     )

@@ -78,6 +78,11 @@ def _splits(tree: Tree) -> dict[str, tuple[PurePosixPath, dict[str, Any]]]:
     return found
 
 
+def is_annotation(tree: Tree, file: PurePosixPath) -> bool:
+    """Whether the file holds annotations of this form. Raises UserError for one that is no JSON."""
+    return _parsed(tree, file) is not None
+
+
 def _parsed(tree: Tree, file: PurePosixPath) -> dict[str, Any] | None:
     """The file's content, None where it is another kind of file (captions, settings)."""
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import pyarrow as pa
 
@@ -37,6 +37,18 @@ def read(source: Source) -> Iterator[pa.Table]:
     return read_tables(source, SUFFIXES, _chunks)
 
 
+def first_rows(file: Path, most: int) -> tuple[dict[str, list[Any]], int]:
+    """Every column with its values in the first rows, and how many rows there are; UserError as `read`."""
+    records = _records(file)
+    header = [name.strip() for name in next(records, [])]
+    kept: list[list[str]] = []
+    rows = 0
+    for rows, record in enumerate(records, start=1):
+        if rows <= most:
+            kept.append(_checked(record, header, file, rows))
+    return {name: [record[place] for record in kept] for place, name in enumerate(header)}, rows
+
+
 def _file_names(file: Path, source: Source) -> Iterator[tuple[str, str]]:
     for _, values in _chunks(file, source):
         columns = [ours for ours in encoded_names(source) if ours in values]
@@ -58,11 +70,7 @@ def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
     numbers: list[int] = []
     values: dict[str, list[str]] = {ours: [] for ours in chosen}
     for number, record in enumerate(records, start=1):
-        if len(record) != len(header):
-            raise DataError(
-                f"{file.name}:row {number}: {len(record)} fields where the header names {len(header)}; "
-                "put quotes around a text that holds the separator"
-            )
+        _checked(record, header, file, number)
         numbers.append(number)
         for ours, place in places.items():
             values[ours].append(record[place])
@@ -71,6 +79,15 @@ def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
             numbers, values = [], {ours: [] for ours in chosen}
     if numbers:
         yield numbers, values
+
+
+def _checked(record: list[str], header: list[str], file: Path, number: int) -> list[str]:
+    if len(record) != len(header):
+        raise DataError(
+            f"{file.name}:row {number}: {len(record)} fields where the header names {len(header)}; "
+            "put quotes around a text that holds the separator"
+        )
+    return record
 
 
 def _records(file: Path) -> Iterator[list[str]]:

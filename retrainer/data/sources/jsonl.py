@@ -57,6 +57,17 @@ def read(source: Source) -> Iterator[pa.Table]:
     return read_tables(source, SUFFIXES, _chunks)
 
 
+def first_rows(file: Path, most: int) -> tuple[dict[str, list[Any]], int]:
+    """Every key with its values in the first rows, and how many rows there are; UserError as `read`."""
+    records: list[dict[str, Any]] = []
+    rows = 0
+    for rows, (number, line) in enumerate(_lines(file), start=1):
+        if rows <= most:
+            records.append(_parse(line, file, number))
+    names = dict.fromkeys(name for record in records for name in record)
+    return {name: [record.get(name) for record in records] for name in names}, rows
+
+
 def _file_names(file: Path, source: Source) -> Iterator[tuple[str, str]]:
     # Only lines that can hold a key are parsed: `resolve` asks for this on every run.
     names = {ours: name_of(source, ours) for ours in encoded_names(source)}

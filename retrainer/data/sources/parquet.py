@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrainer.data.sources._columns import (
+    FILES_PER_CHUNK,
     ROWS_PER_CHUNK,
     Chunk,
     encoded_names,
@@ -37,6 +38,22 @@ def files(source: Source) -> list[Path]:
 def read(source: Source) -> Iterator[pa.Table]:
     """Tables in our columns. Raises UserError naming the file for what cannot be parsed."""
     return read_tables(source, SUFFIXES, _chunks)
+
+
+def first_rows(file: Path, most: int) -> tuple[dict[str, list[Any]], int]:
+    """Every column with its values in the first rows, and how many rows there are; UserError as `read`.
+
+    Of columns that hold whole files only few rows are read.
+    """
+    parquet = _open(file)
+    schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
+    heavy = any(pa.types.is_struct(kind) or pa.types.is_binary(kind) for kind in schema.types)
+    batch = next(_batches(parquet, file, schema.names, FILES_PER_CHUNK if heavy else most), None)
+    values = {} if batch is None else {n: _plain(batch.column(n), file, n) for n in schema.names}
+    named = {name: _class_names(schema, name) for name in values}
+    return {
+        n: [_named(v, named[n]) for v in column] if named[n] else column for n, column in values.items()
+    }, rows
 
 
 def _file_names(file: Path, source: Source) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,60 @@
+"""What a pickled file of PyTorch holds, read without running any code that it names."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retrainer.errors import ModelError, SettingError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
+_MOST_LEVELS = 6
+
+
+def read_pickled(path: Path) -> dict[str, Tensor]:
+    """Its tensors by name, in its order; of dictionaries inside it the names are joined by dots.
+
+    Raises UserError for a file that holds more than tensors and plain values, or is none.
+    """
+    import torch
+
+    if path.suffix.lower() not in SUFFIXES:
+        raise SettingError(f"INPUT={path}: expected a file that ends in {', '.join(SUFFIXES)}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles in other protocols, which are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = " ".join(str(error).split()).partition(". ")[0][:160]
+        raise ModelError(
+            f"{path} holds more than tensors, and to read that could run code ({reason}); where it was made,"
+            " save the state dict alone: torch.save(model.state_dict(), 'mine.pth')"
+        ) from None
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise ModelError(f"{path} is no whole file of PyTorch ({reason}); copy it again") from None
+    found = dict(_tensors(content, "", 0))
+    if not found:
+        raise ModelError(
+            f"{path} holds no tensors by name; save a state dict: torch.save(model.state_dict(), …)"
+        )
+    return found
+
+
+def _tensors(content: Any, above: str, level: int) -> Iterator[tuple[str, Tensor]]:
+    from torch import Tensor
+
+    if not isinstance(content, dict) or level > _MOST_LEVELS:
+        return
+    for key, value in content.items():
+        name = f"{above}{key}"
+        if isinstance(value, Tensor):
+            yield name, value
+        else:
+            yield from _tensors(value, f"{name}.", level + 1)
