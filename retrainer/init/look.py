@@ -89,11 +89,12 @@ def _images(tree: Tree, path: Path, given: Mapping[str, str]) -> Found:
         return look_at_images(tree, path)
     try:
         found = look_at_tables(table, given)
-    except DataError:
-        if all(len(name.parts) == 1 for name in names_of(tree, IMAGE_SUFFIXES)):
-            raise
-        return look_at_images(tree, path)
-    return found if found.task["kind"].startswith("image") else look_at_images(tree, path)
+        return found if found.task["kind"].startswith("image") else look_at_images(tree, path)
+    except DataError as wrong_with_the_table:
+        try:
+            return look_at_images(tree, path)
+        except DataError:
+            raise wrong_with_the_table from None
 
 
 def _tables(path: Path, given: Mapping[str, str]) -> Found:
