@@ -18,6 +18,7 @@ from PIL import Image
 
 from retrainer.data.fingerprint import choose_kind, source_digest
 from retrainer.data.ingest import ingest
+from retrainer.data.sources import photo_tiles
 from retrainer.data.sources._png import grey_png
 from retrainer.errors import UserError
 from retrainer.settings import Source
@@ -72,7 +73,19 @@ def test_mnist_from_files_that_are_there(tmp_path):
         ingest(Source(kind="mnist", path=str(tmp_path / "cache")), tmp_path / "raw")
 
 
-@pytest.mark.parametrize("kind", ["digits", "sentiment_lexicon", "word_polarity"])
+def test_photo_tiles_are_the_pixels_of_the_two_photographs(tmp_path):
+    manifest = ingest(Source(kind="photo_tiles"), tmp_path / "raw")
+    assert manifest["classes"] == {"all": {"flower": 160, "temple": 160}}
+    (one,) = [row for row in rows_of(tmp_path / "raw") if row["origin"] == "china.jpg:row 2, column 3"]
+    with (
+        Image.open(io.BytesIO(one["image"]["bytes"])) as tile,
+        Image.open(photo_tiles.files(Source())[1]) as whole,
+    ):
+        assert tile.mode == "RGB" and tile.size == (40, 40)
+        assert tile.tobytes() == whole.crop((80, 40, 120, 80)).tobytes()
+
+
+@pytest.mark.parametrize("kind", ["digits", "sentiment_lexicon", "word_polarity", "photo_tiles"])
 def test_built_in_data_takes_no_path(tmp_path, kind):
     with pytest.raises(UserError, match=f"source.path has no meaning with source.kind {kind}"):
         ingest(Source(kind=kind, path="mine.csv"), tmp_path / "raw")
