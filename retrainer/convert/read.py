@@ -22,29 +22,32 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
 
     Raises UserError for a file that holds more than tensors and plain values, or is none.
     """
-    import torch
-
     if path.suffix.lower() not in SUFFIXES:
         raise SettingError(f"INPUT={path}: expected a file that ends in {', '.join(SUFFIXES)}")
+    found = dict(_tensors(_loaded(path), "", 0))
+    if not found:
+        raise ModelError(
+            f"{path} holds no tensors by name; save a state dict: torch.save(model.state_dict(), 'mine.pth')"
+        )
+    return found
+
+
+def _loaded(path: Path) -> Any:
+    import torch
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles in other protocols, which are refused below
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = " ".join(str(error).split()).partition(". ")[0][:160]
         raise ModelError(
             f"{path} holds more than tensors, and to read that could run code ({reason}); where it was made,"
             " save the state dict alone: torch.save(model.state_dict(), 'mine.pth')"
         ) from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except Exception as error:  # damaged files fail in many ways
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise ModelError(f"{path} is no whole file of PyTorch ({reason}); copy it again") from None
-    found = dict(_tensors(content, "", 0))
-    if not found:
-        raise ModelError(
-            f"{path} holds no tensors by name; save a state dict: torch.save(model.state_dict(), …)"
-        )
-    return found
 
 
 def _tensors(content: Any, above: str, level: int) -> Iterator[tuple[str, Tensor]]:

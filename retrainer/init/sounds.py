@@ -72,21 +72,26 @@ def _by_names(sounds: Sequence[PurePosixPath], source: dict[str, Any], chosen: d
             " common form; sort them into one folder a class, or write a recipe with source.pattern:"
             ' "{label}_{id}.wav"'
         )
-    columns = [Counter(one[place] for one in parts) for place in range(len(parts[0]))]
-    numbered = [place for place, values in enumerate(columns) if place and all(map(_is_number, values))]
-    index = max(numbered, key=lambda place: len(columns[place]), default=-1)
-    words = ["label", *["part" + str(place) for place in range(1, len(columns))]]
-    if index > 0:
-        words[index] = "index"
-    groups = [place for place in range(1, len(columns)) if place != index and len(columns[place]) > 1]
-    if groups:
-        words[groups[0]] = "group"
+    words = _words([Counter(one[place] for one in parts) for place in range(len(parts[0]))])
     suffix = Counter(name.suffix for name in sounds).most_common(1)[0][0]
     source["pattern"] = mark.join(f"{{{word}}}" for word in words) + suffix
     chosen["source.pattern"] = (
         f"by names as {sounds[0].name}; swap the words in braces where the class or the speaker (group)"
         " stands elsewhere; {text} in place of {label}: what is said"
     )
+
+
+def _words(columns: Sequence[Counter[str]]) -> list[str]:
+    """What each part of the names is: the first the class, the numbers that differ most the index, of the
+    others the first the group."""
+    words = ["label", *[f"part{place}" for place in range(1, len(columns))]]
+    numbered = [place for place, values in enumerate(columns) if place and all(map(_is_number, values))]
+    if numbered:
+        words[max(numbered, key=lambda place: len(columns[place]))] = "index"
+    left = [place for place, word in enumerate(words) if word.startswith("part") and len(columns[place]) > 1]
+    if left:
+        words[left[0]] = "group"
+    return words
 
 
 def _is_number(word: str) -> bool:
