@@ -25,7 +25,7 @@ from retrainer.messages import logger
 from retrainer.no_effect import without_effect
 from retrainer.services.secrets import refuse_secrets
 from retrainer.settings import SECTIONS, SHORTHAND, Section, Source, Task
-from retrainer.starts import start_below
+from retrainer.starts import READS, start_below
 from retrainer.strict_yaml import parse_yaml
 from retrainer.tasks import make_task
 
@@ -270,6 +270,7 @@ def pin(sections: dict[str, Section], root: Path, memory: Path, code: Modules) -
 
     source: Any = sections["source"]
     source = source.model_copy(update={"kind": choose_kind(source)})
+    _refuse_unsuited_source(source, sections["task"])
     pinned = pin_code_and_weights(sections | {"source": source}, root, memory, code)
     source = pinned["source"]
     remote = storage.is_remote(source.path) or storage.is_remote(source.test_path)
@@ -290,6 +291,18 @@ def source_columns(task: Task) -> dict[str, str]:
     columns = {first: made.input_columns[first]}
     columns |= {name: f"{made.input_columns[name]}?" for name in further} | dict(made.target_columns)
     return {} if columns.keys() <= _ALWAYS_READ and "labels" in columns else columns
+
+
+def _refuse_unsuited_source(source: Source, task: Any) -> None:
+    """Ingest would refuse it too, but it knows neither the recipe nor the cure."""
+    reads = READS.get(source.kind)
+    needs = list(make_task(task).input_columns)
+    if reads and reads not in needs:
+        raise SettingError(
+            f"task.kind: {task.kind} reads {needs[0]}, and {source.path or source.kind} is read by source.kind"
+            f" {source.kind}, which gives {reads}; set another task.kind or source.kind,"
+            f" or let make init DATA={source.path} write a recipe for it"
+        )
 
 
 def _refuse_unknown_source_keys(source: Source) -> None:

@@ -92,6 +92,12 @@ STARTS: Mapping[str, Sections] = {
     "audio_classification": _sounds({"pooling": "mean-max"}, 20, 3e-3),
     "speech_recognition": _sounds({}, 24, 5e-3),
 }
+# Source → the one kind of input that it gives.
+READS: Mapping[str, str] = {
+    **dict.fromkeys(("image_folder", "pascal_voc", "coco"), "image"),
+    "audio_folder": "audio",
+    "parallel_text": "text",
+}
 # Source → the only task that can read it.
 TASKS_OF_SOURCES: Mapping[str, str] = {
     "image_folder": "image_classification",

@@ -132,6 +132,14 @@ def test_a_guess_at_the_key_of_an_own_test_set_is_told_the_right_one(root: Path)
         resolve("mine", [], root)
 
 
+def test_a_task_that_cannot_read_the_source_is_refused_with_the_cure(root: Path) -> None:
+    """As of a params.yaml for texts in which somebody has changed the source alone."""
+    params = (root / "params.yaml").read_text()
+    (root / "params.yaml").write_text(params.replace("source: sentiment_lexicon", "source: photos"))
+    with pytest.raises(UserError, match=r"text_classification reads text, and photos.*make init DATA=photos"):
+        resolve(None, [], root)
+
+
 def test_rules_are_of_keys_that_there_are() -> None:
     known: dict[str, set[str]] = {name: set(section.model_fields) for name, section in SECTIONS.items()}
     for name in extend.builtin_names("tasks"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
 _MOST_LEVELS = 6
+# How PyTorch's reader says what else than tensors a pickle asks for.
+_NAMED_CODE = re.compile(r"(?:GLOBAL|class|function) ([\w.]+)")
 
 
 def read_pickled(path: Path) -> dict[str, Tensor]:
@@ -39,15 +41,14 @@ def _loaded(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles in other protocols, which are refused below
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = " ".join(str(error).split()).partition(". ")[0][:160]
-        raise ModelError(
-            f"{path} holds more than tensors, and to read that could run code ({reason}); where it was made,"
-            " save the state dict alone: torch.save(model.state_dict(), 'mine.pth')"
-        ) from None
     except Exception as error:  # damaged files fail in many ways
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise ModelError(f"{path} is no whole file of PyTorch ({reason}); copy it again") from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if named := _NAMED_CODE.search(reason):
+            raise ModelError(
+                f"{path} holds more than tensors ({named[1]}), and to read that could run code; where it was"
+                " made, save the state dict alone: torch.save(model.state_dict(), 'mine.pth')"
+            ) from None
+        raise ModelError(f"{path} is no whole file of PyTorch ({reason[:160]}); copy it again") from None
 
 
 def _tensors(content: Any, above: str, level: int) -> Iterator[tuple[str, Tensor]]:
