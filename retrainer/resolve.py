@@ -299,8 +299,8 @@ def _refuse_unsuited_source(source: Source, task: Any) -> None:
     needs = list(make_task(task).input_columns)
     if reads and reads not in needs:
         raise SettingError(
-            f"task.kind: {task.kind} reads {needs[0]}, and {source.path or source.kind} is read by source.kind"
-            f" {source.kind}, which gives {reads}; set another task.kind or source.kind,"
+            f"task.kind: {task.kind} reads {needs[0]}, and {source.path or source.kind} is read by"
+            f" source.kind {source.kind}, which gives {reads}; set another task.kind or source.kind,"
             f" or let make init DATA={source.path} write a recipe for it"
         )
 
