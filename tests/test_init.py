@@ -242,11 +242,12 @@ def test_what_cannot_be_used_is_said_in_one_line(root: Path, files: dict[str, An
         ),
         ({"de": "ein Satz hier", "en": "a sentence here"}, {"text": "de", "target_text": "en"}),
         ({"path": "a/1.jpg", "species": "owl"}, {"image": "path", "label": "species"}),
+        ({"text": "a few words", "meta": {"a": 1}, "tag": "x"}, {"text": "text", "label": "tag"}),
         ({"file": "1.wav", "transcript": "one two"}, {"audio": "file", "target_text": "transcript"}),
     ],
 )
-def test_what_columns_are_for(columns: dict[str, str], roles: dict[str, str]) -> None:
-    given = [Column(name, [f"{value}", value, value]) for name, value in columns.items()]
+def test_what_columns_are_for(columns: dict[str, Any], roles: dict[str, str]) -> None:
+    given = [Column(name, [value, value, value]) for name, value in columns.items()]
     found = roles_of(given, {}, "x.csv").chosen
     assert roles.items() <= {role: column.name for role, column in found.items()}.items()
 

@@ -90,8 +90,9 @@ class Column:
             named = sum(PurePosixPath(word).suffix.lower() in suffixes for word in self.words)
             if named and named >= 0.9 * len(self.filled):
                 return what
-        encoded = [value for value in self.filled if isinstance(value, bytes | dict)]
-        return ("audio" if "audio" in self.name.lower() else "image") if encoded else ""
+        if not self.filled or not all(map(_is_encoded, self.filled)):
+            return ""
+        return "audio" if "audio" in self.name.lower() else "image"
 
     @property
     def separator(self) -> str:
@@ -102,6 +103,11 @@ class Column:
             if len(divided) >= 0.05 * len(self.filled) and 2 <= len(parts) <= self.distinct:
                 return mark
         return ""
+
+
+def _is_encoded(value: Any) -> bool:
+    """Whether it is a file's bytes, as they are or as Hugging Face `datasets` keeps them."""
+    return isinstance(value, bytes) or (isinstance(value, dict) and value.keys() == {"bytes", "path"})
 
 
 @dataclass

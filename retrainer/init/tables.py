@@ -21,8 +21,10 @@ _READERS = {"csv": csv, "jsonl": jsonl, "parquet": parquet}
 # What a column is for shows in so many rows.
 MOST_ROWS = 20_000
 _LENGTHS = (32, 64, 128, 256)
-# Word pieces of a word, on average, and the marks around a text: English by BERT's vocabulary.
+# Word pieces of a word, on average, and the marks around a text: English by BERT's vocabulary. Scripts from
+# here on (Chinese, Japanese, Korean) have no spaces, and about one token a character.
 _TOKENS_A_WORD, _MARKS = 1.4, 2
+_WITHOUT_SPACES = "\u2e80"
 
 
 def look_at_tables(path: Path, given: Mapping[str, str]) -> Found:
@@ -142,15 +144,18 @@ def _label_counts(label: Column, mark: str) -> Counter[str]:
 
 
 def _max_length(roles: Roles, chosen: dict[str, str]) -> int:
-    """The least of the usual lengths that 19 of 20 texts fit into."""
+    """The least of the usual lengths that 19 of 20 texts, or pairs, fit into."""
     texts = [roles.chosen[role] for role in ("text", "text_pair") if role in roles.chosen]
-    words = sorted(
-        sum(len(str(one).split()) for one in row) for row in zip(*(c.values for c in texts), strict=True)
-    )
-    common = int(words[int(0.95 * (len(words) - 1))] * _TOKENS_A_WORD) + _MARKS * len(texts)
-    length = next((length for length in _LENGTHS if common <= length), _LENGTHS[-1])
-    chosen["task.max_length"] = f"19 of 20 texts have up to {words[int(0.95 * (len(words) - 1))]} words"
-    return length
+    rows = zip(*(column.values for column in texts), strict=True)
+    tokens = sorted(sum(_tokens(str(text)) for text in row) for row in rows)
+    common = tokens[int(0.95 * (len(tokens) - 1))]
+    chosen["task.max_length"] = f"19 of 20 texts have up to about {common} tokens"
+    return next((length for length in _LENGTHS if common <= length), _LENGTHS[-1])
+
+
+def _tokens(text: str) -> int:
+    """About how many a tokenizer makes of it."""
+    return int(len(text.split()) * _TOKENS_A_WORD) + sum(c >= _WITHOUT_SPACES for c in text) + _MARKS
 
 
 def _check_files(column: Column, table: Path, what: str) -> None:
