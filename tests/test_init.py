@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
+import sys
 import wave
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from retrainer.init.command import Request, init
 from retrainer.resolve import settle, source_columns
 from tests.annotated_images import coco_json, scene, voc_folder
 from tests.conftest import ROOT
+from tests.project import environment, make_project, run
 from tests.source_files import PHOTOS, as_directory, png, written
 
 WORDS = ["a good and long enough text", "another one that says more", "the third has words too"]
@@ -256,3 +259,16 @@ def test_a_column_of_few_values_is_no_group() -> None:
     """All rows of a group share one split: two groups would leave nothing to learn from."""
     columns = [Column("user_id", ["a", "b"] * 30), Column("text", [f"some words {n}" for n in range(60)])]
     assert "group" not in roles_of(columns, {}, "x.csv").chosen
+
+
+@pytest.mark.slow
+def test_a_written_recipe_passes_every_step(tmp_path: Path) -> None:
+    """By the command line, in a project, from the weights that come with the installation."""
+    pytest.importorskip("timm")
+    project = make_project(tmp_path / "project")
+    command = [sys.executable, "-m", "retrainer", "init", "--data", "data/stripes"]
+    done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.endswith("then: make pipeline RECIPE=stripes\n"), done.stderr
+    assert "smoke: stripes passes every step" in run(project, "smoke", "--recipe", "stripes")
+    listed = run(project, "resolve", "--recipe", "stripes")
+    assert "recipes/stripes.yaml: registry.name=stripes" in listed and "params.yaml: split.test=0.2" in listed
