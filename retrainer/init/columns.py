@@ -18,18 +18,68 @@ from retrainer.errors import DataError
 from retrainer.formats.audio import SUFFIXES as SOUND_SUFFIXES
 from retrainer.init.found import shown
 
-TEXTS = ("text", "sentence", "review", "body", "comment", "message", "content", "question", "utterance")
+TEXTS: tuple[str, ...] = (
+    "text",
+    "sentence",
+    "review",
+    "body",
+    "comment",
+    "message",
+    "content",
+    "question",
+    "utterance",
+)
 TEXTS += ("tweet", "document", "description", "query", "premise", "sentence1", "question1", "title")
-PAIRS = (("text", "text_pair"), ("premise", "hypothesis"), ("sentence1", "sentence2"))
+PAIRS: tuple[tuple[str, str], ...] = (
+    ("text", "text_pair"),
+    ("premise", "hypothesis"),
+    ("sentence1", "sentence2"),
+)
 PAIRS += (("question1", "question2"), ("query", "passage"), ("question", "answer"), ("question", "context"))
-LABELS = ("label", "labels", "class", "category", "target", "intent", "sentiment", "topic", "tag", "tags")
+LABELS: tuple[str, ...] = (
+    "label",
+    "labels",
+    "class",
+    "category",
+    "target",
+    "intent",
+    "sentiment",
+    "topic",
+    "tag",
+    "tags",
+)
 LABELS += ("y", "rating", "stars", "score", "emotion", "genre", "species", "price", "value")
-GROUPS = ("group", "user", "customer", "patient", "speaker", "author", "session", "thread", "account")
+GROUPS: tuple[str, ...] = (
+    "group",
+    "user",
+    "customer",
+    "patient",
+    "speaker",
+    "author",
+    "session",
+    "thread",
+    "account",
+)
 GROUPS += ("subject", "client", "household", "seller", "conversation")
-TRANSCRIPTS = ("text", "transcript", "transcription", "sentence", "words")
-TRANSLATIONS = (("text", "target_text"), ("source_text", "target_text"), ("source", "target"), ("src", "tgt"))
-TIMES = ("time", "date", "day", "timestamp", "datetime", "created", "created_at", "updated_at", "month")
-IDS = ("id", "uuid", "guid", "row_id", "key", "index", "row", "unnamed: 0")
+TRANSCRIPTS: tuple[str, ...] = ("text", "transcript", "transcription", "sentence", "words")
+TRANSLATIONS: tuple[tuple[str, str], ...] = (
+    ("text", "target_text"),
+    ("source_text", "target_text"),
+    ("source", "target"),
+    ("src", "tgt"),
+)
+TIMES: tuple[str, ...] = (
+    "time",
+    "date",
+    "day",
+    "timestamp",
+    "datetime",
+    "created",
+    "created_at",
+    "updated_at",
+    "month",
+)
+IDS: tuple[str, ...] = ("id", "uuid", "guid", "row_id", "key", "index", "row", "unnamed: 0")
 # Rows of one group share one split: of fewer groups none could be spared for the test.
 FEWEST_GROUPS = 10
 _LANGUAGE = re.compile(r"[a-z]{2}([_-][A-Za-z]{2})?")
@@ -171,8 +221,9 @@ def _pair(roles: Roles) -> None:
     """Two columns of texts that belong together, by their names."""
     texts = {column.name.strip().lower(): column for column in roles.left if column.words_a_row >= 1.5}
     codes = [name for name in texts if _LANGUAGE.fullmatch(name)]
-    pairs = [(*pair, "text_pair") for pair in PAIRS]
-    pairs += [(*pair, "target_text") for pair in (*TRANSLATIONS, *([codes] if len(codes) == 2 else []))]
+    pairs = [(one, other, "text_pair") for one, other in PAIRS]
+    languages = [(codes[0], codes[1])] if len(codes) == 2 else []
+    pairs += [(one, other, "target_text") for one, other in (*TRANSLATIONS, *languages)]
     for first, second, role in pairs:
         if first in texts and second in texts and "text" not in roles.chosen:
             roles.take("text", [texts[first]], "its name says so")

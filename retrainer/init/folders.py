@@ -32,7 +32,7 @@ def names_of(tree: Tree, suffixes: Sequence[str] | set[str]) -> list[PurePosixPa
 def look_at_images(tree: Tree, path: Path) -> Found:
     """Class folders. Raises DataError for images that lie in none."""
     images = names_of(tree, IMAGE_SUFFIXES)
-    layout = layout_of(images, tree.root.name, Source(path=str(path)))
+    layout = layout_of(images, tree.root.name, Source.parse({"path": str(path)}, "source"))
     parts = [name.parts[layout.skip :] for name in images]
     classes = Counter(part[bool(layout.splits)] for part in parts if len(part) > 1 + bool(layout.splits))
     if len(classes) < 2:
@@ -108,7 +108,8 @@ def _sizes(tree: Tree, images: Sequence[PurePosixPath]) -> list[tuple[int, int]]
 
 def look_at_boxes(kind: str, path: Path) -> Found:
     """Annotated images, as the source's own reader sees them."""
-    source = Source(kind=kind, path=str(path), columns={"image": "image", "boxes": "boxes"})
+    written = {"kind": kind, "path": str(path)}
+    source = Source.parse(written | {"columns": {"image": "image", "boxes": "boxes"}}, "source")
     splits, classes, images, empty = Counter[str](), Counter[str](), 0, 0
     for table in source_module(source).read(source):
         images += len(table)
@@ -122,7 +123,6 @@ def look_at_boxes(kind: str, path: Path) -> Found:
     facts += [f"{counted(empty, 'image has', 'images have')} no object, and count as such"] if empty else []
     facts += [f"the first {images:,} images were looked at"] if images >= MOST_READ else []
     chosen = {"task.size": "height and width that the network sees; smaller is faster, larger finds more"}
-    written = {"kind": kind, "path": str(path)}
     task = {"kind": "object_detection", "size": [192, 256], "flip": True, "shift": 32, "scale": 0.3}
     return Found(
         f"{path}: {counted(images, 'image')} with boxes ({kind})", written, task, tuple(facts), chosen
@@ -147,8 +147,8 @@ def look_at_parallel_texts(path: Path) -> Found | None:
     if stems[0] != stems[1]:
         return None
     source = {"kind": "parallel_text", "path": str(path), "text": ends[0], "target_text": ends[1]}
-    reader = source_module(Source(**source))
-    reader.files(Source(**source))
+    settings = Source.parse(source, "source")
+    source_module(settings).files(settings)
     splits = {stem: TEST if stem.lower().startswith(TEST) else split_of(stem) or TRAIN for stem in stems[0]}
     facts = [
         f"{shown(sorted(s for s, split in splits.items() if split == own))} is {said}"

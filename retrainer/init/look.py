@@ -45,7 +45,7 @@ def look(path: str, given: Mapping[str, str]) -> Found:
         raise DataError(f"{path} is no file that is read; name {_READ}")
     if kind_of(place) == "dataset":
         raise DataError(f"{path} is a dataset of this project; a recipe reads it by source: {{path: {path}}}")
-    return _look_inside(place, tree_of(Source(kind="init", path=path)), given)
+    return _look_inside(place, tree_of(Source.parse({"kind": "init", "path": path}, "source")), given)
 
 
 def _look_inside(path: Path, tree: Tree, given: Mapping[str, str]) -> Found:
@@ -98,7 +98,7 @@ def _images(tree: Tree, path: Path, given: Mapping[str, str]) -> Found:
 
 
 def _tables(path: Path, given: Mapping[str, str]) -> Found:
-    kind = choose_kind(Source(path=str(path)))
+    kind = choose_kind(Source.parse({"path": str(path)}, "source"))
     if kind == "image_folder":  # what is chosen where tables are of several kinds
         raise DataError(
             f"{path} holds tables of several kinds; name one of them, or keep one kind in the folder"

@@ -101,7 +101,7 @@ def _is_number(word: str) -> bool:
 def _read(source: dict[str, Any], said: bool) -> tuple[Counter[str], Counter[str]]:
     """Splits and labels of the first sounds, as the source's own reader sees them."""
     target = {"target_text": "string"} if said else {"labels": "strings"}
-    settings = Source(**source, columns={"audio": "audio", **target})
+    settings = Source.parse(source | {"columns": {"audio": "audio", **target}}, "source")
     splits, labels = Counter[str](), Counter[str]()
     for table in islice(source_module(settings).read(settings), MOST_READ // 100):
         splits.update(_splits_of(table))

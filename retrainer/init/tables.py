@@ -30,8 +30,8 @@ _WITHOUT_SPACES = "\u2e80"
 def look_at_tables(path: Path, given: Mapping[str, str]) -> Found:
     """`given`: role of a column → its name, where a person says it. Raises DataError for a table that cannot
     be read, or in which nothing can be learned."""
-    kind = choose_kind(Source(path=str(path)))
-    parts = given_parts(Source(kind=kind, path=str(path)), _READERS[kind].SUFFIXES)
+    kind = choose_kind(Source.parse({"path": str(path)}, "source"))
+    parts = given_parts(Source.parse({"kind": kind, "path": str(path)}, "source"), _READERS[kind].SUFFIXES)
     training = [file for file, split in parts if split == TRAIN]
     values, rows = _READERS[kind].first_rows(training[0], MOST_ROWS)
     if not values or not rows:

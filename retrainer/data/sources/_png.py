@@ -18,7 +18,8 @@ _LARGEST_STORED_BLOCK = 65_535
 
 def grey_png(pixels: np.ndarray) -> bytes:
     """uint8 [H, W] → PNG bytes; H × (W + 1) is at most 65,535."""
-    return _png(pixels, *pixels.shape, colour_type=0)
+    height, width = pixels.shape
+    return _png(pixels, height, width, colour_type=0)
 
 
 def colour_png(pixels: np.ndarray) -> bytes:
