@@ -317,7 +317,7 @@ def _refuse_unknown_source_keys(source: Source) -> None:
         where = (
             "" if options or "." not in source.kind else f"; {source.kind} names none of its own in Options"
         )
-        if unknown[0].startswith("test"):
+        if unknown[0] in ("test", "test_set", "test_file"):
             raise SettingError(
                 f"unknown setting source.{unknown[0]}; your own test set is named by source.test_path{where}"
             )

@@ -62,7 +62,7 @@ def table(path: str, rows: list[dict[str, Any]]) -> Path:
 
 def test_a_table_of_texts_and_labels_with_a_test_set_beside_it(root: Path) -> None:
     rows = [
-        {"review_id": n, "day": f"2024-01-{n + 1:02}", "body": f"{WORDS[n % 3]} {n}", "stars": n % 5 + 1}
+        {"review_id": n, "day": f"2024-01-{n + 1:02}", "body": f"{WORDS[n % 3]} {n}", "rating": n % 5 + 1}
         | {"customer_id": f"c{n % 12}", "region": "north" if n % 2 else "south"}
         for n in range(30)
     ]
@@ -77,7 +77,7 @@ def test_a_table_of_texts_and_labels_with_a_test_set_beside_it(root: Path) -> No
         "id": "review_id",
         "time": "day",
         "text": "body",
-        "label": "stars",
+        "label": "rating",
         "group": "customer_id",
     }
     assert recipe["task"] == {"kind": "text_classification", "max_length": 32}

@@ -83,7 +83,7 @@ IDS: tuple[str, ...] = ("id", "uuid", "guid", "row_id", "key", "index", "row", "
 # Rows of one group share one split: of fewer groups none could be spared for the test.
 FEWEST_GROUPS = 10
 _LANGUAGE = re.compile(r"[a-z]{2}([_-][A-Za-z]{2})?")
-# Whole numbers of so many values are read as classes (stars from 1 to 5), of more as a number.
+# Whole numbers of so many values are read as classes (ratings from 1 to 5), of more as a number.
 MOST_NUMBERED_CLASSES = 20
 _DATE = re.compile(r"\d{4}-\d{2}(-\d{2})?([T ]\d{2}:\d{2}.*)?|\d{1,2}[./]\d{1,2}[./]\d{4}")
 _ENDS_IN_ID = re.compile(r"[_ -]id$", re.IGNORECASE)
