@@ -48,7 +48,7 @@ LABELS: tuple[str, ...] = (
     "tag",
     "tags",
 )
-LABELS += ("y", "rating", "stars", "score", "emotion", "genre", "species", "price", "value")
+LABELS += ("y", "rating", "score", "emotion", "genre", "species", "price", "value")
 GROUPS: tuple[str, ...] = (
     "group",
     "user",
