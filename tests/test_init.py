@@ -188,7 +188,7 @@ def test_sounds_by_table_folder_and_name(root: Path) -> None:
     for n in range(4):
         sound(root / f"calls/{n}.wav")
         sound(root / f"birds/{'owl' if n % 2 else 'tit'}/{n}.wav")
-        sound(root / f"digits/{n % 2}_{'anna' if n < 2 else 'theo'}_{n}.wav")
+        sound(root / f"digits/recordings/{n % 2}_{'anna' if n < 2 else 'theo'}_{n}.wav")
     table("calls/metadata.csv", [{"file_name": f"{n}.wav", "sentence": WORDS[n % 3]} for n in range(4)])
     recipe, _ = made("calls", recipe="calls")
     assert recipe["source"]["target_text"] == "sentence" and recipe["task"]["kind"] == "speech_recognition"
@@ -197,6 +197,7 @@ def test_sounds_by_table_folder_and_name(root: Path) -> None:
     assert recipe["task"]["kind"] == "audio_classification" and "2 classes: owl 2, tit 2" in said
     recipe, said = made("digits", recipe="digits")
     assert recipe["source"]["pattern"] == "{label}_{group}_{index}.wav" and "swap the words in braces" in said
+    assert "2 classes: 0 2, 1 2" in said
 
 
 @pytest.mark.usefixtures("root")

@@ -14,7 +14,7 @@ from retrainer.starts import STARTS
 WIDTH = 110
 _COMMENTS_FROM = 34
 # Text that YAML needs no quotes for, and words that it would not read as text.
-_PLAIN = re.compile(r"[A-Za-z_][\w./-]*(:[\w./-]+)*")
+_PLAIN = re.compile(r"[A-Za-z_/][\w./-]*(:[\w./-]+)*")
 _NOT_TEXT = {"null", "true", "false", "yes", "no", "on", "off", "y", "n", "~"}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from retrainer.data.fingerprint import source_module
 from retrainer.data.sources import csv
 from retrainer.data.sources._folders import Tree
+from retrainer.data.sources._splits import is_split_name
 from retrainer.errors import DataError, UserError
 from retrainer.formats.audio import SUFFIXES, decode_audio
 from retrainer.init.columns import Column, roles_of
@@ -31,7 +32,7 @@ def look_at_sounds(tree: Tree, path: Path, given: Mapping[str, str]) -> Found:
     chosen: dict[str, str] = {}
     if table := table_beside(tree):
         _by_table(table, given, source, chosen)
-    elif all(len(name.parts) == 1 for name in sounds):
+    elif len({name.parent.name for name in sounds if not is_split_name(name.parent.name)}) < 2:
         _by_names(sounds, source, chosen)
     else:
         chosen["source.kind"] = "each folder is a class"
@@ -39,6 +40,8 @@ def look_at_sounds(tree: Tree, path: Path, given: Mapping[str, str]) -> Found:
     kind = "speech_recognition" if said else "audio_classification"
     splits, labels = _read(source, said)
     facts = [*([] if said else [class_counts(labels)]), *_splits_facts(splits, "sound")]
+    if (read := splits.total()) < len(sounds):
+        facts.append(f"that is of the first {read:,} of them")
     task = {"kind": kind, **_signal(tree, sounds, facts, chosen)}
     return Found(f"{path}: {counted(len(sounds), 'sound file')}", source, task, tuple(facts), chosen)
 
