@@ -36,6 +36,9 @@ CANARY ?=
 ifneq ($(origin HOST),command line)
 override HOST :=
 endif
+OUTPUT ?=
+PIPELINE ?=
+TOP_K ?=
 
 SHELL := /bin/sh
 VENV := .venv
@@ -51,7 +54,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # What a person or a CI job gives is text: make expands no $(…) in it, and it reaches the shell quoted, as one
 # word. make would run what stands behind a line break as a command of its own.
 GIVEN := RECIPE SET STEP IMAGE LIGHT_IMAGE SECRET ALLOW_MUTABLE WAIT CRON RUN FORCE PDB BASE PUSH CA_BUNDLE \
-	NETWORK PORT WORKERS VERSION WHY A B DIR HOURS ONLY DATA SIZES INPUT ROWS MODEL CANARY HOST PYTHON PIP_CERT
+	NETWORK PORT WORKERS VERSION WHY A B DIR HOURS ONLY DATA SIZES INPUT ROWS MODEL CANARY HOST OUTPUT TOP_K \
+	PIPELINE PYTHON PIP_CERT
 define LINE_BREAK
 
 
@@ -71,6 +75,9 @@ PIPELINES := RETRAINER_RUNNER_PID=$$PPID $(PY) -m pipelines
 CHOICE = $(call option,RECIPE,recipe) $(foreach pair,$(SET),--set $(call quoted,$(pair)))
 IN_IMAGES = $(call option,IMAGE,image) $(call option,LIGHT_IMAGE,light-image) $(call option,SECRET,secret) \
 	$(if $(filter 1,$(ALLOW_MUTABLE)),--allow-mutable)
+OF_PIPELINE = $(call option,PIPELINE,pipeline)
+SCORING = $(OF_PIPELINE) $(if $(PIPELINE),$(call option,INPUT,input) $(call option,OUTPUT,output) \
+	$(call option,TOP_K,top-k) $(call option,VERSION,version))
 BUILD_WITH = $(call option,BASE,base) $(call option,PUSH,push) $(call option,CA_BUNDLE,ca-bundle) \
 	$(call option,NETWORK,network)
 REGISTRY := $(PY) -m retrainer
@@ -82,7 +89,7 @@ LOCK := uv pip compile --no-config --universal --python-version 3.11 --generate-
 DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 
 .DEFAULT_GOAL := help
-.PHONY: help setup init pipeline retrain step resolve smoke curve suggest convert-weights check-step history promote anchor rollback compare reap ui serve docs images mlflow-image pin-base \
+.PHONY: help setup init pipeline retrain step resolve smoke curve suggest predict convert-weights check-step history promote anchor rollback compare reap ui serve docs images mlflow-image pin-base \
 	rehearse compile inference-service submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow bench year lint \
 	format lock clean
 
@@ -140,6 +147,10 @@ suggest: $(READY) ## which unlabelled rows to label first: INPUT=file or folder 
 convert-weights: $(READY) ## turn pickled weights (.pth, .bin) into .safetensors: INPUT=file, of RECIPE's backbone
 	@$(REGISTRY) convert-weights $(CHOICE) $(call option,INPUT,input)
 
+predict: $(READY) ## predictions of a file or folder, by the champion: INPUT=file, folder or - [OUTPUT=file.csv, .jsonl, .parquet or -] [TOP_K=3] [VERSION=2 or alias] [MODEL=directory]
+	@$(REGISTRY) predict $(OF) $(call option,INPUT,input) $(call option,OUTPUT,output) $(call option,TOP_K,top-k) \
+		$(call option,VERSION,version) $(call option,MODEL,model)
+
 check-step: $(READY) ## is what your own trainer wrote a valid model directory? DIR=runs/NAME/model
 	@$(PY) -m retrainer check-step $(if $(DIR),$(call quoted,$(DIR))) $(OF)
 
@@ -184,19 +195,19 @@ rehearse: $(READY) ## run the compiled pipeline in real containers here, the ima
 
 ##@ the cluster of KFP_ENDPOINT
 compile: $(READY) ## write build/RECIPE.yaml for Kubeflow: [IMAGE=registry/name@sha256:…] [SECRET=name]
-	@$(PY) -m pipelines compile $(CHOICE) $(IN_IMAGES)
+	@$(PY) -m pipelines compile $(CHOICE) $(IN_IMAGES) $(SCORING)
 
 inference-service: $(READY) ## write build/RECIPE-service.yaml: the champion's server, for KServe: [CANARY=10] [VERSION=3]
 	@$(PY) -m pipelines inference-service $(CHOICE) $(IN_IMAGES) $(call option,VERSION,version) $(call option,CANARY,canary)
 
-submit: $(READY) ## run the recipe there: [WAIT=1] [IMAGE=…] [SECRET=name]
-	@$(PY) -m pipelines submit $(CHOICE) $(IN_IMAGES) $(if $(filter 1,$(WAIT)),--wait)
+submit: $(READY) ## run the recipe there: [WAIT=1] [IMAGE=…] [SECRET=name] [PIPELINE=predict INPUT=s3://… OUTPUT=s3://…]
+	@$(PY) -m pipelines submit $(CHOICE) $(IN_IMAGES) $(SCORING) $(if $(filter 1,$(WAIT)),--wait)
 
 schedule: $(READY) ## run it there by the clock: CRON="0 0 3 1 * *" (seconds first)
-	@$(PY) -m pipelines schedule $(CHOICE) $(IN_IMAGES) --cron $(call quoted,$(CRON))
+	@$(PY) -m pipelines schedule $(CHOICE) $(IN_IMAGES) $(SCORING) --cron $(call quoted,$(CRON))
 
 unschedule: $(READY) ## end that schedule
-	@$(PY) -m pipelines unschedule $(CHOICE)
+	@$(PY) -m pipelines unschedule $(CHOICE) $(OF_PIPELINE)
 
 runs: $(READY) ## the recipe's runs and schedule there
 	@$(PY) -m pipelines runs $(CHOICE)

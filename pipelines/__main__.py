@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from components._process import die_with_runner, report_failure
 from retrainer.commands import COMMANDS
-from retrainer.errors import UserError
+from retrainer.errors import SettingError, UserError
 from retrainer.messages import printed_messages
 
 if TYPE_CHECKING:
     from pipelines.kubeflow import Images
+    from pipelines.prediction import Scoring
 
 Arguments = argparse.Namespace
 Call = Callable[[Arguments], int]
@@ -108,7 +109,8 @@ def _rehearse(arguments: Arguments) -> int:
 def _compile(arguments: Arguments) -> int:
     from pipelines.compile import compile_recipe
 
-    made = compile_recipe(arguments.recipe, _with_secret(arguments), _images(arguments))
+    images = _images(arguments)
+    made = compile_recipe(arguments.recipe, _with_secret(arguments), images, scoring=_scoring(arguments))
     print(f"written: {made.path}")
     return 0
 
@@ -124,19 +126,21 @@ def _inference_service(arguments: Arguments) -> int:
 def _submit(arguments: Arguments) -> int:
     from pipelines.cluster.submit import submit
 
-    return submit(arguments.recipe, _with_secret(arguments), _images(arguments), arguments.wait)
+    given = arguments.recipe, _with_secret(arguments), _images(arguments), arguments.wait
+    return submit(*given, scoring=_scoring(arguments))
 
 
 def _schedule(arguments: Arguments) -> int:
     from pipelines.cluster.schedule import schedule
 
-    return schedule(arguments.cron, arguments.recipe, _with_secret(arguments), _images(arguments))
+    given = arguments.cron, arguments.recipe, _with_secret(arguments), _images(arguments)
+    return schedule(*given, scoring=_scoring(arguments))
 
 
 def _unschedule(arguments: Arguments) -> int:
     from pipelines.cluster.schedule import unschedule
 
-    return unschedule(arguments.recipe, arguments.set)
+    return unschedule(arguments.recipe, arguments.set, predicts=_predicts(arguments))
 
 
 def _runs(arguments: Arguments) -> int:
@@ -167,6 +171,21 @@ def _images(arguments: Arguments) -> Images:
 
     made = pushed(Path())
     return images_named(made["full"], made["light"], ours=True)
+
+
+def _predicts(arguments: Arguments) -> bool:
+    """Whether the pipeline that predicts is meant, and not the one that retrains."""
+    if arguments.pipeline not in ("", "retrain", "predict"):
+        raise SettingError(f"PIPELINE={arguments.pipeline}: there are retrain (by default) and predict")
+    return bool(arguments.pipeline == "predict")
+
+
+def _scoring(arguments: Arguments) -> Scoring | None:
+    from pipelines.prediction import Scoring
+
+    if not _predicts(arguments):
+        return None
+    return Scoring(arguments.input, arguments.output, arguments.top_k, arguments.version)
 
 
 def _with_secret(arguments: Arguments) -> list[str]:
@@ -212,7 +231,7 @@ def parser() -> argparse.ArgumentParser:
         made.add_argument("--network", default="", help="`host` where a build's own network reaches nothing")
     for made in (builder, rehearser, pinner):
         made.add_argument("--ca-bundle", type=Path, help="a company's certificates, for this command only")
-    _takes_images(of_recipe("compile", _compile))
+    compiler = of_recipe("compile", _compile)
     server = of_recipe("inference-service", _inference_service)
     server.add_argument("--version", default="", help="a number or an alias; champion by default")
     server.add_argument("--canary", default="", help="percent of the requests that this version gets")
@@ -220,9 +239,11 @@ def parser() -> argparse.ArgumentParser:
     submitter.add_argument("--wait", action="store_true", help="follow the run, and fail if it fails")
     scheduler = of_recipe("schedule", _schedule)
     scheduler.add_argument("--cron", required=True, help="six fields, seconds first: '0 0 3 1 * *'")
-    for made in (server, submitter, scheduler):
+    for made in (compiler, server, submitter, scheduler):
         _takes_images(made)
-    of_recipe("unschedule", _unschedule)
+    for made in (compiler, submitter, scheduler):
+        _takes_scoring(made)
+    _takes_pipeline(of_recipe("unschedule", _unschedule))
     of_recipe("runs", _runs)
     adopter = command("adopt", _adopt)
     replayer = command("replay", _replay)
@@ -239,6 +260,18 @@ def _takes_images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--light-image", default="", help="the image of the steps without torch, if another")
     parser.add_argument("--allow-mutable", action="store_true", help="accept a tag that can be moved")
     parser.add_argument("--secret", default="", help="Kubernetes secret with MLFLOW_TRACKING_URI and more")
+
+
+def _takes_scoring(parser: argparse.ArgumentParser) -> None:
+    _takes_pipeline(parser)
+    parser.add_argument("--input", default="", help="predict: s3:// address of a file or folder")
+    parser.add_argument("--output", default="", help="predict: s3:// address of a file, {time} in it")
+    parser.add_argument("--top-k", default="", help="predict: how many classes to name with each row")
+    parser.add_argument("--version", default="", help="predict: a version's number or alias")
+
+
+def _takes_pipeline(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pipeline", default="", help="retrain (by default) or predict")
 
 
 def main(argv: list[str]) -> int:

@@ -17,6 +17,7 @@ _WITH_GPUS = {step for step, facts in FACTS.items() if facts.gpus}
 RESOURCES["notify"] = {"cpu": "500m", "memory": "512Mi"}  # the exit task, which is no step
 SERVE = "serve"  # the model's server, which is none either; settings name it as they name a step
 RESOURCES[SERVE] = {"cpu": "1", "memory": "4Gi"}
+RESOURCES["predict"] = {"cpu": "2", "memory": "4Gi"}  # the task of the pipeline that predicts, likewise
 # Addresses and credentials reach the steps by these names, out of Kubernetes secrets, never as parameters.
 # Without MLFLOW_TRACKING_URI each pod would register into a database of its own: its lack stops the pod.
 MLFLOW_KEYS = ("MLFLOW_TRACKING_URI",)
@@ -93,7 +94,7 @@ def check_steps(cluster: Cluster) -> None:
     """Raises UserError where a setting names no step, or lends a variable that another secret gives."""
     for setting, by_step in (("resources", cluster.resources), ("step_secrets", cluster.step_secrets)):
         for step in by_step:
-            if step not in (known := [*FACTS, SERVE]):
+            if step not in (known := RESOURCES.keys() - {"notify"}):
                 raise SettingError(f"cluster.{setting}: there is no step {step!r}{nearest(step, known)}")
     for step, secrets in cluster.step_secrets.items():
         given = [*_OWN, *(MLFLOW_KEYS + MLFLOW_OTHER_KEYS if cluster.mlflow_secret else ())]

@@ -16,6 +16,7 @@ from pipelines.cluster import rules
 from pipelines.containers.backend.dag import parts_of
 from pipelines.containers.images import CODE
 from pipelines.kubeflow import Images, Settings, pipeline_of
+from pipelines.prediction import Scoring, prediction_pipeline, scoring_name
 from retrainer.code.digests import project_code, step_digests
 from retrainer.code.own import command_files
 from retrainer.errors import SettingError
@@ -47,23 +48,31 @@ def compile_recipe(
     into: Path = BUILD,
     lends_source: bool = False,
     scheduled: bool = False,
+    scoring: Scoring | None = None,
 ) -> Compiled:
-    """Writes `build/<recipe>.yaml`; `scheduled`: for runs that a schedule starts.
+    """Writes `build/<recipe>.yaml`; `scheduled`: for runs that a schedule starts; with `scoring` the pipeline
+    that predicts, else the one that retrains.
 
     Raises UserError for settings that are wrong, and for files that our own images cannot hold; with
     `lends_source` those of the source are provided otherwise.
     """
     name, settings, cluster = cluster_settings(recipe, overrides, root)
-    if images.ours:
+    if scoring is not None:
+        scoring.check()
+    elif images.ours:
         refuse_files_of_this_machine(settings, root, lends_source)
-    path = root / into / f"{name}.yaml"
+    label = name if scoring is None else scoring_name(name)
+    path = root / into / f"{label}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made = pipeline_of(name, settings, images, cluster, scheduled, code_of(settings, root))
+        if scoring is None:
+            made = pipeline_of(name, settings, images, cluster, scheduled, code_of(settings, root))
+        else:
+            made = prediction_pipeline(name, settings, images, cluster, scoring)
         compiler.Compiler().compile(made, str(path))
     rules.check(*parts_of(path.read_text(encoding="utf-8")))
-    return Compiled(path, name, cluster, cluster.experiment or settings["registry"]["name"], settings)
+    return Compiled(path, label, cluster, cluster.experiment or settings["registry"]["name"], settings)
 
 
 def refuse_files_of_this_machine(settings: Settings, root: Path, lends_source: bool) -> None:

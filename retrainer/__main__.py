@@ -111,6 +111,34 @@ def suggest(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def predict(arguments: argparse.Namespace) -> int:
+    """Predictions of a file, a folder or lines on stdin, by the champion or another model."""
+    from retrainer.batch_prediction.answers import parse_top_k
+    from retrainer.batch_prediction.command import STDOUT, Request, predict
+    from retrainer.batch_prediction.model import load_model
+    from retrainer.batch_prediction.remote import with_time
+    from retrainer.batch_prediction.sections import read_sections
+    from retrainer.training.compute import for_scoring, prepare, resolve_compute
+
+    top_k = parse_top_k(arguments.top_k)
+    needs_project = arguments.model is None
+    sections = read_sections(arguments.recipe, text=arguments.sections, needs_project=needs_project)
+    device = str(prepare(for_scoring(resolve_compute(sections.compute))))
+    model = load_model(sections, arguments.version, arguments.model, device)
+    output = with_time(arguments.output, arguments.time)
+    request = Request(model, arguments.input, output, top_k)
+    try:
+        lines = predict(request)
+        print("\n".join(lines), file=sys.stderr if request.place == STDOUT else sys.stdout)
+    except KeyboardInterrupt:
+        kept = "" if request.place == STDOUT else "; the same command goes on from here"
+        print(f"\npredict: stopped{kept}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever reads stdout has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
 def reap(arguments: argparse.Namespace) -> int:
     """Ends what killed processes left in MLflow, and nothing that is in use."""
     from retrainer.registry import commands
@@ -161,6 +189,7 @@ CALLS: dict[str, Callable[[argparse.Namespace], int]] = {
     "doctor": doctor,
     "suggest": suggest,
     "convert-weights": convert_weights,
+    "predict": predict,
     "check-step": check_step,
     "ui": ui,
     "serve": serve,
@@ -201,6 +230,14 @@ def parser() -> argparse.ArgumentParser:
     commands.choices["suggest"].add_argument("--input", default="", help="a file or folder without labels")
     commands.choices["suggest"].add_argument("--rows", default="100", help="how many to name")
     commands.choices["suggest"].add_argument("--model", type=Path, help="a model directory, not the champion")
+    predicting = commands.choices["predict"]
+    predicting.add_argument("--input", default="", help="a file or folder of rows, or - for lines on stdin")
+    predicting.add_argument("--output", default="", help="a .csv, .jsonl or .parquet file, or - for stdout")
+    predicting.add_argument("--top-k", default="0", help="how many classes to name with each row")
+    predicting.add_argument("--version", default="", help="a version's number or alias, not the champion")
+    predicting.add_argument("--model", type=Path, help="a model directory, not the champion")
+    predicting.add_argument("--time", default="", help="in the place of {time} in --output, instead of now")
+    predicting.add_argument("--sections", default="", help="the settings as JSON, where there is no project")
     commands.choices["notify"].add_argument("--test", action="store_true", help="send a test message")
     for option in ("model", "status", "began", "steps"):
         commands.choices["notify"].add_argument(f"--{option}", default="", help="of a Kubeflow run")

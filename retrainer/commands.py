@@ -11,6 +11,7 @@ _RECIPE = ("--recipe",)
 _CHOICE = ("--recipe", "--set")
 _BUILD = ("--base", "--push", "--network", "--ca-bundle")
 _IMAGES = ("--image", "--light-image", "--allow-mutable", "--secret")
+_PREDICTS = ("--pipeline", "--input", "--output", "--top-k", "--version")
 _RUN = ("--run", "--force")
 _PUSH = ("push", "--run-cache")
 _PULL = ("pull", "--run-cache", "--allow-missing")
@@ -59,6 +60,17 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         ),
         _own("suggest", "which unlabelled rows to label first", "--input", "--rows", "--model"),
         _own("convert-weights", "turn pickled weights (.pth, .bin) into .safetensors", "--input", "--set"),
+        _own(
+            "predict",
+            "predictions of a file or folder, by the champion",
+            "--input",
+            "--output",
+            "--top-k",
+            "--version",
+            "--model",
+            "--time",
+            "--sections",
+        ),
         _own("check-step", "is what your own trainer wrote a valid model directory?"),
     ),
     "registered versions": (
@@ -90,15 +102,15 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         ),
     ),
     "the cluster of KFP_ENDPOINT": (
-        Command("compile", "write build/RECIPE.yaml for Kubeflow", (*_CHOICE, *_IMAGES)),
+        Command("compile", "write build/RECIPE.yaml for Kubeflow", (*_CHOICE, *_IMAGES, *_PREDICTS)),
         Command(
             "inference-service",
             "write build/RECIPE-service.yaml: the champion's server, for KServe",
             (*_CHOICE, *_IMAGES, "--version", "--canary"),
         ),
-        Command("submit", "run the recipe there", (*_CHOICE, *_IMAGES, "--wait")),
-        Command("schedule", "run it there by the clock", (*_CHOICE, *_IMAGES, "--cron")),
-        Command("unschedule", "end that schedule", _CHOICE),
+        Command("submit", "run the recipe there", (*_CHOICE, *_IMAGES, *_PREDICTS, "--wait")),
+        Command("schedule", "run it there by the clock", (*_CHOICE, *_IMAGES, *_PREDICTS, "--cron")),
+        Command("unschedule", "end that schedule", (*_CHOICE, "--pipeline")),
         Command("runs", "the recipe's runs and schedule there", _CHOICE),
         Command("adopt", "bring the data of a run into git, as datasets/RECIPE.dvc", _RUN),
         Command("replay", "run one step of a rehearsal or a cluster run again, here", (*_RUN, "--debug")),

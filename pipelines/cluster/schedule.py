@@ -20,6 +20,7 @@ from pipelines.cluster.cron import Schedule, parse_cron
 from pipelines.cluster.submit import pipeline_spec, prepare, runtime_config
 from pipelines.compile import Compiled
 from pipelines.kubeflow import Images, pipeline_name
+from pipelines.prediction import Scoring, scoring_name
 from retrainer.errors import ServiceError, UserError
 from retrainer.resolve import recipe_name, settle
 from retrainer.settings import Cluster
@@ -31,11 +32,19 @@ _KEEP_RUNS = "ORPHAN"
 _ROUNDS = 5
 
 
-def schedule(cron: str, recipe: str | None, overrides: list[str], images: Images, root: Path = Path()) -> int:
+def schedule(
+    cron: str,
+    recipe: str | None,
+    overrides: list[str],
+    images: Images,
+    root: Path = Path(),
+    scoring: Scoring | None = None,
+) -> int:
     """`make schedule`: the recipe runs by `cron` from now on, instead of by any schedule it had."""
     when = parse_cron(cron)
     connection = connect()
-    print(replace(connection, prepare(recipe, overrides, images, root, scheduled=True), when))
+    compiled = prepare(recipe, overrides, images, root, scheduled=True, scoring=scoring)
+    print(replace(connection, compiled, when))
     return 0
 
 
@@ -74,8 +83,9 @@ def _settle_on_one(connection: Connection, name: str, made: Any, when: Schedule)
     return stays
 
 
-def unschedule(recipe: str | None, overrides: list[str], root: Path = Path()) -> int:
-    """`make unschedule`: the recipe no longer runs by itself. Runs that are going on go on."""
+def unschedule(recipe: str | None, overrides: list[str], root: Path = Path(), predicts: bool = False) -> int:
+    """`make unschedule`: the recipe no longer runs by itself, or no longer `predicts`. Runs that are going on
+    go on."""
     connection = connect()
     try:
         _, sections = settle(recipe, overrides, root)
@@ -84,7 +94,8 @@ def unschedule(recipe: str | None, overrides: list[str], root: Path = Path()) ->
         _, sections = settle(None, [], root)
     cluster = sections["cluster"]
     assert isinstance(cluster, Cluster)
-    name = schedule_name(recipe_name(recipe, root), cluster)
+    named = recipe_name(recipe, root)
+    name = schedule_name(scoring_name(named) if predicts else named, cluster)
     deleted = remove(connection, name)
     print(f"schedule {name}: deleted" if deleted else f"schedule {name}: there was none")
     return 0
@@ -112,7 +123,7 @@ def _body(compiled: Compiled, experiment: str, when: Schedule, revision: int) ->
     return kfp_server_api.V2beta1RecurringRun(
         display_name=schedule_name(compiled.recipe, compiled.cluster),
         # The last word tells our own schedule from that of a call at the same moment.
-        description=f"Retrains '{compiled.recipe}'; revision {revision}, call {secrets.token_hex(4)}",
+        description=f"Runs '{compiled.recipe}'; revision {revision}, call {secrets.token_hex(4)}",
         experiment_id=experiment,
         pipeline_spec=pipeline_spec(compiled.path),
         runtime_config=runtime_config(),

@@ -16,6 +16,7 @@ from pipelines.cluster.connection import Connection, Unanswered, connect
 from pipelines.cluster.runs import follow
 from pipelines.compile import Compiled, compile_recipe
 from pipelines.kubeflow import Images
+from pipelines.prediction import Scoring
 from retrainer.errors import SettingError
 from retrainer.services.address import is_server, tracking_uri
 from retrainer.services.expected_cost import expected
@@ -23,12 +24,17 @@ from retrainer.settings import Evaluation
 
 
 def submit(
-    recipe: str | None, overrides: list[str], images: Images, wait: bool = False, root: Path = Path()
+    recipe: str | None,
+    overrides: list[str],
+    images: Images,
+    wait: bool = False,
+    root: Path = Path(),
+    scoring: Scoring | None = None,
 ) -> int:
     """`make submit`: starts one run and prints its id and link. With `wait`, returns 1 when the run fails."""
     connection = connect()
-    compiled = prepare(recipe, overrides, images, root)
-    if cost := expected_cost(compiled):
+    compiled = prepare(recipe, overrides, images, root, scoring=scoring)
+    if scoring is None and (cost := expected_cost(compiled)):
         print(cost, flush=True)
     run_id = start(connection, compiled)
     print(f"run {run_id} of {compiled.recipe}: {connection.link(run_id)}", flush=True)
@@ -43,7 +49,12 @@ def expected_cost(compiled: Compiled) -> str:
 
 
 def prepare(
-    recipe: str | None, overrides: list[str], images: Images, root: Path, scheduled: bool = False
+    recipe: str | None,
+    overrides: list[str],
+    images: Images,
+    root: Path,
+    scheduled: bool = False,
+    scoring: Scoring | None = None,
 ) -> Compiled:
     """The compiled pipeline, once it is sure that its steps will find a registry.
 
@@ -52,7 +63,7 @@ def prepare(
     makes a run, and a schedule's runs are made by another program (KFP 2.17, backend/src/apiserver/resource/
     resource_manager.go:714 and 1299).
     """
-    compiled = compile_recipe(recipe, overrides, images, root, scheduled=scheduled)
+    compiled = compile_recipe(recipe, overrides, images, root, scheduled=scheduled, scoring=scoring)
     if not compiled.cluster.mlflow_secret:
         lost = "the steps would register into a database inside their pods, lost with them"
         cure = (

@@ -51,27 +51,34 @@ def local(source: Source) -> Iterator[Source]:
         yield source.model_copy(update={**fetched, "digest": ""})
 
 
-def fetch(uri: str, into: Path) -> Path:
+def fetch(uri: str, into: Path, setting: str = "source.path") -> Path:
     """Downloads an object, or all objects below a prefix, into the directory `into`.
 
-    Returns the file or directory, named as in the address. Raises UserError when there is nothing at `uri`,
-    or the server refuses.
+    Returns the file or directory, named as in the address. Raises UserError that begins with `setting` when
+    there is nothing at `uri`, or the server refuses.
     """
-    bucket, key = split_address(uri, "source.path")
+    bucket, key = split_address(uri, setting)
     target = into / (PurePosixPath(key).name or bucket)
-    with s3_explained(f"source.path: {uri}"):
+    with s3_explained(f"{setting}: {uri}"):
         client = s3_client()
-        for inside, _, _ in _listing(uri):
+        for inside, _, _ in _listing(uri, setting):
             file = target / inside
             file.parent.mkdir(parents=True, exist_ok=True)
             download(client, bucket, _join(key, inside), file)
     return target
 
 
-def _listing(uri: str) -> list[tuple[str, int, str]]:
+def put(file: Path, uri: str, setting: str) -> None:
+    """Uploads a file as the object `uri`. Raises UserError that begins with `setting` when it is refused."""
+    bucket, key = split_address(uri, setting)
+    with s3_explained(f"{setting}: {uri}"):
+        s3_client().upload_file(str(file), bucket, key)
+
+
+def _listing(uri: str, setting: str = "source.path") -> list[tuple[str, int, str]]:
     """Name below the address (empty for the object itself), bytes and entity tag of every object."""
-    bucket, key = split_address(uri, "source.path")
-    with s3_explained(f"source.path: {uri}"):
+    bucket, key = split_address(uri, setting)
+    with s3_explained(f"{setting}: {uri}"):
         client = s3_client()
         prefix = f"{key}/" if key else ""
         pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key)
@@ -81,9 +88,9 @@ def _listing(uri: str) -> list[tuple[str, int, str]]:
     listing = [(e["Key"].removeprefix(prefix), e["Size"], e["ETag"]) for e in below]
     listing = [("", e["Size"], e["ETag"]) for e in exact] or sorted(listing)
     if not listing:
-        raise SettingError(f"source.path: there is nothing at {uri}")
+        raise SettingError(f"{setting}: there is nothing at {uri}")
     if odd := [name for name, _, _ in listing if ".." in PurePosixPath(name).parts or name.startswith("/")]:
-        raise SettingError(f"source.path: {uri} has an object named {odd[0]!r}, which would leave its folder")
+        raise SettingError(f"{setting}: {uri} has an object named {odd[0]!r}, which would leave its folder")
     return listing
 
 

@@ -39,8 +39,8 @@ def read(source: Source) -> Iterator[pa.Table]:
 
 def first_rows(file: Path, most: int) -> tuple[dict[str, list[Any]], int]:
     """Every column with its values in the first rows, and how many rows there are; UserError as `read`."""
-    records = _records(file)
-    header = [name.strip() for name in next(records, [])]
+    records = records_of(file)
+    header = header_of(records, file)
     kept: list[list[str]] = []
     rows = 0
     for rows, record in enumerate(records, start=1):
@@ -58,12 +58,8 @@ def _file_names(file: Path, source: Source) -> Iterator[tuple[str, str]]:
 
 
 def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
-    records = _records(file)
-    header = [name.strip() for name in next(records, [])]
-    if not header:
-        raise DataError(f"{file.name} is empty; its first line must name the columns")
-    if twice := [name for place, name in enumerate(header) if name and name in header[:place]]:
-        raise DataError(f"{file.name}: two columns are named '{twice[0]}'; rename one of them")
+    records = records_of(file)
+    header = header_of(records, file)
     chosen = pick_columns(source, header, file.name)
     places = {ours: header.index(name) for ours, name in chosen.items()}
     most = rows_per_chunk(source, chosen)
@@ -83,19 +79,37 @@ def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
 
 def _checked(record: list[str], header: list[str], file: Path, number: int) -> list[str]:
     if len(record) != len(header):
-        raise DataError(
-            f"{file.name}:row {number}: {len(record)} fields where the header names {len(header)}; "
-            "put quotes around a text that holds the separator"
-        )
+        raise DataError(f"{file.name}:row {number}: {uneven(record, header)}")
     return record
 
 
-def _records(file: Path) -> Iterator[list[str]]:
-    """The header and every record; blank lines are no records."""
+def header_of(records: Iterator[list[str]], file: Path) -> list[str]:
+    """The names of the columns, which the first record holds. Raises UserError where they name nothing."""
+    header = [name.strip() for name in next(records, [])]
+    if not header:
+        raise DataError(f"{file.name} is empty; its first line must name the columns")
+    if twice := [name for place, name in enumerate(header) if name and name in header[:place]]:
+        raise DataError(f"{file.name}: two columns are named '{twice[0]}'; rename one of them")
+    return header
+
+
+def uneven(record: list[str], header: list[str]) -> str:
+    """What is wrong with a record that has not as many fields as the header."""
+    return (
+        f"{len(record)} fields where the header names {len(header)};"
+        " put quotes around a text that holds the separator"
+    )
+
+
+def records_of(file: Path, errors: str = "strict") -> Iterator[list[str]]:
+    """The header and every record; blank lines are no records.
+
+    `errors`: what to do with bytes that are no UTF-8, as `open` takes it.
+    """
     number = 0
     limit_before = csv.field_size_limit(MAX_TEXT_CHARACTERS)
     try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
+        with file.open(encoding="utf-8-sig", errors=errors, newline="") as stream:
             delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
             for record in csv.reader(_lines(stream, file), delimiter=delimiter, strict=True):
                 if record:

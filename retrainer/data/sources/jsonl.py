@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
@@ -78,7 +78,7 @@ def _file_names(file: Path, source: Source) -> Iterator[tuple[str, str]]:
     }
     for number, line in _lines(file):
         if any(key in line for key in keys):
-            record = _parse(line, file, number)
+            record = parse(line, file.name, number)
             found = {ours: record.get(name) for ours, name in names.items()}
             yield from ((ours, value) for ours, value in found.items() if isinstance(value, str) and value)
 
@@ -90,7 +90,7 @@ def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
     numbers: list[int] = []
     values: dict[str, list[Any]] = {name: [] for name in named}
     for number, line in _lines(file):
-        record = _parse(line, file, number)
+        record = parse(line, file.name, number)
         keys.update(dict.fromkeys(record))
         numbers.append(number)
         for name in named:
@@ -106,18 +106,24 @@ def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
 
 def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
     with file.open("rb") as stream:
-        for number, line in enumerate(iter(lambda: stream.readline(MAX_TEXT_CHARACTERS), b""), start=1):
-            if len(line) == MAX_TEXT_CHARACTERS:
-                raise DataError(
-                    f"{file.name}:row {number}: more than {MAX_TEXT_CHARACTERS:,} bytes; "
-                    "each line must be one whole object"
-                )
-            if line.strip():
-                yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+        yield from lines_of(stream, file.name)
 
 
-def _parse(line: bytes, file: Path, number: int) -> dict[str, Any]:
-    place = f"{file.name}:row {number}"
+def lines_of(stream: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of every line that is not blank. Raises UserError for one that no object has."""
+    for number, line in enumerate(iter(lambda: stream.readline(MAX_TEXT_CHARACTERS), b""), start=1):
+        if len(line) == MAX_TEXT_CHARACTERS:
+            raise DataError(
+                f"{name}:row {number}: more than {MAX_TEXT_CHARACTERS:,} bytes; "
+                "each line must be one whole object"
+            )
+        if line.strip():
+            yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+
+
+def parse(line: bytes, name: str, number: int) -> dict[str, Any]:
+    """The line's object. Raises UserError that begins with the file's `name` and the row."""
+    place = f"{name}:row {number}"
     try:
         record = _DECODER.decode(line.decode("utf-8"))
     except UnicodeDecodeError:

@@ -57,25 +57,25 @@ def first_rows(file: Path, most: int) -> tuple[dict[str, list[Any]], int]:
 
 
 def _file_names(file: Path, source: Source) -> Iterator[tuple[str, str]]:
-    parquet = _open(file)
+    parquet = open_parquet(file)
     schema = parquet.schema_arrow
     chosen = pick_columns(source, schema.names, file.name)
     for ours in encoded_names(source):
         if ours not in chosen or not _is_text(schema.field(chosen[ours]).type):
             continue
-        for batch in _batches(parquet, file, [chosen[ours]], ROWS_PER_CHUNK):
+        for batch in batches_of(parquet, file, [chosen[ours]], ROWS_PER_CHUNK):
             yield from ((ours, name) for name in batch.column(0).to_pylist() if name)
 
 
 def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
-    parquet = _open(file)
+    parquet = open_parquet(file)
     chosen = pick_columns(source, parquet.schema_arrow.names, file.name)
     lists = [ours for ours, word in words_of(source).items() if word == "strings" and ours in chosen]
     class_names = {ours: _class_names(parquet.schema_arrow, chosen[ours]) for ours in lists}
     most = rows_per_chunk(source, chosen)
     first = 1
-    for batch in _batches(parquet, file, sorted(set(chosen.values())), most):
-        values = {ours: _plain(batch.column(name), file, name) for ours, name in chosen.items()}
+    for batch in batches_of(parquet, file, sorted(set(chosen.values())), most):
+        values = {ours: plain_values(batch.column(name), file, name) for ours, name in chosen.items()}
         for ours, names in class_names.items():
             if names:
                 values[ours] = [_named(value, names) for value in values[ours]]
@@ -83,14 +83,18 @@ def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
         first += len(batch)
 
 
-def _open(file: Path) -> pq.ParquetFile:
+def open_parquet(file: Path) -> pq.ParquetFile:
+    """Raises UserError for what is no Parquet file."""
     try:
         return pq.ParquetFile(file)
     except (pa.ArrowException, OSError, ValueError) as error:  # a name that is no UTF-8 is a ValueError
         raise _broken(file, error) from None
 
 
-def _batches(parquet: pq.ParquetFile, file: Path, columns: list[str], most: int) -> Iterator[pa.RecordBatch]:
+def batches_of(
+    parquet: pq.ParquetFile, file: Path, columns: list[str], most: int
+) -> Iterator[pa.RecordBatch]:
+    """These columns, at most so many rows at a time. Raises UserError where the file is not whole."""
     try:
         yield from parquet.iter_batches(batch_size=most, columns=columns)
     except (pa.ArrowException, OSError, ValueError) as error:  # a name that is no UTF-8 is a ValueError
@@ -107,7 +111,8 @@ def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value)
 
 
-def _plain(column: pa.Array, file: Path, name: str) -> list[Any]:
+def plain_values(column: pa.Array, file: Path, name: str) -> list[Any]:
+    """The column's values as Python's own; times and decimals as text."""
     try:
         # Times and decimals have one spelling in Arrow; as Python objects, nanoseconds would want pandas.
         if pa.types.is_temporal(column.type) or pa.types.is_decimal(column.type):

@@ -1,0 +1,234 @@
+"""`make predict` beside `transformers.pipeline` and a plain timm loop: the same rows, weights and answers.
+
+    python -m benchmarks.predict [texts] [images] [--rows 100000] [--images 20000]
+
+Every contender is a process of its own that reads the file or folder and writes a CSV file; its seconds are
+those of the whole process, imports included. *accuracy* is the share of its answers that are ours. Ours runs
+on a tenth of the rows too: memory that does not grow with the input is the same on both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks._runs import ROOT, machine
+from benchmarks.speed._rows import make_rows, unpack_cifar
+from benchmarks.speed._table import table
+from benchmarks.speed._texts import (
+    BANKING,
+    DATASET,
+    MINILM,
+    prepare_banking,
+    read_settings,
+    write_settings,
+)
+from benchmarks.speed.race import Contender, Figures, Job, race, since_start
+
+RESULTS = ROOT / "benchmarks" / "results" / "predict.json"
+TEXTS, TENTH, MODEL = "texts.csv", "tenth.csv", "model"
+IMAGES, FEW_IMAGES = "images", "tenth"
+OURS = "ours.csv"
+SHIPPED_ROWS = 5000
+_HERE = "benchmarks.predict"
+_SIDE, _CLASSES = 32, 10
+
+
+def prepare_texts(work: Path, rows: int) -> None:
+    """Banking77's test questions, again and again with a number behind them, and a head trained for them."""
+    from retrainer.services import weights
+    from retrainer.training.inputs import Inputs
+    from retrainer.training.train import train_model
+
+    prepare_banking(work)
+    write_settings(work, MINILM, strategy="frozen", epochs=10, batch_size=64, learning_rate=1e-2)
+    settings = read_settings(work, 0)
+    train_model(Inputs(work / DATASET, settings, weights.fetch(settings.backbone)), work / MODEL)
+    with (BANKING / "test.csv").open(newline="", encoding="utf-8") as stream:
+        texts = [row["text"] for row in csv.DictReader(stream)]
+    for name, count in ((TEXTS, rows), (TENTH, rows // 10)):
+        numbered = ({"id": n, "text": f"{texts[n % len(texts)]} {n}"} for n in range(count))
+        _write(work / name, numbered, ["id", "text"])
+
+
+def prepare_images(work: Path, images: int) -> None:
+    """CIFAR-10's own JPEG files, and a small ResNet-18 of timm's, trained for a moment."""
+    from retrainer.training.compute import resolve_compute
+    from retrainer.training.inputs import Inputs, Settings
+    from retrainer.training.train import train_model
+
+    unpack_cifar(work / IMAGES, images // _CLASSES)
+    unpack_cifar(work / FEW_IMAGES, images // _CLASSES // 10)
+    sections = {
+        "task": {"kind": "image_classification", "size": _SIDE},
+        "backbone": {"family": "timm", "name": "resnet18"},
+        "training": {"strategy": "scratch", "epochs": 1, "batch_size": 64, "calibrate": False},
+        "compute": {"device": "cpu", "dtype": "float32"},
+    }
+    make_rows(work, work / FEW_IMAGES, images // _CLASSES // 20, 10, sections["task"])
+    settings = Settings.parse(sections)
+    settings = settings._replace(compute=resolve_compute(settings.compute))
+    train_model(Inputs(work / DATASET, settings), work / MODEL)
+
+
+def ours(work: Path, seed: int, given: str, output: str) -> Figures:  # noqa: ARG001 (nothing is drawn)
+    from retrainer.champion import load_champion
+
+    load_champion(model=work / MODEL, root=work).predict_file(work / given, work / output)
+    about = json.loads((work / f"{output}.json").read_text())
+    return {"samples": about["predicted"], "seconds": since_start()}
+
+
+def pipeline(work: Path, seed: int, batch: int, rows: int = 0) -> Figures:  # noqa: ARG001
+    """`transformers.pipeline("text-classification")` over our network, fed from the file row by row."""
+    from transformers import pipeline as hugging_face
+
+    model, tokenizer = _wrapped(work / MODEL)
+    classify = hugging_face("text-classification", model=model, tokenizer=tokenizer, device="cpu")
+    found = classify(_texts(work / TEXTS, rows), batch_size=batch, truncation=True, max_length=128)
+    answers = ({"prediction": one["label"], "confidence": one["score"]} for one in found)
+    count = _write(work / "peer.csv", answers, ["prediction", "confidence"])
+    return {"samples": count, "seconds": since_start(), "accuracy": _agreement(work, rows)}
+
+
+def timm_loop(work: Path, seed: int, batch: int, workers: int) -> Figures:  # noqa: ARG001
+    """timm's network and transform, torchvision's folder, PyTorch's loader."""
+    import timm
+    import torch
+    from torch.utils.data import DataLoader
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import v2
+
+    from retrainer.predict import Predictor
+
+    mine = Predictor.load(work / MODEL)
+    known = mine.network.description.preprocessing
+    network = timm.create_model("resnet18", num_classes=_CLASSES)
+    head = {f"fc.{name}": value for name, value in mine.network.head.state_dict().items()}
+    network.load_state_dict(mine.network.body.state_dict() | head)
+    scale = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(known["mean"], known["std"])]
+    folder = ImageFolder(str(work / IMAGES), v2.Compose(scale))
+    network.eval()
+
+    def answers() -> Iterator[dict[str, Any]]:
+        for pixels, _ in DataLoader(folder, batch, num_workers=workers):
+            best = network(pixels).softmax(dim=1).max(dim=1)
+            for share, place in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+                yield {"prediction": mine.labels[place], "confidence": share}
+
+    with torch.inference_mode():
+        count = _write(work / "peer.csv", answers(), ["prediction", "confidence"])
+    return {"samples": count, "seconds": since_start(), "accuracy": _agreement(work, 0)}
+
+
+def _wrapped(directory: Path) -> tuple[Any, Any]:
+    """Our network as a model of transformers' own kind, and its tokenizer."""
+    from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerFast
+    from transformers.modeling_outputs import SequenceClassifierOutput
+
+    from retrainer.predict import Predictor
+
+    mine = Predictor.load(directory)
+
+    class Wrapped(PreTrainedModel):
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.network = mine.network
+
+        def forward(self, input_ids: Any, attention_mask: Any, **_: Any) -> Any:
+            logits = self.network({"input_ids": input_ids, "attention_mask": attention_mask})
+            return SequenceClassifierOutput(logits=logits / mine.temperature)
+
+    shape = dict(mine.network.description.config["model"])
+    labels = {"id2label": dict(enumerate(mine.labels)), "num_labels": len(mine.labels)}
+    config = AutoConfig.for_model(shape.pop("model_type"), **shape | labels)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(directory / "tokenizer.json"), pad_token="[PAD]", model_max_length=128
+    )
+    return Wrapped(config).eval(), tokenizer
+
+
+def _texts(file: Path, rows: int) -> Iterator[str]:
+    with file.open(newline="", encoding="utf-8") as stream:
+        for number, row in enumerate(csv.DictReader(stream)):
+            if rows and number == rows:
+                return
+            yield row["text"]
+
+
+def _write(file: Path, rows: Iterable[dict[str, Any]], columns: list[str]) -> int:
+    count = 0
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(row)
+            count += 1
+    return count
+
+
+def _agreement(work: Path, rows: int) -> float:
+    """The share of equal predictions; raises where a confidence is further from ours than rounding."""
+    with (work / OURS).open(newline="") as one, (work / "peer.csv").open(newline="") as other:
+        pairs = list(zip(csv.DictReader(one), csv.DictReader(other), strict=not rows))
+    apart = max(abs(float(a["confidence"]) - float(b["confidence"])) for a, b in pairs)
+    assert apart < 1e-3, f"a confidence is {apart:.2g} from ours"
+    return sum(a["prediction"] == b["prediction"] for a, b in pairs) / len(pairs)
+
+
+def jobs(rows: int, images: int) -> list[Job]:
+    batched, shipped, plain = (
+        "transformers.pipeline, batches of 64",
+        "the same, as shipped",
+        "timm, plain loop",
+    )
+    return [
+        Job(
+            "texts",
+            f"{rows:,} short texts from and to CSV, MiniLM, 77 classes",
+            partial(prepare_texts, rows=rows),
+            [
+                Contender("ours", f"{_HERE}:ours", {"given": TEXTS, "output": OURS}),
+                Contender("ours, a tenth", f"{_HERE}:ours", {"given": TENTH, "output": "few.csv"}),
+                Contender(batched, f"{_HERE}:pipeline", {"batch": 64}),
+                Contender(shipped, f"{_HERE}:pipeline", {"batch": 1, "rows": min(rows, SHIPPED_ROWS)}),
+            ],
+            {batched: 1.0, shipped: 1.0},
+        ),
+        Job(
+            "images",
+            f"{images:,} JPEG files of {_SIDE} pixels to CSV, ResNet-18",
+            partial(prepare_images, images=images),
+            [
+                Contender("ours", f"{_HERE}:ours", {"given": IMAGES, "output": OURS}),
+                Contender("ours, a tenth", f"{_HERE}:ours", {"given": FEW_IMAGES, "output": "few.csv"}),
+                Contender(plain, f"{_HERE}:timm_loop", {"batch": 64, "workers": 0}),
+                Contender(f"{plain}, 2 workers", f"{_HERE}:timm_loop", {"batch": 64, "workers": 2}),
+            ],
+            {plain: 1.0, f"{plain}, 2 workers": 1.0},
+        ),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks.predict")
+    parser.add_argument("only", nargs="*", help="texts, images; both without a word")
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--images", type=int, default=20_000)
+    given = parser.parse_args()
+    kept: dict[str, Any] = {"machine": machine(), "runs": []}
+    for job in jobs(given.rows, given.images):
+        if not given.only or job.name in given.only:
+            runs = race(job, only_round=True)
+            print(table(job, runs), flush=True)
+            kept["runs"] += runs
+    RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
