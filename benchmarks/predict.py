@@ -64,7 +64,7 @@ def prepare_images(work: Path, images: int) -> None:
 
     unpack_cifar(work / IMAGES, images // _CLASSES)
     unpack_cifar(work / FEW_IMAGES, images // _CLASSES // 10)
-    sections = {
+    sections: dict[str, dict[str, Any]] = {
         "task": {"kind": "image_classification", "size": _SIDE},
         "backbone": {"family": "timm", "name": "resnet18"},
         "training": {"strategy": "scratch", "epochs": 1, "batch_size": 64, "calibrate": False},

@@ -85,8 +85,8 @@ def _of_folder(folder: Path, columns: InputColumns) -> Input:
         kinds = (*(suffixes_of(columns) if columns.holds_files else ()), *_TABLES)
         raise SettingError(f"INPUT={folder} holds no file that this model reads ({', '.join(kinds)})")
     if len({path.suffix.lower() for path in tables}) > 1:
-        kinds = ", ".join(sorted({path.suffix.lower() for path in tables}))
-        raise SettingError(f"INPUT={folder} holds {kinds} files; leave those of one kind, or name one file")
+        several = ", ".join(sorted({path.suffix.lower() for path in tables}))
+        raise SettingError(f"INPUT={folder} holds {several} files; leave those of one kind, or name one file")
     parts = [_of_file(path, columns) for path in tables]
     totals = [part.total for part in parts]
     total = sum(one or 0 for one in totals) if None not in totals else None

@@ -30,16 +30,19 @@ def read_sections(
     if text:
         return _parsed(text)
     if not (needs_project or recipe or (root / PARAMS).is_file()):
-        return Sections(Source(), Compute(), Registry())
+        return _of({name: {} for name in Sections._fields})
     sections: dict[str, Any] = settle(recipe or None, [], root)[1]
     return Sections(*(sections[name] for name in Sections._fields))
 
 
 def _parsed(text: str) -> Sections:
     try:
-        given = dict(json.loads(text))
-        parsed: list[Any] = [SECTIONS[name].parse(given[name], name) for name in Sections._fields]
-        return Sections(*parsed)
+        return _of(dict(json.loads(text)))
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         names = ", ".join(Sections._fields)
         raise SettingError(f"--sections: no JSON of {names} ({error!r}); compile it again") from None
+
+
+def _of(given: dict[str, Any]) -> Sections:
+    parsed: list[Any] = [SECTIONS[name].parse(given[name], name) for name in Sections._fields]
+    return Sections(*parsed)

@@ -63,7 +63,7 @@ def first_rows(file: Path, most: int) -> tuple[dict[str, list[Any]], int]:
     rows = 0
     for rows, (number, line) in enumerate(_lines(file), start=1):
         if rows <= most:
-            records.append(_parse(line, file, number))
+            records.append(parse(line, file.name, number))
     names = dict.fromkeys(name for record in records for name in record)
     return {name: [record.get(name) for record in records] for name in names}, rows
 

@@ -45,11 +45,11 @@ def first_rows(file: Path, most: int) -> tuple[dict[str, list[Any]], int]:
 
     Of columns that hold whole files only few rows are read.
     """
-    parquet = _open(file)
+    parquet = open_parquet(file)
     schema, rows = parquet.schema_arrow, parquet.metadata.num_rows
     heavy = any(pa.types.is_struct(kind) or pa.types.is_binary(kind) for kind in schema.types)
-    batch = next(_batches(parquet, file, schema.names, FILES_PER_CHUNK if heavy else most), None)
-    values = {} if batch is None else {n: _plain(batch.column(n), file, n) for n in schema.names}
+    batch = next(batches_of(parquet, file, schema.names, FILES_PER_CHUNK if heavy else most), None)
+    values = {} if batch is None else {n: plain_values(batch.column(n), file, n) for n in schema.names}
     named = {name: _class_names(schema, name) for name in values}
     return {
         n: [_named(v, named[n]) for v in column] if named[n] else column for n, column in values.items()
