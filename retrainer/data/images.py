@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # Decoded, three bytes a pixel: 268 MB. Beyond this Pillow itself suspects a bomb.
 MAX_PIXELS = 89_478_485
-_IMAGES_PER_JOB = 64
+_FILES_PER_JOB = 64
 # JPEG decodes at an eighth of its side twice as fast, and still reads every byte.
 _DRAFT = 8
 # Pixels that have a meaning in grey or RGB; floating-point numbers and CIELAB have none without a profile.
@@ -37,20 +37,20 @@ class Look(NamedTuple):
 
 def look_at(images: pa.ChunkedArray) -> list[Look]:
     """One Look per image; the pixels are counted in the header before decoding."""
-    return of_each_image(images, _look, Look("no image"))
+    return of_each_file(images, _look, Look("no image"))
 
 
-def of_each_image(images: pa.ChunkedArray, make: Callable[[pa.Buffer], T], absent: T) -> list[T]:
-    """What `make` makes of each encoded image, in several threads; `absent` where there is none."""
+def of_each_file(files: pa.ChunkedArray, make: Callable[[pa.Buffer], T], absent: T) -> list[T]:
+    """What `make` makes of each encoded image or sound, in several threads; `absent` where there is none."""
 
     def of_some(encoded: pa.BinaryArray) -> list[T]:
         return [make(one.as_buffer()) if one.is_valid else absent for one in encoded]
 
-    encoded = [chunk.flatten()[0] for chunk in images.chunks]
+    encoded = [chunk.flatten()[0] for chunk in files.chunks]
     jobs = [
-        chunk.slice(start, _IMAGES_PER_JOB)
+        chunk.slice(start, _FILES_PER_JOB)
         for chunk in encoded
-        for start in range(0, len(chunk), _IMAGES_PER_JOB)
+        for start in range(0, len(chunk), _FILES_PER_JOB)
     ]
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         # A decoder's remark (odd metadata, say) is no reason to leave out an image that it could read.

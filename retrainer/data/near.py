@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 
 from retrainer.data.splits import components
 from retrainer.data.tables import take_encoded
 from retrainer.data.task_columns import TaskColumns
 from retrainer.findings import Findings, share_of
+from retrainer.settings import Checks
 
 Pairs = list[tuple[bytes, bytes]]
 MOST_DRAWN = 12
@@ -31,27 +33,32 @@ def near_duplicates(
 ) -> Pairs:
     """Pairs of content keys that are nearly equal; none when the check is off.
 
-    Where the task reads an image that decides alone (the first one, where there are several), whatever is
-    said of it: so an image never stands in two splits. Else it is the texts, of a pair both together; of
-    other inputs, such as sounds, only what is equal to the byte is found.
+    Where the task reads an image, or else a sound, that decides alone (the first one, where there are
+    several), whatever is said of it: so none stands in two splits. Else it is the texts, of a pair both
+    together; of other inputs only what is equal is found.
     """
-    images, texts = columns.inputs_of("image"), columns.inputs_of("string")
-    if not (images or texts) or not findings.looks("near_duplicates"):
+    if not columns.inputs_of("image", "audio", "string") or not findings.looks("near_duplicates"):
         return []
-    from retrainer.data.similar import similar_images, similar_texts
-
     contents = Contents(keys)
-    if images:
-        distinct = take_encoded(table[images[0]], contents.rows)
-        found = similar_images(distinct, findings.checks.image_distance)
-    else:
-        places = pa.array(contents.rows, pa.int64())
-        distinct_texts = [table[name].take(places).to_pylist() for name in texts]
-        joined = ["\n".join(parts) for parts in zip(*distinct_texts, strict=True)]
-        found = similar_texts(joined, findings.checks.text_similarity)
+    found = _alike(table, columns, contents.rows, findings.checks)
     pairs = [(contents.keys[one], contents.keys[other]) for one, other in found.tolist()]
     _note(table, keys, contents, pairs, findings)
     return pairs
+
+
+def _alike(table: pa.Table, columns: TaskColumns, rows: list[int], checks: Checks) -> np.ndarray:
+    """int64 [pairs, 2], places in `rows`."""
+    from retrainer.data.similar import similar_images, similar_sounds, similar_texts
+
+    images, sounds = columns.inputs_of("image"), columns.inputs_of("audio")
+    if images:
+        return similar_images(take_encoded(table[images[0]], rows), checks.image_distance)
+    if sounds:
+        return similar_sounds(take_encoded(table[sounds[0]], rows))
+    places = pa.array(rows, pa.int64())
+    texts = [table[name].take(places).to_pylist() for name in columns.inputs_of("string")]
+    joined = ["\n".join(parts) for parts in zip(*texts, strict=True)]
+    return similar_texts(joined, checks.text_similarity)
 
 
 def _note(

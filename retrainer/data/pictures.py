@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from retrainer.data.images import of_each_image
+from retrainer.data.images import of_each_file
 from retrainer.data.similar.frequencies import GREY, Frequencies
 from retrainer.data.similar.pixels import SIDE, small_pixels
 
@@ -29,7 +29,7 @@ def picture_hashes(images: pa.ChunkedArray) -> np.ndarray:
     Bits are the signs of the lowest frequencies of the cosine transform, as of a perceptual hash (Zauner,
     2010), of light and of colour.
     """
-    small = of_each_image(images, small_pixels, None)
+    small = of_each_file(images, small_pixels, None)
     found: np.ndarray = np.zeros((len(small), WORDS), np.uint64)
     shown = [row for row, pixels in enumerate(small) if pixels is not None]
     for start in range(0, len(shown), _BLOCK):

@@ -28,6 +28,7 @@ from retrainer.data.classes import check_classes, check_division, counts_of, sha
 from retrainer.data.exact_duplicates import drop_exact_duplicates, drop_held_out
 from retrainer.data.label_noise import write_suspects
 from retrainer.data.near import near_duplicates
+from retrainer.data.perceptual_hashes import perceptual_hashes
 from retrainer.data.profile import profile_of
 from retrainer.data.quotas import choose
 from retrainer.data.splits import (
@@ -148,15 +149,10 @@ def _left_out_relatives(rows: Rows, placed: dict[str, list[int]]) -> list[int]:
 
 
 def _row_keys(usable: UsableRows) -> RowKeys:
-    """Of all usable rows: by all inputs together, by each alone, and by the picture of the first image."""
-    table, inputs = usable.table, usable.columns.inputs
-    keys = {name: short(content_keys(table, [name])) for name in inputs}
-    images = usable.columns.inputs_of("image")
-    if not images:
-        return RowKeys(short(usable.rows.keys), keys)
-    from retrainer.data.pictures import picture_hashes
-
-    return RowKeys(short(usable.rows.keys), keys, picture_hashes(table[images[0]]))
+    """Of all usable rows: by all inputs together, by each alone, and by what they show or sound like."""
+    table, columns = usable.table, usable.columns
+    keys = {name: short(content_keys(table, [name])) for name in columns.inputs}
+    return RowKeys(short(usable.rows.keys), keys, perceptual_hashes(table, columns))
 
 
 def _profile(table: pa.Table, rows: Rows, compared: list[int]) -> Profile:

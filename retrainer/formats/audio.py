@@ -23,8 +23,12 @@ RATES = (1_000, 384_000)  # samples a second
 _UNKNOWN_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF, 0x7FFFF000, 0xFFFFF000)
 
 
-def decode_audio(data: bytes | None, name: str, max_seconds: float = MAX_SECONDS) -> tuple[np.ndarray, int]:
+def decode_audio(
+    data: bytes | None, name: str, max_seconds: float = MAX_SECONDS, first_seconds: float = MAX_SECONDS
+) -> tuple[np.ndarray, int]:
     """One file → its channels' mean, float32 [samples] in -1 to 1, and its samples a second.
+
+    Of a file that lasts longer than `first_seconds` only its beginning is decoded.
 
     Raises UserError that begins with `name` for a file that cannot be decoded, is cut short, silent of
     samples, longer than `max_seconds`, or holds values that are no numbers.
@@ -33,7 +37,7 @@ def decode_audio(data: bytes | None, name: str, max_seconds: float = MAX_SECONDS
 
     if not data:
         raise DataError(f"{name}: the audio is empty; give its file again, or remove the row")
-    samples, rate = _read(data, name, max_seconds)
+    samples, rate = _read(data, name, max_seconds, first_seconds)
     if not len(samples):
         raise DataError(f"{name}: the audio has no samples; record it again, or remove the row")
     mono = samples.mean(axis=1, dtype=np.float32) if samples.shape[1] > 1 else samples[:, 0]
@@ -83,14 +87,14 @@ def _soundfile() -> Any:
     return soundfile
 
 
-def _read(data: bytes, name: str, max_seconds: float) -> tuple[np.ndarray, int]:
+def _read(data: bytes, name: str, max_seconds: float, first_seconds: float) -> tuple[np.ndarray, int]:
     """float32 [samples, channels] and the rate."""
     soundfile = _soundfile()
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             _check_header(file, name, max_seconds)
             _check_wav_is_whole(data, name)
-            most = int(max_seconds * file.samplerate) + 1
+            most = int(min(max_seconds, first_seconds) * file.samplerate) + 1
             samples = file.read(min(most, file.frames), dtype="float32", always_2d=True)
             # An MP3's length may be an estimate, a FLAC's is exact.
             if file.format == "FLAC" and len(samples) < min(most, file.frames):

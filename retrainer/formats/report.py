@@ -35,8 +35,9 @@ metrics.json:
                 or more have judged, with this one (retrainer/uses_of_test_set.py),
                 "champion": null or {"same", "new", "gone", "left_out", "saved_again"}: rows beside those it
                 was tested on, those left out as it was trained on them or on rows linked to them, and of
-                these the ones known by the picture alone; "learned": how many further rows are left out
-                altogether, because the judged model has learned from them or from rows linked to them}
+                these the ones known by what they show or sound like alone; "learned": how many further
+                rows are left out altogether, because the judged model has learned from them or from rows
+                linked to them}
     privacy     {"model", "champion"}: null, or what a private training spent (formats/privacy.py)
     membership  the attack by the loss of single rows: {"score", "train_rows", "test_rows", "auc", "low",
                 "high", "found_at_1_percent": the share of training rows told while 1% of the test rows are

@@ -2,14 +2,14 @@
 
 By them a later evaluation finds test rows that an older model was trained on, and those that it never met.
 A hash gives no content away, but who holds a row can tell whether it was among them. A picture's hash says
-roughly where the picture is light and dark.
+roughly where the picture is light and dark, a sound's which frequencies it has.
 
     row_keys.parquet    `split`, `key` (uint64, of all that the task reads), in the order of the splits' rows;
                         `input.NAME` (uint64, of one column that the task reads; 0: not known) for each of
-                        them, of a single one its name alone; `picture` (see data/pictures.py; zeros: none)
-                        where the task reads an image. A file of version 1 has `split` and `key` alone.
-                        Of a model also the rows of split `inherited`: what the model that it started from had
-                        learned from, and so on back
+                        them, of a single one its name alone; `picture` (data/perceptual_hashes.py; zeros:
+                        none) where the task reads an image or a sound. A file of version 1 has `split`
+                        and `key` alone. Of a model also the rows of split `inherited`: what the model
+                        that it started from had learned from, and so on back
     components.parquet  `split`, `component` (uint64), of a dataset alone: rows of one component depend on
                         each other, as they share a group or are nearly equal
     left_out.parquet    the keys and the `component`, of a dataset alone: rows of a test row's component that

@@ -16,7 +16,7 @@ import pyarrow as pa
 from retrainer.data.checks import unusable
 from retrainer.data.fingerprint import source_module
 from retrainer.data.images import look_at
-from retrainer.data.pictures import picture_hashes
+from retrainer.data.perceptual_hashes import perceptual_hashes
 from retrainer.data.splits import content_keys
 from retrainer.data.tables import take_rows
 from retrainer.data.task_columns import TaskColumns
@@ -104,10 +104,8 @@ class _Reading:
         columns = TaskColumns(tuple(name for name in inputs if name in table.column_names), (), inputs)
         table = self._without(table, _unreadable(table, columns))
         keys = content_keys(table, columns.inputs)
-        pictures = columns.inputs_of("image")
-        hashes = picture_hashes(table[pictures[0]]) if pictures else np.zeros((len(keys), 0), np.uint64)
         of_inputs = {name: short(content_keys(table, [name])) for name in columns.inputs}
-        rows = RowKeys(short(keys), of_inputs, hashes)
+        rows = RowKeys(short(keys), of_inputs, perceptual_hashes(table, columns))
         is_known = stand_among(rows, self.known) | pictured_among(rows, self.known)
         reasons: list[str | None] = [KNOWN if one else None for one in is_known]
         for row, key in enumerate(keys):

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from retrainer.data.images import of_each_image
+from retrainer.data.images import of_each_file
 from retrainer.data.probes._rows import CONTENT, NO_CONTENT, Sample, Shortcut, binned, codes_of, judged
 from retrainer.formats.dataset import IMAGE_FORMATS
 
@@ -26,7 +26,7 @@ _NO_FILE: dict[str, str] = {}
 def probe(rows: Sample) -> Iterator[Shortcut]:
     rows = rows.first(MOST_ROWS)
     for name in rows.columns.inputs_of("image"):
-        facts = of_each_image(rows.table[name], _facts, _NO_FILE)
+        facts = of_each_file(rows.table[name], _facts, _NO_FILE)
         for what in dict.fromkeys(what for fact in facts for what in fact):
             values = codes_of([fact.get(what) for fact in facts])
             if found := judged(rows, what, values, NO_CONTENT):

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 
-from retrainer.data.images import of_each_image
+from retrainer.data.images import of_each_file
 from retrainer.data.similar.buckets import Buckets, Links, distinct_values, with_copies
 from retrainer.data.similar.frequencies import GREY, Frequencies
 from retrainer.data.similar.moved import Candidates, maybe_moved, unmoved
@@ -54,7 +54,7 @@ def similar_images(images: pa.ChunkedArray, most_bits: int) -> np.ndarray:
     (Zauner, 2010) differ in at most `most_bits`, and those that may be mirrored, moved or cropped (`moved`).
     Each is then compared by its own pixels. An image that cannot be read, or shows nothing, is like no other.
     """
-    found = of_each_image(images, _thumbnail, None)
+    found = of_each_file(images, _thumbnail, None)
     rows = np.array([row for row, pixels in enumerate(found) if pixels], np.int64)
     if not len(rows):
         return np.empty((0, 2), np.int64)

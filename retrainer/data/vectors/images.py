@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from retrainer.data.images import of_each_image
+from retrainer.data.images import of_each_file
 from retrainer.data.similar.pixels import small_pixels
 
 _SIDE = 32
@@ -30,7 +30,7 @@ _QUARTERS = 2
 def small_images(images: pa.ChunkedArray) -> np.ndarray:
     """uint8 [N, S, S, 3] of encoded images; grey where one cannot be read."""
     grey: np.ndarray = np.full((_SIDE, _SIDE, 3), 128, np.uint8)
-    found = of_each_image(images, small_pixels, None)
+    found = of_each_file(images, small_pixels, None)
     return np.stack([grey if pixels is None else pixels for pixels in found])
 
 
