@@ -7,12 +7,13 @@ they read the part `data` of metrics.json by the functions at the end.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
-from retrainer.errors import SettingError
+from retrainer.errors import SettingError, UserError
 from retrainer.settings import Checks, Limit
 from retrainer.texts import shortened
 
@@ -84,13 +85,27 @@ class Findings:
         cure: str = "correct the source",
         share: float | None = None,
     ) -> None:
-        """Raises UserError when `count` is not 0 and the check's level is `error`, or below the `share`."""
+        """Notes what a check found, also 0; `stop` says whether the run goes on."""
         level: Limit = getattr(self.checks, name, "warn")
         shown = tuple(_line(example) for example in islice(examples, MOST_EXAMPLES))
-        finding = Finding(name, level, count, note, shown, share, cure)
-        if finding.stops:
-            raise SettingError(finding.in_one_line())
-        self.found.append(finding)
+        self.found.append(Finding(name, level, count, note, shown, share, cure))
+
+    def stop(self) -> None:
+        """Raises SettingError, all in one line, when a check's level is `error` and it found something, or
+        more than the share that its level is."""
+        if stopping := [finding.in_one_line() for finding in self.found if finding.stops]:
+            raise SettingError("; besides, ".join(stopping))
+
+    @contextmanager
+    def stopping(self) -> Iterator[None]:
+        """What stops the run is said at the end, so that a person reads all of it at once; also where an
+        error comes of it, as when too few rows are left."""
+        try:
+            yield
+        except UserError:
+            self.stop()
+            raise
+        self.stop()
 
     def plain(self) -> list[dict[str, Any]]:
         """As manifest.json and metrics.json keep them."""

@@ -19,7 +19,7 @@ TEXT = Task(kind="text_classification")
 # Of few rows some are a large share: how the checks look is tested apart from what stops a run.
 LIMITS = (
     "empty", "broken", "too_long", "label_spelling", "unseen_class", "conflicting_labels", "test_overlap",
-    "near_test_overlap",
+    "near_test_overlap", "cut_texts", "unique_labels",
 )  # fmt: skip
 WARN = Checks.parse(dict.fromkeys(LIMITS, "warn"), "checks")
 Row = dict

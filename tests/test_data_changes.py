@@ -54,7 +54,7 @@ def relabelled(rows: list[Row]) -> list[Row]:
 
 
 PLANTED: dict[str, tuple[Change, str]] = {
-    "nearly empty": (lambda rows: rows[:30], "rows 600 → 30 (gate.changes.fewer_rows = 0.3)"),
+    "nearly empty": (lambda rows: rows[:30], "rows 600 → 30 (gate.changes.fewer_rows = 0.2)"),
     "half of it": (lambda rows: rows[:300], "rows 600 → 300"),
     "a smaller test": (lambda rows: rows[:300], "test rows "),
     "doubled": (lambda rows: [*rows, *rows], "rows that repeat another 0.0% → 50.0%"),
@@ -87,8 +87,10 @@ def test_a_planted_change_is_named_with_its_setting(name: str, then: DataFigures
 def test_half_of_the_rows_gone_is_told_beside_a_large_test_set_of_ones_own() -> None:
     then, now = DataFigures(1450, 450, 1000), DataFigures(1125, 450, 675)
     (change,) = changes(Gate.parse({}, "gate"), then, now)
-    assert change == "rows besides the test's 1,000 → 675 (gate.changes.fewer_rows = 0.3)"
-    assert not list(changes(Gate.parse({}, "gate"), then, DataFigures(1160, 450, 710)))
+    assert change == "rows 1,450 → 1,125 (gate.changes.fewer_rows = 0.2)"
+    (change,) = changes(Gate(), DataFigures(1215, 405, 810), DataFigures(990, 405, 585))
+    assert change == "training and validation rows 810 → 585 (gate.changes.fewer_rows = 0.2)"
+    assert not list(changes(Gate(), then, DataFigures(1300, 450, 850)))
 
 
 def test_clean_months_are_not_held(then: DataFigures, tmp_path: Path) -> None:

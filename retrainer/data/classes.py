@@ -8,15 +8,13 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-from retrainer.data.splits import TEST, TRAIN, VALIDATION, Rows
+from retrainer.data.splits import TEST, TRAIN, Rows
 from retrainer.errors import DataError
 from retrainer.findings import Findings, share_of
 from retrainer.formats.dataset import SPLITS
 
 # A division as odd as this, or odder, comes by chance in fewer than one dataset in a thousand.
 _CHANCE = 1e-3
-# A class of fewer rows easily misses the training rows by chance.
-_FEW = 3
 # Between the parts of a name, where they say nothing; + # < > = say something.
 _SEPARATORS = r"[\s_.,;:/'’&-]+"
 
@@ -63,20 +61,6 @@ def check_classes(counts: Counts, multi_label: bool, lost: str, findings: Findin
         note = "names that differ only in case, space or punctuation"
         named = [" = ".join(names) for names in alike]
         findings.add("label_spelling", len(alike), note, named, share=_rarer_spellings(alike, counts))
-    if findings.looks("unseen_class"):
-        for name in (VALIDATION, TEST):
-            _check_unseen(name, counts[name], known, findings)
-
-
-def _check_unseen(
-    split: str, counts: Mapping[str, int], known: Mapping[str, int], findings: Findings
-) -> None:
-    unseen = sorted(counts.keys() - known.keys())
-    if unseen:
-        rows = sum(counts[label] for label in unseen if counts[label] >= _FEW)
-        share = share_of(rows, sum(counts.values()))
-        note, cure = f"classes of {split} that train never sees", "add rows of them to train on"
-        findings.add("unseen_class", len(unseen), note, unseen, cure, share)
 
 
 def _rarer_spellings(alike: Sequence[Sequence[str]], counts: Counts) -> float:

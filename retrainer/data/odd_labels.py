@@ -1,4 +1,5 @@
-"""Names of classes that stand for "no value", and own test rows that are older than the training rows."""
+"""Labels that number the rows, names of classes that stand for "no value", and own test rows that are older
+than the training rows."""
 
 from __future__ import annotations
 
@@ -6,13 +7,36 @@ from collections import Counter
 from collections.abc import Sequence
 
 from retrainer.data.splits import Rows
-from retrainer.findings import Findings
+from retrainer.findings import Findings, share_of
 
 # What programs write for a value that is absent; and words that also are classes by right.
 _NO_VALUE = {"nan", "null", "<na>", "#n/a", "n/a", "nat", "undefined", "#null!", "#value!", "#ref!", "(null)"}
 _PERHAPS_NO_VALUE = {"none", "na", "nil", "-", "--", "?", "missing", "(none)", "(empty)", "(blank)"}
 # Of rows drawn at random from the same time half are older than the middle.
 _MOST_OLDER = 0.9
+# Fewer rows with a label of their own, or a smaller share of all, are rare classes.
+_LEAST_UNIQUE, _LEAST_UNIQUE_SHARE = 20, 0.2
+
+
+def check_unique_labels(rows: Rows, column: str | None, findings: Findings) -> None:
+    """The check `unique_labels`, on all rows but those of the user's own test and validation sets.
+
+    `column` is the source's own name of the column of labels, if it has one.
+    """
+    if not findings.looks("unique_labels"):
+        return
+    held_out = set(rows.held_out())
+    labelled = [row for row in range(len(rows.keys)) if row not in held_out and rows.classes[row]]
+    counts = Counter(name for row in labelled for name in rows.classes[row])
+    alone = [row for row in labelled if all(counts[name] == 1 for name in rows.classes[row])]
+    share = share_of(len(alone), len(labelled))
+    if len(alone) < _LEAST_UNIQUE or share < _LEAST_UNIQUE_SHARE:
+        alone = []
+    which = f"the column '{column}' looks like an id" if column else "the labels look like ids"
+    note = f"of {len(labelled):,} rows have a label that no other row has: {which}, and names no classes"
+    examples = (f"{rows.origins[row]}: {', '.join(rows.classes[row])}" for row in alone)
+    cure = "set source.label to the column of the classes" if column else "give the rows names of classes"
+    findings.add("unique_labels", len(alone), note, examples, cure, share)
 
 
 def check_placeholders(rows: Rows, findings: Findings) -> None:

@@ -28,6 +28,7 @@ from retrainer.data.classes import check_classes, check_division, counts_of, sha
 from retrainer.data.exact_duplicates import drop_exact_duplicates, drop_held_out
 from retrainer.data.label_noise import write_suspects
 from retrainer.data.near import near_duplicates
+from retrainer.data.odd_labels import check_unique_labels
 from retrainer.data.perceptual_hashes import perceptual_hashes
 from retrainer.data.profile import profile_of
 from retrainer.data.quotas import choose
@@ -45,6 +46,7 @@ from retrainer.data.splits import (
 from retrainer.data.tables import dropped_rows, take_rows
 from retrainer.data.task_columns import TaskColumns
 from retrainer.data.training_rows import check_training_rows
+from retrainer.data.unseen_classes import check_unseen_classes
 from retrainer.data.usable_rows import UsableRows, column_of, usable_rows
 from retrainer.errors import DataError
 from retrainer.findings import Findings
@@ -77,22 +79,26 @@ def preprocess(
     them, report.html. Raises UserError naming the row or the setting.
     """
     findings = Findings(checks)
-    usable = usable_rows(Dataset(raw), task, split, findings)
-    table, rows, columns = usable.table, usable.rows, usable.columns
-    near = near_duplicates(table, columns, rows.keys, findings)
-    _link_and_drop(table, rows, near, columns, findings)
-    divided = place(rows, split)
-    placed = choose(rows, divided, split)
-    dropped = pa.concat_tables([usable.left_out, dropped_rows(table, rows.reasons)])
-    lost = len(table) + len(usable.left_out) - sum(map(len, placed.values())) - len(dropped)
-    assert lost == 0, "a row was lost"
-    _check_splits(rows, placed, split, dropped, findings)
-    classes = counts_of(rows, divided)
-    if columns.classes is not None:
-        several = task.multi_label or columns.classes != LABELS
-        check_classes(counts_of(rows, placed), several, _lost(dropped), findings)
-        check_division(classes, split.by == "hash" and not rows.held_out(), findings)
-    suspects = check_training_rows(table, columns, rows, placed[TRAIN], findings)
+    with findings.stopping():
+        usable = usable_rows(Dataset(raw), task, split, findings)
+        table, rows, columns = usable.table, usable.rows, usable.columns
+        if columns.classes == LABELS:
+            check_unique_labels(rows, usable.source.manifest.get(SOURCE_NAMES, {}).get(LABELS, "label"), findings)
+        near = near_duplicates(table, columns, rows.keys, findings)
+        _link_and_drop(table, rows, near, columns, findings)
+        divided = place(rows, split)
+        placed = choose(rows, divided, split)
+        dropped = pa.concat_tables([usable.left_out, dropped_rows(table, rows.reasons)])
+        lost = len(table) + len(usable.left_out) - sum(map(len, placed.values())) - len(dropped)
+        assert lost == 0, "a row was lost"
+        _check_splits(rows, placed, split, dropped, findings)
+        classes = counts_of(rows, divided)
+        if columns.classes is not None:
+            several = task.multi_label or columns.classes != LABELS
+            check_classes(counts_of(rows, placed), several, _lost(dropped), findings)
+            check_unseen_classes(rows, placed, findings)
+            check_division(classes, split.by == "hash" and not rows.held_out(), findings)
+        suspects = check_training_rows(table, columns, rows, placed[TRAIN], findings)
     tables = {name: take_rows(table, placed[name]) for name in SPLITS}
     about = _about(usable, placed, classes, findings)
     manifest = write_dataset(out, tables, replace(about, dropped=dropped))

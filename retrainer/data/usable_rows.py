@@ -19,6 +19,7 @@ from retrainer.data.checks import (
     unusable,
 )
 from retrainer.data.class_folders import join_labels
+from retrainer.data.cut_texts import check_cut_texts
 from retrainer.data.id_spelling import check_spelling
 from retrainer.data.images import Look, look_at
 from retrainer.data.personal_data import check_personal_data
@@ -76,6 +77,7 @@ def usable_rows(source: Dataset, task: Task, split: Split, findings: Findings) -
         table = fit_boxes(table, columns, of_column, findings)
     rows = _rows_of(table, columns, [given[row] for row in kept], split)
     words = check_texts(table, columns, task, findings)
+    check_cut_texts(table, columns.texts(), findings)
     for of_column in looks.values():
         check_images(of_column, rows.origins, findings)
     check_sounds(table, columns, findings)

@@ -202,7 +202,8 @@ def changes(report: Report) -> list[str]:
         rows = plural(met["left_out"], "row is", "rows are")
         why = "the champion was trained on them or on rows linked to them"
         left_out = f"{rows} left out of the comparison, because {why}"
-        left_out += f" ({met['saved_again']:,} known by what they show or sound like)." if met.get("saved_again") else "."
+        again = met.get("saved_again")
+        left_out += f" ({again:,} known by what they show or sound like)." if again else "."
     return [said, left_out]
 
 

@@ -52,7 +52,7 @@ def changes(gate: Gate, then: DataFigures, now: DataFigures) -> Iterator[str]:
     # A test set of one's own stays as large as it was when half of the other rows are gone. How many rows the
     # test gets is partly chance otherwise.
     others = (then.rows - then.test_rows, now.rows - now.test_rows)
-    yield from fewer or _fewer("rows besides the test's", *others, allowed.fewer_rows, _DEVIATIONS)
+    yield from fewer or _fewer("training and validation rows", *others, allowed.fewer_rows, _DEVIATIONS)
     yield from _fewer("test rows", then.test_rows, now.test_rows, allowed.fewer_rows, _DEVIATIONS)
     if allowed.more_rows and now.rows > (1 + allowed.more_rows) * then.rows:
         yield f"rows {then.rows:,} → {now.rows:,} (gate.changes.more_rows = {allowed.more_rows:g})"

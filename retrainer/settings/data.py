@@ -93,6 +93,9 @@ class Checks(Section):
         description="texts with e-mail addresses, IBANs, card, IP or phone numbers; the share is of rows",
     )
     too_long: Limit = Field(0.1, description="texts that are certainly cut at task.max_length")
+    cut_texts: Limit = Field(
+        0.1, description="texts that all end at one length, as a column's width cuts them"
+    )
     unusual_images: Level = Field("warn", description="animated, CMYK, 16-bit, alpha, rotated: normalised")
     silent_sounds: Limit = Field("warn", description="recordings (WAV) of digital silence alone; they stay")
     boxes: Level = Field("warn", description="boxes outside of their image: cut; without area: left out")
@@ -102,13 +105,16 @@ class Checks(Section):
     id_spelling: Level = Field(
         "warn", description="groups, or ids of own test rows, that are others' but for case, space or zeros"
     )
+    unique_labels: Limit = Field(
+        0.5, description="training rows whose label no other row has, as where the label is an id"
+    )
     single_class: Level = Field("error", description="rows to train on of fewer than two classes")
     rare_class: Level = Field("warn", description="classes of fewer than `rare_class_rows` training rows")
     rare_class_rows: int = Field(10, ge=1, description="see rare_class")
     unseen_class: Limit = Field(
         0.02,
         description="classes of the test or validation that train never sees; the share is of its rows,"
-        " classes of fewer than 3 not counted",
+        " without those of as many small classes as chance explains",
     )
     duplicates: Level = Field("warn", description="equal content and labels twice; one row stays")
     near_duplicates: Level = Field("warn", description="nearly equal content; such rows share one split")

@@ -49,7 +49,7 @@ class Evaluation(Section):
 class Changes(Section):
     """What may change between the champion's data and today's before a promotion is held; 0: anything."""
 
-    fewer_rows: float = Field(0.3, ge=0, le=1, description="share of the rows, or test rows, that is gone")
+    fewer_rows: float = Field(0.2, ge=0, le=1, description="share of the rows, or test rows, that is gone")
     more_rows: float = Field(
         2.0, ge=0, description="so many times as many rows more: 2 is three times as many"
     )

@@ -35,6 +35,7 @@ def doubts(judged: Judged, found: Classes, embedded: Embedded) -> dict[str, Any]
     """
     findings = Findings(judged.checks)
     labels = _labels(judged, found, findings) if findings.looks(LABELS) else []
+    findings.stop()
     pairs = [] if judged.checks.near_duplicates == "off" else _pairs(judged, findings, embedded)
     shares = [one | {"share": round(one["count"] / len(judged.test), 6)} for one in findings.plain()]
     return {"checks": shares, LABELS: labels, NEIGHBOURS: pairs}

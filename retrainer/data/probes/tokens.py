@@ -22,6 +22,8 @@ from retrainer.data.probes._rows import LEAST_ROWS, NO_CONTENT, Sample, Shortcut
 _WORD_SHARE, _PLACED_SHARE = 0.98, 0.9
 # Of a sign that people use (a currency, a hashtag): as of words at a fixed place.
 _FIXED = 0.95
+# Where each class has such a word, and they are this share of all rows, nothing else need be learned.
+_MOST_ROWS_OF_ALL = 0.95
 _MOST_ROWS = 20_000
 _CHARACTERS = 2000
 _AROUND = ".,?!;:'\"()“”‘’…"
@@ -74,11 +76,16 @@ def _of_column(rows: Sample, column: str, texts: Sequence[str | None]) -> Iterat
     least = np.array([_least(token, placed) for token, placed in _places(counts)])
     share = had / max(1, had.sum())
     found = (hits >= LEAST_ROWS) & (hits >= least * had[classes]) & precise(hits, said, share[classes])
-    by_class: dict[int, int] = {}
+    by_class: dict[int, int] = {}  # class → its plainest token
     for token in sorted(
         np.flatnonzero(found).tolist(), key=lambda one: _rank(counts.tokens[one], int(hits[one]))
     ):
         by_class.setdefault(int(classes[token]), token)
+    of_classes = [*by_class]
+    always = hits[[*by_class.values()]] >= _WORD_SHARE * had[of_classes]
+    if len(of_classes) > 1 and always.all() and had[of_classes].sum() >= _MOST_ROWS_OF_ALL * had.sum():
+        yield _of_every_class(rows, column, counts, by_class, had)
+        return
     for code, token in by_class.items():
         yield _shortcut(rows, column, counts, code, token, had)
 
@@ -98,6 +105,17 @@ def _shortcut(rows: Sample, column: str, counts: _Counts, code: int, token: int,
     majority = max(int(had[code]), total - int(had[code])) / total
     certain = not _is_common(name) and hits >= _PLACED_SHARE * had[code]
     return Shortcut(where, (rows.names[code],), 1 - wrong / total, majority, total, certain=certain)
+
+
+def _of_every_class(
+    rows: Sample, column: str, counts: _Counts, by_class: dict[int, int], had: np.ndarray
+) -> Shortcut:
+    """Of classes that each have a token of their own in all of their texts: no texts of people look so."""
+    shown = ", ".join(f"'{counts.tokens[token]}'" for _, token in sorted(by_class.items())[:3])
+    where = f"a token of its own in each class's {column.replace('_', ' ')} ({shown}, …)"
+    classes, total = tuple(rows.names[code] for code in sorted(by_class)), int(had.sum())
+    right = sum(int(counts.held[token, code]) for code, token in by_class.items())
+    return Shortcut(where, classes, right / total, had.max() / total, total, certain=True)
 
 
 def _places(counts: _Counts) -> Iterator[tuple[str, bool]]:

@@ -27,7 +27,7 @@ _WORDS = BITS // 64
 _WINDOW = 4
 _STEP = (_HIGH - _LOW) / (BITS + 2 * _WINDOW - 1)
 # A difference below this share of all energy is rounding, or silence.
-_LEAST_SHARE = 1e-9
+_LEAST_SHARE = 1e-6
 # Of the highest frequency that a rate can carry, the part that filters leave alone.
 _PASSED = 0.9
 # Amplitudes are raised to this power before two sounds are compared: the loudest vowel is not to decide
@@ -48,11 +48,12 @@ def sound_hashes(sounds: pa.ChunkedArray) -> np.ndarray:
 
 
 def heard(encoded: pa.Buffer | bytes) -> Heard | None:
-    """The first SECONDS of an encoded sound; None where it cannot be decoded."""
+    """The first SECONDS of an encoded sound, without its offset; None where it cannot be decoded."""
     try:
-        return decode_audio(bytes(encoded), "sound", first_seconds=SECONDS)
+        samples, rate = decode_audio(bytes(encoded), "sound", first_seconds=SECONDS)
     except DataError:
         return None
+    return samples - samples.mean(), rate
 
 
 def _hash(sound: Heard | None) -> np.ndarray | None:
