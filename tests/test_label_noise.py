@@ -11,6 +11,7 @@ from cleanlab.filter import find_label_issues
 from sklearn.linear_model import Ridge
 
 from retrainer.data.label_noise import FILE, noise_rate
+from retrainer.data.languages import language_of
 from retrainer.data.out_of_sample import LeaveOneOut, probabilities
 from retrainer.data.vectors.images import image_vectors
 from retrainer.data.vectors.texts import text_vectors
@@ -164,3 +165,87 @@ def test_the_rate_stands_in_the_closing_table_and_in_the_report() -> None:
         report["data"]["checks"] = [{"name": "label_noise", "level": "warn", "count": count, "note": note}]
         table = " ".join(closing_table(report, {}, Path("report.html")).split())
         assert (f"82 {note}" in table) is (f"82 {note}" in Page(render(report, HISTORY)).text) is (count > 0)
+
+
+GERMAN = [
+    "der",
+    "die",
+    "das",
+    "und",
+    "ist",
+    "ein",
+    "eine",
+    "mit",
+    "auf",
+    "dem",
+    "den",
+    "nicht",
+    "ich",
+    "im",
+    "von",
+    "zu",
+    "sich",
+]
+ENGLISH = [
+    "the",
+    "and",
+    "of",
+    "to",
+    "is",
+    "in",
+    "my",
+    "it",
+    "that",
+    "for",
+    "have",
+    "how",
+    "what",
+    "was",
+    "with",
+    "this",
+    "are",
+]
+
+
+def in_language(count: int, small: tuple[str, ...], seed: int, labels_tell: bool) -> list[Row]:
+    """Texts of six small words of a language and six words of which those of the class are more frequent."""
+    draw, rows = np.random.default_rng(seed), []
+    for number in range(count):
+        label = CLASSES[number % 3]
+        told = label if labels_tell else str(draw.choice(CLASSES))
+        own = [f"{small[0]}{told}{n}" for n in draw.integers(0, 12, 3)]
+        others = [f"{small[0]}{name}{n}" for name in CLASSES for n in draw.integers(0, 12, 1)]
+        words = [*draw.choice(small, 6), *own, *others]
+        rows.append({"text": " ".join(draw.permutation(words)), "labels": [label]})
+    return rows
+
+
+def test_a_language_that_nobody_could_label_is_named(tmp_path: Path) -> None:
+    rows = [*in_language(900, ENGLISH, 0, True), *in_language(180, GERMAN, 1, False)]
+    manifest = run(tmp_path, rows, checks=WARN)
+    noise = [check for check in manifest["checks"] if check["name"] == "label_noise" and check["count"]]
+    named = [check for check in noise if "texts in German have labels" in check["note"]]
+    assert len(named) == 1 and 100 < named[0]["count"] <= 180 and "as many in English" in named[0]["note"]
+
+
+def test_a_language_with_labels_as_good_is_not_named(tmp_path: Path) -> None:
+    rows = [*in_language(900, ENGLISH, 0, True), *in_language(180, GERMAN, 1, True)]
+    manifest = run(tmp_path, rows, checks=WARN)
+    assert not [check for check in manifest["checks"] if " texts in " in check["note"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("how do I get to the card that was lost", "English"),
+        ("Wo finde ich die PIN von der Karte, die nicht geht?", "German"),
+        ("je ne trouve pas la carte qui est dans le sac", "French"),
+        ("где моя карта, please", "Cyrillic"),
+        ("我的卡在哪里", "Cjk"),
+        ("café crème", ""),
+        ("top-up failed!!", ""),
+        ("", ""),
+    ],
+)
+def test_small_words_and_scripts_tell_a_language(text: str, language: str) -> None:
+    assert language_of(text) == language

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from retrainer.data.languages import languages_of
+from retrainer.data.noisy_parts import noisy_parts
 from retrainer.data.out_of_sample import LeaveOneOut, probabilities
 from retrainer.data.shifted_labels import check_shifted_labels
 from retrainer.data.splits import Rows
@@ -58,13 +60,35 @@ def check_labels(
     sample = training[: findings.checks.label_noise_rows]
     if not wanted or len(sample) < _LEAST_ROWS or any(len(rows.classes[row]) != 1 for row in sample):
         return []
-    vectors = row_vectors(take_rows(table.select(columns.inputs), sample), columns)
+    inputs = take_rows(table.select(columns.inputs), sample)
+    vectors = row_vectors(inputs, columns)
     if vectors is None:
         return []
     left_out, names = LeaveOneOut(vectors), sorted({rows.classes[row][0] for row in sample})
     if "shifted_labels" in wanted:
         check_shifted_labels(rows, sample, names, left_out, findings)
-    return _noise(rows, sample, names, left_out, findings) if "label_noise" in wanted else []
+    if "label_noise" not in wanted:
+        return []
+    if not columns.inputs_of("image"):
+        _note_noisy_languages(inputs, columns, rows, sample, left_out, findings)
+    return _noise(rows, sample, names, left_out, findings)
+
+
+def _note_noisy_languages(
+    inputs: pa.Table,
+    columns: TaskColumns,
+    rows: Rows,
+    sample: Sequence[int],
+    left_out: LeaveOneOut,
+    findings: Findings,
+) -> None:
+    """Adds a finding for each language whose labels are about random."""
+    languages = languages_of(inputs[columns.inputs_of("string")[0]].to_pylist())
+    _, given = np.unique([rows.classes[row][0] for row in sample], return_inverse=True)
+    for part in noisy_parts(languages, left_out, given):
+        examples = (f"{rows.origins[sample[at]]}: {rows.classes[sample[at]][0]}" for at in part.rows)
+        cure = "have them labelled by people who read them, or leave them out"
+        findings.add("label_noise", len(part.rows), part.said(), examples, cure)
 
 
 def _noise(
