@@ -33,6 +33,8 @@ _LEAST_SKILL = 0.4
 # The share of the rows, the surest, that the rate is read off.
 _SUREST = 0.3
 _SIGMAS = 2.0
+# Rows times classes: the answers of a model take as many numbers, some times over.
+_MOST_CELLS = 20_000_000
 _CHECKS = ("shifted_labels", "label_noise")
 
 
@@ -60,11 +62,16 @@ def check_labels(
     sample = training[: findings.checks.label_noise_rows]
     if not wanted or len(sample) < _LEAST_ROWS or any(len(rows.classes[row]) != 1 for row in sample):
         return []
+    names = sorted({rows.classes[row][0] for row in sample})
+    if len(sample) * len(names) > _MOST_CELLS:
+        for name in wanted:
+            findings.add(name, 0, "there are too many classes for a linear model to judge the labels")
+        return []
     inputs = take_rows(table.select(columns.inputs), sample)
     vectors = row_vectors(inputs, columns)
     if vectors is None:
         return []
-    left_out, names = LeaveOneOut(vectors), sorted({rows.classes[row][0] for row in sample})
+    left_out = LeaveOneOut(vectors)
     if "shifted_labels" in wanted:
         check_shifted_labels(rows, sample, names, left_out, findings)
     if "label_noise" not in wanted:

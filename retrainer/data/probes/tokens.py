@@ -40,12 +40,15 @@ _WHITE_SPACE = {name: re.compile(pattern) for name, pattern in _WHITE.items()}
 
 @dataclass(frozen=True)
 class _Counts:
-    """Texts that have each token: by class on the rows to fit and on the others, int64 [T, K]; and how many
-    of all of them have it at one end, int64 [T]."""
+    """Of each token, int64 [T]: the class that most texts to fit have it with; of the other texts, how many
+    of that class have it (`hits`), and how many of all (`said`); of all texts, how many have it (`had`), and
+    at one end (`placed`). Never an array of tokens times classes, of both of which there may be many."""
 
     tokens: list[str]
-    fitted: np.ndarray
-    held: np.ndarray
+    classes: np.ndarray
+    hits: np.ndarray
+    said: np.ndarray
+    had: np.ndarray
     placed: np.ndarray
 
 
@@ -69,10 +72,8 @@ def _of_column(rows: Sample, column: str, texts: Sequence[str | None]) -> Iterat
     counts = _counted(rows, [(text or "")[:_CHARACTERS] for text in texts])
     if not len(counts.tokens):
         return
-    every = np.arange(len(counts.tokens))
-    classes = counts.fitted.argmax(axis=1)
+    classes, hits, said = counts.classes, counts.hits, counts.said
     had = np.bincount(rows.codes[~rows.fit], minlength=len(rows.names))
-    hits, said = counts.held[every, classes], counts.held.sum(axis=1)
     least = np.array([_least(token, placed) for token, placed in _places(counts)])
     share = had / max(1, had.sum())
     found = (hits >= LEAST_ROWS) & (hits >= least * had[classes]) & precise(hits, said, share[classes])
@@ -97,7 +98,7 @@ def _rank(token: str, hits: int) -> tuple[bool, int, str]:
 
 def _shortcut(rows: Sample, column: str, counts: _Counts, code: int, token: int, had: np.ndarray) -> Shortcut:
     """One token's: `accuracy` is that of "this class, or none of its texts"."""
-    hits, said, total = int(counts.held[token, code]), int(counts.held[token].sum()), int(had.sum())
+    hits, said, total = int(counts.hits[token]), int(counts.said[token]), int(had.sum())
     wrong = (said - hits) + int(had[code]) - hits
     name = counts.tokens[token]
     what = name if name in _WHITE else f"the token '{name}'"
@@ -114,13 +115,12 @@ def _of_every_class(
     shown = ", ".join(f"'{counts.tokens[token]}'" for _, token in sorted(by_class.items())[:3])
     where = f"a token of its own in each class's {column.replace('_', ' ')} ({shown}, …)"
     classes, total = tuple(rows.names[code] for code in sorted(by_class)), int(had.sum())
-    right = sum(int(counts.held[token, code]) for code, token in by_class.items())
+    right = int(counts.hits[[*by_class.values()]].sum())
     return Shortcut(where, classes, right / total, had.max() / total, total, certain=True)
 
 
 def _places(counts: _Counts) -> Iterator[tuple[str, bool]]:
-    everywhere = (counts.fitted + counts.held).sum(axis=1)
-    return zip(counts.tokens, counts.placed >= _FIXED * everywhere, strict=True)
+    return zip(counts.tokens, counts.placed >= _FIXED * counts.had, strict=True)
 
 
 def _least(token: str, placed: bool) -> float:
@@ -147,14 +147,24 @@ def _counted(rows: Sample, texts: Sequence[str]) -> _Counts:
     names, kept = [name for name, n in numbers.items() if frequent[n]], frequent[tokens]
     renamed = np.cumsum(frequent) - 1
     tokens, where, at_end = renamed[tokens[kept]], where[kept], at_end[kept]
-    shape = (len(names), len(rows.names))
+    fit, size, codes = rows.fit[where], len(names), tokens * len(rows.names) + rows.codes[where]
+    classes = _commonest(codes[fit], size, len(rows.names))
+    hits = np.bincount(tokens[~fit], classes[tokens[~fit]] == rows.codes[where[~fit]], size)
+    said, had = np.bincount(tokens[~fit], minlength=size), np.bincount(tokens, minlength=size)
+    placed = np.bincount(tokens, at_end, size).astype(np.int64)
+    return _Counts(names, classes, hits.astype(np.int64), said, had, placed)
 
-    def count(chosen: np.ndarray) -> np.ndarray:
-        flat = tokens[chosen] * shape[1] + rows.codes[where[chosen]]
-        return np.bincount(flat, minlength=shape[0] * shape[1]).reshape(shape)
 
-    placed = np.bincount(tokens, at_end, len(names)).astype(np.int64)
-    return _Counts(names, count(rows.fit[where]), count(~rows.fit[where]), placed)
+def _commonest(codes: np.ndarray, tokens: int, classes: int) -> np.ndarray:
+    """int64 [T]: of `token * classes + class` the class that each token has most often, the first of equals;
+    0 for a token that has none."""
+    pairs, counts = np.unique(codes, return_counts=True)
+    token, of_class = np.divmod(pairs, classes)
+    order = np.lexsort((of_class, -counts, token))
+    some, first = np.unique(token[order], return_index=True)
+    found: np.ndarray = np.zeros(tokens, np.int64)
+    found[some] = of_class[order][first]
+    return found
 
 
 def _signs(text: str) -> Iterable[str]:
