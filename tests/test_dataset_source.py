@@ -87,3 +87,18 @@ def test_what_is_no_raw_dataset_is_named(tmp_path: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     with pytest.raises(UserError, match=r"all-00000.parquet was altered"):
         again(raw, tmp_path / "again")
+
+
+def test_an_own_validation_set_stays_or_joins_the_training_rows_and_no_other_is_made(tmp_path: Path) -> None:
+    for name, words in (("train", "one two"), ("val", "three"), ("test", "four")):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / f"in/{name}.csv").write_text(
+            "\n".join(["text,label", *(f"{w},a" for w in words.split())])
+        )
+    ingest(Source(path=str(tmp_path / "in")), tmp_path / "raw")
+    counts = {"all": 2, "given_test": 1, "given_validation": 1}
+    assert again(tmp_path / "raw", tmp_path / "again").manifest["rows"] == counts
+    joined = again(tmp_path / "raw", tmp_path / "joined", validation="none")
+    assert joined.manifest["rows"] == {"all": 3, "given_test": 1}
+    with pytest.raises(UserError, match=r"^source\.validation: .* which has no 'dev'; leave it empty"):
+        again(tmp_path / "raw", tmp_path / "other", validation="dev")

@@ -139,3 +139,13 @@ def test_two_test_sets_are_refused(tmp_path: Path) -> None:
     write(tmp_path, train_de=GERMAN, train_en=ENGLISH, test_de="vier", test_en="four")
     with pytest.raises(UserError, match=r"^source.test_path is set, but source.path has a test set itself"):
         rows(path=str(tmp_path), test_path=str(tmp_path), text="de", target_text="en")
+
+
+def test_a_validation_set_is_looked_for_in_a_folder_alone(tmp_path: Path) -> None:
+    write(tmp_path, a_de=GERMAN, b_en=ENGLISH, val_de="drei", val_en="three")
+    two = {"path": str(tmp_path / "a.de"), "target_path": str(tmp_path / "b.en")}
+    with pytest.raises(
+        UserError, match=r"^source\.validation: a\.de is one file, and has no 'val' beside it"
+    ):
+        rows(**two, validation="val")
+    assert len(rows(**two, validation="none")) == 2

@@ -1,7 +1,8 @@
 """A raw dataset that an earlier ingest wrote: exactly its rows again, with the origins they had.
 
 `path` is its directory, for example datasets/NAME after `make adopt` and `dvc pull`. Rows of its own test and
-validation sets stay in them; those of `test_path`, another such directory, join its test set.
+validation sets stay in them; those of `test_path`, another such directory, join its test set. With
+`validation: none` the rows of its own validation set join the training rows.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retrainer.data.sources._splits import TEST, TRAIN, VALIDATION, given_columns
+from retrainer.data.sources._splits import NONE, TEST, TRAIN, VALIDATION, given_columns
 from retrainer.errors import SettingError
 from retrainer.formats.columns import encoded_columns
 from retrainer.formats.dataset import FILES_PER_ROW_GROUP, LABELS_ADD_UP, RAW_SPLITS, Dataset
@@ -39,10 +40,11 @@ def labels_add_up(source: Source) -> bool:
 
 def read(source: Source) -> Iterator[pa.Table]:
     """Tables in our columns. Raises UserError as `files` does."""
+    split_of = _SPLIT_OF | ({"given_validation": TRAIN} if source.validation == NONE else {})
     for dataset, all_test in _datasets(source):
         for split in dataset.manifest["rows"]:
             for shard in sorted(dataset.path.glob(f"{split}-*.parquet")):
-                yield from _chunks(shard, TEST if all_test else _SPLIT_OF.get(split, TRAIN))
+                yield from _chunks(shard, TEST if all_test else split_of.get(split, TRAIN))
 
 
 def _chunks(shard: Path, split: str) -> Iterator[pa.Table]:
@@ -57,6 +59,11 @@ def _chunks(shard: Path, split: str) -> Iterator[pa.Table]:
 
 def _datasets(source: Source) -> Iterator[tuple[Dataset, bool]]:
     """Each directory, verified, and whether all its rows are to test on."""
+    if source.validation not in ("", NONE):
+        raise SettingError(
+            f"source.validation: {source.path} is a dataset of ours, which has no '{source.validation}';"
+            " leave it empty for the validation set that it was given, or set it to none"
+        )
     for setting, path in (("path", source.path), ("test_path", source.test_path)):
         if not path:
             continue

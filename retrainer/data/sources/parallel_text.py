@@ -104,6 +104,11 @@ def _given(path: str, target: str, source: Source, split: str, key: str) -> list
     if not target or not Path(target).is_file():
         state = f"there is no file {target}" if target else "it is not set"
         raise SettingError(f"source.{partner}: {state}; set it to the file that translates {place.name}")
+    if source.validation not in ("", NONE):
+        raise SettingError(
+            f"source.validation: {place.name} is one file, and has no '{source.validation}' beside it; put"
+            " all pairs into one folder, and name that by source.path"
+        )
     return [Pair(place, Path(target), split)]
 
 
