@@ -17,9 +17,9 @@ from retrainer.data.similar.spectra import BITS, Heard, heard, similarity, sound
 # Least correlation of a copy. Copies in lossy formats have 0.89 and more, other recordings of one word by one
 # voice 0.57 and less: see benchmarks/trust.
 LEAST_CORRELATION = 0.75
-# Two hashes of one recording differ in so many bits at most. In one of the bands of bits, of which each has
-# every B-th, they are equal (Manku et al., 2007, with more bits than always suffice).
-_MOST_BITS, _BANDS = 48, 21
+# Two hashes of one recording differ in so many bits at most, and are equal in one of the bands, of which each
+# has every B-th bit: two that differ in 30 of the 256 bits share none once in 3,500 times.
+_MOST_BITS, _BANDS = 48, 25
 # See `similar.images`: pairs given of one sound, pairs that meet in a bucket, and when to stop comparing
 # what is alike at first and then is not.
 _GIVEN, _NEIGHBOURS, _MOST_DISAGREED = 32, 1024, 256
