@@ -29,9 +29,14 @@ class Contents:
 
 
 def near_duplicates(
-    table: pa.Table, columns: TaskColumns, keys: Sequence[bytes], findings: Findings
+    table: pa.Table,
+    columns: TaskColumns,
+    keys: Sequence[bytes],
+    findings: Findings,
+    hashes: np.ndarray | None = None,
 ) -> Pairs:
-    """Pairs of content keys that are nearly equal; none when the check is off.
+    """Pairs of content keys that are nearly equal; none when the check is off. `hashes`: the rows'
+    `perceptual_hashes`, where these are known.
 
     Where the task reads an image, or else a sound, that decides alone (the first one, where there are
     several), whatever is said of it: so none stands in two splits. Else it is the texts, of a pair both
@@ -40,13 +45,16 @@ def near_duplicates(
     if not columns.inputs_of("image", "audio", "string") or not findings.looks("near_duplicates"):
         return []
     contents = Contents(keys)
-    found = _alike(table, columns, contents.rows, findings.checks)
+    distinct = None if hashes is None else hashes[contents.rows]
+    found = _alike(table, columns, contents.rows, findings.checks, distinct)
     pairs = [(contents.keys[one], contents.keys[other]) for one, other in found.tolist()]
     _note(table, keys, contents, pairs, findings)
     return pairs
 
 
-def _alike(table: pa.Table, columns: TaskColumns, rows: list[int], checks: Checks) -> np.ndarray:
+def _alike(
+    table: pa.Table, columns: TaskColumns, rows: list[int], checks: Checks, hashes: np.ndarray | None
+) -> np.ndarray:
     """int64 [pairs, 2], places in `rows`."""
     from retrainer.data.similar import similar_images, similar_sounds, similar_texts
 
@@ -54,7 +62,7 @@ def _alike(table: pa.Table, columns: TaskColumns, rows: list[int], checks: Check
     if images:
         return similar_images(take_encoded(table[images[0]], rows), checks.image_distance)
     if sounds:
-        return similar_sounds(take_encoded(table[sounds[0]], rows))
+        return similar_sounds(take_encoded(table[sounds[0]], rows), hashes)
     places = pa.array(rows, pa.int64())
     texts = [table[name].take(places).to_pylist() for name in columns.inputs_of("string")]
     joined = ["\n".join(parts) for parts in zip(*texts, strict=True)]

@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from retrainer.data import report
@@ -83,8 +84,10 @@ def preprocess(
         usable = usable_rows(Dataset(raw), task, split, findings)
         table, rows, columns = usable.table, usable.rows, usable.columns
         if columns.classes == LABELS:
-            check_unique_labels(rows, usable.source.manifest.get(SOURCE_NAMES, {}).get(LABELS, "label"), findings)
-        near = near_duplicates(table, columns, rows.keys, findings)
+            names = usable.source.manifest.get(SOURCE_NAMES, {})
+            check_unique_labels(rows, names.get(LABELS, "label"), findings)
+        hashes = perceptual_hashes(table, columns)
+        near = near_duplicates(table, columns, rows.keys, findings, hashes)
         _link_and_drop(table, rows, near, columns, findings)
         divided = place(rows, split)
         placed = choose(rows, divided, split)
@@ -100,7 +103,7 @@ def preprocess(
             check_division(classes, split.by == "hash" and not rows.held_out(), findings)
         suspects = check_training_rows(table, columns, rows, placed[TRAIN], findings)
     tables = {name: take_rows(table, placed[name]) for name in SPLITS}
-    about = _about(usable, placed, classes, findings)
+    about = _about(usable, hashes, placed, classes, findings)
     manifest = write_dataset(out, tables, replace(about, dropped=dropped))
     if findings_out is not None:
         found = report.Found(near, rows.keys, usable.words, usable.sizes(), suspects)
@@ -112,7 +115,11 @@ def preprocess(
 
 
 def _about(
-    usable: UsableRows, placed: dict[str, list[int]], classes: dict[str, dict[str, int]], findings: Findings
+    usable: UsableRows,
+    hashes: np.ndarray,
+    placed: dict[str, list[int]],
+    classes: dict[str, dict[str, int]],
+    findings: Findings,
 ) -> About:
     """What the dataset says beside its rows; with them, the keys and components by which others find them."""
     rows, manifest = usable.rows, usable.source.manifest
@@ -129,7 +136,7 @@ def _about(
         **{name: manifest[name] for name in [SOURCE_NAMES] if name in manifest},
     }
 
-    keys = _row_keys(usable)
+    keys = _row_keys(usable, hashes)
 
     def beside(aside: Path) -> None:
         write_row_keys(aside, {name: keys.take(placed[name]) for name in SPLITS})
@@ -154,11 +161,10 @@ def _left_out_relatives(rows: Rows, placed: dict[str, list[int]]) -> list[int]:
     return [found[key] for key in sorted(found)]
 
 
-def _row_keys(usable: UsableRows) -> RowKeys:
+def _row_keys(usable: UsableRows, hashes: np.ndarray) -> RowKeys:
     """Of all usable rows: by all inputs together, by each alone, and by what they show or sound like."""
-    table, columns = usable.table, usable.columns
-    keys = {name: short(content_keys(table, [name])) for name in columns.inputs}
-    return RowKeys(short(usable.rows.keys), keys, perceptual_hashes(table, columns))
+    keys = {name: short(content_keys(usable.table, [name])) for name in usable.columns.inputs}
+    return RowKeys(short(usable.rows.keys), keys, hashes)
 
 
 def _profile(table: pa.Table, rows: Rows, compared: list[int]) -> Profile:

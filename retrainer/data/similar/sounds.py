@@ -28,13 +28,14 @@ _PAIRS, _BLOCK = 1 << 18, 1024
 _KEPT = 512
 
 
-def similar_sounds(sounds: pa.ChunkedArray) -> np.ndarray:
+def similar_sounds(sounds: pa.ChunkedArray, hashes: np.ndarray | None = None) -> np.ndarray:
     """Pairs of recordings of which one is a copy of the other: int64 [P, 2], first < second, sorted.
 
-    `sounds` holds structs of `bytes` and `path`. A sound that cannot be decoded, or is silent, is like no
-    other. Of a recording longer than `spectra.SECONDS` its beginning is compared.
+    `sounds` holds structs of `bytes` and `path`; `hashes` are their `sound_hashes`, where these are known. A
+    sound that cannot be decoded, or is silent, is like no other. Of a recording longer than `spectra.SECONDS`
+    its beginning is compared.
     """
-    hashes = sound_hashes(sounds)
+    hashes = sound_hashes(sounds) if hashes is None else hashes
     encoded = [one for chunk in sounds.chunks for one in chunk.flatten()[0]]
     decoded = lru_cache(_KEPT)(lambda row: heard(encoded[row].as_buffer()))
     rows = np.flatnonzero(hashes.any(axis=1))
