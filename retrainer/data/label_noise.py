@@ -28,8 +28,11 @@ from retrainer.formats.files import write_text
 from retrainer.label_errors import suspected
 
 _LEAST_ROWS = 200
-# A model that tells less of what is to be learned is wrong where it is surest, too.
-_LEAST_SKILL = 0.4
+# A model that tells less of what is to be learned is wrong where it is surest, too. Wrong labels hide a part
+# of it, so that it is judged by what it would be without them; of less than the last, that is a guess.
+_LEAST_SKILL, _LEAST_OF_NOISY = 0.38, 0.2
+# A model of less skill than this, fitted to few rows, errs at its surest in so many rows more.
+_SKILLED, _MORE_ROWS = 0.55, 60
 # The share of the rows, the surest, that the rate is read off.
 _SUREST = 0.3
 _SIGMAS = 2.0
@@ -104,15 +107,18 @@ def _noise(
     numbers = {name: number for number, name in enumerate(names)}
     given = np.array([numbers[rows.classes[row][0]] for row in sample], np.int64)
     told = probabilities(left_out.scores(given, len(names)), given)
-    if _skill(told, given) < _LEAST_SKILL:
+    rate, error = noise_rate(told, given)
+    noisy = _skill(told, given)
+    skill = noisy / max(1 - rate, _LEAST_OF_NOISY)
+    if noisy < _LEAST_OF_NOISY or skill < _LEAST_SKILL:
         findings.add("label_noise", 0, "the rows are too hard for a linear model to judge their labels")
         return []
-    rate, error = noise_rate(told, given)
     found = [
         Suspect(sample[at], names[given[at]], names[int(told[at].argmax())], float(told[at].max()))
         for at in suspected(told, given)[: round(rate * len(given))]
     ]
-    if rate - _SIGMAS * error < findings.checks.label_noise_share:
+    least = findings.checks.label_noise_share + (_MORE_ROWS / len(sample) if skill < _SKILLED else 0)
+    if rate - _SIGMAS * error < least:
         # Without the figures, which another processor may round otherwise: the manifest is to be the same.
         findings.add("label_noise", 0, "training rows have a label that the rows like them contradict")
         return found
@@ -120,6 +126,8 @@ def _noise(
         f"of {len(sample):,} training rows have a label that the rows like them contradict; about {rate:.1%}"
         f" (± {_SIGMAS * error:.1%}) of the labels are wrong"
     )
+    if skill < _SKILLED:
+        note += ", rather fewer than more, as the rows are hard for a linear model"
     examples = (f"{rows.origins[one.row]}: {one.given}, rather {one.suggested}" for one in found)
     findings.add("label_noise", len(found), note, examples, "correct the labels")
     return found

@@ -14,9 +14,9 @@ import pyarrow as pa
 from retrainer.data.similar.buckets import Buckets, Links
 from retrainer.data.similar.spectra import BITS, Heard, heard, similarity, sound_hashes
 
-# Least correlation of a copy. Copies in lossy formats have 0.89 and more, other recordings of one word by one
-# voice 0.57 and less: see benchmarks/trust.
-LEAST_CORRELATION = 0.75
+# Least correlation of a copy. Copies in lossy formats have 0.92 and more, other recordings of one word by one
+# voice 0.71 and less: see benchmarks/trust.
+LEAST_CORRELATION = 0.8
 # Two hashes of one recording differ in so many bits at most, and are equal in one of the bands, of which each
 # has every B-th bit: two that differ in 30 of the 256 bits share none once in 3,500 times.
 _MOST_BITS, _BANDS = 48, 25
