@@ -44,7 +44,10 @@ def test_a_label_that_numbers_the_rows_stops_and_names_its_column(tmp_path: Path
         preprocess(tmp_path / "raw", tmp_path / "out", Split(), Checks(), TEXT)
     line = str(caught.value)
     assert line.startswith("checks.unique_labels: 160 of 160 rows have a label that no other row has: ")
-    assert "the column 'ticket' looks like an id" in line and "set source.label to the column" in line
+    assert (
+        "the column 'ticket' looks like an id, which names no classes" in line
+        and "set source.label to the column" in line
+    )
     assert "set checks: {unique_labels: warn}" in line and "\n" not in line
 
 

@@ -55,7 +55,7 @@ def test_a_recording_that_was_saved_again_is_found_and_no_other(way: str) -> Non
 
 
 def test_many_copies_are_linked_without_all_their_pairs() -> None:
-    files = [saved(gain * ORIGINALS[0]) for gain in np.linspace(0.1, 1.9, 120)]
+    files = [saved(gain * ORIGINALS[0][:800]) for gain in np.linspace(0.1, 1.9, 120)]
     pairs = similar_sounds(column(files))
     assert {*pairs.ravel()} == {*range(120)} and len(pairs) < 120 * 119 / 2
     linked = {0}

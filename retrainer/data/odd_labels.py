@@ -32,8 +32,10 @@ def check_unique_labels(rows: Rows, column: str | None, findings: Findings) -> N
     share = share_of(len(alone), len(labelled))
     if len(alone) < _LEAST_UNIQUE or share < _LEAST_UNIQUE_SHARE:
         alone = []
-    which = f"the column '{column}' looks like an id" if column else "the labels look like ids"
-    note = f"of {len(labelled):,} rows have a label that no other row has: {which}, and names no classes"
+    note = f"of {len(labelled):,} rows have a label that no other row has"
+    if alone:
+        which = f"the column '{column}' looks" if column else "the labels look"
+        note += f": {which} like an id, which names no classes"
     examples = (f"{rows.origins[row]}: {', '.join(rows.classes[row])}" for row in alone)
     cure = "set source.label to the column of the classes" if column else "give the rows names of classes"
     findings.add("unique_labels", len(alone), note, examples, cure, share)

@@ -84,7 +84,9 @@ def _of_column(rows: Sample, column: str, texts: Sequence[str | None]) -> Iterat
         by_class.setdefault(int(classes[token]), token)
     of_classes = [*by_class]
     always = hits[[*by_class.values()]] >= _WORD_SHARE * had[of_classes]
-    if len(of_classes) > 1 and always.all() and had[of_classes].sum() >= _MOST_ROWS_OF_ALL * had.sum():
+    common = any(_is_common(counts.tokens[token]) for token in by_class.values())
+    every = had[of_classes].sum() >= _MOST_ROWS_OF_ALL * had.sum() and always.all()
+    if len(of_classes) > 1 and every and common:
         yield _of_every_class(rows, column, counts, by_class, had)
         return
     for code, token in by_class.items():
