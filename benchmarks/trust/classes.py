@@ -1,8 +1,9 @@
 """Classes that collapse: how often equal models are held for one, and how often a collapse is found.
 
-    python -m benchmarks.trust.classes [simulate] [boxes] [banking77] [cifar10] [fsdd] [digits]
+    python -m benchmarks.trust.classes [simulate] [small] [boxes] [banking77] [cifar10] [fsdd] [digits]
 
-`simulate` draws counts of rows; `boxes` draws equal detectors; the next three fit linear models to parts of
+`simulate` draws counts of rows; `small` draws equal models that disagree much, on few rows a class; `boxes`
+draws equal detectors; the next three fit linear models to parts of
 real training rows, and to rows where one class is spoilt; `digits` trains the 784-128-64-10 network with many
 seeds. Results go to benchmarks/results/trust_classes.json; a part that is not run keeps what it had.
 """
@@ -51,6 +52,33 @@ def simulate() -> Rows:
     ]
     drops = [_corrections.rates(*size, 0.06, drop, 1000, SEED) for size in sizes for drop in (0.2, 0.5, 0.85)]
     return [*equal, *drops]
+
+
+def small() -> Rows:
+    """Equal models on 18 to 45 rows a class: how often one is held."""
+    found, draw = [], np.random.default_rng(SEED)
+    for classes in (9, 15, 77):
+        for rows in (18, 25, 45):
+            for recall, discordant in ((0.9, 0.1), (0.5, 0.25), (0.5, 0.4)):
+                trials = 2000 if classes < 77 else 500
+                truth = np.repeat(np.arange(classes), rows)
+                held = sum(
+                    _holds(recall_parts(*_equal(len(truth), recall, discordant, draw), truth), DROPS[-1])
+                    for _ in range(trials)
+                )
+                about = {"classes": classes, "rows a class": rows, "recall": recall, "discordant": discordant}
+                found.append({**about, "trials": trials, "held, drop above 20 points": held / trials})
+    return found
+
+
+def _equal(
+    rows: int, recall: float, discordant: float, draw: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """bool [rows] twice: what two models have right that have each row right with the chance `recall`."""
+    differ = draw.random(rows) < discordant
+    both = draw.random(rows) < (recall - discordant / 2) / (1 - discordant)
+    mine = np.where(differ, draw.random(rows) < 0.5, both)
+    return mine, np.where(differ, ~mine, both)
 
 
 def boxes() -> Rows:
@@ -163,8 +191,13 @@ def digits() -> Rows:
 
 
 def main(names: list[str]) -> None:
-    names = names or ["simulate", "boxes", *ROWS, "digits"]
-    parts: dict[str, Callable[[], Rows]] = {"simulate": simulate, "boxes": boxes, "digits": digits}
+    names = names or ["simulate", "small", "boxes", *ROWS, "digits"]
+    parts: dict[str, Callable[[], Rows]] = {
+        "simulate": simulate,
+        "small": small,
+        "boxes": boxes,
+        "digits": digits,
+    }
     parts |= {name: partial(linear, name) for name in ROWS}
     for name in names:
         began = time.perf_counter()

@@ -99,7 +99,7 @@ def preprocess(
         if columns.classes is not None:
             several = task.multi_label or columns.classes != LABELS
             check_classes(counts_of(rows, placed), several, _lost(dropped), findings)
-            check_unseen_classes(rows, placed, findings)
+            check_unseen_classes(rows, divided, placed, findings)
             check_division(classes, split.by == "hash" and not rows.held_out(), findings)
         suspects = check_training_rows(table, columns, rows, placed[TRAIN], findings)
     tables = {name: take_rows(table, placed[name]) for name in SPLITS}

@@ -14,8 +14,14 @@ from retrainer.findings import Findings, share_of
 _CHANCE = 1e-3
 
 
-def check_unseen_classes(rows: Rows, placed: Mapping[str, Sequence[int]], findings: Findings) -> None:
-    """The check `unseen_class`, on the rows of each split.
+def check_unseen_classes(
+    rows: Rows,
+    divided: Mapping[str, Sequence[int]],
+    placed: Mapping[str, Sequence[int]],
+    findings: Findings,
+) -> None:
+    """The check `unseen_class`, on the rows that are `placed` in each split; `divided` are all rows of each,
+    before some were left out for their number.
 
     Of data with many small classes some have no row to train on, however well it is divided. As many classes
     as chance explains are named and do not count, the smallest first.
@@ -23,9 +29,9 @@ def check_unseen_classes(rows: Rows, placed: Mapping[str, Sequence[int]], findin
     if not findings.looks("unseen_class"):
         return
     known = {name for row in placed[TRAIN] for name in rows.classes[row]}
-    units = _units(rows, placed)
-    kept = sum(map(len, placed.values()))
-    forgiven = most_by_chance(units.values(), 1 - len(placed[TRAIN]) / kept)
+    units = _units(rows, divided)
+    outside = 1 - len(divided[TRAIN]) / sum(map(len, divided.values()))
+    forgiven = most_by_chance(units.values(), outside)
     for split in (VALIDATION, TEST):
         counts = Counter(name for row in placed[split] for name in rows.classes[row])
         if unseen := sorted(counts.keys() - known, key=lambda name: (units[name], name)):
@@ -34,14 +40,14 @@ def check_unseen_classes(rows: Rows, placed: Mapping[str, Sequence[int]], findin
             findings.add("unseen_class", len(unseen), note, sorted(unseen), cure, share)
 
 
-def _units(rows: Rows, placed: Mapping[str, Sequence[int]]) -> dict[str, int]:
+def _units(rows: Rows, divided: Mapping[str, Sequence[int]]) -> dict[str, int]:
     """Class → how many of its rows were placed by themselves: rows of one group or cluster go together,
     unless a person divided them."""
-    divided = bool(rows.held_out())
+    by_hand = bool(rows.held_out())
     found: dict[str, set[bytes | int]] = defaultdict(set)
-    for row in (row for members in placed.values() for row in members):
+    for row in (row for members in divided.values() for row in members):
         for name in rows.classes[row]:
-            found[name].add(row if divided else rows.components[row])
+            found[name].add(row if by_hand else rows.components[row])
     return {name: len(units) for name, units in found.items()}
 
 
