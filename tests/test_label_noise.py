@@ -267,5 +267,3 @@ def test_wrong_labels_are_counted_where_they_hide_the_skill_of_a_model(tmp_path:
     noisy = [{**row, "labels": [f"class {draw.integers(9)}"]} if draw.random() < 0.3 else row for row in rows]
     check = check_of(run(tmp_path, noisy, checks=WARN), "label_noise")
     assert check["count"] > 100 and "rather fewer than more" in check["note"]
-    check = check_of(run(tmp_path, rows, checks=WARN), "label_noise")
-    assert check["count"] == 0

@@ -12,6 +12,7 @@ import pytest
 
 from retrainer.data.ingest import ingest
 from retrainer.data.preprocess import preprocess
+from retrainer.data.splits import components, position
 from retrainer.data.unseen_classes import most_by_chance
 from retrainer.errors import UserError
 from retrainer.settings import Checks, Source, Split
@@ -65,6 +66,9 @@ def test_rare_classes_are_no_ids(tmp_path: Path) -> None:
 # --- many small classes -------------------------------------------------------------------------------------
 
 
+QUICK = dict.fromkeys(("near_duplicates", "leaks", "shortcuts", "label_noise", "shifted_labels"), "off")
+
+
 def small_classes(count: int, rows: int = 3) -> list[Row]:
     return [{**row, "labels": [f"class {n // rows}"]} for n, row in enumerate(texts(count * rows, 2))]
 
@@ -74,7 +78,7 @@ def test_of_many_classes_of_three_rows_some_miss_the_training_rows_by_chance(
     salt: str, tmp_path: Path
 ) -> None:
     """2.7% of the classes: each in both parts that are held out, or all in one."""
-    manifest = run(tmp_path, small_classes(300), None, TEXT, Checks(rare_class="off"), salt=salt)
+    manifest = run(tmp_path, small_classes(300), None, TEXT, Checks.parse(QUICK, "checks"), salt=salt)
     found = [one for one in manifest["checks"] if one["name"] == "unseen_class" and one["count"]]
     assert found and all(one["share"] == 0 for one in found)
 
@@ -83,10 +87,11 @@ def test_small_classes_that_were_not_exported_stop(tmp_path: Path) -> None:
     rows = small_classes(300)
     test, train = rows[::3], [row for n, row in enumerate(rows) if n % 3]
     lost = {f"class {n}" for n in range(80)}
-    run(tmp_path, train, test, TEXT, Checks(), validation=0)
+    checks = Checks.parse(QUICK, "checks")
+    run(tmp_path, train, test, TEXT, checks, validation=0)
     kept = [row for row in train if row["labels"][0] not in lost]
     with pytest.raises(UserError, match=r"^checks\.unseen_class: 80 classes of test that train never sees"):
-        run(tmp_path, kept, test, TEXT, Checks(), validation=0)
+        run(tmp_path, kept, test, TEXT, checks, validation=0)
 
 
 def test_one_group_may_be_all_there_is_of_a_class(tmp_path: Path) -> None:
@@ -94,15 +99,15 @@ def test_one_group_may_be_all_there_is_of_a_class(tmp_path: Path) -> None:
         *({**row, "group": f"patient {n % 40}"} for n, row in enumerate(texts(400))),
         *({**row, "group": "patient x", "labels": ["rare"]} for row in texts(30, 4)),
     ]
-    salts = (salt for salt in map(str, range(50)) if _tests(tmp_path, rows, salt))
-    manifest = run(tmp_path, rows, None, TEXT, Checks(), salt=next(salts))
+    in_test = next(salt for salt in map(str, range(99)) if position(_group("patient x"), salt) < 0.2)
+    manifest = run(tmp_path, rows, None, TEXT, Checks.parse(QUICK, "checks"), salt=in_test)
     (found,) = [one for one in manifest["checks"] if one["name"] == "unseen_class" and one["count"]]
     assert found["examples"] == ["rare"] and found["share"] == 0
 
 
-def _tests(folder: Path, rows: list[Row], salt: str) -> bool:
-    """Whether this salt tests the group of the rare class."""
-    return "rare" in run(folder, rows, None, TEXT, WARN, salt=salt)["classes"]["test"]
+def _group(name: str) -> bytes:
+    (component,) = components([b"key"], [name])
+    return component
 
 
 @pytest.mark.parametrize(("units", "outside"), [([3] * 300, 0.3), ([1] * 20, 0.3), ([5, 40, 40], 0.3)])
