@@ -18,10 +18,10 @@ _MOST_OLDER = 0.9
 _LEAST_UNIQUE, _LEAST_UNIQUE_SHARE = 20, 0.2
 
 
-def check_unique_labels(rows: Rows, column: str | None, findings: Findings) -> None:
+def check_unique_labels(rows: Rows, column: str, findings: Findings) -> None:
     """The check `unique_labels`, on all rows but those of the user's own test and validation sets.
 
-    `column` is the source's own name of the column of labels, if it has one.
+    `column` is the source's own name of the column of labels.
     """
     if not findings.looks("unique_labels"):
         return
@@ -34,10 +34,9 @@ def check_unique_labels(rows: Rows, column: str | None, findings: Findings) -> N
         alone = []
     note = f"of {len(labelled):,} rows have a label that no other row has"
     if alone:
-        which = f"the column '{column}' looks" if column else "the labels look"
-        note += f": {which} like an id, which names no classes"
+        note += f": the column '{column}' looks like an id, which names no classes"
     examples = (f"{rows.origins[row]}: {', '.join(rows.classes[row])}" for row in alone)
-    cure = "set source.label to the column of the classes" if column else "give the rows names of classes"
+    cure = "set source.label to the column of the classes"
     findings.add("unique_labels", len(alone), note, examples, cure, share)
 
 
