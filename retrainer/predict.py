@@ -5,7 +5,7 @@ Legend: N rows, D feature width, C channels, H height, W width, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -66,16 +66,12 @@ class Predictor:
         depend on the rows beside it, but for rounding. Raises UserError when the first of the task's input
         columns is missing, or a row cannot be read.
         """
-        import numpy as np
-        import pyarrow as pa
 
         def ask(batch: Batch) -> pa.Table:
             return self.task.predict(self.network, batch, self.temperature)
 
         rows, parts = zip(*self._each(table, ask), strict=True)
-        predictions = pa.concat_tables(parts).combine_chunks()
-        order = np.argsort(np.concatenate(rows), kind="stable")
-        return predictions.take(pa.array(order))
+        return _in_order(rows, parts)
 
     def probabilities(self, table: pa.Table) -> np.ndarray:
         """Of a classifier: float32 [N, K], in the order of `labels`."""
@@ -94,6 +90,27 @@ class Predictor:
         for rows, features in self._each(table, ask):
             made[rows] = features
         return made
+
+    def predict_and_features(self, table: pa.Table) -> tuple[pa.Table, np.ndarray]:
+        """What `predict` and `features` give, by one pass of the network instead of two."""
+        import numpy as np
+
+        heads_input: list[torch.Tensor] = []
+        hook = self.network.head.register_forward_pre_hook(lambda _, given: heads_input.append(given[0]))
+
+        def ask(batch: Batch) -> tuple[pa.Table, np.ndarray]:
+            heads_input.clear()
+            predictions = self.task.predict(self.network, batch, self.temperature)
+            return predictions, heads_input[-1].float().cpu().numpy()
+
+        try:
+            rows, answers = zip(*self._each(table, ask), strict=True)
+        finally:
+            hook.remove()
+        made: np.ndarray = np.zeros((len(table), self.network.description.width), np.float32)
+        for some, (_, features) in zip(rows, answers, strict=True):
+            made[some] = features
+        return _in_order(rows, [predictions for predictions, _ in answers]), made
 
     def explain(self, table: pa.Table, contrasts: np.ndarray | None = None) -> pa.Table:
         """What each row's answer rests on, by Captum: see `retrainer.attribution.explain.Explainer.explain`.
@@ -156,6 +173,15 @@ class Predictor:
             size = int(np.clip(budget // _image_bytes(self.network.description.preprocessing), 8, 512))
         for start in range(0, max(1, len(order)), size):
             yield order[start : start + size]
+
+
+def _in_order(rows: Sequence[np.ndarray], parts: Sequence[pa.Table]) -> pa.Table:
+    """One table of the batches' predictions, in the order of their row numbers."""
+    import numpy as np
+    import pyarrow as pa
+
+    order = np.argsort(np.concatenate(rows), kind="stable")
+    return pa.concat_tables(parts).combine_chunks().take(pa.array(order))
 
 
 def _image_bytes(preprocessing: dict[str, Any]) -> int:

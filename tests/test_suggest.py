@@ -109,6 +109,20 @@ def test_rows_that_the_model_knows_are_left_out(project: Path, pair: tuple[Path,
     assert fewer.left_out[KNOWN] == (2, "new/03.png") and len(fewer.features) == 38
 
 
+def test_the_network_reads_each_row_once(project: Path, pair: tuple[Path, Path]) -> None:
+    predictor = Predictor.load(pair[1])
+    passes: list[int] = []
+    predictor.network.body.register_forward_hook(lambda *_: passes.append(1))
+    source = unlabelled_source(Source(path="data"), str(project / "new"), predictor)
+    pool = read_pool(source, predictor, NO_ROWS)
+    assert len(passes) == 1
+    rows = table(KINDS, 70, 3)
+    predictions, features = predictor.predict_and_features(rows)
+    assert predictions.equals(predictor.predict(rows))
+    np.testing.assert_array_equal(features, predictor.features(rows))
+    assert pool.features.shape == (40, features.shape[1]) and not predictor.network.head._forward_pre_hooks
+
+
 def test_the_model_directorys_own_keys_are_known(tmp_path: Path) -> None:
     write_row_keys(tmp_path, {"train": [b"12345678"], "test": [b"abcdefgh"]})
     assert len(known_rows(tmp_path, tmp_path / "none").key) == 2

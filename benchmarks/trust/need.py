@@ -1,195 +1,167 @@
 """Learning curves of half of the rows, extrapolated, beside the truth at twice as many.
 
     python -m benchmarks.trust.need [ridge-banking77] [ridge-cifar10] [head-banking77] [head-cifar10]
-        [digits-mlp] [--draws 20]
+        [digits-mlp] [--draws 20] [--rows 600 …]
 
 Of each dataset rows are drawn at random; one half is "today", all are "twice". The curve of today's rows
-(1/8, 1/4, 1/2 and all, with 4, 3, 2 and 1 trainings) gives an interval for twice the rows, and the recipe
-trained on all of them is the truth. Results: benchmarks/results/trust_need.json.
+gives an interval for twice the rows, and the recipe trained on all of them is the truth. `ridge`: the cheap
+head of every report, on the report's sizes; the others have those of `make curve`.
+
+What was trained once is kept in benchmarks/results/trust_need.json and not trained again; the laws are fitted
+anew each time, so that a change of them is judged by the same trainings. `--draws 0` fits and trains nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks._runs import ROOT, machine, run_step
-from benchmarks.trust._frozen import frozen, probabilities
-from retrainer.need.extrapolate import Point, Scale, need_of
+from benchmarks._runs import ROOT, machine
+from benchmarks.trust._need_recipes import Recipe, digits, head, ridge
+from retrainer.need.extrapolate import Need, Point, Scale, need_of
 from retrainer.need.subsets import nested_parts
 
 RESULTS = ROOT / "benchmarks" / "results" / "trust_need.json"
 DRAWS = 20
 _SCALE = Scale(1.0, True, True)
-_SHARES, _TRAININGS = (1 / 8, 1 / 4, 1 / 2, 1.0), (4, 3, 2, 1)
-# Rows, seed → accuracy on the test rows.
-Recipe = Callable[[np.ndarray, int], float]
+Line = dict[str, Any]
 
 
-def head(name: str, kept: Path) -> tuple[Recipe, int]:
-    data = frozen(name, kept)
+@dataclass(frozen=True)
+class Work:
+    """`halves`: numbers of today's rows; of each of `shares` of them so many `trainings`."""
 
-    def accuracy(rows: np.ndarray, seed: int) -> float:  # noqa: ARG001 (a convex fit draws nothing)
-        told = probabilities(data.train[rows], data.targets[rows], data.test, data.classes)
-        return float((told.argmax(axis=1) == data.answers).mean())
-
-    return accuracy, len(data.train)
-
-
-def ridge(name: str) -> tuple[Recipe, int]:
-    """The cheap head of every report, on its own features."""
-    import pyarrow as pa
-
-    from benchmarks.trust import _frozen
-    from retrainer.formats.dataset import IMAGE
-    from retrainer.tasks._class_baselines import maker
-    from retrainer.tasks._class_curve import dense, scores_of_parts
-
-    train, test = _frozen._banking() if name == "banking77" else _frozen._cifar()
-    column, kind = ("text", pa.string()) if name == "banking77" else ("image", IMAGE)
-    tables = [pa.table({column: pa.array([row[column] for row in rows], kind)}) for rows in (train, test)]
-    labels = sorted({row["labels"][0] for row in train})
-    codes = [np.array([labels.index(row["labels"][0]) for row in rows]) for rows in (train, test)]
-    features = maker([column])(*tables, len(labels))
-    before, after = dense(features.train), dense(features.test)
-    targets = np.eye(len(labels), dtype=np.float32)[codes[0]]
-
-    def accuracy(rows: np.ndarray, seed: int) -> float:  # noqa: ARG001 (solved in closed form)
-        ((_, scores),) = scores_of_parts(before, targets, after, [np.sort(rows)])
-        return float((scores.argmax(axis=1) == codes[1]).mean())
-
-    return accuracy, len(train)
+    make: Callable[[], tuple[Recipe, int]]
+    halves: tuple[int, ...]
+    shares: tuple[float, ...] = (1 / 8, 1 / 4, 1 / 2, 1.0)
+    trainings: tuple[int, ...] = (4, 3, 2, 1)
 
 
-def digits(kept: Path) -> tuple[Recipe, int]:
-    """The 784-128-64-10 network from scratch, by the recipe's own settings."""
-    from components.ingest import ingest
-    from components.preprocess import preprocess
-    from retrainer.formats.dataset import Dataset, write_dataset
-    from retrainer.metrics._classes import classes
-    from retrainer.predict import Predictor
-    from retrainer.resolve import resolve
-    from retrainer.settings import Backbone, Compute, Task, Training
-    from retrainer.training.compute import resolve_compute
-    from retrainer.training.inputs import Inputs, Settings
-    from retrainer.training.train import train_model
-
-    into = kept / "digits"
-    settled = resolve("digits-mlp", [], ROOT, into)
-    for step in (ingest, preprocess):
-        run_step(step, settled, into)
-    data = Dataset(into / "dataset")
-    train, test = data.split("train"), data.split("test")
-    compute = resolve_compute(Compute.parse({"device": "cpu", "dtype": "float32", "threads": 1}, "compute"))
-    task, backbone = (
-        Task.parse(settled.settings["task"], "task"),
-        Backbone.parse(settled.settings["backbone"], "backbone"),
-    )
-
-    def accuracy(rows: np.ndarray, seed: int) -> float:
-        write_dataset(into / "part", {"train": train.take(rows), "validation": data.split("validation")})
-        training = Training.parse({**settled.settings["training"], "seed": seed}, "training")
-        train_model(Inputs(into / "part", Settings(task, backbone, training, compute)), into / "model")
-        return float(classes(Predictor.load(into / "model").predict(test), test).correct.mean())
-
-    return accuracy, len(train)
+_OF_REPORTS: dict[str, Any] = {
+    "shares": (1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1.0),
+    "trainings": (3, 3, 3, 3, 3, 3, 1),
+}
 
 
-def lines(recipe: Recipe, rows: int, halves: tuple[int, ...], draws: int) -> Iterator[dict[str, Any]]:
-    for half in halves:
-        for draw in range(draws):
-            yield _line(recipe, rows, half, draw)
-
-
-def _line(recipe: Recipe, rows: int, half: int, draw: int) -> dict[str, Any]:
-    chosen = np.random.default_rng((draw, half)).permutation(rows)[: 2 * half]
-    today = np.sort(chosen[:half])
-    sizes = [round(share * half) for share in _SHARES]
-    points = []
-    for place, trainings in enumerate(_TRAININGS):
-        parts = [nested_parts(np.arange(half), sizes, each)[place] for each in range(trainings)]
-        points.append(
-            Point(sizes[place], tuple(recipe(today[part], each) for each, part in enumerate(parts)))
-        )
-    need = need_of(points, _SCALE)
-    truth = recipe(np.sort(chosen), 100)
-    line = {
-        "rows": half,
-        "draw": draw,
-        "points": [[point.rows, round(point.value, 4)] for point in points],
-        "values": [[round(value, 5) for value in point.values] for point in points],
-        **{f"twice_{name}": need.at_twice[name] for name in ("value", "low", "high")},
-        "truth": round(truth, 5),
-        "covered": need.at_twice["low"] <= truth <= need.at_twice["high"],
-        "kind": need.kind,
-        "more_rows": need.more_rows,
-        "next_value": need.next_value,
+def works(kept: Path) -> dict[str, Work]:
+    return {
+        "ridge-banking77": Work(lambda: ridge("banking77"), (600, 1250, 2500, 5000), **_OF_REPORTS),
+        "ridge-cifar10": Work(lambda: ridge("cifar10"), (600, 2000, 6000), **_OF_REPORTS),
+        "head-banking77": Work(lambda: head("banking77", kept), (600, 1250, 2500, 5000)),
+        "head-cifar10": Work(lambda: head("cifar10", kept), (600, 2000, 6000)),
+        "digits-mlp": Work(lambda: digits(kept), (600, 1700)),
     }
-    more = need.more_rows["value"]
+
+
+def trained(work: Work, recipe: Recipe, rows: int, half: int, draw: int) -> Line:
+    """The values of a curve of `half` of the N = `rows` rows, and the truth at twice as many."""
+    chosen = np.random.default_rng((draw, half)).permutation(rows)
+    today = np.sort(chosen[:half])
+    sizes = [round(share * half) for share in work.shares]
+    parts = [nested_parts(np.arange(half), sizes, each) for each in range(max(work.trainings))]
+    values = [
+        [round(recipe(today[parts[each][place]], each), 5) for each in range(trainings)]
+        for place, trainings in enumerate(work.trainings)
+    ]
+    truth = recipe(np.sort(chosen[: 2 * half]), 100)
+    line: Line = {"rows": half, "draw": draw, "sizes": sizes, "values": values, "truth": round(truth, 5)}
+    more = forecast(line).more_rows["value"]
     if more is not None and half + more <= rows:
-        further = np.random.default_rng((draw, half)).permutation(rows)[: half + more]
-        line["at_more_rows"] = round(recipe(np.sort(further), 101), 5)
+        line["further"] = [more, round(recipe(np.sort(chosen[: half + more]), 101), 5)]
     return line
 
 
-def summary(found: list[dict[str, Any]]) -> dict[str, Any]:
+def forecast(line: Line) -> Need:
+    points = [Point(size, tuple(values)) for size, values in zip(line["sizes"], line["values"], strict=True)]
+    return need_of(points, _SCALE)
+
+
+def summary(found: list[Line]) -> dict[str, Any]:
     """Coverage, width and error of the forecast, beside two that cost nothing: no change, and the last gain
     again by the law of the last two points (each doubling divides the error alike)."""
+    needs = [forecast(line) for line in found]
+    low, high, middle = (
+        np.array([need.at_twice[name] for need in needs]) for name in ("low", "high", "value")
+    )
     truth = np.array([line["truth"] for line in found])
-    now, before = (np.array([line["points"][at][1] for line in found]) for at in (-1, -2))
-    ratio = (1 - now) ** 2 / np.maximum(1 - before, 1e-9)
-    forecasts = {
-        "law": np.array([line["twice_value"] for line in found]),
-        "no change": now,
-        "same ratio": 1 - ratio,
-    }
-    checked = [line for line in found if "at_more_rows" in line]
-    steps = [
-        (line["at_more_rows"] - line["points"][-1][1]) / max(1e-9, line["next_value"] - line["points"][-1][1])
-        for line in checked
-    ]
+    now, before = (np.array([np.mean(line["values"][at]) for line in found]) for at in (-1, -2))
+    others = {"no change": now, "same ratio": 1 - (1 - now) ** 2 / np.maximum(1 - before, 1e-9)}
     return {
         "curves": len(found),
-        "covered": round(float(np.mean([line["covered"] for line in found])), 3),
-        "width": round(float(np.mean([line["twice_high"] - line["twice_low"] for line in found])), 4),
-        "error": {name: round(float(np.abs(those - truth).mean()), 4) for name, those in forecasts.items()},
-        "bias": round(float((forecasts["law"] - truth).mean()), 4),
-        "kinds": {kind: sum(line["kind"] == kind for line in found) for kind in ("rows", "open", "flat")},
-        "next_value_checked": len(checked),
-        "median_share_of_the_step": round(float(np.median(steps)), 2) if steps else None,
+        "covered": int(((low <= truth) & (truth <= high)).sum()),
+        "below": int((truth < low).sum()),
+        "above": int((truth > high).sum()),
+        "width": round(float((high - low).mean()), 4),
+        "gain": round(float((truth - now).mean()), 4),
+        "error": {
+            name: round(float(np.abs(those - truth).mean()), 4)
+            for name, those in ({"law": middle} | others).items()
+        },
+        "bias": round(float((middle - truth).mean()), 4),
+        "kinds": {kind: sum(need.kind == kind for need in needs) for kind in ("rows", "open", "flat")},
+        **_next_point(found, needs),
+    }
+
+
+def _next_point(found: list[Line], needs: list[Need]) -> dict[str, Any]:
+    """What came of the rows that were said to give the next point, in such steps: 1 is what was said."""
+    steps = [
+        (line["further"][1] - line["values"][-1][0]) / need.step
+        for line, need in zip(found, needs, strict=True)
+        if "further" in line and line["further"][0] == need.more_rows["value"]
+    ]
+    if not steps:
+        return {"next_point_tried": 0}
+    return {
+        "next_point_tried": len(steps),
+        "steps_gained": round(float(np.mean(steps)), 2),
+        "steps_gained_sd": round(float(np.std(steps)), 2),
     }
 
 
 def main() -> None:
-    reader = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    reader.add_argument("parts", nargs="*")
-    reader.add_argument("--kept", type=Path, default=ROOT / "build" / "frozen", help="where features lie")
-    reader.add_argument("--draws", type=int, default=DRAWS)
-    arguments = reader.parse_args()
-    of = arguments.kept
-    work: dict[str, tuple[Callable[[], tuple[Recipe, int]], tuple[int, ...]]] = {
-        "ridge-banking77": (lambda: ridge("banking77"), (600, 1250, 2500, 5000)),
-        "ridge-cifar10": (lambda: ridge("cifar10"), (600, 2000, 6000)),
-        "head-banking77": (lambda: head("banking77", of), (600, 1250, 2500, 5000)),
-        "head-cifar10": (lambda: head("cifar10", of), (600, 2000, 6000)),
-        "digits-mlp": (lambda: digits(of), (600, 1700)),
-    }
-    kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    parser = argparse.ArgumentParser()
+    parser.add_argument("parts", nargs="*")
+    parser.add_argument("--kept", type=Path, default=ROOT / "build" / "frozen", help="where features lie")
+    parser.add_argument("--draws", type=int, default=DRAWS)
+    parser.add_argument("--rows", type=int, nargs="+", default=[], help="of today; all by default")
+    arguments = parser.parse_args()
+    work = works(arguments.kept)
     for name in arguments.parts or list(work):
-        make, halves = work[name]
-        recipe, rows = make()
-        found = list(lines(recipe, rows, halves, arguments.draws))
-        kept[name] = {"machine": machine(), "all": summary(found), "lines": found}
-        kept[name] |= {
-            str(half): summary([line for line in found if line["rows"] == half]) for half in halves
-        }
-        print(name, json.dumps(kept[name]["all"]), flush=True)
-        RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
+        _run(name, work[name], tuple(arguments.rows) or work[name].halves, arguments.draws)
+
+
+def _run(name: str, work: Work, halves: tuple[int, ...], draws: int) -> None:
+    kept: list[Line] = _kept().get(name, {}).get("lines", [])
+    known = {(line["rows"], line["draw"]) for line in kept}
+    missing = [(half, draw) for draw in range(draws) for half in halves if (half, draw) not in known]
+    if missing:
+        recipe, rows = work.make()
+        for half, draw in missing:
+            kept.append(trained(work, recipe, rows, half, draw))
+            _write(name, {"lines": kept})
+    ordered = sorted(kept, key=lambda line: (line["rows"], line["draw"]))
+    found: dict[str, Any] = {"machine": machine(), "all": summary(ordered)}
+    for half in sorted({line["rows"] for line in ordered}):
+        found[str(half)] = summary([line for line in ordered if line["rows"] == half])
+        print(name, half, json.dumps(found[str(half)]), flush=True)
+    print(name, "all", json.dumps(found["all"]), flush=True)
+    _write(name, found | {"lines": ordered})
+
+
+def _kept() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return found
+
+
+def _write(name: str, found: dict[str, Any]) -> None:
+    RESULTS.write_text(json.dumps(_kept() | {name: found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

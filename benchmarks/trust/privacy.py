@@ -1,26 +1,32 @@
 """What privacy costs: accuracy of private trainings beside others, and what an attack finds of both.
 
-    python -m benchmarks.trust.privacy [sentiment] [banking77]
+    python -m benchmarks.trust.privacy [sentiment] [banking77] [digits] [--seeds 0 1 2]
 
-A new head on a frozen MiniLM, of the default recipe's 1,516 word senses and of Banking77's 10,003 questions
-(its own test set), with epsilon 1, 3, 8 and without; and of the word senses without privacy everything
-fine-tuned (`full`). Beside accuracy stand the epsilon that Opacus' accountant says was spent, and the AUC of
-the membership-inference attack. Results: benchmarks/results/trust_privacy.json.
+`sentiment`, `banking77`: a new head on a frozen MiniLM, of the default recipe's 1,516 word senses and of
+Banking77's 10,003 questions (its own test set), with epsilon 1, 3, 8 and without. `digits`: the
+784-128-64-10 network on 300 digits, 200 epochs without weight decay or augmentation, so that it learns them
+by heart; and the same with epsilon 1. Beside accuracy stand the epsilon that Opacus' accountant says was
+spent, and the AUC of the membership-inference attack.
+
+What the attack says of rows that were not learned from stands beside it (`_unlearned.py`). Results, one line
+for each training: benchmarks/results/trust_privacy.json; a line that is run again replaces the former one.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks._runs import ROOT, machine, run_step
+from benchmarks.trust._unlearned import other_digits, other_folds
 from components.evaluate import evaluate
 from components.ingest import ingest
 from components.preprocess import preprocess
@@ -30,68 +36,106 @@ from retrainer.resolve import resolve
 RESULTS = ROOT / "benchmarks" / "results" / "trust_privacy.json"
 BANKING = ROOT.parent / "shared" / "data" / "banking77"
 SEEDS = (0, 1, 2)
-EPSILONS = (1, 3, 8)
-_SOURCE = [
-    f"source.path={BANKING / 'train.csv'}",
-    f"source.test_path={BANKING / 'test.csv'}",
-    "source.label=category",
-    "checks.test_overlap=0.003",  # 7 of its questions stand in both files
-]
+EPSILONS = (8, 3, 1)
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Study:
+    """`changes` to the recipe for every training, and the keys of `training` of each, by its title.
+    `unlearned`: what the attack finds of rows that a model did not learn from."""
+
+    recipe: str | None
+    changes: list[str]
+    trainings: dict[str, Settings]
+    unlearned: Callable[[Path], dict[str, Any]] | None = None
+
+
+def _private(
+    title: str, delta: float, keys: Settings, epsilons: tuple[int, ...] = EPSILONS
+) -> dict[str, Any]:
+    return {
+        f"{title}, epsilon {epsilon}": {**keys, "privacy": {"epsilon": epsilon, "delta": delta}}
+        for epsilon in epsilons
+    }
+
+
+_HEAD: Settings = {"strategy": "frozen", "epochs": 30}
 # Of many rows a step noise weighs less: private trainings take large batches and high rates.
-STUDIES: dict[str, dict[str, Any]] = {
-    "sentiment": {
-        "source": [],
-        "frozen": {"epochs": 30, "batch_size": 32, "learning_rate": 1e-3},
-        "private": {"epochs": 30, "batch_size": 256, "learning_rate": 5e-3},
-        "full": {"epochs": 3, "batch_size": 32},
-        "delta": 1e-4,
-        "seeds": SEEDS,
-    },
-    "banking77": {
-        "source": _SOURCE,
-        "frozen": {"epochs": 30, "batch_size": 64, "learning_rate": 5e-3},
-        "private": {"epochs": 30, "batch_size": 1024, "learning_rate": 1e-2},
-        "full": None,
-        "delta": 1e-5,
-        "seeds": SEEDS[:2],
-    },
+_LARGE = {"batch_size": 256, "learning_rate": 5e-3}
+_BY_HEART: Settings = {
+    "epochs": 200,
+    "weight_decay": 0.0,
+    "keep": "last",
+    "batch_size": 64,
+    "learning_rate": 2e-3,
+}
+STUDIES = {
+    "sentiment": Study(
+        None,
+        [],
+        {
+            "frozen": {**_HEAD, "batch_size": 32, "learning_rate": 1e-3},
+            **_private("frozen", 1e-4, {**_HEAD, **_LARGE}),
+            **_private(
+                "frozen, batches of 32", 1e-4, {**_HEAD, "batch_size": 32, "learning_rate": 1e-3}, (1,)
+            ),
+            "full": {"strategy": "full", "epochs": 3, "batch_size": 32},
+            **_private("lora", 1e-4, {"strategy": "lora", "epochs": 5, **_LARGE}, (3,)),
+        },
+        other_folds,
+    ),
+    "banking77": Study(
+        None,
+        [
+            f"source.path={BANKING / 'train.csv'}",
+            f"source.test_path={BANKING / 'test.csv'}",
+            "source.label=category",
+            "checks.test_overlap=0.003",  # 7 of its questions stand in both files
+        ],
+        {
+            "frozen": {**_HEAD, "batch_size": 64, "learning_rate": 5e-3},
+            **_private("frozen", 1e-5, {**_HEAD, "batch_size": 1024, "learning_rate": 1e-2}),
+        },
+    ),
+    "digits": Study(
+        "digits-mlp",
+        ["split.train_per_class=30", "task.shift=0", "task.rotate_degrees=0", "task.scale=0"],
+        {
+            "by heart": _BY_HEART,
+            **_private("by heart", 1e-3, {**_BY_HEART, "batch_size": 128, "epochs": 60}, (1,)),
+        },
+        other_digits,
+    ),
 }
 
 
-def variants(study: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Name → keys of `training`."""
-    found = {"frozen": {"strategy": "frozen", **study["frozen"]}}
-    for epsilon in EPSILONS:
-        budget = {"epsilon": epsilon, "delta": study["delta"]}
-        found[f"frozen, epsilon {epsilon}"] = {"strategy": "frozen", **study["private"], "privacy": budget}
-    if study["full"]:
-        found["full"] = {"strategy": "full", **study["full"]}
-    return found
-
-
-def run_study(name: str, into: Path) -> Iterator[dict[str, Any]]:
+def lines(study: Study, seeds: list[int], titles: list[str], into: Path) -> Iterator[dict[str, Any]]:
     """A line for each training, all of one seed first: what is cut short is whole for the first seeds."""
-    study = STUDIES[name]
-    settled = resolve(None, [*study["source"], "evaluation.baseline=false"], ROOT, into)
+    settled = resolve(study.recipe, study.changes, ROOT, into)
     for step in (ingest, preprocess):
         run_step(step, settled, into)
-    for seed in study["seeds"]:
-        for title, keys in variants(study).items():
-            yield _line(title, keys | {"seed": seed}, study["source"], into)
+    for seed in seeds:
+        for title, keys in study.trainings.items():
+            if not titles or title in titles:
+                yield _line(study, title, {**keys, "seed": seed}, into)
 
 
-def _line(title: str, keys: Mapping[str, Any], source: list[str], into: Path) -> dict[str, Any]:
+def _line(study: Study, title: str, keys: Settings, into: Path) -> dict[str, Any]:
     chosen = [f"training.{key}={json.dumps(value)}" for key, value in keys.items()]
-    settled = resolve(None, [*source, "evaluation.baseline=false", *chosen], ROOT, into)
+    quick = ["evaluation.baseline=false", "evaluation.explain=0"]
+    settled = resolve(study.recipe, [*study.changes, *quick, *chosen], ROOT, into)
     began = time.perf_counter()
     run_step(train, settled, into)
     seconds = time.perf_counter() - began
     run_step(evaluate, settled, into)
+    return {"name": title, "seed": keys["seed"], **_figures(into), "train_seconds": round(seconds, 1)}
+
+
+def _figures(into: Path) -> dict[str, Any]:
     report = json.loads((into / "report" / "metrics.json").read_text())
     attack, spent = report["membership"], report["privacy"]["model"] or {}
     return {
-        "name": title,
-        "seed": keys["seed"],
         "accuracy": report["metrics"]["accuracy"]["value"],
         "rows": report["rows"],
         "epsilon_spent": spent.get("epsilon"),
@@ -100,44 +144,63 @@ def _line(title: str, keys: Mapping[str, Any], source: list[str], into: Path) ->
         "attack_auc": attack["auc"],
         "attack_interval": [attack["low"], attack["high"]],
         "found_at_1_percent": attack["found_at_1_percent"],
-        "train_seconds": round(seconds, 1),
     }
 
 
-def table(lines: list[dict[str, Any]]) -> str:
-    rows = [f"{'':22}seeds  rows  accuracy    ± sd  epsilon   AUC  found at 1%"]
-    for name in dict.fromkeys(line["name"] for line in lines):
-        mine = [line for line in lines if line["name"] == name]
+def table(found: list[dict[str, Any]]) -> str:
+    rows = [f"{'':34}seeds  rows  accuracy    ± sd  epsilon   AUC  intervals       found at 1%"]
+    for name in dict.fromkeys(line["name"] for line in found):
+        mine = [line for line in found if line["name"] == name]
         accuracies = [line["accuracy"] for line in mine]
         spread = statistics.stdev(accuracies) if len(mine) > 1 else 0.0
         spent = max((line["epsilon_spent"] or 0 for line in mine), default=0)
         auc = statistics.mean(line["attack_auc"] for line in mine)
-        found = statistics.mean(line["found_at_1_percent"] for line in mine)
+        share = statistics.mean(line["found_at_1_percent"] for line in mine)
+        low, high = (statistics.mean(line["attack_interval"][end] for line in mine) for end in (0, 1))
         rows.append(
-            f"{name:22}{len(mine):5} {mine[0]['rows']:5} {statistics.mean(accuracies):9.4f} {spread:7.4f}"
-            f" {spent or '–':>8} {auc:5.3f} {100 * found:11.1f}%"
+            f"{name:34}{len(mine):5} {mine[0]['rows']:5} {statistics.mean(accuracies):9.4f} {spread:7.4f}"
+            f" {spent or '–':>8} {auc:5.3f} {low:5.3f} – {high:5.3f} {100 * share:11.1f}%"
         )
     return "\n".join(rows)
 
 
-def main(names: list[str]) -> None:
-    kept: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for name in names or list(STUDIES):
-        with tempfile.TemporaryDirectory() as into:
-            os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{into}/mlflow.db"
-            lines: list[dict[str, Any]] = []
-            for line in run_study(name, Path(into)):
-                print(line, flush=True)
-                lines.append(line)
-                kept[name] = {"machine": machine(), "settings": _settings(name), "lines": lines}
-                RESULTS.write_text(json.dumps(kept, indent=1) + "\n")
-        print(table(lines), flush=True)
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("studies", nargs="*", metavar="study", help=", ".join(STUDIES))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--trainings", nargs="+", default=[], help="their titles; all by default")
+    arguments = parser.parse_args()
+    for name in arguments.studies or list(STUDIES):
+        _run(name, arguments.seeds, arguments.trainings)
 
 
-def _settings(name: str) -> dict[str, Any]:
-    """Without paths of this machine."""
-    return {key: value for key, value in STUDIES[name].items() if key != "source"}
+def _run(name: str, seeds: list[int], titles: list[str]) -> None:
+    study = STUDIES[name]
+    with tempfile.TemporaryDirectory() as folder:
+        into = Path(folder)
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{into}/mlflow.db"
+        for line in lines(study, seeds, titles, into):
+            print(line, flush=True)
+            kept = _keep(name, {"lines": [line]})
+        if study.unlearned is not None and not titles:
+            kept = _keep(name, {"unlearned": study.unlearned(into)})
+            print(json.dumps(kept["unlearned"], indent=1), flush=True)
+    print(table(kept["lines"]), flush=True)
+
+
+def _keep(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Adds to the results of a study; a line of the same training and seed is replaced."""
+    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    former = results.get(name, {})
+    merged = {
+        (line["name"], line["seed"]): line for line in [*former.get("lines", []), *found.get("lines", [])]
+    }
+    order = {title: place for place, title in enumerate(STUDIES[name].trainings)}
+    kept = former | dict(found) | {"machine": machine(), "trainings": STUDIES[name].trainings}
+    kept["lines"] = sorted(merged.values(), key=lambda one: (one["seed"], order.get(one["name"], len(order))))
+    RESULTS.write_text(json.dumps(results | {name: kept}, indent=1) + "\n")
+    return kept
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -81,8 +81,9 @@ def read_pool(source: Source, predictor: Predictor, known: RowKeys) -> Pool:
         new = reading.usable(table)
         if len(new):
             shown.append(new.select([name for name in _SHOWN if name in new.column_names]))
-            features.append(predictor.features(new))
-            probabilities.append(probability_matrix(predictor.predict(new)))
+            predicted, made = predictor.predict_and_features(new)
+            features.append(made)
+            probabilities.append(probability_matrix(predicted))
     if not shown:
         counts = "; ".join(f"{count:,} {reason}" for reason, (count, _) in reading.left_out.items())
         raise DataError(f"INPUT={source.path}: no row is left to label ({counts or 'it has no rows'})")
