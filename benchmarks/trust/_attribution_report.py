@@ -86,8 +86,8 @@ def chance(into: Path) -> dict[str, Any]:
 
 
 def seconds(into: Path) -> dict[str, Any]:
-    """Median seconds of `evaluate`, by the clock and of CPUs, and bytes of the report, with the default number
-    of explained rows and with none, in turn."""
+    """Median seconds of `evaluate`, by the clock and of CPUs, and bytes of the report, with the default
+    number of explained rows and with none, in turn."""
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{into}/mlflow.db"
     found = {}
     for name, recipe in (("sentiment", None), ("digits", "digits-mlp")):
