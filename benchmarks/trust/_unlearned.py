@@ -26,12 +26,12 @@ _PENALTY = 1e-3
 
 
 def other_digits(into: Path) -> dict[str, Any]:
-    """`into` has a model that was trained on 30 digits of each class. Of the digits of the split `train` that
-    were left over, 40 times as many are drawn: how often the interval holds 0.5."""
+    """`into` has the model that was trained on 30 digits of each class. Of the digits of the split `train`
+    that were left over, 40 times as many are drawn: how often the interval holds 0.5."""
     model, learned = Predictor.load(into / "model"), Dataset(into / "dataset").split("train")
     test = Dataset(into / "dataset").split("test")
     with tempfile.TemporaryDirectory() as folder:
-        settled = resolve("digits-mlp", [], ROOT, Path(folder))
+        settled = resolve("digits-mlp", ["split.validation=0"], ROOT, Path(folder))
         for step in (ingest, preprocess):
             run_step(step, settled, Path(folder))
         everything = Dataset(Path(folder) / "dataset").split("train")
@@ -42,7 +42,7 @@ def other_digits(into: Path) -> dict[str, Any]:
     for draw in range(DRAWS):
         chosen = np.random.default_rng(draw).choice(len(others), len(learned), replace=False)
         groups = (np.arange(len(chosen)), np.arange(len(test)))
-        found.append(compared(scores[chosen], of_test, groups, Evaluation(resamples=400, seed=draw)))
+        found.append(compared(scores[chosen], of_test, groups, _settings(draw)))
     return _summary(found) | {"rows": len(learned), "test_rows": len(test), "rows_to_draw_from": len(others)}
 
 
@@ -80,8 +80,12 @@ def other_folds(into: Path) -> dict[str, Any]:
             for features, codes in ((before[held], targets[held]), (after, answers))
         ]
         _, of_fold = np.unique(groups[held], return_inverse=True)
-        found.append(compared(right[0], right[1], (of_fold, of_test), Evaluation(resamples=400, seed=fold)))
+        found.append(compared(right[0], right[1], (of_fold, of_test), _settings(fold)))
     return _summary(found) | {"rows": len(train) // FOLDS, "test_rows": len(test)}
+
+
+def _settings(seed: int) -> Evaluation:
+    return Evaluation.parse({"resamples": 400, "seed": seed}, "evaluation")
 
 
 def _summary(found: list[dict[str, Any]]) -> dict[str, Any]:

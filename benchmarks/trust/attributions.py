@@ -3,13 +3,13 @@
     python -m benchmarks.trust.attributions [--into DIR] [sentiment] [digits] [small] [transfer] [spoken]
         [flipped] [chance] [seconds]
 
-Trains each recipe once (seed 0) by the same steps as `make pipeline`, explains 40 test rows by each method,
-all of them Captum's, and prints the figures of docs/interpretability.md. `small` is digits-resnet18 from
-scratch, `transfer` from its backbone; `spoken` reads the recordings of FSDD in `../shared/data`. `flipped`
-gives 5% of the test rows of the default recipe a wrong label, and counts what the training rows nearest to
-each mistake have. `chance`: how often the report's few rows would fail the test by luck. `seconds`: what
-attributions add to the evaluation of the default recipe and of digits-mlp, and to the report's bytes.
-DIR keeps the models. Results: benchmarks/results/trust_attributions.json.
+Trains each recipe once (seed 0) by the same steps as `make pipeline`, unless DIR has its model, explains 40
+test rows by each method, all of them Captum's, and prints the figures of docs/interpretability.md. `small` is
+digits-resnet18 from scratch, `transfer` from its backbone; `spoken` reads the recordings of FSDD in
+`../shared/data`. `flipped` gives 5% of the test rows of the default recipe a wrong label, and counts what the
+training rows nearest to each mistake have. `chance`: how often the report's few rows would fail the test by
+luck. `seconds`: what attributions add to the evaluation of the default recipe and of digits-mlp, and to the
+report's bytes. DIR keeps the models. Results: benchmarks/results/trust_attributions.json.
 
   random weights  Spearman's correlation of the parts' sizes with those under a random head, and under random
                   weights altogether
@@ -38,6 +38,7 @@ from benchmarks.trust._attribution_methods import METHODS, curves, fits, integra
 from benchmarks.trust._attribution_report import chance, flipped, seconds, trained
 from retrainer.attribution.explain import Explainer, completeness_error, values_of
 from retrainer.attribution.randomised import RANDOM, Randomised, randomise
+from retrainer.formats.model_files import SETTINGS
 from retrainer.predict import Predictor
 
 FSDD = ROOT.parent / "shared" / "data" / "fsdd.tar.xz"
@@ -100,7 +101,8 @@ def explained(into: Path, recipe: str | None, overrides: list[str]) -> dict[str,
     predictor, data = trained(into, recipe, overrides)
     test = data.split("test")
     places = np.linspace(0, len(test) - 1, min(ROWS, len(test))).round().astype(int)
-    return figures(predictor, test.take(pa.array(places)))
+    settings = json.loads((into / "model" / SETTINGS).read_text(encoding="utf-8"))
+    return {"seed": settings["training"]["seed"], **figures(predictor, test.take(pa.array(places)))}
 
 
 def transfer(into: Path) -> dict[str, Any]:

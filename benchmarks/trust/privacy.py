@@ -43,7 +43,7 @@ Settings = dict[str, Any]
 @dataclass(frozen=True)
 class Study:
     """`changes` to the recipe for every training, and the keys of `training` of each, by its title.
-    `unlearned`: what the attack finds of rows that a model did not learn from."""
+    `unlearned`: of the first of them, what the attack finds of rows that it did not learn from."""
 
     recipe: str | None
     changes: list[str]
@@ -100,7 +100,13 @@ STUDIES = {
     ),
     "digits": Study(
         "digits-mlp",
-        ["split.train_per_class=30", "task.shift=0", "task.rotate_degrees=0", "task.scale=0"],
+        [
+            "split.train_per_class=30",
+            "split.validation=0",
+            "task.shift=0",
+            "task.rotate_degrees=0",
+            "task.scale=0",
+        ],
         {
             "by heart": _BY_HEART,
             **_private("by heart", 1e-3, {**_BY_HEART, "batch_size": 128, "epochs": 60}, (1,)),
@@ -182,9 +188,9 @@ def _run(name: str, seeds: list[int], titles: list[str]) -> None:
         for line in lines(study, seeds, titles, into):
             print(line, flush=True)
             kept = _keep(name, {"lines": [line]})
-        if study.unlearned is not None and not titles:
-            kept = _keep(name, {"unlearned": study.unlearned(into)})
-            print(json.dumps(kept["unlearned"], indent=1), flush=True)
+            if study.unlearned is not None and line["name"] == next(iter(study.trainings)):
+                kept = _keep(name, {"unlearned": {str(line["seed"]): study.unlearned(into)}})
+                print(json.dumps(kept["unlearned"], indent=1), flush=True)
     print(table(kept["lines"]), flush=True)
 
 
@@ -197,6 +203,7 @@ def _keep(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
     }
     order = {title: place for place, title in enumerate(STUDIES[name].trainings)}
     kept = former | dict(found) | {"machine": machine(), "trainings": STUDIES[name].trainings}
+    kept["unlearned"] = {**former.get("unlearned", {}), **found.get("unlearned", {})}
     kept["lines"] = sorted(merged.values(), key=lambda one: (one["seed"], order.get(one["name"], len(order))))
     RESULTS.write_text(json.dumps(results | {name: kept}, indent=1) + "\n")
     return kept
