@@ -21,8 +21,9 @@ from retrainer.formats.row_keys import write_components
 from retrainer.gate.scores import scores_of
 from retrainer.metrics import accuracy, log_loss, mean_absolute_error
 from retrainer.need.command import said, write_curve
-from retrainer.need.extrapolate import Need, Point, Scale, need_of
+from retrainer.need.extrapolate import Need, Point, need_of
 from retrainer.need.power_law import USUAL_EXPONENT, fit
+from retrainer.need.scale import Scale
 from retrainer.need.subsets import nested_parts
 from retrainer.need.trainings import Trainings, parse_sizes
 from retrainer.need.words import at_twice, more_rows, rows_to_next_point

@@ -24,20 +24,22 @@ import numpy as np
 
 from benchmarks._runs import ROOT, machine
 from benchmarks.trust._need_recipes import Recipe, digits, head, ridge
-from retrainer.need.extrapolate import Need, Point, Scale, need_of
+from retrainer.need.extrapolate import Need, Point, need_of
+from retrainer.need.scale import Scale
 from retrainer.need.subsets import nested_parts
 
 RESULTS = ROOT / "benchmarks" / "results" / "trust_need.json"
 DRAWS = 20
-_SCALE = Scale(1.0, True, True)
 Line = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Work:
-    """`halves`: numbers of today's rows; of each of `shares` of them so many `trainings`."""
+    """`halves`: numbers of today's rows; of each of `shares` of them so many `trainings`. All classes have
+    equally many test rows."""
 
     make: Callable[[], tuple[Recipe, int]]
+    classes: int
     halves: tuple[int, ...]
     shares: tuple[float, ...] = (1 / 8, 1 / 4, 1 / 2, 1.0)
     trainings: tuple[int, ...] = (4, 3, 2, 1)
@@ -51,11 +53,11 @@ _OF_REPORTS: dict[str, Any] = {
 
 def works(kept: Path) -> dict[str, Work]:
     return {
-        "ridge-banking77": Work(lambda: ridge("banking77"), (600, 1250, 2500, 5000), **_OF_REPORTS),
-        "ridge-cifar10": Work(lambda: ridge("cifar10"), (600, 2000, 6000), **_OF_REPORTS),
-        "head-banking77": Work(lambda: head("banking77", kept), (600, 1250, 2500, 5000)),
-        "head-cifar10": Work(lambda: head("cifar10", kept), (600, 2000, 6000)),
-        "digits-mlp": Work(lambda: digits(kept), (600, 1700)),
+        "ridge-banking77": Work(lambda: ridge("banking77"), 77, (600, 1250, 2500, 5000), **_OF_REPORTS),
+        "ridge-cifar10": Work(lambda: ridge("cifar10"), 10, (600, 2000, 6000), **_OF_REPORTS),
+        "head-banking77": Work(lambda: head("banking77", kept), 77, (600, 1250, 2500, 5000)),
+        "head-cifar10": Work(lambda: head("cifar10", kept), 10, (600, 2000, 6000)),
+        "digits-mlp": Work(lambda: digits(kept), 10, (600, 1700)),
     }
 
 
@@ -71,21 +73,21 @@ def trained(work: Work, recipe: Recipe, rows: int, half: int, draw: int) -> Line
     ]
     truth = recipe(np.sort(chosen[: 2 * half]), 100)
     line: Line = {"rows": half, "draw": draw, "sizes": sizes, "values": values, "truth": round(truth, 5)}
-    more = forecast(line).more_rows["value"]
+    more = forecast(line, work).more_rows["value"]
     if more is not None and half + more <= rows:
         line["further"] = [more, round(recipe(np.sort(chosen[: half + more]), 101), 5)]
     return line
 
 
-def forecast(line: Line) -> Need:
+def forecast(line: Line, work: Work) -> Need:
     points = [Point(size, tuple(values)) for size, values in zip(line["sizes"], line["values"], strict=True)]
-    return need_of(points, _SCALE)
+    return need_of(points, Scale(1.0, True, True, 1 - 1 / work.classes))
 
 
-def summary(found: list[Line]) -> dict[str, Any]:
+def summary(found: list[Line], work: Work) -> dict[str, Any]:
     """Coverage, width and error of the forecast, beside two that cost nothing: no change, and the last gain
     again by the law of the last two points (each doubling divides the error alike)."""
-    needs = [forecast(line) for line in found]
+    needs = [forecast(line, work) for line in found]
     low, high, middle = (
         np.array([need.at_twice[name] for need in needs]) for name in ("low", "high", "value")
     )
@@ -147,9 +149,9 @@ def _run(name: str, work: Work, halves: tuple[int, ...], draws: int) -> None:
             kept.append(trained(work, recipe, rows, half, draw))
             _write(name, {"lines": kept})
     ordered = sorted(kept, key=lambda line: (line["rows"], line["draw"]))
-    found: dict[str, Any] = {"machine": machine(), "all": summary(ordered)}
+    found: dict[str, Any] = {"machine": machine(), "all": summary(ordered, work)}
     for half in sorted({line["rows"] for line in ordered}):
-        found[str(half)] = summary([line for line in ordered if line["rows"] == half])
+        found[str(half)] = summary([line for line in ordered if line["rows"] == half], work)
         print(name, half, json.dumps(found[str(half)]), flush=True)
     print(name, "all", json.dumps(found["all"]), flush=True)
     _write(name, found | {"lines": ordered})

@@ -15,7 +15,8 @@ import numpy as np
 from retrainer.evaluation.request import Request
 from retrainer.formats.row_keys import read_components
 from retrainer.gate.measured import measure
-from retrainer.need.extrapolate import Made, Point, Scale, need_of
+from retrainer.need.extrapolate import Made, Point, need_of
+from retrainer.need.scale import Scale
 from retrainer.need.subsets import nested_parts
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def need_figures(request: Request, found: Measurements) -> dict[str, Any]:
     if drawn.missing:
         return {"missing": drawn.missing}
     points = _points(found, draws, drawn)
-    scale = Scale.of(found.scores.metrics[found.scores.gate_metric], found.scores.gate_metric)
     trivial = found.baselines[0][1].pairs[found.scores.gate_metric].other.value
+    scale = Scale.of(found.scores.metrics[found.scores.gate_metric], found.scores.gate_metric, trivial)
     if scale.error(points[-1].value) > _LEAST_SKILL * scale.error(trivial):
         return {"missing": f"{drawn.title} learns too little of these rows for its curve to say anything"}
     if len({point.rows for point in points}) < len(points):

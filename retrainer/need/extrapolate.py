@@ -3,6 +3,7 @@
 The interval comes from resampling: each draw moves every point of the curve by what another choice of
 training rows would have moved it, moves the exponent that is expected, and fits the law again. It is that of
 one further training, judged on the same rows as the points. docs/need-for-data.md has what it covers.
+The law is fitted to the odds of the errors, see scale.py.
 
 Legend: P points, R trainings of a point, D draws.
 """
@@ -18,6 +19,7 @@ import numpy as np
 
 from retrainer.errors import SettingError
 from retrainer.need.power_law import EXPONENT_SPREAD, USUAL_EXPONENT, PowerLaws, fit
+from retrainer.need.scale import Odds, Scale
 
 DRAWS = 2000
 # Fewer sizes leave nothing over from fitting three numbers.
@@ -26,44 +28,8 @@ LEAST_SIZES = 3
 _MISFIT = 0.015
 # So many times the rows of today, and nothing is said of what lies beyond.
 FURTHEST = 10
-# Below this error the next point is a tenth of it.
-_SMALL_ERROR = 0.05
-_POINT = 0.01
 # Of an error: what is less is rounding.
 _LEAST_DEVIATION = 1e-4
-
-
-@dataclass(frozen=True)
-class Scale:
-    """A metric as an error: the distance from its `best` value. `share`: it is said in points of 0.01."""
-
-    best: float
-    higher_is_better: bool
-    share: bool
-
-    @classmethod
-    def of(cls, metric: Any, name: str) -> Scale:
-        """Raises SettingError for a metric without a best value: there is no error to extrapolate."""
-        best = metric.HIGHEST if metric.HIGHER_IS_BETTER else metric.LOWEST
-        if not cls.has_best(metric):
-            raise SettingError(
-                f"gate.metric: {name} has no best value, so a learning curve has no end; set another"
-            )
-        return cls(float(best), bool(metric.HIGHER_IS_BETTER), metric.UNIT == "share")
-
-    @staticmethod
-    def has_best(metric: Any) -> bool:
-        return math.isfinite(metric.HIGHEST if metric.HIGHER_IS_BETTER else metric.LOWEST)
-
-    def error(self, value: float) -> float:
-        return max(0.0, self.best - value if self.higher_is_better else value - self.best)
-
-    def value(self, error: float) -> float:
-        return self.best - error if self.higher_is_better else self.best + error
-
-    def step(self, error: float) -> float:
-        """What counts as the next step: a point of a share, or a tenth of the error that is left."""
-        return _POINT if self.share and error >= _SMALL_ERROR else error / 10
 
 
 @dataclass(frozen=True)
@@ -94,18 +60,19 @@ class Made:
 class Need:
     """
     points       [{"rows", "value", "values"}] from the fewest rows to all of them
-    law          {"floor", "scale", "exponent"} of the error, see power_law.py
+    law          {"floor", "scale", "exponent", "worst"}: power_law.py, of the odds of the error by `worst`
+                 (scale.py; null: of the error itself)
     at_twice     {"rows", "value", "low", "high"}: the metric at twice the rows
     step         by how much the next value is better, in the metric's own unit
     next_value   the metric that far from today's point of the law
     more_rows    {"value", "low", "high"}: rows that it takes beyond today's; null: more than FURTHEST times
     kind         `rows`: more_rows has a value; `open`: it may take so many, or may never be reached; `flat`:
                  even the fewest rows of the interval are more than FURTHEST times today's
-    best, higher_is_better, share    see Scale
+    best, higher_is_better, share    see Scale in scale.py
     """
 
     points: list[dict[str, Any]]
-    law: dict[str, float]
+    law: dict[str, float | None]
     at_twice: dict[str, float]
     step: float
     next_value: float
@@ -128,28 +95,30 @@ def need_of(points: Sequence[Point], scale: Scale, confidence: float = 0.95, see
         )
     rows = np.array([point.rows for point in points], np.float64)
     errors = np.array([np.mean([scale.error(value) for value in point.values]) for point in points])
-    law, drawn, spread = _laws(points, rows, errors, scale, seed)
+    odds = Odds.above(scale, errors)
+    law, drawn, spread = _laws(points, rows, errors, odds, scale, seed)
     most, tail = float(rows.max()), (1 - confidence) / 2
     twice = np.maximum(
-        0, drawn.error(2 * most) + spread * np.random.default_rng((seed, 1)).normal(size=DRAWS)
+        0, odds.error(drawn.error(2 * most)) + spread * np.random.default_rng((seed, 1)).normal(size=DRAWS)
     )
     ends = sorted(scale.value(float(end)) for end in np.quantile(twice, [tail, 1 - tail]))
-    now = float(law.error(most)[0])
+    now = float(odds.error(law.error(most))[0])
     step = scale.step(now)
     # Each draw starts from its own point of today: the step is a difference.
-    needed = (
-        np.concatenate([law.rows_for(law.error(most) - step), drawn.rows_for(drawn.error(most) - step)])
-        - most
+    needed = np.concatenate(
+        [each.rows_for(odds.of(odds.error(each.error(most)) - step)) for each in (law, drawn)]
     )
+    needed -= most
     bounds = np.quantile(needed[1:], [tail, 1 - tail], method="nearest")
     more = {"value": _rows(needed[0], most), "low": _rows(bounds[0], most), "high": _rows(bounds[1], most)}
-    middle = min(max(scale.value(float(law.error(2 * most)[0])), ends[0]), ends[1])
+    middle = min(max(scale.value(float(odds.error(law.error(2 * most))[0])), ends[0]), ends[1])
     return Need(
         [
             {"rows": p.rows, "value": round(p.value, 6), "values": [round(v, 6) for v in p.values]}
             for p in points
         ],
-        {name: round(float(getattr(law, name)[0]), 6) for name in ("floor", "scale", "exponent")},
+        {name: round(float(getattr(law, name)[0]), 6) for name in ("floor", "scale", "exponent")}
+        | {"worst": None if math.isinf(odds.worst) else round(odds.worst, 6)},
         {
             "rows": 2 * int(most),
             "value": round(middle, 6),
@@ -160,14 +129,16 @@ def need_of(points: Sequence[Point], scale: Scale, confidence: float = 0.95, see
         round(scale.value(now - step), 6),
         more,
         "flat" if more["low"] is None else "open" if more["value"] is None else "rows",
-        **asdict(scale),
+        scale.best,
+        scale.higher_is_better,
+        scale.share,
     )
 
 
 def _laws(
-    points: Sequence[Point], rows: np.ndarray, errors: np.ndarray, scale: Scale, seed: int
+    points: Sequence[Point], rows: np.ndarray, errors: np.ndarray, odds: Odds, scale: Scale, seed: int
 ) -> tuple[PowerLaws, PowerLaws, np.ndarray]:
-    """The law of the points, those of the D draws, and the deviation of one further training [D].
+    """The law of the points, those of the D draws, all of odds, and the deviation of a further training [D].
 
     The variance between trainings on other rows is taken to go with the error, and is pooled over the points;
     in each draw it is itself drawn, as so few trainings do not tell it (the scaled inverse chi-square).
@@ -183,12 +154,13 @@ def _laws(
     off = _MISFIT * errors * (1 + np.log2(rows.max() / rows))
     deviations = np.sqrt(variance * errors / counts + off**2 + _LEAST_DEVIATION**2)
     usual = np.log(USUAL_EXPONENT)
-    law = fit(rows, errors[None], deviations, np.array([usual]))
+    weights = deviations * odds.slope(errors)
+    law = fit(rows, odds.of(errors)[None], weights, np.array([usual]))
     drawn_variance = variance * freedom / random.chisquare(freedom, DRAWS)
     spread = np.sqrt(drawn_variance[:, None] * errors / counts + off**2 + _LEAST_DEVIATION**2)
     moved = np.maximum(0, errors + spread * random.normal(size=spread.shape))
-    laws = fit(rows, moved, deviations, usual + EXPONENT_SPREAD * random.normal(size=DRAWS))
-    one_more = np.sqrt(drawn_variance * laws.error(2 * rows.max()) + _LEAST_DEVIATION**2)
+    laws = fit(rows, odds.of(moved), weights, usual + EXPONENT_SPREAD * random.normal(size=DRAWS))
+    one_more = np.sqrt(drawn_variance * odds.error(laws.error(2 * rows.max())) + _LEAST_DEVIATION**2)
     return law, laws, one_more
 
 

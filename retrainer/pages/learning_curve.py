@@ -50,4 +50,6 @@ def _law(need: Mapping[str, Any]) -> list[tuple[float, float]]:
     law, first, today = need["law"], need["points"][0]["rows"], need["points"][-1]["rows"]
     best, sign = need["best"], -1 if need["higher_is_better"] else 1
     rows = [first * (2 * today / first) ** (step / _STEPS) for step in range(_STEPS + 1)]
-    return [(n, best + sign * (law["floor"] + law["scale"] * (n / today) ** -law["exponent"])) for n in rows]
+    odds = [law["floor"] + law["scale"] * (n / today) ** -law["exponent"] for n in rows]
+    worst = law.get("worst") or float("inf")
+    return [(n, best + sign * each / (1 + each / worst)) for n, each in zip(rows, odds, strict=True)]
