@@ -23,7 +23,7 @@ from retrainer.metrics import accuracy, log_loss, mean_absolute_error
 from retrainer.need.command import said, write_curve
 from retrainer.need.extrapolate import Need, Point, need_of
 from retrainer.need.power_law import USUAL_EXPONENT, fit
-from retrainer.need.scale import Scale
+from retrainer.need.scale import Odds, Scale
 from retrainer.need.subsets import nested_parts
 from retrainer.need.trainings import Trainings, parse_sizes
 from retrainer.need.words import at_twice, more_rows, rows_to_next_point
@@ -92,6 +92,39 @@ def test_the_interval_covers_what_comes() -> None:
         twice = need_of(points(error, 0.005, seed), SHARE).at_twice
         covered.append(twice["low"] <= 1 - error(2000) + 0.005 * draw.normal() <= twice["high"])
     assert 0.85 <= np.mean(covered) <= 1
+
+
+def test_a_curve_that_begins_at_chance_steepens() -> None:
+    """Real accuracies of a cheap head on Banking77's 77 classes, some two to sixteen rows a class, and what
+    came of twice the rows; a power law of the error ends short of it."""
+    values = {
+        156: (0.257, 0.269, 0.276),
+        234: (0.329, 0.314, 0.326),
+        312: (0.378, 0.348, 0.369),
+        469: (0.436, 0.407, 0.424),
+        625: (0.468, 0.442, 0.456),
+        938: (0.524, 0.516, 0.52),
+        1250: (0.577,),
+    }
+    seen = [Point(rows, those) for rows, those in values.items()]
+    truth = 0.682
+    with_chance, without = (
+        need_of(seen, Scale(1.0, True, True, worst)).at_twice for worst in (76 / 77, None)
+    )
+    assert with_chance["low"] < truth < with_chance["high"]
+    assert without["high"] < truth
+
+
+def test_far_below_the_worst_error_odds_are_the_error() -> None:
+    odds = Odds(1.0)
+    errors = np.array([0.001, 0.3, 0.9])
+    np.testing.assert_allclose(odds.error(odds.of(errors)), errors)
+    assert odds.of(errors)[0] == pytest.approx(0.001, rel=0.01)
+    np.testing.assert_array_equal(Odds(np.inf).of(errors), errors)
+    np.testing.assert_array_equal(Odds(np.inf).slope(errors), [1, 1, 1])
+    # A model may be worse than an answer that never looks at its input.
+    assert Odds.above(Scale.of(accuracy, "it", 0.5), errors).worst > 0.9
+    assert Scale.of(accuracy, "it", 0.25).worst == 0.75 and Scale.of(accuracy, "it", 1.0).worst is None
 
 
 def test_a_flat_curve_says_that_more_rows_do_not_help() -> None:

@@ -1,4 +1,5 @@
-"""The error by the number of training rows: an inverse power law, fitted to many curves at once.
+"""The error, or its odds (scale.py), by the number of training rows: an inverse power law, fitted to many
+curves at once.
 
     error(n) = floor + scale * (n / N)^-exponent        floor, scale >= 0
 
