@@ -117,8 +117,10 @@ def need_of(points: Sequence[Point], scale: Scale, confidence: float = 0.95, see
             {"rows": p.rows, "value": round(p.value, 6), "values": [round(v, 6) for v in p.values]}
             for p in points
         ],
-        {name: round(float(getattr(law, name)[0]), 6) for name in ("floor", "scale", "exponent")}
-        | {"worst": None if math.isinf(odds.worst) else round(odds.worst, 6)},
+        {
+            **{name: round(float(getattr(law, name)[0]), 6) for name in ("floor", "scale", "exponent")},
+            "worst": None if math.isinf(odds.worst) else round(odds.worst, 6),
+        },
         {
             "rows": 2 * int(most),
             "value": round(middle, 6),
