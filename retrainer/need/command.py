@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from retrainer import __version__
 from retrainer.formats.files import MANIFEST, hash_files, whole_directory, write_json, write_text
@@ -16,12 +16,7 @@ from retrainer.pages.learning_curve import learning_curve_chart
 from retrainer.pages.page import document, escape, number_cell, quiet, section, table
 from retrainer.settings import Backbone, Compute, Evaluation, Gate, Task, Training
 
-if TYPE_CHECKING:
-    from retrainer.gate.scores import Scores
-    from retrainer.training.inputs import Inputs
-
-# 2: the law is one of odds, where `law.worst` is not null.
-KIND, FORMAT_VERSION = "learning_curve", 2
+KIND, FORMAT_VERSION = "learning_curve", 1
 
 
 def draw_curve(
@@ -47,10 +42,10 @@ def draw_curve(
         Evaluation.parse(sections["evaluation"], "evaluation"),
     )
     scores = scores_of(make_task(task), gate.metric)
+    scale = Scale.of(scores.metrics[scores.gate_metric], scores.gate_metric)
     start = weights.fetch(backbone) if reads_weights(backbone, training) else None
     inputs = Inputs(folder / "dataset", Settings(task, backbone, training, compute), start)
     rows = int(inputs.data.manifest["rows"].get("train", 0))
-    scale = Scale.of(scores.metrics[scores.gate_metric], scores.gate_metric, trivial_value(inputs, scores))
     device = str(prepare(for_scoring(compute)))
     with scratch_directory() as scratch:
         trainings = Trainings(inputs, scores, parse_sizes(sizes, rows), device, known, tell)
@@ -66,21 +61,6 @@ def draw_curve(
     }
     write_curve(folder / "curve", found, folder.name)
     return found
-
-
-def trivial_value(inputs: Inputs, scores: Scores) -> float | None:
-    """The gate's metric of an answer that never looks at its input; None without test rows, which the
-    trainings refuse."""
-    from retrainer.gate.measured import measure
-    from retrainer.tasks import make_task
-
-    data, name = inputs.data, scores.gate_metric
-    if not data.manifest["rows"].get("test"):
-        return None
-    train, test = data.split("train"), data.split("test")
-    alone = Evaluation.parse({"baseline": False}, "evaluation")
-    found = make_task(inputs.settings.task, data.labels).baselines(train, test, alone).found[0]
-    return measure(scores.metrics[name], name, found.predictions, test).value
 
 
 def registered_points(name: str, metric: str) -> list[dict[str, Any]]:
