@@ -150,7 +150,7 @@ def test_pyfunc_the_command_and_python_agree(
     by_command = read_lines(registry.folder / "out.jsonl")
     assert [{k: v for k, v in row.items() if k != "origin"} for row in by_command] == by_python
     monkeypatch.setattr("sys.path", list(sys.path))
-    served = load_pyfunc(str(files_of("2").resolve()), suppress_warnings=True).predict(pictures)
+    served = load_pyfunc(str(files_of("2").resolve()), suppress_warnings=True).predict({"image": pictures})
     for mine, (label, shares) in zip(by_python, served.to_numpy(), strict=True):
         assert mine["prediction"] == label and mine["confidence"] == pytest.approx(
             max(shares.values()), abs=2e-6

@@ -61,7 +61,7 @@ def small() -> Rows:
         for rows in (18, 25, 45):
             for recall, discordant in ((0.9, 0.1), (0.5, 0.25), (0.5, 0.4)):
                 trials = 2000 if classes < 77 else 500
-                truth = np.repeat(np.arange(classes), rows)
+                truth: np.ndarray = np.repeat(np.arange(classes), rows)
                 held = sum(
                     _holds(recall_parts(*_equal(len(truth), recall, discordant, draw), truth), DROPS[-1])
                     for _ in range(trials)
