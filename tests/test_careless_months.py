@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,13 @@ import pytest
 from PIL import Image
 
 from benchmarks.trust._real_rows import DATA
-from benchmarks.trust.careless.__main__ import CLEAN_SEEDS
-from benchmarks.trust.careless.clean import CLEAN
+from benchmarks.trust.careless import exports
+from benchmarks.trust.careless.clean import CLEAN, clean_months
+from benchmarks.trust.careless.files import write
 from benchmarks.trust.careless.mistakes import EVERY, MISTAKES, Mistake
-from benchmarks.trust.careless.rows import SOUND, TESTED_SPEAKER, TEXT, Case, Month, Row, World, write
+from benchmarks.trust.careless.peers.common import Company, lines
+from benchmarks.trust.careless.rows import SOUND, TESTED_SPEAKER, TEXT, Case, Month, Row, World
+from benchmarks.trust.careless.tables import WARNING
 from retrainer.formats.audio import encode_wav
 
 CLASSES = ("one", "two", "three")
@@ -53,7 +57,7 @@ def case(kind: str) -> Case:
 
 def test_there_are_more_than_forty_months_and_no_name_twice() -> None:
     assert len(MONTHS) >= 40 and len(MISTAKES) >= 20 and len({one.name for one in MISTAKES}) == len(MISTAKES)
-    assert len(CLEAN) * sum(CLEAN_SEEDS.values()) >= 40
+    assert sum(len(clean_months(kind)) for kind in EVERY) >= 40
     assert all(one.plant.__doc__ for one in MISTAKES)
     assert all(one.says or one.expected == "harmless" for one in MISTAKES)
 
@@ -80,6 +84,56 @@ def read(kind: str, month: Month, folder: Path) -> object:
 
 @pytest.mark.parametrize("kind", EVERY)
 def test_a_clean_month_keeps_the_classes(kind: str) -> None:
-    for change in CLEAN.values():
+    for name, _, change in clean_months(kind):
         month = change(case(kind))
-        assert {row.label for row in month.train} == set(CLASSES), change.__name__
+        assert {row.label for row in month.train} == set(CLASSES), name
+
+
+def test_other_pipelines_get_the_same_months(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    careless = [
+        one for one in MISTAKES if one.name in ("every row three times", "learning rate × 100", "0 epochs")
+    ]
+    monkeypatch.setattr(exports, "MISTAKES", careless)
+    exports.export(WORLDS[TEXT], tmp_path)
+    about = json.loads((tmp_path / "months.json").read_text())
+    assert [one["expected"] for one in about] == ["last", *["clean"] * len(CLEAN), "hold", "hold", "stop"]
+    assert [one["training"] for one in about[-3:]] == [{}, {"rate": 100}, {"epochs": 0}]
+    lines = [(tmp_path / one["folder"] / "train.csv").read_text().splitlines() for one in about]
+    assert len(lines[0]) == 31 and len(lines[-3]) == 3 * (len(lines[1]) - 1) + 1
+
+
+class FirstLabel:
+    """Answers with the first label of the file that it was trained on."""
+
+    name, packages, tunable = "first label", ("pytest",), True
+
+    def fit(self, month: Path, _: dict[str, object], __: Path) -> str:
+        rows = (month / "train.csv").read_text().splitlines()[1:]
+        return rows[0].split(",")[1]
+
+    def accuracy(self, model: str, month: Path) -> float:
+        tested = [line.split(",")[1] for line in (month / "test.csv").read_text().splitlines()[1:]]
+        return tested.count(model) / len(tested)
+
+
+@pytest.mark.parametrize(
+    ("train", "decision"),
+    [("one", "promoted"), ("two", "promoted"), ("four", "not promoted"), ("", "stopped")],
+)
+def test_another_pipeline_promotes_what_is_as_good(train: str, decision: str, tmp_path: Path) -> None:
+    for folder, label in (("00", "one"), ("01", train)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "train.csv").write_text(f"text,label\na,{label}\n" if label else "text,label\n")
+        (tmp_path / folder / "test.csv").write_text("text,label\na,one\nb,two\n")
+    company = Company(FirstLabel(), tmp_path, tmp_path)
+    company.first()
+    became = company.month({"folder": "01", "training": {}, "expected": "hold"})
+    assert became["decision"] == decision
+    assert ("error" in became) == (decision == "stopped")
+
+
+def test_only_new_lines_of_another_pipeline_are_its_warnings() -> None:
+    printed = lines("Epoch 1: loss 0.25\rWarning: 12 labels of 340 are missing\n 31%|███   | 12 it/s\n")
+    assert list(printed.values()) == ["Epoch 1: loss 0.25", "Warning: 12 labels of 340 are missing"]
+    assert printed.keys() >= lines("Epoch 7: loss 0.0125\nWarning: 3 labels of 9 are missing").keys()
+    assert WARNING.search("3 labels of 9 are missing") and not WARNING.search("Epoch 7: loss 0.0125")

