@@ -43,7 +43,7 @@ def _months(world: World) -> Iterator[tuple[str, str, Month]]:
 
 def training(world: World, month: Month) -> dict[str, Any]:
     given = month.settings.get("training", {})
-    told = {name: given[name] for name in ("epochs", "seed") if name in given}
+    told: dict[str, Any] = {name: given[name] for name in ("epochs", "seed") if name in given}
     if "learning_rate" in given:
         told["rate"] = given["learning_rate"] / RECIPES[world.kind]["training"]["learning_rate"]
     return told

@@ -32,7 +32,7 @@ class Mistake:
 
 
 _OVERLAP = r"test.overlap"
-_LABELS = r"collapse|trivial|label.noise|shifted"
+_LABELS = r"collapses|trivial|label.noise|shifted"
 _TEXTS, _IMAGES, _SOUNDS = (TEXT,), (IMAGE,), (SOUND,)
 _FILES, _NAMED = (IMAGE, SOUND), (TEXT, IMAGE)
 MISTAKES = (
@@ -73,10 +73,10 @@ MISTAKES = (
     Mistake(
         "the test's labels shifted by a row",
         "hold",
-        r"trivial|collapse|test.*label|label.*test",
+        r"trivial|collapses|test.*label|label.*test",
         labels.test_labels_slipped,
     ),
-    Mistake("one class mostly mislabelled", "hold", r"collapse|falls|label.noise", labels.class_mislabelled),
+    Mistake("one class mostly mislabelled", "hold", r"collapses|falls|label.noise", labels.class_mislabelled),
     Mistake("a fifth of the labels wrong", "named", r"label.noise", labels.fifth_mislabelled),
     Mistake("a class not exported", "stop", r"unseen.class", labels.class_not_exported),
     Mistake("a class gone", "hold", r"vanish|missing|gone", labels.class_gone),
@@ -127,9 +127,9 @@ MISTAKES = (
     Mistake("a backup folder inside", "stop", r"old|conflicting|class", handling.backup_inside, _IMAGES),
     Mistake("a test older than the training rows", "named", r"old.test", handling.test_is_old, _TEXTS),
     Mistake(
-        "learning rate × 100", "hold", r"collapse|trivial|falls|diverge|not finite", handling.rate_times_100
+        "learning rate × 100", "hold", r"collapses|trivial|falls|diverge|not finite", handling.rate_times_100
     ),
     Mistake("0 epochs", "stop", r"epochs", handling.no_epochs, _NAMED),
-    Mistake("hardly trained", "hold", r"collapse|trivial|falls", handling.one_epoch),
+    Mistake("hardly trained", "hold", r"collapses|trivial|falls", handling.one_epoch),
     Mistake("ten seeds until one wins", "harmless", "", handling.until_it_wins, _SOUNDS),
 )

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks._runs import run_step
 from benchmarks.trust.careless.files import write
-from benchmarks.trust.careless.recipes import COMPUTE, RECIPES, two_layers
+from benchmarks.trust.careless.recipes import EVERY_TASK, RECIPES, two_layers
 from benchmarks.trust.careless.rows import IMAGE, TEXT, Month, Row, World
 from retrainer.errors import UserError
 
@@ -95,7 +95,7 @@ class Company:
         from retrainer.resolve import resolve
 
         source = write(self.world.kind, month, into / "data")
-        sections: dict[str, Any] = {"registry": {"name": "careless"}, "source": source, "compute": COMPUTE}
+        sections: dict[str, Any] = {"registry": {"name": "careless"}, "source": source, **EVERY_TASK}
         sections |= RECIPES[self.world.kind]
         for section, keys in month.settings.items():
             sections[section] = {**sections.get(section, {}), **keys}

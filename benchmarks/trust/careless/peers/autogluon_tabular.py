@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from common import main
+from common import main  # type: ignore[import-not-found]
 
 
 class AutoGluon:
@@ -21,7 +21,7 @@ class AutoGluon:
     tunable = False
 
     def fit(self, month: Path, _: dict[str, Any], into: Path) -> Any:
-        from autogluon.tabular import TabularPredictor
+        from autogluon.tabular import TabularPredictor  # type: ignore[import-not-found]
 
         train, test = (pd.read_csv(month / f"{part}.csv") for part in ("train", "test"))
         predictor = TabularPredictor(label="label", path=str(into)).fit(train, time_limit=15)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from common import main
+from common import main  # type: ignore[import-not-found]
 
 torch.set_num_threads(1)
 
@@ -25,7 +25,7 @@ class Ludwig:
     tunable = True
 
     def fit(self, month: Path, training: dict[str, Any], into: Path) -> Any:
-        from ludwig.api import LudwigModel
+        from ludwig.api import LudwigModel  # type: ignore[import-not-found]
 
         trainer: dict[str, Any] = {"epochs": training.get("epochs", 10)}
         if "rate" in training:

@@ -19,7 +19,7 @@ os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{tempfile.mkdtemp()}/mlflow.db"
 
 import numpy as np
 import torch
-from common import main
+from common import main  # type: ignore[import-not-found]
 
 torch.set_num_threads(1)
 
@@ -56,7 +56,7 @@ class Trainer:
 
 
 def read(month: Path, into: Path) -> Any:
-    from datasets import load_dataset
+    from datasets import load_dataset  # type: ignore[import-untyped]
 
     files = {"train": str(month / "train.csv"), "validation": str(month / "test.csv")}
     return load_dataset("csv", data_files=files, cache_dir=str(into / "cache"))
