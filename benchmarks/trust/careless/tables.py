@@ -43,9 +43,10 @@ def _cell(one: Kept | None) -> str:
 
 
 def by_mistake(kept: Kept, peers: Kept) -> str:
-    lines = _head("mistake", "expected", *EVERY, *(f"{name}, {kind}" for name, kind, _ in _peers(peers)))
+    ours = {kind: part["mistakes"] for kind, part in kept["ours"].items() if "mistakes" in part}
+    lines = _head("mistake", "expected", *ours, *(f"{name}, {kind}" for name, kind, _ in _peers(peers)))
     for mistake in MISTAKES:
-        found = [kept["ours"].get(kind, {}).get("mistakes", {}).get(mistake.name) for kind in EVERY]
+        found = [months.get(mistake.name) for months in ours.values()]
         theirs = [peer_cell(months.get(mistake.name)) for _, _, months in _peers(peers)]
         lines.append(_row(mistake.name, mistake.expected, *map(_cell, found), *theirs))
     return "\n".join(lines)
@@ -80,9 +81,8 @@ def summary(kept: Kept) -> str:
     """One line a dataset: what became of the careless months."""
     head = ("data", "months", "stopped", "held", "only named", "neither", "of these promoted", "truly worse")
     lines = _head(*head, "named in all", "as expected")
-    return "\n".join(
-        [*lines, *(_summed(kind, list(part["mistakes"].values())) for kind, part in kept["ours"].items())]
-    )
+    parts = {kind: part["mistakes"] for kind, part in kept["ours"].items() if "mistakes" in part}
+    return "\n".join([*lines, *(_summed(kind, list(ones.values())) for kind, ones in parts.items())])
 
 
 def _summed(name: str, ones: list[Kept]) -> str:

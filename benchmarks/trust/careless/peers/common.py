@@ -55,7 +55,7 @@ class Company:
     def first(self) -> None:
         with captured() as output:
             self.champion = self.pipeline.fit(self.exports / "00", {}, self.scratch / "00")
-            self.champion_accuracy = self.pipeline.accuracy(self.champion, self.exports / "00")
+            self.champion_accuracy = round(self.pipeline.accuracy(self.champion, self.exports / "00"), 4)
             self.printed |= set(lines(output()))
 
     def month(self, one: dict[str, Any]) -> dict[str, Any]:
@@ -78,8 +78,14 @@ class Company:
         scores = {"scores": [round(new, 4), round(old, 4)]}
         if new < old:
             return {"decision": "not promoted", **scores}
-        truth = round(self.pipeline.accuracy(candidate, self.exports / "00"), 4)
-        return {"decision": "promoted", **scores, "truth": [truth, round(self.champion_accuracy, 4)]}
+        return {"decision": "promoted", **scores, "truth": self._truth(candidate)}
+
+    def _truth(self, candidate: Any) -> list[float] | None:
+        """On last month's test rows, the candidate's and the champion's; none where the columns changed."""
+        try:
+            return [round(self.pipeline.accuracy(candidate, self.exports / "00"), 4), self.champion_accuracy]
+        except Exception:
+            return None
 
 
 @contextmanager
@@ -144,6 +150,6 @@ def keep(results: Path, company: Company, one: dict[str, Any], became: dict[str,
     part = every.setdefault(company.pipeline.name, {})
     part["packages"] = {name: version(name) for name in company.pipeline.packages}
     data = part.setdefault(company.exports.name, {"months": {}})
-    data["champion"] = round(company.champion_accuracy, 4)
+    data["champion"] = company.champion_accuracy
     data["months"][one["name"]] = {"expected": one["expected"], **became}
     results.write_text(json.dumps(every, indent=1, ensure_ascii=False) + "\n")
