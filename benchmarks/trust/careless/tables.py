@@ -9,12 +9,12 @@ from typing import Any
 
 from benchmarks.trust.careless.mistakes import EVERY, MISTAKES
 
-Kept = dict[str, Any]
 # A line that a library prints this month, and in no clean one, is a warning if it has one of these words.
 WARNING = re.compile(
-    r"warn|label|class|column|encod|decod|codec|empty|\bnan\b|null|missing|duplicat|identi|unique|invalid",
+    r"warn|error|invalid|missing|not in|cannot|could not|unable|empty|dropp|skipp|fewer|duplicat",
     re.IGNORECASE,
 )
+Kept = dict[str, Any]
 
 
 def tables(kept: Kept, peers: Kept) -> str:

@@ -99,7 +99,7 @@ def encoded(part: Any, tokenizer: Any, names: dict[str, int]) -> Any:
 
     def rows(batch: Any) -> Any:
         result = tokenizer(batch["text"], max_length=32, truncation=True)
-        result["label"] = [names.get(str(label), -100) for label in batch["label"]]
+        result["labels"] = [names.get(str(label), -100) for label in batch["label"]]
         return result
 
     return part.map(rows, batched=True, load_from_cache_file=False, remove_columns=part.column_names)
