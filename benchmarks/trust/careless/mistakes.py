@@ -100,7 +100,9 @@ MISTAKES = (
         _TEXTS,
     ),
     Mistake("a fifth empty", "stop", r"empty|broken|no audio|no image", contents.emptied),
-    Mistake("a fifth half written", "stop", r"broken|truncated|decode|cut short", contents.half_written, _FILES),
+    Mistake(
+        "a fifth half written", "stop", r"broken|truncated|decode|cut short", contents.half_written, _FILES
+    ),
     Mistake("encoding broken", "named", r"encoding", contents.mojibake, _TEXTS),
     Mistake("another encoding", "stop", r"utf-8", contents.other_encoding, _TEXTS),
     Mistake("HTML left in", "hold", r"characters|length", contents.html, _TEXTS),
