@@ -24,6 +24,9 @@ PRINTING = {
     "retrainer.doctor",
     "retrainer.registry.commands",
     "retrainer.notify.command",
+    "retrainer.batch_prediction.progress",
+    "retrainer.serving.command",
+    "retrainer.serving.server",
 }
 PRINTING |= {f"retrainer.training.{name}" for name in ("_progress", "_stop", "_worker")}
 
