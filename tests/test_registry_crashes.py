@@ -65,20 +65,20 @@ def here() -> str:
     return f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
 
-def test_fifty_processes_register_one_model(project: Project) -> None:
+def test_a_crowd_of_processes_registers_one_model(project: Project) -> None:
     folder = project.folder
-    jobs = [Job(folder, registering(folder, 10, n), folder / f"outcome-{n}") for n in range(50)]
+    jobs = [Job(folder, registering(folder, 10, n), folder / f"outcome-{n}") for n in range(25)]
     seen = crowd(jobs, here())
     assert {job.told.get("done") for job in jobs} == {"4 champion"}
-    assert set(seen) == {"2", "4"} and seen.total() > 100
+    assert set(seen) == {"2", "4"} and seen.total() > 50
     assert [(move.before, move.to) for move in check_true_history()] == [("", "1"), ("1", "2"), ("2", "4")]
     check_no_leftovers(folder / DATABASE)
 
 
-def test_fifty_processes_register_five_models(project: Project) -> None:
+def test_a_crowd_of_processes_registers_five_models(project: Project) -> None:
     """Two of them shall be champion: the first wins, and all who were judged against the old one are told."""
     folder = project.folder
-    seeds = [seed for _ in range(10) for seed in (12, 13, 10, 14, 11)]
+    seeds = [seed for _ in range(5) for seed in (12, 13, 10, 14, 11)]
     jobs = [Job(folder, registering(folder, s, n), folder / f"outcome-{n}") for n, s in enumerate(seeds)]
     seen = crowd(jobs, here())
     told = {seed: [job.told for job, s in zip(jobs, seeds, strict=True) if s == seed] for seed in WAITING}
@@ -134,6 +134,8 @@ def test_killed_before_and_after_each_write(kind: str, fresh: Any) -> None:
     first = writes.index("create_logged_model") if kind == "register" else 0
     met = []
     for number, write in enumerate(writes[first:], start=first + 1):
+        if number > first + 1 and write == writes[number - 2]:
+            continue  # of equal writes in a row the first stands for all
         # The word "after" says more only where others look at once.
         for death in ("die_before", "die_after")[: 1 + write.startswith("set_registered")]:
             project = fresh()
@@ -149,7 +151,7 @@ def test_killed_before_and_after_each_write(kind: str, fresh: Any) -> None:
     assert set(met) == {"2", ENDS[kind]}, "killed on both sides of the move"
 
 
-@pytest.mark.parametrize(("kind", "kills"), [("promote", 8), ("rollback", 6), ("register", 6)])
+@pytest.mark.parametrize(("kind", "kills"), [("promote", 4), ("rollback", 4), ("register", 4)])
 def test_killed_at_random_moments(kind: str, kills: int, fresh: Any) -> None:
     project = fresh()
     began = time.monotonic()
