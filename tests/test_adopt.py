@@ -184,19 +184,21 @@ SOUND = (
 )
 
 
+SPOILED = (
+    "outs: [{md5: ../../x, size: 1, nfiles: 1}]",
+    SOUND.replace("s3://dvc/team", "s3://b; rm -rf ~ #"),
+    BOMB + "outs: *y\n",
+    "outs: xx",
+    "- not a mapping",
+    SOUND.replace("size: 1", "size: big"),
+    SOUND.replace("nfiles: 1, ", ""),
+    SOUND.replace("meta: {", "meta: {remote: *x, ") + "x: &x [1]\n",
+    SOUND + "#" * 70_000,
+)
+
+
 @pytest.mark.parametrize(
-    "text",
-    [
-        "outs: xx",
-        "- not a mapping",
-        "outs: [{md5: ../../x, size: 1, nfiles: 1}]",
-        SOUND.replace("size: 1", "size: big"),
-        SOUND.replace("nfiles: 1, ", ""),
-        SOUND.replace("s3://dvc/team", "s3://b; rm -rf ~ #"),
-        SOUND.replace("meta: {", "meta: {remote: *x, ") + "x: &x [1]\n",
-        BOMB + "outs: *y\n",
-        SOUND + "#" * 70_000,
-    ],
+    "text", [*SPOILED[:3], *(pytest.param(one, marks=pytest.mark.slow) for one in SPOILED[3:])]
 )
 def test_a_pointer_that_ingest_does_not_write_leaves_no_trace(
     run: ClusterRun, tmp_path: Path, text: str

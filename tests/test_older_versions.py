@@ -55,6 +55,7 @@ def project(older: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pro
     return Project(tmp_path, image_dataset(tmp_path / "runs/net/dataset"))
 
 
+@pytest.mark.slow  # registers, compares and rolls back in processes of their own
 def test_an_older_versions_model_can_be_compared_and_rolled_back_to(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:

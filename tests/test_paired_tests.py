@@ -152,7 +152,7 @@ def models(
     return Pair(*found, draws=draws)
 
 
-@pytest.mark.parametrize("metric", ["macro_f1", "log_loss"])
+@pytest.mark.parametrize("metric", ["macro_f1", pytest.param("log_loss", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", ["equal", "weaker"])
 def test_the_bootstrap_passes_models_on_the_edge_at_most_as_often_as_agreed(metric: str, case: str) -> None:
     """Equal models with margin 0, and models that are worse by just the margin."""
