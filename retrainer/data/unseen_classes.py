@@ -58,8 +58,10 @@ def most_by_chance(units: Iterable[int], outside: float) -> int:
     The number of such classes is a sum of rare events, about Poisson, whose tail is the larger one (W.
     Hoeffding, Annals of Mathematical Statistics 27, 1956).
     """
-    from scipy.special import pdtrc
-
     expected = float((outside ** np.array([*units], np.float64)).sum())
+    if not expected:
+        return 0
     counts = np.arange(int(expected + 10 * np.sqrt(expected)) + 20)
-    return int(np.argmax(pdtrc(counts, expected) < _CHANCE))
+    factorials = np.cumsum(np.log(np.maximum(counts, 1)))
+    more = 1 - np.cumsum(np.exp(counts * np.log(expected) - expected - factorials))
+    return int(np.argmax(more < _CHANCE))
