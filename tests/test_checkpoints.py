@@ -453,7 +453,7 @@ LONG_PLANS = {
 
 
 @pytest.mark.parametrize(
-    "name", [*PLANS, *(pytest.param(name, marks=pytest.mark.slow) for name in LONG_PLANS)]
+    "name", ["images", *(pytest.param(name, marks=pytest.mark.slow) for name in ("encoder", *LONG_PLANS))]
 )
 def test_killed_again_and_again_it_makes_the_same_model(
     name: str, request: pytest.FixtureRequest, runner: Runner, tmp_path: Path

@@ -42,7 +42,7 @@ def test_every_recipe_keeps_every_rule(tmp_path: Path, recipe: str, scheduled: b
     assert broken_rule(*compiled(tmp_path, recipe, "backbone.weights=none", scheduled=scheduled)) == ""
 
 
-@pytest.mark.parametrize("policy", ["new-data", "drift"])
+@pytest.mark.parametrize("policy", ["drift", pytest.param("new-data", marks=pytest.mark.slow)])
 def test_so_does_a_pipeline_that_asks_before_it_trains(tmp_path: Path, policy: str) -> None:
     guarded = ["cluster.webhook_secret=chat", f"retrain.policy={policy}"]
     assert broken_rule(*compiled(tmp_path, "digits-mlp", *guarded, scheduled=True)) == ""
