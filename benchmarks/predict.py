@@ -198,7 +198,6 @@ def jobs(rows: int, images: int) -> list[Job]:
                 Contender(batched, f"{_HERE}:pipeline", {"batch": 64}),
                 Contender(shipped, f"{_HERE}:pipeline", {"batch": 1, "rows": min(rows, SHIPPED_ROWS)}),
             ],
-            {batched: 1.0, shipped: 1.0},
         ),
         Job(
             "images",
@@ -210,7 +209,6 @@ def jobs(rows: int, images: int) -> list[Job]:
                 Contender(plain, f"{_HERE}:timm_loop", {"batch": 64, "workers": 0}),
                 Contender(f"{plain}, 2 workers", f"{_HERE}:timm_loop", {"batch": 64, "workers": 2}),
             ],
-            {plain: 1.0, f"{plain}, 2 workers": 1.0},
         ),
     ]
 

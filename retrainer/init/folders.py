@@ -86,7 +86,7 @@ def _pixels(
     if min(width, height) >= SMALL_SIDE:
         chosen["task.size"] = "the network's own, 224 × 224 pixels; a lower one is faster: task.size: 128"
         return {}
-    chosen["task.size"] = "small images are enlarged; 224 takes five times as long and may be a little better"
+    chosen["task.size"] = "small images are enlarged; 224 takes longer and may be a little better"
     return {"size": SMALL_SIZE}
 
 
