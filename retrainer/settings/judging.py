@@ -72,7 +72,7 @@ class Gate(Section):
     policy: Literal["better", "not-worse"] = Field("better", description="than the champion, by paired test")
     metric: str = Field(
         "",
-        description="what is compared: a file of retrainer/metrics or plugins.x; empty: the task's first one",
+        description="file of retrainer/metrics (macro_f1), or plugins.x, that is compared; empty: the task's",
     )
     margin: float = Field(0.01, gt=0, description="not-worse: a loss of the metric that does not count")
     alpha: float = Field(0.05, gt=0, lt=0.5, description="chance to promote an equal (or margin worse) model")
