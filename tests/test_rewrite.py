@@ -20,7 +20,8 @@ from retrainer.tasks._heads import LinearHead
 from retrainer.training import _compiled
 from retrainer.training._fused_norm import norm_act
 from retrainer.training._repeatable import allow_what_cannot_repeat
-from retrainer.training._rewrite import norms, rewrite, stem
+from retrainer.training._first_convolution import first_convolution
+from retrainer.training._rewrite import norms, rewrite
 from retrainer.training.learner import Learner
 from retrainer.training.loader import Rows
 from tests.conftest import ROOT
@@ -108,9 +109,9 @@ def test_a_residual_network_computes_the_same() -> None:
     made = rewritten(quick, seen)(x)
     (made * weights).sum().backward()
     found = targets(seen)
-    assert found.count(norms.batch_norm) == 4 and functional.batch_norm not in found
+    assert found.count(norms.batch_norm) == 3 and functional.batch_norm not in found
     assert functional.relu not in found and functional.max_pool2d not in found
-    assert stem.pool in found and stem.first_convolution in found
+    assert norms.batch_norm_pool in found and first_convolution in found
     assert distance(wanted, made) < 1e-5
     for (name, one), other in zip(plain.named_parameters(), quick.parameters(), strict=True):
         assert one.grad is not None and other.grad is not None
@@ -133,7 +134,7 @@ def test_what_is_not_the_usual_shape_is_left_alone() -> None:
     rewritten(module, seen)(torch.randn(2, 3, 16, 16))
     found = targets(seen)
     assert functional.batch_norm in found and functional.max_pool2d in found
-    assert norms.batch_norm not in found and stem.first_convolution not in found
+    assert norms.batch_norm not in found and first_convolution not in found
 
 
 def test_texts_compute_the_same_and_a_full_mask_is_left_out() -> None:
@@ -207,12 +208,14 @@ def test_both_parts_of_a_gradient_count() -> None:
 KERNELS = """
 import torch
 from torch.nn import functional
-from retrainer.training import _norm_kernels as norm, _pool, _pool_kernels as pool
+from retrainer.training import _norm_kernels as norm, _norm_pool, _norm_pool_kernels as pool
+from retrainer.training import _first_convolution as plain, _first_convolution_kernels as convolution
 torch.manual_seed(0)
 last = dict(memory_format=torch.channels_last)
 far = lambda made, wanted: float((made - wanted).detach().norm() / wanted.detach().norm())
+norm._PROGRAMS = norm._BACK_PROGRAMS = 3
 for added, relu in ((False, True), (True, True)):
-    x = (2 * torch.randn(3, 72, 4, 6) + 3).contiguous(**last).requires_grad_()
+    x = (2 * torch.randn(3, 72, 6, 13) + 3).contiguous(**last).requires_grad_()
     shortcut = torch.randn_like(x).requires_grad_()
     weight, bias = (torch.rand(72) + 0.5).requires_grad_(), torch.randn(72).requires_grad_()
     given = torch.randn_like(x)
@@ -227,15 +230,26 @@ for added, relu in ((False, True), (True, True)):
     made = norm.backward(*parts, x, kept, weight, bias, mean, variance, relu, 1e-5)
     wanted = [x.grad, weight.grad, bias.grad] + ([shortcut.grad] if added else [])
     assert all(far(one, other) < 1e-5 for one, other in zip(made, wanted)), (added, relu)
-x = torch.randn(1, 72, 7, 8).relu().contiguous(**last).requires_grad_()
-wanted = functional.max_pool2d(x, 3, 2, 1)
-given = torch.randn_like(wanted)
-wanted.backward(given)
-out, which = pool.forward(x)
-assert torch.equal(out, wanted) and far(pool.backward(given, which, 7, 8), x.grad) < 1e-6
-plain, same = _pool.max_pool(x.detach())
-assert torch.equal(plain, out) and torch.equal(same, which)
-assert far(_pool.max_pool_backward(given, which, 7, 8), x.grad) < 1e-6
+for height, width in ((7, 8), (6, 5)):
+    x = (torch.randn(2, 72, height, width) + 1).contiguous(**last).requires_grad_()
+    weight, bias = torch.randn(72).requires_grad_(), torch.randn(72).requires_grad_()
+    wanted = functional.batch_norm(x, None, None, weight, bias, True).relu()
+    wanted = functional.max_pool2d(wanted, 3, 2, 1)
+    given = torch.randn_like(wanted)
+    wanted.backward(given)
+    made = pool.forward(x, weight, bias, 1e-5)
+    assert far(made[0], wanted) < 1e-5
+    same = _norm_pool.norm_pool(x.detach(), weight.detach(), bias.detach(), 1e-5)
+    assert all(far(one.float(), other.float()) < 1e-5 for one, other in zip(made, same))
+    for backward in (pool.backward, _norm_pool.norm_pool_backward):
+        found = backward(given, x.detach(), *made[1:3], weight.detach(), bias.detach(), *made[3:], 1e-5)
+        wanted = (x.grad, weight.grad, bias.grad)
+        assert all(far(one, other) < 1e-5 for one, other in zip(found, wanted)), (height, backward)
+convolution._PROGRAMS = 2
+x = torch.randn(2, 16, 9, 8).bfloat16().contiguous(**last)
+given = torch.randn(2, 64, 6, 5).bfloat16().contiguous(**last)
+wanted = torch.nn.grad.conv2d_weight(x.float(), (64, 16, 4, 4), given.float())
+assert convolution.fits(given) and far(convolution.weight_gradient(given, x), wanted) < 1e-5
 """
 
 

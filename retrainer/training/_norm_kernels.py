@@ -1,8 +1,11 @@
 """Triton kernels of a batch norm with the addition and the ReLU behind it, forward and backward.
 
 Activations are [M, C] in memory (channels last; M = rows · height · width). Sums over M are taken in a fixed
-order, in float32: a program adds up a fixed run of rows, and one further kernel adds up the programs' sums.
-No size depends on the GPU, so the same input gives the same bits.
+order, in float32: a program adds up every so many-th tile of rows, and one further kernel adds up the programs'
+sums. No size depends on the GPU, so the same input gives the same bits.
+
+Sums go from the last rows to the first, and what uses them from the first to the last: in both a part of the
+rows is still in the GPU's cache, from what wrote or read them before.
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
@@ -15,9 +18,11 @@ import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
 _COLUMNS = 64  # of a program: 128 bytes of a row
-# Of a program, at once: enough reads on their way, few enough registers for four programs a multiprocessor.
-_ROWS, _BACK_ROWS = 64, 32
-_PROGRAMS = 528  # that share the rows of all columns: four for each multiprocessor of an H100 or H200
+# Of a tile: its reads are all on their way at once. Of sums: those of so many rows are kept, one read of each
+# thread, so that registers are left for many programs on a multiprocessor.
+_ROWS, _SUM_ROWS, _BACK_ROWS, _FOLDED = 64, 64, 32, 16
+# Programs that share the rows of all columns: so many for each multiprocessor of an H100 or H200, all at once.
+_PROGRAMS, _BACK_PROGRAMS = 7 * 132, 5 * 132
 _WARPS = 4
 _FINAL_COLUMNS, _FINAL_ROWS = 16, 128
 
@@ -39,6 +44,12 @@ def _tile(column, known, start, rows, columns, ROWS: tl.constexpr):
 
 
 @triton.jit
+def _folded(values, ROWS: tl.constexpr, FOLDED: tl.constexpr, COLUMNS: tl.constexpr):
+    """Sums [FOLDED, COLUMNS] of [ROWS, COLUMNS], each within a thread."""
+    return tl.sum(tl.reshape(values, (ROWS // FOLDED, FOLDED, COLUMNS)), 0)
+
+
+@triton.jit
 def _keep(partial, place, one, two, columns, column, known):
     """Both partial sums, [programs, 2, C]."""
     at = partial + place * 2 * columns + column
@@ -47,19 +58,22 @@ def _keep(partial, place, one, two, columns, column, known):
 
 
 @triton.jit
-def _sums(x, partial, rows, columns, each, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Partial sums of x - x[0] and of its square, over `each` rows a program."""
+def _sums(
+    x, partial, rows, columns, programs,
+    ROWS: tl.constexpr, FOLDED: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Partial sums of x - x[0] and of its square, over every `programs`-th tile of rows."""
     column, known, place = _columns(columns, COLUMNS)
-    first = place * each
+    tiles = tl.cdiv(rows, ROWS)
     origin = tl.load(x + column, mask=known, other=0.0).to(tl.float32)
-    one = tl.zeros((ROWS, COLUMNS), tl.float32)
-    two = tl.zeros((ROWS, COLUMNS), tl.float32)
-    for start in range(first, tl.minimum(first + each, rows), ROWS):
-        at, inside = _tile(column, known, start, rows, columns, ROWS)
+    one = tl.zeros((FOLDED, COLUMNS), tl.float32)
+    two = tl.zeros((FOLDED, COLUMNS), tl.float32)
+    for tile in range(place, tiles, programs):
+        at, inside = _tile(column, known, (tiles - 1 - tile) * ROWS, rows, columns, ROWS)
         value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
         value = tl.where(inside, value - origin[None, :], 0.0)
-        one += value
-        two += value * value
+        one += _folded(value, ROWS, FOLDED, COLUMNS)
+        two += _folded(value * value, ROWS, FOLDED, COLUMNS)
     _keep(partial, place, one, two, columns, column, known)
 
 
@@ -110,14 +124,15 @@ def _apply(
     if ADD:
         value += tl.load(residual + at, mask=inside, other=0.0).to(tl.float32)
     if RELU:
-        value = tl.maximum(value, 0.0)
+        value = tl.where(value < 0, 0.0, value)  # what is no number stays none, and ends the run
     tl.store(out + at, value.to(out.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 def _back_sums(
-    gradient, more, x, out, masked, partial, weight, bias, mean, variance, eps, rows, columns, each,
-    MORE: tl.constexpr, ADD: tl.constexpr, RELU: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    gradient, more, x, out, masked, partial, weight, bias, mean, variance, eps, rows, columns, programs,
+    MORE: tl.constexpr, ADD: tl.constexpr, RELU: tl.constexpr,
+    ROWS: tl.constexpr, FOLDED: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """Partial sums of the gradient before the ReLU, and of it times x - mean.
 
@@ -125,12 +140,12 @@ def _back_sums(
     `masked`: it is also the gradient of what was added.
     """
     column, known, place = _columns(columns, COLUMNS)
-    first = place * each
+    tiles = tl.cdiv(rows, ROWS)
     centre, _, scale, shift = _scales(weight, bias, mean, variance, column, known, eps)
-    one = tl.zeros((ROWS, COLUMNS), tl.float32)
-    two = tl.zeros((ROWS, COLUMNS), tl.float32)
-    for start in range(first, tl.minimum(first + each, rows), ROWS):
-        at, inside = _tile(column, known, start, rows, columns, ROWS)
+    one = tl.zeros((FOLDED, COLUMNS), tl.float32)
+    two = tl.zeros((FOLDED, COLUMNS), tl.float32)
+    for tile in range(place, tiles, programs):
+        at, inside = _tile(column, known, (tiles - 1 - tile) * ROWS, rows, columns, ROWS)
         slope = tl.load(gradient + at, mask=inside, other=0.0).to(tl.float32)
         if MORE:
             slope += tl.load(more + at, mask=inside, other=0.0).to(tl.float32)
@@ -142,8 +157,8 @@ def _back_sums(
                 slope = tl.where(value * scale[None, :] + shift[None, :] > 0, slope, 0.0)
         if ADD:
             tl.store(masked + at, slope.to(masked.dtype.element_ty), mask=inside)
-        one += slope
-        two += tl.where(inside, slope * (value - centre[None, :]), 0.0)
+        one += _folded(slope, ROWS, FOLDED, COLUMNS)
+        two += _folded(tl.where(inside, slope * (value - centre[None, :]), 0.0), ROWS, FOLDED, COLUMNS)
     _keep(partial, place, one, two, columns, column, known)
 
 
@@ -178,17 +193,26 @@ def _back_apply(
     tl.store(out + at, moved.to(out.dtype.element_ty), mask=inside)
 
 
-def _shared(rows: int, columns: int) -> tuple[int, int, int]:
-    """Blocks of columns, programs that share the rows of each, and rows of each program."""
+def _shared(rows: int, columns: int, tile: int, programs: int) -> tuple[int, int]:
+    """Blocks of columns, and programs that share the rows of each."""
     across = triton.cdiv(columns, _COLUMNS)
-    programs = max(1, min(triton.cdiv(rows, _ROWS), _PROGRAMS // across))
-    each = triton.cdiv(triton.cdiv(rows, programs), _ROWS) * _ROWS
-    return across, triton.cdiv(rows, each), each
+    return across, max(1, min(triton.cdiv(rows, tile), programs // across))
 
 
 _TILE = {"ROWS": _ROWS, "COLUMNS": _COLUMNS, "num_warps": _WARPS}
-_BACK_TILE = _TILE | {"ROWS": _BACK_ROWS}
+_SUM_TILE = _TILE | {"ROWS": _SUM_ROWS, "FOLDED": _FOLDED}
+_BACK_TILE = _TILE | {"ROWS": _BACK_ROWS, "FOLDED": _FOLDED}
 _FINAL = {"ROWS": _FINAL_ROWS, "COLUMNS": _FINAL_COLUMNS, "num_warps": _WARPS}
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and (biased) variance [C], float32."""
+    columns, rows = x.shape[1], x.numel() // x.shape[1]
+    across, programs = _shared(rows, columns, _SUM_ROWS, _PROGRAMS)
+    partial, mean, variance = _floats(x, programs, 2, columns), _floats(x, columns), _floats(x, columns)
+    _sums[(across * programs,)](x, partial, rows, columns, programs, **_SUM_TILE)
+    _moments[_last(columns)](x, partial, mean, variance, programs, rows, columns, **_FINAL)
+    return mean, variance
 
 
 def forward(
@@ -196,18 +220,33 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The output like `x`, and mean and (biased) variance [C], float32."""
     columns, rows = x.shape[1], x.numel() // x.shape[1]
-    across, programs, each = _shared(rows, columns)
-    partial, mean, variance = _floats(x, programs, 2, columns), _floats(x, columns), _floats(x, columns)
-    last = (triton.cdiv(columns, _FINAL_COLUMNS),)
+    mean, variance = moments(x)
     out = torch.empty_like(x)
-    _sums[(across * programs,)](x, partial, rows, columns, each, **_TILE)
-    _moments[last](x, partial, mean, variance, programs, rows, columns, **_FINAL)
     added = x if residual is None else residual
-    _apply[(across * triton.cdiv(rows, _ROWS),)](
+    _apply[_tiles(rows, columns)](
         x, added, out, weight, bias, mean, variance, eps, rows, columns,
         ADD=residual is not None, RELU=relu, **_TILE,
     )  # fmt: skip
     return out, mean, variance
+
+
+def back_sums(
+    gradient: Tensor, more: Tensor | None, x: Tensor, out: Tensor | None, weight: Tensor, bias: Tensor,
+    mean: Tensor, variance: Tensor, relu: bool, eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of weight, bias and, where `out` is given, of what was added (else an empty tensor)."""
+    columns, rows = x.shape[1], x.numel() // x.shape[1]
+    across, programs = _shared(rows, columns, _BACK_ROWS, _BACK_PROGRAMS)
+    partial, by_weight, by_bias = _floats(x, programs, 2, columns), _floats(x, columns), _floats(x, columns)
+    added = out is not None
+    masked = torch.empty_like(x) if added else x.new_empty(0)
+    _back_sums[(across * programs,)](
+        gradient, gradient if more is None else more, x, out if added else x, masked, partial, weight, bias,
+        mean, variance, eps, rows, columns, programs,
+        MORE=more is not None, ADD=added, RELU=relu, **_BACK_TILE,
+    )  # fmt: skip
+    _back_moments[_last(columns)](partial, variance, by_weight, by_bias, programs, columns, eps, **_FINAL)
+    return by_weight, by_bias, masked
 
 
 def backward(
@@ -218,23 +257,23 @@ def backward(
 
     The gradient of the output is the sum of `gradient` and, where given, `more`; that needs `out`.
     """
+    norm = weight, bias, mean, variance
+    by_weight, by_bias, masked = back_sums(gradient, more, x, out, *norm, relu, eps)
     columns, rows = x.shape[1], x.numel() // x.shape[1]
-    across, programs, each = _shared(rows, columns)
-    partial, by_weight, by_bias = _floats(x, programs, 2, columns), _floats(x, columns), _floats(x, columns)
-    last = (triton.cdiv(columns, _FINAL_COLUMNS),)
-    added = out is not None
-    masked = torch.empty_like(x) if added else x.new_empty(0)
-    _back_sums[(across * programs,)](
-        gradient, gradient if more is None else more, x, out if added else x, masked, partial, weight, bias,
-        mean, variance, eps, rows, columns, each, MORE=more is not None, ADD=added, RELU=relu, **_BACK_TILE,
-    )  # fmt: skip
-    _back_moments[last](partial, variance, by_weight, by_bias, programs, columns, eps, **_FINAL)
-    moved = torch.empty_like(x)
-    _back_apply[(across * triton.cdiv(rows, _ROWS),)](
-        masked if added else gradient, x, moved, weight, bias, mean, variance, by_weight, by_bias, eps,
+    moved, added = torch.empty_like(x), out is not None
+    _back_apply[_tiles(rows, columns)](
+        masked if added else gradient, x, moved, *norm, by_weight, by_bias, eps,
         rows, columns, RELU=relu and not added, **_TILE,
     )  # fmt: skip
     return moved, by_weight, by_bias, masked
+
+
+def _tiles(rows: int, columns: int) -> tuple[int]:
+    return (triton.cdiv(columns, _COLUMNS) * triton.cdiv(rows, _ROWS),)
+
+
+def _last(columns: int) -> tuple[int]:
+    return (triton.cdiv(columns, _FINAL_COLUMNS),)
 
 
 def _floats(like: Tensor, *shape: int) -> Tensor:

@@ -10,10 +10,11 @@ import torch
 from torch.fx import GraphModule
 from torch.nn import functional
 
+from retrainer.training._first_convolution import first_convolution
 from retrainer.training._rewrite.attention import drop_full_mask
 from retrainer.training._rewrite.embeddings import lookup, plain_lookup
 from retrainer.training._rewrite.norms import autocasts, layer_norm, rewrite_batch_norm
-from retrainer.training._rewrite.stem import first_convolution, is_first_convolution, is_first_pool, pool
+from retrainer.training._rewrite.stem import is_first_convolution, rewrite_pool
 
 
 def rewrite(module: GraphModule) -> GraphModule:
@@ -24,8 +25,8 @@ def rewrite(module: GraphModule) -> GraphModule:
             rewrite_batch_norm(graph, node)
         elif node.target is functional.layer_norm and autocasts(node):
             node.target = layer_norm
-        elif node.target is functional.max_pool2d and is_first_pool(node):
-            node.target, node.args, node.kwargs = pool, node.args[:1], {}
+        elif node.target is functional.max_pool2d:
+            rewrite_pool(graph, node)
         elif node.target is torch.conv2d and is_first_convolution(node):
             node.target, node.args = first_convolution, node.args[:2]
         elif node.target is functional.scaled_dot_product_attention:

@@ -12,6 +12,7 @@ from torch.fx import Graph, Node
 from torch.nn import functional
 
 from retrainer.training._fused_norm import norm_act
+from retrainer.training._norm_pool import norm_pool
 from retrainer.training._rewrite.graph import CHANNELS, only_user, value_of
 
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
@@ -34,11 +35,33 @@ def batch_norm(
     if residual is not None:
         residual = residual.contiguous(memory_format=torch.channels_last)
     out, mean, variance = norm_act(x, weight, bias, residual, relu, eps)
-    count = x.numel() // x.shape[1]
-    with torch.no_grad():
-        running_mean.lerp_(mean, momentum)
-        running_var.lerp_(variance * (count / (count - 1)), momentum)
+    _follow(x, running_mean, running_var, mean, variance, momentum)
     return out
+
+
+def batch_norm_pool(
+    x: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """max_pool(relu(batch norm in training)), 3×3 with a step of 2."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    out, _, _, mean, variance = norm_pool(x, weight, bias, eps)
+    _follow(x, running_mean, running_var, mean, variance, momentum)
+    return out
+
+
+@torch.no_grad()
+def _follow(
+    x: Tensor, running_mean: Tensor, running_var: Tensor, mean: Tensor, variance: Tensor, momentum: float
+) -> None:
+    count = x.numel() // x.shape[1]
+    running_mean.lerp_(mean, momentum)
+    running_var.lerp_(variance * (count / (count - 1)), momentum)
 
 
 def rewrite_batch_norm(graph: Graph, node: Node) -> None:

@@ -1,46 +1,37 @@
-"""The first layers of residual networks, in forms that a GPU computes faster: pooling and the convolution."""
+"""Which first layers of residual networks are replaced by forms that a GPU computes faster."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.fx import Node
-from torch.nn import functional
+from torch.fx import Graph, Node
 
-from retrainer.training._pool import EDGE, SIDE, STEP, max_pool
-from retrainer.training._rewrite.graph import CHANNELS, square, value_of
-
-
-def pool(x: Tensor) -> Tensor:
-    return max_pool(x.contiguous(memory_format=torch.channels_last))[0]
+from retrainer.training._first_convolution import CHANNELS
+from retrainer.training._norm_pool import EDGE, SIDE, STEP
+from retrainer.training._rewrite.graph import only_user, square, value_of
+from retrainer.training._rewrite.norms import batch_norm, batch_norm_pool
 
 
-def is_first_pool(node: Node) -> bool:
+def rewrite_pool(graph: Graph, node: Node) -> None:
+    """Pooling behind a norm with a ReLU, which has been rewritten, and that nothing else reads."""
+    norm = node.args[0]
+    if not isinstance(norm, Node) or norm.target is not batch_norm or only_user(norm) is not node:
+        return
+    *given, residual, relu = norm.args
+    if residual is None and relu and _is_first_pool(node):
+        with graph.inserting_before(node):
+            made = graph.call_function(batch_norm_pool, tuple(given))
+        made.meta = dict(node.meta)
+        node.replace_all_uses_with(made)
+        graph.erase_node(node)
+        graph.erase_node(norm)
+
+
+def _is_first_pool(node: Node) -> bool:
     made = value_of(node)
     names = ("kernel_size", "stride", "padding", "dilation")
     given = dict(zip(names, (square(value) for value in node.args[1:]), strict=False))
     usual = given == {"kernel_size": SIDE, "stride": STEP, "padding": EDGE, "dilation": 1}
     plain = not node.kwargs.get("return_indices") and not node.kwargs.get("ceil_mode")
-    return made is not None and made.dim() == 4 and usual and plain and made.shape[1] % CHANNELS == 0
-
-
-def first_convolution(x: Tensor, weight: Tensor) -> Tensor:
-    """A convolution of 7×7 with a step of 2 over 1 to 4 channels, as one of 4×4 over 16.
-
-    Each 2×2 pixels become channels of one, and so do the filters, padded to 8×8. The products are the same;
-    GPUs are slow at 3 channels.
-    """
-    outputs, channels = weight.shape[:2]
-    spare = _STEM_CHANNELS - 4 * channels
-    x = functional.pad(functional.pixel_unshuffle(x, 2), (2, 1, 2, 1, 0, spare))
-    weight = functional.pad(weight, (1, 0, 1, 0)).view(outputs, channels, 4, 2, 4, 2)
-    weight = weight.permute(0, 1, 3, 5, 2, 4).reshape(outputs, 4 * channels, 4, 4)
-    weight = functional.pad(weight, (0, 0, 0, 0, 0, spare))
-    layout = torch.channels_last
-    return torch.conv2d(x.contiguous(memory_format=layout), weight.contiguous(memory_format=layout))
-
-
-_STEM_CHANNELS = 16
+    return made is not None and made.dim() == 4 and usual and plain
 
 
 def is_first_convolution(node: Node) -> bool:
@@ -49,5 +40,5 @@ def is_first_convolution(node: Node) -> bool:
         return False
     bias, *shape, groups = node.args[2:]
     usual = [square(value) for value in shape] == [2, 3, 1] and bias is None and groups == 1
-    small = weight.shape[1] <= _STEM_CHANNELS // 4 and tuple(weight.shape[2:]) == (7, 7)
+    small = weight.shape[1] <= CHANNELS // 4 and tuple(weight.shape[2:]) == (7, 7)
     return usual and small and x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0
