@@ -173,7 +173,8 @@ def settled_compute(compute: Compute, cluster: Cluster) -> Compute:
     dtype = compute.dtype if compute.dtype != "auto" else "bfloat16" if device == "cuda" else "float32"
     threads = compute.threads or cores(resources_of("train", cluster).cpu_limit)
     # Our images hold no C compiler, and the versions of the packages are theirs.
-    compiled = False if compute.compile == "auto" else compute.compile
+    without = compute.compile == "auto" or (compute.compile == "kernels" and device == "cpu")
+    compiled = False if without else compute.compile
     settled: dict[str, object] = {"device": device, "dtype": dtype, "threads": threads, "packages": {}}
     settled["compile"] = compiled
     return compute.model_copy(update=settled)

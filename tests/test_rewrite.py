@@ -12,16 +12,19 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 from torch.fx import Graph, GraphModule
 from torch.nn import functional
 
 from retrainer.models._network import Body, Network
+from retrainer.settings import Compute
 from retrainer.tasks._heads import LinearHead
 from retrainer.training import _compiled
 from retrainer.training._fused_norm import norm_act
 from retrainer.training._repeatable import allow_what_cannot_repeat
 from retrainer.training._first_convolution import first_convolution
 from retrainer.training._rewrite import norms, rewrite
+from retrainer.training.compute import resolve_compute
 from retrainer.training.learner import Learner
 from retrainer.training.loader import Rows
 from tests.conftest import ROOT
@@ -38,6 +41,7 @@ LAST = torch.channels_last
 @pytest.fixture(autouse=True)
 def _nothing_compiled() -> Iterator[None]:
     torch.compiler.reset()
+    counters.clear()
     yield
     torch.compiler.reset()
 
@@ -245,11 +249,17 @@ for height, width in ((7, 8), (6, 5)):
         found = backward(given, x.detach(), *made[1:3], weight.detach(), bias.detach(), *made[3:], 1e-5)
         wanted = (x.grad, weight.grad, bias.grad)
         assert all(far(one, other) < 1e-5 for one, other in zip(found, wanted)), (height, backward)
+x = torch.randn(2, 64, 4, 4).contiguous(**last)
+x[0, 0] = torch.nan
+for made in (norm.forward(x, torch.ones(64), torch.zeros(64), None, True, 1e-5),
+             pool.forward(x, torch.ones(64), torch.zeros(64), 1e-5)):
+    assert made[0][:, 0].isnan().all() and not made[0][:, 1:].isnan().any(), "an overflow ends the run"
 convolution._PROGRAMS = 2
-x = torch.randn(2, 16, 9, 8).bfloat16().contiguous(**last)
-given = torch.randn(2, 64, 6, 5).bfloat16().contiguous(**last)
-wanted = torch.nn.grad.conv2d_weight(x.float(), (64, 16, 4, 4), given.float())
-assert convolution.fits(given) and far(convolution.weight_gradient(given, x), wanted) < 1e-5
+x = torch.randn(2, 16, 9, 8).contiguous(**last)  # the interpreter has no product of bfloat16
+given = torch.randn(2, 64, 6, 5).contiguous(**last)
+wanted = torch.nn.grad.conv2d_weight(x, (64, 16, 4, 4), given)
+assert convolution.fits(given.bfloat16()) and not convolution.fits(given)
+assert far(convolution.weight_gradient(given, x), wanted) < 1e-5
 """
 
 
@@ -284,6 +294,28 @@ def test_only_work_enough_is_compiled_by_itself(monkeypatch: pytest.MonkeyPatch)
     assert _compiled.compiled(learner, rows) is not network
     kept = plan.model_copy(update={"checkpoint_activations": True})
     assert _compiled.compiled(replace(learner, training=kept), rows) is network
+
+
+def test_kernels_alone_compute_what_the_network_does() -> None:
+    torch.manual_seed(0)
+    module = Residual().train().to(memory_format=LAST)
+    described = Body(module, lambda body, batch: body(batch["pixels"]), 16, {}, {"kind": "pixels"})
+    network = Network(described, LinearHead(16, 4, 0.0))
+    batch = {"pixels": torch.randn(4, 3, 32, 32).contiguous(memory_format=LAST)}
+    rows = Rows(lambda *_: batch, torch.zeros(8), None, 4 * 3 * 32 * 32)
+    task: Any = None
+    compute = PLAIN.model_copy(update={"compile": "kernels"})
+    forward = _compiled.compiled(Learner(network, task, settings(batch_size=4), compute), rows)
+    made = forward(batch)
+    assert type(made.grad_fn).__name__ != "CompiledFunctionBackward", "nothing is compiled"
+    assert distance(network(batch), made) < 1e-5
+    assert torch.equal(made, forward(batch))
+    assert counters["stats"]["unique_graphs"] == 1
+
+
+def test_kernels_are_only_for_a_gpu() -> None:
+    wanted = Compute.parse({"device": "cpu", "compile": "kernels"}, "compute")
+    assert resolve_compute(wanted).compile is False
 
 
 @pytest.mark.usefixtures("printed_messages")

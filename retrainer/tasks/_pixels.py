@@ -162,7 +162,8 @@ def _move(pixels: Tensor, augmentation: Augmentation, draws: Tensor) -> Tensor:
     right = torch.arange(width, device=pixels.device) - shift[:, 1:]
     right = torch.where(_flips(augmentation, draws)[:, None], width - 1 - right, right)
     down, right = down.clamp(0, height - 1), right.clamp(0, width - 1)
-    pixels = pixels.gather(2, down[:, None, :, None].expand(count, channels, height, width))
+    if augmentation.shift:
+        pixels = pixels.gather(2, down[:, None, :, None].expand(count, channels, height, width))
     return pixels.gather(3, right[:, None, None, :].expand(count, channels, height, width))
 
 

@@ -61,7 +61,7 @@ def _require_private(learner: Learner, rows: int) -> None:
         )
     if learner.compute.processes > 1:
         raise SettingError("compute.processes: training.privacy trains in one process; set 1")
-    if learner.compute.compile is True:
+    if learner.compute.compile in (True, "kernels"):
         raise SettingError("compute.compile: training.privacy trains uncompiled; leave it out")
     Budget.of(learner.training, rows)
 

@@ -54,7 +54,7 @@ def compiled(learner: Learner, rows: Rows) -> Callable[[Batch], Tensor]:
         _require_compilable(learner)
     torch.compiler.reset()  # what else this process has compiled would count
     torch._dynamo.config.recompile_limit = 2 * _LENGTHS
-    backend = _Inductor(compute.device == "cuda", training)
+    backend = _kernels if compute.compile == "kernels" else _Inductor(compute.device == "cuda", training)
     run: Callable[[Batch], Tensor] = torch.compile(network, dynamic=False, backend=backend)
     whole = _whole(rows, training, learner.group)
     return lambda batch: run(batch) if whole(batch) else network(batch)
@@ -83,6 +83,13 @@ def _require_compilable(learner: Learner) -> None:
             "training.checkpoint_activations: torch.compile (compute.compile) chooses itself what it keeps;"
             " leave one of them out"
         )
+
+
+def _kernels(module: GraphModule, inputs: list[Any]) -> Any:  # noqa: ARG001
+    """As it is written, but for the operations that are rewritten; no compiler behind it."""
+    from retrainer.training._rewrite import rewrite
+
+    return rewrite(module).forward
 
 
 class _Inductor:

@@ -73,13 +73,12 @@ def _move(x, made, at, there, slope, centre, scale, shift, one, two):
 @triton.jit
 def _back(
     gradient, which, x, made, weight, bias, mean, variance, weight_gradient, bias_gradient, eps,
-    rows, columns, height, width, out_height, out_width, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    inputs, rows, columns, height, width, out_height, out_width, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     column, known, place = _columns(columns, COLUMNS)
     centre, inverse, scale, shift = _scales(weight, bias, mean, variance, column, known, eps)
-    count = (rows // (out_height * out_width)).to(tl.float32) * height * width
-    one = (tl.load(bias_gradient + column, mask=known, other=0.0) / count)[None, :]
-    two = (tl.load(weight_gradient + column, mask=known, other=0.0) * inverse / count)[None, :]
+    one = (tl.load(bias_gradient + column, mask=known, other=0.0) / inputs)[None, :]
+    two = (tl.load(weight_gradient + column, mask=known, other=0.0) * inverse / inputs)[None, :]
     centre, scale, shift = centre[None, :], scale[None, :], shift[None, :]
     row, image, down, right, there = _windows(place, rows, out_height, out_width, known, ROWS)
     # This window, the one right of it, the one below, and the one right of that.
@@ -128,7 +127,7 @@ def backward(
     made, rows = torch.empty_like(x), gradient.numel() // columns
     _back[_grid(rows, columns, _BACK_ROWS)](
         gradient, which, x, made, *norm, by_weight, by_bias, eps,
-        rows, columns, height, width, *gradient.shape[2:],
+        x.numel() // columns, rows, columns, height, width, *gradient.shape[2:],
         ROWS=_BACK_ROWS, COLUMNS=_COLUMNS, num_warps=_WARPS,
     )  # fmt: skip
     return made, by_weight, by_bias

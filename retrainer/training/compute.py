@@ -46,7 +46,8 @@ _CGROUP = Path("/sys/fs/cgroup")
 def resolve_compute(compute: Compute) -> Compute:
     """Replaces every `auto` and 0 by what this machine offers; settling it twice changes nothing.
 
-    `compile` stays `auto` where this machine can compile for a GPU: the length of the run then decides.
+    `compile` stays `auto` where this machine can compile for a GPU: the length of the run then decides. For a CPU
+    there are no kernels of our own.
     Raises UserError when `compute.device` is cuda and no GPU can be used.
     """
     device = compute.device
@@ -68,7 +69,9 @@ def resolve_compute(compute: Compute) -> Compute:
         "threads": threads,
         "packages": _versions(),
     }
-    if compute.compile == "auto" and (device == "cpu" or not has_c_compiler()):
+    if compute.compile in ("auto", "kernels") and device == "cpu":
+        settled["compile"] = False
+    if compute.compile == "auto" and not has_c_compiler():
         settled["compile"] = False
     return compute.model_copy(update=settled)
 
