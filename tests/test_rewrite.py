@@ -20,9 +20,9 @@ from retrainer.models._network import Body, Network
 from retrainer.settings import Compute
 from retrainer.tasks._heads import LinearHead
 from retrainer.training import _compiled
+from retrainer.training._first_convolution import first_convolution
 from retrainer.training._fused_norm import norm_act
 from retrainer.training._repeatable import allow_what_cannot_repeat
-from retrainer.training._first_convolution import first_convolution
 from retrainer.training._rewrite import norms, rewrite
 from retrainer.training.compute import resolve_compute
 from retrainer.training.learner import Learner

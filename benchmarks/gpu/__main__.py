@@ -29,6 +29,7 @@ _FEWEST_SECONDS = 10.0
 _IMAGES = {
     "ours": "_ours:train_written",
     "ours, compiled": "_ours:train_compiled",
+    "ours, kernels": "_ours:train_kernels",
     "torchvision, shipped": "_peers:torchvision_shipped",
     "torchvision, tuned": "_peers:torchvision_tuned",
     "torchvision, compiled": "_peers:torchvision_compiled",
@@ -38,6 +39,7 @@ _IMAGES = {
 _TEXTS = {
     "ours": "_ours:train_written",
     "ours, compiled": "_ours:train_compiled",
+    "ours, kernels": "_ours:train_kernels",
     "Trainer, shipped": "_peers:trainer_shipped",
     "Trainer, tuned": "_peers:trainer_tuned",
     "Trainer, compiled": "_peers:trainer_compiled",
@@ -45,7 +47,7 @@ _TEXTS = {
 # Contenders are compiled at the same time before anything is measured, so that their seconds go by once. Each
 # takes as much of the device's memory.
 _COMPILING_BYTES = 17e9
-_CHECKS = [(kind, compile) for kind in ("pixels", "tokens") for compile in (False, True)]
+_CHECKS = [(kind, compile) for kind in ("pixels", "tokens") for compile in (False, "kernels", True)]
 _IMPORTED = ("_ours", "_peers", "_checks", "torchvision", "timm", "transformers.models.bert.modeling_bert")
 
 
@@ -108,9 +110,13 @@ def _keep(told: dict[str, Any], out: Path | None) -> None:
 
 
 def contenders(job: Job, chosen: argparse.Namespace) -> dict[str, str]:
-    """By name, their `module:function`. Compiling for a CPU takes minutes and shows nothing of a GPU."""
+    """By name, their `module:function`.
+
+    Compiling for a CPU takes minutes and shows nothing of a GPU, and for a CPU there are no kernels of ours.
+    """
     every = _IMAGES if job.kind == "pixels" else _TEXTS
-    left_out = [name for name in every if name in chosen.without or (chosen.tiny and "compiled" in name)]
+    for_gpu = [name for name in every if "compiled" in name or "kernels" in name]
+    left_out = [name for name in every if name in chosen.without or (chosen.tiny and name in for_gpu)]
     return {name: call for name, call in every.items() if name not in left_out}
 
 

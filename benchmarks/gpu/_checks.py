@@ -63,7 +63,7 @@ class Folder:
         pass
 
 
-def check(kind: str, compile: bool, seed: int) -> dict[str, Any]:
+def check(kind: str, compile: bool | str, seed: int) -> dict[str, Any]:
     """Trains four times: twice undisturbed, once to be stopped after an epoch, and once on from there."""
     network, first = _trained(kind, compile, seed)
     found: dict[str, Any] = {"kind": kind, "compile": compile, "model": first[:16]}
@@ -78,7 +78,7 @@ def check(kind: str, compile: bool, seed: int) -> dict[str, Any]:
 
 
 def _trained(
-    kind: str, compile: bool, seed: int, checkpoints: Checkpoints | None = None, stopped: bool = False
+    kind: str, compile: bool | str, seed: int, checkpoints: Checkpoints | None = None, stopped: bool = False
 ) -> tuple[Network, str]:
     """The network and a digest of its weights."""
     job = JOBS[kind]
@@ -97,7 +97,7 @@ def _trained(
     return network, digest.hexdigest()
 
 
-def _compute(compile: bool) -> Compute:
+def _compute(compile: bool | str) -> Compute:
     return resolve_compute(Compute.parse({"compile": compile}, "compute"))
 
 

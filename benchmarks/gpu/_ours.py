@@ -25,7 +25,7 @@ class Enough(Exception):
     """Ends `fit` from its callback."""
 
 
-def train(job: Job, budget: float, seed: int, compile: bool = False, profiled: bool = False) -> Speed:
+def train(job: Job, budget: float, seed: int, compile: bool | str = False, profiled: bool = False) -> Speed:
     """Epochs until `budget` seconds of them are measured; the first one warms up."""
     window = Window(budget, profiled=profiled)
     network, task, rows = (_pixels if job.kind == "pixels" else _tokens)(job, seed)
@@ -45,6 +45,10 @@ def train(job: Job, budget: float, seed: int, compile: bool = False, profiled: b
 
 def train_compiled(job: Job, budget: float, seed: int, profiled: bool = False) -> Speed:
     return train(job, budget, seed, True, profiled)
+
+
+def train_kernels(job: Job, budget: float, seed: int, profiled: bool = False) -> Speed:
+    return train(job, budget, seed, "kernels", profiled)
 
 
 def train_written(job: Job, budget: float, seed: int, profiled: bool = False) -> Speed:

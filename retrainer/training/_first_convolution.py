@@ -1,7 +1,8 @@
-"""A convolution of 7×7 with a step of 2 over 1 to 4 channels, as one of 4×4 over 16, and its weight's gradient.
+"""A convolution of 7×7 with a step of 2 over 1 to 4 channels, as one of 4×4 over 16; its weight's gradient.
 
-Each 2×2 pixels become channels of one, and so do the filters, padded to 8×8. The products are the same; GPUs are
-slow at 3 channels. For the gradient cuDNN has only kernels that take five times as long as the memory's traffic.
+Each 2×2 pixels become channels of one, and so do the filters, padded to 8×8. The products are the same; GPUs
+are slow at 3 channels. For the gradient cuDNN has only kernels that take many times as long as the memory's
+traffic.
 
 Legend: B rows, O outputs, H, W of the output.
 """

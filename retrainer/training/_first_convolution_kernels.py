@@ -1,8 +1,8 @@
 """Triton kernel of `_first_convolution`: the weight's gradient, a product over all positions of all images.
 
 With 16 channels innermost the four inputs side by side under a row of the filter are 64 values in a row of
-memory, so both matrices are read as they lie. A program takes every so many-th tile of positions; the programs'
-sums, in float32, are added in a fixed order.
+memory, so both matrices are read as they lie. A program takes every so many-th tile of positions; the sums of
+the programs, in float32, are added in a fixed order.
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
@@ -40,7 +40,9 @@ def _product(
         line, right = position // width, position % width
         start = ((line // height * (height + 3) + line % height) * (width + 3) + right).to(tl.int64) * 16
         slope = tl.trans(
-            tl.load(gradient + position.to(tl.int64)[:, None] * outputs + output[None, :], mask=there, other=0.0)
+            tl.load(
+                gradient + position.to(tl.int64)[:, None] * outputs + output[None, :], mask=there, other=0.0
+            )
         )
         under = x + start[:, None] + run[None, :]
         first = tl.dot(slope, tl.load(under, mask=there, other=0.0), first)

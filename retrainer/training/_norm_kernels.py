@@ -1,8 +1,8 @@
 """Triton kernels of a batch norm with the addition and the ReLU behind it, forward and backward.
 
 Activations are [M, C] in memory (channels last; M = rows · height · width). Sums over M are taken in a fixed
-order, in float32: a program adds up every so many-th tile of rows, and one further kernel adds up the programs'
-sums. No size depends on the GPU, so the same input gives the same bits.
+order, in float32: a program adds up every so many-th tile of rows, and one further kernel adds up the sums of
+the programs. No size depends on the GPU, so the same input gives the same bits.
 
 Sums go from the last rows to the first, and what uses them from the first to the last: in both a part of the
 rows is still in the GPU's cache, from what wrote or read them before.
@@ -21,7 +21,7 @@ _COLUMNS = 64  # of a program: 128 bytes of a row
 # Of a tile: its reads are all on their way at once. Of sums: those of so many rows are kept, one read of each
 # thread, so that registers are left for many programs on a multiprocessor.
 _ROWS, _SUM_ROWS, _BACK_ROWS, _FOLDED = 64, 64, 32, 16
-# Programs that share the rows of all columns: so many for each multiprocessor of an H100 or H200, all at once.
+# Programs that share the rows of all columns, at once: so many for each multiprocessor of an H100 or H200.
 _PROGRAMS, _BACK_PROGRAMS = 7 * 132, 5 * 132
 _WARPS = 4
 _FINAL_COLUMNS, _FINAL_ROWS = 16, 128

@@ -1,6 +1,7 @@
 """Triton kernels of `_norm_pool`. Rows are windows, [C] in memory; a program has a tile of them.
 
-Each 2×2 inputs belong to the window whose middle is the first of them, and to the windows right of and below it.
+Each 2×2 inputs belong to the window whose middle is the first of them, and to the windows right of and below
+it.
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
@@ -21,7 +22,7 @@ _COLUMNS, _ROWS, _BACK_ROWS, _WARPS = 64, 16, 16, 4
 
 @triton.jit
 def _windows(place, rows, height, width, known, ROWS: tl.constexpr):
-    """Of this program's windows [ROWS, 1]: their number, image, row and column, and which of them there are."""
+    """Of this program's windows [ROWS, 1]: number, image, row and column, and which of them there are."""
     row = (place * ROWS + tl.arange(0, ROWS))[:, None]
     return row, row // (height * width), row // width % height, row % width, (row < rows) & known[None, :]
 

@@ -46,8 +46,8 @@ _CGROUP = Path("/sys/fs/cgroup")
 def resolve_compute(compute: Compute) -> Compute:
     """Replaces every `auto` and 0 by what this machine offers; settling it twice changes nothing.
 
-    `compile` stays `auto` where this machine can compile for a GPU: the length of the run then decides. For a CPU
-    there are no kernels of our own.
+    `compile` stays `auto` where this machine can compile for a GPU: the length of the run then decides. For a
+    CPU there are no kernels of our own.
     Raises UserError when `compute.device` is cuda and no GPU can be used.
     """
     device = compute.device
