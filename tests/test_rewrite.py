@@ -19,6 +19,7 @@ from torch.nn import functional
 from retrainer.models._network import Body, Network
 from retrainer.settings import Compute
 from retrainer.tasks._heads import LinearHead
+from retrainer.tasks._pixels import normalise, normalise_at_once
 from retrainer.training import _compiled
 from retrainer.training._first_convolution import first_convolution
 from retrainer.training._fused_norm import norm_act
@@ -311,6 +312,16 @@ def test_kernels_alone_compute_what_the_network_does() -> None:
     assert distance(network(batch), made) < 1e-5
     assert torch.equal(made, forward(batch))
     assert counters["stats"]["unique_graphs"] == 1
+
+
+def test_pixels_are_normalised_at_once_as_in_two_operations() -> None:
+    pixels = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8).contiguous(memory_format=LAST)
+    mean, std = (
+        torch.tensor(values).view(1, 3, 1, 1) for values in ((124.0, 116.0, 104.0), (58.0, 57.0, 57.0))
+    )
+    made = normalise_at_once(pixels, mean, std)
+    assert made.dtype == torch.float32 and made.is_contiguous(memory_format=LAST)
+    assert torch.allclose(made, normalise(pixels, mean, std), atol=1e-6)
 
 
 def test_kernels_are_only_for_a_gpu() -> None:

@@ -86,7 +86,7 @@ class Pixels:
         if pixels.is_cuda:  # as convolutions want it, while a value is a byte
             pixels = pixels.contiguous(memory_format=torch.channels_last)
         mean, std = (_wide(v, pixels.device) * 255 for v in (self.mean, self.std))
-        return {"pixels": pixels.sub(mean).div_(std)}
+        return {"pixels": (normalise_at_once if pixels.is_cuda else normalise)(pixels, mean, std)}
 
     def _pick(self, rows: np.ndarray) -> Tensor:
         """uint8 [B, C, H, W], on the device."""
@@ -95,6 +95,15 @@ class Pixels:
         # Copies whole images, in a sixth of the time that indexing takes, byte by byte (measured).
         picked = self.images.index_select(0, send(torch.from_numpy(rows), self.images.device))
         return send(picked, self.device)
+
+
+def normalise(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    return pixels.sub(mean).div_(std)
+
+
+def normalise_at_once(pixels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """The same but for rounding, with a third of the memory's traffic."""
+    return torch.addcmul(-mean / std, pixels, 1 / std)
 
 
 def _wide(values: tuple[float, ...], device: torch.device) -> Tensor:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from retrainer.training._first_convolution import CHANNELS, SIDE
 
-_OUTPUTS, _POSITIONS, _WARPS, _STAGES = 64, 32, 4, 4
-_PROGRAMS = 2 * 132  # two for each multiprocessor of an H100 or H200
+_OUTPUTS, _POSITIONS, _WARPS, _STAGES = 64, 64, 4, 3
+_PROGRAMS = 132  # one for each multiprocessor of an H100 or H200
 
 
 @triton.jit

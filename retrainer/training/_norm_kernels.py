@@ -201,7 +201,8 @@ def _shared(rows: int, columns: int, tile: int, programs: int) -> tuple[int, int
 
 _TILE = {"ROWS": _ROWS, "COLUMNS": _COLUMNS, "num_warps": _WARPS}
 _SUM_TILE = _TILE | {"ROWS": _SUM_ROWS, "FOLDED": _FOLDED}
-_BACK_TILE = _TILE | {"ROWS": _BACK_ROWS, "FOLDED": _FOLDED}
+_BACK_TILE = _TILE | {"ROWS": _BACK_ROWS}
+_BACK_SUM_TILE = _BACK_TILE | {"FOLDED": _FOLDED}
 _FINAL = {"ROWS": _FINAL_ROWS, "COLUMNS": _FINAL_COLUMNS, "num_warps": _WARPS}
 
 
@@ -223,7 +224,7 @@ def forward(
     mean, variance = moments(x)
     out = torch.empty_like(x)
     added = x if residual is None else residual
-    _apply[_tiles(rows, columns)](
+    _apply[_tiles(rows, columns, _ROWS)](
         x, added, out, weight, bias, mean, variance, eps, rows, columns,
         ADD=residual is not None, RELU=relu, **_TILE,
     )  # fmt: skip
@@ -243,7 +244,7 @@ def back_sums(
     _back_sums[(across * programs,)](
         gradient, gradient if more is None else more, x, out if added else x, masked, partial, weight, bias,
         mean, variance, eps, rows, columns, programs,
-        MORE=more is not None, ADD=added, RELU=relu, **_BACK_TILE,
+        MORE=more is not None, ADD=added, RELU=relu, **_BACK_SUM_TILE,
     )  # fmt: skip
     _back_moments[_last(columns)](partial, variance, by_weight, by_bias, programs, columns, eps, **_FINAL)
     return by_weight, by_bias, masked
@@ -261,15 +262,15 @@ def backward(
     by_weight, by_bias, masked = back_sums(gradient, more, x, out, *norm, relu, eps)
     columns, rows = x.shape[1], x.numel() // x.shape[1]
     moved, added = torch.empty_like(x), out is not None
-    _back_apply[_tiles(rows, columns)](
+    _back_apply[_tiles(rows, columns, _BACK_ROWS)](
         masked if added else gradient, x, moved, *norm, by_weight, by_bias, eps,
-        rows, columns, RELU=relu and not added, **_TILE,
+        rows, columns, RELU=relu and not added, **_BACK_TILE,
     )  # fmt: skip
     return moved, by_weight, by_bias, masked
 
 
-def _tiles(rows: int, columns: int) -> tuple[int]:
-    return (triton.cdiv(columns, _COLUMNS) * triton.cdiv(rows, _ROWS),)
+def _tiles(rows: int, columns: int, tile: int) -> tuple[int]:
+    return (triton.cdiv(columns, _COLUMNS) * triton.cdiv(rows, tile),)
 
 
 def _last(columns: int) -> tuple[int]:

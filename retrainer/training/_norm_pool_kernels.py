@@ -17,7 +17,7 @@ from retrainer.training import _norm_kernels
 from retrainer.training._norm_kernels import _columns, _scales
 from retrainer.training._norm_pool import pooled
 
-_COLUMNS, _ROWS, _BACK_ROWS, _WARPS = 64, 16, 16, 4
+_COLUMNS, _ROWS, _BACK_ROWS, _WARPS = 64, 16, 8, 4
 
 
 @triton.jit
