@@ -54,7 +54,7 @@ def compiled(learner: Learner, rows: Rows) -> Callable[[Batch], Tensor]:
         _require_compilable(learner)
     torch.compiler.reset()  # what else this process has compiled would count
     torch._dynamo.config.recompile_limit = 2 * _LENGTHS
-    backend = _kernels if compute.compile == "kernels" else _Inductor(compute.device == "cuda", training)
+    backend: Any = _kernels if compute.compile == "kernels" else _Inductor(compute.device == "cuda", training)
     run: Callable[[Batch], Tensor] = torch.compile(network, dynamic=False, backend=backend)
     whole = _whole(rows, training, learner.group)
     return lambda batch: run(batch) if whole(batch) else network(batch)
