@@ -1,0 +1,150 @@
+"""Triton kernels of attention over short rows of packed queries, keys and values, forward and backward.
+
+A program has all keys of one head of one row, so it makes the softmax at once, in the backward pass again,
+and every gradient is written by one program alone: no atomic additions, the same bits each time.
+Legend: B rows, T tokens, H heads, D width of a head.
+"""
+
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+
+from __future__ import annotations
+
+import torch
+import triton  # type: ignore[import-untyped]
+import triton.language as tl  # type: ignore[import-untyped]
+from torch import Tensor
+
+from retrainer.training._dropout_bits import threshold
+from retrainer.training._dropout_kernels import kept, stream_keys
+
+_LOG2_E = 1.4426950408889634
+# Queries of a program at once, and its warps, forward and backward.
+_QUERIES, _WARPS = 64, 4
+_BACK_QUERIES, _BACK_WARPS = 64, 8
+
+
+@triton.jit
+def _part(packed, bias, token, column, length, step):
+    """[tokens, D] of one head of the queries, keys or values, its bias added."""
+    there = (token < length)[:, None]
+    value = tl.load(packed + token[:, None] * step + column[None, :], mask=there, other=0.0)
+    added = value.to(tl.float32) + tl.load(bias + column)[None, :]
+    return tl.where(there, added, 0.0).to(value.dtype)
+
+
+@triton.jit
+def _weights(query, key, token, length, scale):
+    """Softmax of the scaled products, [queries, keys]; keys beyond the length have none."""
+    score = tl.dot(query, tl.trans(key)) * scale
+    score = tl.where((token < length)[None, :], score, float("-inf"))
+    weight = tl.exp2(score - tl.max(score, 1)[:, None])
+    return weight / tl.sum(weight, 1)[:, None]
+
+
+@triton.jit
+def _forward(
+    packed, bias, out, seeds, index, length, heads, scale, below, more,
+    DROP: tl.constexpr, WIDTH: tl.constexpr, KEYS: tl.constexpr, QUERIES: tl.constexpr,
+):  # fmt: skip
+    stream = tl.program_id(0)
+    row, head = stream // heads, stream % heads
+    step, column = 3 * heads * WIDTH, tl.arange(0, WIDTH)
+    place = head * WIDTH
+    here = packed + row.to(tl.int64) * length * step + place
+    query_token, token = tl.program_id(1) * QUERIES + tl.arange(0, QUERIES), tl.arange(0, KEYS)
+    query = _part(here, bias + place, query_token, column, length, step)
+    key = _part(here + heads * WIDTH, bias + heads * WIDTH + place, token, column, length, step)
+    value = _part(here + 2 * heads * WIDTH, bias + 2 * heads * WIDTH + place, token, column, length, step)
+    weight = _weights(query, key, token, length, scale)
+    if DROP:
+        first, second = stream_keys(seeds, index, stream)
+        keep = kept(query_token[:, None] * KEYS + token[None, :], first, second, below)
+        weight = tl.where(keep, weight, 0.0)
+    made = tl.dot(weight.to(value.dtype), value) * more
+    at = out + row.to(tl.int64) * length * heads * WIDTH + place
+    at += query_token[:, None] * heads * WIDTH + column[None, :]
+    tl.store(at, made.to(out.dtype.element_ty), mask=(query_token < length)[:, None])
+
+
+@triton.jit
+def _backward(
+    gradient, packed, bias, made, bias_made, seeds, index, length, heads, scale, back_scale, below, more,
+    DROP: tl.constexpr, WIDTH: tl.constexpr, KEYS: tl.constexpr, QUERIES: tl.constexpr,
+):  # fmt: skip
+    stream = tl.program_id(0)
+    row, head = stream // heads, stream % heads
+    step, column, token = 3 * heads * WIDTH, tl.arange(0, WIDTH), tl.arange(0, KEYS)
+    place = head * WIDTH
+    start = row.to(tl.int64) * length * step + place
+    here, there = packed + start, made + start
+    gradient += row.to(tl.int64) * length * heads * WIDTH + place
+    key = _part(here + heads * WIDTH, bias + heads * WIDTH + place, token, column, length, step)
+    value = _part(here + 2 * heads * WIDTH, bias + 2 * heads * WIDTH + place, token, column, length, step)
+    by_key = tl.zeros((KEYS, WIDTH), tl.float32)
+    by_value = tl.zeros((KEYS, WIDTH), tl.float32)
+    by_bias = tl.zeros((WIDTH,), tl.float32)
+    if DROP:
+        first, second = stream_keys(seeds, index, stream)
+    for begin in range(0, length, QUERIES):
+        query_token = begin + tl.arange(0, QUERIES)
+        inside = (query_token < length)[:, None]
+        query = _part(here, bias + place, query_token, column, length, step)
+        slope = tl.load(
+            gradient + query_token[:, None] * heads * WIDTH + column[None, :], mask=inside, other=0.0
+        )
+        weight = _weights(query, key, token, length, scale)
+        by_weight = tl.dot(slope, tl.trans(value)) * more
+        if DROP:
+            keep = kept(query_token[:, None] * KEYS + token[None, :], first, second, below)
+            dropped = tl.where(keep, weight, 0.0)
+            by_weight = tl.where(keep, by_weight, 0.0)
+        else:
+            dropped = weight
+        by_value = tl.dot(tl.trans(dropped.to(slope.dtype)), slope, by_value)
+        by_score = weight * (by_weight - tl.sum(weight * by_weight, 1)[:, None]) * back_scale
+        by_score = by_score.to(query.dtype)
+        by_key = tl.dot(tl.trans(by_score), query, by_key)
+        by_query = tl.dot(by_score, key)
+        by_bias += tl.sum(tl.where(inside, by_query, 0.0), 0)
+        at = there + query_token[:, None] * step + column[None, :]
+        tl.store(at, by_query.to(made.dtype.element_ty), mask=inside)
+    by_value = by_value * more
+    at = there + heads * WIDTH + token[:, None] * step + column[None, :]
+    inside = (token < length)[:, None]
+    tl.store(at, by_key.to(made.dtype.element_ty), mask=inside)
+    tl.store(at + heads * WIDTH, by_value.to(made.dtype.element_ty), mask=inside)
+    at = bias_made + row * step + place + column
+    tl.store(at, by_bias)
+    tl.store(at + heads * WIDTH, tl.sum(tl.where(inside, by_key, 0.0), 0))
+    tl.store(at + 2 * heads * WIDTH, tl.sum(tl.where(inside, by_value, 0.0), 0))
+
+
+def forward(packed: Tensor, bias: Tensor, seeds: Tensor, index: int, dropout: float, scale: float) -> Tensor:
+    """Packed [B, T, 3, H, D] and bias [3, H, D] (float32) → [B, T, H, D]."""
+    rows, length, _, heads, width = packed.shape
+    out = packed.new_empty(rows, length, heads, width)
+    _forward[(rows * heads, triton.cdiv(length, _QUERIES))](
+        packed, bias, out, seeds, index, length, heads, scale * _LOG2_E, threshold(dropout),
+        1 / (1 - dropout), **_tile(packed, dropout), QUERIES=_QUERIES, num_warps=_WARPS,
+    )  # fmt: skip
+    return out
+
+
+def backward(
+    gradient: Tensor, packed: Tensor, bias: Tensor, seeds: Tensor, index: int, dropout: float, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the packed ones and of the bias [3, H, D], float32."""
+    rows, length, _, heads, width = packed.shape
+    made = torch.empty_like(packed)
+    bias_made = torch.empty((rows, 3, heads, width), dtype=torch.float32, device=packed.device)
+    _backward[(rows * heads,)](
+        gradient, packed, bias, made, bias_made, seeds, index, length, heads, scale * _LOG2_E, scale,
+        threshold(dropout), 1 / (1 - dropout), **_tile(packed, dropout), QUERIES=_BACK_QUERIES,
+        num_warps=_BACK_WARPS,
+    )  # fmt: skip
+    return made, bias_made.sum(0)
+
+
+def _tile(packed: Tensor, dropout: float) -> dict[str, int | bool]:
+    keys = max(16, triton.next_power_of_2(packed.shape[1]))
+    return {"DROP": dropout > 0, "WIDTH": packed.shape[-1], "KEYS": keys}

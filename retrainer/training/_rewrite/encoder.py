@@ -1,0 +1,182 @@
+"""What an encoder's layers do between their products becomes a few operations (`_attention`, `_encoder`).
+
+    q, k, v = three products of one input, attention without a mask    →  one product, one operation
+    layer norm of a shortcut plus dropout of a product                 →  one operation
+    GELU of a product                                                  →  one operation
+
+Dropout's draws come from seeds, one for each place, which the step draws at once.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Graph, Node
+from torch.nn import functional
+
+from retrainer.training._attention import attention
+from retrainer.training._encoder import add_norm, gelu
+from retrainer.training._rewrite.graph import only_user, value_of
+
+_ADDITIONS = (operator.add, operator.iadd, torch.add)
+# The kernels keep all keys of a head, or a whole row, at once.
+_MOST_TOKENS, _MOST_CHANNELS = 256, 4096
+_HEAD_WIDTHS = (16, 32, 64, 128)
+
+
+class Encoder:
+    """Rewrites the nodes of one graph. `finish` comes last."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._places = 0
+        self._seeds: Node | None = None
+
+    def attention(self, node: Node) -> None:
+        found = _projections(node)
+        if found is None:
+            return
+        x, weights, biases = found
+        options = (node.kwargs.get("dropout_p", 0.0), node.kwargs.get("scale"))
+        made = self._put(node, attended, x, weights, biases, value_of(node.args[0]).shape[1], *options)
+        _replace(self._graph, node, made)
+
+    def norm(self, node: Node) -> None:
+        found = _summands(node)
+        if found is None:
+            return
+        product, dropout, residual = found
+        x, weight, bias = product.args
+        made = self._put(node, normed, x, weight, bias, residual, *node.args[2:5], dropout)
+        _replace(self._graph, node, made)
+
+    def gelu(self, node: Node) -> None:
+        product = node.args[0]
+        if node.kwargs.get("approximate", "none") == "none" and _is_product(product):
+            with self._graph.inserting_before(node):
+                made = self._graph.call_function(activated, product.args)
+            made.meta = dict(node.meta)
+            _replace(self._graph, node, made)
+
+    def finish(self) -> None:
+        """Says how many seeds are drawn."""
+        if self._seeds is not None:
+            self._seeds.args = (self._places, *self._seeds.args[1:])
+
+    def _put(self, node: Node, function: Any, *args: Any) -> Node:
+        """A call in front of `node`, with the seeds and a place among them of its own."""
+        if self._seeds is None:
+            first = next(found for found in self._graph.nodes if found.op != "placeholder")
+            with self._graph.inserting_before(first):
+                device = value_of(node).device
+                self._seeds = self._graph.call_function(draw_seeds, (0, device))
+        with self._graph.inserting_before(node):
+            made = self._graph.call_function(function, (*args, self._seeds, self._places))
+        self._places += 1
+        made.meta = dict(node.meta)
+        return made
+
+
+def draw_seeds(count: int, device: torch.device) -> Tensor:
+    return torch.randint(2**62, (count,), device=device)
+
+
+def attended(
+    x: Tensor, weights: list[Tensor], biases: list[Tensor], heads: int, dropout: float, scale: float | None,
+    seeds: Tensor, place: int,
+) -> Tensor:  # fmt: skip
+    """x [B, T, C] → what heads [B, H, T, D] attend to, by the projections to queries, keys and values."""
+    packed = functional.linear(x, torch.cat(weights))
+    packed = packed.view(*x.shape[:2], 3, heads, -1)
+    width = packed.shape[-1]
+    bias = torch.cat(biases).view(3, heads, width)
+    made = attention(packed, bias, seeds, place, dropout, width**-0.5 if scale is None else scale)
+    return made.transpose(1, 2)
+
+
+def normed(
+    x: Tensor, weight: Tensor, bias: Tensor, residual: Tensor, norm_weight: Tensor, shift: Tensor, eps: float,
+    dropout: float, seeds: Tensor, place: int,
+) -> Tensor:  # fmt: skip
+    product = functional.linear(x, weight)
+    residual = residual.contiguous()
+    return add_norm(product, bias, residual, norm_weight, shift, seeds, place, dropout, eps)
+
+
+def activated(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return gelu(functional.linear(x, weight), bias)
+
+
+def _projections(node: Node) -> tuple[Node, list[Any], list[Any]] | None:
+    """The one input of queries, keys and values, their weights and biases, where the kernels have the form."""
+    made, options = value_of(node.args[0]), node.kwargs
+    if made is None or made.dtype != torch.bfloat16 or len(node.args) != 3 or options.get("enable_gqa"):
+        return None
+    if options.get("attn_mask") is not None or options.get("is_causal"):
+        return None
+    products = [_behind_heads(arg) for arg in node.args]
+    if None in products or made.shape[2] > _MOST_TOKENS or made.shape[3] not in _HEAD_WIDTHS:
+        return None
+    shapes = {value_of(arg).shape for arg in node.args}
+    inputs = {product.args[0] for product in products}
+    if len(shapes) > 1 or len(inputs) > 1:
+        return None
+    weights, biases = ([product.args[place] for product in products] for place in (1, 2))
+    return inputs.pop(), weights, biases
+
+
+def _behind_heads(node: Any) -> Node | None:
+    """The product that a view and a transposition give as heads [B, H, T, D]."""
+    if not isinstance(node, Node) or node.target != "transpose" or node.args[1:] != (1, 2):
+        return None
+    view = node.args[0]
+    if view.target not in ("view", "reshape") or only_user(node) is None or only_user(view) is None:
+        return None
+    product = view.args[0]
+    return product if _is_product(product) and value_of(product).dim() == 3 else None
+
+
+def _summands(node: Node) -> tuple[Node, float, Node] | None:
+    """The product, how much of it is dropped, and the shortcut, of a norm over the channels of their sum."""
+    total = node.args[0]
+    if len(node.args) != 5 or None in node.args or len(node.args[1]) != 1 or total.target not in _ADDITIONS:
+        return None
+    if only_user(total) is None or len(total.args) != 2 or total.kwargs or node.args[1][0] > _MOST_CHANNELS:
+        return None
+    if len({getattr(value_of(arg), "shape", None) for arg in total.args}) > 1:
+        return None
+    for one, other in (total.args, total.args[::-1]):
+        product, dropout = _before_dropout(one)
+        if _is_product(product) and isinstance(other, Node):
+            return product, dropout, other
+    return None
+
+
+def _before_dropout(node: Node) -> tuple[Any, float]:
+    if node.target is not functional.dropout or only_user(node) is None:
+        return node, 0.0
+    given = dict(zip(("p", "training", "inplace"), node.args[1:], strict=False)) | node.kwargs
+    return node.args[0], float(given.get("p", 0.5)) if given.get("training", True) else 0.0
+
+
+def _is_product(node: Any) -> bool:
+    """Of an input and a weight with a bias, in bfloat16, which nothing else reads."""
+    if not isinstance(node, Node) or node.target is not functional.linear or node.kwargs:
+        return False
+    made = value_of(node)
+    bfloat16 = made is not None and made.dtype == torch.bfloat16
+    return bfloat16 and only_user(node) is not None and len(node.args) == 3 and node.args[2] is not None
+
+
+def _replace(graph: Graph, node: Node, made: Node) -> None:
+    """Puts `made` in the node's place, and takes out what only the node has used."""
+    node.replace_all_uses_with(made)
+    unused = {node: True}
+    while unused:
+        last, _ = unused.popitem()
+        if not last.users and last.op != "placeholder":
+            unused |= dict.fromkeys(last.all_input_nodes, True)
+            graph.erase_node(last)
