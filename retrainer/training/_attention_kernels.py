@@ -21,6 +21,7 @@ _LOG2_E = 1.4426950408889634
 # Queries of a program at once, and its warps, forward and backward.
 _QUERIES, _WARPS = 64, 4
 _BACK_QUERIES, _BACK_WARPS = 64, 8
+_BACK_STAGES = 1
 
 
 @triton.jit
@@ -32,16 +33,7 @@ def _part(packed, bias, token, column, length, step):
     return tl.where(there, added, 0.0).to(value.dtype)
 
 
-@triton.jit
-def _weights(query, key, token, length, scale):
-    """Softmax of the scaled products, [queries, keys]; keys beyond the length have none."""
-    score = tl.dot(query, tl.trans(key)) * scale
-    score = tl.where((token < length)[None, :], score, float("-inf"))
-    weight = tl.exp2(score - tl.max(score, 1)[:, None])
-    return weight / tl.sum(weight, 1)[:, None]
-
-
-@triton.jit
+@triton.jit(do_not_specialize=["index", "below"])
 def _forward(
     packed, bias, out, seeds, index, length, heads, scale, below, more,
     DROP: tl.constexpr, WIDTH: tl.constexpr, KEYS: tl.constexpr, QUERIES: tl.constexpr,
@@ -55,7 +47,10 @@ def _forward(
     query = _part(here, bias + place, query_token, column, length, step)
     key = _part(here + heads * WIDTH, bias + heads * WIDTH + place, token, column, length, step)
     value = _part(here + 2 * heads * WIDTH, bias + 2 * heads * WIDTH + place, token, column, length, step)
-    weight = _weights(query, key, token, length, scale)
+    score = tl.dot(query, tl.trans(key)) * scale
+    score = tl.where((token < length)[None, :], score, float("-inf"))
+    weight = tl.exp2(score - tl.max(score, 1)[:, None])
+    weight = weight / tl.sum(weight, 1)[:, None]
     if DROP:
         first, second = stream_keys(seeds, index, stream)
         keep = kept(query_token[:, None] * KEYS + token[None, :], first, second, below)
@@ -66,7 +61,7 @@ def _forward(
     tl.store(at, made.to(out.dtype.element_ty), mask=(query_token < length)[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["index", "below"])
 def _backward(
     gradient, packed, bias, made, bias_made, seeds, index, length, heads, scale, back_scale, below, more,
     DROP: tl.constexpr, WIDTH: tl.constexpr, KEYS: tl.constexpr, QUERIES: tl.constexpr,
@@ -92,22 +87,27 @@ def _backward(
         slope = tl.load(
             gradient + query_token[:, None] * heads * WIDTH + column[None, :], mask=inside, other=0.0
         )
-        weight = _weights(query, key, token, length, scale)
-        by_weight = tl.dot(slope, tl.trans(value)) * more
+        # Keys before queries: two of the products then read the weights from registers.
+        score = tl.dot(key, tl.trans(query)) * scale
+        score = tl.where((token < length)[:, None], score, float("-inf"))
+        weight = tl.exp2(score - tl.max(score, 0)[None, :])
+        weight = weight / tl.sum(weight, 0)[None, :]
+        by_weight = tl.dot(value, tl.trans(slope)) * more
         if DROP:
-            keep = kept(query_token[:, None] * KEYS + token[None, :], first, second, below)
+            keep = kept(query_token[None, :] * KEYS + token[:, None], first, second, below)
             dropped = tl.where(keep, weight, 0.0)
             by_weight = tl.where(keep, by_weight, 0.0)
         else:
             dropped = weight
-        by_value = tl.dot(tl.trans(dropped.to(slope.dtype)), slope, by_value)
-        by_score = weight * (by_weight - tl.sum(weight * by_weight, 1)[:, None]) * back_scale
+        by_value = tl.dot(dropped.to(slope.dtype), slope, by_value)
+        by_score = weight * (by_weight - tl.sum(weight * by_weight, 0)[None, :]) * back_scale
         by_score = by_score.to(query.dtype)
-        by_key = tl.dot(tl.trans(by_score), query, by_key)
-        by_query = tl.dot(by_score, key)
-        by_bias += tl.sum(tl.where(inside, by_query, 0.0), 0)
-        at = there + query_token[:, None] * step + column[None, :]
-        tl.store(at, by_query.to(made.dtype.element_ty), mask=inside)
+        by_key = tl.dot(by_score, query, by_key)
+        by_query = tl.dot(tl.trans(key), by_score)
+        known = (query_token < length)[None, :]
+        by_bias += tl.sum(tl.where(known, by_query, 0.0), 1)
+        at = there + query_token[None, :] * step + column[:, None]
+        tl.store(at, by_query.to(made.dtype.element_ty), mask=known)
     by_value = by_value * more
     at = there + heads * WIDTH + token[:, None] * step + column[None, :]
     inside = (token < length)[:, None]
@@ -140,7 +140,7 @@ def backward(
     _backward[(rows * heads,)](
         gradient, packed, bias, made, bias_made, seeds, index, length, heads, scale * _LOG2_E, scale,
         threshold(dropout), 1 / (1 - dropout), **_tile(packed, dropout), QUERIES=_BACK_QUERIES,
-        num_warps=_BACK_WARPS,
+        num_warps=_BACK_WARPS, num_stages=_BACK_STAGES,
     )  # fmt: skip
     return made, bias_made.sum(0)
 

@@ -44,7 +44,7 @@ def _normal(value, inside, columns, eps):
     return off * inverse[:, None], inverse
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["index", "below"])
 def _add_norm(
     x, bias, residual, weight, shift, out, seeds, index, rows, columns, eps, below, more,
     DROP: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
@@ -60,7 +60,7 @@ def _add_norm(
     tl.store(out + at, made.to(out.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["index", "below"])
 def _add_norm_back(
     gradient, second_gradient, x, bias, residual, weight, by_x, by_residual, partial, seeds, index,
     rows, columns, each, eps, below, more,
