@@ -47,19 +47,22 @@ def leaf(*shape: int) -> Tensor:
     return torch.randn(*shape).requires_grad_()
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.25])
-def test_attention_and_its_gradients_are_those_of_the_formula(dropout: float) -> None:
+@pytest.mark.parametrize(("dropout", "masked"), [(0.0, False), (0.25, False), (0.25, True)])
+def test_attention_and_its_gradients_are_those_of_the_formula(dropout: float, masked: bool) -> None:
     torch.manual_seed(0)
     rows, length, heads, width = 2, 20, 3, 16
     packed, bias, seeds = leaf(rows, length, 3, heads, width), leaf(3, heads, width), torch.randint(2**62, (3,))
     query, key, value = (packed + bias).permute(2, 0, 3, 1, 4)
-    weight = (query @ key.transpose(2, 3) / 4).softmax(-1)
+    mask = torch.arange(length) < torch.tensor([[length], [7]])
+    hidden = torch.where(mask, 0.0, -torch.inf)[:, None, None] if masked else 0.0
+    weight = (query @ key.transpose(2, 3) / 4 + hidden).softmax(-1)
     if dropout:
         keep = _dropout_bits.kept(seeds[1], rows * heads, length * 32, dropout)
         keep = keep.view(rows, heads, length, 32)[..., :length]
         weight = weight * keep / (1 - dropout)
     wanted = (weight @ value).transpose(1, 2)
-    made, given = attention(packed, bias, seeds, 1, dropout, 1 / 4), torch.randn(rows, length, heads, width)
+    made = attention(packed, bias, mask if masked else None, seeds, 1, dropout, 1 / 4)
+    given = torch.randn(rows, length, heads, width)
     assert far(made, wanted) < 1e-6
     for one, other in zip(
         gradients(made, given, packed, bias), gradients(wanted, given, packed, bias), strict=True
@@ -168,15 +171,19 @@ def test_an_encoder_drops_as_often_and_repeats_itself() -> None:
     assert sorted(places) == list(range(6)), "a seed for each"
 
 
-def test_attention_with_a_mask_is_left_alone() -> None:
-    seen: list[GraphModule] = []
+def test_a_mask_of_lengths_is_kept_and_any_other_is_left_to_pytorch() -> None:
+    plain, seen = bert(0.0), []
     mask = torch.ones(4, 16, dtype=torch.bool)
     mask[1, 8:] = False
-    plain = bert(0.0)
     ids = torch.randint(1, 100, (4, 16))
-    made = answers(rewritten(copy.deepcopy(plain), seen), ids, attention_mask=mask)
-    assert count(seen, *OURS[:2]) == [0, 4] and count(seen, THEIRS[0]) == [2]
-    assert far(made, answers(plain, ids, attention_mask=mask)) < 0.02
+    run = rewritten(copy.deepcopy(plain), seen)
+    made = answers(run, ids, attention_mask=mask)
+    assert count(seen, *OURS[:2], THEIRS[0]) == [2, 4, 0]
+    assert far(made[mask], answers(plain, ids, attention_mask=mask)[mask]) < 0.02
+    earlier = torch.ones(16, 16, dtype=torch.bool).tril().expand(4, 1, 16, 16)
+    made = answers(run, ids, attention_mask=earlier)
+    assert count(seen[1:], *OURS[:2], THEIRS[0]) == [0, 4, 2]
+    assert far(made, answers(plain, ids, attention_mask=earlier)) < 0.02
 
 
 def test_in_float32_nothing_is_replaced() -> None:
@@ -197,7 +204,8 @@ def same(made, wanted):
         assert float((one - other).norm() / (other.norm() + 1e-9)) < 1e-5
 for rows, length, heads, width, dropout in ((2, 24, 2, 16, 0.1), (1, 70, 1, 32, 0.0), (1, 100, 1, 16, 0.5)):
     packed, bias = torch.randn(rows, length, 3, heads, width), torch.randn(3, heads, width) / 2
-    given, rest = torch.randn(rows, length, heads, width), (seeds, 1, dropout, width**-0.5)
+    mask = None if length == 70 else torch.arange(length) < torch.tensor([[length], [length - 5]])[:rows]
+    given, rest = torch.randn(rows, length, heads, width), (mask, seeds, 1, dropout, width**-0.5)
     same([kernels.forward(packed, bias, *rest)], [_attention.attention(packed, bias, *rest)])
     same(kernels.backward(given, packed, bias, *rest), _attention.attention_backward(given, packed, bias, *rest))
 for rows, columns, dropout in ((37, 48, 0.1), (20, 64, 0.0)):

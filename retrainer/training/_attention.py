@@ -17,30 +17,31 @@ from retrainer.training import _dropout_bits
 
 @torch.library.custom_op("retrainer::attention", mutates_args=())
 def attention(
-    packed: Tensor, bias: Tensor, seeds: Tensor, index: int, dropout: float, scale: float
+    packed: Tensor, bias: Tensor, mask: Tensor | None, seeds: Tensor, index: int, dropout: float, scale: float
 ) -> Tensor:
     """Packed [B, T, 3, H, D] and the bias [3, H, D] of the projection → [B, T, H, D].
 
-    Which weights are dropped follows from the seed at `index` of `seeds`.
+    The mask [B, T] is true where a row has a token; without one all are seen. Which weights are dropped follows from the seed at `index` of `seeds`.
     """
     if packed.is_cuda:
         from retrainer.training import _attention_kernels
 
-        return _attention_kernels.forward(packed, bias, seeds, index, dropout, scale)
-    _, _, value, weight, keep = _parts(packed, bias, seeds[index], dropout, scale)
+        return _attention_kernels.forward(packed, bias, mask, seeds, index, dropout, scale)
+    _, _, value, weight, keep = _parts(packed, bias, mask, seeds[index], dropout, scale)
     return (weight * keep @ value).transpose(1, 2).to(packed.dtype).contiguous()
 
 
 @torch.library.custom_op("retrainer::attention_backward", mutates_args=())
 def attention_backward(
-    gradient: Tensor, packed: Tensor, bias: Tensor, seeds: Tensor, index: int, dropout: float, scale: float
-) -> tuple[Tensor, Tensor]:
+    gradient: Tensor, packed: Tensor, bias: Tensor, mask: Tensor | None, seeds: Tensor, index: int,
+    dropout: float, scale: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Gradients of the packed ones and of the bias [3, H, D], float32."""
     if packed.is_cuda:
         from retrainer.training import _attention_kernels
 
-        return _attention_kernels.backward(gradient, packed, bias, seeds, index, dropout, scale)
-    query, key, value, weight, keep = _parts(packed, bias, seeds[index], dropout, scale)
+        return _attention_kernels.backward(gradient, packed, bias, mask, seeds, index, dropout, scale)
+    query, key, value, weight, keep = _parts(packed, bias, mask, seeds[index], dropout, scale)
     slope = gradient.float().transpose(1, 2)
     by_value = (weight * keep).transpose(2, 3) @ slope
     by_weight = slope @ value.transpose(2, 3) * keep
@@ -49,12 +50,17 @@ def attention_backward(
     return made.to(packed.dtype).contiguous(), made.sum((0, 1))
 
 
-def _parts(packed: Tensor, bias: Tensor, seed: Tensor, dropout: float, scale: float) -> tuple[Tensor, ...]:
+def _parts(
+    packed: Tensor, bias: Tensor, mask: Tensor | None, seed: Tensor, dropout: float, scale: float
+) -> tuple[Tensor, ...]:
     """Queries, keys and values [B, H, T, D], the softmax [B, H, T, T], and what dropout multiplies it by."""
     rows, length, _, heads, _ = packed.shape
     added = (packed.float() + bias).to(packed.dtype).float()
     query, key, value = added.permute(2, 0, 3, 1, 4)
-    weight = (query @ key.transpose(2, 3) * scale).softmax(-1)
+    score = query @ key.transpose(2, 3) * scale
+    if mask is not None:
+        score = score.masked_fill(~mask[:, None, None, :], -1e30)
+    weight = score.softmax(-1)
     keep = torch.ones_like(weight)
     if dropout:
         keys = max(16, 1 << (length - 1).bit_length())
@@ -64,28 +70,25 @@ def _parts(packed: Tensor, bias: Tensor, seed: Tensor, dropout: float, scale: fl
 
 
 @attention.register_fake
-def _(packed: Tensor, bias: Tensor, seeds: Tensor, index: int, dropout: float, scale: float) -> Tensor:  # noqa: ARG001
+def _(packed: Tensor, *_: Any) -> Tensor:
     return packed.new_empty(*packed.shape[:2], *packed.shape[3:])
 
 
 @attention_backward.register_fake
-def _(
-    gradient: Tensor, packed: Tensor, bias: Tensor, seeds: Tensor, index: int, dropout: float, scale: float  # noqa: ARG001
-) -> Any:  # fmt: skip
+def _(gradient: Tensor, packed: Tensor, bias: Tensor, *_: Any) -> Any:  # noqa: ARG001
     return torch.empty_like(packed), torch.empty_like(bias)
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
-    packed, bias, seeds, ctx.index, ctx.dropout, ctx.scale = inputs
-    ctx.save_for_backward(packed, bias, seeds)
+    *tensors, ctx.index, ctx.dropout, ctx.scale = inputs
+    ctx.save_for_backward(*tensors)
 
 
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
-    packed, bias, seeds = ctx.saved_tensors
     made, by_bias = attention_backward(
-        gradient.contiguous(), packed, bias, seeds, ctx.index, ctx.dropout, ctx.scale
+        gradient.contiguous(), *ctx.saved_tensors, ctx.index, ctx.dropout, ctx.scale
     )
-    return made, by_bias, None, None, None, None
+    return made, by_bias, None, None, None, None, None
 
 
 attention.register_autograd(_backward, setup_context=_save)

@@ -33,10 +33,19 @@ def _part(packed, bias, token, column, length, step):
     return tl.where(there, added, 0.0).to(value.dtype)
 
 
+@triton.jit
+def _seen(mask, token, row, length, MASK: tl.constexpr):
+    """Which keys the queries of a row see."""
+    seen = token < length
+    if MASK:
+        seen = seen & (tl.load(mask + row * length + token, mask=seen, other=0) != 0)
+    return seen
+
+
 @triton.jit(do_not_specialize=["index", "below"])
 def _forward(
-    packed, bias, out, seeds, index, length, heads, scale, below, more,
-    DROP: tl.constexpr, WIDTH: tl.constexpr, KEYS: tl.constexpr, QUERIES: tl.constexpr,
+    packed, bias, mask, out, seeds, index, length, heads, scale, below, more,
+    MASK: tl.constexpr, DROP: tl.constexpr, WIDTH: tl.constexpr, KEYS: tl.constexpr, QUERIES: tl.constexpr,
 ):  # fmt: skip
     stream = tl.program_id(0)
     row, head = stream // heads, stream % heads
@@ -48,7 +57,7 @@ def _forward(
     key = _part(here + heads * WIDTH, bias + heads * WIDTH + place, token, column, length, step)
     value = _part(here + 2 * heads * WIDTH, bias + 2 * heads * WIDTH + place, token, column, length, step)
     score = tl.dot(query, tl.trans(key)) * scale
-    score = tl.where((token < length)[None, :], score, float("-inf"))
+    score = tl.where(_seen(mask, token, row, length, MASK)[None, :], score, -1e30)
     weight = tl.exp2(score - tl.max(score, 1)[:, None])
     weight = weight / tl.sum(weight, 1)[:, None]
     if DROP:
@@ -63,8 +72,8 @@ def _forward(
 
 @triton.jit(do_not_specialize=["index", "below"])
 def _backward(
-    gradient, packed, bias, made, bias_made, seeds, index, length, heads, scale, back_scale, below, more,
-    DROP: tl.constexpr, WIDTH: tl.constexpr, KEYS: tl.constexpr, QUERIES: tl.constexpr,
+    gradient, packed, bias, mask, made, bias_made, seeds, index, length, heads, scale, back_scale, below, more,
+    MASK: tl.constexpr, DROP: tl.constexpr, WIDTH: tl.constexpr, KEYS: tl.constexpr, QUERIES: tl.constexpr,
 ):  # fmt: skip
     stream = tl.program_id(0)
     row, head = stream // heads, stream % heads
@@ -78,6 +87,7 @@ def _backward(
     by_key = tl.zeros((KEYS, WIDTH), tl.float32)
     by_value = tl.zeros((KEYS, WIDTH), tl.float32)
     by_bias = tl.zeros((WIDTH,), tl.float32)
+    seen = _seen(mask, token, row, length, MASK)
     if DROP:
         first, second = stream_keys(seeds, index, stream)
     for begin in range(0, length, QUERIES):
@@ -89,7 +99,7 @@ def _backward(
         )
         # Keys before queries: two of the products then read the weights from registers.
         score = tl.dot(key, tl.trans(query)) * scale
-        score = tl.where((token < length)[:, None], score, float("-inf"))
+        score = tl.where(seen[:, None], score, -1e30)
         weight = tl.exp2(score - tl.max(score, 0)[None, :])
         weight = weight / tl.sum(weight, 0)[None, :]
         by_weight = tl.dot(value, tl.trans(slope)) * more
@@ -119,32 +129,41 @@ def _backward(
     tl.store(at + 2 * heads * WIDTH, tl.sum(tl.where(inside, by_value, 0.0), 0))
 
 
-def forward(packed: Tensor, bias: Tensor, seeds: Tensor, index: int, dropout: float, scale: float) -> Tensor:
-    """Packed [B, T, 3, H, D] and bias [3, H, D] (float32) → [B, T, H, D]."""
+def forward(
+    packed: Tensor, bias: Tensor, mask: Tensor | None, seeds: Tensor, index: int, dropout: float, scale: float
+) -> Tensor:
+    """See `_attention.attention`."""
     rows, length, _, heads, width = packed.shape
     out = packed.new_empty(rows, length, heads, width)
     _forward[(rows * heads, triton.cdiv(length, _QUERIES))](
-        packed, bias, out, seeds, index, length, heads, scale * _LOG2_E, threshold(dropout),
-        1 / (1 - dropout), **_tile(packed, dropout), QUERIES=_QUERIES, num_warps=_WARPS,
+        packed, bias, _bytes(mask, packed), out, seeds, index, length, heads, scale * _LOG2_E,
+        threshold(dropout), 1 / (1 - dropout), **_tile(packed, mask, dropout), QUERIES=_QUERIES,
+        num_warps=_WARPS,
     )  # fmt: skip
     return out
 
 
 def backward(
-    gradient: Tensor, packed: Tensor, bias: Tensor, seeds: Tensor, index: int, dropout: float, scale: float
-) -> tuple[Tensor, Tensor]:
-    """Gradients of the packed ones and of the bias [3, H, D], float32."""
+    gradient: Tensor, packed: Tensor, bias: Tensor, mask: Tensor | None, seeds: Tensor, index: int,
+    dropout: float, scale: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """See `_attention.attention_backward`."""
     rows, length, _, heads, width = packed.shape
     made = torch.empty_like(packed)
     bias_made = torch.empty((rows, 3, heads, width), dtype=torch.float32, device=packed.device)
     _backward[(rows * heads,)](
-        gradient, packed, bias, made, bias_made, seeds, index, length, heads, scale * _LOG2_E, scale,
-        threshold(dropout), 1 / (1 - dropout), **_tile(packed, dropout), QUERIES=_BACK_QUERIES,
-        num_warps=_BACK_WARPS, num_stages=_BACK_STAGES,
+        gradient, packed, bias, _bytes(mask, packed), made, bias_made, seeds, index, length, heads,
+        scale * _LOG2_E, scale, threshold(dropout), 1 / (1 - dropout), **_tile(packed, mask, dropout),
+        QUERIES=_BACK_QUERIES, num_warps=_BACK_WARPS, num_stages=_BACK_STAGES,
     )  # fmt: skip
     return made, bias_made.sum(0)
 
 
-def _tile(packed: Tensor, dropout: float) -> dict[str, int | bool]:
+def _bytes(mask: Tensor | None, packed: Tensor) -> Tensor:
+    """The mask as the kernels read it; where there is none, anything."""
+    return packed if mask is None else mask.view(torch.uint8)
+
+
+def _tile(packed: Tensor, mask: Tensor | None, dropout: float) -> dict[str, int | bool]:
     keys = max(16, triton.next_power_of_2(packed.shape[1]))
-    return {"DROP": dropout > 0, "WIDTH": packed.shape[-1], "KEYS": keys}
+    return {"MASK": mask is not None, "DROP": dropout > 0, "WIDTH": packed.shape[-1], "KEYS": keys}

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from retrainer.training._attention import attention
 from retrainer.training._encoder import add_norm, gelu
+from retrainer.training._rewrite.attention import of_keys
 from retrainer.training._rewrite.graph import only_user, value_of
 
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
@@ -39,9 +40,9 @@ class Encoder:
         found = _projections(node)
         if found is None:
             return
-        x, weights, biases = found
+        x, weights, biases, mask = found
         options = (node.kwargs.get("dropout_p", 0.0), node.kwargs.get("scale"))
-        made = self._put(node, attended, x, weights, biases, value_of(node.args[0]).shape[1], *options)
+        made = self._put(node, attended, x, weights, biases, mask, value_of(node.args[0]).shape[1], *options)
         _replace(self._graph, node, made)
 
     def norm(self, node: Node) -> None:
@@ -85,15 +86,17 @@ def draw_seeds(count: int, device: torch.device) -> Tensor:
 
 
 def attended(
-    x: Tensor, weights: list[Tensor], biases: list[Tensor], heads: int, dropout: float, scale: float | None,
-    seeds: Tensor, place: int,
+    x: Tensor, weights: list[Tensor], biases: list[Tensor], mask: Tensor | None, heads: int, dropout: float,
+    scale: float | None, seeds: Tensor, place: int,
 ) -> Tensor:  # fmt: skip
     """x [B, T, C] → what heads [B, H, T, D] attend to, by the projections to queries, keys and values."""
     packed = functional.linear(x, torch.cat(weights))
     packed = packed.view(*x.shape[:2], 3, heads, -1)
     width = packed.shape[-1]
     bias = torch.cat(biases).view(3, heads, width)
-    made = attention(packed, bias, seeds, place, dropout, width**-0.5 if scale is None else scale)
+    if mask is not None:
+        mask = mask.expand(len(x), 1, 1, -1).reshape(len(x), -1).contiguous()
+    made = attention(packed, bias, mask, seeds, place, dropout, width**-0.5 if scale is None else scale)
     return made.transpose(1, 2)
 
 
@@ -110,12 +113,16 @@ def activated(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return gelu(functional.linear(x, weight), bias)
 
 
-def _projections(node: Node) -> tuple[Node, list[Any], list[Any]] | None:
-    """The one input of queries, keys and values, their weights and biases, where the kernels have the form."""
+def _projections(node: Node) -> tuple[Node, list[Any], list[Any], Node | None] | None:
+    """The one input of queries, keys and values, their weights and biases, and the mask of keys.
+
+    None where the kernels do not have the form.
+    """
     made, options = value_of(node.args[0]), node.kwargs
     if made is None or made.dtype != torch.bfloat16 or len(node.args) != 3 or options.get("enable_gqa"):
         return None
-    if options.get("attn_mask") is not None or options.get("is_causal"):
+    mask = options.get("attn_mask")
+    if options.get("is_causal") or (mask is not None and (mask := of_keys(mask)) is None):
         return None
     products = [_behind_heads(arg) for arg in node.args]
     if None in products or made.shape[2] > _MOST_TOKENS or made.shape[3] not in _HEAD_WIDTHS:
@@ -125,7 +132,7 @@ def _projections(node: Node) -> tuple[Node, list[Any], list[Any]] | None:
     if len(shapes) > 1 or len(inputs) > 1:
         return None
     weights, biases = ([product.args[place] for product in products] for place in (1, 2))
-    return inputs.pop(), weights, biases
+    return inputs.pop(), weights, biases, mask
 
 
 def _behind_heads(node: Any) -> Node | None:
