@@ -1,4 +1,4 @@
-"""Attention, norms and GELU of text encoders as the operations that a GPU runs: results, gradients, dropout."""
+"""Attention, norms and GELU of text encoders as a GPU runs them: results, gradients, dropout."""
 
 from __future__ import annotations
 
@@ -51,7 +51,11 @@ def leaf(*shape: int) -> Tensor:
 def test_attention_and_its_gradients_are_those_of_the_formula(dropout: float, masked: bool) -> None:
     torch.manual_seed(0)
     rows, length, heads, width = 2, 20, 3, 16
-    packed, bias, seeds = leaf(rows, length, 3, heads, width), leaf(3, heads, width), torch.randint(2**62, (3,))
+    packed, bias, seeds = (
+        leaf(rows, length, 3, heads, width),
+        leaf(3, heads, width),
+        torch.randint(2**62, (3,)),
+    )
     query, key, value = (packed + bias).permute(2, 0, 3, 1, 4)
     mask = torch.arange(length) < torch.tensor([[length], [7]])
     hidden = torch.where(mask, 0.0, -torch.inf)[:, None, None] if masked else 0.0
@@ -73,7 +77,12 @@ def test_attention_and_its_gradients_are_those_of_the_formula(dropout: float, ma
 @pytest.mark.parametrize("dropout", [0.0, 0.25])
 def test_a_norm_of_a_shortcut_and_its_gradients_are_those_of_the_formula(dropout: float) -> None:
     torch.manual_seed(0)
-    x, residual, given, seeds = leaf(5, 7, 24), leaf(5, 7, 24), torch.randn(5, 7, 24), torch.randint(2**62, (3,))
+    x, residual, given, seeds = (
+        leaf(5, 7, 24),
+        leaf(5, 7, 24),
+        torch.randn(5, 7, 24),
+        torch.randint(2**62, (3,)),
+    )
     bias, weight, shift = leaf(24), leaf(24), leaf(24)
     keep = _dropout_bits.kept(seeds[2], 1, x.numel(), dropout).view(x.shape) / (1 - dropout)
     wanted = functional.layer_norm(residual + (x + bias) * keep, (24,), weight, shift, 1e-5)
@@ -99,7 +108,11 @@ def test_dropout_keeps_its_share_and_no_place_tells_of_another() -> None:
     assert abs(float(one.mean()) - 0.9) < 0.003
     assert float(one.mean(1).std()) < 0.007 and float(one.mean(0).std()) < 0.05
     off = one - one.mean()
-    pairs = {"seeds": off * (other - other.mean()), "streams": off[1:] * off[:-1], "places": off[:, 1:] * off[:, :-1]}
+    pairs = {
+        "seeds": off * (other - other.mean()),
+        "streams": off[1:] * off[:-1],
+        "places": off[:, 1:] * off[:, :-1],
+    }
     pairs["streams far apart"] = off[32:] * off[:32]
     for name, product in pairs.items():
         assert abs(float(product.mean())) / 0.09 < 0.01, name
@@ -167,7 +180,9 @@ def test_an_encoder_drops_as_often_and_repeats_itself() -> None:
         made.append(answers(run, ids))
     assert torch.equal(made[0], made[1]) and not torch.equal(made[0], made[2])
     assert count(seen, *OURS) == [2, 4, 2, 1]
-    places = [n.args[-1] for g in seen for n in g.graph.nodes if n.target in (encoder.attended, encoder.normed)]
+    places = [
+        n.args[-1] for g in seen for n in g.graph.nodes if n.target in (encoder.attended, encoder.normed)
+    ]
     assert sorted(places) == list(range(6)), "a seed for each"
 
 
@@ -196,7 +211,8 @@ def test_in_float32_nothing_is_replaced() -> None:
 
 KERNELS = """
 import torch
-from retrainer.training import _attention, _attention_kernels as kernels, _encoder, _encoder_kernels as between
+from retrainer.training import _attention, _attention_kernels as kernels
+from retrainer.training import _encoder, _encoder_kernels as between
 torch.manual_seed(0)
 seeds = torch.randint(2**62, (3,))
 def same(made, wanted):
@@ -207,7 +223,8 @@ for rows, length, heads, width, dropout in ((2, 24, 2, 16, 0.1), (1, 70, 1, 32, 
     mask = None if length == 70 else torch.arange(length) < torch.tensor([[length], [length - 5]])[:rows]
     given, rest = torch.randn(rows, length, heads, width), (mask, seeds, 1, dropout, width**-0.5)
     same([kernels.forward(packed, bias, *rest)], [_attention.attention(packed, bias, *rest)])
-    same(kernels.backward(given, packed, bias, *rest), _attention.attention_backward(given, packed, bias, *rest))
+    wanted = _attention.attention_backward(given, packed, bias, *rest)
+    same(kernels.backward(given, packed, bias, *rest), wanted)
 for rows, columns, dropout in ((37, 48, 0.1), (20, 64, 0.0)):
     x, residual, one, two = (torch.randn(rows, columns) for _ in range(4))
     bias, weight, shift = torch.randn(3, columns).unbind()

@@ -21,7 +21,8 @@ def attention(
 ) -> Tensor:
     """Packed [B, T, 3, H, D] and the bias [3, H, D] of the projection → [B, T, H, D].
 
-    The mask [B, T] is true where a row has a token; without one all are seen. Which weights are dropped follows from the seed at `index` of `seeds`.
+    The mask [B, T] is true where a row has a token; without one all are seen. Which weights are dropped
+    follows from the seed at `index` of `seeds`.
     """
     if packed.is_cuda:
         from retrainer.training import _attention_kernels

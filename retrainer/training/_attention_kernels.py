@@ -72,7 +72,8 @@ def _forward(
 
 @triton.jit(do_not_specialize=["index", "below"])
 def _backward(
-    gradient, packed, bias, mask, made, bias_made, seeds, index, length, heads, scale, back_scale, below, more,
+    gradient, packed, bias, mask, made, bias_made, seeds, index, length, heads, scale,
+    back_scale, below, more,
     MASK: tl.constexpr, DROP: tl.constexpr, WIDTH: tl.constexpr, KEYS: tl.constexpr, QUERIES: tl.constexpr,
 ):  # fmt: skip
     stream = tl.program_id(0)

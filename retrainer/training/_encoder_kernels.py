@@ -82,7 +82,9 @@ def _add_norm_back(
         slope = tl.load(gradient + at, mask=inside, other=0.0).to(tl.float32)
         if TWO:
             slope += tl.load(second_gradient + at, mask=inside, other=0.0).to(tl.float32)
-        value, factor = _summed(x, bias, residual, at, inside, column, known, first, second, below, more, DROP)
+        value, factor = _summed(
+            x, bias, residual, at, inside, column, known, first, second, below, more, DROP
+        )
         normal, inverse = _normal(value, inside, columns, eps)
         by_weight += tl.sum(slope * normal, 0)
         by_shift += tl.sum(slope, 0)
