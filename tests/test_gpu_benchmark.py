@@ -104,6 +104,8 @@ def test_the_checks_hold_on_a_cpu(kind: str, monkeypatch: pytest.MonkeyPatch) ->
     assert found["answers_on_a_cpu"]["float32"]["same_decisions"] == 1
 
 
+@pytest.mark.usefixtures("torch_settings_restored")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("name", ["resnet18", "bert-base"])
 def test_our_networks_are_compiled_when_that_is_asked_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[GraphModule] = []
