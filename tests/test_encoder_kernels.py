@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from retrainer.models import transformers
 from retrainer.training import _dropout_bits
-from retrainer.training._attention import attention
+from retrainer.training._attention import MOST_TOKENS, attention
 from retrainer.training._encoder import add_norm, gelu
 from retrainer.training._rewrite import encoder, norms, rewrite
 from tests.conftest import ROOT
@@ -61,8 +61,8 @@ def test_attention_and_its_gradients_are_those_of_the_formula(dropout: float, ma
     hidden = torch.where(mask, 0.0, -torch.inf)[:, None, None] if masked else 0.0
     weight = (query @ key.transpose(2, 3) / 4 + hidden).softmax(-1)
     if dropout:
-        keep = _dropout_bits.kept(seeds[1], rows * heads, length * 32, dropout)
-        keep = keep.view(rows, heads, length, 32)[..., :length]
+        keep = _dropout_bits.kept(seeds[1], rows * heads, length * MOST_TOKENS, dropout)
+        keep = keep.view(rows, heads, length, MOST_TOKENS)[..., :length]
         weight = weight * keep / (1 - dropout)
     wanted = (weight @ value).transpose(1, 2)
     made = attention(packed, bias, mask if masked else None, seeds, 1, dropout, 1 / 4)
@@ -123,11 +123,11 @@ def test_dropout_keeps_its_share_and_no_place_tells_of_another() -> None:
 
 
 def bert(dropout: float) -> torch.nn.Module:
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    sizes = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 96}
     drops = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     model = {"model_type": "bert", "vocab_size": 100, **sizes, **drops}
     torch.manual_seed(0)
-    described = {"input": "tokens", "pooling": "cls", "pooler": False, "width": 32, "model": model}
+    described = {"input": "tokens", "pooling": "cls", "pooler": False, "width": 128, "model": model}
     return transformers.restore(described).module.train()
 
 
@@ -157,7 +157,7 @@ THEIRS = (functional.scaled_dot_product_attention, functional.gelu, functional.l
 def test_an_encoder_computes_the_same() -> None:
     plain = bert(0.0)
     quick, seen = copy.deepcopy(plain), []
-    ids, weights = torch.randint(1, 100, (4, 16)), torch.randn(4, 16, 32)
+    ids, weights = torch.randint(1, 100, (3, 72)), torch.randn(3, 72, 128)
     wanted, made = answers(plain, ids), answers(rewritten(quick, seen), ids)
     assert count(seen, *OURS) == [2, 4, 2, 1] and count(seen, *THEIRS) == [0, 0, 0, 0]
     assert count(seen, norms.layer_norm) == [1], "that of the embeddings"
@@ -173,7 +173,7 @@ def test_an_encoder_computes_the_same() -> None:
 def test_an_encoder_drops_as_often_and_repeats_itself() -> None:
     seen: list[GraphModule] = []
     quick = bert(0.3)
-    run, ids = rewritten(quick, seen), torch.randint(1, 100, (4, 16))
+    run, ids = rewritten(quick, seen), torch.randint(1, 100, (3, 72))
     made = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
@@ -188,22 +188,31 @@ def test_an_encoder_drops_as_often_and_repeats_itself() -> None:
 
 def test_a_mask_of_lengths_is_kept_and_any_other_is_left_to_pytorch() -> None:
     plain, seen = bert(0.0), []
-    mask = torch.ones(4, 16, dtype=torch.bool)
-    mask[1, 8:] = False
-    ids = torch.randint(1, 100, (4, 16))
+    mask = torch.ones(3, 72, dtype=torch.bool)
+    mask[1, 40:] = False
+    ids = torch.randint(1, 100, (3, 72))
     run = rewritten(copy.deepcopy(plain), seen)
     made = answers(run, ids, attention_mask=mask)
     assert count(seen, *OURS[:2], THEIRS[0]) == [2, 4, 0]
     assert far(made[mask], answers(plain, ids, attention_mask=mask)[mask]) < 0.02
-    earlier = torch.ones(16, 16, dtype=torch.bool).tril().expand(4, 1, 16, 16)
+    earlier = torch.ones(72, 72, dtype=torch.bool).tril().expand(3, 1, 72, 72)
     made = answers(run, ids, attention_mask=earlier)
     assert count(seen[1:], *OURS[:2], THEIRS[0]) == [0, 4, 2]
     assert far(made, answers(plain, ids, attention_mask=earlier)) < 0.02
 
 
+@pytest.mark.parametrize("length", [64, 136])
+def test_pytorch_attends_to_rows_of_other_lengths(length: int) -> None:
+    plain, seen = bert(0.0), []
+    ids = torch.randint(1, 100, (2, length))
+    made = answers(rewritten(copy.deepcopy(plain), seen), ids)
+    assert count(seen, *OURS[:2], THEIRS[0]) == [0, 4, 2]
+    assert far(made, answers(plain, ids)) < 0.02
+
+
 def test_in_float32_nothing_is_replaced() -> None:
     seen: list[GraphModule] = []
-    rewritten(bert(0.0), seen)(input_ids=torch.randint(1, 100, (4, 16)))
+    rewritten(bert(0.0), seen)(input_ids=torch.randint(1, 100, (3, 72)))
     assert count(seen, *OURS) == [0, 0, 0, 0]
 
 
@@ -218,7 +227,7 @@ seeds = torch.randint(2**62, (3,))
 def same(made, wanted):
     for one, other in zip(made, wanted, strict=True):
         assert float((one - other).norm() / (other.norm() + 1e-9)) < 1e-5
-for rows, length, heads, width, dropout in ((2, 24, 2, 16, 0.1), (1, 70, 1, 32, 0.0), (1, 100, 1, 16, 0.5)):
+for rows, length, heads, width, dropout in ((2, 24, 2, 16, 0.1), (1, 70, 1, 32, 0.0), (1, 128, 1, 16, 0.5)):
     packed, bias = torch.randn(rows, length, 3, heads, width), torch.randn(3, heads, width) / 2
     mask = None if length == 70 else torch.arange(length) < torch.tensor([[length], [length - 5]])[:rows]
     given, rest = torch.randn(rows, length, heads, width), (mask, seeds, 1, dropout, width**-0.5)

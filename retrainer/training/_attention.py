@@ -14,6 +14,8 @@ from torch import Tensor
 
 from retrainer.training import _dropout_bits
 
+MOST_TOKENS = 128  # a program of the kernels has so many keys
+
 
 @torch.library.custom_op("retrainer::attention", mutates_args=())
 def attention(
@@ -64,9 +66,8 @@ def _parts(
     weight = score.softmax(-1)
     keep = torch.ones_like(weight)
     if dropout:
-        keys = max(16, 1 << (length - 1).bit_length())
-        bits = _dropout_bits.kept(seed, rows * heads, length * keys, dropout)
-        keep = bits.view(rows, heads, length, keys)[..., :length] / (1 - dropout)
+        bits = _dropout_bits.kept(seed, rows * heads, length * MOST_TOKENS, dropout)
+        keep = bits.view(rows, heads, length, MOST_TOKENS)[..., :length] / (1 - dropout)
     return query, key, value, weight, keep
 
 

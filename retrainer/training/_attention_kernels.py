@@ -14,14 +14,14 @@ import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
+from retrainer.training._attention import MOST_TOKENS
 from retrainer.training._dropout_bits import threshold
 from retrainer.training._dropout_kernels import kept, stream_keys
 
 _LOG2_E = 1.4426950408889634
-# Queries of a program at once, and its warps, forward and backward.
-_QUERIES, _WARPS = 64, 4
-_BACK_QUERIES, _BACK_WARPS = 64, 8
-_BACK_STAGES = 1
+# Queries of a program at once, and its warps, forward and backward. With 32 queries and 4
+# warps Triton 3.6 made a kernel that read beyond its memory; these were compared with the formula on an H200.
+_QUERIES, _BACK_QUERIES, _WARPS = 128, 64, 8
 
 
 @triton.jit
@@ -155,7 +155,7 @@ def backward(
     _backward[(rows * heads,)](
         gradient, packed, bias, _bytes(mask, packed), made, bias_made, seeds, index, length, heads,
         scale * _LOG2_E, scale, threshold(dropout), 1 / (1 - dropout), **_tile(packed, mask, dropout),
-        QUERIES=_BACK_QUERIES, num_warps=_BACK_WARPS, num_stages=_BACK_STAGES,
+        QUERIES=_BACK_QUERIES, num_warps=_WARPS, num_stages=1,
     )  # fmt: skip
     return made, bias_made.sum(0)
 
@@ -166,5 +166,4 @@ def _bytes(mask: Tensor | None, packed: Tensor) -> Tensor:
 
 
 def _tile(packed: Tensor, mask: Tensor | None, dropout: float) -> dict[str, int | bool]:
-    keys = max(16, triton.next_power_of_2(packed.shape[1]))
-    return {"MASK": mask is not None, "DROP": dropout > 0, "WIDTH": packed.shape[-1], "KEYS": keys}
+    return {"MASK": mask is not None, "DROP": dropout > 0, "WIDTH": packed.shape[-1], "KEYS": MOST_TOKENS}

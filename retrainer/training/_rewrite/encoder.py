@@ -17,15 +17,15 @@ from torch import Tensor
 from torch.fx import Graph, Node
 from torch.nn import functional
 
-from retrainer.training._attention import attention
+from retrainer.training._attention import MOST_TOKENS, attention
 from retrainer.training._encoder import add_norm, gelu
 from retrainer.training._rewrite.attention import of_keys
 from retrainer.training._rewrite.graph import only_user, value_of
 
 _ADDITIONS = (operator.add, operator.iadd, torch.add)
-# The kernels keep all keys of a head, or a whole row, at once.
-_MOST_TOKENS, _MOST_CHANNELS = 256, 4096
-_HEAD_WIDTHS = (16, 32, 64, 128)
+# What was compared with the formula on a GPU, and is faster there; PyTorch's attention has all other sizes.
+_TOKENS, _HEAD_WIDTHS = range(65, MOST_TOKENS + 1), (64,)
+_MOST_CHANNELS = 4096
 
 
 class Encoder:
@@ -38,21 +38,16 @@ class Encoder:
 
     def attention(self, node: Node) -> None:
         found = _projections(node)
-        if found is None:
-            return
-        x, weights, biases, mask = found
-        options = (node.kwargs.get("dropout_p", 0.0), node.kwargs.get("scale"))
-        made = self._put(node, attended, x, weights, biases, mask, value_of(node.args[0]).shape[1], *options)
-        _replace(self._graph, node, made)
+        if found is not None:
+            options = (node.kwargs.get("dropout_p", 0.0), node.kwargs.get("scale"))
+            _replace(self._graph, node, self._put(node, attended, *found, *options))
 
     def norm(self, node: Node) -> None:
         found = _summands(node)
-        if found is None:
-            return
-        product, dropout, residual = found
-        x, weight, bias = product.args
-        made = self._put(node, normed, x, weight, bias, residual, *node.args[2:5], dropout)
-        _replace(self._graph, node, made)
+        if found is not None:
+            product, dropout, residual = found
+            made = self._put(node, normed, *product.args, residual, *node.args[2:5], dropout)
+            _replace(self._graph, node, made)
 
     def gelu(self, node: Node) -> None:
         product = node.args[0]
@@ -71,9 +66,10 @@ class Encoder:
         """A call in front of `node`, with the seeds and a place among them of its own."""
         if self._seeds is None:
             first = next(found for found in self._graph.nodes if found.op != "placeholder")
+            example = value_of(node)
+            assert example is not None
             with self._graph.inserting_before(first):
-                device = value_of(node).device
-                self._seeds = self._graph.call_function(draw_seeds, (0, device))
+                self._seeds = self._graph.call_function(draw_seeds, (0, example.device))
         with self._graph.inserting_before(node):
             made = self._graph.call_function(function, (*args, self._seeds, self._places))
         self._places += 1
@@ -113,45 +109,48 @@ def activated(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return gelu(functional.linear(x, weight), bias)
 
 
-def _projections(node: Node) -> tuple[Node, list[Any], list[Any], Node | None] | None:
-    """The one input of queries, keys and values, their weights and biases, and the mask of keys.
+def _projections(node: Node) -> tuple[Node, list[Any], list[Any], Node | None, int] | None:
+    """The one input of queries, keys and values, their weights and biases, the mask of keys, and the heads.
 
     None where the kernels do not have the form.
     """
-    made, options = value_of(node.args[0]), node.kwargs
-    if made is None or made.dtype != torch.bfloat16 or len(node.args) != 3 or options.get("enable_gqa"):
+    made, options, mask = value_of(node.args[0]), node.kwargs, node.kwargs.get("attn_mask")
+    if made is None or made.dtype != torch.bfloat16 or len(node.args) != 3:
         return None
-    mask = options.get("attn_mask")
-    if options.get("is_causal") or (mask is not None and (mask := of_keys(mask)) is None):
+    if made.shape[2] not in _TOKENS or made.shape[3] not in _HEAD_WIDTHS:
         return None
-    products = [_behind_heads(arg) for arg in node.args]
-    if None in products or made.shape[2] > _MOST_TOKENS or made.shape[3] not in _HEAD_WIDTHS:
+    if options.get("is_causal") or options.get("enable_gqa"):
         return None
-    shapes = {value_of(arg).shape for arg in node.args}
-    inputs = {product.args[0] for product in products}
-    if len(shapes) > 1 or len(inputs) > 1:
+    if mask is not None and (mask := of_keys(mask)) is None:
         return None
+    products = [product for arg in node.args if (product := _behind_heads(arg, made)) is not None]
+    if len(products) < 3 or len({product.args[0] for product in products}) > 1:
+        return None
+    x: Any = products[0].args[0]
     weights, biases = ([product.args[place] for product in products] for place in (1, 2))
-    return inputs.pop(), weights, biases, mask
+    return x, weights, biases, mask, made.shape[1]
 
 
-def _behind_heads(node: Any) -> Node | None:
-    """The product that a view and a transposition give as heads [B, H, T, D]."""
-    if not isinstance(node, Node) or node.target != "transpose" or node.args[1:] != (1, 2):
+def _behind_heads(node: Any, like: Tensor) -> Node | None:
+    """The product [B, T, C] that a view and a transposition give as heads, of the shape of `like`."""
+    made = value_of(node)
+    if made is None or made.shape != like.shape or node.target != "transpose" or node.args[1:] != (1, 2):
         return None
     view = node.args[0]
     if view.target not in ("view", "reshape") or only_user(node) is None or only_user(view) is None:
         return None
     product = view.args[0]
-    return product if _is_product(product) and value_of(product).dim() == 3 else None
+    before = value_of(product)
+    return product if before is not None and before.dim() == 3 and _is_product(product) else None
 
 
 def _summands(node: Node) -> tuple[Node, float, Node] | None:
     """The product, how much of it is dropped, and the shortcut, of a norm over the channels of their sum."""
-    total = node.args[0]
-    if len(node.args) != 5 or None in node.args or len(node.args[1]) != 1 or total.target not in _ADDITIONS:
+    total: Any = node.args[0]
+    channels: Any = node.args[1]
+    if len(node.args) != 5 or None in node.args or len(channels) != 1 or channels[0] > _MOST_CHANNELS:
         return None
-    if only_user(total) is None or len(total.args) != 2 or total.kwargs or node.args[1][0] > _MOST_CHANNELS:
+    if total.target not in _ADDITIONS or only_user(total) is None or len(total.args) != 2 or total.kwargs:
         return None
     if len({getattr(value_of(arg), "shape", None) for arg in total.args}) > 1:
         return None
@@ -162,8 +161,8 @@ def _summands(node: Node) -> tuple[Node, float, Node] | None:
     return None
 
 
-def _before_dropout(node: Node) -> tuple[Any, float]:
-    if node.target is not functional.dropout or only_user(node) is None:
+def _before_dropout(node: Any) -> tuple[Any, float]:
+    if not isinstance(node, Node) or node.target is not functional.dropout or only_user(node) is None:
         return node, 0.0
     given = dict(zip(("p", "training", "inplace"), node.args[1:], strict=False)) | node.kwargs
     return node.args[0], float(given.get("p", 0.5)) if given.get("training", True) else 0.0
