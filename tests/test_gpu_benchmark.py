@@ -10,18 +10,22 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.fx import GraphModule
 
-from benchmarks.gpu import _checks, cifar10
+from benchmarks.gpu import _checks, _ours, cifar10
 from benchmarks.gpu.__main__ import contenders, measured
 from benchmarks.gpu._apart import apart
 from benchmarks.gpu._jobs import JOBS, TINY, cost
 from benchmarks.gpu._measure import FIRST_PIECE, Sampler, Speed, Window
 from benchmarks.gpu._table import jpeg_table, resident_table, with_roof
+from retrainer.training import _compiled
+from retrainer.training._rewrite import rewrite
 from tests.conftest import ROOT
 from tests.imports import BARE, modules, reach
 from tests.project import environment
@@ -98,6 +102,21 @@ def test_the_checks_hold_on_a_cpu(kind: str, monkeypatch: pytest.MonkeyPatch) ->
     torch.utils.deterministic.fill_uninitialized_memory = True
     assert found["repeats"] and found["resumed_to_the_same"] and found["resumed_from"]
     assert found["answers_on_a_cpu"]["float32"]["same_decisions"] == 1
+
+
+@pytest.mark.usefixtures("torch_settings_restored")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("name", ["resnet18", "bert-base"])
+def test_our_networks_are_compiled_when_that_is_asked_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[GraphModule] = []
+
+    def compiler(_: object, module: GraphModule, inputs: list[torch.Tensor]) -> Any:  # noqa: ARG001
+        seen.append(rewrite(module))
+        return module.forward
+
+    monkeypatch.setattr(_compiled._Inductor, "__call__", compiler)
+    assert _ours.train_compiled(TINY[name], FIRST_PIECE, 0).samples
+    assert len(seen) == 1, "one shape"
 
 
 def test_the_benchmark_reaches_only_what_a_bare_machine_has() -> None:

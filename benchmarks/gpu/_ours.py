@@ -79,6 +79,7 @@ def _tokens(job: Job, seed: int) -> tuple[Network, Any, Tokens]:
     described = {"input": "tokens", "pooling": "cls", "pooler": False, "width": config["hidden_size"]}
     torch.manual_seed(seed)
     body = transformers.restore(described | {"model": {"model_type": "bert", **config}})
+    body.preprocessing = {"kind": "tokens", "max_length": job.side, "pad_id": 0}
     ids = token_ids(job, seed)
     offsets: np.ndarray = np.arange(job.rows + 1, dtype=np.int64) * job.side
     rows = Tokens(np.append(ids.ravel(), np.int32(0)), None, offsets, pad_id=0, max_length=job.side)

@@ -1,7 +1,8 @@
-"""Attention without a mask that hides nothing."""
+"""Attention without a mask that hides nothing, and masks that are the same for all queries of a row."""
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
@@ -9,20 +10,40 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.fx import Node
 
+from retrainer.training._rewrite.graph import value_of
+
 
 def drop_full_mask(node: Node) -> None:
     """Leaves out a mask that lets everything through and follows from nothing that a batch could change.
 
     Some libraries make one whenever they are compiled; PyTorch's fastest attention takes none.
     """
-    mask = node.kwargs.get("attn_mask")
+    if _hides_nothing(node.kwargs.get("attn_mask")):
+        node.kwargs = {**node.kwargs, "attn_mask": None}
+
+
+def of_keys(node: Any) -> Node | None:
+    """The mask [B, 1, 1, T] from which this one of queries and keys [B, 1, T, T] was made, if it was."""
+    made = value_of(node)
+    if made is None or made.dtype is not torch.bool or made.dim() != 4 or made.shape[1] != 1:
+        return None
+    if made.shape[2] == 1:
+        return node if isinstance(node, Node) else None
+    if node.target in ("expand", "to"):
+        return of_keys(node.args[0])
+    if node.target in (operator.and_, torch.bitwise_and, torch.logical_and):
+        left = [arg for arg in node.args if not _hides_nothing(arg)]
+        return of_keys(left[0]) if len(left) == 1 else None
+    return None
+
+
+def _hides_nothing(mask: Any) -> bool:
+    """Whether it lets everything through, whatever the batch."""
     found: dict[Node, Any] = {}
-    if isinstance(mask, Node) and _constant(mask, found):
-        value = found[mask]
-        if isinstance(value, Tensor) and bool(
-            value.all() if value.dtype is torch.bool else (value == 0).all()
-        ):
-            node.kwargs = {**node.kwargs, "attn_mask": None}
+    if not isinstance(mask, Node) or not _constant(mask, found):
+        return False
+    value = found[mask]
+    return isinstance(value, Tensor) and bool((value if value.dtype is torch.bool else value == 0).all())
 
 
 def _constant(node: Node, found: dict[Node, Any]) -> bool:

@@ -11,6 +11,7 @@ from torch._inductor.custom_graph_pass import CustomGraphPass
 from torch.fx import Graph, Node
 from torch.nn import functional
 
+from retrainer.training import _encoder
 from retrainer.training._fused_norm import norm_act
 from retrainer.training._norm_pool import norm_pool
 from retrainer.training._rewrite.graph import CHANNELS, only_user, value_of
@@ -128,10 +129,12 @@ class JoinGradients(CustomGraphPass):
     """Where a block's output has two readers, the norm's gradient takes the sum of theirs on its way."""
 
     def __call__(self, graph: Graph) -> None:
-        for node in graph.find_nodes(op="call_function", target=_NORM_BACKWARD):
-            gradient, more, _, out, *_ = node.args
+        found = [*graph.find_nodes(op="call_function", target=_NORM_BACKWARD)]
+        found = [node for node in found if node.args[3] is not None]
+        for node in (*found, *graph.find_nodes(op="call_function", target=_LAYER_NORM_BACKWARD)):
+            gradient, more, *_ = node.args
             parts = _parts_of_sum(gradient)
-            if more is None and out is not None and parts is not None:
+            if more is None and parts is not None:
                 node.args = (*parts, *node.args[2:])
                 if "eager_input_vals" in node.meta:
                     values = torch.fx.map_arg((node.args, node.kwargs), lambda part: part.meta["val"])
@@ -139,10 +142,11 @@ class JoinGradients(CustomGraphPass):
                 graph.erase_node(gradient)
 
     def uuid(self) -> str:
-        return "retrainer.JoinGradients 1"
+        return "retrainer.JoinGradients 2"
 
 
 _NORM_BACKWARD = torch.ops.retrainer.norm_act_backward.default
+_LAYER_NORM_BACKWARD = _encoder.add_norm_backward._opoverload
 
 
 def _parts_of_sum(node: Any) -> list[Node] | None:
@@ -152,10 +156,12 @@ def _parts_of_sum(node: Any) -> list[Node] | None:
     parts = [arg for arg in node.args if isinstance(arg, Node)]
     values = [part.meta["val"] for part in (*parts, node)]
     alike = all(value.dtype == values[-1].dtype and value.shape == values[-1].shape for value in values)
-    dense = all(
-        value.is_contiguous(memory_format=torch.channels_last) for value in values if value.dim() == 4
-    )
+    dense = all(value.is_contiguous(memory_format=_layout(value)) for value in values)
     return parts if len(parts) == 2 and alike and dense else None
+
+
+def _layout(value: Tensor) -> torch.memory_format:
+    return torch.channels_last if value.dim() == 4 else torch.contiguous_format
 
 
 # --- layer norm ----------------------------------------------------------------------------------------
