@@ -66,8 +66,12 @@ def _constant(node: Node, found: dict[Node, Any]) -> bool:
 
 def _changes(node: Node) -> bool:
     """Whether it may write into what it is given, or draw."""
+    if node.target in _HARMLESS:
+        return False
     name = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
     return name.endswith("_") or name in ("setitem", *_IN_PLACE) or "rand" in name
 
 
+# Functions whose names end like those of operations in place.
+_HARMLESS = (operator.and_, operator.or_, operator.not_, operator.is_)
 _IN_PLACE = ("iadd", "isub", "imul", "iand", "ior", "ixor")
