@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from retrainer.settings import Training
-from retrainer.training._adamw import AdamW
 from retrainer.training._distributed import ALONE, Group
 from retrainer.training.loader import stream, stream_seed
+from retrainer.training.optimiser import Optimiser
 
 Snapshot = dict[str, Any]
 
@@ -33,7 +33,7 @@ class State:
     def __init__(
         self,
         trained: nn.Module,
-        optimiser: AdamW,
+        optimiser: Optimiser,
         training: Training,
         group: Group = ALONE,
     ) -> None:
