@@ -46,7 +46,7 @@ def ours(directory: str, changes: dict[str, Any], seed: int) -> tuple[float, dic
         from retrainer.training.loop import fit
 
         clock.mark("imported")
-        learner = made_learner(sorted(os.listdir(Path(directory, "train"))), recipe(changes, seed))
+        learner = made_learner(sorted(files["train"]), recipe(changes, seed))
         clock.mark("built")
         tables = [_table(files[name]) for name in ("train", "test")]
     clock.mark("read")
@@ -66,7 +66,9 @@ def recipe(changes: dict[str, Any], seed: int) -> dict[str, Any]:
     from retrainer.strict_yaml import parse_yaml
 
     sections = parse_yaml(RECIPE.read_text(encoding="utf-8"), "recipes/cifar10.yaml")
-    plain: dict[str, Any] = {name: dict(sections.get(name) or {}) for name in ("task", "backbone", "training", "compute")}
+    plain: dict[str, Any] = {
+        name: dict(sections.get(name) or {}) for name in ("task", "backbone", "training", "compute")
+    }
     plain["training"]["seed"] = seed
     for key, value in changes.items():
         section, _, name = key.partition(".")
@@ -117,19 +119,17 @@ def reading(directory: str) -> Iterator[dict[str, dict[str, AsyncResult[Any]]]]:
     with multiprocessing.get_context("fork").Pool(min(_READERS, os.cpu_count() or 1)) as pool:
         yield {
             split: {
-                label: pool.apply_async(_files, (os.path.join(directory, split, label),))
-                for label in sorted(os.listdir(os.path.join(directory, split)))
+                folder.name: pool.apply_async(_files, (str(folder),))
+                for folder in sorted(Path(directory, split).iterdir())
             }
             for split in ("train", "test")
         }
 
 
 def _files(folder: str) -> list[tuple[str, bytes]]:
-    found = []
-    for name in sorted(os.listdir(folder)):
-        with open(os.path.join(folder, name), "rb", buffering=0) as file:
-            found.append((name, file.read()))
-    return found
+    with os.scandir(folder) as entries:  # Path.iterdir takes twice as long
+        places = sorted((entry.name, entry.path) for entry in entries)
+    return [(name, Path(path).read_bytes()) for name, path in places]
 
 
 def _table(read: dict[str, AsyncResult[Any]]) -> Any:
@@ -139,7 +139,9 @@ def _table(read: dict[str, AsyncResult[Any]]) -> Any:
     rows = [(label, *file) for label, files in read.items() for file in files.get()]
     return pa.table(
         {
-            "image": pa.StructArray.from_arrays([pa.array([data for *_, data in rows], pa.binary())], ["bytes"]),
+            "image": pa.StructArray.from_arrays(
+                [pa.array([data for *_, data in rows], pa.binary())], ["bytes"]
+            ),
             "labels": [[label] for label, *_ in rows],
             "origin": [f"{label}/{name}" for label, name, _ in rows],
         }
@@ -161,7 +163,9 @@ def parser() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(prog="python -m benchmarks.gpu.cifar10")
     words.add_argument("directory")
     words.add_argument("--who", choices=WHO, default="ours")
-    words.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="JSON; ours: section.key=value")
+    words.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="JSON; ours: section.key=value"
+    )
     words.add_argument("--target", type=float, default=0.94)
     words.add_argument("--seed", type=int, default=0)
     return words

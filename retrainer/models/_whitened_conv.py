@@ -1,8 +1,8 @@
 """The network of `whitened_conv`. Legend: B rows, C channels, H height, W width, D features.
 
-After Jordan 2024 (arXiv:2404.00498), who built on Page 2018 ("How to train your ResNet"): filters that whiten
-patches of the training images, then three groups of 3×3 convolutions that begin as the identity, each of which
-halves the image's sides.
+After Jordan 2024 (arXiv:2404.00498), who built on Page 2018 ("How to train your ResNet"): filters that
+whiten patches of the training images, then three groups of 3×3 convolutions that begin as the identity, each
+of which halves the image's sides.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 PATCH = 2
-# Of what whitened patches vary by, so that what hardly varies in them is not blown up to the size of the rest.
+# Added to each axis' variance, so that what hardly varies in patches is not blown up to the size of the rest.
 _FEWEST_VARIANCE = 5e-4
 # A norm's shift counts so many times: plain gradient descent then moves it 64 times as fast as a filter.
 _SHIFT_FACTOR = 8.0
@@ -98,7 +98,14 @@ class Norm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         shift = _SHIFT_FACTOR * self.shift
         return functional.batch_norm(
-            x, self.running_mean, self.running_var, self.ones, shift, self.training, self.momentum or 0.0, self.eps
+            x,
+            self.running_mean,
+            self.running_var,
+            self.ones,
+            shift,
+            self.training,
+            self.momentum or 0.0,
+            self.eps,
         )
 
 

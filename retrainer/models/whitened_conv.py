@@ -42,18 +42,23 @@ class Options(Section):
 def build(
     options: Options, input_spec: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
 ) -> Body:
-    """The network with random values, its first filters to be set by `begin`, or with those of a model of ours."""
+    """The network with random values, its first filters to be set by `begin`, or with a model's of ours."""
     from retrainer.models._start import drawn_from, pixel_preprocessing, require_pixels
 
     require_pixels("whitened_conv", input_spec, (3, 1))
     size = input_spec["size"]
     if not size or min(size) < _SMALLEST_SIDE:
         raise SettingError(
-            f"task.size: whitened_conv takes images of one size, {_SMALLEST_SIDE} pixels or more a side; set it,"
-            " as in task.size: 32"
+            f"task.size: whitened_conv takes images of one size, {_SMALLEST_SIDE} pixels or more a side; set"
+            " it, as in task.size: 32"
         )
     channels = input_spec["channels"] or 3
-    config = {"channels": channels, "widths": list(options.widths), "depth": options.depth, "views": options.views}
+    config = {
+        "channels": channels,
+        "widths": list(options.widths),
+        "depth": options.depth,
+        "views": options.views,
+    }
     with drawn_from(seed):
         body = restore(config)
     body.preprocessing = pixel_preprocessing(

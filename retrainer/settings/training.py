@@ -83,8 +83,8 @@ class Training(Section):
     )
     optimizer: Literal["adamw", "sgd", "muon"] = Field(
         "adamw",
-        description="sgd: with Nesterov's momentum, and rates of its own, often 0.1 to 1; muon: AdamW but for the"
-        " body's matrices, whose steps are made orthogonal",
+        description="sgd: with Nesterov's momentum, and rates of its own, often 0.1 to 1; muon: AdamW but for"
+        " the body's matrices, whose steps are made orthogonal",
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="sgd and muon: share of the last step that goes on")
     weight_decay: float = Field(
@@ -130,8 +130,8 @@ class Training(Section):
                 )
         if training.optimizer == "adamw" and training.momentum != cls.model_fields["momentum"].default:
             raise SettingError(
-                f"setting {where}.momentum is for the optimizers sgd and muon, not for adamw; leave it out, or"
-                f" change {where}.optimizer"
+                f"setting {where}.momentum is for the optimizers sgd and muon, not for adamw; leave it out,"
+                f" or change {where}.optimizer"
             )
         if training.strategy == "head-then-full" and training.head_epochs >= training.epochs:
             raise SettingError(

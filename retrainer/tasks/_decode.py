@@ -123,7 +123,7 @@ def _decoded_elsewhere(
     """uint8 [N, C, H, W] from a process of its own; None where it failed."""
     lengths: np.ndarray = np.array([len(data or b"") for data in encoded], np.int64)
     header = json.dumps([len(encoded), *size, channels]).encode()
-    code = f"import sys; sys.path[:] = {sys.path!r}; from retrainer.tasks import _decode_image; _decode_image.work()"
+    code = f"import sys; sys.path[:] = {sys.path!r}; from retrainer.tasks._decode_image import work; work()"
     done = subprocess.run(
         [sys.executable, "-c", code],
         input=b"".join([header, b"\n", lengths.tobytes(), *(data or b"" for data in encoded)]),

@@ -171,9 +171,9 @@ def _move(pixels: Tensor, augmentation: Augmentation, draws: Tensor) -> Tensor:
 
 
 def cut_out(pixels: Tensor, side: int, generator: torch.Generator) -> None:
-    """Sets a square of normalised [B, C, H, W] to 0, the mean, at a place of each image's own, all of it inside.
+    """Sets a square of normalised [B, C, H, W] to 0, the mean, at a place of each image's own.
 
-    As DeVries and Taylor 2017 (arXiv:1708.04552), whose squares may lie across the border.
+    As DeVries and Taylor 2017 (arXiv:1708.04552), but that no square lies across the border.
     """
     places = send(torch.rand(2, len(pixels), 1, generator=generator), pixels.device)
     inside = []

@@ -15,7 +15,7 @@ from retrainer.training.groups import Groups
 
 # Of the iteration by Jordan et al. 2024 that makes all singular values about 1; as in torch.optim.Muon.
 _COEFFICIENTS, _ITERATIONS, _SMALLEST_NORM = (3.4445, -4.7750, 2.0315), 5, 1e-7
-# A matrix then moves as far as by AdamW, so that one learning rate fits both (Liu et al. 2025, arXiv:2502.16982).
+# A matrix then moves as far as by AdamW, so that one rate fits both (Liu et al. 2025, arXiv:2502.16982).
 _SIZE_OF_ADAMW = 0.2
 
 
@@ -42,7 +42,8 @@ class _Momentum:
     def load_state_dict(self, kept: dict[int, Any]) -> None:
         parameters = self.parameters
         self._running = {
-            parameters[place]: torch.empty_like(parameters[place]).copy_(running) for place, running in kept.items()
+            parameters[place]: torch.empty_like(parameters[place]).copy_(running)
+            for place, running in kept.items()
         }
 
     def _of(self, parameter: nn.Parameter) -> Tensor:
@@ -79,8 +80,8 @@ class SGD(_Momentum):
 
 
 class Muon(_Momentum):
-    """The running gradient of a matrix, made orthogonal, moves it (Jordan et al. 2024, "Muon"); AdamW moves the
-    rest. A filter is a matrix of its outputs by all else.
+    """The running gradient of a matrix, made orthogonal, moves it (Jordan et al. 2024, "Muon"); AdamW moves
+    the rest. A filter is a matrix of its outputs by all else.
 
     On matrices it is `torch.optim.Muon(…, adjust_lr_fn="match_rms_adamw")`: one rate and decay for both.
     """
