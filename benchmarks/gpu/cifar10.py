@@ -77,22 +77,32 @@ def recipe(changes: dict[str, Any], seed: int) -> dict[str, Any]:
 
 
 def made_learner(labels: list[str], plain: dict[str, Any]) -> Any:
-    from retrainer.tasks import make_task
-    from retrainer.training.compute import resolve_compute
-    from retrainer.training.inputs import Settings
-    from retrainer.training.learner import Learner
-    from retrainer.training.train import build_network
+    """The sections' network before any training, with its task."""
+    import torch
 
-    settings = Settings.parse(plain)
-    task = make_task(settings.task, tuple(labels))
-    network = build_network(task, settings.backbone, settings.training, None)
-    return Learner(network, task, settings.training, resolve_compute(settings.compute))
+    from retrainer.models import torchvision, whitened_conv
+    from retrainer.models._network import Network
+    from retrainer.settings import Backbone, Compute, Task, Training
+    from retrainer.tasks import image_classification
+    from retrainer.training.compute import resolve_compute
+    from retrainer.training.learner import Learner
+    from retrainer.training.loop import own_randomness
+
+    task = image_classification.make(Task.parse(plain["task"], "task"), tuple(labels))
+    backbone = Backbone.parse(plain["backbone"], "backbone")
+    training = Training.parse(plain["training"], "training")
+    family: Any = {"torchvision": torchvision, "whitened_conv": whitened_conv}[backbone.family]
+    options = family.Options.parse(backbone.options, "backbone")
+    body = family.build(options, task.input_spec(), None, training.seed, fresh=True)
+    with own_randomness(training.seed, torch.device("cpu"), "head"):
+        network = Network(body, task.head(body, training))
+    return Learner(network, task, training, resolve_compute(Compute.parse(plain["compute"], "compute")))
 
 
 def encoded(learner: Any, table: Any) -> Any:
-    from retrainer.training.train import encode
-
-    return encode(table, learner.task, learner.network)
+    """Rows decoded for the network, and their targets."""
+    body = learner.network.description
+    return learner.task.encode(table, body.preprocessing, body.assets), learner.task.targets(table)
 
 
 def accuracy(learner: Any, data: Any) -> float:
