@@ -121,7 +121,7 @@ def halved(x: Tensor) -> Tensor:
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
-    """3×3, its first filters passing on one channel each, beside small random values."""
+    """3×3; its first filters pass on one channel each, and those beyond the inputs are random."""
     made = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
     with torch.no_grad():
         nn.init.dirac_(made.weight[:inputs])
