@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,14 @@ from torch.nn import functional
 
 from retrainer.errors import UserError
 from retrainer.models import whitened_conv
+from retrainer.models._halved import halved
 from retrainer.models._network import Network
-from retrainer.models._whitened_conv import Norm, WhitenedConv, halved
+from retrainer.models._whitened_conv import Norm, WhitenedConv
 from retrainer.tasks._pixels import Augmentation, Pixels
 from retrainer.training.learner import Learner, Splits
 from retrainer.training.loop import begin_from_rows, fit
+from tests.conftest import ROOT
+from tests.project import environment
 from tests.small_networks import PLAIN, image_task, settings
 
 WANTED = {"kind": "pixels", "size": [16, 16], "channels": None}
@@ -95,6 +100,31 @@ def test_pooling_is_pytorchs_and_so_is_its_gradient() -> None:
     gradient = torch.randn_like(ours)
     made = [torch.autograd.grad(y, x, gradient, retain_graph=True)[0] for y in (ours, theirs)]
     assert torch.equal(*made)
+
+
+KERNELS = """
+import torch
+from torch.nn import functional
+from retrainer.models import _halved_kernels as kernels
+torch.manual_seed(0)
+for shape in ((2, 72, 7, 6), (1, 5, 4, 9)):
+    x = torch.randn(shape).contiguous(memory_format=torch.channels_last).requires_grad_()
+    wanted = functional.max_pool2d(x, 2)
+    given = torch.randn_like(wanted)
+    wanted.backward(given)
+    out, which = kernels.forward(x.detach())
+    assert torch.equal(out, wanted), shape
+    assert torch.equal(kernels.backward(given, which, *shape[2:]), x.grad), shape
+"""
+
+
+def test_its_kernels_compute_the_same() -> None:
+    """Run by Triton's interpreter."""
+    pytest.importorskip("triton")
+    interpreted = environment() | {"TRITON_INTERPRET": "1"}
+    words = [sys.executable, "-c", KERNELS]
+    done = subprocess.run(words, cwd=ROOT, env=interpreted, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_shift_moves_64_times_as_fast_as_batch_norms_own() -> None:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from retrainer.models._halved import halved
+
 PATCH = 2
 # Added to each axis' variance, so that what hardly varies in patches is not blown up to the size of the rest.
 _FEWEST_VARIANCE = 5e-4
@@ -107,17 +109,6 @@ class Norm(nn.BatchNorm2d):
             self.momentum or 0.0,
             self.eps,
         )
-
-
-def halved(x: Tensor) -> Tensor:
-    """The largest of each 2×2 pixels; an odd row or column at the end is left out.
-
-    PyTorch's own pooling adds up its gradient in no fixed order on a GPU.
-    """
-    count, channels, height, width = x.shape
-    inner = x[:, :, : height // 2 * 2, : width // 2 * 2].permute(0, 2, 3, 1)
-    windows = inner.reshape(count, height // 2, 2, width // 2, 2, channels)
-    return windows.amax((2, 4)).permute(0, 3, 1, 2)
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
