@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.pool import AsyncResult
 from pathlib import Path
@@ -48,10 +49,14 @@ def ours(directory: str, changes: dict[str, Any], seed: int) -> tuple[float, dic
         clock.mark("imported")
         learner = made_learner(sorted(files["train"]), recipe(changes, seed))
         clock.mark("built")
-        tables = [_table(files[name]) for name in ("train", "test")]
-    clock.mark("read")
-    train, test = (encoded(learner, table) for table in tables)
-    clock.mark("decoded")
+        with ThreadPoolExecutor() as threads:
+            warmed = threads.submit(warm_up, learner)
+            tables = [_table(files[name]) for name in ("train", "test")]
+            clock.mark("read")
+            train, test = threads.map(lambda table: encoded(learner, table), tables)
+            clock.mark("decoded")
+            warmed.result()
+    clock.mark("device ready")
 
     from retrainer.training.learner import Splits
 
@@ -97,6 +102,20 @@ def made_learner(labels: list[str], plain: dict[str, Any]) -> Any:
     with own_randomness(training.seed, torch.device("cpu"), "head"):
         network = Network(body, task.head(body, training))
     return Learner(network, task, training, resolve_compute(Compute.parse(plain["compute"], "compute")))
+
+
+def warm_up(learner: Any) -> None:
+    """Makes a GPU ready while others read and decode: its context, and the library of convolutions."""
+    import torch
+
+    from retrainer.training.compute import prepare
+
+    device = prepare(learner.compute)
+    if device.type == "cuda":
+        with torch.no_grad():
+            rows = torch.zeros(8, 8, 8, 8, device=device, dtype=torch.bfloat16)
+            torch.nn.functional.conv2d(rows, rows)
+        torch.cuda.synchronize()
 
 
 def encoded(learner: Any, table: Any) -> Any:

@@ -22,7 +22,7 @@ _KEYS_OF = {
     "layer_decay": ("full", "head-then-full"),
     "cached_views": ("frozen", "head-then-full"),
     "fold_norms": ("frozen", "head-then-full"),
-    **dict.fromkeys(("mixup", "cutmix", "start_size", "checkpoint_activations"), _SEES_ROWS),
+    **dict.fromkeys(("mixup", "cutmix", "start_size", "checkpoint_activations", "prune"), _SEES_ROWS),
 }
 
 
@@ -93,6 +93,13 @@ class Training(Section):
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="rate after the warm-up")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that raise the rate from 0")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="probability spread over the other classes")
+    prune: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the rows with less than the mean loss that an epoch leaves out, drawn anew each"
+        " time; the first epoch and the last eighth have all: fewer steps for about the same model",
+    )
     balance: Literal["none", "weights", "sampling"] = Field(
         "none", description="rare classes weigh more in the loss, or come more often in an epoch"
     )

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from retrainer.errors import SettingError
 from retrainer.settings import Training
+from retrainer.tasks._device import send
 from retrainer.training._applies import require_applicable
 from retrainer.training._progress import Progress
+from retrainer.training._pruning import Pruning
 from retrainer.training._repeatable import allow_what_cannot_repeat
 from retrainer.training._state import State
 from retrainer.training.checkpoints import Checkpoints, rows_trained
@@ -35,7 +37,7 @@ from retrainer.training.loader import (
 from retrainer.training.optimiser import make_optimiser
 from retrainer.training.schedule import rate
 from retrainer.training.strategies import Phase, Plan, memory_format, plan, replaced_for_training
-from retrainer.training.train_step import TrainStep, class_weights
+from retrainer.training.train_step import ROWS, TrainStep, class_weights
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 # Of an entry of the history.
@@ -97,6 +99,8 @@ def _begin(
     strategy = plan(learner, splits, device)
     optimiser = make_optimiser(strategy.groups, learner.network, learner.training)
     state = State(strategy.trained, optimiser, learner.training, learner.group)
+    if learner.training.prune:
+        state.pruning = Pruning(learner.training.prune, len(splits.train[1]), device)
     step = _train_step(learner, state, splits.train[1], device)
     return _Run(learner, strategy, state, step, bar, checkpoints)
 
@@ -195,7 +199,8 @@ class _Run:
         if self.train_step.private:
             del figures["train_loss"]
         seconds = time.perf_counter() - started
-        speed = {"seconds": seconds, "rows_per_second": len(rows) / seconds} if whole else {}
+        seen = sum(map(len, batches))
+        speed = {"seconds": seconds, "rows_per_second": seen / seconds} if whole else {}
         if phase.validation is not None:
             with state.kept_weights():
                 state.group.follow_first(self.strategy.trained.buffers())  # BatchNorm's, which differ
@@ -221,9 +226,11 @@ class _Run:
         loaded = load_batches(
             phase.train, mine, state.views, state.step, state.mark_views, state.views_reached
         )
-        for batch, targets, _ in loaded:
+        for batch, targets, numbers in loaded:
             share = rate(before + state.step, steps, training.warmup, training.schedule)
             rows = len(batches[state.step])
+            if state.pruning is not None:
+                batch[ROWS] = send(torch.from_numpy(numbers), targets.device)
             state.waiting.append((self.train_step(phase, batch, targets, rows, share), rows))
             late = training.budget_seconds > 0 and self.late(targets.device)
             if len(state.waiting) == _STEPS_BETWEEN_SYNCS or state.step == len(batches) or late:
