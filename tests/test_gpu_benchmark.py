@@ -160,7 +160,7 @@ def test_the_target_is_reached_from_jpeg(
 ) -> None:
     threads = torch.get_num_threads()
     small = {
-        "ours": ["training.epochs=12", "training.batch_size=8", "training.learning_rate=0.1"],
+        "ours": ["training.epochs=12", "training.batch_size=8"],
         "torchvision": ["epochs=12", "batch=8", "rate=1e-3"],
     }
     small["ours"] += ["backbone.widths=[8,16,16]", "backbone.depth=2", "task.cutout=0"]
