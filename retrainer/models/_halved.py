@@ -12,9 +12,12 @@ import torch
 from torch import Tensor
 
 
+_KERNELS = find_spec("triton") is not None
+
+
 def halved(x: Tensor) -> Tensor:
     """[B, C, H, W] → [B, C, H/2, W/2], channels innermost; an odd row or column at the end is left out."""
-    if x.is_cuda and find_spec("triton"):
+    if x.is_cuda and _KERNELS and not torch.compiler.is_compiling():  # the compiler writes its own
         made: Tensor = _ByKernels.apply(x.contiguous(memory_format=torch.channels_last))
         return made
     count, channels, height, width = x.shape
