@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
 _KERNELS = find_spec("triton") is not None
 
 
