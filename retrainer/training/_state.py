@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from retrainer.settings import Training
-from retrainer.training._adamw import AdamW
 from retrainer.training._distributed import ALONE, Group
+from retrainer.training._pruning import Pruning
 from retrainer.training.loader import stream, stream_seed
+from retrainer.training.optimiser import Optimiser
 
 Snapshot = dict[str, Any]
 
@@ -33,7 +34,7 @@ class State:
     def __init__(
         self,
         trained: nn.Module,
-        optimiser: AdamW,
+        optimiser: Optimiser,
         training: Training,
         group: Group = ALONE,
     ) -> None:
@@ -45,6 +46,7 @@ class State:
         self.micro_batches, self.updates = training.accumulate, 0
         self._decay = training.ema_decay
         self.average = Average(self._moving()) if self._decay else None
+        self.pruning: Pruning | None = None
         self.seconds, self._since = 0.0, time.monotonic()
         self._begin_epoch(1)
 
@@ -149,6 +151,7 @@ class State:
             "views": self._views_before,
             "dropout": torch.get_rng_state(),
             "dropout_gpu": torch.cuda.get_rng_state() if on_gpu else torch.empty(0),
+            "pruning": _copied(self.pruning.snapshot()) if self.pruning else {},
             "best_epoch": self.best[0] if self.best else 0,
             # Never changed once it is there.
             "best": {name: t.cpu() for name, t in self.best[1].items()} if self.best else {},
@@ -167,6 +170,8 @@ class State:
             self.average.load(kept["average"])
         self.seconds, self._since = kept["seconds"], time.monotonic()
         self.optimiser.load_state_dict(kept["optimiser"])
+        if self.pruning is not None:
+            self.pruning.restore(kept["pruning"])
         self._order_before, self._views_before = kept["order"], kept["views"]
         self.order.set_state(self._order_before)
         self.views.set_state(self._views_before)
