@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import repeat
 
 import numpy as np
@@ -20,6 +21,7 @@ from PIL import Image, ImageOps
 from retrainer.errors import DataError
 from retrainer.formats.dataset import IMAGE_FORMATS
 from retrainer.tasks._classes import row_name
+from retrainer.tasks._decode_workers import DecodeWorkers
 
 # Threads only pay where decoding and scaling do (they free the interpreter's lock); small images are quicker
 # without.
@@ -28,6 +30,8 @@ _PIXELS_WORTH_A_THREAD = 128 * 128
 # So many small images take a core seconds, and processes a second to begin.
 _IMAGES_WORTH_PROCESSES = 8192
 _FEWEST_CORES, _MOST_PROCESSES = 4, 16
+# So many larger images take a core about 10 seconds; a set that is decoded part by part keeps its processes.
+_LARGE_IMAGES_WORTH_PROCESSES = 4096
 _TRANSPARENT = (255, 255, 255)
 
 
@@ -56,7 +60,24 @@ class EncodedImages:
         column = self.table["image"]
         images = [column[row].as_py() for row in rows]
         encoded = [None if image is None else image["bytes"] for image in images]
-        return decode_images(encoded, self.size, self.channels, [row_name(self.table, row) for row in rows])
+        names = [row_name(self.table, row) for row in rows]
+        if self._workers is None:
+            return decode_images(encoded, self.size, self.channels, names)
+        pixels: np.ndarray = np.empty((len(encoded), self.channels, *self.size), dtype=np.uint8)
+        for part in self._workers.decode([data or b"" for data in encoded], pixels):
+            # Here it can be told which row it is.
+            pixels[part] = decode_images(encoded[part], self.size, self.channels, names[part])
+        return pixels
+
+    @cached_property
+    def _workers(self) -> DecodeWorkers | None:
+        """Processes where there are cores for them and enough large images."""
+        cores, count = os.cpu_count() or 1, len(self)
+        if cores < _FEWEST_CORES or count < _LARGE_IMAGES_WORTH_PROCESSES:
+            return None
+        if not _is_large(self.table["image"].nbytes / count, self.size):
+            return None
+        return DecodeWorkers(min(cores, _MOST_PROCESSES))
 
 
 def decode_images(
@@ -71,8 +92,7 @@ def decode_images(
     def fill(row: int) -> None:
         pixels[row] = decode_image(encoded[row], size, channels, names[row])
 
-    heavy = sum(len(data or b"") for data in encoded) > _BYTES_WORTH_A_THREAD * max(1, len(encoded))
-    if heavy or size[0] * size[1] > _PIXELS_WORTH_A_THREAD:
+    if _is_large(sum(len(data or b"") for data in encoded) / max(1, len(encoded)), size):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             list(pool.map(fill, range(len(encoded))))
     elif len(encoded) >= _IMAGES_WORTH_PROCESSES and (os.cpu_count() or 1) >= _FEWEST_CORES:
@@ -81,6 +101,10 @@ def decode_images(
         for row in range(len(encoded)):
             fill(row)
     return pixels
+
+
+def _is_large(mean_bytes: float, size: tuple[int, int]) -> bool:
+    return mean_bytes > _BYTES_WORTH_A_THREAD or size[0] * size[1] > _PIXELS_WORTH_A_THREAD
 
 
 def _decode_in_processes(
