@@ -83,7 +83,7 @@ def test_a_worker_that_is_killed_is_done_without(monkeypatch: pytest.MonkeyPatch
     own[0].wait()
     assert np.array_equal(images.decode(range(6)), here)
     broken = EncodedImages(table([*encoded[:5], b"no image"]), SIZE, 3)
-    with pytest.raises(UserError, match="photos/5.jpg: the image cannot be decoded"):
+    with pytest.raises(UserError, match=r"photos/5\.jpg: the image cannot be decoded"):
         broken.decode(range(6))
     del images, broken
     gc.collect()

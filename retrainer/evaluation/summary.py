@@ -123,7 +123,9 @@ def _served(report: Report, registration: dict[str, Any]) -> list[str]:
     device, difference = report.get("device", "cpu"), registration.get("served_difference")
     if device == "cpu" or difference is None:
         return []
-    return _field("served", f"a CPU answers as {device} did, but for {float(difference):.1g} in a number at most")
+    return _field(
+        "served", f"a CPU answers as {device} did, but for {float(difference):.1g} in a number at most"
+    )
 
 
 def _field(name: str, text: str) -> list[str]:

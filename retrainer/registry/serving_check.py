@@ -56,8 +56,11 @@ def check_serving(version: RegisteredVersion, sample: pa.Table, inputs: Iterable
     stored = sample.to_pylist()
     if difference := _difference(found["answers"], stored):
         raise ModelError(f"{uri} does not serve what was evaluated: {difference}; no alias was moved")
-    pairs = [pair for served, row in zip(found["answers"], stored, strict=True) for pair in _pairs(served, row)]
-    return max((_distance(served, before) for served, before in pairs), default=0.0)
+    rows = zip(found["answers"], stored, strict=True)
+    return max(
+        (_distance(*pair) for answer, row in rows for pair in _pairs(answer, row)),
+        default=0.0,
+    )
 
 
 def _pairs(answer: Row, stored: Row) -> list[tuple[Any, Any]]:

@@ -1,8 +1,8 @@
 """Processes that decode images for this one.
 
-A part of each image's time is the interpreter's, which threads share: sixteen of them decode little faster than
-a few. A worker reads encoded images from its standard input and writes their pixels into memory that it shares
-with this process.
+A part of each image's time is the interpreter's, which threads share: sixteen of them decode little faster
+than a few. A worker reads encoded images from its standard input and writes their pixels into memory that it
+shares with this process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from typing import IO
 import numpy as np
 
 _DONE, _FAILED = b"done\n", b"failed\n"
-_CODE = "import sys; sys.path[:] = {!r}; from retrainer.tasks import _decode_workers; _decode_workers.work({})"
+_CODE = (
+    "import sys; sys.path[:] = {!r}; from retrainer.tasks import _decode_workers; _decode_workers.work({})"
+)
 
 
 class DecodeWorkers:
@@ -39,7 +41,9 @@ class DecodeWorkers:
         each = max(1, math.ceil(len(encoded) / len(self._workers)))
         parts = [slice(start, start + each) for start in range(0, len(encoded), each)]
         workers = self._workers[: len(parts)]
-        done = self._threads.map(lambda worker, part: worker.fill(pixels[part], encoded[part]), workers, parts)
+        done = self._threads.map(
+            lambda worker, part: worker.fill(pixels[part], encoded[part]), workers, parts
+        )
         return [part for part, filled in zip(parts, done, strict=True) if not filled]
 
 
