@@ -1,4 +1,4 @@
-"""By how much a CPU's answers differ from those that evaluate stored: measured, and told where it was a GPU's."""
+"""By how much a CPU's answers differ from those that evaluate stored: measured, and told of a GPU's."""
 
 from __future__ import annotations
 
