@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import select
 import sys
@@ -75,6 +76,7 @@ def leaving_nothing_behind() -> Iterator[None]:
 def _end_children() -> None:
     import psutil
 
+    gc.collect()  # objects that end their processes when they go, and that an error's traceback held
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             words = child.cmdline()

@@ -65,7 +65,7 @@ def own_environment(patch: pytest.MonkeyPatch, folder: Path) -> None:
 
 def without_serving_check(patch: pytest.MonkeyPatch) -> None:
     """Registering takes seconds less; that the check works is for the tests of registration."""
-    patch.setattr("retrainer.registry.versions.check_serving", lambda *_: None)
+    patch.setattr("retrainer.registry.versions.check_serving", lambda *_: 0.0)
     patch.setattr("retrainer.registry.register.serving_check_begun", lambda _: nullcontext())
 
 

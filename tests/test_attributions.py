@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch import nn
 
-from retrainer.attribution.captum import captum
+from retrainer.attribution.captum import captum, gradients
 from retrainer.attribution.explain import Explainer, completeness_error, values_of
+from retrainer.attribution.inputs import Path as InputPath
 from retrainer.attribution.randomised import Randomised, correlations, randomisation_test, randomise
 from retrainer.errors import UserError
 from retrainer.predict import Predictor
@@ -249,3 +250,18 @@ def test_the_drawings_that_nobody_needs_are_not_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["[]"]
+
+
+@pytest.mark.usefixtures("torch_settings_restored")
+def test_a_gradient_that_has_no_deterministic_form_is_taken_all_the_same() -> None:
+    def forward(values: torch.Tensor) -> torch.Tensor:
+        sums = values.sum(dim=1)
+        return sums.clone().put_(torch.tensor([0]), sums[:1])  # PyTorch refuses it in deterministic mode
+
+    values = torch.tensor([[1.0, 2.0], [3.0, -4.0]])
+    torch.set_deterministic_debug_mode("error")
+    with pytest.raises(RuntimeError, match="does not have a deterministic implementation"):
+        forward(values)
+    found = gradients(forward, InputPath(values, torch.zeros_like(values), None, 4), ())
+    assert torch.allclose(found, values)
+    assert torch.get_deterministic_debug_mode() == 2

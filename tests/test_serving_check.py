@@ -65,7 +65,11 @@ def test_the_scoring_server_answers_what_evaluate_stored(project: Project) -> No
     found = ask("models:/net/1", sample.select(["image"]))
     assert found["strays"] == []
     assert len(found["answers"]) == len(sample)
-    check_serving(version(), sample, ["image"])
+    assert check_serving(version(), sample, ["image"]) < 1e-6
+    place = sample.column_names.index("probabilities")
+    moved = [{**row, "a": row["a"] + 3e-5} for row in sample["probabilities"].to_pylist()]
+    other = sample.set_column(place, "probabilities", pa.array(moved))
+    assert check_serving(version(), other, ["image"]) == pytest.approx(3e-5, rel=0.1)
     with pytest.raises(
         UserError, match=r"models:/net/1 does not serve what was evaluated: .*no alias was moved"
     ):

@@ -54,6 +54,7 @@ def evaluate_model(request: Request) -> dict[str, Any]:
         "dataset_sha256": data.content_sha256,
         "data": data_facts(data, judged, found.details) | {"figures": months.now.plain()},
         "rows": len(judged.test),
+        "device": judged.predictor.device.type,
         "confidence": request.evaluation.confidence,
         **figures_of(request, found, evidence),
         "privacy": privacy_facts(request),

@@ -33,7 +33,7 @@ def closing_table(report: Report, registration: dict[str, Any], report_path: Pat
         *_verdict(report),
         *_data(report, report_path),
         *_field("cost", words.training_cost(report)),
-        *_where(registration, report_path),
+        *_where(report, registration, report_path),
     ]
     return "\n".join(line.rstrip() for line in lines)
 
@@ -104,7 +104,7 @@ def _worst_slice(report: Report) -> list[str]:
     return _field("worst slice", f"{worst['by']} = {worst['name']}: {value} of {worst['rows']:,} rows")
 
 
-def _where(registration: dict[str, Any], report_path: Path) -> list[str]:
+def _where(report: Report, registration: dict[str, Any], report_path: Path) -> list[str]:
     lines = []
     if registration:
         held = f"version {registration['version']}, {registration['alias']}"
@@ -112,9 +112,20 @@ def _where(registration: dict[str, Any], report_path: Path) -> list[str]:
         if champion and champion["version"] != registration["version"]:
             held += f" (the champion is version {champion['version']})"
         lines += _field("model", f"{registration['name']}, {held}")
+        lines += _served(report, registration)
         lines.append(f"{'MLflow runs':<{_LABEL}}{registration['train_run_id']} (train)")
         lines.append(f"{'':<{_LABEL}}{registration['evaluation_run_id']} (evaluate)")
     return [*lines, f"{'report':<{_LABEL}}{report_path}"]
+
+
+def _served(report: Report, registration: dict[str, Any]) -> list[str]:
+    """By how much a CPU's answers differ from a GPU's, where evaluate predicted on one."""
+    device, difference = report.get("device", "cpu"), registration.get("served_difference")
+    if device == "cpu" or difference is None:
+        return []
+    return _field(
+        "served", f"a CPU answers as {device} did, but for {float(difference):.1g} in a number at most"
+    )
 
 
 def _field(name: str, text: str) -> list[str]:

@@ -14,6 +14,7 @@
 
 metrics.json:
     model_sha256, dataset_sha256, name, start, task {"kind", "multi_label"}, labels, rows, confidence
+    device      what the model predicted on: cpu or cuda
     headline    the gate's metric
     metrics     {name: {"value", "low", "high", "n"}}: low and high bound the confidence interval, n are rows
     about       {name: {"title", "unit", "higher_is_better"}} of each metric

@@ -30,7 +30,7 @@ from retrainer.services import keys, lineage, lookup, tracking
 from retrainer.services.address import tracking_uri, without_credentials
 from retrainer.services.connection import client, explained
 from retrainer.services.lookup import CHALLENGER, CHAMPION
-from retrainer.services.readers import MODEL_SHA256, RegisteredVersion
+from retrainer.services.readers import MODEL_SHA256, SERVED_DIFFERENCE, RegisteredVersion
 from retrainer.services.runs import DATASET_SHA256, SETTINGS_SHA256, TRAINING_SHA256
 from retrainer.settings import Registry
 
@@ -164,6 +164,7 @@ def _registration(
         "model_sha256": version.model_sha256,
         "verdict": gate["verdict"],
         "champion": now,
+        "served_difference": version.tags.get(SERVED_DIFFERENCE),
         "train_run_id": tags["train_run_id"],
         "evaluation_run_id": tags["evaluation_run_id"],
         "tracking_uri": without_credentials(tracking_uri()),

@@ -40,19 +40,43 @@ def serving_check_begun(family: str) -> AbstractContextManager[None]:
     return begun(_ASK, ["torch", *getattr(module, "IMPORTED", ())])
 
 
-def check_serving(version: RegisteredVersion, sample: pa.Table, inputs: Iterable[str]) -> None:
+def check_serving(version: RegisteredVersion, sample: pa.Table, inputs: Iterable[str]) -> float:
     """Asks the version for the raw inputs of the report's sample (the columns `inputs`), as a stranger would.
 
-    `sample` holds beside them what evaluate predicted, by the columns that serving answers with.
+    `sample` holds beside them what evaluate predicted, by the columns that serving answers with. The version
+    answers on a CPU, also where evaluate predicted on a GPU.
 
-    Raises UserError that says what differed from the stored predictions, or why it does not answer at all.
+    Returns by how much its numbers differ at most, of large ones the share. Raises UserError that says what
+    differed by more from the stored predictions, or why it does not answer at all.
     """
     uri = f"models:/{version.name}/{version.version}"
     found = ask(uri, sample.select([name for name in inputs if name in sample.column_names]))
     if found["strays"]:
         raise ModelError(f"{uri} does not serve by itself: it imported {found['strays'][0]}")
-    if difference := _difference(found["answers"], sample.to_pylist()):
+    stored = sample.to_pylist()
+    if difference := _difference(found["answers"], stored):
         raise ModelError(f"{uri} does not serve what was evaluated: {difference}; no alias was moved")
+    rows = zip(found["answers"], stored, strict=True)
+    return max(
+        (_distance(*pair) for answer, row in rows for pair in _pairs(answer, row)),
+        default=0.0,
+    )
+
+
+def _pairs(answer: Row, stored: Row) -> list[tuple[Any, Any]]:
+    """What was served beside what evaluate stored, column by column."""
+    return [(served, stored.get(f"{PREDICTED}{name}", stored.get(name))) for name, served in answer.items()]
+
+
+def _distance(served: Any, stored: Any) -> float:
+    """The largest difference of numbers that stand at the same place, of large ones the share."""
+    if isinstance(stored, float) and isinstance(served, int | float):
+        return abs(served - stored) / max(1.0, abs(stored))
+    if isinstance(stored, dict) and isinstance(served, dict):
+        return max((_distance(served[key], stored[key]) for key in stored), default=0.0)
+    if isinstance(stored, list) and isinstance(served, list):
+        return max(map(_distance, served, stored), default=0.0)
+    return 0.0
 
 
 def _difference(answers: list[Row], stored: list[Row]) -> str:
@@ -60,8 +84,7 @@ def _difference(answers: list[Row], stored: list[Row]) -> str:
     if len(answers) != len(stored):
         return f"{len(answers)} answers to {len(stored)} inputs"
     for number, (answer, row) in enumerate(zip(answers, stored, strict=True), start=1):
-        for name, served in answer.items():
-            before = row.get(f"{PREDICTED}{name}", row.get(name))
+        for name, (served, before) in zip(answer, _pairs(answer, row), strict=True):
             if not _alike(served, before, row.get("probabilities")):
                 return f"sample {number} has {name} {_shown(served)}, evaluate stored {_shown(before)}"
     return ""
@@ -70,7 +93,7 @@ def _difference(answers: list[Row], stored: list[Row]) -> str:
 def _alike(served: Any, stored: Any, probabilities: Mapping[str, float] | None) -> bool:
     """Numbers within the tolerance, all else equal, but for classes that the tolerance turns on or off."""
     if isinstance(stored, float) and isinstance(served, int | float):
-        return abs(served - stored) <= TOLERANCE * max(1.0, abs(stored))
+        return _distance(served, stored) <= TOLERANCE
     if isinstance(stored, dict) and isinstance(served, dict):
         return stored.keys() == served.keys() and all(_alike(served[k], stored[k], None) for k in stored)
     names = [{one} if isinstance(one, str) else one for one in (served, stored)]

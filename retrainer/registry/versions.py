@@ -18,7 +18,13 @@ from retrainer.registry.unaltered import BUNDLE_SHA256, SIGNED, bundle_digest
 from retrainer.services import lookup, processes, runs
 from retrainer.services.address import tracking_uri
 from retrainer.services.connection import environment, experiment_id
-from retrainer.services.readers import MODEL_SHA256, PASSED, VERIFICATION, RegisteredVersion
+from retrainer.services.readers import (
+    MODEL_SHA256,
+    PASSED,
+    SERVED_DIFFERENCE,
+    VERIFICATION,
+    RegisteredVersion,
+)
 from retrainer.services.scratch import scratch_directory
 
 if TYPE_CHECKING:
@@ -50,14 +56,15 @@ def verified_version(mlflow: MlflowClient, name: str, source: Source) -> Registe
     if version is None:
         _forget_unregistered(mlflow, sha256)
         version = _new_version(mlflow, name, source)
+    tags = dict(source.tags)
     if not version.usable:
         try:
             inputs = task_of(source.model, read_model(source.model)).input_columns
-            check_serving(version, source.sample, inputs)
+            tags[SERVED_DIFFERENCE] = f"{check_serving(version, source.sample, inputs):.1e}"
         except UserError:
             mlflow.set_model_version_tag(name, version.version, VERIFICATION, "failed")
             raise
-    for tag, value in {**source.tags, VERIFICATION: PASSED}.items():
+    for tag, value in {**tags, VERIFICATION: PASSED}.items():
         if version.tags.get(tag) != value:
             mlflow.set_model_version_tag(name, version.version, tag, value)
     found = lookup.by_version(name, version.version)

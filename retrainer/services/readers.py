@@ -18,6 +18,7 @@ from retrainer.services.address import is_server, sqlite_path
 MODEL_SHA256 = "model_sha256"
 VERIFICATION = "verification"
 PASSED = "passed"
+SERVED_DIFFERENCE = "served_difference"
 TEST_SHA256 = "test_sha256"
 TEST_SAMPLE = "test_sample"
 TRAIN_ROWS = "train_rows"

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import repeat
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from retrainer.tasks._classes import row_name
 from retrainer.tasks._decode_image import decode_image
+from retrainer.tasks._decode_workers import DecodeWorkers
 
 # Threads only pay where decoding and scaling do (they free the interpreter's lock); small images are quicker
 # without.
@@ -26,6 +24,8 @@ _PIXELS_WORTH_A_THREAD = 128 * 128
 # So many small images take a core seconds, and processes a second to begin.
 _IMAGES_WORTH_PROCESSES = 8192
 _FEWEST_CORES, _MOST_PROCESSES = 4, 16
+# So many larger images take a core about 10 seconds; a set that is decoded part by part keeps its processes.
+_LARGE_IMAGES_WORTH_PROCESSES = 4096
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,19 @@ class EncodedImages:
     def decode(self, rows: Sequence[int]) -> np.ndarray:
         """uint8 [B, C, H, W]. Raises UserError with the row's name for one that does not decode."""
         encoded = _values(pc.struct_field(self.table["image"], "bytes"), rows)
-        named = "origin" in self.table.column_names
-        names = _values(self.table["origin"], rows) if named else [f"row {row}" for row in rows]
-        return decode_images(encoded, self.size, self.channels, names)
+        names = [row_name(self.table, row) for row in rows]
+        return decode_images(encoded, self.size, self.channels, names, self._workers)
+
+    @cached_property
+    def _workers(self) -> DecodeWorkers | None:
+        """Processes where there are cores for them and enough large images."""
+        cores, count = os.cpu_count() or 1, len(self)
+        if cores < _FEWEST_CORES or count < _LARGE_IMAGES_WORTH_PROCESSES:
+            return None
+        if not _is_large(self.table["image"].nbytes / count, self.size):
+            return None
+        # The training itself wants some: of 16 cores, 12 processes decoded no slower than 16 (measured).
+        return DecodeWorkers(min(3 * cores // 4, _MOST_PROCESSES))
 
 
 def _values(column: pa.ChunkedArray, rows: Sequence[int]) -> list[Any]:
@@ -64,73 +74,42 @@ def _values(column: pa.ChunkedArray, rows: Sequence[int]) -> list[Any]:
 
 
 def decode_images(
-    encoded: Sequence[bytes | None], size: tuple[int, int], channels: int, names: Sequence[str]
+    encoded: Sequence[bytes | None],
+    size: tuple[int, int],
+    channels: int,
+    names: Sequence[str],
+    workers: DecodeWorkers | None = None,
 ) -> np.ndarray:
     """Encoded images → uint8 [N, C, H, W]. Raises UserError with the row's name for one that does not decode.
 
     An image of another size is scaled until it covers `size` (height, width), and its centre is kept.
+    `workers`: processes that are there already.
     """
     pixels: np.ndarray = np.empty((len(encoded), channels, *size), dtype=np.uint8)
 
     def fill(row: int) -> None:
         pixels[row] = decode_image(encoded[row], size, channels, names[row])
 
-    heavy = sum(len(data or b"") for data in encoded) > _BYTES_WORTH_A_THREAD * max(1, len(encoded))
-    if heavy or size[0] * size[1] > _PIXELS_WORTH_A_THREAD:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+    def fill_by(workers: DecodeWorkers) -> None:
+        for part in workers.decode([data or b"" for data in encoded], pixels):
+            for row in range(len(encoded))[part]:  # here it can be told which row it is
+                fill(row)
+
+    cores = os.cpu_count() or 1
+    if workers is not None:
+        fill_by(workers)
+    elif _is_large(sum(len(data or b"") for data in encoded) / max(1, len(encoded)), size):
+        with ThreadPoolExecutor(cores) as pool:
             list(pool.map(fill, range(len(encoded))))
-    elif len(encoded) >= _IMAGES_WORTH_PROCESSES and (os.cpu_count() or 1) >= _FEWEST_CORES:
-        _decode_in_processes(pixels, encoded, size, channels, names)
+    elif len(encoded) >= _IMAGES_WORTH_PROCESSES and cores >= _FEWEST_CORES:
+        made = DecodeWorkers(min(cores, _MOST_PROCESSES))
+        fill_by(made)
+        made.close()
     else:
         for row in range(len(encoded)):
             fill(row)
     return pixels
 
 
-def _decode_in_processes(
-    pixels: np.ndarray,
-    encoded: Sequence[bytes | None],
-    size: tuple[int, int],
-    channels: int,
-    names: Sequence[str],
-) -> None:
-    """Fills `pixels`: of small images most of the time is the interpreter's, which threads share.
-
-    The share of a process that fails is decoded here, where what is wrong can be told.
-    """
-    processes = min(os.cpu_count() or 1, _MOST_PROCESSES)
-    each = -(-len(encoded) // processes)
-    shares = [slice(start, start + each) for start in range(0, len(encoded), each)]
-
-    def fill(share: slice) -> None:
-        made = _decoded_elsewhere(encoded[share], size, channels)
-        if made is None:
-            made = np.stack(
-                [
-                    decode_image(*one)
-                    for one in zip(encoded[share], repeat(size), repeat(channels), names[share])
-                ]
-            )
-        pixels[share] = made
-
-    with ThreadPoolExecutor(len(shares)) as pool:
-        list(pool.map(fill, shares))
-
-
-def _decoded_elsewhere(
-    encoded: Sequence[bytes | None], size: tuple[int, int], channels: int
-) -> np.ndarray | None:
-    """uint8 [N, C, H, W] from a process of its own; None where it failed."""
-    lengths: np.ndarray = np.array([len(data or b"") for data in encoded], np.int64)
-    header = json.dumps([len(encoded), *size, channels]).encode()
-    code = f"import sys; sys.path[:] = {sys.path!r}; from retrainer.tasks._decode_image import work; work()"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        input=b"".join([header, b"\n", lengths.tobytes(), *(data or b"" for data in encoded)]),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    shape = (len(encoded), channels, *size)
-    if done.returncode or len(done.stdout) != math.prod(shape):
-        return None
-    return np.frombuffer(done.stdout, np.uint8).reshape(shape)
+def _is_large(mean_bytes: float, size: tuple[int, int]) -> bool:
+    return mean_bytes > _BYTES_WORTH_A_THREAD or size[0] * size[1] > _PIXELS_WORTH_A_THREAD

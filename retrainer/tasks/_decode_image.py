@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import sys
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -58,13 +56,3 @@ def _eight_bit(image: Image.Image) -> Image.Image:
         opaque.paste(coloured, mask=coloured.getchannel("A"))
         return opaque
     return image
-
-
-def work() -> None:
-    """What a process does that decodes for another one: images from stdin, pixels to stdout."""
-    stream = sys.stdin.buffer
-    count, height, width, channels = json.loads(stream.readline())
-    lengths = np.frombuffer(stream.read(8 * count), np.int64).tolist()
-    encoded = [stream.read(length) for length in lengths]
-    decoded = [decode_image(data, (height, width), channels, "") for data in encoded]
-    sys.stdout.buffer.write(np.stack(decoded).tobytes())
