@@ -138,7 +138,28 @@ class Compute(Section):
     processes: int = Field(
         1, ge=1, description="that train together, one GPU each if any; started here or by torchrun"
     )
+    fsdp: bool = Field(
+        False,
+        description="each process holds only its share of weights, gradients and moments (PyTorch's FSDP2):"
+        " less memory, more traffic",
+    )
     compile: bool | Literal["auto"] = Field(
         "auto", description="torch.compile of the training step; auto: on a GPU, where the run is long enough"
     )
     packages: dict[str, str] = Field({}, description="written by resolve: versions that change numbers")
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any], where: str) -> Self:
+        """Refuses also shares for a single process, and shares that are compiled."""
+        compute = super().parse(data, where)
+        if compute.fsdp and compute.processes == 1:
+            raise SettingError(
+                f"setting {where}.fsdp: the weights are shared among processes, and {where}.processes is 1;"
+                " set 2 or more, or leave fsdp out"
+            )
+        if compute.fsdp and compute.compile is True:
+            raise SettingError(
+                f"setting {where}.compile: a network whose weights are shared ({where}.fsdp) is not compiled;"
+                " leave one of them out"
+            )
+        return compute

@@ -34,6 +34,8 @@ def require_applicable(learner: Learner, splits: Splits) -> None:
             raise SettingError(f"training.{key} needs {needed}, which this task does not have; leave it out")
     if training.privacy.epsilon:
         _require_private(learner, len(splits.train[1]))
+    if learner.compute.fsdp:
+        _require_shareable(training)
     if training.start_size < 1:
         _require_any_size(network, task.batch(splits.train[0], np.arange(1), None)["pixels"], training)
     if training.patience and splits.validation is None:
@@ -46,6 +48,20 @@ def require_applicable(learner: Learner, splits: Splits) -> None:
         raise SettingError(
             "training.halve_on_out_of_memory: this backbone has BatchNorm, whose statistics depend on the"
             " parts; set a smaller training.batch_size or a higher training.accumulate"
+        )
+
+
+def _require_shareable(training: Training) -> None:
+    """Raises UserError for what processes would do at different times, or without the network's weights."""
+    if training.strategy in ("frozen", "head-then-full"):
+        raise SettingError(
+            f"compute.fsdp: training.strategy: {training.strategy} trains a head on features, each process"
+            " embeds its own rows, and little memory is saved; leave fsdp out, or set lora, last-n or full"
+        )
+    if training.halve_on_out_of_memory:
+        raise SettingError(
+            "training.halve_on_out_of_memory: processes that share weights (compute.fsdp) must take the same"
+            " parts, and one that runs out of memory cannot tell the others; set a higher training.accumulate"
         )
 
 

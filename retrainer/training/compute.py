@@ -68,7 +68,7 @@ def resolve_compute(compute: Compute) -> Compute:
         "threads": threads,
         "packages": _versions(),
     }
-    if compute.compile == "auto" and (device == "cpu" or not has_c_compiler()):
+    if compute.compile == "auto" and (device == "cpu" or compute.fsdp or not has_c_compiler()):
         settled["compile"] = False
     return compute.model_copy(update=settled)
 

@@ -83,8 +83,11 @@ class Plan:
 
 
 @contextmanager
-def replaced_for_training(learner: Learner, splits: Splits) -> Iterator[None]:
-    """While a network trains, smaller or further parts may stand in for some of its own."""
+def replaced_for_training(learner: Learner, splits: Splits, device: torch.device) -> Iterator[Learner]:
+    """While a network trains, smaller or further parts may stand in for some of its own.
+
+    Gives the learner to train: the same, or one with a network that processes share.
+    """
     network, training = learner.network, learner.training
     private = bool(training.privacy.epsilon)
     with ExitStack() as stack:
@@ -102,7 +105,11 @@ def replaced_for_training(learner: Learner, splits: Splits) -> Iterator[None]:
             from retrainer.training._row_gradients import gradients_of_rows
 
             stack.enter_context(gradients_of_rows(network, training))
-        yield
+        if learner.compute.fsdp:
+            from retrainer.training._sharded import sharded
+
+            learner = stack.enter_context(sharded(learner, device))
+        yield learner
 
 
 def plan(learner: Learner, splits: Splits, device: torch.device) -> Plan:
