@@ -22,7 +22,7 @@ _KEYS_OF = {
     "layer_decay": ("full", "head-then-full"),
     "cached_views": ("frozen", "head-then-full"),
     "fold_norms": ("frozen", "head-then-full"),
-    **dict.fromkeys(("mixup", "cutmix", "start_size", "checkpoint_activations"), _SEES_ROWS),
+    **dict.fromkeys(("mixup", "cutmix", "start_size", "checkpoint_activations", "packing"), _SEES_ROWS),
 }
 
 
@@ -74,6 +74,9 @@ class Training(Section):
     )
     checkpoint_activations: bool = Field(
         False, description="compute each block twice instead of keeping what it needs: less memory, slower"
+    )
+    packing: bool = Field(
+        False, description="texts: compute a step's texts one behind the other, without padding; same result"
     )
     learning_rate: float = Field(
         1e-3, gt=0, description="peak rate of the head, or of everything from scratch"

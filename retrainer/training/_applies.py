@@ -34,8 +34,10 @@ def require_applicable(learner: Learner, splits: Splits) -> None:
             raise SettingError(f"training.{key} needs {needed}, which this task does not have; leave it out")
     if training.privacy.epsilon:
         _require_private(learner, len(splits.train[1]))
+    if training.packing:
+        _require_texts(learner)
     if learner.compute.fsdp:
-        _require_shareable(training)
+        _require_shareable(learner)
     if training.start_size < 1:
         _require_any_size(network, task.batch(splits.train[0], np.arange(1), None)["pixels"], training)
     if training.patience and splits.validation is None:
@@ -51,8 +53,28 @@ def require_applicable(learner: Learner, splits: Splits) -> None:
         )
 
 
-def _require_shareable(training: Training) -> None:
+def _require_texts(learner: Learner) -> None:
+    """Raises UserError where there are no texts to pack, or where each row must stand by itself."""
+    kind = learner.network.description.preprocessing["kind"]
+    if kind != "tokens":
+        raise SettingError(
+            f"training.packing: for tasks that read texts alone, and this backbone reads {kind}; leave it out"
+        )
+    if learner.training.privacy.epsilon:
+        raise SettingError(
+            "training.packing: training.privacy needs the gradient of every single row, which a row of"
+            " several texts does not give; leave packing out"
+        )
+
+
+def _require_shareable(learner: Learner) -> None:
     """Raises UserError for what processes would do at different times, or without the network's weights."""
+    training = learner.training
+    if not learner.network.description.width:
+        raise SettingError(
+            "compute.fsdp: a whole detector runs a part of itself in its loss, where weights that processes"
+            " share are not gathered; leave fsdp out"
+        )
     if training.strategy in ("frozen", "head-then-full"):
         raise SettingError(
             f"compute.fsdp: training.strategy: {training.strategy} trains a head on features, each process"

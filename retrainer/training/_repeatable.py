@@ -33,8 +33,8 @@ def allow_what_cannot_repeat(
 ) -> str | None:
     """Tries a step of a copy on a small batch; an operation that PyTorch refuses may run from then on.
 
-    `loss` takes the network's outputs, `device` is the network's own unless given. Returns the operation's name, or None; a name is printed too. Nothing
-    of the network or of the generators moves.
+    `loss` takes the network's outputs; `device` is the network's own unless given. Returns the operation's
+    name, or None; a name is printed too. Nothing of the network or of the generators moves.
     """
     trial = copy.deepcopy(network).train()
     device = device or next(trial.parameters()).device

@@ -182,6 +182,10 @@ class _Run:
         started = time.perf_counter()
         batches = self.train_step.batches(rows)
         whole = state.step == 0
+        if self.training.packing and rows.lengths is not None and state.epoch == phase.first:
+            from retrainer.training._packed import tell_saving
+
+            tell_saving(batches, rows.lengths)
         figures = self.train_epoch(phase, batches)
         if self.train_step.private:
             del figures["train_loss"]
