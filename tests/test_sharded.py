@@ -67,6 +67,7 @@ def test_shared_weights_train_as_one_process_does(ragged: Path, tmp_path: Path) 
     agree(made(tmp_path / "one", ragged, plan, PLAIN), made(tmp_path / "two", ragged, plan, SHARED))
 
 
+@pytest.mark.slow
 def test_bytes_repeat_and_a_stop_changes_none(ragged: Path, tmp_path: Path) -> None:
     """Stopped in the middle, two processes go on from the whole checkpoint; one process begins its own."""
     plan = settings(epochs=4, dropout=0.3, ema_decay=0.8)
@@ -97,8 +98,7 @@ def test_bytes_repeat_and_a_stop_changes_none(ragged: Path, tmp_path: Path) -> N
 
 
 ENCODER_PLANS: dict[str, dict[str, Any]] = {
-    "full": {"strategy": "full", "layer_decay": 0.5},
-    "recomputed": {"strategy": "full", "checkpoint_activations": True},
+    "full": {"strategy": "full", "layer_decay": 0.5, "checkpoint_activations": True},
     "lora": {"strategy": "lora", "lora_rank": 2, "packing": True, "checkpoint_activations": True},
     "last-n": {"strategy": "last-n", "accumulate": 2},
 }

@@ -32,10 +32,10 @@ def require_applicable(learner: Learner, splits: Splits) -> None:
     for key, off, ability, needed in _KEYS_OF_ABILITIES:
         if getattr(training, key) != off and ability not in task.abilities:
             raise SettingError(f"training.{key} needs {needed}, which this task does not have; leave it out")
-    if training.privacy.epsilon:
-        _require_private(learner, len(splits.train[1]))
     if training.packing:
         _require_texts(learner)
+    if training.privacy.epsilon:
+        _require_private(learner, len(splits.train[1]))
     if learner.compute.fsdp:
         _require_shareable(learner)
     if training.start_size < 1:

@@ -45,12 +45,20 @@ def _shard(network: nn.Module, blocks: list[nn.Module], device: torch.device) ->
 
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     for module in (*blocks, network):
+        module.register_forward_hook(_in_own_memory)
         fully_shard(module, mesh=mesh, reshard_after_forward=True)
     for module in network.modules():
         if isinstance(module, FSDPModule):  # sums as in `Group.sum_gradients`, not means
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
     network.to(device)  # buffers, which every process holds
+
+
+def _in_own_memory(module: nn.Module, inputs: Any, output: Any) -> Any:  # noqa: ARG001 (PyTorch's interface)
+    """A block's output, copied where it is a view: what then changes it in place would undo the hook by which
+    the block's weights are gathered for its backward pass.
+    """
+    return output.clone() if isinstance(output, Tensor) and output._is_view() else output
 
 
 def is_shared(tensor: Tensor) -> bool:
