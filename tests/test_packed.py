@@ -199,5 +199,16 @@ def test_a_head_on_frozen_features_has_nothing_to_pack() -> None:
         Training.parse({"strategy": "frozen", "packing": True}, "training")
 
 
-def test_the_kernel_for_rows_is_for_a_gpu() -> None:
+def test_the_kernel_for_rows_takes_what_it_is_given_and_has_a_gradient() -> None:
+    """Without a GPU as far as PyTorch can say without numbers."""
+    meta = torch.device("meta")
+    ends = torch.empty(4, dtype=torch.int32, device=meta)
+    packing = Packing(torch.empty(24, device=meta), ends, torch.empty(3, 12, device=meta), 12)
+    row = [torch.empty(24, 2, 64, dtype=torch.bfloat16, device=meta, requires_grad=True) for _ in range(3)]
+    made = _packed._attend_to_row(packing, row, 0.1, True, 0.125)
+    gradients = torch.autograd.grad(made.sum(), row)
+    assert made.shape == row[0].shape and all(g.shape == made.shape for g in gradients)
+
+
+def test_that_kernel_is_for_a_gpu() -> None:
     assert not _packed._reads_rows(torch.zeros(1, 2, 4, 64, dtype=torch.bfloat16))

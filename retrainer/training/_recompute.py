@@ -37,7 +37,21 @@ def _twice(forward: Any, contexts: Any, *inputs: Any, **more: Any) -> Any:
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-    return nullcontext(), _statistics_held(block)
+    return nullcontext(), _as_in_first_run(block, [(part, part.training) for part in block.modules()])
+
+
+@contextmanager
+def _as_in_first_run(block: nn.Module, modes: list[tuple[nn.Module, bool]]) -> Iterator[None]:
+    """The second run is in the mode of the first one: a detector's loss changes it for a while."""
+    now = [part.training for part, _ in modes]
+    for part, training in modes:
+        part.training = training
+    try:
+        with _statistics_held(block):
+            yield
+    finally:
+        for (part, _), training in zip(modes, now, strict=True):
+            part.training = training
 
 
 @contextmanager
