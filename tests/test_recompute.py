@@ -112,3 +112,13 @@ def test_less_is_kept_and_the_gradients_are_the_same(name: str, tmp_path: Path) 
             part, again = kept_bytes(body, batch)
     assert part <= share * whole, f"{part} of {whole} bytes"
     assert plain.keys() == again.keys() and all(torch.equal(again[n], plain[n]) for n in plain)
+
+
+def test_a_backbone_without_blocks_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    body = Body(
+        nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)), lambda *_: torch.empty(0), 4, {}, {}
+    )
+    with recomputed(body):
+        assert caplog.messages == [
+            "training.checkpoint_activations saves nothing: this backbone has no blocks of layers"
+        ]

@@ -13,13 +13,19 @@ from typing import Any
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from retrainer.messages import logger
 from retrainer.models._network import Body
+
+_LOG = logger("train")
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
 
 
 @contextmanager
 def recomputed(body: Body) -> Iterator[None]:
     """Inside, each block of `body.module` runs twice in a training step."""
     blocks = [body.module.get_submodule(name) for name in body.blocks(body.module)]
+    if all(isinstance(block, _LAYERS) for block in blocks):
+        _LOG.warning("training.checkpoint_activations saves nothing: this backbone has no blocks of layers")
     for block in blocks:
         contexts = partial(_contexts, block)
         block.forward = partial(_twice, block.forward, contexts)
