@@ -38,7 +38,8 @@ class AdamW:
         self._steps: dict[nn.Parameter, int] = {}
         self._moments: dict[nn.Parameter, tuple[Tensor, Tensor]] = {}
         shared = any(map(is_shared, self.parameters))
-        self._held: Callable[[list[Any]], list[Tensor]] = _held if shared else _all
+        # What the kernel is given of a list of tensors.
+        self._given: Callable[[list[Any]], list[Tensor]] = _own_parts if shared else _all
 
     @torch.no_grad()
     def step(self) -> None:
@@ -50,10 +51,10 @@ class AdamW:
                 continue
             moments = [self._of(parameter) for parameter in moved]
             torch._fused_adamw_(
-                self._held(moved),
-                self._held([p.grad for p in moved]),
-                self._held([mean for mean, _ in moments]),
-                self._held([square for _, square in moments]),
+                self._given(moved),
+                self._given([p.grad for p in moved]),
+                self._given([mean for mean, _ in moments]),
+                self._given([square for _, square in moments]),
                 [],
                 [self._counted(parameter, counts) for parameter in moved],
                 lr=group["lr"],
@@ -106,12 +107,12 @@ class AdamW:
     def _sweep(self, moved: list[nn.Parameter]) -> None:
         for parameter in moved:
             if self._steps[parameter] % _SWEEP_STEPS == 0 and not parameter.is_cuda:
-                mean, square = self._held([*self._moments[parameter]])
+                mean, square = self._given([*self._moments[parameter]])
                 mean.masked_fill_(mean.abs() < _SWEPT_MEAN, 0.0)
                 square.masked_fill_(square < _SWEPT_SQUARE, 0.0)
 
 
-def _held(tensors: list[Any]) -> list[Tensor]:
+def _own_parts(tensors: list[Any]) -> list[Tensor]:
     """This process's parts of them."""
     return [local(tensor) for tensor in tensors]
 

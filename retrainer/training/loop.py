@@ -182,10 +182,8 @@ class _Run:
         started = time.perf_counter()
         batches = self.train_step.batches(rows)
         whole = state.step == 0
-        if self.training.packing and rows.lengths is not None and state.epoch == phase.first:
-            from retrainer.training._packed import tell_saving
-
-            tell_saving(batches, rows.lengths)
+        if self.training.packing and phase.last == self.training.epochs and state.epoch == phase.first:
+            self.tell_packing(batches, rows)
         figures = self.train_epoch(phase, batches)
         if self.train_step.private:
             del figures["train_loss"]
@@ -202,6 +200,12 @@ class _Run:
             marks["reproducible"] = False
         state.end_epoch(figures | marks, self.training.keep == "best")
         self.maybe_save()
+
+    def tell_packing(self, batches: list[np.ndarray], rows: Rows) -> None:
+        if self.state.group.rank == 0 and rows.lengths is not None:
+            from retrainer.training._packed import tell_saving
+
+            tell_saving(batches, rows.lengths)
 
     def maybe_save(self) -> None:
         """Writes a checkpoint when one is due. With shared weights all processes give their part of it."""
