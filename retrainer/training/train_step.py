@@ -129,7 +129,10 @@ class TrainStep:
 
     def _halve(self, rows: int) -> None:
         if not self.training.halve_on_out_of_memory or self.state.micro_batches >= rows:
-            smaller = "set training.halve_on_out_of_memory: true, a higher training.accumulate, or a"
+            smaller = (
+                "set training.halve_on_out_of_memory: true, training.checkpoint_activations: true, a higher"
+                " training.accumulate, or a"
+            )
             if self.training.halve_on_out_of_memory:
                 smaller = "not even one row at a time; set a smaller task.size or task.max_length, or a"
             raise SettingError(
