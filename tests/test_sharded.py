@@ -98,9 +98,8 @@ def test_bytes_repeat_and_a_stop_changes_none(ragged: Path, tmp_path: Path) -> N
 
 
 ENCODER_PLANS: dict[str, dict[str, Any]] = {
-    "full": {"strategy": "full", "layer_decay": 0.5, "checkpoint_activations": True},
+    "full": {"strategy": "full", "layer_decay": 0.5, "checkpoint_activations": True, "accumulate": 2},
     "lora": {"strategy": "lora", "lora_rank": 2, "packing": True, "checkpoint_activations": True},
-    "last-n": {"strategy": "last-n", "accumulate": 2},
 }
 
 
@@ -116,18 +115,11 @@ def test_strategies_share_an_encoder(name: str, reviews: Path, still_bert: Path,
 
 
 @pytest.mark.slow
-def test_batch_norms_and_more_processes_than_rows(ragged: Path, tmp_path: Path) -> None:
+def test_more_processes_than_rows(ragged: Path, tmp_path: Path) -> None:
     """Of 3 processes that share 2 outputs of a head, one holds nothing of it; the last batch has 3 rows."""
     plan = settings(epochs=2)
     one = made(tmp_path / "one", ragged, plan, PLAIN)
     agree(one, made(tmp_path / "three", ragged, plan, SHARED.model_copy(update={"processes": 3})))
-    backbone = Backbone(family="torchvision", name="shufflenet_v2_x0_5")
-    task = Task(kind="image_classification", size=32, channels=1)
-    more = {"task": task, "backbone": backbone}
-    replicated = made(tmp_path / "whole", ragged, plan, SHARED.model_copy(update={"fsdp": False}), **more)
-    shared = made(tmp_path / "shared", ragged, plan, SHARED, **more)
-    for name, tensor in replicated["weights"].items():
-        torch.testing.assert_close(shared["weights"][name], tensor, rtol=1e-3, atol=1e-4)
 
 
 # --- shares ----------------------------------------------------------------------------------------------

@@ -120,7 +120,7 @@ def _forward(module: nn.Module, first_position: int, lengths: Tensor | None = No
         return plain(**batch)
     packing = _current = Packing.of(lengths, ids.shape[1], ids.device)
     places = torch.arange(first_position, first_position + ids.shape[1], device=ids.device)
-    row = {name: batch[name] for name in ("input_ids", "token_type_ids") if name in batch}
+    row: dict[str, Tensor] = {n: batch[n] for n in ("input_ids", "token_type_ids") if n in batch}
     if getattr(module.config, "type_vocab_size", 0):  # else some read them off a table as long as one text
         row.setdefault("token_type_ids", torch.zeros_like(ids))
     row["position_ids"] = places.expand(ids.shape)
