@@ -26,6 +26,7 @@ EXTRAS = {
     # That of translation, likewise.
     "retrainer.tasks._nearest_text": {"sklearn"},
     # PyTorch brings it where it can compile for a GPU, and nothing else imports these two.
+    "retrainer.models._halved_kernels": {"triton"},
     **{f"retrainer.training._{name}_kernels": {"triton"} for name in ("norm", "pool")},
 }
 

@@ -25,7 +25,7 @@ from retrainer.__main__ import main as command
 from retrainer.data.sources import _archives
 from retrainer.errors import UserError
 from retrainer.formats.dataset import Dataset
-from retrainer.tasks._decode import decode_image
+from retrainer.tasks._decode_image import decode_image
 from tests.bad_inputs import archives, bricks, images, paths, recipes, tables, weights
 from tests.bad_inputs.bricks import Case
 from tests.conftest import ROOT

@@ -19,7 +19,7 @@ from retrainer.data.texts import wrongly_encoded
 from retrainer.errors import UserError
 from retrainer.findings import Findings
 from retrainer.settings import Checks, Task
-from retrainer.tasks._decode import decode_image
+from retrainer.tasks._decode_image import decode_image
 from tests.raw_rows import TEXT, WARN, Row, run, told, where, words
 
 IMAGES = Task(kind="image_classification")

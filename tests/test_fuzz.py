@@ -22,7 +22,7 @@ from retrainer.models._start import read_tensors
 from retrainer.resolve import read_yaml
 from retrainer.services.weights_identity import check_header
 from retrainer.settings import Checks, Source, Split, Task
-from retrainer.tasks._decode import decode_image
+from retrainer.tasks._decode_image import decode_image
 from tests.bad_inputs import bricks, images, tables, weights
 from tests.registered import image_dataset, untrained_model
 

@@ -61,6 +61,10 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any], str | None]]] = {
         ({"name": "test_convnext"}, pixels(), None),
         ({"name": "test_vit"}, pixels(64, 1), None),
     ],
+    "whitened_conv": [
+        ({"widths": [26, 26, 28]}, pixels(), None),
+        ({"widths": [12, 12, 12], "depth": 3, "views": 6}, pixels(9, 1), None),
+    ],
     "transformers": [({}, TOKENS if kind in READS_TEXT else pixels(), kind) for kind in ENCODERS],
 }
 # Families whose bodies are more than features of a row are tested with their task.

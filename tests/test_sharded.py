@@ -164,6 +164,7 @@ def test_shares_are_not_compiled() -> None:
     ("changes", "line"),
     [
         ({"strategy": "frozen"}, r"compute\.fsdp: training\.strategy: frozen trains a head on features"),
+        ({"optimizer": "sgd"}, r"training\.optimizer: sgd moves whole weights"),
         ({"halve_on_out_of_memory": True, "strategy": "scratch"}, r"training\.halve_on_out_of_memory: "),
     ],
 )

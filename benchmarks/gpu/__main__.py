@@ -45,6 +45,10 @@ _TEXTS = {
 # Contenders are compiled at the same time before anything is measured, so that their seconds go by once. Each
 # takes as much of the device's memory.
 _COMPILING_BYTES = 17e9
+_TINY_CIFAR = {
+    "ours": ("training.epochs=2", "training.batch_size=8", "backbone.widths=[4,4,4]"),
+    "torchvision": ("epochs=2", "batch=8", "warmup=0.5"),
+}
 _CHECKS = [(kind, compile) for kind in ("pixels", "tokens") for compile in (False, True)]
 _IMPORTED = ("_ours", "_peers", "_checks", "torchvision", "timm", "transformers.models.bert.modeling_bert")
 
@@ -147,11 +151,10 @@ def measured(job: Job, name: str, call: str, chosen: argparse.Namespace) -> Row:
 
 def from_jpeg(chosen: argparse.Namespace) -> list[Row]:
     """CIFAR-10, whole processes from their start."""
-    tiny = ["--network", "resnet18", "--size", "32", "--epochs", "2", "--batch", "8", "--warmup", "0.5"]
     rows = []
-    for who in ("ours", "torchvision"):
+    for who, tiny in _TINY_CIFAR.items():
         words = [sys.executable, "-m", "benchmarks.gpu.cifar10", str(chosen.cifar10), "--who", who]
-        words += ["--seed", str(chosen.seed), *(tiny if chosen.tiny else [])]
+        words += ["--seed", str(chosen.seed), *(["--set", *tiny] if chosen.tiny else [])]
         left = max(1.0, min(_CIFAR_SECONDS, chosen.end - time.monotonic()))
         began = time.perf_counter()
         row: Row = {"job": "cifar10", "contender": who}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import pyarrow as pa
 
-from retrainer.formats.dataset import IMAGE_FORMATS
+from retrainer.formats.images import IMAGE_FORMATS
 
 if TYPE_CHECKING:
     from PIL.Image import Image

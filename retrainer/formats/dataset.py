@@ -49,8 +49,6 @@ ROWS_PER_SHARD = 100_000
 # A reader holds the nested bytes of one row group in one array, which ends at 2 GiB.
 FILES_PER_ROW_GROUP = 100
 
-# Only formats whose decoders are plain: an EPS file, say, would start another program.
-IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
 IMAGE = ENCODED
 SCHEMA: dict[str, pa.DataType] = {
     "text": pa.string(),

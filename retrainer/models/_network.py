@@ -37,6 +37,9 @@ class Body:
     from `map_strides`, finest first, and `cut` names the layers behind the last one, which were taken out;
     `generate(module, batch, options)` gives token ids [B, T] of a text
     written by the network.
+
+    `begin(module, batch)` sets, before a training from scratch, what the network takes from training rows as
+    they are, such as filters that whiten them.
     """
 
     module: nn.Module
@@ -51,6 +54,7 @@ class Body:
     map_strides: tuple[int, ...] = ()
     cut: tuple[str, ...] = ()
     generate: Callable[[nn.Module, Batch, dict[str, Any]], Tensor] | None = None
+    begin: Callable[[nn.Module, Batch], None] | None = None
 
 
 class Network(nn.Module):

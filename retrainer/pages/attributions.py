@@ -52,7 +52,7 @@ def overlay(encoded: bytes, name: str, size: tuple[int, int], grid: dict[str, An
     squares' bounds in such pixels, "values" theirs, row by row."""
     from PIL import Image
 
-    from retrainer.tasks._decode import decode_image
+    from retrainer.tasks._decode_image import decode_image
 
     scale = 1.0 if max(size) <= _SMALL_PIXELS else _LARGE_PIXELS / max(size)
     height, width = (max(1, round(side * scale)) for side in size)

@@ -17,7 +17,7 @@ def thumbnail(encoded: bytes, name: str) -> tuple[str, bool]:
     """
     from PIL import Image
 
-    from retrainer.tasks._decode import decode_image
+    from retrainer.tasks._decode_image import decode_image
 
     with Image.open(io.BytesIO(encoded)) as image:
         width, height = image.size

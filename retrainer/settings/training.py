@@ -22,7 +22,9 @@ _KEYS_OF = {
     "layer_decay": ("full", "head-then-full"),
     "cached_views": ("frozen", "head-then-full"),
     "fold_norms": ("frozen", "head-then-full"),
-    **dict.fromkeys(("mixup", "cutmix", "start_size", "checkpoint_activations", "packing"), _SEES_ROWS),
+    **dict.fromkeys(
+        ("mixup", "cutmix", "start_size", "checkpoint_activations", "packing", "prune"), _SEES_ROWS
+    ),
 }
 
 
@@ -84,10 +86,25 @@ class Training(Section):
     backbone_learning_rate: float = Field(
         0.0, ge=0, description="peak rate of the backbone; 0: a tenth of the head's"
     )
-    weight_decay: float = Field(0.01, ge=0, description="AdamW's decay, on matrices only")
+    optimizer: Literal["adamw", "sgd", "muon"] = Field(
+        "adamw",
+        description="sgd: with Nesterov's momentum, and rates of its own, often 0.1 to 1; muon: AdamW but for"
+        " the body's matrices, whose steps are made orthogonal",
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd and muon: share of the last step that goes on")
+    weight_decay: float = Field(
+        0.01, ge=0, description="on matrices only; with sgd part of the gradient, where often 1e-4 to 1e-3"
+    )
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="rate after the warm-up")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that raise the rate from 0")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="probability spread over the other classes")
+    prune: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the rows with less than the mean loss that an epoch leaves out, drawn anew each"
+        " time; the first epoch and the last eighth have all: fewer steps for about the same model",
+    )
     balance: Literal["none", "weights", "sampling"] = Field(
         "none", description="rare classes weigh more in the loss, or come more often in an epoch"
     )
@@ -123,6 +140,11 @@ class Training(Section):
                     f"setting {where}.{key} is for the strategy {' or '.join(strategies)}, not for"
                     f" {training.strategy}; leave it out, or change {where}.strategy"
                 )
+        if training.optimizer == "adamw" and training.momentum != cls.model_fields["momentum"].default:
+            raise SettingError(
+                f"setting {where}.momentum is for the optimizers sgd and muon, not for adamw; leave it out,"
+                f" or change {where}.optimizer"
+            )
         if training.strategy == "head-then-full" and training.head_epochs >= training.epochs:
             raise SettingError(
                 f"setting {where}.head_epochs: {training.head_epochs} of {training.epochs} epochs leave none"

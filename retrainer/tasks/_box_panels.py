@@ -85,7 +85,7 @@ def picture(encoded: bytes, name: str, true: list[dict[str, Any]], found: list[d
     """A small copy of the image with its boxes, as a data URI."""
     from PIL import ImageDraw
 
-    from retrainer.tasks._decode import plain_image
+    from retrainer.tasks._decode_image import plain_image
 
     image, (width, height) = plain_image(encoded, 2 * _SIDE, 3, name)
     scale = _SIDE / max(width, height)

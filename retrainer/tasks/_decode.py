@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
@@ -12,14 +11,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image, ImageOps
+import pyarrow.compute as pc
 
-from retrainer.errors import DataError
-from retrainer.formats.dataset import IMAGE_FORMATS
-from retrainer.tasks._classes import row_name
+from retrainer.tasks._decode_image import decode_image
 
 # Threads only pay where decoding and scaling do (they free the interpreter's lock); small images are quicker
 # without.
@@ -28,7 +26,6 @@ _PIXELS_WORTH_A_THREAD = 128 * 128
 # So many small images take a core seconds, and processes a second to begin.
 _IMAGES_WORTH_PROCESSES = 8192
 _FEWEST_CORES, _MOST_PROCESSES = 4, 16
-_TRANSPARENT = (255, 255, 255)
 
 
 @dataclass(frozen=True)
@@ -53,10 +50,17 @@ class EncodedImages:
 
     def decode(self, rows: Sequence[int]) -> np.ndarray:
         """uint8 [B, C, H, W]. Raises UserError with the row's name for one that does not decode."""
-        column = self.table["image"]
-        images = [column[row].as_py() for row in rows]
-        encoded = [None if image is None else image["bytes"] for image in images]
-        return decode_images(encoded, self.size, self.channels, [row_name(self.table, row) for row in rows])
+        encoded = _values(pc.struct_field(self.table["image"], "bytes"), rows)
+        named = "origin" in self.table.column_names
+        names = _values(self.table["origin"], rows) if named else [f"row {row}" for row in rows]
+        return decode_images(encoded, self.size, self.channels, names)
+
+
+def _values(column: pa.ChunkedArray, rows: Sequence[int]) -> list[Any]:
+    if isinstance(rows, range) and rows.step == 1:  # many times faster than one by one
+        values: list[Any] = column.slice(rows.start, len(rows)).to_pylist()
+        return values
+    return [column[row].as_py() for row in rows]
 
 
 def decode_images(
@@ -119,7 +123,7 @@ def _decoded_elsewhere(
     """uint8 [N, C, H, W] from a process of its own; None where it failed."""
     lengths: np.ndarray = np.array([len(data or b"") for data in encoded], np.int64)
     header = json.dumps([len(encoded), *size, channels]).encode()
-    code = f"import sys; sys.path[:] = {sys.path!r}; from retrainer.tasks import _decode; _decode.work()"
+    code = f"import sys; sys.path[:] = {sys.path!r}; from retrainer.tasks._decode_image import work; work()"
     done = subprocess.run(
         [sys.executable, "-c", code],
         input=b"".join([header, b"\n", lengths.tobytes(), *(data or b"" for data in encoded)]),
@@ -130,58 +134,3 @@ def _decoded_elsewhere(
     if done.returncode or len(done.stdout) != math.prod(shape):
         return None
     return np.frombuffer(done.stdout, np.uint8).reshape(shape)
-
-
-def work() -> None:
-    """What such a process does: images from stdin, pixels to stdout."""
-    stream = sys.stdin.buffer
-    count, height, width, channels = json.loads(stream.readline())
-    lengths = np.frombuffer(stream.read(8 * count), np.int64).tolist()
-    encoded = [stream.read(length) for length in lengths]
-    decoded = [decode_image(data, (height, width), channels, "") for data in encoded]
-    sys.stdout.buffer.write(np.stack(decoded).tobytes())
-
-
-def decode_image(data: bytes | None, size: tuple[int, int], channels: int, name: str) -> np.ndarray:
-    """One encoded image → uint8 [C, H, W]: upright by its EXIF note, grey or RGB, transparency on white."""
-    plain, _ = plain_image(data, 2 * max(size), channels, name)
-    height, width = size
-    if plain.size != (width, height):
-        plain = ImageOps.fit(plain, (width, height), Image.Resampling.BICUBIC)
-    array = np.asarray(plain)
-    return array.transpose(2, 0, 1) if channels == 3 else array[None]
-
-
-def plain_image(
-    data: bytes | None, enough: int, channels: int, name: str
-) -> tuple[Image.Image, tuple[int, int]]:
-    """One encoded image in grey or RGB, upright, at least `enough` pixels a side where it has them, and its
-    whole size (width, height). Raises UserError with the row's name when it does not decode.
-    """
-    try:
-        with Image.open(io.BytesIO(data or b""), formats=IMAGE_FORMATS) as image:
-            width, height = image.size
-            # A JPEG far larger than needed is decoded at a half, a quarter or an eighth: many times faster.
-            image.draft(None, (enough, enough))
-            upright = ImageOps.exif_transpose(image)
-            turned = (upright.width > upright.height) != (image.width > image.height)
-            plain = _eight_bit(upright).convert("RGB" if channels == 3 else "L")
-    except Exception as error:  # Pillow's plug-ins raise many kinds of errors on broken files
-        reason = "it is empty" if not data else " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{name}: the image cannot be decoded: {reason}") from None
-    return plain, (height, width) if turned else (width, height)
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """8 bits a channel, opaque; 16-bit grey is scaled, not cut off at 255."""
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64).clip(0, 65_535)
-        return Image.fromarray((values // 257).astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits a channel")
-    if image.has_transparency_data:
-        coloured = image.convert("RGBA")
-        opaque = Image.new("RGB", image.size, _TRANSPARENT)
-        opaque.paste(coloured, mask=coloured.getchannel("A"))
-        return opaque
-    return image

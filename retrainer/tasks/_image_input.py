@@ -30,6 +30,9 @@ class ImageOptions(Section):
     randaugment: float = Field(
         0.0, ge=0, le=10, description="magnitude of two random changes of shape or colour an image; 0: none"
     )
+    cutout: int = Field(
+        0, ge=0, description="side, in pixels, of a square that is blanked somewhere in each image; 0: none"
+    )
 
 
 class ImageInput:
@@ -56,7 +59,12 @@ class ImageInput:
 
         options = self.options
         augmentation = Augmentation(
-            options.shift, options.rotate_degrees, options.scale, options.flip, options.randaugment
+            options.shift,
+            options.rotate_degrees,
+            options.scale,
+            options.flip,
+            options.randaugment,
+            options.cutout,
         )
         return encoded.batch(rows, augmentation, generator)
 

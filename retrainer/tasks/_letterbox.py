@@ -21,7 +21,7 @@ from retrainer.errors import DataError, nearest
 from retrainer.formats.columns import CORNERS
 from retrainer.tasks._boxes import NO_OBJECT, Augmentation, augment
 from retrainer.tasks._classes import row_name
-from retrainer.tasks._decode import plain_image
+from retrainer.tasks._decode_image import plain_image
 from retrainer.tasks._device import send
 from retrainer.tasks._storage import Parts, fits
 

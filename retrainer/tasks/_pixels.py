@@ -18,11 +18,11 @@ from torch.nn import functional
 from retrainer.tasks._decode import EncodedImages
 from retrainer.tasks._device import send
 from retrainer.tasks._randaugment import Changes, draw, recolour, reshape
-from retrainer.tasks._storage import Parts, fits
+from retrainer.tasks._storage import Parts, fits, memory_limit
 
 # Images stay on the accelerator when they take no more than this share of its free memory.
 _RESIDENT_SHARE = 0.25
-# Decoded before they are put away.
+# Decoded before they are put away; more where memory is plenty: processes that decode take a second to begin.
 _BYTES_AT_ONCE = 64 << 20
 
 
@@ -35,6 +35,7 @@ class Augmentation:
     scale: float = 0.0  # 0.1: between 0.9 and 1.1 times the size
     flip: bool = False
     randaugment: float = 0.0  # magnitude, 0 to 10
+    cutout: int = 0  # side of a square, pixels
 
     @property
     def bends(self) -> bool:
@@ -86,7 +87,10 @@ class Pixels:
         if pixels.is_cuda:  # as convolutions want it, while a value is a byte
             pixels = pixels.contiguous(memory_format=torch.channels_last)
         mean, std = (_wide(v, pixels.device) * 255 for v in (self.mean, self.std))
-        return {"pixels": pixels.sub(mean).div_(std)}
+        pixels = pixels.sub(mean).div_(std)
+        if generator is not None and augmentation.cutout:
+            cut_out(pixels, augmentation.cutout, generator)
+        return {"pixels": pixels}
 
     def _pick(self, rows: np.ndarray) -> Tensor:
         """uint8 [B, C, H, W], on the device."""
@@ -119,7 +123,7 @@ def _decoded(encoded: EncodedImages) -> np.ndarray:
     """All of them, uint8 [N, C, H, W]; no more than a part of them is held twice."""
     count = len(encoded)
     parts = Parts(encoded.nbytes)
-    at_once = max(1, _BYTES_AT_ONCE * count // max(1, encoded.nbytes))
+    at_once = max(1, max(_BYTES_AT_ONCE, memory_limit() // 4) * count // max(1, encoded.nbytes))
     for start in range(0, count, at_once):
         parts.append(encoded.decode(range(start, min(start + at_once, count))))
     return parts.array(np.uint8, (count, encoded.channels, *encoded.size))
@@ -164,6 +168,20 @@ def _move(pixels: Tensor, augmentation: Augmentation, draws: Tensor) -> Tensor:
     down, right = down.clamp(0, height - 1), right.clamp(0, width - 1)
     pixels = pixels.gather(2, down[:, None, :, None].expand(count, channels, height, width))
     return pixels.gather(3, right[:, None, None, :].expand(count, channels, height, width))
+
+
+def cut_out(pixels: Tensor, side: int, generator: torch.Generator) -> None:
+    """Sets a square of normalised [B, C, H, W] to 0, the mean, at a place of each image's own.
+
+    As DeVries and Taylor 2017 (arXiv:1708.04552), but that no square lies across the border.
+    """
+    places = send(torch.rand(2, len(pixels), 1, generator=generator), pixels.device)
+    inside = []
+    for place, length in zip(places, pixels.shape[2:], strict=True):
+        first = (place * (max(0, length - side) + 1)).floor()
+        distance = torch.arange(length, device=pixels.device) - first
+        inside.append((distance >= 0) & (distance < side))
+    pixels.masked_fill_((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0.0)
 
 
 def _bend(pixels: Tensor, augmentation: Augmentation, draws: Tensor, changes: Changes | None) -> Tensor:

@@ -30,7 +30,7 @@ def text_length(test: pa.Table) -> list[str]:
 def brightness(test: pa.Table) -> list[str]:
     """Of each row [N]: by the mean grey level of the square in the middle of its image, upright."""
     from retrainer.tasks._classes import row_name
-    from retrainer.tasks._decode import decode_image
+    from retrainer.tasks._decode_image import decode_image
 
     greys = []
     for row, image in enumerate(test["image"].to_pylist()):

@@ -45,6 +45,8 @@ def require_applicable(learner: Learner, splits: Splits) -> None:
             "training.patience: the validation loss decides, and the dataset has no validation rows;"
             " set split.validation, or leave it out"
         )
+    if training.prune:
+        _require_prunable(learner)
     norms = any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in network.body.modules())
     if training.halve_on_out_of_memory and norms and training.strategy != "frozen":
         raise SettingError(
@@ -80,11 +82,33 @@ def _require_shareable(learner: Learner) -> None:
             f"compute.fsdp: training.strategy: {training.strategy} trains a head on features, each process"
             " embeds its own rows, and little memory is saved; leave fsdp out, or set lora, last-n or full"
         )
+    if training.optimizer != "adamw":
+        raise SettingError(
+            f"training.optimizer: {training.optimizer} moves whole weights, of which processes that share"
+            " them (compute.fsdp) hold parts; set adamw, or leave fsdp out"
+        )
     if training.halve_on_out_of_memory:
         raise SettingError(
             "training.halve_on_out_of_memory: processes that share weights (compute.fsdp) must take the same"
             " parts, and one that runs out of memory cannot tell the others; set a higher training.accumulate"
         )
+
+
+def _require_prunable(learner: Learner) -> None:
+    """Raises UserError for what would need every row's loss, or every row, in each epoch."""
+    training = learner.training
+    if learner.compute.processes > 1:
+        raise SettingError("compute.processes: training.prune knows the losses of one process; set 1")
+    for key, off in (("balance", "none"), ("mixup", 0.0), ("cutmix", 0.0)):
+        if getattr(training, key) != off:
+            raise SettingError(f"training.{key}: training.prune chooses rows itself; leave one of them out")
+    if training.privacy.epsilon:
+        raise SettingError(
+            "training.prune: which rows are left out depends on them, so the training would not"
+            " be private; leave it out"
+        )
+    if training.strategy == "head-then-full":
+        raise SettingError("training.prune: head-then-full has epochs of two kinds; leave one of them out")
 
 
 def _require_private(learner: Learner, rows: int) -> None:

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from retrainer.settings import Training
-from retrainer.training._adamw import AdamW
 from retrainer.training._distributed import ALONE, Group
+from retrainer.training._pruning import Pruning
 from retrainer.training._sharded import local, share_of, whole
 from retrainer.training.loader import stream, stream_seed
+from retrainer.training.optimiser import Optimiser
 
 Snapshot = dict[str, Any]
 
@@ -34,7 +35,7 @@ class State:
     def __init__(
         self,
         trained: nn.Module,
-        optimiser: AdamW,
+        optimiser: Optimiser,
         training: Training,
         group: Group = ALONE,
     ) -> None:
@@ -46,6 +47,7 @@ class State:
         self.micro_batches, self.updates = training.accumulate, 0
         self._decay = training.ema_decay
         self.average = Average(self._moving()) if self._decay else None
+        self.pruning: Pruning | None = None
         self.seconds, self._since = 0.0, time.monotonic()
         self._begin_epoch(1)
 
@@ -156,6 +158,7 @@ class State:
             "views": self._views_before,
             "dropout": torch.get_rng_state(),
             "dropout_gpu": torch.cuda.get_rng_state() if on_gpu else torch.empty(0),
+            "pruning": _copied(self.pruning.snapshot(), wanted) if self.pruning else {},
             "best_epoch": self.best[0] if self.best else 0,
             # Never changed once it is there.
             "best": {name: whole(t).cpu() for name, t in self.best[1].items()} if self.best else {},
@@ -174,6 +177,8 @@ class State:
             self.average.load(kept["average"])
         self.seconds, self._since = kept["seconds"], time.monotonic()
         self.optimiser.load_state_dict(kept["optimiser"])
+        if self.pruning is not None:
+            self.pruning.restore(kept["pruning"])
         self._order_before, self._views_before = kept["order"], kept["views"]
         self.order.set_state(self._order_before)
         self.views.set_state(self._views_before)

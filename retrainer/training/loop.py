@@ -17,9 +17,10 @@ from torch import Tensor
 
 from retrainer.errors import SettingError
 from retrainer.settings import Training
-from retrainer.training._adamw import AdamW
+from retrainer.tasks._device import send
 from retrainer.training._applies import require_applicable
 from retrainer.training._progress import Progress
+from retrainer.training._pruning import Pruning
 from retrainer.training._repeatable import allow_what_cannot_repeat
 from retrainer.training._state import State
 from retrainer.training.checkpoints import Checkpoints, rows_trained
@@ -33,13 +34,16 @@ from retrainer.training.loader import (
     sorted_batches,
     stream_seed,
 )
+from retrainer.training.optimiser import make_optimiser
 from retrainer.training.schedule import rate
 from retrainer.training.strategies import Phase, Plan, memory_format, plan, replaced_for_training
-from retrainer.training.train_step import TrainStep, class_weights
+from retrainer.training.train_step import ROWS, TrainStep, class_weights
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 # Of an entry of the history.
 _NO_FIGURES = ("epoch", "kept", "micro_batches", "reproducible", "updates")
+# That a network looks at before its first step, if it does.
+_ROWS_TO_BEGIN = 2048
 # Losses are read in groups: reading one waits for the device.
 _STEPS_BETWEEN_SYNCS = 32
 
@@ -66,6 +70,7 @@ def fit(
     network, rows = learner.network, len(splits.train[0])
     device = prepare(learner.compute, *learner.group.here)
     require_applicable(learner, splits)
+    begin_from_rows(learner, splits.train)
     if learner.compute.fsdp:
         kept = learner.group.from_first(checkpoints.newest(), torch.device("cpu"))
     else:
@@ -98,7 +103,10 @@ def _begin(
 ) -> _Run:
     """The first epoch's state, optimiser and step."""
     strategy = plan(learner, splits, device)
-    state = State(strategy.trained, AdamW(strategy.groups), learner.training, learner.group)
+    optimiser = make_optimiser(strategy.groups, learner.network, learner.training)
+    state = State(strategy.trained, optimiser, learner.training, learner.group)
+    if learner.training.prune:
+        state.pruning = Pruning(learner.training.prune, len(splits.train[1]), device)
     step = _train_step(learner, state, splits.train[1], device)
     return _Run(learner, strategy, state, step, bar, checkpoints)
 
@@ -118,6 +126,17 @@ def own_randomness(seed: int, device: torch.device, purpose: str = "dropout") ->
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(stream_seed(seed, purpose))
         yield
+
+
+def begin_from_rows(learner: Learner, train: Data) -> None:
+    """Lets a network that begins from random values look at some of the rows, evenly from all of them."""
+    begin = learner.network.description.begin
+    if begin is None or learner.training.strategy != "scratch":
+        return
+    rows = np.unique(np.linspace(0, len(train[0]) - 1, _ROWS_TO_BEGIN).astype(np.int64))
+    batch = learner.task.batch(train[0], rows, None)
+    batch.pop("targets", None)
+    begin(learner.network.body, batch)
 
 
 def _try_two_rows(learner: Learner, train: Data, device: torch.device) -> None:
@@ -188,7 +207,8 @@ class _Run:
         if self.train_step.private:
             del figures["train_loss"]
         seconds = time.perf_counter() - started
-        speed = {"seconds": seconds, "rows_per_second": len(rows) / seconds} if whole else {}
+        seen = sum(map(len, batches))
+        speed = {"seconds": seconds, "rows_per_second": seen / seconds} if whole else {}
         if phase.validation is not None:
             with state.kept_weights():
                 state.group.follow_first(self.strategy.trained.buffers())  # BatchNorm's, which differ
@@ -229,9 +249,11 @@ class _Run:
         loaded = load_batches(
             phase.train, mine, state.views, state.step, state.mark_views, state.views_reached
         )
-        for batch, targets, _ in loaded:
+        for batch, targets, numbers in loaded:
             share = rate(before + state.step, steps, training.warmup, training.schedule)
             rows = len(batches[state.step])
+            if state.pruning is not None:
+                batch[ROWS] = send(torch.from_numpy(numbers), targets.device)
             state.waiting.append((self.train_step(phase, batch, targets, rows, share), rows))
             late = training.budget_seconds > 0 and self.late(targets.device)
             if len(state.waiting) == _STEPS_BETWEEN_SYNCS or state.step == len(batches) or late:

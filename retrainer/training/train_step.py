@@ -24,6 +24,9 @@ from retrainer.training.loader import Batch, Rows, shuffled_batches
 from retrainer.training.mixing import mix, resize, side_share
 from retrainer.training.strategies import Phase
 
+# Where a batch has the numbers of its rows, for those that must know them; no network sees them.
+ROWS = "row_numbers"
+
 
 @dataclass
 class TrainStep:
@@ -60,8 +63,13 @@ class TrainStep:
         """The row numbers of each step of the epoch that begins."""
         sampled = self.training.balance == "sampling"
         classes = rows.targets.cpu().numpy() if sampled else None
-        order = self.state.order
-        return shuffled_batches(len(rows), self.training.batch_size, rows.lengths, order, classes)
+        state = self.state
+        if state.pruning is None:
+            return shuffled_batches(len(rows), self.training.batch_size, rows.lengths, state.order, classes)
+        kept = state.pruning.begin(state.epoch, self.training.epochs, state.order, state.step > 0)
+        lengths = None if rows.lengths is None else rows.lengths[kept]
+        batches = shuffled_batches(len(kept), self.training.batch_size, lengths, state.order)
+        return [kept[batch] for batch in batches]
 
     def marks(self) -> dict[str, Any]:
         """What the history says of the epoch that ends, beside figures."""
@@ -116,8 +124,10 @@ class TrainStep:
     def _micro_batch(self, phase: Phase, batch: Batch, targets: Tensor, rows: int) -> Tensor:
         """Adds to the gradients; the sum of these rows' losses."""
         with autocast(self.learner.compute):
-            logits = phase.forward(batch)
+            logits = phase.forward({name: tensor for name, tensor in batch.items() if name != ROWS})
             losses = self.learner.task.loss(logits, targets, self.training.label_smoothing)
+        if self.state.pruning is not None:
+            losses = self.state.pruning.weigh(batch[ROWS], losses)
         if self.class_weights is not None:
             soft = targets.is_floating_point()
             losses = losses * (targets @ self.class_weights if soft else self.class_weights[targets])

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from retrainer.data.images import of_each_file
 from retrainer.data.probes._rows import CONTENT, NO_CONTENT, Sample, Shortcut, binned, codes_of, judged
-from retrainer.formats.dataset import IMAGE_FORMATS
+from retrainer.formats.images import IMAGE_FORMATS
 
 if TYPE_CHECKING:
     from PIL.Image import Image

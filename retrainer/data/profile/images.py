@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from retrainer.data.similar.pixels import small_pixels
-from retrainer.formats.dataset import IMAGE_FORMATS
+from retrainer.formats.images import IMAGE_FORMATS
 
 NAMES = ("brightness", "contrast", "saturation", "warmth", "sharpness", "pixels", "width to height")
 _SIDE = 32

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from retrainer.data.images import MAX_PIXELS
-from retrainer.formats.dataset import IMAGE_FORMATS
+from retrainer.formats.images import IMAGE_FORMATS
 
 if TYPE_CHECKING:
     from PIL import Image
