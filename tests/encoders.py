@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +63,12 @@ def save_encoder(directory: Path, kind: str, **changes: Any) -> Path:
         }
         (directory / "preprocessor_config.json").write_text(json.dumps(note))
     return directory
+
+
+def without_dropout(encoder: Path, out: Path) -> Path:
+    """A copy that drops nothing at random in training."""
+    shutil.copytree(encoder, out)
+    config = json.loads((out / "config.json").read_text())
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (out / "config.json").write_text(json.dumps(config | still))
+    return out

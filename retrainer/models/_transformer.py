@@ -131,15 +131,19 @@ class Layer(nn.Module):
         self,
         states: Tensor,
         mask: Tensor | None,
-        memory: KeyValues | None = None,
+        memory: KeyValues | Tensor | None = None,
         past: KeyValues | None = None,
         causal: bool = False,
     ) -> tuple[Tensor, KeyValues]:
-        """An encoder's `mask` is that of `states` itself, a decoder's that of `memory`."""
+        """An encoder's `mask` is that of `states` itself, a decoder's that of `memory`: the encoder's states
+        [B, S, D], or what `cross.remember` made of them.
+        """
         own = mask if self.cross is None else None
         mixed, seen = self.attention(self.norms[0](states), past, own, causal)
         states = states + self.dropout(mixed)
         if self.cross is not None:
+            if isinstance(memory, Tensor):
+                memory = self.cross.remember(memory)
             mixed, _ = self.cross(self.norms[1](states), memory, mask)
             states = states + self.dropout(mixed)
         inner = functional.relu(self.widen(self.norms[-1](states)))
@@ -176,7 +180,7 @@ class EncoderDecoder(nn.Module):
         states, mask = self.encode(input_ids, attention_mask)
         decoded = self.embed(decoder_input_ids)
         for layer in self.decoder:
-            decoded, _ = layer(decoded, mask, layer.cross.remember(states), causal=True)
+            decoded, _ = layer(decoded, mask, states, causal=True)
         return self.logits(decoded)
 
     def encode(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor | None]:

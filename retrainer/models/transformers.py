@@ -125,6 +125,9 @@ def _body(module: nn.Module, config: dict[str, Any]) -> Body:
 
     from retrainer.models._network import Body
 
+    config_of_module: Any = module.config
+    if hasattr(config_of_module, "use_cache"):  # of keys and values, which a decoder keeps to write further
+        config_of_module.use_cache = False
     pooler = getattr(module, "pooler", None)
     # A dense pooler was trained for another answer, or not at all: the first token is taken instead.
     dense = pooler is not None and any(isinstance(part, nn.Linear) for part in pooler.modules())

@@ -22,7 +22,9 @@ _KEYS_OF = {
     "layer_decay": ("full", "head-then-full"),
     "cached_views": ("frozen", "head-then-full"),
     "fold_norms": ("frozen", "head-then-full"),
-    **dict.fromkeys(("mixup", "cutmix", "start_size", "checkpoint_activations", "prune"), _SEES_ROWS),
+    **dict.fromkeys(
+        ("mixup", "cutmix", "start_size", "checkpoint_activations", "packing", "prune"), _SEES_ROWS
+    ),
 }
 
 
@@ -74,6 +76,9 @@ class Training(Section):
     )
     checkpoint_activations: bool = Field(
         False, description="compute each block twice instead of keeping what it needs: less memory, slower"
+    )
+    packing: bool = Field(
+        False, description="texts: compute a step's texts one behind the other, without padding; same result"
     )
     learning_rate: float = Field(
         1e-3, gt=0, description="peak rate of the head, or of everything from scratch"
@@ -158,9 +163,30 @@ class Compute(Section):
     processes: int = Field(
         1, ge=1, description="that train together, one GPU each if any; started here or by torchrun"
     )
+    fsdp: bool = Field(
+        False,
+        description="each process holds only its share of weights, gradients and moments (PyTorch's FSDP2):"
+        " less memory, more traffic",
+    )
     compile: bool | Literal["auto", "kernels"] = Field(
         "auto",
         description="torch.compile of the training step; auto: on a GPU, where the run is long enough;"
         " kernels: only this project's own GPU kernels, in seconds instead of a minute",
     )
     packages: dict[str, str] = Field({}, description="written by resolve: versions that change numbers")
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any], where: str) -> Self:
+        """Refuses also shares for a single process, and shares that are compiled."""
+        compute = super().parse(data, where)
+        if compute.fsdp and compute.processes == 1:
+            raise SettingError(
+                f"setting {where}.fsdp: the weights are shared among processes, and {where}.processes is 1;"
+                " set 2 or more, or leave fsdp out"
+            )
+        if compute.fsdp and compute.compile in (True, "kernels"):
+            raise SettingError(
+                f"setting {where}.compile: a network whose weights are shared ({where}.fsdp) is not compiled;"
+                " leave one of them out"
+            )
+        return compute

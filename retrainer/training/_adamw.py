@@ -6,9 +6,13 @@ bookkeeping (measured).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from retrainer.training._sharded import is_shared, local, share_of
 from retrainer.training.groups import Groups
 
 # The same for every recipe. As a setting they would come from `Training` through each group (groups.py), as
@@ -24,7 +28,8 @@ class AdamW:
     """`torch.optim.AdamW(groups, fused=True)` to the bit (Loshchilov and Hutter 2019, arXiv:1711.05101),
     but for running means too small to move anything, which become 0.
 
-    Each group has `params`, `lr` and `weight_decay`. Takes real, dense gradients only.
+    Each group has `params`, `lr` and `weight_decay`. Takes real, dense gradients only. Of parameters that
+    processes share, each moves its own part.
     """
 
     def __init__(self, groups: Groups) -> None:
@@ -32,6 +37,9 @@ class AdamW:
         self.parameters: list[nn.Parameter] = [p for group in groups for p in group["params"]]
         self._steps: dict[nn.Parameter, int] = {}
         self._moments: dict[nn.Parameter, tuple[Tensor, Tensor]] = {}
+        shared = any(map(is_shared, self.parameters))
+        # What the kernel is given of a list of tensors.
+        self._given: Callable[[list[Any]], list[Tensor]] = _own_parts if shared else _all
 
     @torch.no_grad()
     def step(self) -> None:
@@ -43,10 +51,10 @@ class AdamW:
                 continue
             moments = [self._of(parameter) for parameter in moved]
             torch._fused_adamw_(
-                moved,
-                [p.grad for p in moved],
-                [mean for mean, _ in moments],
-                [square for _, square in moments],
+                self._given(moved),
+                self._given([p.grad for p in moved]),
+                self._given([mean for mean, _ in moments]),
+                self._given([square for _, square in moments]),
                 [],
                 [self._counted(parameter, counts) for parameter in moved],
                 lr=group["lr"],
@@ -77,7 +85,9 @@ class AdamW:
         for place, tensors in kept.items():
             steps, *moments = tensors
             parameter = self.parameters[place]
-            mean, square = (torch.empty_like(parameter).copy_(moment) for moment in moments)
+            mean, square = (
+                torch.empty_like(parameter).copy_(share_of(moment, parameter)) for moment in moments
+            )
             self._steps[parameter], self._moments[parameter] = int(steps), (mean, square)
 
     def _of(self, parameter: nn.Parameter) -> tuple[Tensor, Tensor]:
@@ -97,6 +107,15 @@ class AdamW:
     def _sweep(self, moved: list[nn.Parameter]) -> None:
         for parameter in moved:
             if self._steps[parameter] % _SWEEP_STEPS == 0 and not parameter.is_cuda:
-                mean, square = self._moments[parameter]
+                mean, square = self._given([*self._moments[parameter]])
                 mean.masked_fill_(mean.abs() < _SWEPT_MEAN, 0.0)
                 square.masked_fill_(square < _SWEPT_SQUARE, 0.0)
+
+
+def _own_parts(tensors: list[Any]) -> list[Tensor]:
+    """This process's parts of them."""
+    return [local(tensor) for tensor in tensors]
+
+
+def _all(tensors: list[Any]) -> list[Tensor]:
+    return tensors

@@ -32,8 +32,12 @@ def require_applicable(learner: Learner, splits: Splits) -> None:
     for key, off, ability, needed in _KEYS_OF_ABILITIES:
         if getattr(training, key) != off and ability not in task.abilities:
             raise SettingError(f"training.{key} needs {needed}, which this task does not have; leave it out")
+    if training.packing:
+        _require_texts(learner)
     if training.privacy.epsilon:
         _require_private(learner, len(splits.train[1]))
+    if learner.compute.fsdp:
+        _require_shareable(learner)
     if training.start_size < 1:
         _require_any_size(network, task.batch(splits.train[0], np.arange(1), None)["pixels"], training)
     if training.patience and splits.validation is None:
@@ -48,6 +52,45 @@ def require_applicable(learner: Learner, splits: Splits) -> None:
         raise SettingError(
             "training.halve_on_out_of_memory: this backbone has BatchNorm, whose statistics depend on the"
             " parts; set a smaller training.batch_size or a higher training.accumulate"
+        )
+
+
+def _require_texts(learner: Learner) -> None:
+    """Raises UserError where there are no texts to pack, or where each row must stand by itself."""
+    kind = learner.network.description.preprocessing["kind"]
+    if kind != "tokens":
+        raise SettingError(
+            f"training.packing: for tasks that read texts alone, and this backbone reads {kind}; leave it out"
+        )
+    if learner.training.privacy.epsilon:
+        raise SettingError(
+            "training.packing: training.privacy needs the gradient of every single row, which a row of"
+            " several texts does not give; leave packing out"
+        )
+
+
+def _require_shareable(learner: Learner) -> None:
+    """Raises UserError for what processes would do at different times, or without the network's weights."""
+    training = learner.training
+    if not learner.network.description.width:
+        raise SettingError(
+            "compute.fsdp: a whole detector runs a part of itself in its loss, where weights that processes"
+            " share are not gathered; leave fsdp out"
+        )
+    if training.strategy in ("frozen", "head-then-full"):
+        raise SettingError(
+            f"compute.fsdp: training.strategy: {training.strategy} trains a head on features, each process"
+            " embeds its own rows, and little memory is saved; leave fsdp out, or set lora, last-n or full"
+        )
+    if training.optimizer != "adamw":
+        raise SettingError(
+            f"training.optimizer: {training.optimizer} moves whole weights, of which processes that share"
+            " them (compute.fsdp) hold parts; set adamw, or leave fsdp out"
+        )
+    if training.halve_on_out_of_memory:
+        raise SettingError(
+            "training.halve_on_out_of_memory: processes that share weights (compute.fsdp) must take the same"
+            " parts, and one that runs out of memory cannot tell the others; set a higher training.accumulate"
         )
 
 

@@ -63,7 +63,10 @@ def compiled(learner: Learner, rows: Rows) -> Callable[[Batch], Tensor]:
 def _worth_compiling(learner: Learner, rows: Rows) -> bool:
     if learner.network.description.preprocessing["kind"] not in _COMPILED_KINDS:
         return False
-    return not learner.training.checkpoint_activations and _work(learner, rows) >= _WORTH_FLOPS
+    training = learner.training
+    if training.checkpoint_activations or training.packing:
+        return False
+    return _work(learner, rows) >= _WORTH_FLOPS
 
 
 def _require_compilable(learner: Learner) -> None:
@@ -82,6 +85,11 @@ def _require_compilable(learner: Learner) -> None:
         raise SettingError(
             "training.checkpoint_activations: torch.compile (compute.compile) chooses itself what it keeps;"
             " leave one of them out"
+        )
+    if learner.training.packing:
+        raise SettingError(
+            "training.packing: almost every step has another number of tokens, and each would be compiled"
+            " anew (compute.compile); leave one of them out"
         )
 
 

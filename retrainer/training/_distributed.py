@@ -42,20 +42,42 @@ class Group:
     """This process is `rank` of `size`. Alone, every method gives back what it was given.
 
     `local` is its rank and their number among the processes of this machine, where there are several.
+    `sharded`: each holds a share of the weights, so a pass through the network takes all of them at once.
     """
 
     rank: int = 0
     size: int = 1
     local: tuple[int, int] | None = None
+    sharded: bool = False
 
     @property
     def here(self) -> tuple[int, int]:
         return self.local or (self.rank, self.size)
 
     def share(self, rows: np.ndarray) -> np.ndarray:
-        """This process's rows of a batch; none where there are too few for all."""
-        sharers = max(1, min(self.size, len(rows) // _FEWEST_ROWS))
-        return rows[self.rank :: sharers] if self.rank < sharers else rows[:0]
+        """This process's rows of a batch. Where there are too few for all it gets none or, with shared
+        weights, some that do not count.
+        """
+        sharers = self._sharers(len(rows))
+        if self.rank < sharers:
+            return rows[self.rank :: sharers]
+        return rows[: self.smallest_share(len(rows)) if self.sharded else 0]
+
+    def counts(self, rows: int) -> bool:
+        """Whether this process's share of so many rows is its own."""
+        return self.rank < self._sharers(rows)
+
+    def smallest_share(self, rows: int) -> int:
+        """The fewest rows that a process computes of a batch of so many."""
+        return rows // self._sharers(rows)
+
+    def _sharers(self, rows: int) -> int:
+        return max(1, min(self.size, rows // _FEWEST_ROWS))
+
+    def share_batches(self, batches: list[np.ndarray]) -> tuple[list[np.ndarray], int]:
+        """This process's batches, as many as the first one has, and how many of them count."""
+        mine, most = batches[self.rank :: self.size], -(-len(batches) // self.size)
+        return mine + batches[:1] * (most - len(mine)), len(mine)
 
     def sum(self, tensor: Tensor) -> Tensor:
         """In place, over all processes."""
@@ -65,8 +87,8 @@ class Group:
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter], loss: Tensor, rows: int) -> Tensor:
         """Sums all gradients of a batch of so many `rows` in one message; returns the sum of `loss`."""
-        if self.size == 1:
-            return loss
+        if self.size == 1 or self.sharded:  # which have been summed on their way
+            return self.sum(loss)
         moved = self._moved(parameters, loss.device, rows)
         for parameter in moved:
             if parameter.grad is None:  # this process had no row
@@ -162,7 +184,9 @@ def processes(compute: Compute, job: dict[str, Any]) -> Iterator[Group]:
 @contextmanager
 def joined(store: Any, group: Group, compute: Compute) -> Iterator[None]:
     """Inside, this process is one of the group; it comes in when all have."""
-    backend = "nccl" if compute.device == "cuda" else "gloo"
+    # With shared weights the processes also agree on when to write a checkpoint, for which no GPU is needed.
+    gpu = "cpu:gloo,cuda:nccl" if compute.fsdp else "nccl"
+    backend = gpu if compute.device == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=group.rank, world_size=group.size)
     try:
         yield

@@ -25,15 +25,20 @@ _REFUSED = re.compile(r"(\S+) does not have a deterministic implementation")
 
 
 def allow_what_cannot_repeat(
-    network: Network, batch: Batch, loss: Callable[[Any], Tensor], compute: Compute
+    network: Network,
+    batch: Batch,
+    loss: Callable[[Any], Tensor],
+    compute: Compute,
+    device: torch.device | None = None,
 ) -> str | None:
     """Tries a step of a copy on a small batch; an operation that PyTorch refuses may run from then on.
 
-    `loss` takes the network's outputs. Returns the operation's name, or None; a name is printed too. Nothing
-    of the network or of the generators moves.
+    `loss` takes the network's outputs; `device` is the network's own unless given. Returns the operation's
+    name, or None; a name is printed too. Nothing of the network or of the generators moves.
     """
     trial = copy.deepcopy(network).train()
-    device = next(trial.parameters()).device
+    device = device or next(trial.parameters()).device
+    trial.to(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
             with autocast(compute):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from retrainer.settings import Training
 from retrainer.training._distributed import ALONE, Group
 from retrainer.training._pruning import Pruning
+from retrainer.training._sharded import local, share_of, whole
 from retrainer.training.loader import stream, stream_seed
 from retrainer.training.optimiser import Optimiser
 
@@ -130,31 +131,37 @@ class State:
         return {n: t for n, t in named.items() if not isinstance(t, nn.Parameter) or id(t) in held}
 
     def _load(self, weights: dict[str, Tensor]) -> None:
-        assert weights.keys() == self._moving().keys()
-        self.trained.load_state_dict(weights, strict=False)
+        moving = self._moving()
+        assert weights.keys() == moving.keys()
+        mine = {name: share_of(tensor, moving[name]) for name, tensor in weights.items()}
+        self.trained.load_state_dict(mine, strict=False)
 
     def snapshot(self) -> Snapshot:
-        """A copy in host memory, which training leaves alone. Taken between two steps."""
+        """A copy in host memory, which training leaves alone. Taken between two steps.
+
+        Where processes share the weights, all must ask for one, and the first one alone gets the tensors.
+        """
         losses = [loss for loss, _ in self.waiting]
         trained, average = self.average.both() if self.average else (self._moving(), {})
         on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
+        wanted = self.group.rank == 0 or not self.group.sharded
         return {
             **{name: getattr(self, name) for name in _PLAIN},
             "history": [dict(entry) for entry in self.history],
-            "waiting": _copied(torch.stack(losses)) if losses else torch.empty(0),
+            "waiting": _copied(torch.stack(losses), wanted) if losses else torch.empty(0),
             "waiting_rows": [count for _, count in self.waiting],
-            "trained": _copied(trained),
-            "average": _copied(average),
+            "trained": _copied(trained, wanted),
+            "average": _copied(average, wanted),
             "seconds": self.spent(),
-            "optimiser": _copied(self.optimiser.state_dict()),
+            "optimiser": _copied(self.optimiser.state_dict(), wanted),
             "order": self._order_before,
             "views": self._views_before,
             "dropout": torch.get_rng_state(),
             "dropout_gpu": torch.cuda.get_rng_state() if on_gpu else torch.empty(0),
-            "pruning": _copied(self.pruning.snapshot()) if self.pruning else {},
+            "pruning": _copied(self.pruning.snapshot(), wanted) if self.pruning else {},
             "best_epoch": self.best[0] if self.best else 0,
             # Never changed once it is there.
-            "best": {name: t.cpu() for name, t in self.best[1].items()} if self.best else {},
+            "best": {name: whole(t).cpu() for name, t in self.best[1].items()} if self.best else {},
         }
 
     def restore(self, kept: Snapshot) -> None:
@@ -195,7 +202,7 @@ class Average:
         self._swapped = False
 
     def follow(self, decay: float) -> None:
-        pairs = list(zip(self._average, self._moving, strict=True))
+        pairs = list(zip(map(local, self._average), map(local, self._moving), strict=True))
         floats = [pair for pair in pairs if pair[0].is_floating_point()]
         torch._foreach_lerp_([average for average, _ in floats], [tensor for _, tensor in floats], 1 - decay)
         for average, tensor in pairs:
@@ -217,15 +224,19 @@ class Average:
 
     def load(self, average: dict[str, Tensor]) -> None:
         for name, tensor in zip(self._names, self._average, strict=True):
-            tensor.copy_(average[name])
+            tensor.copy_(share_of(average[name], tensor))
 
 
-def _copied(value: Any) -> Any:
-    """Tensors inside copied to host memory, in their own layout; the optimiser's kernels count on it."""
+def _copied(value: Any, wanted: bool) -> Any:
+    """Tensors inside copied to host memory, in their own layout; the optimiser's kernels count on it.
+
+    Those that are not `wanted` are only read, for the sake of processes that hold other parts of them.
+    """
     if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True)
+        found = whole(value.detach())
+        return found.to("cpu", copy=True) if wanted else torch.empty(0)
     if isinstance(value, dict):
-        return {key: _copied(inner) for key, inner in value.items()}
+        return {key: _copied(inner, wanted) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_copied(inner) for inner in value)
+        return type(value)(_copied(inner, wanted) for inner in value)
     return value

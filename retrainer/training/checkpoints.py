@@ -92,13 +92,20 @@ class Checkpoints:
                 return kept
         return None
 
+    @property
+    def due(self) -> bool:
+        """Whether `maybe_save` would write one, or leave."""
+        if self.stop.asked is not None:
+            return True
+        if self._store is None or time.monotonic() - self._last < self._seconds:
+            return False
+        return self._writer is None or not self._writer.is_alive()
+
     def maybe_save(self, snapshot: Callable[[], Snapshot]) -> None:
         """Between two steps: writes a checkpoint when one is due; after a signal writes one and leaves."""
         if self.stop.asked is not None:
             self._leave(snapshot)
-        if self._store is None or time.monotonic() - self._last < self._seconds:
-            return
-        if self._writer is None or not self._writer.is_alive():
+        if self.due:
             self._last = time.monotonic()
             self._writer = threading.Thread(target=self._write, args=(snapshot(),), name="checkpoint")
             self._writer.start()

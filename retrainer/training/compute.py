@@ -71,7 +71,7 @@ def resolve_compute(compute: Compute) -> Compute:
     }
     if compute.compile in ("auto", "kernels") and device == "cpu":
         settled["compile"] = False
-    if compute.compile == "auto" and not has_c_compiler():
+    if compute.compile == "auto" and (compute.fsdp or not has_c_compiler()):
         settled["compile"] = False
     return compute.model_copy(update=settled)
 

@@ -71,12 +71,20 @@ def fit(
     device = prepare(learner.compute, *learner.group.here)
     require_applicable(learner, splits)
     begin_from_rows(learner, splits.train)
-    network.to(device=device, memory_format=memory_format(network))
-    kept = learner.group.from_first(checkpoints.newest(), device)
+    if learner.compute.fsdp:
+        kept = learner.group.from_first(checkpoints.newest(), torch.device("cpu"))
+    else:
+        network.to(device=device, memory_format=memory_format(network))
+        kept = learner.group.from_first(checkpoints.newest(), device)
     bar = Progress(learner.training.epochs, rows, progress, rows_trained(kept, rows))
     try:
-        with own_randomness(learner.training.seed, device), replaced_for_training(learner, splits):
-            run = _begin(learner, splits, device, bar, checkpoints)
+        with (
+            own_randomness(learner.training.seed, device),
+            replaced_for_training(learner, splits, device) as in_training,
+        ):
+            if device.type == "cuda" and rows > 1:
+                _try_two_rows(learner, splits.train, device)
+            run = _begin(in_training, splits, device, bar, checkpoints)
             if kept is not None:
                 run.state.restore(kept)
                 kept = None  # as large as the training itself
@@ -94,8 +102,6 @@ def _begin(
     learner: Learner, splits: Splits, device: torch.device, bar: Progress, checkpoints: Checkpoints
 ) -> _Run:
     """The first epoch's state, optimiser and step."""
-    if device.type == "cuda" and len(splits.train[0]) > 1:
-        _try_two_rows(learner, splits.train, device)
     strategy = plan(learner, splits, device)
     optimiser = make_optimiser(strategy.groups, learner.network, learner.training)
     state = State(strategy.trained, optimiser, learner.training, learner.group)
@@ -143,7 +149,7 @@ def _try_two_rows(learner: Learner, train: Data, device: torch.device) -> None:
     def loss(outputs: Any) -> Tensor:
         return task.loss(outputs, targets, smoothing)
 
-    allow_what_cannot_repeat(learner.network, batch, loss, learner.compute)
+    allow_what_cannot_repeat(learner.network, batch, loss, learner.compute, device)
 
 
 def _class_weights(learner: Learner, targets: np.ndarray, device: torch.device) -> Tensor | None:
@@ -195,6 +201,8 @@ class _Run:
         started = time.perf_counter()
         batches = self.train_step.batches(rows)
         whole = state.step == 0
+        if self.training.packing and phase.last == self.training.epochs and state.epoch == phase.first:
+            self.tell_packing(batches, rows)
         figures = self.train_epoch(phase, batches)
         if self.train_step.private:
             del figures["train_loss"]
@@ -211,7 +219,22 @@ class _Run:
         if state.step < len(batches):
             marks["reproducible"] = False
         state.end_epoch(figures | marks, self.training.keep == "best")
-        self.checkpoints.maybe_save(state.snapshot)
+        self.maybe_save()
+
+    def tell_packing(self, batches: list[np.ndarray], rows: Rows) -> None:
+        if self.state.group.rank == 0 and rows.lengths is not None:
+            from retrainer.training._packed import tell_saving
+
+            tell_saving(batches, rows.lengths)
+
+    def maybe_save(self) -> None:
+        """Writes a checkpoint when one is due. With shared weights all processes give their part of it."""
+        state, checkpoints = self.state, self.checkpoints
+        if not state.group.sharded:
+            checkpoints.maybe_save(state.snapshot)
+        elif state.group.first_says(checkpoints.due, torch.device("cpu")):
+            snapshot = state.snapshot()
+            checkpoints.maybe_save(lambda: snapshot)
 
     def train_epoch(self, phase: Phase, batches: list[np.ndarray]) -> dict[str, float]:
         """A pass over the training rows, or the rest of it; returns its mean loss and last learning rate.
@@ -235,7 +258,7 @@ class _Run:
             late = training.budget_seconds > 0 and self.late(targets.device)
             if len(state.waiting) == _STEPS_BETWEEN_SYNCS or state.step == len(batches) or late:
                 self.sync_losses(len(batches))
-            self.checkpoints.maybe_save(state.snapshot)
+            self.maybe_save()
             if late:
                 break
         last = rate(before + state.step - 1, steps, training.warmup, training.schedule)
@@ -258,17 +281,18 @@ class _Run:
         self.strategy.trained.eval()
         group = self.state.group
         batches = sorted_batches(len(rows), evaluation_batch_size(rows), rows.lengths)
-        # A process without a batch of its own computes the first one too: it must know the figures' names.
-        mine, counts = batches[group.rank :: group.size] or batches[:1], group.rank < len(batches)
+        # All compute as many batches, of which the last may not count: each must know the figures' names.
+        mine, own = group.share_batches(batches)
         sums: dict[str, float] = {"loss": 0.0}
         with torch.no_grad(), autocast(self.learner.compute):
-            for batch, targets, _ in load_batches(rows, mine, None):
+            for place, (batch, targets, _) in enumerate(load_batches(rows, mine, None)):
+                counts = place < own
                 outputs = phase.answer(batch)
                 sums["loss"] += counts * float(self.learner.task.loss(outputs, targets, 0.0).double().sum())
                 for name, values in self.learner.task.figures(outputs, targets).items():
                     sums[name] = sums.get(name, 0.0) + counts * float(values.sum())
                 # Nothing moves here: what is kept is the state behind the epoch's last step.
-                self.checkpoints.maybe_save(self.state.snapshot)
+                self.maybe_save()
         together = torch.tensor(list(sums.values()), dtype=torch.float64, device=rows.targets.device)
         means = dict(zip(sums, (group.sum(together) / len(rows)).tolist(), strict=True))
         self.require_finite(

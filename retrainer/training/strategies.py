@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -83,8 +83,11 @@ class Plan:
 
 
 @contextmanager
-def replaced_for_training(learner: Learner, splits: Splits) -> Iterator[None]:
-    """While a network trains, smaller or further parts may stand in for some of its own."""
+def replaced_for_training(learner: Learner, splits: Splits, device: torch.device) -> Iterator[Learner]:
+    """While a network trains, smaller or further parts may stand in for some of its own.
+
+    Gives the learner to train: the same, or one with a network that processes share.
+    """
     network, training = learner.network, learner.training
     private = bool(training.privacy.epsilon)
     with ExitStack() as stack:
@@ -96,13 +99,30 @@ def replaced_for_training(learner: Learner, splits: Splits) -> Iterator[None]:
             # A frozen table costs nothing. Of a private one each word gets noise: else it would be seen which
             # words the rows have.
             stack.enter_context(words_in_use(network.body, learner.task, splits.encoded))
+        if training.packing:
+            from retrainer.training._packed import packed
+
+            stack.enter_context(packed(network.description, *_unequal_texts(learner, splits.train, device)))
         if training.checkpoint_activations:
             stack.enter_context(recomputed(network.description))
         if private:
             from retrainer.training._row_gradients import gradients_of_rows
 
             stack.enter_context(gradients_of_rows(network, training))
-        yield
+        if learner.compute.fsdp:
+            from retrainer.training._sharded import sharded
+
+            learner = stack.enter_context(sharded(learner, device))
+        yield learner
+
+
+def _unequal_texts(learner: Learner, train: Data, device: torch.device) -> tuple[Batch, Tensor]:
+    """The longest and the shortest text and one between as a batch, and their lengths."""
+    lengths = learner.task.lengths(train[0])
+    assert lengths is not None
+    rows = np.argsort(lengths, kind="stable")[[-1, 0, len(lengths) // 2]]
+    place = torch.device("cpu") if learner.compute.fsdp else device
+    return learner.task.batch(train[0].to(place), rows, None), torch.from_numpy(lengths[rows])
 
 
 def plan(learner: Learner, splits: Splits, device: torch.device) -> Plan:
@@ -138,8 +158,10 @@ class _Phases:
         def placed(data: Data) -> Rows:
             return placed_rows(learner.task, data, learner.network, device)
 
-        validation = splits.validation
-        return cls(learner, placed(splits.train), None if validation is None else placed(validation))
+        train, validation = placed(splits.train), splits.validation
+        if learner.training.packing:
+            train = _with_lengths(train)
+        return cls(learner, train, None if validation is None else placed(validation))
 
     def on_rows(self, first: int, active: Sequence[nn.Module], still: Sequence[nn.Module] = ()) -> Phase:
         """The whole network on the rows themselves, up to the last epoch."""
@@ -193,6 +215,17 @@ def placed_rows(task: Task, data: Data, network: Network, device: torch.device) 
     row_bytes = 4 * encoded.nbytes // max(1, len(encoded))
     ahead = bool(getattr(placed, "make_ahead", False))
     return Rows(make, torch.from_numpy(targets).to(device), task.lengths(encoded), row_bytes, ahead)
+
+
+def _with_lengths(rows: Rows) -> Rows:
+    """The same, whose batches tell in host memory how many tokens each text has."""
+    lengths, plain = rows.lengths, rows.make
+    assert lengths is not None
+
+    def make(numbers: np.ndarray, generator: torch.Generator | None) -> Batch:
+        return plain(numbers, generator) | {"lengths": torch.from_numpy(lengths[numbers])}
+
+    return replace(rows, make=make)
 
 
 def _lay_out(tensor: Tensor, device: torch.device, layout: torch.memory_format) -> Tensor:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from retrainer.errors import SettingError
 from retrainer.settings import Training
+from retrainer.training._distributed import ALONE, Group
+from retrainer.training._sharded import local
 from retrainer.training._state import State
 from retrainer.training.compute import autocast
 from retrainer.training.learner import Learner
@@ -79,7 +81,7 @@ class TrainStep:
         trained = self.state.optimiser.parameters
         total = self.state.group.sum_gradients(trained, total, rows)
         if self.training.clip_norm:
-            _clip(trained, self.training.clip_norm)
+            _clip(trained, self.training.clip_norm, self.state.group)
         return total
 
     def _images(self, phase: Phase, batch: Batch, targets: Tensor) -> tuple[Batch, Tensor]:
@@ -106,10 +108,11 @@ class TrainStep:
             _draw_again(device, drawn)
 
     def _in_micro_batches(self, phase: Phase, batch: Batch, targets: Tensor, rows: int) -> Tensor:
-        count = len(targets)
+        count, group = len(targets), self.state.group
         if not count:
             return torch.zeros((), device=targets.device)
-        micro_batches = min(self.state.micro_batches, max(1, count // phase.fewest_rows))
+        smallest = group.smallest_share(rows) if group.sharded else count
+        micro_batches = min(self.state.micro_batches, max(1, smallest // phase.fewest_rows))
         if micro_batches == 1:
             return self._micro_batch(phase, batch, targets, rows)
         sums = []
@@ -128,13 +131,18 @@ class TrainStep:
         if self.class_weights is not None:
             soft = targets.is_floating_point()
             losses = losses * (targets @ self.class_weights if soft else self.class_weights[targets])
+        counts = self.state.group.counts(rows)
         # Of their sum over `rows`, with two operations fewer to go back through.
-        losses.backward(torch.full_like(losses, 1 / rows))
-        return losses.detach().sum()
+        losses.backward(torch.full_like(losses, counts / rows))
+        total = losses.detach().sum()
+        return total if counts else total * 0
 
     def _halve(self, rows: int) -> None:
         if not self.training.halve_on_out_of_memory or self.state.micro_batches >= rows:
-            smaller = "set training.halve_on_out_of_memory: true, a higher training.accumulate, or a"
+            smaller = (
+                "set training.halve_on_out_of_memory: true, training.checkpoint_activations: true, a higher"
+                " training.accumulate, or a"
+            )
             if self.training.halve_on_out_of_memory:
                 smaller = "not even one row at a time; set a smaller task.size or task.max_length, or a"
             raise SettingError(
@@ -144,10 +152,14 @@ class TrainStep:
         self.state.micro_batches *= 2
 
 
-def _clip(parameters: list[nn.Parameter], largest: float) -> None:
+def _clip(parameters: list[nn.Parameter], largest: float, group: Group = ALONE) -> None:
     """Scales all gradients down to a norm of `largest`: `clip_grad_norm_` to the bit, in half of its time."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if group.sharded:
+        gradients = [local(gradient) for gradient in gradients]
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+    if group.sharded:  # of all parts
+        norm = group.sum(norm.square()).sqrt()
     # Looking at it is free on a CPU alone, where mostly nothing is left to do.
     if norm.is_cuda or not float(norm) < 0.99 * largest:
         torch._foreach_mul_(gradients, (largest / (norm + 1e-6)).clamp(max=1.0))
