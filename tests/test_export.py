@@ -160,7 +160,7 @@ def odd_images(folder: Path) -> dict[str, bytes]:
     rgb = Image.fromarray(pixels[..., :3])
     rgb.save(folder / "turned.jpg", exif=turned)
     rgb.convert("CMYK").save(folder / "cmyk.jpg")
-    rgb.quantize(16).save(folder / "palette.gif")
+    rgb.quantize(16).save(folder / "palette.png")
     Image.fromarray(draw.integers(0, 65_536, (20, 30)).astype(np.uint16)).save(folder / "sixteen.png")
     files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
     return files | {"alpha": png(pixels), "exact": png(pixels[:8, :12, 0])}

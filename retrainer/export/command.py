@@ -65,11 +65,11 @@ def export(request: Request) -> list[str]:
     require_format(request.form)
     _refuse_foreign(request.out)
     with found_model(request.sections, request.version, request.model) as found:
-        test = test_rows(request.dataset, found.directory)
         about = read_model(found.directory)
         model = loaded(request.sections, found, "cpu")
         exported = Exported(model, about["family"], about["task"]["kind"])
         require_exportable(exported, request.form)
+        test = test_rows(request.dataset, found.directory)
         with whole_directory(request.out) as aside:
             parity = _write(exported, request, aside, test)
     mb = sum(file.stat().st_size for file in request.out.iterdir()) / 1e6
@@ -112,7 +112,7 @@ def _write(exported: Exported, request: Request, folder: Path, test: pa.Table) -
     if request.form != "onnx-int8":
         require_equal(parity, exported, request.form)
     write_text(folder / "README.md", readme(exported, request.form, network, parity))
-    write_json(folder / ABOUT, about | {"network": network, "parity": parity.plain(), "files": hash_files(folder)})
+    write_json(folder / ABOUT, about | {"network": network, "parity": parity.plain(), "files": hash_files(folder, (ABOUT,))})
     return parity
 
 

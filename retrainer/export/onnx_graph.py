@@ -35,7 +35,7 @@ def write_onnx(exported: Exported, folder: Path) -> dict[str, Any]:
     names = ["prediction"] if exported.is_number else ["logits", "probabilities"]
     module, example = _answering(exported).eval(), _example(exported)
     try:
-        with torch.inference_mode(), warnings.catch_warnings():
+        with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 module,

@@ -38,8 +38,10 @@ def write_transformers(exported: Exported, folder: Path) -> dict[str, Any]:
     config = _config(exported)
     kind, pooling = exported.config["model"]["model_type"], exported.config["pooling"]
     plain = pooling == "cls" and kind in _DENSE_AND_OUTPUT
-    tensors = _library_names(exported, kind) if plain else _own_names(exported)
-    if not plain:
+    if plain:
+        tensors, config["architectures"] = _library_names(exported, kind)
+    else:
+        tensors = _own_names(exported)
         shutil.copyfile(CODE, folder / CODE.name)
         config = _with_code(config, pooling)
     write_json(folder / "config.json", config)
@@ -70,8 +72,8 @@ def _head(exported: Exported) -> tuple[Tensor, Tensor]:
     return weight, bias
 
 
-def _library_names(exported: Exported, kind: str) -> dict[str, Tensor]:
-    """By the names of the library's own classifier of this architecture."""
+def _library_names(exported: Exported, kind: str) -> tuple[dict[str, Tensor], list[str]]:
+    """By the names of the library's own classifier of this architecture, and the classifier's name."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
@@ -90,7 +92,7 @@ def _library_names(exported: Exported, kind: str) -> dict[str, Tensor]:
     made |= {f"{dense}.weight": torch.eye(width) * _SMALL, f"{dense}.bias": torch.zeros(width)}
     made |= {f"{output}.weight": weight / _SMALL, f"{output}.bias": bias}
     _require_all(model, made, kind)
-    return made
+    return made, [type(model).__name__]
 
 
 def _require_all(model: nn.Module, made: dict[str, Tensor], kind: str) -> None:

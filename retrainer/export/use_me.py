@@ -34,7 +34,7 @@ class Model:
     def __init__(self, folder: Path = HERE) -> None:
         self.about: dict[str, Any] = json.loads((folder / "export.json").read_text(encoding="utf-8"))
         rule = json.loads((folder / "preprocessing.json").read_text(encoding="utf-8"))
-        self.encode: Callable[[Any], Any] = Texts(folder, rule) if rule["kind"] == "tokens" else Images(rule)
+        self.encode: Any = Texts(folder, rule) if rule["kind"] == "tokens" else Images(rule)
         self.network: Network = LOADERS[self.about["network"]["library"]](folder, self.about["network"])
 
     def predict(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
@@ -50,7 +50,7 @@ class Model:
         for start in range(0, len(rows), 2048):  # so many are held in memory
             encoded = [self._encoded(row, start + n) for n, row in enumerate(rows[start : start + 2048])]
             for places in batches(encoded):
-                batch = self.encode.batch([encoded[n] for n in places])  # type: ignore[attr-defined]
+                batch = self.encode.batch([encoded[n] for n in places])
                 made[[start + n for n in places]] = self.network(batch)
         return made
 
