@@ -142,8 +142,8 @@ def predict(arguments: argparse.Namespace) -> int:
 
 def export(arguments: argparse.Namespace) -> int:
     """A version for people who do not have this project: ONNX, or another library's layout."""
-    from retrainer.export.command import parse_request
     from retrainer.export.command import export as written
+    from retrainer.export.command import parse_request
 
     request = parse_request(arguments.recipe, arguments.format, arguments.output)
     print("\n".join(written(replace(request, version=arguments.version, model=arguments.model))))

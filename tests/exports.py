@@ -77,7 +77,9 @@ def encoder_model(
     return Request(PLAIN, "onnx", dataset, folder / "out", model=folder / "model")
 
 
-def image_request(folder: Path, backbone: dict[str, Any], size: int, channels: int, rows: int = 100) -> Request:
+def image_request(
+    folder: Path, backbone: dict[str, Any], size: int, channels: int, rows: int = 100
+) -> Request:
     """A request whose model is an image network with random weights."""
     task = Task.parse({"kind": "image_classification", "size": size, "channels": channels}, "task")
     dataset = image_dataset(folder / "dataset", rows)

@@ -32,8 +32,8 @@ class LoadedModel:
 
 
 class FoundModel(NamedTuple):
-    """A model's directory, after every check where it comes from the registry; its version, and which it is in
-    words: both empty where a directory was named."""
+    """A model's directory, after every check where it comes from the registry; its version, and which it is
+    in words: both empty where a directory was named."""
 
     directory: Path
     version: str

@@ -1,4 +1,4 @@
-"""A model handed to people who do not have this project: ONNX, or the layout of transformers, timm, torchvision.
+"""A model for people who do not have this project: ONNX, or the layout of transformers, timm, torchvision.
 
 command.py        `make export`: from a version and the test rows to a folder
 description.py    what the folder says of inputs and answers, and which models cannot be exported

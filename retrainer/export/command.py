@@ -83,7 +83,9 @@ def export(request: Request) -> list[str]:
 
 def _refuse_foreign(out: Path) -> None:
     if out.exists() and not (out / ABOUT).is_file():
-        raise SettingError(f"OUTPUT={out} is there, and make export did not write it; name another, or remove it")
+        raise SettingError(
+            f"OUTPUT={out} is there, and make export did not write it; name another, or remove it"
+        )
 
 
 def _write(exported: Exported, request: Request, folder: Path, test: pa.Table) -> Parity:
@@ -112,7 +114,10 @@ def _write(exported: Exported, request: Request, folder: Path, test: pa.Table) -
     if request.form != "onnx-int8":
         require_equal(parity, exported, request.form)
     write_text(folder / "README.md", readme(exported, request.form, network, parity))
-    write_json(folder / ABOUT, about | {"network": network, "parity": parity.plain(), "files": hash_files(folder, (ABOUT,))})
+    write_json(
+        folder / ABOUT,
+        about | {"network": network, "parity": parity.plain(), "files": hash_files(folder, (ABOUT,))},
+    )
     return parity
 
 

@@ -27,7 +27,9 @@ def write_int8(source: Path, target: Path, rule: dict[str, Any], train: pa.Table
     try:
         from onnxruntime.quantization import shape_inference
     except ModuleNotFoundError as error:
-        raise SettingError(f"FORMAT: {error.name} is not installed; pip install 'retrainer[export]'") from None
+        raise SettingError(
+            f"FORMAT: {error.name} is not installed; pip install 'retrainer[export]'"
+        ) from None
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # advice that this module follows where it applies
     prepared = source.with_suffix(".prepared.onnx")

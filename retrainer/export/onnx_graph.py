@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FILE = "model.onnx"
-# Attention in one operation came with 23; onnxruntime's own fusions and its quantization know older ones best.
+# Old enough for most programs that read ONNX.
 _OPSET = 18
 _EXAMPLE_ROWS, _EXAMPLE_TOKENS = 2, 7
 
@@ -48,7 +48,9 @@ def write_onnx(exported: Exported, folder: Path) -> dict[str, Any]:
                 verbose=False,
             )
     except ModuleNotFoundError as error:
-        raise SettingError(f"FORMAT: {error.name} is not installed; pip install 'retrainer[export]'") from None
+        raise SettingError(
+            f"FORMAT: {error.name} is not installed; pip install 'retrainer[export]'"
+        ) from None
     except Exception as error:  # the exporter's own, and whatever a network's code raises when it is traced
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"family {exported.family} cannot be written as ONNX: {reason}") from None

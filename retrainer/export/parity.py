@@ -1,4 +1,4 @@
-"""An exported folder's answers beside the model's own, on the test rows that the model has not learned from."""
+"""An exported folder's answers beside the model's own, on test rows that it has not learned from."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Parity:
-    """`difference`: the largest, of a probability or a number. `same`: share of rows with the same decision, None
-    where the answer is a number. `metric`: its name, the model's value and the export's."""
+    """`difference`: the largest, of a probability or a number. `same`: share of rows with the same decision,
+    None where the answer is a number. `metric`: its name, the model's value and the export's. `scale`: the
+    largest number, at least 1."""
 
     rows: int
     difference: float
@@ -57,7 +58,9 @@ def test_rows(dataset: Path, model: Path) -> pa.Table:
     from retrainer.overlap import Today, overlap
 
     if not (dataset / MANIFEST).is_file():
-        raise DataError(f"{dataset} is not there, and without test rows no export is compared; run make pipeline")
+        raise DataError(
+            f"{dataset} is not there, and without test rows no export is compared; run make pipeline"
+        )
     test = Dataset(dataset).split("test")
     met = overlap(Today.of(dataset, len(test)), model) if len(test) else None
     test = test if met is None else test.filter(met.unseen)

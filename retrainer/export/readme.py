@@ -36,8 +36,8 @@ def readme(exported: Exported, form: str, network: dict[str, Any], parity: Parit
             f"    pip install {packages_of(exported, form)}",
             f"    python use_me.py {_argument(exported)}",
             "",
-            "In Python: `from use_me import Model; Model().predict([…])`. `use_me.py` needs the files beside it and"
-            " nothing else.",
+            "In Python: `from use_me import Model; Model().predict([…])`. `use_me.py` needs the files beside it"
+            " and nothing else.",
             "",
             f"## Load it by {network['library']}",
             "",
@@ -49,11 +49,11 @@ def readme(exported: Exported, form: str, network: dict[str, Any], parity: Parit
             "",
             "## Beside the model that it was made from",
             "",
-            *_table(parity, form),
+            *_table(parity),
             "",
             f"Measured on {parity.rows:,} test rows that the model has not learned from, by `use_me.py` on the"
-            " rows as they were, on the machine that wrote this folder. `export.json` has the same figures and the"
-            " sha256 of each file.",
+            " rows as they were, on the machine that wrote this folder. `export.json` has the same figures and"
+            " the sha256 of each file.",
             "",
         ]
     )
@@ -80,12 +80,14 @@ def _loading(exported: Exported, form: str, network: dict[str, Any]) -> list[str
             "from transformers import AutoModelForSequenceClassification, AutoTokenizer",
             'tokenizer = AutoTokenizer.from_pretrained(".")',
             f'model = AutoModelForSequenceClassification.from_pretrained("."{words})',
-            'logits = model(**tokenizer(["a text"], padding=True, truncation=True, return_tensors="pt")).logits',
+            'batch = tokenizer(["a text"], padding=True, truncation=True, return_tensors="pt")',
+            "logits = model(**batch).logits",
         ]
     if form == "timm":
         return [
             "import timm",
-            f'model = timm.create_model("{network["name"]}", checkpoint_path="{network["file"]}"{words}).eval()',
+            f'model = timm.create_model("{network["name"]}", checkpoint_path="{network["file"]}"{words})',
+            "model.eval()",
         ]
     if form == "torchvision":
         return [
@@ -109,23 +111,25 @@ def _notes(exported: Exported, form: str, network: dict[str, Any]) -> list[str]:
         notes.append("Texts become the network's input as `preprocessing.json` and `tokenizer.json` say.")
     else:
         notes.append(
-            "Images become the network's input as `preprocessing.json` says: size, resizing, mean, std. A library's"
-            " own transforms resize otherwise and give slightly other answers."
+            "Images become the network's input as `preprocessing.json` says: size, resizing, mean, std. A"
+            " library's own transforms resize otherwise and give slightly other answers."
         )
     if not exported.is_number and form not in ("onnx", "onnx-int8"):
         temperature = exported.model.predictor.temperature
         notes.append(f"Divide the logits by {temperature:.6g} for the probabilities that `use_me.py` gives.")
     if network.get("arguments", {}).get("trust_remote_code"):
         notes.append(
-            "`trust_remote_code` runs `pooled_classifier.py` in this folder, 60 lines: the library has no classifier"
-            " of its own for this encoder's pooling."
+            "`trust_remote_code` runs `pooled_classifier.py` in this folder, 60 lines: the library has no"
+            " classifier of its own for this encoder's pooling."
         )
     if form == "onnx-int8":
-        notes.append("Weights are integers of 8 bits: smaller, and on most processors faster; answers differ a little.")
+        notes.append(
+            "Weights are integers of 8 bits: smaller, and on most processors faster; answers differ a little."
+        )
     return notes
 
 
-def _table(parity: Parity, form: str) -> list[str]:
+def _table(parity: Parity) -> list[str]:
     name, own, exported = parity.metric
     what = "a number" if parity.same is None else "a probability"
     rows = ["| | model | this folder |", "|---|---|---|", f"| {name} | {own:.4f} | {exported:.4f} |", ""]

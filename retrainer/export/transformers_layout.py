@@ -1,8 +1,8 @@
 """A text model in the layout that `AutoModelForSequenceClassification.from_pretrained(folder)` opens.
 
-The library's own classifiers put a layer with tanh between the first token and the outputs, ours is linear. tanh
-of a small enough number is that number: that layer becomes the identity divided by a power of two, and the
-outputs' weights are multiplied by it. For the mean of all tokens the library's BERT-like classifiers have no
+The library's own classifiers put a layer with tanh between the first token and the outputs, ours is linear.
+tanh of a small enough number is that number: that layer becomes the identity divided by a power of two, and
+the outputs' weights are multiplied by it. For the mean of all tokens the library's BERT-like classifiers have no
 place, so such a folder carries its classifier as code, for which the caller says `trust_remote_code=True`.
 """
 
@@ -132,7 +132,9 @@ def _save(tensors: dict[str, Tensor], file: Path) -> None:
     from safetensors.torch import save_file
 
     # Tied weights share memory, which safetensors refuses.
-    save_file({name: value.detach().clone().contiguous() for name, value in tensors.items()}, file, {"format": "pt"})
+    save_file(
+        {name: value.detach().clone().contiguous() for name, value in tensors.items()}, file, {"format": "pt"}
+    )
 
 
 def _write_tokenizer(exported: Exported, folder: Path) -> None:
@@ -153,5 +155,9 @@ def _added(exported: Exported) -> list[dict[str, Any]]:
     assets = exported.model.predictor.network.description.assets
     described = json.loads(assets[exported.preprocessing["tokenizer"]])
     vocabulary = described["model"].get("vocab", {})
-    known = [{"id": n, "content": token} for token, n in vocabulary.items()] if isinstance(vocabulary, dict) else []
+    known = (
+        [{"id": n, "content": token} for token, n in vocabulary.items()]
+        if isinstance(vocabulary, dict)
+        else []
+    )
     return [*known, *described.get("added_tokens", [])]

@@ -1,11 +1,11 @@
-"""Predicts with the model in this folder. `README.md` names the packages that it needs; Retrainer is none of them.
+"""Predicts with the model in this folder. `README.md` names the packages that it needs.
 
     python use_me.py "a lovely day" "what a mess"       # texts; of two texts a row: "first<TAB>second"
     python use_me.py photo.jpg another.png              # images
     python use_me.py - < lines.txt                      # one text, or one image's path, a line
 
-It prints one JSON object a row. In Python: `from use_me import Model; Model().predict(["a lovely day"])`; a row
-is a text, a pair (text, text), or an image's path or encoded bytes.
+It prints one JSON object a row. In Python: `from use_me import Model; Model().predict(["a lovely day"])`;
+a row is a text, a pair (text, text), or an image's path or encoded bytes.
 
 Legend: B rows of a batch, T tokens, C channels, H height, W width, K classes.
 """
@@ -115,12 +115,14 @@ class Texts:
 
 
 class Images:
-    """An image's path or encoded bytes → uint8 [C, H, W]: upright, opaque on white, scaled until it covers the
-    model's size, and its centre kept."""
+    """An image's path or encoded bytes → uint8 [C, H, W]: upright, opaque on white, scaled until it covers
+    the model's size, and its centre kept."""
 
     def __init__(self, rule: dict[str, Any]) -> None:
         self.rule = rule
-        self.mean, self.std = (np.array(rule[key], np.float32).reshape(-1, 1, 1) * 255 for key in ("mean", "std"))
+        self.mean, self.std = (
+            np.array(rule[key], np.float32).reshape(-1, 1, 1) * 255 for key in ("mean", "std")
+        )
 
     def __call__(self, row: Any) -> np.ndarray:
         from PIL import Image, ImageOps
@@ -130,7 +132,9 @@ class Images:
         with Image.open(io.BytesIO(encoded), formats=self.rule["formats"]) as image:
             # A JPEG far larger than needed is decoded at a half, a quarter or an eighth.
             image.draft(None, (2 * max(height, width),) * 2)  # type: ignore[arg-type]
-            plain = eight_bit(ImageOps.exif_transpose(image)).convert("RGB" if self.rule["channels"] == 3 else "L")
+            plain = eight_bit(ImageOps.exif_transpose(image)).convert(
+                "RGB" if self.rule["channels"] == 3 else "L"
+            )
         if plain.size != (width, height):
             plain = ImageOps.fit(plain, (width, height), Image.Resampling.BICUBIC)
         pixels = np.asarray(plain)

@@ -15,13 +15,14 @@ WEIGHTS = "model.safetensors"
 
 
 def write_vision(exported: Exported, form: str, folder: Path) -> dict[str, Any]:
-    """Writes `model.safetensors`; returns what loads it. Raises ModelError for a network that the library does
-    not know by name."""
+    """Writes `model.safetensors`; returns what loads it. Raises ModelError for a network that the library
+    does not know by name."""
     from safetensors.torch import save_file
 
     if exported.config.get("stem", "own") != "own":
         raise ModelError(
-            f"FORMAT={form}: backbone.stem: {exported.config['stem']} is no network of {form}'s; choose FORMAT=onnx"
+            f"FORMAT={form}: backbone.stem: {exported.config['stem']} is no network of {form}'s; choose"
+            " FORMAT=onnx"
         )
     arguments = _timm_arguments(exported) if form == "timm" else _torchvision_arguments(exported)
     name = exported.config["name"]
@@ -42,8 +43,8 @@ def _torchvision_arguments(exported: Exported) -> dict[str, Any]:
     config = exported.config
     if config["channels"] != 3:
         raise ModelError(
-            "FORMAT=torchvision: this model reads grey images, and torchvision's networks read colours; choose"
-            " FORMAT=onnx"
+            "FORMAT=torchvision: this model reads grey images, and torchvision's networks read colours;"
+            " choose FORMAT=onnx"
         )
     arguments: dict[str, Any] = {"weights": None, "num_classes": exported.outputs}
     if config["name"].startswith("vit_"):
