@@ -7,6 +7,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ from PIL import Image
 from retrainer.__main__ import main
 from retrainer.errors import UserError
 from retrainer.export.command import Request, export
+from retrainer.export.description import Exported, require_exportable
 from retrainer.export.use_me import Images
 from retrainer.formats.dataset import Dataset
 from retrainer.predict import Predictor
-from retrainer.settings import Registry
+from retrainer.settings import Registry, Task
+from retrainer.tasks import make_task
 from retrainer.tasks._decode import decode_image
 from tests.champions import NAME, Project, files_of, in_a_copy
 from tests.exports import answers_without, encoder_model, image_request
@@ -117,6 +120,27 @@ def test_what_cannot_be_exported_is_refused_in_a_line(
     with pytest.raises(UserError, match=says) as refused:
         export(request)
     assert "\n" not in str(refused.value) and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "kind", ["object_detection", "translation", "speech_recognition", "audio_classification"]
+)
+def test_other_tasks_are_refused_by_name(kind: str) -> None:
+    task = make_task(Task.parse({"kind": kind}, "task"), ("a", "b"))
+    network = SimpleNamespace(description=SimpleNamespace(preprocessing={"kind": task.input_spec()["kind"]}))
+    model: Any = SimpleNamespace(predictor=SimpleNamespace(task=task, network=network))
+    with pytest.raises(UserError, match=f"^FORMAT=onnx: a model of {kind} cannot be exported yet"):
+        require_exportable(Exported(model, "any", kind), "onnx")
+
+
+def test_masked_texts_are_refused() -> None:
+    task = make_task(
+        Task.parse({"kind": "text_classification", "mask_personal_data": True}, "task"), ("a", "b")
+    )
+    network = SimpleNamespace(description=SimpleNamespace(preprocessing={"kind": "tokens"}))
+    model: Any = SimpleNamespace(predictor=SimpleNamespace(task=task, network=network))
+    with pytest.raises(UserError, match="mask_personal_data is true, and only Retrainer masks texts"):
+        require_exportable(Exported(model, "transformers", "text_classification"), "onnx")
 
 
 def test_a_folder_that_is_not_an_export_is_never_replaced(

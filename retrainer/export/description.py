@@ -70,13 +70,14 @@ def require_exportable(exported: Exported, form: str) -> None:
     task, kind = exported.model.predictor.task, exported.preprocessing.get("kind")
     if not isinstance(task, Classification | Regression) or kind not in INPUT_NAMES:
         raise ModelError(
-            f"FORMAT={form}: a model of {exported.task_kind} cannot be exported yet, only one that reads texts"
-            " or images and answers with classes or a number; make predict and make serve take every model"
+            f"FORMAT={form}: a model of {exported.task_kind} cannot be exported yet, only one that reads"
+            " texts or images and answers with classes or a number; make predict and make serve take every model"
         )
     if getattr(getattr(task, "options", None), "mask_personal_data", False):
         raise ModelError(
             f"FORMAT={form}: task.mask_personal_data is true, and only Retrainer masks texts before the"
-            " network reads them; use make predict or make serve, or train with task.mask_personal_data: false"
+            " network reads them; use make predict or make serve, or train with"
+            " task.mask_personal_data: false"
         )
     families = FORMATS[form]
     reads_texts = kind == "tokens"

@@ -36,8 +36,8 @@ def readme(exported: Exported, form: str, network: dict[str, Any], parity: Parit
             f"    pip install {packages_of(exported, form)}",
             f"    python use_me.py {_argument(exported)}",
             "",
-            "In Python: `from use_me import Model; Model().predict([…])`. `use_me.py` needs the files beside it"
-            " and nothing else.",
+            "In Python: `from use_me import Model; Model().predict([…])`. `use_me.py` needs the files beside"
+            " it and nothing else.",
             "",
             f"## Load it by {network['library']}",
             "",
@@ -51,9 +51,9 @@ def readme(exported: Exported, form: str, network: dict[str, Any], parity: Parit
             "",
             *_table(parity),
             "",
-            f"Measured on {parity.rows:,} test rows that the model has not learned from, by `use_me.py` on the"
-            " rows as they were, on the machine that wrote this folder. `export.json` has the same figures and"
-            " the sha256 of each file.",
+            f"Measured on {parity.rows:,} test rows that the model has not learned from, by `use_me.py` on"
+            " the rows as they were, on the machine that wrote this folder. `export.json` has the same figures"
+            " and the sha256 of each file.",
             "",
         ]
     )
