@@ -71,7 +71,8 @@ def require_exportable(exported: Exported, form: str) -> None:
     if not isinstance(task, Classification | Regression) or kind not in INPUT_NAMES:
         raise ModelError(
             f"FORMAT={form}: a model of {exported.task_kind} cannot be exported yet, only one that reads"
-            " texts or images and answers with classes or a number; make predict and make serve take every model"
+            " texts or images and answers with classes or a number; make predict and make serve take every"
+            " model"
         )
     if getattr(getattr(task, "options", None), "mask_personal_data", False):
         raise ModelError(

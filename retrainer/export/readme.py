@@ -51,9 +51,9 @@ def readme(exported: Exported, form: str, network: dict[str, Any], parity: Parit
             "",
             *_table(parity),
             "",
-            f"Measured on {parity.rows:,} test rows that the model has not learned from, by `use_me.py` on"
-            " the rows as they were, on the machine that wrote this folder. `export.json` has the same figures"
-            " and the sha256 of each file.",
+            f"Measured on {parity.rows:,} test rows that the model has not learned from, by `use_me.py`"
+            " on the rows as they were, on the machine that wrote this folder. `export.json` has the same"
+            " figures and the sha256 of each file.",
             "",
         ]
     )

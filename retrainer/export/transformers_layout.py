@@ -2,8 +2,8 @@
 
 The library's own classifiers put a layer with tanh between the first token and the outputs, ours is linear.
 tanh of a small enough number is that number: that layer becomes the identity divided by a power of two, and
-the outputs' weights are multiplied by it. For the mean of all tokens the library's BERT-like classifiers have no place, so such a folder
-carries its classifier as code, for which the caller says `trust_remote_code=True`.
+the outputs' weights are multiplied by it. For the mean of all tokens the library's
+BERT-like classifiers have no place, so such a folder carries its classifier as code, for which the caller says `trust_remote_code=True`.
 """
 
 from __future__ import annotations
