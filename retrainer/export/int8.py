@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retrainer.errors import SettingError
+from retrainer.errors import ModelError
 from retrainer.export.use_me import Images
 
 if TYPE_CHECKING:
@@ -24,20 +24,20 @@ _ROWS_AT_ONCE = 16
 
 def write_int8(source: Path, target: Path, rule: dict[str, Any], train: pa.Table) -> None:
     """`rule` is `preprocessing.json`, `train` the rows from which ranges are taken, of images alone."""
-    try:
-        from onnxruntime.quantization import shape_inference
-    except ModuleNotFoundError as error:
-        raise SettingError(
-            f"FORMAT: {error.name} is not installed; pip install 'retrainer[export]'"
-        ) from None
+    from onnxruntime.quantization import shape_inference
+
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)  # advice that this module follows where it applies
     prepared = source.with_suffix(".prepared.onnx")
     try:
         shape_inference.quant_pre_process(source, prepared, skip_symbolic_shape=True)
-        _quantize_texts(prepared, target) if rule["kind"] == "tokens" else _quantize_images(
-            prepared, target, rule, train
-        )
+        if rule["kind"] == "tokens":
+            _quantize_texts(prepared, target)
+        else:
+            _quantize_images(prepared, target, rule, train)
+    except Exception as error:  # onnxruntime raises many kinds
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"FORMAT=onnx-int8: this network cannot be had in integers: {reason}") from None
     finally:
         logging.disable(before)
         prepared.unlink(missing_ok=True)

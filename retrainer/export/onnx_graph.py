@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ def write_onnx(exported: Exported, folder: Path) -> dict[str, Any]:
     """
     import torch
 
+    require_packages()
     names = ["prediction"] if exported.is_number else ["logits", "probabilities"]
     module, example = _answering(exported).eval(), _example(exported)
     try:
@@ -47,10 +49,6 @@ def write_onnx(exported: Exported, folder: Path) -> dict[str, Any]:
                 dynamo=True,
                 verbose=False,
             )
-    except ModuleNotFoundError as error:
-        raise SettingError(
-            f"FORMAT: {error.name} is not installed; pip install 'retrainer[export]'"
-        ) from None
     except Exception as error:  # the exporter's own, and whatever a network's code raises when it is traced
         reason = " ".join(str(error).split())[:200]
         raise ModelError(f"family {exported.family} cannot be written as ONNX: {reason}") from None
@@ -58,6 +56,13 @@ def write_onnx(exported: Exported, folder: Path) -> dict[str, Any]:
     program.model.metadata_props.update(_metadata(exported))
     program.save(folder / FILE)
     return {"library": "onnx", "file": FILE, "output": names[0]}
+
+
+def require_packages() -> None:
+    """Raises SettingError where one of them is not installed."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        if find_spec(name) is None:
+            raise SettingError(f"FORMAT=onnx: {name} is not installed; pip install 'retrainer[export]'")
 
 
 def _answering(exported: Exported) -> torch.nn.Module:

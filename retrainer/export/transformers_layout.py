@@ -2,8 +2,8 @@
 
 The library's own classifiers put a layer with tanh between the first token and the outputs, ours is linear.
 tanh of a small enough number is that number: that layer becomes the identity divided by a power of two, and
-the outputs' weights are multiplied by it. For the mean of all tokens the library's
-BERT-like classifiers have no place, so such a folder carries its classifier as code, for which the caller says `trust_remote_code=True`.
+the outputs' weights are multiplied by it. For the mean of all tokens the library's BERT-like classifiers have
+no place, so such a folder carries its classifier as code, for which the caller says `trust_remote_code=True`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from retrainer.errors import ModelError
 from retrainer.export.description import Exported
+from retrainer.export.tensors import body_tensors, last_layer, save_tensors
 from retrainer.formats.files import write_json
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 CODE = Path(__file__).with_name("pooled_classifier.py")
-WEIGHTS = "model.safetensors"
 # 2^-14: of values up to 16, tanh differs from the identity by less than float32 can show.
 _SMALL = 2.0**-14
 # Of classifiers with such a layer: its name, the outputs' name.
@@ -45,7 +45,7 @@ def write_transformers(exported: Exported, folder: Path) -> dict[str, Any]:
         shutil.copyfile(CODE, folder / CODE.name)
         config = _with_code(config, pooling)
     write_json(folder / "config.json", config)
-    _save(tensors, folder / WEIGHTS)
+    save_tensors(tensors, folder)
     _write_tokenizer(exported, folder)
     return {"library": "transformers", "arguments": {} if plain else {"trust_remote_code": True}}
 
@@ -63,15 +63,6 @@ def _config(exported: Exported) -> dict[str, Any]:
     }
 
 
-def _head(exported: Exported) -> tuple[Tensor, Tensor]:
-    """Weights [K, D] and bias [K] of the outputs; of a number in its own units."""
-    head = exported.model.predictor.network.head
-    weight, bias = head.weight.detach(), head.bias.detach()
-    if exported.is_number:
-        return weight * head.deviation, bias * head.deviation + head.mean
-    return weight, bias
-
-
 def _library_names(exported: Exported, kind: str) -> tuple[dict[str, Tensor], list[str]]:
     """By the names of the library's own classifier of this architecture, and the classifier's name."""
     import torch
@@ -85,9 +76,9 @@ def _library_names(exported: Exported, kind: str) -> tuple[dict[str, Tensor], li
         model = empty_model(
             AutoModelForSequenceClassification, exported.config["model"] | {"num_labels": exported.outputs}
         )
-    weight, bias = _head(exported)
+    weight, bias = last_layer(exported)
     width = weight.shape[1]
-    own = exported.model.predictor.network.body.state_dict()
+    own = body_tensors(exported)
     made = {f"{model.base_model_prefix}.{name}": value for name, value in own.items()}
     made |= {f"{dense}.weight": torch.eye(width) * _SMALL, f"{dense}.bias": torch.zeros(width)}
     made |= {f"{output}.weight": weight / _SMALL, f"{output}.bias": bias}
@@ -105,8 +96,8 @@ def _require_all(model: nn.Module, made: dict[str, Tensor], kind: str) -> None:
 
 def _own_names(exported: Exported) -> dict[str, Tensor]:
     """By the names of `pooled_classifier.py`."""
-    weight, bias = _head(exported)
-    own = exported.model.predictor.network.body.state_dict()
+    weight, bias = last_layer(exported)
+    own = body_tensors(exported)
     encoder = {f"encoder.{name}": value for name, value in own.items()}
     return encoder | {"classifier.weight": weight, "classifier.bias": bias}
 
@@ -126,15 +117,6 @@ def _with_code(config: dict[str, Any], pooling: str) -> dict[str, Any]:
         "pooling": pooling,
         "encoder": {key: value for key, value in config.items() if key not in names},
     }
-
-
-def _save(tensors: dict[str, Tensor], file: Path) -> None:
-    from safetensors.torch import save_file
-
-    # Tied weights share memory, which safetensors refuses.
-    save_file(
-        {name: value.detach().clone().contiguous() for name, value in tensors.items()}, file, {"format": "pt"}
-    )
 
 
 def _write_tokenizer(exported: Exported, folder: Path) -> None:

@@ -7,18 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from retrainer.errors import ModelError
 from retrainer.export.description import Exported
+from retrainer.export.tensors import FILE, body_tensors, last_layer, save_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-WEIGHTS = "model.safetensors"
 
 
 def write_vision(exported: Exported, form: str, folder: Path) -> dict[str, Any]:
     """Writes `model.safetensors`; returns what loads it. Raises ModelError for a network that the library
     does not know by name."""
-    from safetensors.torch import save_file
-
     if exported.config.get("stem", "own") != "own":
         raise ModelError(
             f"FORMAT={form}: backbone.stem: {exported.config['stem']} is no network of {form}'s; choose"
@@ -26,8 +23,8 @@ def write_vision(exported: Exported, form: str, folder: Path) -> dict[str, Any]:
         )
     arguments = _timm_arguments(exported) if form == "timm" else _torchvision_arguments(exported)
     name = exported.config["name"]
-    save_file(_tensors(exported, _last_layer(form, name, arguments)), folder / WEIGHTS, {"format": "pt"})
-    return {"library": form, "name": name, "file": WEIGHTS, "arguments": arguments}
+    save_tensors(_tensors(exported, *_library_network(form, name, arguments)), folder)
+    return {"library": form, "name": name, "file": FILE, "arguments": arguments}
 
 
 def _timm_arguments(exported: Exported) -> dict[str, Any]:
@@ -54,8 +51,9 @@ def _torchvision_arguments(exported: Exported) -> dict[str, Any]:
     return arguments
 
 
-def _last_layer(form: str, name: str, arguments: dict[str, Any]) -> tuple[str, nn.Module]:
-    """The name of the layer that gives the outputs, and the whole network with random values."""
+def _library_network(form: str, name: str, arguments: dict[str, Any]) -> tuple[nn.Module, str]:
+    """The library's whole network with random values, and the name of its last layer, empty where there are
+    several."""
     from torch import nn
 
     from retrainer.models._start import unfilled
@@ -65,28 +63,24 @@ def _last_layer(form: str, name: str, arguments: dict[str, Any]) -> tuple[str, n
             import timm
 
             model = timm.create_model(name, **arguments)
-            return model.pretrained_cfg["classifier"], model
+            last = model.pretrained_cfg["classifier"]
+            return model, last if isinstance(last, str) else ""
         from torchvision.models import get_model
 
         model = get_model(name, **arguments)
-    layers = [path for path, part in model.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)]
-    return layers[-1], model
+    return model, [path for path, part in model.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)][
+        -1
+    ]
 
 
-def _tensors(exported: Exported, last: tuple[str, nn.Module]) -> dict[str, Tensor]:
+def _tensors(exported: Exported, model: nn.Module, last: str) -> dict[str, Tensor]:
     """Every tensor of the library's network, by its names. Raises ModelError where they are not the same."""
-    path, model = last
-    network = exported.model.predictor.network
-    head = network.head
-    weight, bias = head.weight.detach(), head.bias.detach()
-    if exported.is_number:
-        weight, bias = weight * head.deviation, bias * head.deviation + head.mean
-    wanted = model.state_dict()
-    made = dict(network.body.state_dict())
-    if isinstance(path, str) and f"{path}.weight" in wanted:
-        made |= {f"{path}.weight": weight.reshape(wanted[f"{path}.weight"].shape), f"{path}.bias": bias}
+    weight, bias = last_layer(exported)
+    wanted, made = model.state_dict(), body_tensors(exported)
+    if f"{last}.weight" in wanted:
+        made |= {f"{last}.weight": weight.reshape(wanted[f"{last}.weight"].shape), f"{last}.bias": bias}
     if {n: t.shape for n, t in made.items()} != {n: t.shape for n, t in wanted.items()}:
         raise ModelError(
             f"{exported.config['name']} has no single last layer in its library; choose FORMAT=onnx"
         )
-    return {name: value.detach().cpu().clone().contiguous() for name, value in made.items()}
+    return made
