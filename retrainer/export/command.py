@@ -51,7 +51,8 @@ class Request:
 def parse_request(recipe: str, form: str, out: str = "", root: Path = Path()) -> Request:
     """Of a recipe of the project `root`. Raises SettingError for a recipe or a format that is none."""
     require_format(form)
-    name, settled = settle(recipe or None, [], root)[:2]
+    settled: Any
+    name, settled = settle(recipe or None, [], root)
     sections = Sections(*(settled[section] for section in Sections._fields))
     return Request(sections, form, Path("runs", name, "dataset"), Path(out) if out else FOLDER / name / form)
 

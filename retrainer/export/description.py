@@ -48,6 +48,12 @@ class Exported:
         return isinstance(self.model.predictor.task, Regression)
 
     @property
+    def has_several(self) -> bool:
+        """Whether a row may have several classes."""
+        task = self.model.predictor.task
+        return isinstance(task, Classification) and task.multi_label
+
+    @property
     def outputs(self) -> int:
         return 1 if self.is_number else len(self.model.predictor.labels)
 
@@ -118,6 +124,6 @@ def answers_of(exported: Exported) -> dict[str, Any]:
         "kind": "classes",
         "outputs": exported.outputs,
         "labels": list(predictor.labels),
-        "multi_label": bool(predictor.task.multi_label),
+        "multi_label": exported.has_several,
         "temperature": predictor.temperature,
     }

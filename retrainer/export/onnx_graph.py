@@ -72,7 +72,7 @@ def _answering(exported: Exported) -> torch.nn.Module:
     predictor, names = exported.model.predictor, exported.inputs
     network, temperature = predictor.network, predictor.temperature
     is_number = exported.is_number
-    several = not is_number and predictor.task.multi_label
+    several = exported.has_several
 
     class Answering(nn.Module):
         def __init__(self) -> None:

@@ -10,6 +10,7 @@ from retrainer import metrics
 from retrainer.errors import DataError, ModelError
 from retrainer.export.description import Exported
 from retrainer.export.use_me import Model
+from retrainer.tasks._classes import Classification
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,8 +105,9 @@ def _exported_answers(exported: Exported, folder: Path, test: pa.Table) -> pa.Ta
     if exported.is_number:
         return pa.table({"prediction": pa.array([one["prediction"] for one in answers], pa.float64())})
     shares = np.array([list(one["probabilities"].values()) for one in answers], np.float32)
-    made: pa.Table = exported.model.predictor.task.predictions(shares)
-    return made
+    task = exported.model.predictor.task
+    assert isinstance(task, Classification)
+    return task.predictions(shares)
 
 
 def raw_rows(exported: Exported, table: pa.Table) -> list[Any]:

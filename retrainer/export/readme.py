@@ -68,7 +68,7 @@ def _answers(exported: Exported) -> str:
         return "It answers with a number."
     labels = exported.model.predictor.labels
     shown = ", ".join(labels[:12]) + (f" and {len(labels) - 12} more" if len(labels) > 12 else "")
-    how = "any of" if exported.model.predictor.task.multi_label else "one of"
+    how = "any of" if exported.has_several else "one of"
     return f"It answers with {how} {len(labels)} classes: {shown}."
 
 

@@ -52,8 +52,7 @@ def write_transformers(exported: Exported, folder: Path) -> dict[str, Any]:
 
 def _config(exported: Exported) -> dict[str, Any]:
     names = ["prediction"] if exported.is_number else list(exported.model.predictor.labels)
-    several = not exported.is_number and exported.model.predictor.task.multi_label
-    problem = "multi_label_classification" if several else "single_label_classification"
+    problem = "multi_label_classification" if exported.has_several else "single_label_classification"
     return {
         **exported.config["model"],
         "id2label": {str(n): name for n, name in enumerate(names)},

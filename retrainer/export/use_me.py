@@ -131,7 +131,7 @@ class Images:
         encoded = row if isinstance(row, bytes) else Path(row).read_bytes()
         with Image.open(io.BytesIO(encoded), formats=self.rule["formats"]) as image:
             # A JPEG far larger than needed is decoded at a half, a quarter or an eighth.
-            image.draft(None, (2 * max(height, width),) * 2)  # type: ignore[arg-type]
+            image.draft(None, (2 * max(height, width),) * 2)
             plain = eight_bit(ImageOps.exif_transpose(image)).convert(
                 "RGB" if self.rule["channels"] == 3 else "L"
             )
