@@ -160,7 +160,7 @@ serve: $(READY) ## MLflow's scoring server over the champion, on this machine al
 	@$(REGISTRY) serve $(OF) $(call option,VERSION,version) $(call option,PORT,port) $(call option,HOST,host) \
 		$(call option,WORKERS,workers)
 
-export: $(READY) ## the champion for other programs: FORMAT=onnx, onnx-int8, transformers, timm or torchvision [OUTPUT=folder] [VERSION=2 or alias] [MODEL=directory]
+export: $(READY) ## the champion for other programs: ONNX, or another library's layout: FORMAT=onnx, onnx-int8, transformers, timm or torchvision [OUTPUT=folder] [VERSION=2 or alias] [MODEL=directory]
 	@$(REGISTRY) export $(OF) $(call option,FORMAT,format) $(call option,OUTPUT,output) \
 		$(call option,VERSION,version) $(call option,MODEL,model)
 

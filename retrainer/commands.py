@@ -81,7 +81,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         ),
         _own(
             "export",
-            "the champion for other programs: onnx, onnx-int8, transformers, timm, torchvision",
+            "the champion for other programs: ONNX, or another library's layout",
             *("--format", "--output", "--version", "--model"),
         ),
         _own("history", "who made which version champion, when and why"),

@@ -92,7 +92,7 @@ class Texts:
         from tokenizers import Tokenizer
 
         self.rule = rule
-        self.tokenizer = Tokenizer.from_file(str(folder / rule["tokenizer"]))
+        self.tokenizer: Any = Tokenizer.from_file(str(folder / rule["tokenizer"]))
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(rule["max_length"])
 
