@@ -39,6 +39,7 @@ endif
 OUTPUT ?=
 PIPELINE ?=
 TOP_K ?=
+FORMAT ?=
 
 SHELL := /bin/sh
 VENV := .venv
@@ -54,7 +55,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # What a person or a CI job gives is text: make expands no $(…) in it, and it reaches the shell quoted, as one
 # word. make would run what stands behind a line break as a command of its own.
 GIVEN := RECIPE SET STEP IMAGE LIGHT_IMAGE SECRET ALLOW_MUTABLE WAIT CRON RUN FORCE PDB BASE PUSH CA_BUNDLE \
-	NETWORK PORT WORKERS VERSION WHY A B DIR HOURS ONLY DATA SIZES INPUT ROWS MODEL CANARY HOST OUTPUT TOP_K \
+	NETWORK PORT WORKERS VERSION WHY A B DIR HOURS ONLY DATA SIZES INPUT ROWS MODEL CANARY HOST OUTPUT TOP_K FORMAT \
 	PIPELINE PYTHON PIP_CERT
 define LINE_BREAK
 
@@ -89,7 +90,7 @@ LOCK := uv pip compile --no-config --universal --python-version 3.11 --generate-
 DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 
 .DEFAULT_GOAL := help
-.PHONY: help setup init pipeline retrain step resolve smoke curve suggest predict convert-weights check-step history promote anchor rollback compare reap ui serve docs images mlflow-image pin-base \
+.PHONY: help setup init pipeline retrain step resolve smoke curve suggest predict convert-weights check-step history promote anchor rollback compare reap ui serve export docs images mlflow-image pin-base \
 	rehearse compile inference-service submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow bench year lint \
 	format lock clean
 
@@ -158,6 +159,10 @@ check-step: $(READY) ## is what your own trainer wrote a valid model directory? 
 serve: $(READY) ## MLflow's scoring server over the champion, on this machine alone: [VERSION=3] [PORT=8080] [HOST=] [WORKERS=1]
 	@$(REGISTRY) serve $(OF) $(call option,VERSION,version) $(call option,PORT,port) $(call option,HOST,host) \
 		$(call option,WORKERS,workers)
+
+export: $(READY) ## the champion for other programs: ONNX, or another library's layout: FORMAT=onnx, onnx-int8, transformers, timm or torchvision [OUTPUT=folder] [VERSION=2 or alias] [MODEL=directory]
+	@$(REGISTRY) export $(OF) $(call option,FORMAT,format) $(call option,OUTPUT,output) \
+		$(call option,VERSION,version) $(call option,MODEL,model)
 
 history: $(READY) ## who made which version champion, when and why
 	@$(REGISTRY) history $(OF)

@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from retrainer.commands import COMMANDS, Command, overview
@@ -139,6 +140,16 @@ def predict(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def export(arguments: argparse.Namespace) -> int:
+    """A version for people who do not have this project: ONNX, or another library's layout."""
+    from retrainer.export.command import export as written
+    from retrainer.export.command import parse_request
+
+    request = parse_request(arguments.recipe, arguments.format, arguments.output)
+    print("\n".join(written(replace(request, version=arguments.version, model=arguments.model))))
+    return 0
+
+
 def reap(arguments: argparse.Namespace) -> int:
     """Ends what killed processes left in MLflow, and nothing that is in use."""
     from retrainer.registry import commands
@@ -190,6 +201,7 @@ CALLS: dict[str, Callable[[argparse.Namespace], int]] = {
     "suggest": suggest,
     "convert-weights": convert_weights,
     "predict": predict,
+    "export": export,
     "check-step": check_step,
     "ui": ui,
     "serve": serve,
@@ -238,6 +250,11 @@ def parser() -> argparse.ArgumentParser:
     predicting.add_argument("--model", type=Path, help="a model directory, not the champion")
     predicting.add_argument("--time", default="", help="in the place of {time} in --output, instead of now")
     predicting.add_argument("--sections", default="", help="the settings as JSON, where there is no project")
+    exporting = commands.choices["export"]
+    exporting.add_argument("--format", default="", help="onnx, onnx-int8, transformers, timm or torchvision")
+    exporting.add_argument("--output", default="", help="the new folder; exports/RECIPE/FORMAT by default")
+    exporting.add_argument("--version", default="", help="a version's number or alias, not the champion")
+    exporting.add_argument("--model", type=Path, help="a model directory, not the champion")
     commands.choices["notify"].add_argument("--test", action="store_true", help="send a test message")
     for option in ("model", "status", "began", "steps"):
         commands.choices["notify"].add_argument(f"--{option}", default="", help="of a Kubeflow run")

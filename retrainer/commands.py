@@ -79,6 +79,11 @@ GROUPS: dict[str, tuple[Command, ...]] = {
             "MLflow's scoring server over the champion",
             *("--version", "--host", "--port", "--workers", "--model"),
         ),
+        _own(
+            "export",
+            "the champion for other programs: ONNX, or another library's layout",
+            *("--format", "--output", "--version", "--model"),
+        ),
         _own("history", "who made which version champion, when and why"),
         _own("compare", "two versions side by side, on today's test rows where they are here"),
         _own("promote", "make a version champion by your own decision", "--why"),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from retrainer.batch_prediction.columns import InputColumns, input_columns
 from retrainer.batch_prediction.sections import Sections
@@ -29,6 +31,15 @@ class LoadedModel:
     title: str
 
 
+class FoundModel(NamedTuple):
+    """A model's directory, after every check where it comes from the registry; its version, and which it is
+    in words: both empty where a directory was named."""
+
+    directory: Path
+    version: str
+    words: str
+
+
 def load_model(
     sections: Sections, version: str = "", model: Path | None = None, device: str = ""
 ) -> LoadedModel:
@@ -36,26 +47,40 @@ def load_model(
 
     Raises SettingError or ModelError where there is no such model, and what `Predictor.load` raises.
     """
-    from retrainer.predict import Predictor
-    from retrainer.services.scratch import scratch_directory
     from retrainer.training.compute import for_scoring, resolve_compute
+
+    with found_model(sections, version, model) as found:
+        return loaded(sections, found, device or for_scoring(resolve_compute(sections.compute)).device)
+
+
+@contextmanager
+def found_model(sections: Sections, version: str = "", model: Path | None = None) -> Iterator[FoundModel]:
+    """The model's directory, inside of the block; see `load_model`."""
+    from retrainer.services.scratch import scratch_directory
 
     if version and model:
         raise SettingError(f"VERSION={version} and MODEL={model} name two models; leave one of them out")
-    device = device or for_scoring(resolve_compute(sections.compute)).device
     with scratch_directory() as scratch:
-        name, directory, words = sections.registry.name, model, ""
-        if directory is None:
-            directory, version, words = _registered(name, version, scratch)
-        predictor = Predictor.load(directory, device)
-        columns = input_columns(predictor.task, sections.source, directory)
+        if model is not None:
+            yield FoundModel(model, "", "")
+        else:
+            yield _registered(sections.registry.name, version, scratch)
+
+
+def loaded(sections: Sections, found: FoundModel, device: str) -> LoadedModel:
+    """The found model in memory. Raises what `Predictor.load` raises."""
+    from retrainer.predict import Predictor
+
+    predictor = Predictor.load(found.directory, device)
+    columns = input_columns(predictor.task, sections.source, found.directory)
     digest = predictor.model_sha256[:_DIGEST_SHOWN]
-    if model is not None:
-        return LoadedModel(predictor, columns, "", digest, f"{model} ({digest})")
-    return LoadedModel(predictor, columns, name, version, f"{words} of {name} ({digest})")
+    if not found.words:
+        return LoadedModel(predictor, columns, "", digest, f"{found.directory} ({digest})")
+    name = sections.registry.name
+    return LoadedModel(predictor, columns, name, found.version, f"{found.words} of {name} ({digest})")
 
 
-def _registered(name: str, wanted: str, scratch: Path) -> tuple[Path, str, str]:
+def _registered(name: str, wanted: str, scratch: Path) -> FoundModel:
     """The directory of a registered version, after every check; its number, and which it is in words."""
     from retrainer.registry.unaltered import unaltered_model
     from retrainer.services import keys
@@ -71,4 +96,4 @@ def _registered(name: str, wanted: str, scratch: Path) -> tuple[Path, str, str]:
         )
     directory = unaltered_model(found, scratch / "model", public_key=keys.verify_key())
     words = f"version {found.version}" if number else f"the {alias}, version {found.version}"
-    return directory, str(found.version), words
+    return FoundModel(directory, str(found.version), words)

@@ -105,16 +105,19 @@ def _timm() -> Any:
     return timm
 
 
+def size_arguments(config: dict[str, Any]) -> dict[str, Any]:
+    """What `timm.create_model` is told of the images' size: most transformers fix it when they are made,
+    convolutional networks refuse to be told one."""
+    fixed = getattr(_timm().get_pretrained_cfg(config["name"]), "fixed_input_size", False)
+    return {"img_size": tuple(config["size"])} if fixed else {}
+
+
 def _module(config: dict[str, Any]) -> nn.Module:
     from retrainer.models._stem import make_small
 
     timm = _timm()
     name = config["name"]
-    extra: dict[str, Any] = {}
-    # Most transformers fix their size when they are made; convolutional networks refuse to be told one.
-    if getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False):
-        extra["img_size"] = tuple(config["size"])
-    channels = config["channels"]
+    channels, extra = config["channels"], size_arguments(config)
     module: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **extra)
     if config.get("stem") == "small":
         make_small(module, name)
