@@ -49,7 +49,7 @@ def make_project(folder: Path) -> Path:
 def copied(project: Path, folder: Path) -> Path:
     """A copy of a project, in which what was read of its code need not be read again."""
     shutil.copytree(project, folder)
-    memory = folder / ".run" / "code.json"
+    (memory,) = (folder / ".run").rglob("code.json")
     memory.write_text(memory.read_text().replace(str(project), str(folder)))
     return folder
 

@@ -40,7 +40,7 @@ from retrainer.training.learner import Splits
 from retrainer.training.loop import fit
 from retrainer.training.train import Session, train_model
 from tests.conftest import ROOT
-from tests.project import RECIPE, environment, made, make_project, pipeline
+from tests.project import RECIPE, copied, environment, made, pipeline, run
 from tests.s3_server import KEY, SECRET, start_s3
 from tests.small_datasets import image_dataset, reviews_table
 from tests.small_networks import (
@@ -435,7 +435,7 @@ def sha256_of(model: Path) -> str:
     return str(json.loads((model / "manifest.json").read_text())["model_sha256"])
 
 
-KILLS, MORE_KILLS = 3, 12
+KILLS, MORE_KILLS = 3, 8
 DIGITS, REVIEWS = ("digits",), ("reviews", "bert")
 PLANS = {
     "images": (DIGITS, settings(**RICH | {"epochs": 6}), PLAIN),
@@ -445,10 +445,11 @@ LONG = (
     (DIGITS, "scratch"),
     *((REVIEWS, name) for name in ("scratch", "frozen", "head-then-full", "last-n", "lora", "full")),
 )
+# In bfloat16 the first and the last: what a checkpoint holds depends on the strategy alone.
 LONG_PLANS = {
     f"{data[0]}-{kind}-{compute.dtype}": (data, settings(**RICH | {"strategy": kind, "epochs": 8}), compute)
-    for compute in (PLAIN, HALF)
-    for data, kind in LONG
+    for compute, chosen in ((PLAIN, LONG), (HALF, (LONG[0], LONG[-1])))
+    for data, kind in chosen
 }
 
 
@@ -719,12 +720,12 @@ def test_a_server_that_goes_away_ends_no_training(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_make_killed_in_training_goes_on(tmp_path: Path) -> None:
+def test_make_killed_in_training_goes_on(finished_project: Path, tmp_path: Path) -> None:
     """The runner is killed, its step with it; the same command goes on, and MLflow has every epoch once."""
-    project = make_project(tmp_path / "project")
-    long = ("training.epochs=400",)
+    project, again = (copied(finished_project, tmp_path / name) for name in ("project", "again"))
+    long = ("training.epochs=120",)
     words = [sys.executable, "-m", "pipelines", "pipeline", "--recipe", RECIPE, "--set", *long]
-    often = environment() | {"RETRAINER_CHECKPOINT_SECONDS": "0.2"}
+    often = environment() | {"RETRAINER_CHECKPOINT_SECONDS": "0.1"}
     with (project / "log").open("wb") as log:
         process = subprocess.Popen(words, cwd=project, env=often, stdout=log, stderr=log)
     deadline = time.monotonic() + 120
@@ -738,8 +739,8 @@ def test_make_killed_in_training_goes_on(tmp_path: Path) -> None:
     assert not list(project.glob(".checkpoints/*"))
     with sqlite3.connect(project / "mlflow.db") as database:
         query = "SELECT count(*), count(DISTINCT step), max(step) FROM metrics JOIN runs USING (run_uuid)"
-        query += " WHERE key = 'train_loss' AND runs.status = 'FINISHED'"
-        assert database.execute(query).fetchone() == (400, 400, 400)
-    again = make_project(tmp_path / "again")
-    pipeline(again, *long)
+        query += " WHERE key = 'train_loss' AND runs.status = 'FINISHED' GROUP BY run_uuid ORDER BY count(*)"
+        # Of the finished project's own two epochs, and of these.
+        assert database.execute(query).fetchall() == [(2, 2, 2), (120, 120, 120)]
+    run(again, "step", "train", "--recipe", RECIPE, "--set", *long)
     assert made(again, "model", "manifest.json")["model_sha256"] == resumed
