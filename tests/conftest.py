@@ -120,6 +120,14 @@ def squares_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.small_datasets import image_dataset
+
+    counts = {"train": 300, "validation": 60, "test": 12}
+    return image_dataset(tmp_path_factory.mktemp("digits") / "dataset", counts)
+
+
+@pytest.fixture(scope="session")
 def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.small_datasets import reviews_dataset
 
