@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -168,7 +169,13 @@ def test_a_server_tells_the_same(dataset: Path, tmp_path: Path, monkeypatch: pyt
 def test_the_pipeline_tells_it_everywhere_and_a_price_trains_nothing(
     finished_project: Path, tmp_path: Path
 ) -> None:
+    """Of a model whose training is over: it is judged and registered anew."""
     project = copied(finished_project, tmp_path / "project")
+    with sqlite3.connect(project / "mlflow.db") as database:
+        for table in ("model_version_tags", "model_versions"):
+            database.execute(f"DELETE FROM {table}")
+        for part in ("_aliases", "_tags", "s"):
+            database.execute(f"DELETE FROM registered_model{part}")
     prices = "evaluation.cost={currency: EUR, per_cpu_hour: %s, co2_kg_per_kwh: 0.4}"
     said = pipeline(project, prices % 36)
     assert steps(said) == {"evaluate": "ran", "register": "ran"}
