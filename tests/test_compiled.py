@@ -37,12 +37,6 @@ def _nothing_compiled() -> Iterator[None]:
     torch.compiler.reset()
 
 
-@pytest.fixture
-def three_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of texts three lengths are compiled, not eight: each takes seconds."""
-    monkeypatch.setattr("retrainer.training._compiled._LENGTHS", 3)
-
-
 def graphs() -> int:
     return int(counters["stats"]["unique_graphs"])
 
@@ -61,7 +55,6 @@ CASES = {
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("three_lengths")
 @pytest.mark.parametrize("name", CASES)
 def test_a_compiled_network_has_the_losses_of_the_plain_one(name: str) -> None:
     plain = CASES[name]()
@@ -88,7 +81,6 @@ def test_a_compiled_network_has_the_losses_of_the_plain_one(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("three_lengths")
 def test_a_compiled_training_that_was_stopped_ends_in_the_same_bits(tmp_path: Path) -> None:
     """The run that goes on meets the lengths in another order, and none of what was compiled is there."""
     case = with_compile(texts(epochs=2))
