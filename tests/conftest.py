@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,6 +33,14 @@ def first_quick(cases: Iterable[Any]) -> list[Any]:
     return [first, *(pytest.param(case, marks=pytest.mark.slow) for case in others)]
 
 
+def pytest_collection_finish() -> None:
+    """kfp asks for its caller's name at every call, and by that for source lines of all callers: beside the
+    modules of all tests that takes seconds a pipeline."""
+    if "kfp.dsl.pipeline_task" in sys.modules:
+        module: Any = sys.modules["kfp.dsl.pipeline_task"]
+        module.inspect = SimpleNamespace(stack=lambda: inspect.stack(context=0))
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real datasets that lie beside the project, where they do."""
@@ -39,22 +50,44 @@ def shared_data() -> Path:
     return folder
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """The folder that `make` has filled, once for all workers of this run: work in a copy of it."""
+    from retrainer.services.database import locked
+
+    root = factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / name
+    with locked(folder.with_suffix(".lock")):
+        if not folder.with_suffix(".made").exists():
+            make(folder)
+            folder.with_suffix(".made").touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def three_versions(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The registry of `champions.fill`, made once for all workers: work in a copy of it (`in_a_copy`)."""
-    from retrainer.services.database import locked
+    """The registry of `champions.fill`: work in a copy of it (`in_a_copy`)."""
     from tests.champions import Project, fill, own_environment, without_serving_check
 
-    root = tmp_path_factory.getbasetemp()
-    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / "three-versions"
-    with locked(folder.with_suffix(".lock")), pytest.MonkeyPatch.context() as patch:
-        if not (folder / "made").exists():
-            folder.mkdir()
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        with pytest.MonkeyPatch.context() as patch:
             own_environment(patch, folder)
             without_serving_check(patch)
             fill(folder)
-            (folder / "made").touch()
+
+    folder = made_once(tmp_path_factory, "three-versions", make)
     return Project(folder, folder / "dataset")
+
+
+@pytest.fixture(scope="session")
+def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose pipeline has run once: version 1 of `tiny` is champion. Work in a copy of it."""
+    from tests.project import ORDER, make_project, pipeline, steps
+
+    def make(folder: Path) -> None:
+        assert steps(pipeline(make_project(folder))) == dict.fromkeys(ORDER, "ran")
+
+    return made_once(tmp_path_factory, "finished-project", make)
 
 
 @pytest.fixture
@@ -84,6 +117,14 @@ def squares_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     counts = {"train": 40, "validation": 12, "test": 12}
     return image_dataset(tmp_path_factory.mktemp("squares") / "dataset", counts)
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tests.small_datasets import image_dataset
+
+    counts = {"train": 300, "validation": 60, "test": 12}
+    return image_dataset(tmp_path_factory.mktemp("digits") / "dataset", counts)
 
 
 @pytest.fixture(scope="session")

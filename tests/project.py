@@ -46,6 +46,14 @@ def make_project(folder: Path) -> Path:
     return folder
 
 
+def copied(project: Path, folder: Path) -> Path:
+    """A copy of a project, in which what was read of its code need not be read again."""
+    shutil.copytree(project, folder)
+    (memory,) = (folder / ".run").rglob("code.json")
+    memory.write_text(memory.read_text().replace(str(project), str(folder)))
+    return folder
+
+
 def draw_stripes(folder: Path, rows: int) -> None:
     """Noisy stripes: across in one class, down in the other."""
     draw = np.random.default_rng(0)

@@ -17,3 +17,4 @@ import torch  # noqa: E402, F401
 import retrainer.formats.model  # noqa: E402
 import retrainer.registry.promote  # noqa: E402
 import retrainer.registry.register  # noqa: E402, F401
+from tests import registry_workers  # noqa: E402, F401

@@ -16,6 +16,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.champions import without_serving_check
 from tests.conftest import ROOT
 
 _WRITES = re.compile(r"(create|set|delete|log|finalize|update)_")
@@ -30,7 +33,8 @@ class Job:
     written to `outcome`: {"done": …} or {"refused": one line}. `die_before` is the number of the write to
     MLflow that is not reached, counted from 1; `die_after` one that is done and no more. `meet` is a folder
     in which two wait for each other before the write of that name, the first or the second such. A `machine`
-    has a directory for temporary files, therefore locks, of its own.
+    has a directory for temporary files, therefore locks, of its own. Without `serving_check` no process is
+    asked for the new version's answers, which takes seconds and writes nothing.
     """
 
     folder: Path
@@ -42,6 +46,7 @@ class Job:
     meet: Path | None = None
     meet_before: tuple[str, int] = ("set_registered_model_tag", 1)
     machine: str = ""
+    serving_check: bool = True
 
     @property
     def told(self) -> dict[str, Any]:
@@ -85,6 +90,8 @@ def _work(job: Job) -> None:
         tempfile.tempdir = str(place)
     os.chdir(job.folder)
     sys.stderr = sys.stdout = Path(f"{job.outcome}.log").open("w")  # noqa: SIM115
+    if not job.serving_check:
+        without_serving_check(pytest.MonkeyPatch())
     writes: list[str] = []
     _watch(job, writes)
     told = _did(job)

@@ -29,7 +29,7 @@ from retrainer.tasks._decode_image import decode_image
 from tests.bad_inputs import archives, bricks, images, paths, recipes, tables, weights
 from tests.bad_inputs.bricks import Case
 from tests.conftest import ROOT
-from tests.project import environment, make_project, pipeline
+from tests.project import copied, environment, pipeline
 from tests.registered import image_dataset, untrained_model
 
 CASES: dict[str, Case] = (
@@ -258,12 +258,10 @@ def kept_of(project: Path, new: tuple[str, ...]) -> dict[str, object]:
     }
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def finished(finished_project: Path, tmp_path: Path) -> Path:
     """A project whose pipeline has made a champion."""
-    project = make_project(tmp_path_factory.mktemp("finished") / "project")
-    pipeline(project)
-    return project
+    return copied(finished_project, tmp_path / "finished")
 
 
 @pytest.mark.parametrize(

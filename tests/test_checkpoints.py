@@ -7,17 +7,13 @@ import os
 import re
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -30,21 +26,19 @@ from retrainer.services.checkpoint_store import (
     checkpoint_place,
 )
 from retrainer.services.s3 import s3_client
-from retrainer.settings import Backbone, Compute, Task, Training
+from retrainer.settings import Backbone, Task, Training
 from retrainer.training._command import run_command
 from retrainer.training._stop import Stop
 from retrainer.training.checkpoints import KEPT, Checkpoints
-from retrainer.training.compute import resolve_compute
 from retrainer.training.inputs import Inputs, Settings
 from retrainer.training.learner import Splits
 from retrainer.training.loop import fit
 from retrainer.training.train import Session, train_model
 from tests.conftest import ROOT
-from tests.project import RECIPE, environment, made, make_project, pipeline
+from tests.project import environment
 from tests.s3_server import KEY, SECRET, start_s3
-from tests.small_datasets import image_dataset, reviews_table
+from tests.small_datasets import reviews_table
 from tests.small_networks import (
-    EVERY_DRAW,
     PLAIN,
     convolutional,
     image_task,
@@ -56,8 +50,11 @@ from tests.small_networks import (
 )
 from tests.training_cases import (
     DIGEST,
+    HALF,
+    MLP,
     NEVER,
     RICH,
+    TASK,
     Case,
     Counted,
     Terminal,
@@ -68,12 +65,9 @@ from tests.training_cases import (
     sigterm,
     texts,
 )
-from tests.training_process import Runner, SlowPlace, job_of
+from tests.training_process import SlowPlace
 
 pytestmark = pytest.mark.usefixtures("torch_settings_restored", "printed_messages")
-
-HALF = resolve_compute(Compute(device="cpu", dtype="bfloat16", threads=1))
-
 
 # --- one process: stopped by real signals, after any step -----------------------------------------------
 
@@ -329,15 +323,6 @@ def test_stopped_without_a_place_it_says_that_it_starts_over(capfd: Any) -> None
 
 # --- from a dataset directory to a model directory -----------------------------------------------------
 
-TASK = Task(kind="image_classification", size=8, channels=1, **EVERY_DRAW)
-MLP = Backbone(family="mlp", hidden=(8,))
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("digits") / "dataset"
-    return image_dataset(folder, {"train": 300, "validation": 60, "test": 12})
-
 
 def digest_with(dataset: Path, weights: Path | str | None = None, **sections: Any) -> str:
     given = {"task": TASK, "backbone": MLP, "training": settings(), "compute": PLAIN} | sections
@@ -409,128 +394,7 @@ def test_checkpoints_are_deleted_after_a_successful_training(digits: Path, tmp_p
     assert max(seen) > 0 and list((tmp_path / "kept").iterdir()) == []
 
 
-# --- real processes, killed ----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
-    made_once = Runner(tmp_path_factory.mktemp("runner") / "log")
-    yield made_once
-    made_once.end()
-
-
-def digits_job(out: Path, digits: Path, plan: Training, compute: Compute = PLAIN) -> dict[str, Any]:
-    sections = {"task": TASK, "backbone": MLP, "training": plan, "compute": compute}
-    return job_of(out, digits, None, {name: section.plain() for name, section in sections.items()})
-
-
-def reviews_job(
-    out: Path, reviews: Path, bert: Path, plan: Training, compute: Compute = PLAIN
-) -> dict[str, Any]:
-    sections = {"task": Task(max_length=16), "backbone": Backbone(), "training": plan, "compute": compute}
-    return job_of(out, reviews, bert, {name: section.plain() for name, section in sections.items()})
-
-
-def sha256_of(model: Path) -> str:
-    return str(json.loads((model / "manifest.json").read_text())["model_sha256"])
-
-
-KILLS, MORE_KILLS = 3, 12
-DIGITS, REVIEWS = ("digits",), ("reviews", "bert")
-PLANS = {
-    "images": (DIGITS, settings(**RICH | {"epochs": 6}), PLAIN),
-    "encoder": (REVIEWS, settings(**RICH | {"strategy": "full", "epochs": 6}), PLAIN),
-}
-LONG = (
-    (DIGITS, "scratch"),
-    *((REVIEWS, name) for name in ("scratch", "frozen", "head-then-full", "last-n", "lora", "full")),
-)
-LONG_PLANS = {
-    f"{data[0]}-{kind}-{compute.dtype}": (data, settings(**RICH | {"strategy": kind, "epochs": 8}), compute)
-    for compute in (PLAIN, HALF)
-    for data, kind in LONG
-}
-
-
-@pytest.mark.parametrize(
-    "name", ["images", *(pytest.param(name, marks=pytest.mark.slow) for name in ("encoder", *LONG_PLANS))]
-)
-def test_killed_again_and_again_it_makes_the_same_model(
-    name: str, request: pytest.FixtureRequest, runner: Runner, tmp_path: Path
-) -> None:
-    data, plan, compute = {**PLANS, **LONG_PLANS}[name]
-    runner.log = tmp_path / "log"
-    inputs = [request.getfixturevalue(fixture) for fixture in data]
-    job = (digits_job if "digits" in data else reviews_job)(tmp_path / "plain", *inputs, plan, compute)
-    assert runner.run(job) == 0, runner.said()
-    job |= {"out": str(tmp_path / "model")}
-    job["environment"] = {
-        "RETRAINER_CHECKPOINTS": str(tmp_path / "kept"), "RETRAINER_CHECKPOINT_SECONDS": "0.001"
-    }  # fmt: skip
-    draw, kills, status = np.random.default_rng(7), 0, -signal.SIGKILL
-    while kills < (KILLS if name in PLANS else MORE_KILLS) and status:
-        moment = {"kill_at": int(draw.integers(5, 25)), "after_seconds": float(draw.uniform(0, 0.004))}
-        status = runner.run(job | moment)
-        assert status in (-signal.SIGKILL, 0), runner.said()
-        kills += status != 0
-        assert (tmp_path / "model").exists() == (status == 0)
-    assert kills >= 3
-    assert status == 0 or runner.run(job) == 0, runner.said()
-    assert sha256_of(tmp_path / "model") == sha256_of(tmp_path / "plain")
-    assert (tmp_path / "model/history.json").read_bytes() == (tmp_path / "plain/history.json").read_bytes()
-    assert runner.said().count("train: going on from epoch") >= kills - 1, runner.said()
-    assert list((tmp_path / "kept").iterdir()) == []
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_writes_a_checkpoint_and_ends_the_process(
-    number: signal.Signals, runner: Runner, digits: Path, tmp_path: Path
-) -> None:
-    runner.log = tmp_path / "log"
-    job = digits_job(tmp_path / "plain", digits, settings(**RICH))
-    assert runner.run(job) == 0
-    job |= {"out": str(tmp_path / "model")}
-    job["environment"] = {"RETRAINER_CHECKPOINTS": str(tmp_path / "kept")}
-    with caught(runner, job, tmp_path) as pid:
-        os.kill(pid, number)
-    assert runner.wait() == 128 + number
-    last = runner.said().splitlines()[-1]
-    assert last == f"train: stopped by {number.name}; the same command goes on from epoch 2, step 6"
-    assert runner.run(job) == 0 and "train: going on from epoch 2, step 6 (" in runner.said()
-    assert sha256_of(tmp_path / "model") == sha256_of(tmp_path / "plain")
-
-
-@contextmanager
-def caught(runner: Runner, job: dict[str, Any], folder: Path) -> Iterator[int]:
-    """The process id of a training that is in the 6th step of its second epoch."""
-    in_an_epoch = 19 + 1
-    pid = runner.start(job | {"tell": str(folder / "here"), "tell_at": in_an_epoch + 6})
-    deadline = time.monotonic() + 60
-    while not (folder / "here").exists():
-        assert time.monotonic() < deadline, runner.said()
-        time.sleep(0.005)
-    yield pid
-
-
-def test_a_hanging_store_does_not_delay_the_end_of_a_stopped_training(
-    runner: Runner, digits: Path, tmp_path: Path
-) -> None:
-    runner.log = tmp_path / "log"
-    job = digits_job(tmp_path / "model", digits, settings(**RICH)) | {"slow": True, "leave_seconds": 0.5}
-    with caught(runner, job, tmp_path) as pid:
-        os.kill(pid, signal.SIGTERM)
-    assert runner.wait() == 143
-    assert "goes on from the last checkpoint, if any" in runner.said().splitlines()[-1]
-
-
-def test_a_second_ctrl_c_does_not_wait(runner: Runner, digits: Path, tmp_path: Path) -> None:
-    runner.log = tmp_path / "log"
-    job = digits_job(tmp_path / "model", digits, settings(**RICH)) | {"slow": True, "leave_seconds": 900}
-    with caught(runner, job, tmp_path) as pid:
-        os.kill(pid, signal.SIGINT)
-        time.sleep(1)
-        os.kill(pid, signal.SIGINT)
-    assert runner.wait() == 130
+# --- signals outside the loop --------------------------------------------------------------------------
 
 
 def test_outside_the_loop_a_signal_ends_it_at_once(interruptible: None, capfd: Any) -> None:  # noqa: ARG001
@@ -712,34 +576,3 @@ def test_a_server_that_goes_away_ends_no_training(
     case, checkpoints = CASES["images"], Checkpoints(CheckpointPlace(IN_S3.root, 1e-9), DIGEST)
     assert same(case.run()[0], case.run(checkpoints, Counted(case.task, 12, s3.end))[0])
     assert "no checkpoint could be written (RETRAINER_CHECKPOINTS=s3://bucket/kept/" in capfd.readouterr().err
-
-
-# --- the whole pipeline --------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_make_killed_in_training_goes_on(tmp_path: Path) -> None:
-    """The runner is killed, its step with it; the same command goes on, and MLflow has every epoch once."""
-    project = make_project(tmp_path / "project")
-    long = ("training.epochs=400",)
-    words = [sys.executable, "-m", "pipelines", "pipeline", "--recipe", RECIPE, "--set", *long]
-    often = environment() | {"RETRAINER_CHECKPOINT_SECONDS": "0.2"}
-    with (project / "log").open("wb") as log:
-        process = subprocess.Popen(words, cwd=project, env=often, stdout=log, stderr=log)
-    deadline = time.monotonic() + 120
-    while not any(int(file.name[:6]) > 9 for file in project.glob(".checkpoints/*/0*.pt")):
-        assert time.monotonic() < deadline and process.poll() is None, (project / "log").read_text()
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    assert "train: going on from epoch" in pipeline(project, *long)
-    resumed = made(project, "model", "manifest.json")["model_sha256"]
-    assert not list(project.glob(".checkpoints/*"))
-    with sqlite3.connect(project / "mlflow.db") as database:
-        query = "SELECT count(*), count(DISTINCT step), max(step) FROM metrics JOIN runs USING (run_uuid)"
-        query += " WHERE key = 'train_loss' AND runs.status = 'FINISHED'"
-        assert database.execute(query).fetchone() == (400, 400, 400)
-    again = make_project(tmp_path / "again")
-    pipeline(again, *long)
-    assert made(again, "model", "manifest.json")["model_sha256"] == resumed

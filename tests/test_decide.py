@@ -261,6 +261,7 @@ def test_a_server_is_asked_for_two_small_files_alone(
     project: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the champion's model its manifest and row keys are fetched, not its weights."""
+    without_serving_check(monkeypatch)
     server = tmp_path_factory.mktemp("server")
     with running_server(server) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)

@@ -20,7 +20,16 @@ from retrainer.registry.promote import promote, rollback
 from retrainer.registry.register import register_model
 from retrainer.services import lookup
 from retrainer.services.connection import client
-from tests.champions import NAME, NET, Project, files_of, fill, in_a_copy, own_environment
+from tests.champions import (
+    NAME,
+    NET,
+    Project,
+    files_of,
+    fill,
+    in_a_copy,
+    own_environment,
+    without_serving_check,
+)
 from tests.conftest import ROOT
 from tests.mlflow_server import running_server
 
@@ -253,6 +262,7 @@ def test_rollback_is_a_stack() -> None:
 @pytest.mark.slow
 def test_a_server_remembers_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own_environment(monkeypatch, tmp_path)
+    without_serving_check(monkeypatch)
     (tmp_path / "server").mkdir()
     with running_server(tmp_path / "server") as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)

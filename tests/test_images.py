@@ -387,18 +387,23 @@ def small(tmp_path_factory: pytest.TempPathFactory, engine: Engine, base: str) -
         # A commit of its own: test runs side by side share the engine, and tags go by the commit.
         commit = committed(folder)
         yield Small(folder, commit, Choices(base=base, ca_bundle=certificate, network="host"), canary)
-    for target in images.TARGETS:
-        for name in (commit, f"{commit}-dirty"):
-            remove(engine, f"localhost/retrainer-{target}:{images.tag_of(name)}")
+    # Tests commit too, and edit.
+    for made in git(folder, "log", "--format=%H").split():
+        for tag in (images.tag_of(made), images.tag_of(f"{made}-dirty")):
+            for target in images.TARGETS:
+                remove(engine, f"localhost/retrainer-{target}:{tag}")
+
+
+def git(folder: Path, *words: str) -> str:
+    return subprocess.run(
+        ["git", *words], cwd=folder, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def committed(folder: Path) -> str:
     for words in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "start")):
         subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], cwd=folder, check=True)
-    head = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True
-    )
-    return head.stdout.strip()
+    return git(folder, "rev-parse", "HEAD")
 
 
 def remove(engine: Engine, name: str) -> None:

@@ -334,6 +334,7 @@ def told_by(cluster: Pod, state: str, **environment: str) -> dict[str, Any]:
     return body
 
 
+@pytest.mark.slow
 def test_a_promotion_is_told_with_its_figures(cluster: Pod) -> None:
     evaluation = cluster.evaluated("a")
     cluster.promoted(cluster.registered("a", evaluation))
@@ -348,6 +349,7 @@ def test_a_promotion_is_told_with_its_figures(cluster: Pod) -> None:
     assert told_by(cluster, "COMPLETE")["id"] == body["id"], "a pod that is tried again says the same"
 
 
+@pytest.mark.slow
 def test_a_refused_model_is_told_with_its_reasons(cluster: Pod) -> None:
     cluster.promoted(
         cluster.registered("a", cluster.evaluated("a", run_id="another")), when="2026-10-26T03:00:30+00:00"
@@ -358,6 +360,7 @@ def test_a_refused_model_is_told_with_its_reasons(cluster: Pod) -> None:
     assert body["verdict"] == "challenger"
 
 
+@pytest.mark.slow
 def test_the_same_model_again_is_no_promotion(cluster: Pod) -> None:
     first = cluster.registered("a", cluster.evaluated("a", run_id="another"))
     cluster.promoted(first, when="2026-10-26T03:00:30+00:00")
@@ -367,6 +370,7 @@ def test_the_same_model_again_is_no_promotion(cluster: Pod) -> None:
     assert body["rules"] == [], "the tags of that version tell of another judgement"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("state", "decided"), [("COMPLETE", "nothing-new"), ("RUNNING", "no-drift")])
 def test_a_run_without_new_data_is_told_as_such(cluster: Pod, state: str, decided: str) -> None:
     """Kubeflow's metadata may call a run RUNNING whose condition held the rest of the steps back."""
@@ -376,6 +380,7 @@ def test_a_run_without_new_data_is_told_as_such(cluster: Pod, state: str, decide
     assert (body["event"], body["champion"], body["step"]) == ("nothing-new", "1", "decide")
 
 
+@pytest.mark.slow
 def test_a_failure_with_its_step(cluster: Pod, tmp_path: Path) -> None:
     with kubernetes(tmp_path, record_of(*FAILED_TRAIN)) as (account, environment):
         body = told_by(cluster, "FAILED", account=str(account), **environment)
@@ -383,21 +388,25 @@ def test_a_failure_with_its_step(cluster: Pod, tmp_path: Path) -> None:
     assert body["text"].startswith("mine: train failed (out of memory, exit status 137)")
 
 
+@pytest.mark.slow
 def test_a_failure_after_the_version_was_registered_is_a_failure(cluster: Pod) -> None:
     cluster.promoted(cluster.registered("a", cluster.evaluated("a")))
     assert told_by(cluster, "FAILED")["event"] == "failed"
 
 
+@pytest.mark.slow
 def test_a_lost_pod_is_a_failure_though_kubeflow_calls_it_running(cluster: Pod) -> None:
     body = told_by(cluster, "RUNNING")
     assert body["event"] == "failed" and body["step"] is None
 
 
+@pytest.mark.slow
 def test_without_mlflow_a_success_is_told_as_far_as_it_is_known(cluster: Pod) -> None:
     cluster.uri = f"http://user:{CANARY}@127.0.0.1:{free_port()}"
     assert told_by(cluster, "COMPLETE")["event"] == "finished"
 
 
+@pytest.mark.slow
 def test_what_is_not_delivered_waits_in_mlflow_and_the_next_run_sends_it(cluster: Pod) -> None:
     with receiver(ways.status(500)) as broken:
         done = cluster.run("FAILED", RETRAINER_WEBHOOK=broken.url)
@@ -420,17 +429,20 @@ def test_what_is_not_delivered_waits_in_mlflow_and_the_next_run_sends_it(cluster
     assert len(chat.got) == 1, "it is sent once"
 
 
+@pytest.mark.slow
 def test_with_neither_webhook_nor_mlflow_the_exit_task_fails_and_says_so(cluster: Pod) -> None:
     cluster.uri = f"http://127.0.0.1:{free_port()}"
     done = cluster.run("FAILED", RETRAINER_WEBHOOK=f"http://127.0.0.1:{free_port()}/{CANARY}")
     assert done.returncode == 1 and "it is LOST" in done.stderr and CANARY not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_secret_that_is_absent_is_noticed(cluster: Pod) -> None:
     done = cluster.run("COMPLETE")
     assert done.returncode == 2 and "cluster.webhook_secret" in done.stderr
 
 
+@pytest.mark.slow
 def test_runs_are_found_only_in_an_experiment_that_exists(
     server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,21 +12,25 @@ from pathlib import Path
 import pytest
 
 from tests import webhook_server as ways
-from tests.project import RECIPE, environment, make_project, steps
+from tests.project import RECIPE, copied, environment, steps
 from tests.webhook_server import CANARY, Server, receiver
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a training, and six more runs of the pipeline
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # eight runs of the pipeline
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def chat() -> Iterator[Server]:
     with receiver() as server:
         yield server
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_project(tmp_path_factory.mktemp("told") / "project")
+@pytest.fixture
+def project(finished_project: Path, tmp_path: Path) -> Path:
+    """Trained and judged, and its registry gone: the next run registers."""
+    project = copied(finished_project, tmp_path / "project")
+    for file in project.glob("mlflow.db*"):
+        file.unlink()
+    return project
 
 
 def command(*settings: str) -> list[str]:
@@ -80,9 +84,10 @@ def test_every_end_of_a_run_is_told(project: Path, chat: Server) -> None:
     assert printed.startswith("Nothing to do") and "webhook: older ones delivered: 1" in printed
     assert [body["id"] for body in late] == [body["id"] for body in bodies]
     assert (late[0]["event"], late[0]["step"], late[0]["version"]) == ("nothing-new", "register", "1")
+    check_that_a_killed_run_is_told_by_the_next_one(project, chat)
 
 
-def test_a_killed_run_is_told_by_the_next_one(project: Path, chat: Server) -> None:
+def check_that_a_killed_run_is_told_by_the_next_one(project: Path, chat: Server) -> None:
     process = subprocess.Popen(
         command("training.seed=7"), cwd=project, env=environment(), stdout=subprocess.PIPE, text=True
     )

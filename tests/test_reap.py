@@ -16,7 +16,7 @@ from retrainer.registry.register import register_model
 from retrainer.services import lookup, processes, runs
 from retrainer.services.connection import client, experiment_id
 from retrainer.services.readers import MODEL_SHA256, VERIFICATION
-from tests.champions import NAME, NET, Project, fill, in_a_copy, own_environment
+from tests.champions import NAME, NET, Project, fill, in_a_copy, own_environment, without_serving_check
 from tests.conftest import ROOT
 from tests.mlflow_server import running_server
 
@@ -108,7 +108,10 @@ def test_runs_of_the_dead_and_the_silent_are_closed_and_no_others(project: Proje
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("printed_messages")
-def test_the_next_registration_ends_what_a_killed_one_left(project: Project, capsys: Capture) -> None:
+def test_the_next_registration_ends_what_a_killed_one_left(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    without_serving_check(monkeypatch)
     before = logged()
     killed_registration(project, 7, "save_bundle")
     killed_registration(project, 8, "check_serving")
@@ -125,7 +128,10 @@ def test_the_next_registration_ends_what_a_killed_one_left(project: Project, cap
 
 
 @pytest.mark.slow
-def test_the_same_model_registered_again_goes_on_with_what_there_is(project: Project) -> None:
+def test_the_same_model_registered_again_goes_on_with_what_there_is(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_serving_check(monkeypatch)
     killed_registration(project, 8, "check_serving")
     model, report = project.folder / "model-8", project.folder / "model-8-report"
     assert register_model(model, report, project.folder / "again", NET)["version"] == "4"
@@ -183,6 +189,7 @@ def test_on_a_server_the_same_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     own_environment(monkeypatch, tmp_path)
+    without_serving_check(monkeypatch)
     (tmp_path / "server").mkdir()
     with running_server(tmp_path / "server") as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)

@@ -13,7 +13,7 @@ import pytest
 
 from retrainer.registry.history import DONE, NOT_DONE, moves
 from retrainer.services import lookup
-from tests.champions import NAME, fill, own_environment
+from tests.champions import NAME, fill, own_environment, without_serving_check
 from tests.mlflow_server import free_port, start_server
 from tests.registry_crowds import MOVES, check_no_leftovers, check_true_history, crowd, registering
 from tests.registry_workers import Job, meet, run, start, wait_for_others
@@ -44,7 +44,8 @@ class Server:
         self.process.wait()
 
     def job(self, *do: str, **more: Any) -> Job:
-        return Job(self.folder, do, self.folder / f"outcome-{next(self._numbers)}", self.uri, **more)
+        outcome = self.folder / f"outcome-{next(self._numbers)}"
+        return Job(self.folder, do, outcome, self.uri, serving_check=False, **more)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("served")
     with pytest.MonkeyPatch.context() as patch:
         own_environment(patch, folder)
+        without_serving_check(patch)
         made = Server(folder)
         patch.setenv("MLFLOW_TRACKING_URI", made.uri)
         try:

@@ -60,9 +60,12 @@ def test_it_trains_then_finds_nothing_new_then_trains_on_drift(tmp_path: Path) -
     assert decisions(project) == ["train", "nothing-new", "train"]
 
 
-def test_an_unknown_policy_and_a_failing_step_are_told(tmp_path: Path) -> None:
+def test_mistakes_are_named_before_anything_runs(tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
     printed = retrain(project, "retrain.policy=sometimes", status=2)
     assert "retrain.policy" in printed and "'always', 'new-data' or 'drift'" in printed
     printed = retrain(project, "source.path=data/nowhere", status=2)
     assert "source.path" in printed and not (project / "runs" / RECIPE / "decision").exists()
+    assert "did you mean 'digits-mlp'" in run(project, "pipeline", "--recipe", "digits-mpl", status=2)
+    assert "training.epoch" in pipeline(project, "training.epoch=2", status=2)
+    assert "SET=epochs" in pipeline(project, "epochs=2", status=2)

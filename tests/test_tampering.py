@@ -20,7 +20,16 @@ from retrainer.registry.serving_check import ask
 from retrainer.services import lookup
 from retrainer.services.keys import SIGNING, VERIFY
 from retrainer.settings import Registry
-from tests.champions import NAME, PARAMS, VERDICTS, Project, files_of, in_a_copy, own_environment
+from tests.champions import (
+    NAME,
+    PARAMS,
+    VERDICTS,
+    Project,
+    files_of,
+    in_a_copy,
+    own_environment,
+    without_serving_check,
+)
 from tests.registered import image_dataset
 
 pytestmark = [
@@ -49,6 +58,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("base")
     with pytest.MonkeyPatch.context() as patch:
         own_environment(patch, folder)
+        without_serving_check(patch)
         patch.setenv(SIGNING, KEY)
         (folder / "params.yaml").write_text(PARAMS)
         made = Project(folder, image_dataset(folder / "dataset"))

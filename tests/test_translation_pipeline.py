@@ -73,12 +73,3 @@ def test_a_better_translator_becomes_champion(tmp_path: Path) -> None:
     assert "champion" in printed
     page = (project / "runs" / "mine" / "report" / "report.html").read_text()
     assert "By length of the source" in page and "Worst and best translations" in page
-
-
-def test_smoke_on_two_files_whose_lines_belong_together(tmp_path: Path) -> None:
-    project = make_project(tmp_path / "project")
-    for side, name in enumerate(("train.de", "train.en")):
-        (project / "data" / name).write_text("\n".join(pair[side] for pair in sentences()))
-    source = {"kind": "parallel_text", "path": "data", "text": "de", "target_text": "en"}
-    recipe(project, source, epochs=1)
-    assert "smoke: mine passes every step" in run(project, "smoke", "--recipe", "mine")

@@ -10,10 +10,11 @@ from typing import Any
 from torch import Tensor
 
 from retrainer.models._network import Network
-from retrainer.settings import Task, Training
+from retrainer.settings import Backbone, Compute, Task, Training
 from retrainer.tasks import text_classification
 from retrainer.training._stop import Stop
 from retrainer.training.checkpoints import Checkpoints
+from retrainer.training.compute import resolve_compute
 from retrainer.training.learner import Learner, Splits
 from retrainer.training.loop import fit
 from tests.small_networks import (
@@ -29,6 +30,9 @@ from tests.small_networks import (
     weights,
 )
 
+HALF = resolve_compute(Compute(device="cpu", dtype="bfloat16", threads=1))
+TASK = Task(kind="image_classification", size=8, channels=1, **EVERY_DRAW)
+MLP = Backbone(family="mlp", hidden=(8,))
 DIGEST = "d" * 64
 RICH = {"epochs": 4, "dropout": 0.3, "label_smoothing": 0.1, "learning_rate": 0.05}
 # Nobody waits so long: what is written is written for a signal.
