@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from retrainer.errors import ModelError, SettingError, nearest
-from retrainer.formats.dataset import IMAGE_FORMATS
+from retrainer.formats.images import IMAGE_FORMATS
 from retrainer.tasks._classes import Classification
 from retrainer.tasks._numbers import Regression
 

@@ -101,4 +101,4 @@ def _features(module: nn.Module, batch: Batch) -> Tensor:
 
 
 def _begin(module: nn.Module, batch: Batch) -> None:
-    module.whiten(batch["pixels"])  # type: ignore[operator]
+    module.whiten(batch["pixels"])

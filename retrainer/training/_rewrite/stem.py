@@ -18,7 +18,7 @@ def rewrite_pool(graph: Graph, node: Node) -> None:
     *given, residual, relu = norm.args
     if residual is None and relu and _is_first_pool(node):
         with graph.inserting_before(node):
-            made = graph.call_function(batch_norm_pool, tuple(given))
+            made: Node = graph.call_function(batch_norm_pool, tuple(given))
         made.meta = dict(node.meta)
         node.replace_all_uses_with(made)
         graph.erase_node(node)
