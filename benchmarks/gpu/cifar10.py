@@ -105,9 +105,10 @@ def made_learner(labels: list[str], plain: dict[str, Any]) -> Any:
 
 
 def warm_up(learner: Any) -> None:
-    """Makes a GPU ready while others read and decode: its context, and the library of convolutions."""
+    """Makes a GPU ready while others read and decode: its context, convolutions, and kernels of our own."""
     import torch
 
+    from retrainer.models._halved import halved
     from retrainer.training.compute import prepare
 
     device = prepare(learner.compute)
@@ -115,6 +116,8 @@ def warm_up(learner: Any) -> None:
         with torch.no_grad():
             rows = torch.zeros(8, 8, 8, 8, device=device, dtype=torch.bfloat16)
             torch.nn.functional.conv2d(rows, rows)
+        maps = torch.zeros(2, 32, 4, 4, device=device, dtype=torch.bfloat16, requires_grad=True)
+        halved(maps).sum().backward()
         torch.cuda.synchronize()
 
 

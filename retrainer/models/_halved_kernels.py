@@ -21,7 +21,7 @@ def _place(rows, columns, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     return row, column, (row < rows) & (column < columns)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _halve(
     x, out, which, rows, columns, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
@@ -41,7 +41,7 @@ def _halve(
     tl.store(which + at, tap_of_best.to(tl.uint8), mask=there)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows"])
 def _back(
     gradient, which, made, rows, columns, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
