@@ -13,12 +13,12 @@ from retrainer.training._rewrite.norms import batch_norm, batch_norm_pool
 def rewrite_pool(graph: Graph, node: Node) -> None:
     """Pooling behind a norm with a ReLU, which has been rewritten, and that nothing else reads."""
     norm = node.args[0]
-    if not isinstance(norm, Node) or norm.target is not batch_norm or only_user(norm) is not node:
+    if not isinstance(norm, Node) or norm.target is not batch_norm or only_user(norm) != node:
         return
     *given, residual, relu = norm.args
     if residual is None and relu and _is_first_pool(node):
         with graph.inserting_before(node):
-            made: Node = graph.call_function(batch_norm_pool, tuple(given))
+            made = graph.call_function(batch_norm_pool, tuple(given))
         made.meta = dict(node.meta)
         node.replace_all_uses_with(made)
         graph.erase_node(node)
