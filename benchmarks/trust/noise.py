@@ -1,9 +1,9 @@
-"""Wrong labels planted into Banking77 and CIFAR-10: which are listed, and how many are estimated.
+"""Wrong labels planted into Banking77, CIFAR-10 and FSDD: which are listed, and how many are estimated.
 
-    python -m benchmarks.trust.noise [banking77] [cifar10]
+    python -m benchmarks.trust.noise [banking77] [cifar10] [fsdd]
 
-Of each dataset's training rows 10,000; 5%, 10% and 20% of the labels are made another one at random, beside
-those that are wrong already. Results: benchmarks/results/trust_noise.json.
+Of each dataset's training rows 10,000 (FSDD has 3,000 rows); 5%, 10% and 20% of the labels are made another
+one at random, beside those that are wrong already. Results: benchmarks/results/trust_noise.json.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks._runs import ROOT, machine
-from benchmarks.trust._real_rows import Row, banking77, cifar10
+from benchmarks.trust._real_rows import Row, banking77, cifar10, fsdd
 from retrainer.data.label_noise import noise_rate
 from retrainer.data.out_of_sample import LeaveOneOut, probabilities
 from retrainer.data.task_columns import task_columns
@@ -75,6 +75,7 @@ def main() -> None:
     work = {
         "banking77": lambda: measured(banking77(), "text", pa.string(), "text_classification"),
         "cifar10": lambda: measured(cifar10(_ROWS), "image", IMAGE, "image_classification"),
+        "fsdd": lambda: measured(fsdd(), "audio", IMAGE, "audio_classification"),
     }
     reader = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     reader.add_argument("parts", nargs="*", help=", ".join(work))

@@ -59,7 +59,7 @@ def check_labels(
 ) -> list[Suspect]:
     """The checks `shifted_labels` and `label_noise`; the suspected rows, the most suspect first.
 
-    Only where every training row has one class and the task reads texts or images.
+    Only where every training row has one class and the task reads texts, images or sounds.
     """
     wanted = [name for name in _CHECKS if columns.classes == LABELS and findings.looks(name)]
     sample = training[: findings.checks.label_noise_rows]
@@ -79,7 +79,7 @@ def check_labels(
         check_shifted_labels(rows, sample, names, left_out, findings)
     if "label_noise" not in wanted:
         return []
-    if not columns.inputs_of("image"):
+    if columns.inputs_of("string") and not columns.inputs_of("image"):
         _note_noisy_languages(inputs, columns, rows, sample, left_out, findings)
     return _noise(rows, sample, names, left_out, findings)
 
