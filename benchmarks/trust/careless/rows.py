@@ -125,8 +125,8 @@ def _texts() -> World:
     known = [row for row in rows if row.label != LATER[TEXT]]
     test = [row for row in parts["test"] if row.label != LATER[TEXT]]
     later = [row for row in rows if row.label == LATER[TEXT]]
-    parts = (known[:1000], known[1000:1700], test[:450], later, [*known[1700:], *test[450:]])
-    return World(TEXT, *map(tuple, parts))
+    last, pool, outside = known[:1000], known[1000:1700], [*known[1700:], *test[450:]]
+    return World(TEXT, tuple(last), tuple(pool), tuple(test[:450]), tuple(later), tuple(outside))
 
 
 def _folded(text: str) -> str:
@@ -150,8 +150,8 @@ def _images() -> World:
     last, pool, test = (
         [r for rs in by_class.values() for r in rs[a:b]] for a, b in ((0, 90), (90, 170), (170, 215))
     )
-    mixed = (tuple(_mixed(rows)) for rows in (last, pool, test))
-    return World(IMAGE, *mixed, tuple(later), tuple(outside))
+    mixed = [tuple(_mixed(rows)) for rows in (last, pool, test)]
+    return World(IMAGE, mixed[0], mixed[1], mixed[2], tuple(later), tuple(outside))
 
 
 def _pictures(found: Sequence[dict[str, Any]]) -> dict[str, list[Row]]:
@@ -179,4 +179,5 @@ def _sounds() -> World:
             (test if int(index) < 20 else outside).append(row)
         elif int(index) < 22:
             (last if int(index) < 12 else pool).append(row)
-    return World(SOUND, *(tuple(_mixed(rows)) for rows in (last, pool, test, later, outside)))
+    parts = [tuple(_mixed(rows)) for rows in (last, pool, test, later, outside)]
+    return World(SOUND, parts[0], parts[1], parts[2], parts[3], parts[4])
