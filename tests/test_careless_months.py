@@ -14,7 +14,9 @@ from benchmarks.trust._real_rows import DATA
 from benchmarks.trust.careless import exports
 from benchmarks.trust.careless.clean import CLEAN, clean_months
 from benchmarks.trust.careless.files import write
+from benchmarks.trust.careless.judged import alarm
 from benchmarks.trust.careless.mistakes import EVERY, MISTAKES, Mistake
+from benchmarks.trust.careless.ours import Outcome
 from benchmarks.trust.careless.peers.common import Company, lines
 from benchmarks.trust.careless.rows import SOUND, TESTED_SPEAKER, TEXT, Case, Month, Row, World
 from benchmarks.trust.careless.tables import WARNING
@@ -137,3 +139,30 @@ def test_only_new_lines_of_another_pipeline_are_its_warnings() -> None:
     assert list(printed.values()) == ["Epoch 1: loss 0.25", "Warning: 12 labels of 340 are missing"]
     assert printed.keys() >= lines("Epoch 7: loss 0.0125\nWarning: 3 labels of 9 are missing").keys()
     assert WARNING.search("3 labels of 9 are missing") and not WARNING.search("Epoch 7: loss 0.0125")
+
+
+FELL, HARDLY = (1000, 0.2, 0.45), (1000, 0.4, 0.45)
+
+
+@pytest.mark.parametrize(
+    ("fell", "alarms"),
+    [
+        ({}, ["held"]),
+        ({"dog": FELL}, []),
+        ({"dog": HARDLY}, ["held"]),
+        ({"dog": FELL, "cat": HARDLY}, ["held"]),
+    ],
+)
+def test_a_clean_month_may_be_held_where_each_class_truly_fell(
+    fell: dict[str, tuple[int, float, float]], alarms: list[str]
+) -> None:
+    last = Outcome("promoted", "", "", "", {"duplicates": 3}, 1.0)
+    held = Outcome("held", "evaluate", "", "", {"duplicates": 9}, 1.0, fell=fell)
+    assert alarm(held, last, {}) == alarms
+
+
+def test_what_a_check_is_right_to_find_is_no_alarm() -> None:
+    last = Outcome("promoted", "", "", "", {}, 1.0)
+    month = Outcome("not promoted", "", "", "", {"near_duplicates": 2, "label_noise": 9}, 1.0)
+    assert alarm(month, last, {"near_duplicates": 2}) == ["label_noise"]
+    assert alarm(month, last, {"near_duplicates": 1}) == ["label_noise", "near_duplicates"]

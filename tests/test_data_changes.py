@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,19 @@ def test_half_of_the_rows_gone_is_told_beside_a_large_test_set_of_ones_own() -> 
     assert not list(changes(Gate(), then, DataFigures(1300, 450, 850)))
 
 
+def test_groups_that_are_no_longer_given_are_told(tmp_path: Path) -> None:
+    rows = [{**row, "group": f"customer {n % 90}"} for n, row in enumerate(month(5))]
+    some = [{**row, "group": None if n % 25 == 0 else row["group"]} for n, row in enumerate(rows)]
+    grouped, nearly = figures(tmp_path / "a", rows), figures(tmp_path / "b", some)
+    without = figures(tmp_path / "c", month(5))
+    assert (grouped.grouped, nearly.grouped, without.grouped) == (1, 0.96, 0)
+    (change,) = changes(Gate(), grouped, without)
+    assert change == "rows without a group (source.group) 0.0% → 100.0% (gate.changes.groups = 0.05)"
+    assert not list(changes(Gate(), grouped, nearly)) and not list(changes(Gate(), without, grouped))
+    older = figures_from({name: value for name, value in grouped.plain().items() if name != "grouped"})
+    assert older is not None and not list(changes(Gate(), older, without))
+
+
 def test_clean_months_are_not_held(then: DataFigures, tmp_path: Path) -> None:
     held = [list(changes(Gate(), then, figures(tmp_path, month(seed)))) for seed in range(20, 26)]
     assert held == [[]] * 6
@@ -133,7 +147,9 @@ def test_every_limit_can_be_moved_and_switched_off(then: DataFigures) -> None:
         duplicates=0.5,
         unusable=0.3,
         lengths={"characters": Length(1.0, 0.1, 40)},
+        grouped=0.0,
     )
+    then = replace(then, grouped=1.0)
     names = Gate().changes.plain()
     assert len(list(changes(Gate(), then, now))) >= len(names) - 1
     off = Gate.parse({"changes": dict.fromkeys(names, 0)}, "gate")

@@ -267,3 +267,13 @@ def test_wrong_labels_are_counted_where_they_hide_the_skill_of_a_model(tmp_path:
     noisy = [{**row, "labels": [f"class {draw.integers(9)}"]} if draw.random() < 0.3 else row for row in rows]
     check = check_of(run(tmp_path, noisy, checks=WARN), "label_noise")
     assert check["count"] > 100 and "rather fewer than more" in check["note"]
+
+
+@pytest.mark.parametrize(("wrong", "found"), [(0.0, False), (0.01, False), (0.2, True)])
+def test_wrong_labels_of_a_thousand_hard_texts_are_named(wrong: float, found: bool, tmp_path: Path) -> None:
+    rows, draw = hard(1100), np.random.default_rng(5)
+    given = [
+        {**row, "labels": [f"class {draw.integers(9)}"]} if draw.random() < wrong else row for row in rows
+    ]
+    check = check_of(run(tmp_path, given, checks=WARN), "label_noise")
+    assert bool(check["count"]) == found, check

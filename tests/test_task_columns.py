@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,6 +20,7 @@ from PIL import Image
 from retrainer.data.ingest import ingest
 from retrainer.data.preprocess import preprocess
 from retrainer.errors import UserError
+from retrainer.formats.audio import encode_wav
 from retrainer.formats.columns import ENCODED, TYPES
 from retrainer.formats.dataset import Dataset, content_hash, write_dataset
 from retrainer.formats.profile import read_profile
@@ -277,10 +279,11 @@ def test_boxes_that_contradict_each_other_are_left_out(tmp_path: Path) -> None:
     assert manifest["classes"]["train"].keys() == {"cell"} == manifest["class_shares"].keys()
 
 
-def test_what_is_no_sound_is_told_apart_by_its_bytes(tmp_path: Path) -> None:
+def test_sounds_are_told_apart_by_their_bytes(tmp_path: Path) -> None:
     rows = []
     for number in range(30):
-        (tmp_path / f"{number}.wav").write_bytes(b"RIFF" + bytes([number]) * 8)
+        noise = np.random.default_rng(number).normal(0, 0.1, 1600)
+        (tmp_path / f"{number}.wav").write_bytes(encode_wav(noise, 8000))
         rows.append({"audio": f"{number}.wav", "target_text": "one"})
     (tmp_path / "empty.wav").write_bytes(b"")
     rows += [{"audio": "empty.wav", "target_text": "one"}, {"audio": "2.wav", "target_text": "one"}]
@@ -313,7 +316,8 @@ def test_drift_is_sought_among_what_is_measured(tmp_path: Path) -> None:
     sentences = [{"text": f"sentence number {n}", "target_text": f"Satz {n}"} for n in range(60)]
     sounds = []
     for number in range(60):
-        (tmp_path / f"{number}.wav").write_bytes(b"RIFF" + bytes([number]) * 8)
+        noise = np.random.default_rng(number).normal(0, 0.1, 1600)
+        (tmp_path / f"{number}.wav").write_bytes(encode_wav(noise, 8000))
         sounds.append({"audio": f"{number}.wav", "target_text": "one"})
     for task, rows in (("translation", sentences), ("speech", sounds)):
         prepared(task, tmp_path, rows)

@@ -10,17 +10,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from retrainer.data.images import Look
+from retrainer.data.images import Look, of_each_file
 from retrainer.data.task_columns import TaskColumns
 from retrainer.data.texts import longest_read, word_counts, wrongly_encoded
 from retrainer.errors import DataError
 from retrainer.findings import MOST_EXAMPLES, Findings, share_of
-from retrainer.formats.audio import is_silent
+from retrainer.formats.audio import fault_of, is_silent
 from retrainer.formats.dataset import LABELS
 from retrainer.settings import Task
 
 # Reasons of the check `broken`; every other reason of `unusable` is of the check `empty`.
-_BROKEN = {"not an image", "broken image", "image too large", "no grey or RGB image"}
+_BROKEN = {
+    "image": {"not an image", "broken image", "image too large", "no grey or RGB image"},
+    "audio": {"broken audio", "audio cut short", "audio without samples"},
+}
+_SAID_OF_BROKEN = {
+    "image": "images that cannot be decoded, or are too large; left out",
+    "audio": "recordings that cannot be decoded, or are cut short; left out",
+}
 
 Labels = list[list[str] | None]
 
@@ -71,7 +78,9 @@ def _absent(column: pa.ChunkedArray, name: str, word: str, may_be_empty: bool) -
     `may_be_empty`: whether a list without an item says something, as a target does.
     """
     what = name.replace("_", " ")
-    if word in ("image", "audio"):
+    if word == "audio":
+        return of_each_file(column, lambda encoded: fault_of(bytes(encoded)), f"no {what}")
+    if word == "image":
         sizes = pc.fill_null(pc.binary_length(pc.struct_field(column, 0)), 0).to_pylist()
         return [None if size else f"no {what}" for size in sizes]
     if word == "string":
@@ -86,7 +95,7 @@ def check_reasons(
     reasons: Sequence[str | None], columns: TaskColumns, origins: Sequence[str], findings: Findings
 ) -> None:
     """The checks `empty` and `broken`: rows that are left out whatever the level says."""
-    broken = {row for row, reason in enumerate(reasons) if reason in _BROKEN}
+    broken = {row for row, reason in enumerate(reasons) if reason in set().union(*_BROKEN.values())}
     empty = [row for row, reason in enumerate(reasons) if reason and row not in broken]
 
     def note(name: str, rows: Sequence[int], what: str) -> None:
@@ -96,8 +105,9 @@ def check_reasons(
 
     target = "" if not columns.targets else "a label or " if columns.targets == (LABELS,) else "a target or "
     note("empty", empty, f"rows without {target}what the task reads; left out")
-    if columns.inputs_of("image"):
-        note("broken", sorted(broken), "images that cannot be decoded, or are too large; left out")
+    for word, said in _SAID_OF_BROKEN.items():
+        if columns.inputs_of(word):
+            note("broken", [row for row in sorted(broken) if reasons[row] in _BROKEN[word]], said)
 
 
 def check_texts(table: pa.Table, columns: TaskColumns, task: Task, findings: Findings) -> np.ndarray:

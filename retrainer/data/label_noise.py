@@ -31,7 +31,8 @@ _LEAST_ROWS = 200
 # A model that tells less of what is to be learned is wrong where it is surest, too. Wrong labels hide a part
 # of it, so that it is judged by what it would be without them; of less than the last, that is a guess.
 _LEAST_SKILL, _LEAST_OF_NOISY = 0.38, 0.2
-# A model of less skill than this, fitted to few rows, errs at its surest in so many rows more.
+# A model of less skill than this, fitted to few images, errs at its surest in so many rows more; of texts and
+# sounds none does (benchmarks/trust/noise.py).
 _SKILLED, _MORE_ROWS = 0.55, 60
 # The share of the rows, the surest, that the rate is read off.
 _SUREST = 0.3
@@ -59,7 +60,7 @@ def check_labels(
 ) -> list[Suspect]:
     """The checks `shifted_labels` and `label_noise`; the suspected rows, the most suspect first.
 
-    Only where every training row has one class and the task reads texts or images.
+    Only where every training row has one class and the task reads texts, images or sounds.
     """
     wanted = [name for name in _CHECKS if columns.classes == LABELS and findings.looks(name)]
     sample = training[: findings.checks.label_noise_rows]
@@ -79,9 +80,9 @@ def check_labels(
         check_shifted_labels(rows, sample, names, left_out, findings)
     if "label_noise" not in wanted:
         return []
-    if not columns.inputs_of("image"):
+    if columns.inputs_of("string") and not columns.inputs_of("image"):
         _note_noisy_languages(inputs, columns, rows, sample, left_out, findings)
-    return _noise(rows, sample, names, left_out, findings)
+    return _noise(rows, sample, names, left_out, _MORE_ROWS if columns.inputs_of("image") else 0, findings)
 
 
 def _note_noisy_languages(
@@ -102,35 +103,67 @@ def _note_noisy_languages(
 
 
 def _noise(
-    rows: Rows, sample: Sequence[int], names: list[str], left_out: LeaveOneOut, findings: Findings
+    rows: Rows,
+    sample: Sequence[int],
+    names: list[str],
+    left_out: LeaveOneOut,
+    more_rows: int,
+    findings: Findings,
 ) -> list[Suspect]:
+    """`more_rows`: by so many the wrong labels must exceed the bound where the rows are hard."""
     numbers = {name: number for number, name in enumerate(names)}
     given = np.array([numbers[rows.classes[row][0]] for row in sample], np.int64)
     told = probabilities(left_out.scores(given, len(names)), given)
-    rate, error = noise_rate(told, given)
-    noisy = _skill(told, given)
-    skill = noisy / max(1 - rate, _LEAST_OF_NOISY)
-    if noisy < _LEAST_OF_NOISY or skill < _LEAST_SKILL:
+    noise = estimated(told, given)
+    if noise.too_hard:
         findings.add("label_noise", 0, "the rows are too hard for a linear model to judge their labels")
         return []
     found = [
         Suspect(sample[at], names[given[at]], names[int(told[at].argmax())], float(told[at].max()))
-        for at in suspected(told, given)[: round(rate * len(given))]
+        for at in suspected(told, given)[: round(noise.rate * len(given))]
     ]
-    least = findings.checks.label_noise_share + (_MORE_ROWS / len(sample) if skill < _SKILLED else 0)
-    if rate - _SIGMAS * error < least:
+    if not noise.exceeds(findings.checks.label_noise_share, more_rows):
         # Without the figures, which another processor may round otherwise: the manifest is to be the same.
         findings.add("label_noise", 0, "training rows have a label that the rows like them contradict")
         return found
     note = (
-        f"of {len(sample):,} training rows have a label that the rows like them contradict; about {rate:.1%}"
-        f" (± {_SIGMAS * error:.1%}) of the labels are wrong"
+        f"of {len(sample):,} training rows have a label that the rows like them contradict; about"
+        f" {noise.rate:.1%} (± {_SIGMAS * noise.error:.1%}) of the labels are wrong"
     )
-    if skill < _SKILLED:
+    if noise.skill < _SKILLED:
         note += ", rather fewer than more, as the rows are hard for a linear model"
     examples = (f"{rows.origins[one.row]}: {one.given}, rather {one.suggested}" for one in found)
     findings.add("label_noise", len(found), note, examples, "correct the labels")
     return found
+
+
+@dataclass(frozen=True)
+class Noise:
+    """`rate` of wrong labels and its standard `error`, of so many `rows`. `noisy`: the share that the model
+    tells of what the commonest class gets wrong; `skill`: the same, had no label been wrong."""
+
+    rate: float
+    error: float
+    noisy: float
+    rows: int
+
+    @property
+    def skill(self) -> float:
+        return self.noisy / max(1 - self.rate, _LEAST_OF_NOISY)
+
+    @property
+    def too_hard(self) -> bool:
+        return self.noisy < _LEAST_OF_NOISY or self.skill < _LEAST_SKILL
+
+    def exceeds(self, share: float, more_rows: int) -> bool:
+        """Whether more than this share is wrong, not by chance; of hard rows, by `more_rows` more."""
+        least = share + (more_rows / self.rows if self.skill < _SKILLED else 0)
+        return not self.too_hard and self.rate - _SIGMAS * self.error >= least
+
+
+def estimated(told: np.ndarray, given: np.ndarray) -> Noise:
+    """From what a model says of rows that it never saw, [N, K], and their labels int64 [N]."""
+    return Noise(*noise_rate(told, given), _skill(told, given), len(given))
 
 
 def _skill(told: np.ndarray, given: np.ndarray) -> float:

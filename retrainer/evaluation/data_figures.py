@@ -53,6 +53,7 @@ def data_figures(data: Dataset) -> DataFigures:
         duplicates=round(dropped.get(_DUPLICATE, 0) / max(1, rows), 6),
         unusable=round(unusable / max(1, rows), 6),
         lengths=_lengths(profile) if profile else {},
+        grouped=1 - manifest.get("schema", {}).get("group", {"absent": 1.0})["absent"],
     )
 
 

@@ -59,6 +59,17 @@ def length_of(data: bytes | None, name: str) -> tuple[float, int]:
         raise _undecodable(name, error) from None
 
 
+def fault_of(data: bytes) -> str | None:
+    """Why a sound file is of no use, in words; None where its header, and of WAV its length, are right."""
+    try:
+        seconds, _ = length_of(data, "sound")
+    except DataError:
+        return "broken audio" if data else "no audio"
+    if not seconds:
+        return "audio without samples"
+    return None if _missing_of_wav(data) is None else "audio cut short"
+
+
 def is_silent(data: bytes | memoryview) -> bool:
     """Whether a WAV file holds nothing but one and the same value; of another format it is not looked at."""
     found = _samples_of_wav(data)
@@ -131,13 +142,19 @@ def _check_header(file: Any, name: str, max_seconds: float) -> None:
 
 def _check_wav_is_whole(data: bytes, name: str) -> None:
     """libsndfile reads a WAV file that lost its end as if it ended there; its words would be missing."""
+    missing = _missing_of_wav(data)
+    if missing is not None:
+        raise DataError(_cut_short(name, *missing, "bytes"))
+
+
+def _missing_of_wav(data: bytes) -> tuple[int, int] | None:
+    """Of a WAV file that lost its end the bytes of samples that its header promises, and those there are."""
     found = _samples_of_wav(data)
     if found is None:
-        return
+        return None
     start, size = found
     there = len(data) - start
-    if size > there and size not in _UNKNOWN_SIZES:
-        raise DataError(_cut_short(name, size, there, "bytes"))
+    return (size, there) if size > there and size not in _UNKNOWN_SIZES else None
 
 
 def _samples_of_wav(data: bytes | memoryview) -> tuple[int, int] | None:

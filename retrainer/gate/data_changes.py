@@ -62,6 +62,9 @@ def changes(gate: Gate, then: DataFigures, now: DataFigures) -> Iterator[str]:
         yield from _length(name, then.lengths[name], now.lengths[name], allowed.lengths)
     yield from _share("rows that repeat another", then.duplicates, now.duplicates, "duplicates", gate)
     yield from _share("rows that lack something", then.unusable, now.unusable, "unusable", gate)
+    if then.grouped is not None and now.grouped is not None:
+        lost = "rows without a group (source.group)"
+        yield from _share(lost, 1 - then.grouped, 1 - now.grouped, "groups", gate)
 
 
 def _fewer(what: str, then: int, now: int, allowed: float, deviations: float) -> Iterator[str]:

@@ -25,6 +25,7 @@ class DataFigures:
     classes           class → rows (of a row of several classes each, of boxes their number), of all splits
     duplicates        share of the rows that only repeat another; unusable: that lack an input or a target
     lengths           what is measured (characters, pixels) → Length
+    grouped           share of the rows that have a group; None of an older version, which kept no such figure
     """
 
     rows: int
@@ -34,6 +35,7 @@ class DataFigures:
     duplicates: float = 0.0
     unusable: float = 0.0
     lengths: Mapping[str, Length] = field(default_factory=dict)
+    grouped: float | None = None
 
     def plain(self) -> dict[str, Any]:
         """As `data.figures` of metrics.json has it."""
@@ -66,6 +68,7 @@ def figures_from(plain: Any) -> DataFigures | None:
             duplicates=float(plain["duplicates"]),
             unusable=float(plain["unusable"]),
             lengths=lengths,
+            grouped=None if plain.get("grouped") is None else float(plain["grouped"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None

@@ -86,7 +86,7 @@ class Checks(Section):
     """
 
     empty: Limit = Field(0.05, description="no text, no image, no label; such rows are left out")
-    broken: Limit = Field(0.05, description="undecodable, truncated or huge images; left out")
+    broken: Limit = Field(0.05, description="undecodable, truncated or huge images and sounds; left out")
     encoding: Level = Field("warn", description="text once decoded wrongly, or with control characters")
     personal_data: Limit = Field(
         "warn",

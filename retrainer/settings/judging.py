@@ -64,6 +64,7 @@ class Changes(Section):
     )
     duplicates: float = Field(0.2, ge=0, le=1, description="more of the rows repeat another, as a share")
     unusable: float = Field(0.05, ge=0, le=1, description="more of the rows lack text, image or label")
+    groups: float = Field(0.05, ge=0, le=1, description="more of the rows lack their group, as a share")
 
 
 class Gate(Section):

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.trust.careless.clean import clean_months
+from benchmarks.trust.careless.clean import RIGHT, clean_months
 from benchmarks.trust.careless.exports import export
 from benchmarks.trust.careless.judged import alarm, as_expected, is_named
 from benchmarks.trust.careless.kept import PEERS, SEED, keep, kept, months
@@ -44,7 +44,7 @@ def run(company: Company, chosen: Chosen) -> None:
     for name, seed, change in clean_months(kind):
         if chosen("clean", name):
             outcome = _month(company, f"c{seed}", change(this_month(company.world, seed)))
-            alarms = alarm(outcome, company.first)
+            alarms = alarm(outcome, company.first, RIGHT.get(kind, {}))
             keep(kind, {"clean": {name: {"alarms": alarms, **outcome.plain()}}})
             _show(name, "clean", outcome, f"ALARM {alarms}" if alarms else "")
 

@@ -85,6 +85,10 @@ CLEAN: dict[str, Callable[[Case], Month]] = {
 # Draws of each: a month of texts is trained in the shortest time, one of sounds in the longest.
 SEEDS = {TEXT: 3, IMAGE: 2, SOUND: 1}
 
+# What checks are right to find, and how often at most: two pictures that may come are the same photographs as
+# two of the test (a frog and a car, looked at).
+RIGHT = {IMAGE: {"near_duplicates": 2, "near_test_overlap": 2}}
+
 
 def clean_months(kind: str) -> list[tuple[str, int, Callable[[Case], Month]]]:
     """Name, seed and change of each. Only tables have further columns."""

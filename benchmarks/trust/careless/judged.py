@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from benchmarks.trust.careless.mistakes import Mistake
 from benchmarks.trust.careless.ours import Outcome
+
+# Half of gate.max_drop: what a class must lose in truth for a hold to be no false alarm.
+REAL_FALL = 0.1
 
 
 def is_named(mistake: Mistake, outcome: Outcome, before: Outcome) -> bool:
@@ -27,8 +31,18 @@ def as_expected(mistake: Mistake, outcome: Outcome, named: bool) -> bool:
     return named and (strong is None or outcome.decision in strong)
 
 
-def alarm(outcome: Outcome, before: Outcome) -> list[str]:
-    """What a clean month set off: a stop, a hold, or a check that found nothing last month."""
-    if outcome.decision in ("stopped", "held"):
+def alarm(outcome: Outcome, before: Outcome, right: Mapping[str, int]) -> list[str]:
+    """What a clean month set off: a stop, a hold, or a check that found nothing last month.
+
+    A hold is right where each class that it names truly fell: on rows that no month holds, by REAL_FALL. What
+    a check finds is right up to the number that `right` has of it.
+    """
+    if outcome.decision == "stopped" or (outcome.decision == "held" and not really_fell(outcome)):
         return [outcome.decision]
-    return sorted(outcome.found.keys() - before.found.keys())
+    new = outcome.found.keys() - before.found.keys()
+    return sorted(name for name in new if outcome.found[name] > right.get(name, 0))
+
+
+def really_fell(outcome: Outcome) -> bool:
+    falls = [champions - ours for _, ours, champions in outcome.fell.values()]
+    return bool(falls) and min(falls) >= REAL_FALL

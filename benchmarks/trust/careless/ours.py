@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +33,8 @@ class Outcome:
 
     found       checks that found something, and how many rows, as the closing table has them
     truth       accuracy on last month's test rows, the model's and the champion's, where it was promoted
+    fell        of each class that collapses, where nothing else holds the month: how many rows of it no month
+                holds, and the model's and the champion's recall on these
     """
 
     decision: Decision
@@ -42,6 +44,7 @@ class Outcome:
     found: dict[str, int]
     seconds: float
     truth: tuple[float, float] | None = None
+    fell: dict[str, tuple[int, float, float]] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
@@ -107,11 +110,9 @@ class Company:
 
         report = json.loads((into / "report" / "metrics.json").read_text())
         shown = " ".join(closing_table(report, {}, Path("runs/x/report/report.html")).split())
-        held = [
-            one["note"]
-            for one in report["gate"]["rules"]
-            if not one["passed"] and one["name"] != "comparison"
-        ]
+        rules = report["gate"]["rules"]
+        holding = [one for one in rules if not one["passed"] and one["name"] != "comparison"]
+        held = [one["note"] for one in holding]
         new = report["gate"]["verdict"] == "champion" and not (report["champion"] or {}).get("same")
         decision: Decision = "held" if held else "promoted" if new else "not promoted"
         found = {one["name"]: one["count"] for one in report["data"]["checks"]}
@@ -119,7 +120,18 @@ class Company:
         if decision == "promoted" and hasattr(self, "champion_accuracy"):
             truth = (self._accuracy(into / "model"), self.champion_accuracy)
         step = "evaluate" if held else ""
-        return Outcome(decision, step, "; ".join(held), shown, found, round(seconds, 1), truth)
+        alone = {one["name"] for one in holding} == {"collapse"}
+        fell = self._fell(report["gate"]["parts"], into / "model") if alone else {}
+        return Outcome(decision, step, "; ".join(held), shown, found, round(seconds, 1), truth, fell)
+
+    def _fell(self, parts: list[dict[str, Any]], model: Path) -> dict[str, tuple[int, float, float]]:
+        found = {}
+        for name in [one["name"] for one in parts if one["by"] == "class" and one["collapsed"]]:
+            if rows := [row for row in self.world.outside if row.label == name]:
+                answers = [self._predictions(one, rows)[0] for one in (model, self.champion)]
+                ours, champions = (round(labels.count(name) / len(rows), 4) for labels in answers)
+                found[name] = (len(rows), ours, champions)
+        return found
 
     def _register(self, into: Path) -> None:
         from retrainer.registry.register import register_model

@@ -68,6 +68,7 @@ class Month:
 class World:
     """Rows of one dataset. `pool`: what may come this month; `later`: rows of a class that nobody knows yet.
 
+    outside     rows that no month holds: what a model truly knows of a class
     predicted   labels that last month's champion gives to rows, and how sure it is (set once it is trained)
     trained     (rows to train on) → the directory of a model that was trained on them
     """
@@ -77,6 +78,7 @@ class World:
     pool: tuple[Row, ...]
     test: tuple[Row, ...]
     later: tuple[Row, ...]
+    outside: tuple[Row, ...] = ()
     predicted: Callable[[Sequence[Row]], tuple[list[str], np.ndarray]] | None = None
     trained: Callable[[Month], Path] | None = None
 
@@ -123,7 +125,8 @@ def _texts() -> World:
     known = [row for row in rows if row.label != LATER[TEXT]]
     test = [row for row in parts["test"] if row.label != LATER[TEXT]]
     later = [row for row in rows if row.label == LATER[TEXT]]
-    return World(TEXT, tuple(known[:1000]), tuple(known[1000:1700]), tuple(test[:450]), tuple(later))
+    last, pool, outside = known[:1000], known[1000:1700], [*known[1700:], *test[450:]]
+    return World(TEXT, tuple(last), tuple(pool), tuple(test[:450]), tuple(later), tuple(outside))
 
 
 def _folded(text: str) -> str:
@@ -139,19 +142,25 @@ def _banking(part: str) -> list[Row]:
 
 
 def _images() -> World:
-    """90 images a class last month, 80 that may come, 45 in the test."""
-    rows = [
-        Row(one["image"]["bytes"], one["labels"][0], f"{n:05}")
-        for n, one in enumerate(_real_rows.cifar10(3000))
-    ]
-    by_class: dict[str, list[Row]] = {}
-    for row in rows:
-        by_class.setdefault(row.label, []).append(row)
+    """90 images a class last month, 80 that may come, 45 in the test; outside 1,000 of the dataset's test."""
+    by_class = _pictures(_real_rows.cifar10(3000))
     later = by_class.pop(LATER[IMAGE])[:60]
+    tested = _pictures([one for one in _real_rows.cifar10() if "/test/" in f"/{one['origin']}"])
+    outside = [row for name, rows in tested.items() if name != LATER[IMAGE] for row in rows]
     last, pool, test = (
         [r for rs in by_class.values() for r in rs[a:b]] for a, b in ((0, 90), (90, 170), (170, 215))
     )
-    return World(IMAGE, tuple(_mixed(last)), tuple(_mixed(pool)), tuple(_mixed(test)), tuple(later))
+    mixed = [tuple(_mixed(rows)) for rows in (last, pool, test)]
+    return World(IMAGE, mixed[0], mixed[1], mixed[2], tuple(later), tuple(outside))
+
+
+def _pictures(found: Sequence[dict[str, Any]]) -> dict[str, list[Row]]:
+    """By class."""
+    by_class: dict[str, list[Row]] = {}
+    for n, one in enumerate(found):
+        row = Row(one["image"]["bytes"], one["labels"][0], f"{n:05}")
+        by_class.setdefault(row.label, []).append(row)
+    return by_class
 
 
 def _sounds() -> World:
@@ -160,14 +169,15 @@ def _sounds() -> World:
     pool: list[Row] = []
     test: list[Row] = []
     later: list[Row] = []
+    outside: list[Row] = []
     for one in _real_rows.fsdd():
         digit, speaker, index = Path(one["origin"]).stem.split("_")
         row = Row(one["audio"]["bytes"], digit, index, speaker)
         if digit == LATER[SOUND]:
             later += [row] if int(index) < 15 else []
         elif speaker == TESTED_SPEAKER:
-            test += [row] if int(index) < 20 else []
+            (test if int(index) < 20 else outside).append(row)
         elif int(index) < 22:
             (last if int(index) < 12 else pool).append(row)
-    parts = [tuple(_mixed(rows)) for rows in (last, pool, test, later)]
-    return World(SOUND, parts[0], parts[1], parts[2], parts[3])
+    parts = [tuple(_mixed(rows)) for rows in (last, pool, test, later, outside)]
+    return World(SOUND, parts[0], parts[1], parts[2], parts[3], parts[4])

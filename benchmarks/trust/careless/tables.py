@@ -117,14 +117,17 @@ def summary_of_peers(peers: Kept) -> str:
 
 
 def alarms(kept: Kept, peers: Kept) -> str:
-    lines = _head("clean months", "months", "stopped or held", "a check that was silent before", "promoted")
+    head = ("clean months", "months", "stopped or held", "of these a class truly fell")
+    lines = _head(*head, "a check that was silent before", "promoted")
     for kind, part in kept["ours"].items():
         ones = list(part.get("clean", {}).values())
         what = Counter(one["decision"] for one in ones)
-        spoke = sum(bool(one["alarms"]) for one in ones) - what["stopped"] - what["held"]
-        lines.append(_row(kind, len(ones), what["stopped"] + what["held"], spoke, what["promoted"]))
+        halted = [one for one in ones if one["decision"] in ("stopped", "held")]
+        right = [one for one in halted if one["decision"] not in one["alarms"]]
+        spoke = sum(bool(one["alarms"]) for one in ones if one not in halted)
+        lines.append(_row(kind, len(ones), len(halted), len(right), spoke, what["promoted"]))
     for name, kind, months in _peers(peers):
         ones = [one for one in months.values() if one["expected"] == "clean"]
         what = Counter(one["decision"] for one in ones)
-        lines.append(_row(f"{name}, {kind}", len(ones), what["stopped"], "", what["promoted"]))
+        lines.append(_row(f"{name}, {kind}", len(ones), what["stopped"], "", "", what["promoted"]))
     return "\n".join(lines)

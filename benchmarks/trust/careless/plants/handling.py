@@ -40,7 +40,7 @@ def test_is_old(case: Case) -> Month:
 def rate_times_100(case: Case) -> Month:
     """A decimal point."""
     return case.month.with_settings(
-        training={"learning_rate": {TEXT: 1.0, IMAGE: 0.1, SOUND: 0.3}[case.world.kind]}
+        training={"learning_rate": {TEXT: 1.0, IMAGE: 0.03, SOUND: 0.3}[case.world.kind]}
     )
 
 
