@@ -135,7 +135,9 @@ def _trained(table: pa.Table, size: Size, name: str, epochs: int, compile: bool)
 
     options = {"kind": "image_classification", "size": size.pixels, "flip": True}
     task = image_classification.make(Task.parse(options, "task"), tuple(str(n) for n in range(CLASSES)))
-    body = torchvision.build(torchvision.Options(name=name, stem="own"), task.input_spec(), None, 0, fresh=True)
+    body = torchvision.build(
+        torchvision.Options(name=name, stem="own"), task.input_spec(), None, 0, fresh=True
+    )
     plan = {"strategy": "scratch", "epochs": epochs, "batch_size": size.batch, "keep": "last"}
     learner = Learner(
         Network(body, task.head(body, Training.parse(plan, "training"))),
