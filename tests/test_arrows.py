@@ -25,9 +25,13 @@ EXTRAS = {
     "retrainer.tasks._number_baselines": {"sklearn", "threadpoolctl"},
     # That of translation, likewise.
     "retrainer.tasks._nearest_text": {"sklearn"},
-    # PyTorch brings it where it can compile for a GPU, and nothing else imports these two.
+    # PyTorch brings it where it can compile for a GPU, and nothing else imports these.
     "retrainer.models._halved_kernels": {"triton"},
-    **{f"retrainer.training._{name}_kernels": {"triton"} for name in ("norm", "pool")},
+    **{f"retrainer.training._{name}_kernels": {"triton"} for name in ("attention", "dropout", "encoder")},
+    **{
+        f"retrainer.training._{name}_kernels": {"triton"}
+        for name in ("first_convolution", "norm", "norm_pool")
+    },
 }
 
 LIBRARY = modules("retrainer")

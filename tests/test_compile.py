@@ -284,7 +284,7 @@ def test_nothing_that_changes_numbers_is_left_open(
 ) -> None:
     given = [] if any("dtype" in word for word in overrides) else ["compute.dtype=auto"]
     _, settings, _ = cluster_settings("digits-mlp", [*given, *overrides], project)
-    assert settings["compute"] == {**settled, "packages": {}, "processes": 1, "compile": False}
+    assert settings["compute"] == {**settled, "packages": {}, "processes": 1, "fsdp": False, "compile": False}
 
 
 def test_gpus_that_nothing_would_use_are_refused(project: Path) -> None:

@@ -27,6 +27,7 @@ PRINTING = {
     "retrainer.batch_prediction.progress",
     "retrainer.serving.command",
     "retrainer.serving.server",
+    "retrainer.export.use_me",  # it travels with an export, as a program of its own
 }
 PRINTING |= {f"retrainer.training.{name}" for name in ("_progress", "_stop", "_worker")}
 
