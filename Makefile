@@ -233,8 +233,8 @@ pull: $(READY) ## data and models of every recipe from DVC's remote
 notify-test: $(READY) ## send one message to RETRAINER_WEBHOOK, as the end of a run does
 	@$(PY) -m retrainer notify --test $(OF)
 
-doctor: $(READY) ## check Python, disk, GPU, MLflow, DVC, with a cure for each
-	@$(PY) -m retrainer doctor
+doctor: $(READY) ## check Python, disk, GPU, MLflow, DVC, with a cure for each, and RECIPE's settings
+	@$(PY) -m retrainer doctor $(OF)
 
 ##@ this project's own code
 test: $(READY) ## the test suite: no network, no GPU, about 6 minutes on 2 cores

@@ -135,8 +135,6 @@ def predict(arguments: argparse.Namespace) -> int:
         kept = "" if request.place == STDOUT else "; the same command goes on from here"
         print(f"\npredict: stopped{kept}", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever reads stdout has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -277,10 +275,15 @@ def main(argv: list[str]) -> int:
         if name in CALLS or name.startswith("-"):
             arguments = parser().parse_args(argv or ["help"])
             with printed_messages():
-                return int(arguments.call(arguments))
+                status = int(arguments.call(arguments))
+                sys.stdout.flush()
+                return status
         if name not in COMMANDS:
             raise UserError(f"no such command{nearest(name, [*COMMANDS, 'help', 'completion'])}")
         return hand_over(COMMANDS[name], argv[1:])
+    except BrokenPipeError:  # whoever reads stdout, such as head, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except UserError as error:
         if os.environ.get("DEBUG") == "1":
             raise

@@ -123,7 +123,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
     "data, and this machine": (
         Command("push", "data and models of every recipe to DVC's remote", (), "dvc", _PUSH),
         Command("pull", "data and models of every recipe from DVC's remote", (), "dvc", _PULL),
-        _own("doctor", "check Python, disk, GPU, MLflow, DVC, with a cure for each"),
+        _own("doctor", "check Python, disk, GPU, MLflow, DVC, with a cure for each, and RECIPE's settings"),
         Command(
             "notify-test",
             "send one message to RETRAINER_WEBHOOK, as the end of a run does",

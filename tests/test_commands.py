@@ -119,3 +119,13 @@ def test_bash_completes_what_is_typed(typed: list[str], offered: set[str]) -> No
 def test_an_unknown_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(["completion", "basch"]) == 2
     assert "did you mean 'bash'" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_ends_a_command_quietly() -> None:
+    """As `| head` does."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "retrainer", "help"]
+    with os.fdopen(writing, "wb") as closed:
+        done = subprocess.run(command, cwd=ROOT, stdout=closed, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -62,7 +62,7 @@ def require_packages() -> None:
     """Raises SettingError where one of them is not installed."""
     for name in ("onnx", "onnxscript", "onnxruntime"):
         if find_spec(name) is None:
-            raise SettingError(f"FORMAT=onnx: {name} is not installed; pip install 'retrainer[export]'")
+            raise SettingError(f"FORMAT=onnx: {name} is not installed; run make setup")
 
 
 def _answering(exported: Exported) -> torch.nn.Module:
