@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -25,8 +26,8 @@ from retrainer.models._network import Network
 from retrainer.settings import Compute, Task, Training
 from retrainer.tasks import image_classification, text_classification
 from retrainer.tasks._pixels import Pixels
+from retrainer.training import _progress, loop, strategies
 from retrainer.training import compute as compute_module
-from retrainer.training import strategies
 from retrainer.training._vocabulary import WordsInUse
 from retrainer.training.compute import physical_cores, prepare, resolve_compute
 from retrainer.training.learner import Learner, Splits
@@ -530,6 +531,18 @@ def test_away_from_a_terminal_there_are_about_ten_lines(capsys: pytest.CaptureFi
     assert 8 <= len(lines) <= 11
     assert lines[-1].startswith("train: epoch 25/25, train loss 0.") and "validation accuracy" in lines[-1]
     assert "rows/s, 0 s left" in lines[-1]
+
+
+def test_away_from_a_terminal_a_long_epoch_tells_how_far_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_progress, "_SECONDS_OF_SILENCE", 0.0)
+    monkeypatch.setattr(loop, "_STEPS_BETWEEN_SYNCS", 2)
+    learner = Learner(network(), image_task(), settings(epochs=1, batch_size=4), PLAIN)
+    fit(learner, Splits(squares(20)), progress=True)
+    first, *_, last = capsys.readouterr().err.splitlines()
+    assert re.match(r"train: epoch 1/1, 40% of its rows, train loss \d\.\d+, \S+ rows/s, \d+ s left", first)
+    assert "rows/s, 0 s left" in last
 
 
 def test_a_terminal_gets_one_bar_for_the_whole_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,10 @@ import time
 
 from tqdm import tqdm
 
-# Away from a terminal, at most so many lines are written for a run, and the last epoch always is.
+# Away from a terminal, at most so many lines are written for the epochs of a run, and the last epoch always is.
 _LINES = 10
+# After so long without a line, one tells how far the epoch is.
+_SECONDS_OF_SILENCE = 30.0
 
 
 class Progress:
@@ -21,7 +23,8 @@ class Progress:
         self.epochs = epochs
         self._rows, self._done = rows, done
         self._lines = shown and not sys.stderr.isatty()
-        self._started = time.perf_counter()
+        self._started = self._told = time.perf_counter()
+        self._passed = 0
         hidden = not shown or self._lines
         self._bar = tqdm(
             total=epochs * rows, initial=done, desc="train", unit=" rows", unit_scale=True, disable=hidden
@@ -32,18 +35,26 @@ class Progress:
         self._bar.update(rows)
         self._bar.set_description_str(f"train, epoch {epoch}/{self.epochs}", refresh=False)
         self._bar.set_postfix_str(f"loss {loss:.4f}")
+        self._passed += rows
+        if self._lines and time.perf_counter() - self._told >= _SECONDS_OF_SILENCE:
+            share = (self._done + self._passed - (epoch - 1) * self._rows) / self._rows
+            self._tell(f"train: epoch {epoch}/{self.epochs}, {share:.0%} of its rows, train loss {loss:.4f}")
 
     def epoch(self, number: int, figures: dict[str, float]) -> None:
         """One epoch is over."""
+        self._passed = number * self._rows - self._done  # of an epoch, rows may have been left out
         text = ", ".join(f"{k.replace('_', ' ')} {figures[k]:.4f}" for k in _SHOWN if k in figures)
         self._bar.set_postfix_str(text)
         step = -(-self.epochs // _LINES)
         if self._lines and (number % step == 0 or number == self.epochs):
-            # At least a row: a process may have only the validation of an epoch left to do.
-            rate = max(1, number * self._rows - self._done) / (time.perf_counter() - self._started)
-            left = (self.epochs - number) * self._rows / rate
-            note = f"{rate:,.0f} rows/s, {left:.0f} s left"
-            print(f"train: epoch {number}/{self.epochs}, {text}, {note}", file=sys.stderr, flush=True)
+            self._tell(f"train: epoch {number}/{self.epochs}, {text}")
+
+    def _tell(self, text: str) -> None:
+        self._told = time.perf_counter()
+        # At least a row: a process may have only the validation of an epoch left to do.
+        rate = max(1, self._passed) / (self._told - self._started)
+        left = max(0, self.epochs * self._rows - self._done - self._passed) / rate
+        print(f"{text}, {rate:,.0f} rows/s, {left:.0f} s left", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         self._bar.close()
