@@ -16,8 +16,9 @@ from retrainer.errors import UserError
 from retrainer.models import whitened_conv
 from retrainer.models._halved import halved
 from retrainer.models._network import Network
-from retrainer.models._whitened_conv import Norm, WhitenedConv
+from retrainer.models._whitened_conv import Norm, WhitenedConv, largest
 from retrainer.tasks._pixels import Augmentation, Pixels
+from retrainer.training.compute import has_c_compiler
 from retrainer.training.learner import Learner, Splits
 from retrainer.training.loop import begin_from_rows, fit
 from tests.conftest import ROOT
@@ -136,6 +137,37 @@ def test_a_shift_moves_64_times_as_fast_as_batch_norms_own() -> None:
             parameter -= 0.01 * parameter.grad
     torch.testing.assert_close(norm(x) - norm.shift.new_zeros(1), usual(x) + 63 * usual.bias[:, None, None])
     torch.testing.assert_close(norm.eval()(x), (usual.eval()(x) + 63 * usual.bias[:, None, None]))
+
+
+def test_the_last_pooling_is_amax_and_survives_values_that_are_computed_again_otherwise() -> None:
+    x = torch.randn(4, 8, 3, 3, requires_grad=True)
+
+    def again(saved: Tensor) -> Tensor:
+        return saved * (1 + 1e-3 * torch.rand_like(saved)) if saved.is_floating_point() else saved
+
+    with torch.autograd.graph.saved_tensors_hooks(again, lambda saved: saved):
+        found = largest(functional.gelu(x))
+    found.sum().backward()
+    assert torch.equal(found, functional.gelu(x).amax((2, 3)))
+    assert x.grad is not None and x.grad.isfinite().all() and (x.grad != 0).sum() == 4 * 8
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_c_compiler(), reason="compiling needs a C compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_compiled_its_gradients_are_those_of_the_plain_one() -> None:
+    def pooled(x: Tensor, y: Tensor) -> Tensor:
+        return largest(functional.gelu(x + y))
+
+    compiled: Any = torch.compile(pooled, dynamic=False)
+    gradients = []
+    for function in (pooled, compiled):
+        torch.manual_seed(0)
+        x, y = (torch.randn(8, 16, 3, 3).bfloat16().requires_grad_() for _ in range(2))
+        function(x, y).float().sum().backward()
+        assert x.grad is not None
+        gradients.append(x.grad)
+    assert torch.equal(*gradients)
 
 
 def test_views_are_averaged_where_nothing_is_trained() -> None:

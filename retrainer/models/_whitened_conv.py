@@ -22,6 +22,18 @@ _SHIFT_FACTOR = 8.0
 _FEATURE_SCALE = 1 / 9
 
 
+def largest(x: Tensor) -> Tensor:
+    """[B, C, H, W] → [B, C]: of each map its largest value; of equal ones the first gets the gradient.
+
+    `amax` looks in its backward pass for values equal to the largest. A compiled network computes them again
+    without rounding them to bfloat16, so that none may be equal, and divides by their number (PyTorch's
+    issues 195214 and 186799).
+    """
+    flat = x.flatten(2)
+    there = torch.arange(flat.shape[2], device=x.device) == flat.argmax(2, keepdim=True)
+    return torch.where(there, flat, 0.0).sum(2)
+
+
 class WhitenedConv(nn.Module):
     """Images [B, C, H, W] → features [B, D]; in eval mode the mean of those of `views` views."""
 
@@ -51,7 +63,7 @@ class WhitenedConv(nn.Module):
 
     def one_view(self, pixels: Tensor) -> Tensor:
         whitened = functional.gelu(functional.conv2d(pixels, self.filters, self.bias))
-        return self.groups(whitened).amax((2, 3)) * _FEATURE_SCALE
+        return largest(self.groups(whitened)) * _FEATURE_SCALE
 
     @torch.no_grad()
     def whiten(self, pixels: Tensor) -> None:

@@ -7,7 +7,7 @@ import time
 
 from tqdm import tqdm
 
-# Away from a terminal, at most so many lines are written for the epochs of a run, and the last epoch always is.
+# Away from a terminal, at most so many lines are written for epochs, and the last epoch always has one.
 _LINES = 10
 # After so long without a line, one tells how far the epoch is.
 _SECONDS_OF_SILENCE = 30.0
