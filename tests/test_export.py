@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +22,13 @@ from retrainer.errors import UserError
 from retrainer.export.command import Request, export
 from retrainer.export.description import Exported, require_exportable
 from retrainer.export.parity import parity_of, require_equal
+from retrainer.export.readme import _answers
 from retrainer.export.use_me import Images
 from retrainer.formats.dataset import Dataset
 from retrainer.predict import Predictor
 from retrainer.settings import Registry, Task
 from retrainer.tasks import make_task
-from retrainer.tasks._decode import decode_image
+from retrainer.tasks._decode_image import decode_image
 from tests.champions import NAME, Project, files_of, in_a_copy
 from tests.exports import answers_without, encoder_model, image_request
 from tests.predicting import PLAIN
@@ -149,10 +151,27 @@ def test_masked_texts_are_refused() -> None:
 def test_a_folder_that_is_not_an_export_is_never_replaced(
     digits: tuple[Request, list[str]], tmp_path: Path
 ) -> None:
-    (tmp_path / "mine").mkdir()
-    with pytest.raises(UserError, match=r"mine is there, and make export did not write it"):
-        export(replace(digits[0], out=tmp_path / "mine"))
-    assert list((tmp_path / "mine").iterdir()) == []
+    ours = digits[0].out
+    for place, name in ((tmp_path / "mine", "notes.txt"), (tmp_path / "other", "export.json")):
+        place.mkdir()
+        (place / name).write_text("{}")
+    shutil.copytree(ours, tmp_path / "added")
+    (tmp_path / "added" / "notes.txt").write_text("mine")
+    for name in ("mine", "other", "added"):
+        before = sorted(file.name for file in (tmp_path / name).iterdir())
+        with pytest.raises(
+            UserError, match=rf"{name} is there, and make export did not write all that it holds"
+        ):
+            export(replace(digits[0], out=tmp_path / name))
+        assert sorted(file.name for file in (tmp_path / name).iterdir()) == before
+
+
+def test_labels_stay_in_their_line_of_the_readme() -> None:
+    labels = ("a`\n# pip install bad", "<img src=x>")
+    model = SimpleNamespace(predictor=SimpleNamespace(labels=labels))
+    exported: Any = SimpleNamespace(is_number=False, has_several=False, model=model)
+    shown = _answers(exported)
+    assert shown == "It answers with one of 2 classes: `a # pip install bad`, `<img src=x>`."
 
 
 def test_another_answer_is_refused(

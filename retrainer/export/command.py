@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from retrainer import __version__
 from retrainer.batch_prediction.model import found_model, loaded
 from retrainer.batch_prediction.sections import Sections
-from retrainer.errors import SettingError
+from retrainer.errors import ModelError, SettingError
 from retrainer.export.description import (
     Exported,
     answers_of,
@@ -18,7 +19,7 @@ from retrainer.export.description import (
     require_exportable,
     require_format,
 )
-from retrainer.export.parity import Parity, parity_of, require_equal, test_rows
+from retrainer.export.parity import Parity, columns_of, parity_of, require_equal, test_rows
 from retrainer.export.readme import PACKAGES, packages_of, readme
 from retrainer.formats.files import hash_files, whole_directory, write_json, write_text
 from retrainer.formats.model_files import read_model
@@ -83,9 +84,19 @@ def export(request: Request) -> list[str]:
 
 
 def _refuse_foreign(out: Path) -> None:
-    if out.exists() and not (out / ABOUT).is_file():
+    """Also an export to which something was added, which would be lost."""
+    if not out.exists():
+        return
+    try:
+        about = json.loads((out / ABOUT).read_text(encoding="utf-8"))
+        known = {*about["files"], ABOUT, "__pycache__"}
+        ours = about["kind"] == KIND and {file.name for file in out.iterdir()} <= known
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = False
+    if not ours:
         raise SettingError(
-            f"OUTPUT={out} is there, and make export did not write it; name another, or remove it"
+            f"OUTPUT={out} is there, and make export did not write all that it holds; name another, or"
+            " remove it"
         )
 
 
@@ -105,8 +116,13 @@ def _write(exported: Exported, request: Request, folder: Path, test: pa.Table) -
         "answers": answers_of(exported),
         "packages": list(PACKAGES[request.form]),
     }
-    write_json(folder / RULE, preprocessing_of(exported))
+    rule = preprocessing_of(exported)
+    if rule["kind"] == "tokens":
+        rule["texts"] = len(columns_of(exported, test))  # of a row: 2 where rows are pairs
+    write_json(folder / RULE, rule)
     for name, content in exported.model.predictor.network.description.assets.items():
+        if not name.endswith(".json"):  # `python use_me.py` would import a .py file that lies beside it
+            raise ModelError(f"the model's file {name!r} is no tokenizer, so it is not exported")
         (folder / name).write_bytes(content)
     network = _write_network(exported, request, folder)
     shutil.copyfile(_USE_ME, folder / USE_ME)

@@ -73,8 +73,8 @@ def _quantize_images(source: Path, target: Path, rule: dict[str, Any], train: pa
 
 def _batches(rule: dict[str, Any], train: pa.Table) -> Iterator[dict[str, np.ndarray]]:
     encode = Images(rule)
-    step = max(1, len(train) // CALIBRATION_ROWS)
-    rows = list(range(0, len(train), step))[:CALIBRATION_ROWS]
+    count = min(len(train), CALIBRATION_ROWS)
+    rows = [number * len(train) // count for number in range(count)]  # evenly from all
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         some = [train["image"][row].as_py()["bytes"] for row in rows[start : start + _ROWS_AT_ONCE]]
         yield encode.batch([encode(image) for image in some])

@@ -110,9 +110,14 @@ def _exported_answers(exported: Exported, folder: Path, test: pa.Table) -> pa.Ta
     return task.predictions(shares)
 
 
+def columns_of(exported: Exported, table: pa.Table) -> list[str]:
+    """The input columns that these rows have: `text_pair` is there only where rows are pairs."""
+    return [name for name in exported.model.predictor.task.input_columns if name in table.column_names]
+
+
 def raw_rows(exported: Exported, table: pa.Table) -> list[Any]:
     """Rows as `use_me.py` takes them: encoded images, texts, or pairs of them."""
-    columns = [name for name in exported.model.predictor.task.input_columns if name in table.column_names]
+    columns = columns_of(exported, table)
     values = [table[name].to_pylist() for name in columns]
     if columns == ["image"]:
         return [image["bytes"] for image in values[0]]

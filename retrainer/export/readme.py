@@ -67,7 +67,9 @@ def _answers(exported: Exported) -> str:
     if exported.is_number:
         return "It answers with a number."
     labels = exported.model.predictor.labels
-    shown = ", ".join(labels[:12]) + (f" and {len(labels) - 12} more" if len(labels) > 12 else "")
+    # As code, in one line: a label may hold anything.
+    words = [f"`{' '.join(name.replace('`', ' ').split())}`" for name in labels[:12]]
+    shown = ", ".join(words) + (f" and {len(labels) - 12} more" if len(labels) > 12 else "")
     how = "any of" if exported.has_several else "one of"
     return f"It answers with {how} {len(labels)} classes: {shown}."
 
@@ -124,7 +126,8 @@ def _notes(exported: Exported, form: str, network: dict[str, Any]) -> list[str]:
         )
     if form == "onnx-int8":
         notes.append(
-            "Weights are integers of 8 bits: smaller, and on most processors faster; answers differ a little."
+            "Weights are integers of 8 bits: a smaller file. Whether it is faster depends on the processor:"
+            " measure it. Answers differ a little."
         )
     return notes
 

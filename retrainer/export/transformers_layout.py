@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 CODE = Path(__file__).with_name("pooled_classifier.py")
-# 2^-14: of values up to 16, tanh differs from the identity by less than float32 can show.
+# 2^-14: of values up to 5, tanh is the identity in float32; of 16 it is off by 3e-7 of the value.
 _SMALL = 2.0**-14
 # Of classifiers with such a layer: its name, the outputs' name.
 _DENSE_AND_OUTPUT = {

@@ -219,8 +219,10 @@ def main(words: list[str]) -> int:
         print(__doc__)
         return 2
     lines = [line.rstrip("\n") for line in sys.stdin] if words == ["-"] else words
-    rows = [tuple(line.split("\t")) if "\t" in line else line for line in lines]
-    for answer in Model().predict(rows):
+    model = Model()
+    pairs = model.encode.rule.get("texts") == 2
+    rows = [tuple(line.split("\t", 1)) if pairs and "\t" in line else line for line in lines]
+    for answer in model.predict(rows):
         print(json.dumps(answer, ensure_ascii=False))
     return 0
 

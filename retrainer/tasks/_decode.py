@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,9 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from retrainer.messages import logger
 from retrainer.tasks._classes import row_name
 from retrainer.tasks._decode_image import decode_image
 from retrainer.tasks._decode_workers import DecodeWorkers
+from retrainer.training.compute import hardware_threads
+
+_LOG = logger("train")
 
 # Threads only pay where decoding and scaling do (they free the interpreter's lock); small images are quicker
 # without.
@@ -57,7 +61,7 @@ class EncodedImages:
     @cached_property
     def _workers(self) -> DecodeWorkers | None:
         """Processes where there are cores for them and enough large images."""
-        cores, count = os.cpu_count() or 1, len(self)
+        cores, count = hardware_threads(), len(self)
         if cores < _FEWEST_CORES or count < _LARGE_IMAGES_WORTH_PROCESSES:
             return None
         if not _is_large(self.table["image"].nbytes / count, self.size):
@@ -91,20 +95,21 @@ def decode_images(
         pixels[row] = decode_image(encoded[row], size, channels, names[row])
 
     def fill_by(workers: DecodeWorkers) -> None:
-        for part in workers.decode([data or b"" for data in encoded], pixels):
-            for row in range(len(encoded))[part]:  # here it can be told which row it is
-                fill(row)
+        parts = workers.decode([data or b"" for data in encoded], pixels)
+        if left := [row for part in parts for row in range(len(encoded))[part]]:
+            with ThreadPoolExecutor(cores) as pool:  # here it can be told which row does not decode
+                list(pool.map(fill, left))
+            _LOG.warning("%s images were decoded here: a process for that failed", f"{len(left):,}")
 
-    cores = os.cpu_count() or 1
+    cores = hardware_threads()
     if workers is not None:
         fill_by(workers)
     elif _is_large(sum(len(data or b"") for data in encoded) / max(1, len(encoded)), size):
         with ThreadPoolExecutor(cores) as pool:
             list(pool.map(fill, range(len(encoded))))
     elif len(encoded) >= _IMAGES_WORTH_PROCESSES and cores >= _FEWEST_CORES:
-        made = DecodeWorkers(min(cores, _MOST_PROCESSES))
-        fill_by(made)
-        made.close()
+        with closing(DecodeWorkers(min(cores, _MOST_PROCESSES))) as made:
+            fill_by(made)
     else:
         for row in range(len(encoded)):
             fill(row)

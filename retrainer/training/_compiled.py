@@ -139,7 +139,9 @@ def _work(learner: Learner, rows: Rows) -> float:
         network(batch)
     network.train(mode)
     share = 1.0 if rows.lengths is None else float(rows.lengths.mean()) / int(rows.lengths.max())
-    return _PASSES * counter.get_total_flops() * share * len(rows) * learner.training.epochs
+    # An image was counted in eval mode, where some networks look at it more than once.
+    work = counter.get_total_flops() / int(network.description.config.get("views", 1))
+    return _PASSES * work * share * len(rows) * learner.training.epochs
 
 
 def _whole(rows: Rows, training: Training, group: Group) -> Callable[[Batch], bool]:

@@ -45,6 +45,6 @@ def make_optimiser(groups: Groups, network: Network, training: Training) -> Opti
 
 
 def _hidden_matrices(network: Network) -> list[nn.Parameter]:
-    """Those of the body, but for tables of embeddings, whose rows have nothing to do with each other."""
+    """Those of the body, but for `nn.Embedding`, whose rows have nothing to do with each other."""
     owners = [part for part in network.body.modules() if not isinstance(part, nn.Embedding)]
     return [p for part in owners for p in part.parameters(recurse=False) if p.ndim >= 2]
