@@ -46,7 +46,7 @@ def text_dataset(path: Path, pairs: bool = False, rows: int = 60, numbers: bool 
     if pairs:
         columns["text_pair"] = pa.array(texts[::-1], SCHEMA["text_pair"])
     if numbers:
-        columns["target"] = pa.array(draw.normal(5, 3, rows), SCHEMA["target"])
+        columns["target"] = pa.array(draw.normal(5, 3, rows), pa.float64())
     else:
         columns["labels"] = pa.array([[CLASSES[row % 3]] for row in range(rows)], SCHEMA["labels"])
     table = pa.table(columns)
