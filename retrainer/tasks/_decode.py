@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -17,7 +18,6 @@ from retrainer.messages import logger
 from retrainer.tasks._classes import row_name
 from retrainer.tasks._decode_image import decode_image
 from retrainer.tasks._decode_workers import DecodeWorkers
-from retrainer.training.compute import hardware_threads
 
 _LOG = logger("train")
 
@@ -61,7 +61,7 @@ class EncodedImages:
     @cached_property
     def _workers(self) -> DecodeWorkers | None:
         """Processes where there are cores for them and enough large images."""
-        cores, count = hardware_threads(), len(self)
+        cores, count = _hardware_threads(), len(self)
         if cores < _FEWEST_CORES or count < _LARGE_IMAGES_WORTH_PROCESSES:
             return None
         if not _is_large(self.table["image"].nbytes / count, self.size):
@@ -101,7 +101,7 @@ def decode_images(
                 list(pool.map(fill, left))
             _LOG.warning("%s images were decoded here: a process for that failed", f"{len(left):,}")
 
-    cores = hardware_threads()
+    cores = _hardware_threads()
     if workers is not None:
         fill_by(workers)
     elif _is_large(sum(len(data or b"") for data in encoded) / max(1, len(encoded)), size):
@@ -118,3 +118,8 @@ def decode_images(
 
 def _is_large(mean_bytes: float, size: tuple[int, int]) -> bool:
     return mean_bytes > _BYTES_WORTH_A_THREAD or size[0] * size[1] > _PIXELS_WORTH_A_THREAD
+
+
+def _hardware_threads() -> int:
+    """That this process may use. (A served model imports nothing of training, which knows more of cores.)"""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -171,19 +171,9 @@ def cuda_devices() -> int:
     return count.value
 
 
-def hardware_threads() -> int:
-    """Hardware threads this process may use; a container's CPU limit holds."""
-    usable = len(_usable())
-    return max(1, min(usable, _cgroup_limit() or usable))
-
-
-def _usable() -> set[int]:
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
-
-
 def physical_cores() -> int:
     """Cores this process may use: hardware threads of one core count once, a container's CPU limit holds."""
-    usable = _usable()
+    usable = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
     mine = [record for record in _processors() if int(record["processor"]) in usable]
     cores = {(record.get("physical id"), record["core id"]) for record in mine if "core id" in record}
     limit = _cgroup_limit()
