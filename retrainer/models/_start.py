@@ -54,6 +54,15 @@ class _NoDraws(TorchFunctionMode):
         return kwargs["tensor"] if skipped else func(*args, **kwargs)
 
 
+def require_file(weights: Path | str, family: str) -> Path:
+    """A file or directory, for a family without published weights. Raises SettingError for a name of some."""
+    if not isinstance(weights, Path):
+        raise SettingError(
+            f"backbone.weights: no {weights} weights are published for {family}; set none or a file"
+        )
+    return weights
+
+
 def is_ours(weights: Path) -> bool:
     """Whether this is a model directory of this project (and not one in Hugging Face layout)."""
     return weights.is_dir() and (weights / DESCRIPTION).is_file()

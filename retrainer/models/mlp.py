@@ -51,12 +51,9 @@ def build(
 
 
 def _load(body: Body, weights: Path | str) -> None:
-    from retrainer.models._start import fill, is_ours, our_model, read_tensors
+    from retrainer.models._start import fill, is_ours, our_model, read_tensors, require_file
 
-    if not isinstance(weights, Path):
-        raise SettingError(
-            f"backbone.weights: no {weights} weights are published for mlp; set none or a file"
-        )
+    weights = require_file(weights, "mlp")
     if is_ours(weights):
         theirs = our_model(weights, "mlp")
         if theirs["config"] != body.config:

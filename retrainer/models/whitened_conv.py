@@ -70,12 +70,9 @@ def build(
 
 
 def _load(body: Body, weights: Path | str) -> None:
-    from retrainer.models._start import fill, is_ours, our_model, read_tensors
+    from retrainer.models._start import fill, is_ours, our_model, read_tensors, require_file
 
-    if not isinstance(weights, Path):
-        raise SettingError(
-            f"backbone.weights: no {weights} weights are published for whitened_conv; set none or a file"
-        )
+    weights = require_file(weights, "whitened_conv")
     if is_ours(weights):
         theirs = our_model(weights, "whitened_conv")["config"]
         differ = [name for name in ("channels", "widths", "depth") if theirs[name] != body.config[name]]
