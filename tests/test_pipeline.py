@@ -215,7 +215,8 @@ def test_a_moved_alias_is_not_taken_back_and_a_verdict_against_an_older_champion
 
 
 def test_data_and_models_travel_by_dvc(project: Path, tmp_path: Path) -> None:
-    """push, commit, clone, pull: the clone has the same bytes, without a run."""
+    """The source added to DVC; push, commit, clone, pull: the clone has the same bytes, without a run."""
+    run_dvc(project, "add", "data/stripes")
     run_dvc(project, "push", "--run-cache")
     for command in (("add", "-A"), ("-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "model")):
         subprocess.run(["git", *command], cwd=project, check=True)
@@ -291,5 +292,5 @@ def test_smoke_touches_nothing_else(tmp_path: Path) -> None:
         ["git", "status", "--short", "--ignored"], cwd=project, capture_output=True, text=True
     )
     changed = {line[3:] for line in status.stdout.splitlines() if "__pycache__" not in line}
-    assert changed == {".run/"}
+    assert changed == {".run/", "data/"}, "data/ is the recipe's own source"
     assert not (project / ".run" / RECIPE).exists()
