@@ -28,6 +28,8 @@ HOURS ?= 1
 ONLY ?=
 DATA ?=
 SIZES ?=
+TRIALS ?=
+JOBS ?=
 INPUT ?=
 ROWS ?= 100
 MODEL ?=
@@ -55,7 +57,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # What a person or a CI job gives is text: make expands no $(…) in it, and it reaches the shell quoted, as one
 # word. make would run what stands behind a line break as a command of its own.
 GIVEN := RECIPE SET STEP IMAGE LIGHT_IMAGE SECRET ALLOW_MUTABLE WAIT CRON RUN FORCE PDB BASE PUSH CA_BUNDLE \
-	NETWORK PORT WORKERS VERSION WHY A B DIR HOURS ONLY DATA SIZES INPUT ROWS MODEL CANARY HOST OUTPUT TOP_K FORMAT \
+	NETWORK PORT WORKERS VERSION WHY A B DIR HOURS ONLY DATA SIZES TRIALS JOBS INPUT ROWS MODEL CANARY HOST OUTPUT TOP_K FORMAT \
 	PIPELINE PYTHON PIP_CERT
 define LINE_BREAK
 
@@ -90,7 +92,7 @@ LOCK := uv pip compile --no-config --universal --python-version 3.11 --generate-
 DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 
 .DEFAULT_GOAL := help
-.PHONY: help setup init pipeline retrain step resolve smoke curve suggest predict convert-weights check-step history promote anchor rollback compare reap ui serve export docs images mlflow-image pin-base \
+.PHONY: help setup init pipeline retrain step resolve smoke curve tune suggest predict convert-weights check-step history promote anchor rollback compare reap ui serve export docs images mlflow-image pin-base \
 	rehearse compile inference-service submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow bench year lint \
 	format lock clean
 
@@ -141,6 +143,9 @@ smoke: $(READY) ## 50 rows through every step, apart from everything else
 
 curve: $(READY) ## train on parts of the rows: how many more a better figure needs: [SIZES="1/8 1/4 1/2 1"]
 	@$(PIPELINES) curve $(CHOICE) $(call option,SIZES,sizes)
+
+tune: $(READY) ## try settings on the validation rows, and write the best as recipes/RECIPE-tuned.yaml: [TRIALS=20] [JOBS=2] [FORCE=1]
+	@$(PIPELINES) tune $(CHOICE) $(call option,TRIALS,trials) $(call option,JOBS,jobs) $(FORCED)
 
 suggest: $(READY) ## which unlabelled rows to label first: INPUT=file or folder [ROWS=100] [MODEL=directory]
 	@$(REGISTRY) suggest $(OF) $(call option,INPUT,input) $(call option,ROWS,rows) $(call option,MODEL,model)
@@ -266,7 +271,7 @@ format: $(READY) ## let ruff mend what it can
 	@$(PY) -m ruff format .
 
 lock: ## make requirements.lock, and the images' parts of it, again (needs uv and a package index)
-	$(LOCK) --extra pipeline --extra samples $(EXTRAS) --extra export --extra dev --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra pipeline --extra samples $(EXTRAS) --extra export --extra tune --extra dev --output-file requirements.lock pyproject.toml
 	$(LOCK) --constraint requirements.lock --extra pipeline --extra samples $(EXTRAS) \
 		--output-file docker/full.lock pyproject.toml
 	$(LOCK) --constraint requirements.lock --excludes docker/light.excludes \

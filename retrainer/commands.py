@@ -58,6 +58,11 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command(
             "curve", "train on parts of the rows: how many more a better figure needs", (*_CHOICE, "--sizes")
         ),
+        Command(
+            "tune",
+            "try settings on the validation rows, and write the best as recipes/RECIPE-tuned.yaml",
+            (*_CHOICE, "--trials", "--jobs", "--force"),
+        ),
         _own("suggest", "which unlabelled rows to label first", "--input", "--rows", "--model"),
         _own("convert-weights", "turn pickled weights (.pth, .bin) into .safetensors", "--input", "--set"),
         _own(
