@@ -1,4 +1,4 @@
-"""`make tune`: finds settings of a recipe that do better on its validation rows, and writes them as a recipe."""
+"""`make tune`: settings of a recipe that do better on its validation rows, written as a recipe."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ def tune(recipe: str | None, overrides: Sequence[str], force: bool, root: Path =
     made = Tuned.of(name, best.values, overrides, root)
     lines = made.write(force)
     print("\n".join([f"{'recipe':<12}{lines[0]}", *lines[1:], *made.difference()]))
-    print(
-        f"{'next':<12}make pipeline RECIPE={made.path.stem}: trains it, and the gate judges it by the test rows"
-    )
+    judged = "trains it, and the gate judges it by the test rows"
+    print(f"{'next':<12}make pipeline RECIPE={made.path.stem}: {judged}")
     return 0

@@ -82,6 +82,13 @@ class _Asked:
     def maximise(self) -> bool:
         return not any(word in self.tune.metric for word in _LESS_IS_BETTER)
 
+    def shared(self) -> Sections:
+        """What all trials have, for the tuning's own run."""
+        return {
+            name: {key: value for key, value in section.items() if f"{name}.{key}" not in self.space}
+            for name, section in (self.sections | {"tune": self.tune.plain()}).items()
+        }
+
     def plan(self, inputs: Inputs) -> Plan:
         space = {key: searched.plain() for key, searched in self.space.items()}
         tune = self.tune
@@ -161,8 +168,7 @@ def _tracked(asked: _Asked, study: Study, inputs: Inputs) -> Iterator[str]:
     """The id of the tuning's run in MLflow, which ends with the block."""
     from retrainer.services.tuning_run import TuningRun
 
-    sections = asked.sections | {"tune": asked.tune.plain()}
-    run = TuningRun(study.remembered(_RUN), sections, inputs.dataset)
+    run = TuningRun(study.remembered(_RUN), asked.shared(), inputs.dataset)
     study.remember(_RUN, run.run_id)
     try:
         yield run.run_id
@@ -180,8 +186,6 @@ def _tracked(asked: _Asked, study: Study, inputs: Inputs) -> Iterator[str]:
 def _best(asked: _Asked, study: Study) -> Best:
     best, first = study.best(), study.trials()[0]
     if best is None:
-        raise DataError(
-            "no trial came to its end: make ui says of each why; tune.search may have ranges that are too wide"
-        )
+        raise DataError("no trial came to its end; make ui says of each why, and tune.search may be too wide")
     own = first.value if asked.first is not None and first.state == best.state else None
     return Best(best.number, study.values(best.params), best.value, own, asked.tune.metric)

@@ -19,7 +19,7 @@ _WIDTH = 4096  # lines stay as they are
 
 @dataclass(frozen=True)
 class Tuned:
-    """`path`: of the new recipe; `text`: its content; `before`: the recipe that was tuned, or nothing of it."""
+    """The new recipe, and `before`: the text of the one that was tuned; none of params.yaml's."""
 
     path: Path
     text: str
@@ -48,7 +48,7 @@ class Tuned:
         return f"recipes/{self.path.name}"
 
     def write(self, force: bool) -> list[str]:
-        """Lines that say what was written. Another recipe of that name stays unless `force` says otherwise."""
+        """Lines that say what was written. Another recipe of that name stays, unless with `force`."""
         there = self.path.read_text(encoding="utf-8") if self.path.is_file() else None
         if there == self.text:
             return [f"{self.name} says so already"]

@@ -84,7 +84,8 @@ class _Running:
     def told(self, outcome: Outcome) -> str:
         value = f"{outcome.value:.5g}" if outcome.state == COMPLETE else f"{outcome.state} {outcome.note}"
         took = f"{time.monotonic() - self.began:.0f} s"
-        return f"trial {self.suggested.number} of {self.trials}: {spelt(self.suggested.values)}: {value} ({took})"
+        title = f"trial {self.suggested.number} of {self.trials}"
+        return f"{title}: {spelt(self.suggested.values)}: {value} ({took})"
 
 
 def spelt(values: Values) -> str:

@@ -53,7 +53,7 @@ def _by_strategy(training: Training) -> dict[str, Range]:
     factor = _NARROW if training.strategy in _PRETRAINED else _WIDE
     batch = training.batch_size
     space = {"training.learning_rate": around(training.learning_rate, factor)}
-    if training.backbone_learning_rate:
+    if training.backbone_learning_rate and training.strategy not in ("scratch", "frozen"):
         space["training.backbone_learning_rate"] = around(training.backbone_learning_rate, _NARROW)
     space["training.batch_size"] = Range(choices=tuple(sorted({max(1, batch // 2), batch, 2 * batch})))
     ends = (1e-5, 5e-3) if training.optimizer == "sgd" else (1e-4, 0.3)

@@ -1,8 +1,8 @@
 """What is tried next, and when a trial ends early: Optuna's TPE sampler and median pruner.
 
 A trial sees the trials that lie `jobs` or more before it, all of them finished, and draws from a seed of its
-own number. So what is tried depends on no clock: a study that was killed goes on with the trials that it would
-have had, and one of several jobs repeats exactly, as long as the trainings do.
+own number. So what is tried depends on no clock: a study that was killed goes on with the trials that it
+would have had, and one of several jobs repeats exactly, as long as the trainings do.
 
 Source of the sampler: Bergstra et al., Algorithms for Hyper-Parameter Optimization (NeurIPS 2011); of the
 pruner: Golovin et al., Google Vizier (KDD 2017), section 3.2.
