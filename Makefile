@@ -21,8 +21,6 @@ PORT ?=
 WORKERS ?=
 VERSION ?=
 WHY ?=
-A ?=
-B ?=
 DIR ?=
 HOURS ?= 1
 ONLY ?=
@@ -38,6 +36,9 @@ CANARY ?=
 ifneq ($(origin HOST),command line)
 override HOST :=
 endif
+# What `make compare` takes, as many as there are; a shell's own variables of such a name are none of them.
+LETTERS := A B C D E F G H I J K L M N O P Q R S T U V W X Y Z
+$(foreach letter,$(LETTERS),$(if $(filter-out command line,$(origin $(letter))),$(eval override $(letter) :=)))
 OUTPUT ?=
 PIPELINE ?=
 TOP_K ?=
@@ -57,8 +58,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # What a person or a CI job gives is text: make expands no $(…) in it, and it reaches the shell quoted, as one
 # word. make would run what stands behind a line break as a command of its own.
 GIVEN := RECIPE SET STEP IMAGE LIGHT_IMAGE SECRET ALLOW_MUTABLE WAIT CRON RUN FORCE PDB BASE PUSH CA_BUNDLE \
-	NETWORK PORT WORKERS VERSION WHY A B DIR HOURS ONLY DATA SIZES TRIALS JOBS INPUT ROWS MODEL CANARY HOST OUTPUT TOP_K FORMAT \
-	PIPELINE PYTHON PIP_CERT
+	NETWORK PORT WORKERS VERSION WHY DIR HOURS ONLY DATA SIZES TRIALS JOBS INPUT ROWS MODEL CANARY HOST OUTPUT TOP_K FORMAT \
+	PIPELINE PYTHON PIP_CERT A B C D E F G H I J K L M N O P Q R S T U V W X Y Z
 define LINE_BREAK
 
 
@@ -181,8 +182,8 @@ anchor: $(READY) ## make a version the one below which none may fall, for a reas
 rollback: $(READY) ## make the version champion that was it before: [WHY="…"]
 	@$(REGISTRY) rollback $(OF) --why=$(call quoted,$(WHY))
 
-compare: $(READY) ## two versions side by side, on today's test rows where they are here: A=2 B=3
-	@$(REGISTRY) compare $(OF) -- $(call quoted,$(A)) $(call quoted,$(B))
+compare: $(READY) ## versions and reports side by side: settings, data, code, figures, paired tests: A=2 B=champion C=runs/NAME/report …
+	@$(REGISTRY) compare $(OF) -- $(foreach letter,$(LETTERS),$(if $($(letter)),$(call quoted,$($(letter)))))
 
 reap: $(READY) ## end what killed processes and pods left in MLflow: gone here, or elsewhere silent for HOURS=1
 	@$(REGISTRY) reap $(OF) --hours=$(call quoted,$(HOURS))

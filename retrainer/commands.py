@@ -90,7 +90,10 @@ GROUPS: dict[str, tuple[Command, ...]] = {
             *("--format", "--output", "--version", "--model"),
         ),
         _own("history", "who made which version champion, when and why"),
-        _own("compare", "two versions side by side, on today's test rows where they are here"),
+        _own(
+            "compare",
+            "versions and reports side by side: settings, data, code, figures, paired tests",
+        ),
         _own("promote", "make a version champion by your own decision", "--why"),
         _own("anchor", "make a version the one below which none may fall, for a reason", "--why"),
         _own("rollback", "make the version champion that was it before", "--why"),

@@ -23,6 +23,7 @@ FOREVER = float("inf")
 DATASET_SHA256 = "dataset_sha256"
 SETTINGS_SHA256 = "settings_sha256"
 TRAINING_SHA256 = "training_sha256"
+CODE_SHA256 = "code_sha256"
 # What a run of the step decide came to: TRAIN, or the reason why nothing is trained.
 DECISION, TRAIN = "retrainer.decision", "train"
 # The steps of `make tune`, and of each training that it tries.

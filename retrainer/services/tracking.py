@@ -234,7 +234,7 @@ def train_run(mlflow: MlflowClient, model: Path) -> str:
 def trained_by(mlflow: MlflowClient, run_id: str) -> dict[str, str]:
     """The code and the image that made the model, as its training's run says; empty when it says nothing."""
     tags = mlflow.get_run(run_id).data.tags
-    return {name: tags[name] for name in lineage.CODE if name in tags}
+    return {name: tags[name] for name in (*lineage.CODE, runs.CODE_SHA256) if name in tags}
 
 
 def _figures(epoch: Mapping[str, Any]) -> dict[str, float]:
