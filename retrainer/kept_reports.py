@@ -1,4 +1,4 @@
-"""The reports of earlier runs of a recipe, below runs/RECIPE/history: the newest ones, named by when and version.
+"""The reports of earlier runs, below runs/RECIPE/history: the newest ones, named by when and version.
 
     2026-11-27T08-31-38Z-v3/report/     the report as evaluate wrote it
     2026-11-27T08-31-38Z-v3/run.json    what it is of: version, alias then, commit, all settings of that run

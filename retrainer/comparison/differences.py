@@ -11,7 +11,7 @@ from retrainer.registry.columns import aligned
 from retrainer.registry.unaltered import SIGNED
 from retrainer.services import lineage
 from retrainer.services.readers import MODEL_SHA256, TRAIN_ROWS
-from retrainer.services.runs import CODE_SHA256
+from retrainer.services.runs import CODE_SHA256, SETTINGS_SHA256
 from retrainer.texts import shortened
 
 _CHARACTERS = 40
@@ -20,7 +20,16 @@ _UNKNOWN = "–"
 _DIGESTS = ("code_digest", "digest")
 # Sections of a resolved file that are no settings.
 _NO_SETTINGS = ("code",)
-_LINEAGE = ("verdict", MODEL_SHA256, SIGNED, "test_uses", "train_run_id", "evaluation_run_id", "kfp_run_id")
+_LINEAGE = (
+    "verdict",
+    MODEL_SHA256,
+    SETTINGS_SHA256,
+    SIGNED,
+    "test_uses",
+    "train_run_id",
+    "evaluation_run_id",
+    "kfp_run_id",
+)
 
 
 def differences(subjects: Sequence[Subject]) -> list[str]:

@@ -43,7 +43,7 @@ class Settings(NamedTuple):
 
 
 class _Met(NamedTuple):
-    """Subjects that have predicted `rows`: `unseen`, bool [N] of each, the rows that it has not learned from."""
+    """Subjects and their predictions of `rows`; `unseen`: bool [N] of each, rows that it never learned from."""
 
     subjects: Sequence[Subject]
     task: TaskObject

@@ -25,7 +25,7 @@ _EVALUATION = "evaluation_run_id"
 
 @dataclass(frozen=True)
 class Place:
-    """Where words are looked up: the recipe's registered name, its folder below `runs`, and a scratch folder."""
+    """Where words are looked up: the recipe and its registered name, the project, and a scratch folder."""
 
     name: str
     recipe: str
@@ -66,8 +66,9 @@ def subject_of(word: str, place: Place) -> Subject:
     if folder is not None:
         return _of_report(folder, place)
     raise ModelError(
-        f"{word or 'an empty word'}: needed is a version's number or alias (make history shows them), a folder with"
-        f" a report (runs/{place.recipe}/report, or one of runs/{place.recipe}/history), or a recipe that has run"
+        f"{word or 'an empty word'}: needed is a version's number or alias (make history shows them), a folder"
+        f" with a report (runs/{place.recipe}/report, or one in runs/{place.recipe}/history), or a recipe that"
+        " has run"
     )
 
 
@@ -91,7 +92,7 @@ def _version_of(word: str, place: Place) -> RegisteredVersion | None:
 
 
 def _report_folder(word: str, place: Place) -> Path | None:
-    """The folder that holds metrics.json: the one named, the report inside it, or that of a recipe's last run."""
+    """The folder with metrics.json: the one named, the report inside it, or that of a recipe's last run."""
     path = Path(word)
     named = [place.root / path, place.root / path / "report"] if word else []
     if word and path.name == word:
