@@ -43,7 +43,7 @@ class Settings(NamedTuple):
 
 
 class _Met(NamedTuple):
-    """Subjects and their predictions of `rows`; `unseen`: bool [N] of each, rows that it never learned from."""
+    """Subjects and their predictions of `rows`; `unseen`: bool [N] of each, rows it has not learned."""
 
     subjects: Sequence[Subject]
     task: TaskObject

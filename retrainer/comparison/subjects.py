@@ -66,9 +66,9 @@ def subject_of(word: str, place: Place) -> Subject:
     if folder is not None:
         return _of_report(folder, place)
     raise ModelError(
-        f"{word or 'an empty word'}: needed is a version's number or alias (make history shows them), a folder"
-        f" with a report (runs/{place.recipe}/report, or one in runs/{place.recipe}/history), or a recipe that"
-        " has run"
+        f"{word or 'an empty word'}: needed is a version's number or alias, as make history shows them, a"
+        f" recipe that has run, or a folder with a report: runs/{place.recipe}/report, or one in"
+        f" runs/{place.recipe}/history"
     )
 
 
