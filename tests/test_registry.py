@@ -31,6 +31,7 @@ from retrainer.registry.judgement_tags import description
 from retrainer.registry.register import register_model
 from retrainer.registry.versions import Source, _new_version
 from retrainer.services import lineage, lookup, runs, tracking
+from retrainer.services.address import tracking_uri
 from retrainer.services.connection import client, experiment_id
 from retrainer.services.readers import MODEL_SHA256
 from retrainer.settings import Checks, Compute, Evaluation, Gate, Registry

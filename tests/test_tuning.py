@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -204,11 +203,8 @@ def test_the_best_settings_become_a_recipe_with_the_same_comments(tmp_path: Path
     made = Tuned.of("photos", VALUES, ["training.epochs=5", "tune.trials=9"], root)
     assert made.write(force=False) == ["recipes/photos-tuned.yaml written"]
     text = made.path.read_text()
-    assert (
-        "# Of photographs." in text
-        and "# found by hand" in text
-        and "-  learning_rate: 1e-2" in "\n".join(made.difference())
-    )
+    assert "# Of photographs." in text and "# found by hand" in text
+    assert "-  learning_rate: 1e-2   # found by hand" in made.difference()
     assert yaml.safe_load(text)["training"] == {"learning_rate": 0.0342, "epochs": 5, "batch_size": 64}
     own, tuned = settle("photos", [], root)[1], settle("photos-tuned", [], root)[1]
     assert tuned["registry"].plain()["name"] == "photos", "the gate compares it with the recipe's champion"
@@ -298,4 +294,4 @@ def test_a_trial_s_process_ends_with_the_figure_of_the_kept_epoch(
     }
     assert table["params.training.learning_rate"].notna().all()
     assert table["metrics.validation_loss"].notna().all()
-    assert not list((tmp_path / ".checkpoints").glob("*")) and shutil.which("sh")
+    assert not list((tmp_path / ".checkpoints").glob("*"))
