@@ -133,7 +133,8 @@ def _of_report(folder: Path, place: Place) -> Subject:
     tags = dict(version.tags) if version is not None else {}
     if about.get("git_commit"):
         tags.setdefault("git_commit", about["git_commit"])
-    title = str(folder.relative_to(place.root)) if folder.is_relative_to(place.root) else str(folder)
+    named = folder.parent if folder.name == "report" and folder.parent != place.root else folder
+    title = str(named.relative_to(place.root) if named.is_relative_to(place.root) else named)
     title += f" (version {version.version})" if version is not None else ""
     return Subject(
         title,

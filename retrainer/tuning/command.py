@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from retrainer import extend
 from retrainer.errors import DataError, SettingError
 from retrainer.formats.files import digest_of
 from retrainer.settings import SECTIONS, Backbone, Evaluation, Range, Section, Training, Tune
 from retrainer.tuning.data import without_test
 from retrainer.tuning.search import VALIDATION, Search
-from retrainer.tuning.space import Values, is_whole, own_values, said, search_space
+from retrainer.tuning.space import Values, is_whole, options_of, own_values, said, search_space
 from retrainer.tuning.study import Plan, Study
 
 if TYPE_CHECKING:
@@ -73,8 +72,9 @@ class _Asked:
         sections = {name: dict(resolved[name]) for name in _TRAINED_BY}
         threads = int(sections["compute"]["threads"])
         sections["compute"]["threads"] = max(1, threads // tune.jobs)
-        options = extend.load("models", backbone.family, "backbone.family").Options
-        known = {"backbone": options.parse(backbone.options, "backbone").plain() | sections["backbone"]}
+        options = options_of(backbone)
+        own = options.parse(backbone.options, "backbone").plain() if options else {}
+        known = {"backbone": own | sections["backbone"]}
         whole = frozenset(key for key in space if is_whole(key, backbone))
         return cls(tune, evaluation, space, whole, own_values(space, sections | known), sections)
 
@@ -156,11 +156,10 @@ def _announce(asked: _Asked, study: Study, inputs: Inputs, tell: Tell) -> None:
     tell(f"sought: {tune.metric} of the validation rows, {better} is better; no test row is read")
     if asked.first is None:
         tell("the recipe's own settings lie outside of these ranges, so they are no trial")
-    left = max(0, tune.trials - done)
-    cost = expected(asked.sections, inputs.data.manifest["rows"], asked.evaluation.cost, trainings=left)
-    if left:
+    if left := max(0, tune.trials - done):
+        rows, rates = inputs.data.manifest["rows"], asked.evaluation.cost
         unknown = "what it will cost is not known: MLflow knows no training of this recipe"
-        tell(cost or f"{unknown}; the first trial tells")
+        tell(expected(asked.sections, rows, rates, trainings=left) or unknown)
 
 
 @contextmanager

@@ -82,8 +82,13 @@ def _fields(section: str, backbone: Backbone) -> dict[str, Any] | None:
         return dict(Training.model_fields)
     if section != "backbone":
         return None
-    module = extend.load("models", backbone.family, "backbone.family")
-    return dict(Backbone.model_fields) | dict(module.Options.model_fields)
+    options = options_of(backbone)
+    return dict(Backbone.model_fields) | (dict(options.model_fields) if options else {})
+
+
+def options_of(backbone: Backbone) -> type[Section] | None:
+    """The further settings of the family; None where it has none."""
+    return getattr(extend.load("models", backbone.family, "backbone.family"), "Options", None)
 
 
 def _searchable(section: str, fields: Mapping[str, Any]) -> list[str]:
@@ -95,9 +100,8 @@ def _require_valid(key: str, value: Any, sections: Mapping[str, Section]) -> Non
     try:
         plain = sections[section].plain() | {name: value}
         type(sections[section]).parse(plain, section)
-        if section == "backbone":
-            own = Backbone.parse(plain, section)
-            extend.load("models", own.family, "backbone.family").Options.parse(own.options, section)
+        if section == "backbone" and (options := options_of(own := Backbone.parse(plain, section))):
+            options.parse(own.options, section)
     except SettingError as error:
         raise SettingError(f"tune.search.{key}: {error}") from None
 

@@ -93,7 +93,7 @@ def _end_with_parent() -> None:
 def train_trial(job: Job, ends: Ends) -> Outcome:
     """Trains by the job's settings. Raises UserError for what no other settings would mend."""
     from retrainer.services.checkpoint_store import checkpoint_place
-    from retrainer.services.meter import Meter
+    from retrainer.services.meter import Meter, gpus_of
     from retrainer.services.tracking import TrainRun, Trial
     from retrainer.training._stop import Stop
     from retrainer.training.inputs import Inputs, Settings
@@ -101,6 +101,7 @@ def train_trial(job: Job, ends: Ends) -> Outcome:
 
     meter = Meter()
     settings = Settings.parse({name: dict(section) for name, section in job.sections.items()})
+    meter.hold(gpus_of(settings.compute, None))
     inputs = Inputs(job.dataset, settings, job.weights)
     about = Trial(job.parent, f"trial {job.number}", {"retrainer.trial": str(job.number)})
     with Stop() as stop, TrainRun(settings.plain(), job.dataset, meter, about) as tracked:
