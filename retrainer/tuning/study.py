@@ -68,6 +68,8 @@ class Suggested:
     values: Values
     seen: optuna.trial.Trial = field(repr=False)
     kept: optuna.trial.Trial = field(repr=False)
+    # Epochs whose figures are kept: those of a killed call, told again by the one that goes on.
+    noted: set[int] = field(repr=False)
 
 
 class Study:
@@ -128,13 +130,14 @@ class Study:
             )
             left = self.trials()[number]
         kept = self._optuna.trial.Trial(self._kept, left._trial_id)
-        return Suggested(number, self.values(seen.params), seen, kept)
+        return Suggested(number, self.values(seen.params), seen, kept, set(left.intermediate_values))
 
     def ends(self, trial: Suggested, epoch: int, value: float) -> bool:
         """Notes an epoch's figure; whether the trial shall end by it. The last epoch never ends one."""
-        for one in (trial.seen, trial.kept):
-            if epoch not in one.study.get_trials(deepcopy=False)[one.number].intermediate_values:
-                one.report(value, epoch)
+        trial.seen.report(value, epoch)
+        if epoch not in trial.noted:
+            trial.kept.report(value, epoch)
+            trial.noted.add(epoch)
         return self._plan.prune and epoch < self._plan.epochs and trial.seen.should_prune()
 
     def finish(self, trial: Suggested, outcome: Outcome) -> None:
