@@ -50,6 +50,6 @@ def test_a_recipe_is_tuned_and_compared(finished_project: Path, tmp_path: Path) 
     assert about["settings"]["training"]["epochs"] == 2 and len(about["git_commit"]) >= 40
     assert f"runs/tiny/history/{kept.name}/report" in retrainer(project, f"history --recipe {RECIPE}")
     found = retrainer(project, f"compare --recipe {RECIPE} 1 runs/{RECIPE}/history/{kept.name}")
-    assert re.search(r"^code_sha256 +[0-9a-f]{39}… +[0-9a-f]{39}…$", found, re.M)
+    assert re.search(r"^code_sha256 +[0-9a-f]{12}… +[0-9a-f]{12}…$", found, re.M)
     assert re.search(r"^accuracy +\d\.\d+ \(\d\.\d+–\d\.\d+\) +\d\.\d+ \(", found, re.M)
     assert retrainer(project, f"compare --recipe {RECIPE} 1 {RECIPE} | head -1").count("\n") == 1

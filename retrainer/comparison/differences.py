@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from retrainer.texts import shortened
 
 _CHARACTERS = 40
 _UNKNOWN = "–"
+_HASH = re.compile(r"([0-9a-f]{12})[0-9a-f]{28,}(-dirty)?")
 # Of what code, data and weights are: compared where they stand, and by other names.
 _DIGESTS = ("code_digest", "digest")
 # Sections of a resolved file that are no settings.
@@ -70,7 +72,7 @@ def _flat(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]
 
 def _data(subjects: Sequence[Subject]) -> list[str]:
     def row(name: str, values: Sequence[Any]) -> tuple[str, ...]:
-        return (name, *(shortened(str(value or _UNKNOWN), _CHARACTERS) for value in values))
+        return (name, *(_cut(str(value or _UNKNOWN)) for value in values))
 
     rows = [row("dataset_sha256", [_dataset(one) for one in subjects])]
     rows.append(row("rows: train / validation / test", [_rows(one) for one in subjects]))
@@ -111,13 +113,19 @@ def _code(subjects: Sequence[Subject]) -> list[str]:
         for step in sorted({step for one in subjects for step in one.code})
     ]
     known = [row for row in rows if set(row[1:]) != {_UNKNOWN}]
-    cut = [tuple(shortened(cell, _CHARACTERS) for cell in row) for row in known]
+    cut = [tuple(map(_cut, row)) for row in known]
     return table(subjects, "code", cut or [("not known", *("" for _ in subjects))])
+
+
+def _cut(text: str) -> str:
+    """Of a hash its beginning, and whether files differed from the commit; ids of runs stay whole."""
+    found = _HASH.fullmatch(text)
+    return f"{found[1]}…{found[2] or ''}" if found else shortened(text, _CHARACTERS)
 
 
 def _lineage(subjects: Sequence[Subject]) -> list[str]:
     rows = [
-        (name, *(shortened(one.tags.get(name, _UNKNOWN), _CHARACTERS) for one in subjects))
+        (name, *(_cut(one.tags.get(name, _UNKNOWN)) for one in subjects))
         for name in _LINEAGE
         if any(name in one.tags for one in subjects)
     ]
