@@ -14,12 +14,14 @@ from retrainer.resolve import recipe_name
 
 def tune(recipe: str | None, overrides: Sequence[str], force: bool, root: Path = Path()) -> int:
     """Brings the data up to date, tries settings on them and says what did best. Returns the exit status."""
+    from retrainer.tuning.command import check
     from retrainer.tuning.command import tune as tuned
     from retrainer.tuning.recipe import Tuned
 
     name = recipe_name(recipe, root)
     with recipe_lock(name, root):
         resolved = prepare(name, list(overrides), root)
+        check(resolved.settings)
         outcome = preprocessed(resolved, root)
         if outcome.failed:
             print(f"tune: stopped at {outcome.failed} (its reason stands above)", file=sys.stderr)

@@ -14,7 +14,7 @@ from retrainer.settings import SECTIONS, Backbone, Evaluation, Range, Section, T
 from retrainer.tuning.data import without_test
 from retrainer.tuning.search import VALIDATION, Search
 from retrainer.tuning.space import Values, is_whole, options_of, own_values, said, search_space
-from retrainer.tuning.study import Plan, Study
+from retrainer.tuning.study import Plan, Study, optuna_module
 
 if TYPE_CHECKING:
     from retrainer.training.inputs import Inputs
@@ -118,6 +118,12 @@ def _require_tunable(training: Training) -> None:
             "training.privacy.epsilon: every trial would spend as much again of the rows' privacy; tune on"
             " public rows of the same kind, with privacy.epsilon 0"
         )
+
+
+def check(resolved: Sections) -> None:
+    """Raises UserError for what cannot be tuned, before anything runs."""
+    optuna_module()
+    _Asked.of(resolved)
 
 
 def tune(resolved: Sections, folder: Path, tell: Tell) -> Best:
