@@ -21,13 +21,13 @@ PORT ?=
 WORKERS ?=
 VERSION ?=
 WHY ?=
-A ?=
-B ?=
 DIR ?=
 HOURS ?= 1
 ONLY ?=
 DATA ?=
 SIZES ?=
+TRIALS ?=
+JOBS ?=
 INPUT ?=
 ROWS ?= 100
 MODEL ?=
@@ -36,6 +36,9 @@ CANARY ?=
 ifneq ($(origin HOST),command line)
 override HOST :=
 endif
+# What `make compare` takes, as many as there are; a shell's own variables of such a name are none of them.
+LETTERS := A B C D E F G H I J K L M N O P Q R S T U V W X Y Z
+$(foreach letter,$(LETTERS),$(if $(filter-out command line,$(origin $(letter))),$(eval override $(letter) :=)))
 OUTPUT ?=
 PIPELINE ?=
 TOP_K ?=
@@ -55,8 +58,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # What a person or a CI job gives is text: make expands no $(…) in it, and it reaches the shell quoted, as one
 # word. make would run what stands behind a line break as a command of its own.
 GIVEN := RECIPE SET STEP IMAGE LIGHT_IMAGE SECRET ALLOW_MUTABLE WAIT CRON RUN FORCE PDB BASE PUSH CA_BUNDLE \
-	NETWORK PORT WORKERS VERSION WHY A B DIR HOURS ONLY DATA SIZES INPUT ROWS MODEL CANARY HOST OUTPUT TOP_K FORMAT \
-	PIPELINE PYTHON PIP_CERT
+	NETWORK PORT WORKERS VERSION WHY DIR HOURS ONLY DATA SIZES TRIALS JOBS INPUT ROWS MODEL CANARY HOST OUTPUT TOP_K FORMAT \
+	PIPELINE PYTHON PIP_CERT A B C D E F G H I J K L M N O P Q R S T U V W X Y Z
 define LINE_BREAK
 
 
@@ -90,7 +93,7 @@ LOCK := uv pip compile --no-config --universal --python-version 3.11 --generate-
 DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 
 .DEFAULT_GOAL := help
-.PHONY: help setup init pipeline retrain step resolve smoke curve suggest predict convert-weights check-step history promote anchor rollback compare reap ui serve export docs images mlflow-image pin-base \
+.PHONY: help setup init pipeline retrain step resolve smoke curve tune suggest predict convert-weights check-step history promote anchor rollback compare reap ui serve export docs images mlflow-image pin-base \
 	rehearse compile inference-service submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow bench year lint \
 	format lock clean
 
@@ -142,6 +145,9 @@ smoke: $(READY) ## 50 rows through every step, apart from everything else
 curve: $(READY) ## train on parts of the rows: how many more a better figure needs: [SIZES="1/8 1/4 1/2 1"]
 	@$(PIPELINES) curve $(CHOICE) $(call option,SIZES,sizes)
 
+tune: $(READY) ## try settings on the validation rows, and write the best as recipes/RECIPE-tuned.yaml: [TRIALS=20] [JOBS=2] [FORCE=1]
+	@$(PIPELINES) tune $(CHOICE) $(call option,TRIALS,trials) $(call option,JOBS,jobs) $(FORCED)
+
 suggest: $(READY) ## which unlabelled rows to label first: INPUT=file or folder [ROWS=100] [MODEL=directory]
 	@$(REGISTRY) suggest $(OF) $(call option,INPUT,input) $(call option,ROWS,rows) $(call option,MODEL,model)
 
@@ -176,8 +182,8 @@ anchor: $(READY) ## make a version the one below which none may fall, for a reas
 rollback: $(READY) ## make the version champion that was it before: [WHY="…"]
 	@$(REGISTRY) rollback $(OF) --why=$(call quoted,$(WHY))
 
-compare: $(READY) ## two versions side by side, on today's test rows where they are here: A=2 B=3
-	@$(REGISTRY) compare $(OF) -- $(call quoted,$(A)) $(call quoted,$(B))
+compare: $(READY) ## versions and reports side by side: settings, data, code, figures, paired tests: A=2 B=champion C=runs/NAME/report …
+	@$(REGISTRY) compare $(OF) -- $(foreach letter,$(LETTERS),$(if $($(letter)),$(call quoted,$($(letter)))))
 
 reap: $(READY) ## end what killed processes and pods left in MLflow: gone here, or elsewhere silent for HOURS=1
 	@$(REGISTRY) reap $(OF) --hours=$(call quoted,$(HOURS))
@@ -266,7 +272,7 @@ format: $(READY) ## let ruff mend what it can
 	@$(PY) -m ruff format .
 
 lock: ## make requirements.lock, and the images' parts of it, again (needs uv and a package index)
-	$(LOCK) --extra pipeline --extra samples $(EXTRAS) --extra export --extra dev --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra pipeline --extra samples $(EXTRAS) --extra export --extra tune --extra dev --output-file requirements.lock pyproject.toml
 	$(LOCK) --constraint requirements.lock --extra pipeline --extra samples $(EXTRAS) \
 		--output-file docker/full.lock pyproject.toml
 	$(LOCK) --constraint requirements.lock --excludes docker/light.excludes \

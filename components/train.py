@@ -50,5 +50,5 @@ def train(
         if cost := expected(settings.plain(), inputs.data.manifest["rows"]):
             logger("train").info("%s", cost)
         made = train_model(inputs, model, Session(tracked.epoch, True, place, stop, join))
-        tracked.finish(made["model_sha256"])
+        tracked.finish(made["model_sha256"], code_sha256=inputs.code_sha256)
     return {"model": made | {"dataset_sha256": content_digest(dataset)}}

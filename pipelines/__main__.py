@@ -70,6 +70,13 @@ def _curve(arguments: Arguments) -> int:
     return curve(arguments.recipe, arguments.set, arguments.sizes)
 
 
+def _tune(arguments: Arguments) -> int:
+    from pipelines.tune import tune
+
+    asked = [f"tune.{key}={getattr(arguments, key)}" for key in ("trials", "jobs") if getattr(arguments, key)]
+    return tune(arguments.recipe, [*arguments.set, *asked], arguments.force)
+
+
 # --- containers ----------------------------------------------------------------------------------------
 
 
@@ -222,6 +229,10 @@ def parser() -> argparse.ArgumentParser:
     of_recipe("curve", _curve).add_argument(
         "--sizes", default="", help='parts of the training rows: "1/8 1/4 1/2 1", or numbers of rows'
     )
+    tuner = of_recipe("tune", _tune)
+    tuner.add_argument("--trials", default="", help="trainings in all, those of an earlier call too")
+    tuner.add_argument("--jobs", default="", help="trainings at a time")
+    tuner.add_argument("--force", action="store_true", help="replace the recipe of an earlier tuning")
     builder = command("images", _make_images)
     rehearser = of_recipe("rehearse", _rehearse)
     pinner = command("pin-base", _pin_base)

@@ -20,10 +20,12 @@ from pipelines._unchanged import is_known, remember, snapshot
 from retrainer.contract import contract_of, edges
 from retrainer.cost import number
 from retrainer.errors import SettingError, UserError, nearest
+from retrainer.kept_reports import keep_report
 from retrainer.notify.local import Notifier
 from retrainer.registry.anchor import anchor_is
 from retrainer.resolve import Resolved, default_recipe, known_recipes, recipe_name, resolve
 from retrainer.services import lookup
+from retrainer.services.lineage import git_commit
 
 RUNS = Path("runs")
 
@@ -62,6 +64,7 @@ def _brought_up_to_date(
     """What became of the steps, by which settings, and the decision where one was asked for."""
     name = notifier.recipe
     with recipe_lock(name, root) as last_was_killed:
+        keep_report(root / RUNS / name)  # before a step replaces it
         if last_was_killed:
             _say(notifier.last_was_killed(), sys.stderr)
         resolved = prepare(name, overrides, root)
@@ -70,6 +73,8 @@ def _brought_up_to_date(
             return outcome, resolved, decision
         forget_what_the_registry_lost(resolved, root)
         outcome = _made(resolved, root)
+        if not outcome.failed:
+            keep_report(outputs(resolved, root), resolved.settings, git_commit())
     return outcome, resolved, decision
 
 

@@ -96,10 +96,10 @@ def rollback(arguments: argparse.Namespace) -> int:
 
 
 def compare(arguments: argparse.Namespace) -> int:
-    """Two versions side by side, on today's test rows where they are there."""
-    from retrainer.registry import commands
+    """Versions and reports side by side, on the same test rows where there are some."""
+    from retrainer.comparison.command import compare as compared
 
-    commands.compare(arguments.recipe, arguments.first, arguments.second)
+    print("\n".join(compared(arguments.compared, arguments.recipe)))
     return 0
 
 
@@ -234,8 +234,9 @@ def parser() -> argparse.ArgumentParser:
     _add_serve(commands.choices["serve"])
     for name in ("promote", "anchor"):
         commands.choices[name].add_argument("version")
-    commands.choices["compare"].add_argument("first", metavar="A")
-    commands.choices["compare"].add_argument("second", metavar="B")
+    commands.choices["compare"].add_argument(
+        "compared", nargs="*", metavar="A B …", help="versions, aliases, folders of reports, recipes that ran"
+    )
     commands.choices["reap"].add_argument("--hours", default="1", help="of silence, for what others left")
     commands.choices["suggest"].add_argument("--input", default="", help="a file or folder without labels")
     commands.choices["suggest"].add_argument("--rows", default="100", help="how many to name")

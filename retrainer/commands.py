@@ -58,6 +58,11 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         Command(
             "curve", "train on parts of the rows: how many more a better figure needs", (*_CHOICE, "--sizes")
         ),
+        Command(
+            "tune",
+            "try settings on the validation rows, and write the best as recipes/RECIPE-tuned.yaml",
+            (*_CHOICE, "--trials", "--jobs", "--force"),
+        ),
         _own("suggest", "which unlabelled rows to label first", "--input", "--rows", "--model"),
         _own("convert-weights", "turn pickled weights (.pth, .bin) into .safetensors", "--input", "--set"),
         _own(
@@ -85,7 +90,10 @@ GROUPS: dict[str, tuple[Command, ...]] = {
             *("--format", "--output", "--version", "--model"),
         ),
         _own("history", "who made which version champion, when and why"),
-        _own("compare", "two versions side by side, on today's test rows where they are here"),
+        _own(
+            "compare",
+            "versions and reports side by side: settings, data, code, figures, paired tests",
+        ),
         _own("promote", "make a version champion by your own decision", "--why"),
         _own("anchor", "make a version the one below which none may fall, for a reason", "--why"),
         _own("rollback", "make the version champion that was it before", "--why"),

@@ -18,6 +18,10 @@ class SettingError(UserError):
     """A setting, recipe, option or environment variable is wrong, or does not fit the others."""
 
 
+class Diverged(SettingError):
+    """The loss of a training overflowed: a rate is too high for these rows."""
+
+
 class DataError(UserError):
     """The source, a row, or a dataset or report on disk is wrong."""
 

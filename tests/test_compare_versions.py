@@ -1,4 +1,4 @@
-"""`make compare`: two registered versions on the same rows, or what was stored of them."""
+"""`make compare`: registered versions and reports on the same rows, or what was stored of them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def test_two_versions_on_the_same_rows(project: Project, capsys: Capture) -> Non
     a, b = correct(project, 0), correct(project, 1)
     assert main(["compare", "1", "2"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("12 test rows of runs/net/dataset\n")
+    assert "\n12 test rows of runs/net/dataset\n" in out
+    assert re.search(r"^training\.seed +0 +1$", out, re.M) and "settings are the same\n" in out
+    assert re.search(r"^rows: train / validation / test +12 / 0 / 12 +12 / 0 / 12$", out, re.M)
     assert re.search(rf"^accuracy +{a.mean():.4f} \(0\.\d+–0\.\d+\)  {b.mean():.4f} \(", out, re.M)
     assert re.search(r"^rows it was trained on  4 +0$", out, re.M)
     better, worse = int((a & ~b).sum()), int((b & ~a).sum())
@@ -104,7 +106,8 @@ def test_without_rows_the_stored_figures_and_why(project: Project, capsys: Captu
     shutil.rmtree(project.dataset)
     assert main(["compare", "1", "2"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("stored figures only, each of its own test rows: runs/net/dataset is not there (")
+    assert "\nstored figures only, each of its own test rows: runs/net/dataset is not there (" in out
+    assert re.search(r"^accuracy +\d\.\d+ \(\d\.\d+–\d\.\d+\) +\d\.\d+ \(", out, re.M)
     assert re.search(r"^gate\.value +0\.\d+ +0\.\d+$", out, re.M)
     assert re.search(r"^settings_sha256 ", out, re.M)
 
@@ -119,16 +122,18 @@ def test_rows_that_a_version_cannot_read(project: Project, capsys: Capture) -> N
     write_dataset(project.dataset, {"train": texts, "test": texts})
     assert main(["compare", "1", "2"]) == 0
     out = capsys.readouterr().out
-    assert "version 1 cannot predict these rows: the input has no column 'image'" in out.splitlines()[0]
+    assert ": version 1 cannot predict these rows: the input has no column 'image'" in out
 
 
 @pytest.mark.parametrize(
     ("numbers", "reason"),
     [
         (("1", "9"), "models:/net/9: there is no such version"),
-        (("1", "1"), "A=1 B=1: two different versions are needed"),
-        (("one", "2"), "A=one: needed is the number of a version"),
-        (("1", ""), "B=: needed is the number of a version"),
+        (("1", "1"), "1 is named twice"),
+        (("1", "one"), "one: needed is a version's number or alias, as make history shows them, a recipe"),
+        (("1", ""), "an empty word: needed is a version's number or alias"),
+        (("1",), "needed are two or more: make compare A=3 B=5"),
+        (("1", "models:/net@gone"), "models:/net@gone: there is no such version"),
     ],
 )
 def test_a_wrong_question_is_answered_in_one_line(
@@ -155,6 +160,42 @@ def test_an_altered_version_or_dataset_is_not_compared(project: Project, capsys:
     told = capsys.readouterr().err
     assert "history.json was altered" in told
     assert told.count("\n") == 1
+
+
+def test_three_of_them_each_beside_the_first(project: Project, capsys: Capture) -> None:
+    """A version, an alias, and the report of a model that was never registered, on the same rows."""
+    _, report = project.candidate(2)
+    shutil.move(project.folder / "model-2", project.folder / "model")  # as a recipe's folder has it
+    assert main(["compare", "1", "champion", report.name]) == 0
+    out = capsys.readouterr().out
+    assert re.search(rf"^settings that differ +version 1  version 2  {report.name}$", out, re.M)
+    assert re.search(r"^training\.seed +0 +1 +2$", out, re.M)
+    rows = [line.split()[-1] for line in out.splitlines() if line.startswith("dataset_sha256")]
+    assert rows and not re.search(r"^test rows, sha256 .*–", out, re.M)
+    first = correct(project, 0)
+    shutil.move(project.folder / "model", project.folder / "model-2")
+    for seed, title in ((1, "version 2"), (2, report.name)):
+        other = correct(project, seed)
+        better, worse = int((first & ~other).sum()), int((other & ~first).sum())
+        assert f"all rows: only version 1 was right on {better}, only {title} on {worse}\n" in out
+
+
+def test_reports_of_one_test_set_need_no_model(project: Project, capsys: Capture) -> None:
+    reports = [project.candidate(seed)[1] for seed in (2, 3)]
+    first, other = correct(project, 2), correct(project, 3)
+    (project.folder / "run.json").write_text(
+        json.dumps({"settings": {"task": {"kind": "image_classification"}, "gate": {"alpha": 0.1}}})
+    )
+    for seed in (2, 3):
+        shutil.rmtree(project.folder / f"model-{seed}")
+    shutil.rmtree(project.dataset)
+    assert main(["compare", *(report.name for report in reports)]) == 0
+    out = capsys.readouterr().out
+    a, b = (report.name for report in reports)
+    better, worse = int((first & ~other).sum()), int((other & ~first).sum())
+    assert "\n12 test rows, as the reports keep them\n" in out and better + worse
+    assert f"all rows: only {a} was right on {better}, only {b} on {worse}\n" in out
+    assert re.search(rf"^accuracy +{first.mean():.4f} \(.*{other.mean():.4f} \(", out, re.M)
 
 
 def test_a_cell_cannot_steer_the_terminal() -> None:

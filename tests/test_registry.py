@@ -31,6 +31,7 @@ from retrainer.registry.judgement_tags import description
 from retrainer.registry.register import register_model
 from retrainer.registry.versions import Source, _new_version
 from retrainer.services import lineage, lookup, runs, tracking
+from retrainer.services.address import tracking_uri
 from retrainer.services.connection import client, experiment_id
 from retrainer.services.readers import MODEL_SHA256
 from retrainer.settings import Checks, Compute, Evaluation, Gate, Registry
@@ -128,6 +129,14 @@ def test_a_space_in_the_project_s_path_makes_no_directory_outside(base: Base) ->
     assert not list(base.folder.parent.glob("a%20base*"))
 
 
+def mlflow_table(experiment: str) -> Any:
+    """As MLflow's page shows it."""
+    import mlflow
+
+    mlflow.set_tracking_uri(tracking_uri())
+    return mlflow.search_runs([experiment])
+
+
 def test_a_model_without_a_run_gets_it_back_from_its_history(project: Base) -> None:
     mlflow = client()
     train = mlflow.get_run(project.registration["train_run_id"])
@@ -139,6 +148,10 @@ def test_a_model_without_a_run_gets_it_back_from_its_history(project: Base) -> N
     evaluation = mlflow.get_run(project.registration["evaluation_run_id"])
     assert evaluation.data.tags["mlflow.parentRunId"] == train.info.run_id
     assert 0 <= evaluation.data.metrics["metrics.accuracy.low"] <= evaluation.data.metrics["metrics.accuracy"]
+    table = mlflow_table(experiment_id(mlflow))
+    assert set(table["tags.mlflow.runName"]) == {"v1 train: mlp, scratch", "v1 evaluate: mlp, scratch"}
+    for column in ("params.training.learning_rate", "params.backbone.hidden", "metrics.metrics.accuracy"):
+        assert table[column].notna().all(), f"{column}: each row of MLflow's table has settings and figures"
     assert {file.path for file in mlflow.list_artifacts(evaluation.info.run_id)} == {
         "report.html",
         "model_card.md",

@@ -1,4 +1,4 @@
-"""What a person asks of the registry: history, promote, rollback, compare, reap. Heavy parts come late."""
+"""What a person asks of the registry: history, promote, rollback, reap. Heavy parts come late."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from retrainer.errors import ModelError, SettingError
+from retrainer.kept_reports import MOST, kept_reports
 from retrainer.registry.anchor import anchor_of, anchorings
 from retrainer.registry.columns import aligned
 from retrainer.registry.costs import costs_of_versions, costs_of_years
@@ -13,7 +14,7 @@ from retrainer.registry.history import DONE, PREFIX, Move, moved_by_another_tool
 from retrainer.resolve import settle
 from retrainer.services import lookup
 from retrainer.services.lookup import CHALLENGER, CHAMPION
-from retrainer.settings import Compute, Evaluation, Gate, Registry
+from retrainer.settings import Registry
 
 _WHY_CHARACTERS = 60
 
@@ -38,7 +39,7 @@ def show_history(recipe: str) -> None:
     unread = sum(key.startswith(PREFIX) for key in lookup.tags_of(name)) - len(entries)
     if unread > 0:
         print(f"tags '{PREFIX}…' of '{name}' that hold no move: {unread}; somebody edited them")
-    for line in _anchor(name):
+    for line in [*_anchor(name), *_reports(recipe)]:
         print(line)
     print(f"now: champion {state[CHAMPION] or 'none'}, challenger {state[CHALLENGER] or 'none'}")
     if (last := moved_by_another_tool(name, state[CHAMPION])) is not None:
@@ -72,6 +73,24 @@ def _anchor(name: str) -> list[str]:
     return [f"anchor: version {version}, below which none may fall{when}"]
 
 
+def _reports(recipe: str) -> list[str]:
+    """The reports of earlier runs that lie here, by when and version."""
+    folder = Path("runs") / settle(recipe or None, [], Path())[0]
+    kept = kept_reports(folder)
+    if not kept:
+        return []
+    rows = []
+    for one in kept:
+        figures = one.figures()
+        metric, when = figures["headline"], str(one.about["when"]).removesuffix("+00:00").replace("T", " ")
+        value = f"{metric} {figures['metrics'][metric]['value']:.4g}"
+        rows.append(
+            (when, one.about["version"] or "none", figures["gate"]["verdict"], value, str(one.report))
+        )
+    head = ("run of (UTC)", "version", "verdict", "on its test rows", "report; make compare takes it as A=")
+    return ["", f"reports of the last runs, {MOST} at most", *aligned([head, *rows])]
+
+
 def promote(recipe: str, version: str, why: str) -> None:
     from retrainer.registry.promote import promote
 
@@ -94,26 +113,6 @@ def rollback(recipe: str, why: str) -> None:
     from retrainer.registry.promote import rollback
 
     print(rollback(registered_name(recipe), why))
-
-
-def compare(recipe: str, first: str, second: str, root: Path = Path()) -> None:
-    """On the test rows of `runs/<recipe>/dataset`, where they are."""
-    from retrainer.registry.compare_versions import compare_versions
-    from retrainer.training.compute import for_scoring, prepare
-
-    numbers = _number(first, "A"), _number(second, "B")
-    stem, sections = settle(recipe or None, [], root)
-    registry, evaluation, gate, compute = (
-        sections[name] for name in ("registry", "evaluation", "gate", "compute")
-    )
-    assert isinstance(registry, Registry)
-    assert isinstance(evaluation, Evaluation)
-    assert isinstance(gate, Gate)
-    assert isinstance(compute, Compute)
-    device = str(prepare(for_scoring(compute)))
-    dataset = root / "runs" / stem / "dataset"
-    for line in compare_versions(registry.name, numbers, dataset, evaluation, gate.metric, device):
-        print(line)
 
 
 def reap(recipe: str, hours: str) -> None:

@@ -26,7 +26,7 @@ from retrainer.registry.lock import registry_lock
 from retrainer.registry.reap import reap_left
 from retrainer.registry.serving_check import serving_check_begun
 from retrainer.registry.versions import Source, verified_version
-from retrainer.services import keys, lineage, lookup, tracking
+from retrainer.services import keys, lineage, lookup, runs, tracking
 from retrainer.services.address import tracking_uri, without_credentials
 from retrainer.services.connection import client, explained
 from retrainer.services.lookup import CHALLENGER, CHAMPION
@@ -69,6 +69,8 @@ def register_model(model: Path, report: Path, out: Path, registry: Registry) -> 
         tags |= tracking.trained_by(mlflow, training) | judgement_tags(figures)
         version = _placed(mlflow, registry.name, Source(model, sample, tags, key), gate)
         describe(mlflow, version, report)
+        for run_id in (training, evaluation):
+            runs.name_version(mlflow, run_id, version.version)
         registration = _registration(version, gate, tags)
     with whole_directory(out) as aside:
         write_json(aside / FILE, registration)

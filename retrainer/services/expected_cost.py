@@ -22,10 +22,14 @@ Sections = Mapping[str, Mapping[str, Any]]
 
 
 def expected(
-    sections: Sections, rows: Mapping[str, int] | None, rates: Rates | None = None, experiment: str = ""
+    sections: Sections,
+    rows: Mapping[str, int] | None,
+    rates: Rates | None = None,
+    experiment: str = "",
+    trainings: int = 1,
 ) -> str:
-    """One line; empty where there was no such training. `rows` are those of each split; None where nobody
-    knows them yet.
+    """One line, of so many trainings; empty where there was none like them. `rows` are those of each split;
+    None where nobody knows them yet.
 
     Time is taken to grow with rows × epochs; what else differs is named, not reckoned with.
     """
@@ -35,7 +39,8 @@ def expected(
         return f"what it will cost is not known: {error}"
     if last is None:
         return ""
-    return _line(last, params_of(sections), rows, rates or Rates.parse({}, "evaluation.cost"))
+    rates = rates or Rates.parse({}, "evaluation.cost")
+    return _line(last, params_of(sections), rows, rates, trainings)
 
 
 def _likest(runs: list[FoundRun], params: Mapping[str, str]) -> Effort | None:
@@ -44,17 +49,23 @@ def _likest(runs: list[FoundRun], params: Mapping[str, str]) -> Effort | None:
     return min(reversed(made), key=lambda one: len(_differing(one.runs[-1], params)), default=None)
 
 
-def _line(last: Effort, params: Mapping[str, str], rows: Mapping[str, int] | None, rates: Rates) -> str:
+def _line(
+    last: Effort,
+    params: Mapping[str, str],
+    rows: Mapping[str, int] | None,
+    rates: Rates,
+    trainings: int,
+) -> str:
     run = last.runs[-1]
     then = (run.metrics.get(TRAIN_ROWS, 0.0), _whole(run.params.get(_EPOCHS)))
     now = (float(rows.get("train", 0)) if rows is not None else then[0], _whole(params.get(_EPOCHS)))
     known = all(then) and all(now)
     factor = now[0] * now[1] / (then[0] * then[1]) if known else 1.0
-    usage = last.usage.scaled(factor)
+    usage = last.usage.scaled(factor * trainings)
     day = datetime.fromtimestamp(run.began / 1000, UTC).date().isoformat()
-    words = (
-        f"expected: {in_words(priced(usage, rates))} in {_duration(usage.hours)}, by the training of {day}"
-    )
+    each = "" if trainings == 1 else f" × {trainings} at most"
+    cost = f"{in_words(priced(usage, rates))} in {_duration(usage.hours)}"
+    words = f"expected: {cost}, by the training of {day}{each}"
     if rows is None:
         words += f", of {then[0]:,.0f} rows; it grows with the rows and epochs"
     elif known and factor != 1.0:

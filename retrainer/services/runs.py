@@ -17,12 +17,17 @@ if TYPE_CHECKING:
 
 STEP = "retrainer.step"
 PROCESS = "retrainer.process"
+# The registered version that came of a run.
+VERSION = "retrainer.version"
 FOREVER = float("inf")
 DATASET_SHA256 = "dataset_sha256"
 SETTINGS_SHA256 = "settings_sha256"
 TRAINING_SHA256 = "training_sha256"
+CODE_SHA256 = "code_sha256"
 # What a run of the step decide came to: TRAIN, or the reason why nothing is trained.
 DECISION, TRAIN = "retrainer.decision", "train"
+# The steps of `make tune`, and of each training that it tries.
+TUNE, TRIAL = "tune", "trial"
 
 # step, milliseconds, figures
 Epoch = tuple[int, int, Mapping[str, float]]
@@ -40,14 +45,36 @@ def now() -> int:
 
 
 def create_run(
-    mlflow: MlflowClient, experiment: str, step: str, began: int, tags: Mapping[str, str], parent: str = ""
+    mlflow: MlflowClient,
+    experiment: str,
+    step: str,
+    began: int,
+    tags: Mapping[str, str],
+    parent: str = "",
+    name: str = "",
 ) -> str:
-    """A new run named after its step, below `parent` if there is one; returns its id."""
+    """A new run named `name`, else after its step, below `parent` if there is one; returns its id."""
     nested = {"mlflow.parentRunId": parent} if parent else {}
     source = {"mlflow.source.name": f"retrainer {step}", "mlflow.source.type": "PROJECT"}
     tags = {STEP: step, PROCESS: this_process(), **source, **nested, **tags}
-    run = mlflow.create_run(experiment, start_time=began, tags=tags, run_name=step)
+    run = mlflow.create_run(experiment, start_time=began, tags=tags, run_name=name or step)
     return str(run.info.run_id)
+
+
+def title(step: str, sections: Mapping[str, Mapping[str, Any]]) -> str:
+    """What a run of these settings is called: `train: mlp, scratch`."""
+    parts = [sections.get("backbone", {}).get("family"), sections.get("training", {}).get("strategy")]
+    said = ", ".join(str(part) for part in parts if part)
+    return f"{step}: {said}" if said else step
+
+
+def name_version(mlflow: MlflowClient, run_id: str, version: str) -> None:
+    """Puts the registered version before the name of a run that this project made, and into its tags."""
+    run = mlflow.get_run(run_id)
+    if PROCESS in run.data.tags and run.data.tags.get(VERSION) != version:
+        name = (run.info.run_name or "").removeprefix(f"v{run.data.tags.get(VERSION)} ")
+        mlflow.update_run(run_id, name=f"v{version} {name}")
+        log_tags(mlflow, run_id, {VERSION: version})
 
 
 def find_run(mlflow: MlflowClient, experiment: str, tags: Mapping[str, str]) -> Run | None:

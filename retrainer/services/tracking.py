@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -47,6 +48,15 @@ _COST_SECONDS = 5.0
 _REASON_CHARACTERS = 300
 
 
+@dataclass(frozen=True)
+class Trial:
+    """The run of a training that makes no model: one trial of `make tune`, below the tuning's own run."""
+
+    parent: str
+    name: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
 class TrainRun:
     """The run of one training, written by a thread of its own so that training waits for nothing.
 
@@ -59,9 +69,16 @@ class TrainRun:
     """
 
     def __init__(
-        self, sections: Mapping[str, Mapping[str, Any]], dataset: Path, meter: Meter | None = None
+        self,
+        sections: Mapping[str, Mapping[str, Any]],
+        dataset: Path,
+        meter: Meter | None = None,
+        trial: Trial | None = None,
     ) -> None:
         self.run_id: str | None = None
+        self._trial = trial
+        # A run that Kubeflow opened is Kubeflow's to close.
+        self._given = "" if trial else os.environ.get("MLFLOW_RUN_ID", "")
         self._meter = meter or Meter()
         self._spent_before = Usage()
         self._sections = sections
@@ -83,7 +100,10 @@ class TrainRun:
 
     def finish(self, model_sha256: str, **tags: str) -> None:
         """Ties the run to the model that it made."""
-        self._events.put(("tags", {MODEL_SHA256: model_sha256, **tags}))
+        self.tag(**{MODEL_SHA256: model_sha256, **tags})
+
+    def tag(self, **tags: str) -> None:
+        self._events.put(("tags", tags))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -108,8 +128,7 @@ class TrainRun:
             finally:
                 if monitor is not None:
                     _end(monitor)
-            # A run that Kubeflow opened is Kubeflow's to close.
-            if not os.environ.get("MLFLOW_RUN_ID"):
+            if not self._given:
                 mlflow.set_terminated(self.run_id, status)
         except Exception as error:
             self._error = error
@@ -117,17 +136,25 @@ class TrainRun:
     def _open(self, mlflow: MlflowClient) -> str:
         experiment = experiment_id(mlflow)
         runs.close_orphans(mlflow, experiment)
-        run_id = os.environ.get("MLFLOW_RUN_ID")
-        if run_id:  # an earlier try of this pod may have written into it
-            self._spent_before = Usage.of_metrics(mlflow.get_run(run_id).data.metrics) or Usage()
-        run_id = run_id or runs.create_run(mlflow, experiment, "train", self._began, {})
-        runs.log_tags(mlflow, run_id, {runs.STEP: "train", **lineage.of_process()})
+        if self._given:  # an earlier try of this pod may have written into it
+            self._spent_before = Usage.of_metrics(mlflow.get_run(self._given).data.metrics) or Usage()
+        run_id = self._given or self._create(mlflow, experiment)
+        step = runs.TRIAL if self._trial else runs.TRAIN
+        runs.log_tags(mlflow, run_id, {runs.STEP: step, **lineage.of_process()})
         runs.log_settings(mlflow, run_id, self._sections)
         manifest = _read(self._dataset / MANIFEST)
         runs.log_dataset(mlflow, run_id, manifest["content_sha256"], manifest)
         rows = float(manifest.get("rows", {}).get("train", 0))
         runs.log_epochs(mlflow, run_id, [(0, runs.now(), {TRAIN_ROWS: rows})])
         return run_id
+
+    def _create(self, mlflow: MlflowClient, experiment: str) -> str:
+        if self._trial is None:
+            name = runs.title(runs.TRAIN, self._sections)
+            return runs.create_run(mlflow, experiment, runs.TRAIN, self._began, {}, name=name)
+        trial = self._trial
+        about = (self._began, trial.tags, trial.parent, trial.name)
+        return runs.create_run(mlflow, experiment, runs.TRIAL, *about)
 
     def _log_cost(self, mlflow: MlflowClient, run_id: str) -> None:
         # One step for all: of several steps MLflow takes the highest for the newest, which after a restart of
@@ -187,13 +214,15 @@ def _read(path: Path) -> dict[str, Any]:
 def train_run(mlflow: MlflowClient, model: Path) -> str:
     """The run that made the model directory; when the server has none, one made from the model's history."""
     experiment = experiment_id(mlflow)
-    tags = {MODEL_SHA256: _read(model / MANIFEST)["model_sha256"], runs.STEP: "train"}
+    tags = {MODEL_SHA256: _read(model / MANIFEST)["model_sha256"], runs.STEP: runs.TRAIN}
     found = runs.find_run(mlflow, experiment, tags)
     if found is not None:
         return str(found.info.run_id)
-    began = runs.now()
-    run_id = runs.create_run(mlflow, experiment, "train", began, {**tags, RESTORED: "true"})
-    runs.log_settings(mlflow, run_id, _read(model / SETTINGS))
+    began, settings = runs.now(), _read(model / SETTINGS)
+    tags |= {RESTORED: "true"}
+    name = runs.title(runs.TRAIN, settings)
+    run_id = runs.create_run(mlflow, experiment, runs.TRAIN, began, tags, name=name)
+    runs.log_settings(mlflow, run_id, settings)
     runs.log_dataset(mlflow, run_id, _read(model / DESCRIPTION)["dataset_sha256"], {})
     history = json.loads((model / HISTORY).read_text(encoding="utf-8"))
     epochs = [(number, began, _figures(epoch)) for number, epoch in enumerate(history, start=1)]
@@ -205,7 +234,7 @@ def train_run(mlflow: MlflowClient, model: Path) -> str:
 def trained_by(mlflow: MlflowClient, run_id: str) -> dict[str, str]:
     """The code and the image that made the model, as its training's run says; empty when it says nothing."""
     tags = mlflow.get_run(run_id).data.tags
-    return {name: tags[name] for name in lineage.CODE if name in tags}
+    return {name: tags[name] for name in (*lineage.CODE, runs.CODE_SHA256) if name in tags}
 
 
 def _figures(epoch: Mapping[str, Any]) -> dict[str, float]:
@@ -216,7 +245,9 @@ def _figures(epoch: Mapping[str, Any]) -> dict[str, float]:
 def log_evaluation(report: Path, model: Path) -> str:
     """The id of this report's run, below the run that made the model; made when the server has none.
 
-    A Kubeflow run has one of its own, also when an earlier one came to the very same report.
+    The settings stand beside its metrics, and the metrics beside the settings of the run that made the model:
+    either row of MLflow's table says what came of what. A Kubeflow run has one of its own, also when an
+    earlier one came to the very same report.
     """
     mlflow = client()
     experiment = experiment_id(mlflow)
@@ -231,10 +262,13 @@ def log_evaluation(report: Path, model: Path) -> str:
     if found is not None:
         return str(found.info.run_id)
     parent = train_run(mlflow, model)
-    began = runs.now()
-    run_id = runs.create_run(mlflow, experiment, "evaluate", began, {**tags, **told}, parent)
+    began, settings = runs.now(), _read(model / SETTINGS)
+    name = runs.title("evaluate", settings)
+    run_id = runs.create_run(mlflow, experiment, "evaluate", began, {**tags, **told}, parent, name)
+    runs.log_settings(mlflow, run_id, settings)
     figures = _read(report / METRICS)
     runs.log_epochs(mlflow, run_id, [(0, began, _estimates(figures))])
+    runs.log_epochs(mlflow, parent, [(0, began, _estimates({"metrics": figures["metrics"]}))])
     verdict = {"verdict": figures["gate"]["verdict"]}
     runs.log_tags(mlflow, run_id, verdict | data_tags(figures.get("data", {})))
     for name in (HTML, METRICS, CARD, PROFILE):

@@ -14,6 +14,7 @@ from retrainer.settings.privacy import Privacy
 from retrainer.settings.rates import Rates
 from retrainer.settings.section import OpenSection, Section
 from retrainer.settings.training import Backbone, Compute, Task, Training
+from retrainer.settings.tune import Range, Tune
 
 __all__ = [
     "SECTIONS",
@@ -28,6 +29,7 @@ __all__ = [
     "Limit",
     "OpenSection",
     "Privacy",
+    "Range",
     "Rates",
     "Registry",
     "Resources",
@@ -38,6 +40,7 @@ __all__ = [
     "Task",
     "Toleration",
     "Training",
+    "Tune",
 ]
 
 SECTIONS: dict[str, type[Section]] = {
@@ -49,6 +52,7 @@ SECTIONS: dict[str, type[Section]] = {
     "backbone": Backbone,
     "training": Training,
     "compute": Compute,
+    "tune": Tune,
     "evaluation": Evaluation,
     "gate": Gate,
     "registry": Registry,

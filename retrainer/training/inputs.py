@@ -64,8 +64,13 @@ class Inputs:
         which is the same for rows in another order.
         """
         sections = self.settings.plain()
-        code = Reach(sections, project_code(Path())).digest(_TRAINING)
-        return digest_of([self.data.manifest["files"], sections, self._unpinned_weights(), code])
+        parts = [self.data.manifest["files"], sections, self._unpinned_weights(), self.code_sha256]
+        return digest_of(parts)
+
+    @cached_property
+    def code_sha256(self) -> str:
+        """Of all code that trains by these settings, comments left out."""
+        return Reach(self.settings.plain(), project_code(Path())).digest(_TRAINING)
 
     def _unpinned_weights(self) -> str:
         """What the settings do not tell of the weights: nothing when they pin them, as `resolve` does."""

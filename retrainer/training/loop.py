@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrainer.errors import SettingError
+from retrainer.errors import Diverged
 from retrainer.settings import Training
 from retrainer.tasks._device import send
 from retrainer.training._applies import require_applicable
@@ -309,4 +309,4 @@ class _Run:
         if self.training.strategy not in ("scratch", "frozen"):
             rates += f" and training.backbone_learning_rate (now {backbone_rate(self.training):g})"
         step = before + int(bad[0]) + 1
-        raise SettingError(f"the loss is no longer a number in {when}, step {step} of {steps}: lower {rates}")
+        raise Diverged(f"the loss is no longer a number in {when}, step {step} of {steps}: lower {rates}")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retrainer import extend
 from retrainer.errors import DataError, SettingError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from retrainer.tasks._protocol import Task as TaskObject
     from retrainer.training._distributed import Group
     from retrainer.training._stop import Stop
-    from retrainer.training.checkpoints import Place
+    from retrainer.training.checkpoints import Checkpoints, Place
     from retrainer.training.learner import Data, Learner, Splits
 
 OnEpoch = Callable[[int, dict[str, float]], None]
@@ -57,7 +57,6 @@ def train_model(inputs: Inputs, out: Path, session: Session | None = None) -> di
     budget ended returns `reproducible`: False, and must not be restored from a cache. Raises UserError for
     anything in the settings or the data that makes training impossible.
     """
-    _check(inputs)
     if inputs.settings.training.command:
         return _train_elsewhere(inputs, out)
     return _train_here(inputs, out, session or Session())
@@ -81,6 +80,7 @@ def _train_elsewhere(inputs: Inputs, out: Path) -> dict[str, Any]:
     from retrainer.formats.model import seal
     from retrainer.formats.row_keys import hand_down_row_keys
 
+    _check(inputs)
     data, sections = inputs.data, inputs.settings.plain()
     with whole_directory(out) as aside:
         run_command(inputs.settings.training.command, data.path, aside, sections)
@@ -91,24 +91,44 @@ def _train_elsewhere(inputs: Inputs, out: Path) -> dict[str, Any]:
 def _train_here(inputs: Inputs, out: Path, session: Session) -> dict[str, Any]:
     from retrainer.formats.model import Trained, write_model
     from retrainer.training.calibration import calibrate
+
+    settings, data = inputs.settings, inputs.data
+    learner, splits, history, checkpoints = fit_inputs(inputs, session)
+    temperature = calibrate(learner, splits.validation)
+    labels = learner.task.labels
+    start = None if settings.training.strategy == "scratch" else inputs.weights
+    private = _privacy(settings.training, len(splits.train[1]), history, start)
+    trained = Trained(learner.network, settings.backbone.family, labels, history, temperature, private)
+    model_sha256 = write_model(out, trained, settings.plain(), data.content_sha256, data.path, start)
+    checkpoints.clear()
+    return {"model_sha256": model_sha256, "temperature": temperature, **_kept_figures(history)}
+
+
+class Fitted(NamedTuple):
+    """A trained learner, the encoded rows that it saw, its history, and checkpoints to be cleared."""
+
+    learner: Learner
+    splits: Splits
+    history: list[dict[str, Any]]
+    checkpoints: Checkpoints
+
+
+def fit_inputs(inputs: Inputs, session: Session) -> Fitted:
+    """Fits a network to the splits `train` and `validation`; nothing but checkpoints is written.
+
+    What `session.on_epoch` raises ends the training. Raises UserError as `train_model` does.
+    """
     from retrainer.training.checkpoints import Checkpoints
     from retrainer.training.loop import fit
 
-    settings, data = inputs.settings, inputs.data
+    _check(inputs)
     digest = inputs.digest() if session.place or session.join else ""
     checkpoints = Checkpoints(session.place, digest, session.stop)
     learner, table = prepare(inputs)
     with _processes(inputs, digest, session.join) as group:
         splits = encode_splits(inputs, learner, table)
         history = fit(replace(learner, group=group), splits, session.on_epoch, session.progress, checkpoints)
-    temperature = calibrate(learner, splits.validation)
-    labels = learner.task.labels
-    start = None if settings.training.strategy == "scratch" else inputs.weights
-    private = _privacy(settings.training, len(table), history, start)
-    trained = Trained(learner.network, settings.backbone.family, labels, history, temperature, private)
-    model_sha256 = write_model(out, trained, settings.plain(), data.content_sha256, data.path, start)
-    checkpoints.clear()
-    return {"model_sha256": model_sha256, "temperature": temperature, **_kept_figures(history)}
+    return Fitted(learner, splits, history, checkpoints)
 
 
 def _processes(inputs: Inputs, digest: str, join: Join | None) -> AbstractContextManager[Group]:

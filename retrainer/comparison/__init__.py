@@ -1,0 +1,1 @@
+"""`make compare`: registered versions and reports of runs side by side."""
