@@ -16,7 +16,7 @@ import pytest
 from pipelines.__main__ import parser as pipelines_parser
 from pipelines.containers.mlflow_image import parser as mlflow_image_parser
 from retrainer import __main__ as command_line
-from retrainer.commands import COMMANDS, GROUPS
+from retrainer.commands import COMMANDS, GROUPS, OF_PROJECTS
 from retrainer.completion import script
 from tests.conftest import ROOT
 
@@ -48,7 +48,7 @@ def test_make_help_says_the_same_in_the_same_groups() -> None:
         if match := re.fullmatch(r"([a-z-]+):.*## (.*)", line):
             found[match[1]] = (title, match[2])
     for group, commands in GROUPS.items():
-        for command in commands:
+        for command in commands if group != OF_PROJECTS else ():
             assert found[command.name][0] == group, command.name
             assert found[command.name][1].startswith(command.help), command.name
     developing = {name for name, (group, _) in found.items() if group not in GROUPS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -18,16 +19,20 @@ def new(place: Path) -> list[str]:
     Nothing that is there is replaced: raises UserError where a file is in the way, or the folder lies within
     another git repository, as a project is a repository of its own.
     """
-    template, wheel = of_this_library(), packed()
+    template = of_this_library()
     _check(place, template)
-    if place.exists():
-        _write(place, template, wheel)
-    else:
-        _write_aside(place, template, wheel)
+    wheel = packed()
+    try:
+        if place.exists():
+            _write(place, template, wheel)
+        else:
+            _write_aside(place, template, wheel)
+    except OSError as error:
+        raise SettingError(f"{error.filename or place}: {error.strerror}") from None
     return [
-        f"written: {place}, by Retrainer {template.version}: {len(template.files)} files, which README.md explains",
+        f"{place}: {len(template.files)} files of Retrainer {template.version}; README.md says what for",
         "",
-        f"next: cd {place} && git add --all && git commit --message start",
+        f"next: cd {shlex.quote(str(place))} && git add --all && git commit --message start",
         "then: make pipeline, or make init DATA=path for your own data",
     ]
 

@@ -35,8 +35,13 @@ def upgrade(root: Path, dry_run: bool = False) -> tuple[list[str], int]:
     status = int(any(change.conflict for change in found))
     if dry_run:
         return lines, status
-    _check_git(root)
-    _write(root, found, newer.version, wheel)
+    _check_git(root, found)
+    try:
+        _write(root, found, newer.version, wheel)
+    except OSError as error:
+        raise SettingError(
+            f"{error.filename}: {error.strerror}; git reset --hard takes back the rest"
+        ) from None
     return [*lines, "", *_next(found)], status
 
 
@@ -66,7 +71,8 @@ def _release(version: str) -> tuple[int, ...]:
     return tuple(map(int, numbers[0].split("."))) if numbers else ()
 
 
-def _check_git(root: Path) -> None:
+def _check_git(root: Path, found: list[Change]) -> None:
+    """Raises UserError where `git reset --hard` would not bring back all that the upgrade changes."""
     if git(root, "ls-files", "--error-unmatch", str(RECORD)).returncode:
         raise SettingError(
             "the project is not in git yet: git init && git add --all && git commit --message start, then"
@@ -79,6 +85,12 @@ def _check_git(root: Path) -> None:
             f"{first} has changes that are not committed, and an upgrade leaves a way back: git commit or git"
             " stash, then this again"
         )
+    for path in [change.path for change in found if change.writes and (root / change.path).exists()]:
+        if git(root, "ls-files", "--error-unmatch", path).returncode:
+            raise SettingError(
+                f"{path} is not in git, and an upgrade leaves a way back: git add --force {path} && git"
+                " commit, then this again"
+            )
 
 
 def _write(root: Path, found: list[Change], version: str, wheel: bytes) -> None:
