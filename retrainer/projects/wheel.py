@@ -42,7 +42,7 @@ def _checked(ours: Distribution) -> Iterator[tuple[str, bytes]]:
     for file in ours.files or ():
         if file.hash is None or not _is_of_the_wheel(file):
             continue
-        content = ours.locate_file(file).read_bytes()
+        content = file.read_binary()
         if _hash(content) != file.hash.value:
             raise SettingError(f"{ours.locate_file(file)} was altered; {_REINSTALL}")
         yield file.as_posix(), content
