@@ -16,8 +16,8 @@ import retrainer
 from retrainer.errors import SettingError
 from retrainer.projects.template import LIBRARY
 
-# What pip adds when it installs, and the list of files, which is made anew.
-_OF_AN_INSTALLATION = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json"}
+# Of its dist-info: all but the list of files, which is made anew, and what an installer adds.
+_DESCRIBES_IT = {"METADATA", "WHEEL", "entry_points.txt", "top_level.txt", "LICENSE"}
 _REINSTALL = "install it again: pip install --no-deps --force-reinstall WHEEL"
 _FIRST_DAY_OF_ZIP = (1980, 1, 1, 0, 0, 0)
 
@@ -50,7 +50,7 @@ def _checked(ours: Distribution) -> Iterator[tuple[str, bytes]]:
 
 def _is_of_the_wheel(file: PackagePath) -> bool:
     top, *rest = file.parts
-    described = top.endswith(".dist-info") and file.name not in _OF_AN_INSTALLATION
+    described = top.endswith(".dist-info") and file.name in _DESCRIBES_IT
     return "__pycache__" not in rest and (top == LIBRARY or described)
 
 
