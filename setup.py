@@ -5,6 +5,7 @@ They are this repository's own, but for what is left out or added below. Decisio
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -29,22 +30,18 @@ OTHERS = {
     "template/ci.yml": ".github/workflows/ci.yml",
     "template/recipes.json": ".dvc/recipes.json",
 }
-# Texts of these files → what a project has in their place.
 _WHEEL_INTO_IMAGE = (
     "COPY .retrainer/*.whl /tmp/library/\n"
     "RUN python -m zipfile -e /tmp/library/*.whl /tmp/library && mv /tmp/library/retrainer . \\\n"
     "    && rm -r /tmp/library retrainer/template\n"
 )
+# File → a text of it, and what a project has in its place.
 REPLACED = {
-    "Makefile": (
-        (" docs images", " images"),
-        ("doctor test test-slow bench year lint \\\n\tformat lock wheel clean", "doctor clean"),
-        (("##@ this project's own code", "\nclean:"), "clean:"),
-    ),
-    "docker/Dockerfile": (("COPY retrainer retrainer\n", _WHEEL_INTO_IMAGE),),
-    "docker/Dockerfile.dockerignore": (("!retrainer\n", "!.retrainer\n"),),
+    "docker/Dockerfile": ("COPY retrainer retrainer\n", _WHEEL_INTO_IMAGE),
+    "docker/Dockerfile.dockerignore": ("!retrainer\n", "!.retrainer\n"),
     ".gitignore": (
-        (".venv\n", "# The library: clones and images are made with it.\n!/.retrainer/*.whl\n.venv\n"),
+        ".venv\n",
+        "# The library: clones and images are made with it.\n!/.retrainer/*.whl\n.venv\n",
     ),
 }
 
@@ -54,20 +51,30 @@ def template() -> dict[str, bytes]:
     found = {path.relative_to(ROOT).as_posix(): path for glob in FILES for path in ROOT.glob(glob)}
     found |= {place: ROOT / name for name, place in OTHERS.items()}
     files = {place: path.read_bytes() for place, path in sorted(found.items()) if path.is_file()}
-    for place, pairs in REPLACED.items():
+    for place, (old, new) in REPLACED.items():
         text = files[place].decode()
-        for old, new in pairs:
-            old = _between(text, *old) if isinstance(old, tuple) else old
-            if text.count(old) != 1:
-                raise ValueError(f"setup.py: {place} has {old!r} {text.count(old)} times, and not once")
-            text = text.replace(old, new)
-        files[place] = text.encode()
+        if text.count(old) != 1:
+            raise ValueError(f"setup.py: {place} has {old!r} {text.count(old)} times, and not once")
+        files[place] = text.replace(old, new).encode()
+    files["Makefile"] = _without_own_targets(files["Makefile"].decode()).encode()
     return files
 
 
-def _between(text: str, first: str, last: str) -> str:
-    """From `first` to the end of `last`."""
-    return first + text.partition(first)[2].partition(last)[0] + last
+def _without_own_targets(makefile: str) -> str:
+    """A Makefile without the targets for this repository's own code, of which a project has `clean` alone."""
+    head, title, rest = makefile.partition("##@ this project's own code\n")
+    own, next_title, tail = rest.partition("##@ ")
+    declared = re.search(r"^\.PHONY:(?:.*\\\n)*.*\n", head, re.M)
+    if not (title and declared and "\nclean:" in own):
+        raise ValueError("setup.py: the Makefile has no .PHONY, no own targets, or among these no clean")
+    gone = set(re.findall(r"^([a-z-]+):.*## ", own, re.M)) - {"clean"}
+    names = [name for name in declared[0].replace("\\\n", " ").split() if name not in gone]
+    return (
+        head.replace(declared[0], f"{' '.join(names)}\n")
+        + own[own.index("\nclean:") + 1 :]
+        + next_title
+        + tail
+    )
 
 
 class Build(build_py):
