@@ -88,10 +88,10 @@ class Build(build_py):
 
 
 class Source(sdist):
-    def add_defaults(self) -> None:
-        super().add_defaults()
-        files = [path for glob in FILES for path in ROOT.glob(glob)] + [ROOT / name for name in OTHERS]
-        self.filelist.extend(sorted(path.relative_to(ROOT).as_posix() for path in files if path.is_file()))
+    def make_release_tree(self, base_dir: str, files: list[str]) -> None:
+        ours = [path for glob in FILES for path in ROOT.glob(glob)] + [ROOT / name for name in OTHERS]
+        names = {path.relative_to(ROOT).as_posix() for path in ours if path.is_file()}
+        super().make_release_tree(base_dir, sorted({*files, *names}))
 
 
 setup(cmdclass={"build_py": Build, "sdist": Source})

@@ -88,6 +88,20 @@ def test_outside_of_a_project_it_says_so(tmp_path: Path) -> None:
         assert done.returncode == 2 and re.fullmatch(says, done.stderr), done.stderr
 
 
+@pytest.mark.parametrize("here", [True, False])
+def test_the_installed_program_finds_the_plugins_of_the_project_here(
+    here: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `python -m retrainer` does; elsewhere no file of the folder can take the place of a package."""
+    folder = ROOT if here else tmp_path
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", ["before"])
+    monkeypatch.setattr(sys, "argv", ["retrainer", "help"])
+    with pytest.raises(SystemExit) as ended:
+        command_line.command_line()
+    assert ended.value.code == 0 and sys.path == ([str(folder)] if here else []) + ["before"]
+
+
 def test_the_wheel_has_the_command() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     module, _, function = scripts["retrainer"].partition(":")

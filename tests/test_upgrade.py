@@ -16,17 +16,21 @@ from pathlib import Path
 
 import pytest
 
+from components.steps import STEPS
 from retrainer import __main__ as command_line
 from retrainer import __version__
+from retrainer.code.digests import project_code, step_digests
+from retrainer.code.modules import Modules
 from retrainer.errors import UserError
 from retrainer.projects import upgrade as upgrading
 from retrainer.projects.project import RECORD, keep_library
 from retrainer.projects.template import Template, of_wheel
 from retrainer.projects.upgrade import upgrade
+from retrainer.resolve import settle
 from retrainer.services.database import template_path
 from tests.conftest import ROOT
 from tests.project import ORDER, TINY, draw_stripes, environment, steps
-from tests.wheels import archive, build, commit, contents, git, pip, retrainer, source_tree
+from tests.wheels import archive, build, commit, contents, git, retrainer, source_tree
 
 LINES = "".join(f"line {number}\n" for number in range(9))
 OLD = {
@@ -306,19 +310,16 @@ EARLIER = {
 }
 MINE = {
     "Makefile": ("clean: ##", "mine: ## my own target\n\t@echo mine\n\nclean: ##"),
-    "recipes/digits-mlp.yaml": ("  batch_size: 64\n", "  batch_size: 128\n"),
+    "recipes/digits-mlp.yaml": ("  hidden: [128, 64]\n", "  hidden: [256, 64]\n"),
 }
 
 
-@pytest.fixture(scope="module")
-def project_of_last_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made by an installed wheel, which came out of a source archive; with a tiny recipe, and packages."""
-    scratch = tmp_path_factory.mktemp("last-release")
-    source = source_tree(scratch / "source", EARLIER)
-    wheel = build(archive(source, scratch / "archive"), scratch / "wheel")
-    pip("install", "--quiet", "--no-deps", "--no-index", "--target", str(scratch / "lib"), str(wheel))
-    retrainer(scratch / "lib", scratch, "new", "demo")
-    project = scratch / "demo"
+def project_of_last_release(folder: Path) -> Path:
+    """Made by a wheel out of a source archive; with a tiny recipe, and packages for its environment."""
+    source = source_tree(folder / "source", EARLIER)
+    wheel = build(archive(source, folder / "archive"), folder / "wheel")
+    retrainer(wheel, folder, "new", "demo")
+    project = folder / "demo"
     (project / "recipes/tiny.yaml").write_text(TINY)
     draw_stripes(project / "data/stripes", rows=160)
     # The packages that `make setup` would download are these.
@@ -330,11 +331,10 @@ def project_of_last_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make(project: Path, *words: str) -> str:
-    made = {"RETRAINER_MLFLOW_TEMPLATE": str(template_path())}
     done = subprocess.run(
         ["make", f"PYTHON={sys.executable}", *words],
         cwd=project,
-        env=environment() | made,
+        env=environment() | {"RETRAINER_MLFLOW_TEMPLATE": str(template_path())},
         capture_output=True,
         text=True,
         timeout=280,
@@ -344,13 +344,13 @@ def make(project: Path, *words: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_project_of_the_last_release_runs_and_becomes_one_of_this(
-    project_of_last_release: Path, wheel: Path
-) -> None:
-    project = project_of_last_release
+@pytest.mark.timeout(600)
+def test_a_project_of_the_last_release_runs_and_becomes_one_of_this(tmp_path: Path, wheel: Path) -> None:
+    project = project_of_last_release(tmp_path)
     assert steps(make(project, "pipeline", "RECIPE=tiny")) == dict.fromkeys(ORDER, "ran")
     command = [project / ".venv/bin/retrainer", "--version"]
     assert subprocess.run(command, capture_output=True, text=True).stdout == f"retrainer {RELEASE}\n"
+    assert make(project, "resolve", "RECIPE=tiny", "-n").startswith(".venv/bin/python -m pipelines resolve")
     for name, (old, new) in MINE.items():
         (project / name).write_text((project / name).read_text().replace(old, new))
     (project / "recipes/cifar10.yaml").unlink()
@@ -358,28 +358,30 @@ def test_a_project_of_the_last_release_runs_and_becomes_one_of_this(
 
     said = retrainer(wheel, project, "upgrade").splitlines()
     assert said[0] == f"Retrainer {RELEASE} → {__version__}"
-    assert sorted(said[1 : said.index("")]) == [
+    assert said[1 : said.index("")] == [
         "  merged    Makefile",
-        "  merged    recipes/digits-mlp.yaml",
         "  updated   components/register.py",
+        "  merged    recipes/digits-mlp.yaml",
         "  updated   requirements.lock",
     ]
     makefile, recipe = (project / "Makefile").read_text(), (project / "recipes/digits-mlp.yaml").read_text()
     assert "\nmine: ##" in makefile and "how many more a better figure" in makefile
-    assert "  epochs: 50\n" in recipe and "  batch_size: 128\n" in recipe
+    assert "  epochs: 50\n" in recipe and "  hidden: [256, 64]\n" in recipe
     assert (project / "requirements.lock").read_bytes() == (ROOT / "requirements.lock").read_bytes()
     assert not (project / "recipes/cifar10.yaml").exists()
-    commit(project)
+    assert make(project, "mine") == "mine\n"
+    assert "Setting up .venv" in make(project, "resolve", "RECIPE=tiny", "-n"), "with the newer library"
 
-    # make sets up the newer library, and as the steps' code says the same, nothing is trained again.
-    assert "Nothing to do: tiny is up to date (version 1, champion)" in make(
-        project, "mine", "pipeline", "RECIPE=tiny"
+
+@pytest.mark.slow
+def test_steps_say_the_same_by_a_wheel_as_in_a_clone(wheel: Path, tmp_path: Path) -> None:
+    """So that a project which moves from the one to the other trains nothing again."""
+    retrainer(wheel, tmp_path, "new", "demo")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site-packages")
+    sections = {name: section.plain() for name, section in settle("digits-mlp", [], ROOT)[1].items()}
+    here = project_code(ROOT)
+    there = Modules(
+        {**here.folders, "retrainer": tmp_path / "site-packages", "components": tmp_path / "demo"}, here.apart
     )
-    assert subprocess.run(command, capture_output=True, text=True).stdout == f"retrainer {__version__}\n"
-    # Plug-ins of the project are found by the installed program, too.
-    (project / "plugins/mine.py").write_text("raise SystemExit('found it')\n")
-    (project / "recipes/mine.yaml").write_text("source: {kind: plugins.mine}\n")
-    done = subprocess.run(
-        [command[0], "doctor", "--recipe", "mine"], cwd=project, capture_output=True, text=True
-    )
-    assert "found it" in done.stderr
+    digests = [step_digests(STEPS, sections, code, ROOT) for code in (here, there)]
+    assert digests[0] == digests[1] and len(set(digests[0].values())) == len(STEPS)
