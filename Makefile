@@ -48,7 +48,8 @@ SHELL := /bin/sh
 VENV := .venv
 PY := $(VENV)/bin/python
 # The environment counts as set up for exactly this lock and no other.
-LOCK_SUM := $(shell cksum < requirements.lock | tr ' ' '-')
+# In a project that `retrainer new` has made the library is a wheel in .retrainer, and belongs to it.
+LOCK_SUM := $(shell cat requirements.lock .retrainer/*.whl 2>/dev/null | cksum | tr ' ' '-')
 READY := $(VENV)/ready-$(LOCK_SUM)
 # Looked up only when the environment is made.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -95,7 +96,7 @@ DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 .DEFAULT_GOAL := help
 .PHONY: help setup init pipeline retrain step resolve smoke curve tune suggest predict convert-weights check-step history promote anchor rollback compare reap ui serve export docs images mlflow-image pin-base \
 	rehearse compile inference-service submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow bench year lint \
-	format lock clean
+	format lock wheel clean
 
 ##@ to begin
 help: ## list these targets
@@ -114,10 +115,12 @@ $(READY):
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip install --no-deps --require-hashes -r requirements.lock \
 		> $(VENV)/install.log 2>&1 || { tail -20 $(VENV)/install.log; \
 		echo "the installation failed: the whole log is $(VENV)/install.log; after the cure, run the same command again"; exit 1; }
+	@if ls .retrainer/*.whl > /dev/null 2>&1; then PIP_DISABLE_PIP_VERSION_CHECK=1 $(PY) -m pip install --quiet --no-deps \
+		--force-reinstall .retrainer/*.whl; else \
+		printf '%s\n' '#!$(abspath $(PY))' 'import sys' 'sys.path.insert(0, "$(CURDIR)")' \
+			'from retrainer.__main__ import command_line' 'command_line()' > $(VENV)/bin/retrainer && \
+		chmod +x $(VENV)/bin/retrainer; fi
 	@$(PY) -m retrainer.services.database
-	@printf '%s\n' '#!$(abspath $(PY))' 'import sys' 'sys.path.insert(0, "$(CURDIR)")' \
-		'from retrainer.__main__ import command_line' 'command_line()' > $(VENV)/bin/retrainer
-	@chmod +x $(VENV)/bin/retrainer
 	@rm -f $(VENV)/ready-*
 	@touch $@
 
@@ -278,6 +281,12 @@ lock: ## make requirements.lock, and the images' parts of it, again (needs uv an
 	$(LOCK) --constraint requirements.lock --excludes docker/light.excludes \
 		--output-file docker/light.lock docker/light.in
 	$(LOCK) --constraint requirements.lock --output-file docker/mlflow.lock docker/mlflow.in
+
+wheel: $(READY) ## build the last commit as build/dist/retrainer-VERSION-py3-none-any.whl, which makes and upgrades projects
+	@rm -rf build/wheel && mkdir -p build/wheel && git archive HEAD | tar -x -C build/wheel
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(PY) -m pip wheel --quiet --no-deps --no-build-isolation \
+		--wheel-dir build/dist ./build/wheel
+	@ls build/dist/*.whl
 
 clean: ## remove runs/, build/, checkpoints and tools' caches; the registry, DVC's cache and .venv stay
 	rm -rf runs .run build .checkpoints .mypy_cache .ruff_cache .pytest_cache

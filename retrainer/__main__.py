@@ -12,9 +12,27 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from retrainer import __version__
 from retrainer.commands import COMMANDS, Command, overview
 from retrainer.errors import UserError, nearest
 from retrainer.messages import printed_messages
+
+
+def new(arguments: argparse.Namespace) -> int:
+    """Makes a project."""
+    from retrainer.projects.new import new as made
+
+    print("\n".join(made(arguments.project)))
+    return 0
+
+
+def upgrade(arguments: argparse.Namespace) -> int:
+    """Merges this Retrainer's files into the project here; 1 where a person must settle a conflict."""
+    from retrainer.projects.upgrade import upgrade as merged
+
+    lines, status = merged(Path(), arguments.dry_run)
+    print("\n".join(lines))
+    return status
 
 
 def check_step(arguments: argparse.Namespace) -> int:
@@ -194,6 +212,8 @@ def show_help(_: argparse.Namespace) -> int:
 
 # What this process does itself. `notify` is for the exit task of a cluster's run.
 CALLS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "new": new,
+    "upgrade": upgrade,
     "init": init,
     "doctor": doctor,
     "suggest": suggest,
@@ -213,17 +233,21 @@ CALLS: dict[str, Callable[[argparse.Namespace], int]] = {
     "completion": completion,
     "help": show_help,
 }
+_WITHOUT_RECIPE = ("new", "upgrade", "completion", "help")
 _PROJECT = ("dvc.yaml", "components", "pipelines")
 
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="retrainer", allow_abbrev=False)
+    top.add_argument("--version", action="version", version=f"retrainer {__version__}")
     commands = top.add_subparsers(required=True)
     for name, call in CALLS.items():
         command = commands.add_parser(name, help=COMMANDS[name].help if name in COMMANDS else None)
         command.set_defaults(call=call, name=name)
-        if name not in ("completion", "help"):
+        if name not in _WITHOUT_RECIPE:
             command.add_argument("--recipe", default="")
+    commands.choices["new"].add_argument("project", type=Path, help="the folder to make")
+    commands.choices["upgrade"].add_argument("--dry-run", action="store_true", help="say what would be done")
     commands.choices["completion"].add_argument("shell", help="bash or zsh")
     commands.choices["init"].add_argument("--data", default="", help="the folder or file")
     commands.choices["convert-weights"].add_argument("--input", default="", help="the pickled file")
@@ -294,15 +318,21 @@ def main(argv: list[str]) -> int:
 
 def hand_over(command: Command, words: list[str]) -> int:
     """Becomes the process that does it, in the project here. Raises UserError outside of a project."""
-    missing = [name for name in _PROJECT if not Path(name).exists()]
-    if missing:
+    if missing := _missing():
         raise UserError(f"there is no {missing[0]} here; run it in your project's root, where make runs too")
     call = [sys.executable, "-m", *command.words, *words]
     return os.execve(sys.executable, call, os.environ | {"DVC_NO_ANALYTICS": "1"})
 
 
+def _missing() -> list[str]:
+    """What the folder here lacks of a project."""
+    return [name for name in _PROJECT if not Path(name).exists()]
+
+
 def command_line() -> None:
-    """The installed program `retrainer`."""
+    """The installed program `retrainer`: it finds the plug-ins of the project here, as `python -m` does."""
+    if not _missing():
+        sys.path.insert(0, str(Path.cwd()))
     sys.exit(main(sys.argv[1:]))
 
 

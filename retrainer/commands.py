@@ -37,7 +37,19 @@ def _own(name: str, text: str, *options: str) -> Command:
     return Command(name, text, (*_RECIPE, *options), "retrainer")
 
 
+# These make the project, or bring it up to date by a newer Retrainer than its own: make, which runs the
+# project's own, has no targets for them.
+OF_PROJECTS = "a project"
 GROUPS: dict[str, tuple[Command, ...]] = {
+    OF_PROJECTS: (
+        Command("new", "make a project in a new folder, which needs no clone of Retrainer", (), "retrainer"),
+        Command(
+            "upgrade",
+            "merge the files of this Retrainer into the project here, which an older one made",
+            ("--dry-run",),
+            "retrainer",
+        ),
+    ),
     "a recipe, on this machine": (
         _own("init", "look at a folder or file, and write a recipe for it", "--data", "--set"),
         Command(

@@ -16,7 +16,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
+from retrainer import __version__
 from retrainer.errors import UserError
+from retrainer.projects.project import RECORD, read_origin
 from retrainer.resolve import settle
 from retrainer.services import database, webhook
 from retrainer.services.address import is_server, sqlite_path, tracking_uri, without_credentials
@@ -55,6 +57,7 @@ def examine(recipe: str = "", root: Path = Path()) -> int:
 def _checks(recipe: str, root: Path) -> dict[str, Callable[[], Finding]]:
     return {
         "Python": python,
+        "library": lambda: library(root),
         "packages": lambda: packages(root / "requirements.lock"),
         "disk": lambda: disk(root),
         "memory": memory,
@@ -77,6 +80,17 @@ def python() -> Finding:
             "fail", "Python", text, "PyTorch has no build for Intel Macs: use Linux or an arm64 Mac"
         )
     return Finding("ok", "Python", text)
+
+
+def library(root: Path) -> Finding:
+    """Whether the Retrainer that runs is the one that the project here is of."""
+    if not (root / RECORD).is_file():
+        return Finding("ok", "library", f"Retrainer {__version__}")
+    wanted = read_origin(root).version
+    if wanted != __version__:
+        text = f"Retrainer {__version__} runs, and the project is of {wanted}"
+        return Finding("fail", "library", text, "make setup, or retrainer upgrade by the newer one")
+    return Finding("ok", "library", f"Retrainer {__version__}, as in {RECORD}")
 
 
 def packages(lock: Path) -> Finding:

@@ -90,6 +90,18 @@ def finished_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_once(tmp_path_factory, "finished-project", make)
 
 
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This checkout's wheel."""
+    from tests.wheels import build, source_tree
+
+    def make(folder: Path) -> None:
+        build(source_tree(folder / "source", {}), folder / "wheel")
+
+    (made,) = (made_once(tmp_path_factory, "wheel", make) / "wheel").glob("*.whl")
+    return made
+
+
 @pytest.fixture
 def torch_settings_restored() -> Iterator[None]:
     """Threads and deterministic kernels, which a training sets, are afterwards what they were."""

@@ -16,7 +16,7 @@ import pytest
 from pipelines.__main__ import parser as pipelines_parser
 from pipelines.containers.mlflow_image import parser as mlflow_image_parser
 from retrainer import __main__ as command_line
-from retrainer.commands import COMMANDS, GROUPS
+from retrainer.commands import COMMANDS, GROUPS, OF_PROJECTS
 from retrainer.completion import script
 from tests.conftest import ROOT
 
@@ -48,7 +48,7 @@ def test_make_help_says_the_same_in_the_same_groups() -> None:
         if match := re.fullmatch(r"([a-z-]+):.*## (.*)", line):
             found[match[1]] = (title, match[2])
     for group, commands in GROUPS.items():
-        for command in commands:
+        for command in commands if group != OF_PROJECTS else ():
             assert found[command.name][0] == group, command.name
             assert found[command.name][1].startswith(command.help), command.name
     developing = {name for name, (group, _) in found.items() if group not in GROUPS}
@@ -86,6 +86,20 @@ def test_outside_of_a_project_it_says_so(tmp_path: Path) -> None:
             text=True,
         )
         assert done.returncode == 2 and re.fullmatch(says, done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_the_installed_program_finds_the_plugins_of_the_project_here(
+    here: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `python -m retrainer` does; elsewhere no file of the folder can take the place of a package."""
+    folder = ROOT if here else tmp_path
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", ["before"])
+    monkeypatch.setattr(sys, "argv", ["retrainer", "help"])
+    with pytest.raises(SystemExit) as ended:
+        command_line.command_line()
+    assert ended.value.code == 0 and sys.path == ([str(folder)] if here else []) + ["before"]
 
 
 def test_the_wheel_has_the_command() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from retrainer import doctor
+from retrainer.projects.project import keep_library
 from tests.conftest import ROOT
 
 
@@ -21,6 +22,15 @@ def test_every_check_has_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert status == int("fail" in states)
     assert {line.split()[1] for line in lines} >= {"Python", "packages", "disk", "GPU", "MLflow", "DVC"}
     assert all(" → " in line for line in lines if line.startswith("fail"))
+
+
+def test_a_library_that_is_not_the_projects(tmp_path: Path) -> None:
+    assert doctor.library(tmp_path).state == "ok"
+    keep_library(tmp_path, doctor.__version__, b"wheel")
+    assert doctor.library(tmp_path).state == "ok"
+    keep_library(tmp_path, "9.0.0", b"newer")
+    found = doctor.library(tmp_path)
+    assert found.state == "fail" and "the project is of 9.0.0" in found.text and "make setup" in found.cure
 
 
 def test_a_package_that_is_not_the_locked_one(tmp_path: Path) -> None:

@@ -26,6 +26,8 @@ FORMAT_VERSION = 1
 
 # All that an image is made from.
 CODE = ("retrainer", "components", "plugins")
+# Where a project that `retrainer new` has made has the library, in place of the first.
+_WHEEL = ".retrainer"
 _RECIPE = ("Dockerfile", "Dockerfile.dockerignore", "install", "light.lock", "full.lock")
 _COMMIT_LETTERS = 12
 
@@ -155,7 +157,7 @@ def pin_base(root: Path = Path(), ca_bundle: Path | None = None) -> int:
 def code_digest(root: Path) -> str:
     """One digest for all that an image is made from, whether committed or not."""
     files = [root / DOCKERFILE.parent / name for name in _RECIPE]
-    for folder in CODE:
+    for folder in (*CODE, _WHEEL):
         files += (file for file in (root / folder).rglob("*") if file.is_file() and _is_copied(file))
     return digest_of(sorted((file.relative_to(root).as_posix(), sha256_file(file)) for file in files))
 
