@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from retrainer.errors import UserError
-from retrainer.formats.model import load_network, task_of
+from retrainer.formats.network import load_network, task_of
 from retrainer.formats.model_files import read_model
 
 if TYPE_CHECKING:

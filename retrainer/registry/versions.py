@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from retrainer.errors import ModelError, UserError
-from retrainer.formats.model import task_of
+from retrainer.formats.network import task_of
 from retrainer.formats.model_files import read_model
 from retrainer.registry.bundle import save_bundle
 from retrainer.registry.serving_check import check_serving
