@@ -272,8 +272,14 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a label more": ({"labels": list("abcd")}, r"names 4 labels, but model\.safetensors has a head of 3"),
     "a label twice": ({"labels": ["a", "b", "a"]}, "'labels' has 'a' more than once"),
-    "labels as text": ({"labels": "abc"}, r"model\.json: 'labels': input should be a valid list, found 'abc'; needed: the names of the classes"),
-    "a label that is a number": ({"labels": ["a", "b", 3]}, "'labels.2': input should be a valid string, found 3; needed: the names"),
+    "labels as text": (
+        {"labels": "abc"},
+        r"model\.json: 'labels': input should be a valid list, found 'abc'; needed: the names of the classes",
+    ),
+    "a label that is a number": (
+        {"labels": ["a", "b", 3]},
+        "'labels.2': input should be a valid string, found 3; needed: the names",
+    ),
     "no labels": ({"labels": []}, "'labels' must name the classes, one or more"),
     "no family": ({"family": None}, r"'family' is missing; add it: the file that builds the network"),
     "an unknown family": ({"family": "mpl"}, "no 'mpl' in retrainer/models; did you mean 'mlp'"),
@@ -282,7 +288,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "'../../evil' is neither a file of retrainer/models",
     ),
     "an absent plug-in": ({"family": "plugins.absent"}, r"no module plugins\.absent"),
-    "a module that is no family": ({"family": "json.tool"}, r"'family' is 'json\.tool', which has no function restore\(config\)"),
+    "a module that is no family": (
+        {"family": "json.tool"},
+        r"'family' is 'json\.tool', which has no function restore\(config\)",
+    ),
     "another width": (
         {"config": {"inputs": 64, "hidden": [7]}},
         r"'body\.0\.weight' and 2 more is \[6, 64\], and 'config' of model\.json makes it \[7, 64\]; write the",
@@ -295,7 +304,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"config": [1]},
         r"'config': input should be a valid dictionary, found \[1\]; needed: what that file's `restore`",
     ),
-    "a width that is text": ({"config": {"inputs": "64", "hidden": [6]}}, "'inputs': input should be a valid integer"),
+    "a width that is text": (
+        {"config": {"inputs": "64", "hidden": [6]}},
+        "'inputs': input should be a valid integer",
+    ),
     "preprocessing without a kind": (
         {"preprocessing": {}},
         "preprocessing: 'kind' is missing; add what the network is fed: tokens, pixels",
@@ -304,7 +316,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"preprocessing": PIXELS | {"size": [8]}},
         r"'size': list should have at least 2 items.*; needed: \[height, width\] in pixels",
     ),
-    "two channels": ({"preprocessing": PIXELS | {"channels": 2}}, "'channels': input should be 1 or 3, found 2"),
+    "two channels": (
+        {"preprocessing": PIXELS | {"channels": 2}},
+        "'channels': input should be 1 or 3, found 2",
+    ),
     "a mean for three": (
         {"preprocessing": PIXELS | {"mean": [0, 0, 0]}},
         "'mean' has 3 numbers, and 'channels' is 1; write one a channel",
@@ -378,10 +393,14 @@ def test_weights_that_are_wrong_are_named(model: Path) -> None:
         r"head\.weight holds values that are no numbers",
     )
     refused(lambda t: t.pop("body.0.bias"), r"model\.safetensors has no 'body\.0\.bias' \[6\]: 'config'")
-    refused(lambda t: t.pop("head.bias"), r"model\.safetensors has no 'head\.bias' \[3\]: .* the head's with 'head\.'")
+    refused(
+        lambda t: t.pop("head.bias"),
+        r"model\.safetensors has no 'head\.bias' \[3\]: .* the head's with 'head\.'",
+    )
     refused(lambda t: t.update(more=torch.ones(1)), r"has 'more', for which 'config'.*leave it out")
     refused(
-        lambda t: t.update(classifier=t.pop("head.weight")), r"no 'head\.weight' \[3, 6\], and 'classifier' instead"
+        lambda t: t.update(classifier=t.pop("head.weight")),
+        r"no 'head\.weight' \[3, 6\], and 'classifier' instead",
     )
     (model / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     forge(model)
@@ -431,7 +450,10 @@ def test_what_write_model_wrote_can_be_sealed_again(model: Path) -> None:
     ("spoil", "message"),
     [
         (lambda p: (p / "model.json").unlink(), r"is not a model directory: model\.json is missing"),
-        (lambda p: (p / "model.safetensors").unlink(), r"model\.safetensors is missing; write the network's tensors"),
+        (
+            lambda p: (p / "model.safetensors").unlink(),
+            r"model\.safetensors is missing; write the network's tensors",
+        ),
         (
             lambda p: (p / "vocabulary.txt").write_text("x"),
             r"vocabulary\.txt is not named in 'assets' of model\.json",
@@ -443,10 +465,13 @@ def test_what_write_model_wrote_can_be_sealed_again(model: Path) -> None:
             lambda p: torch.save({}, p / "model.safetensors"),
             r"model\.safetensors is a pickle, as torch\.save writes it; write",
         ),
-        (lambda p: change(p, temprature=2.0), "'temprature' is no key of it; did you mean 'temperature'"),
+        (
+            lambda p: change(p, temprature=2.0),
+            "nobody reads 'temprature'; remove or rename it; did you mean 'temperature'",
+        ),
         (
             lambda p: change(p, config={"inputs": 64, "hidden": [6], "hiden": [6]}),
-            "config of mlp: 'hiden' is no key of it; did you mean 'hidden'",
+            "config of mlp: nobody reads 'hiden'; remove or rename it; did you mean 'hidden'",
         ),
         (lambda p: (p / "history.json").write_text("{}"), r"history\.json: expected a list"),
         (

@@ -37,7 +37,7 @@ class Keys(BaseModel):
         for key in data:
             if key not in cls.model_fields:
                 raise ModelError(
-                    f"{where}: '{key}' is no key of it{nearest(str(key), cls.model_fields)}; remove it"
+                    f"{where}: nobody reads '{key}'; remove or rename it{nearest(str(key), cls.model_fields)}"
                 )
 
 

@@ -33,8 +33,7 @@ class Privacy(Keys):
 
 
 class Description(Keys):
-    """The whole of `model.json`. The model's own logits, loss and metrics follow from `task`, which the step
-    takes from the recipe."""
+    """What the outputs mean follows from `task`, which the step takes from the recipe."""
 
     family: str = Field(
         description="the file that builds the network: a name of retrainer/models, or plugins.NAME of yours"
@@ -133,7 +132,8 @@ class Audio(Keys):
     )
     spectrum: Spectrum | None = Field(None, description="of log_mel, and needed there: how it is made")
     units: list[str] | None = Field(
-        None, description="of CTC: the characters, in the order of the head's outputs, which begin with a blank"
+        None,
+        description="of CTC: the characters, in the order of the head's outputs, which begin with a blank",
     )
     words: list[str] | None = Field(None, description="of CTC: the only words that are written, if given")
     tokenizer: str | None = Field(None, description="of an encoder–decoder: the name of an asset")

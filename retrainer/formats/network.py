@@ -134,7 +134,9 @@ def _require_fit(file: Path, own: Mapping[str, Tensor], given: Mapping[str, Tens
         )
     if reshaped:
         name = reshaped[0]
-        shapes = f"is {list(given[name].shape)}, and 'config' of {DESCRIPTION} makes it {list(own[name].shape)}"
+        shapes = (
+            f"is {list(given[name].shape)}, and 'config' of {DESCRIPTION} makes it {list(own[name].shape)}"
+        )
         raise ModelError(f"{file}: '{name}'{_more(reshaped)} {shapes}; write the config of this network")
 
 
