@@ -42,9 +42,10 @@ _CHOSEN = (
     ("data/sources", "source.kind", "Keys of a source"),
 )
 _MODEL_INTRO = """\
-What a model says of itself, in its directory. The pipeline writes it; whoever [trains with a program of their own](own-trainer.md) writes
-it too. Evaluation, registry, `make predict`, `make serve` and `make export` load a model by the same function
-(`load_network` in `retrainer/formats/network.py`), so each of them reads all of these keys, and a missing or wrong one is named wherever the model is opened."""
+What a model says of itself, in its directory. The pipeline writes it, and so does a [trainer of your
+own](own-trainer.md). Evaluation, registry, `make predict`, `make serve` and `make export` load a model by one
+function (`load_network` in `retrainer/formats/network.py`), so each of them reads all of these keys, and a
+missing or wrong one is named wherever the model is opened."""
 _CONFIG_INTRO = """\
 What `config` of `model.json` holds for each `family`. A family of your own in `plugins/` has its own keys."""
 _KINDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}

@@ -21,8 +21,8 @@ from retrainer import extend
 from retrainer.errors import UserError
 from retrainer.formats.files import digest_of, hash_files, write_json
 from retrainer.formats.model import Trained, check_model, seal, write_model
-from retrainer.formats.network import load_network
 from retrainer.formats.model_files import read_model
+from retrainer.formats.network import load_network
 from retrainer.models._network import Body, Network
 from retrainer.models._start import drawn_from
 from retrainer.predict import Predictor
@@ -294,7 +294,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "another width": (
         {"config": {"inputs": 64, "hidden": [7]}},
-        r"'body\.0\.weight' and 2 more is \[6, 64\], and 'config' of model\.json makes it \[7, 64\]; write the",
+        r"'body\.0\.weight' and 2 more is \[6, 64\], and 'config' of model\.json makes it \[7, 64\]",
     ),
     "a config of another family": (
         {"config": {"name": "x"}},

@@ -1,8 +1,7 @@
-"""A user's own trainer: docs/own-trainer.md does what it says, and what cannot be used is told in one line."""
+"""A user's own trainer: what docs/own-trainer.md shows, and what is said of a model that cannot be used."""
 
 from __future__ import annotations
 
-import csv
 import json
 import pickle
 import re
@@ -16,7 +15,6 @@ from safetensors.torch import load_file, save_file
 
 from retrainer.check_step import check_step
 from retrainer.errors import UserError
-from retrainer.formats.dataset import Dataset
 from retrainer.formats.model_keys import FROM_TRAINER, Description
 from tests.own_trainers import PAGE
 from tests.registered import image_dataset
@@ -116,7 +114,8 @@ WRONG: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "an unknown label": (
         lambda out: change(out, labels=["a", "b", "cc"]),
-        "'labels' has 'cc', which is no class of the dataset; take it out, or spell it as the dataset does; did you mean 'c'",
+        "'labels' has 'cc', which is no class of the dataset; take it out, or spell it as the dataset does;"
+        " did you mean 'c'",
     ),
     "a class without an output": (
         lambda out: (change(out, labels=["a", "b"]), reweigh(out, cut)),
@@ -153,7 +152,7 @@ def test_what_cannot_be_registered_is_told_with_the_cure(what: str, project: Pat
     assert message in told(project)
 
 
-def test_the_page_quotes_what_is_really_said(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_page_quotes_what_is_really_said(project: Path) -> None:
     said = []
     for number, (spoil, _) in enumerate(WRONG.values()):
         out = project / "out"

@@ -20,7 +20,8 @@ def read_description(path: Path) -> dict[str, Any]:
     file = path / DESCRIPTION
     if not file.is_file():
         raise ModelError(
-            f"{path} is not a model directory: {DESCRIPTION} is missing; docs/own-trainer.md says what it holds"
+            f"{path} is not a model directory: {DESCRIPTION} is missing; docs/own-trainer.md says"
+            " what it holds"
         )
     description: dict[str, Any] = read_json(file, dict)
     Description.check(description, str(file))

@@ -72,7 +72,8 @@ class Tokens(Keys):
 
     kind: Literal["tokens"] = Field(description="the word tokens")
     tokenizer: str = Field(
-        description="the name of that one of the assets which Hugging Face's `tokenizers` saved (tokenizer.json)"
+        description="the name of that one of the assets which Hugging Face's `tokenizers` saved"
+        " (tokenizer.json)"
     )
     max_length: _Count = Field(description="the number of tokens that a row is cut to")
     pad_id: _Count = Field(description="the id of the token that fills shorter rows up")
@@ -99,7 +100,8 @@ class Pixels(Keys):
             given = getattr(self, name)
             if len(given) != self.channels:
                 raise ValueError(
-                    f"'{name}' has {len(given)} numbers, and 'channels' is {self.channels}; write one a channel"
+                    f"'{name}' has {len(given)} numbers, and 'channels' is {self.channels}; write one a"
+                    " channel"
                 )
         return self
 

@@ -1,4 +1,4 @@
-"""From a model directory to its network: built as model.json says, filled with model.safetensors, strictly."""
+"""From a model directory to its network: built as model.json says, filled with model.safetensors."""
 
 from __future__ import annotations
 

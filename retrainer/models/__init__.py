@@ -6,7 +6,7 @@
     build(options, input_spec, weights, seed, fresh) -> Body
     restore(config) -> Body      the architecture that `Body.config` describes, values to be loaded
     class Config(Keys)           the keys of `config` that `restore` reads, checked before it; a plug-in may
-                                 leave it out. Who trains elsewhere (docs/own-trainer.md) needs `restore` alone
+                                 leave it out. Who trains elsewhere needs `restore` alone
 
 `input_spec` is what the task asks for, by `kind`: tokens (and `max_length`), pixels (`size`: [H, W] or None,
 `channels`: C or None; `maps` and `classes` for boxes), text_to_text, audio (`frames`). `weights` is a

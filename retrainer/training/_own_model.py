@@ -53,8 +53,8 @@ def _require_labels(file: Path, description: dict[str, Any], dataset: Dataset) -
     for name, count in rows.items():
         if name not in labels:
             raise ModelError(
-                f"{file}: 'labels' lacks {name!r}, the class of {count:,} training rows; add it there, and its"
-                " output to the head"
+                f"{file}: 'labels' lacks {name!r}, the class of {count:,} training rows; add it there, and"
+                " its output to the head"
             )
 
 
@@ -76,8 +76,8 @@ def _require_answers(
         ) from None
     if len(predictions) != len(rows):
         raise ModelError(
-            f"{directory}: of {len(rows)} rows the network makes {len(predictions)} answers; its features must"
-            " be one vector a row, [rows, width]"
+            f"{directory}: of {len(rows)} rows the network makes {len(predictions)} answers; its features"
+            " must be one vector a row, [rows, width]"
         )
     if not _finite(predictions):
         raise ModelError(
