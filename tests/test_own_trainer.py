@@ -5,19 +5,33 @@ from __future__ import annotations
 import json
 import pickle
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
+from sklearn.linear_model import LogisticRegression
 
+from retrainer.champion import Champion, load_champion
 from retrainer.check_step import check_step
 from retrainer.errors import UserError
+from retrainer.formats.dataset import Dataset, write_dataset
 from retrainer.formats.model_keys import FROM_TRAINER, Description
-from tests.own_trainers import PAGE
-from tests.registered import image_dataset
+from retrainer.registry.register import register_model
+from retrainer.resolve import validate
+from retrainer.settings import Registry
+from retrainer.training.inputs import Inputs, Settings
+from retrainer.training.train import train_model
+from tests import small_datasets
+from tests.champions import own_environment, without_serving_check
+from tests.conftest import ROOT
+from tests.own_trainers import PAGE, write_plugins
+from tests.registered import image_dataset, judged
+from tests.small_networks import PLAIN
 
 PIXELS = {"kind": "pixels", "size": [8, 8], "channels": 1, "mean": [0.5], "std": [0.5]}
 RECIPE = """
@@ -166,3 +180,72 @@ def test_the_page_quotes_what_is_really_said(project: Path) -> None:
     for line in quoted:
         parts = [part for part in re.split(r"…|\[\d.*?\]|'[\w.]+'", line) if part.strip(" ()")]
         assert any(all(part.strip() in message for part in parts) for message in said), line
+
+
+# --- what the page shows -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+    """A project whose plug-ins are the page's; returns the sections of its recipes."""
+    own_environment(monkeypatch, tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "plugins"]:
+        monkeypatch.delitem(sys.modules, name)
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins/__init__.py").touch()
+    yield [yaml.safe_load(recipe) for recipe in write_plugins(tmp_path)]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "plugins"]:
+        del sys.modules[name]
+
+
+def champion_of(name: str, dataset: Path, recipe: dict[str, Any], **backbone: Any) -> Champion:
+    """Trained by the recipe's command as the step does it, judged, and registered as champion."""
+    sections = validate({"registry": {"name": name}} | recipe | ({"backbone": backbone} if backbone else {}))
+    settings: Any = Settings(*(sections[part] for part in ("task", "backbone", "training")), PLAIN)
+    model = Path("model")
+    train_model(Inputs(dataset, settings, None), model)
+    report = judged(Path("report"), dataset, model, None)
+    assert register_model(model, report, Path("registration"), Registry(name=name))["alias"] == "champion"
+    Path("params.yaml").write_text(f"registry: {{name: {name}}}\ntask: {json.dumps(recipe['task'])}\n")
+    return load_champion()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("torch_settings_restored")
+def test_the_pages_plain_torch_becomes_champion_and_predicts(
+    plugins: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """With its own network, which the registered version carries: a fresh process has answered by it."""
+    dataset = small_datasets.image_dataset(tmp_path / "dataset", {"train": 200, "test": 40})
+    found = champion_of("torchy", dataset, plugins[0])
+    test = Dataset(dataset).split("test")
+    answers = found.predict([row["bytes"] for row in test["image"].to_pylist()])
+    right = [said["label"] == had[0] for said, had in zip(answers, test["labels"].to_pylist(), strict=True)]
+    assert sum(right) >= 36
+    history = json.loads(Path("model/history.json").read_text())
+    assert [entry["epoch"] for entry in history] == list(range(1, 9))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("torch_settings_restored")
+def test_the_pages_scikit_learn_becomes_champion_and_predicts_as_it_does(
+    plugins: list[dict[str, Any]], tmp_path: Path, bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_serving_check(monkeypatch)
+    tables = {
+        "train": small_datasets.reviews_table(120, "train"),
+        "test": small_datasets.reviews_table(30, "test"),
+    }
+    write_dataset(tmp_path / "dataset", tables)
+    found = champion_of("linear", tmp_path / "dataset", plugins[1], family="transformers", weights=str(bert))
+    predictor, train = found.model.predictor, tables["train"]
+    labels = [row[0] for row in train["labels"].to_pylist()]
+    fitted = LogisticRegression(max_iter=1000).fit(predictor.features(train), labels)
+    texts = tables["test"]["text"].to_pylist()
+    answers = found.predict(texts)
+    wanted = fitted.predict_proba(predictor.features(tables["test"]))
+    assert predictor.labels == tuple(fitted.classes_)
+    for said, row in zip(answers, wanted, strict=True):
+        assert list(said["probabilities"].values()) == pytest.approx(row.tolist(), abs=1e-4)
