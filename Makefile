@@ -161,7 +161,7 @@ predict: $(READY) ## predictions of a file or folder, by the champion: INPUT=fil
 	@$(REGISTRY) predict $(OF) $(call option,INPUT,input) $(call option,OUTPUT,output) $(call option,TOP_K,top-k) \
 		$(call option,VERSION,version) $(call option,MODEL,model)
 
-check-step: $(READY) ## is what your own trainer wrote a valid model directory? DIR=runs/NAME/model
+check-step: $(READY) ## is what your own trainer wrote what the step takes? else the key and the cure: DIR=folder [RECIPE=name]
 	@$(PY) -m retrainer check-step $(if $(DIR),$(call quoted,$(DIR))) $(OF)
 
 ##@ registered versions

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+# What of the cluster's secrets a step is lent: `pipelines/_pods.py` has the variables of each word.
+Lent = Literal["mlflow", "s3", "dvc", "checkpoints"]
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -20,6 +23,8 @@ class Facts:
     registry: it reads the registry of models, or changes it.
     scheduled: it writes down when a schedule started the run.
     gpus: it gets the GPUs, the shared memory and the volume for checkpoints.
+    secrets: what it is lent: the address and credentials of MLflow, those of S3, the address of DVC's remote,
+    that of checkpoints. Its pod is told nothing else.
     """
 
     image: Literal["light", "full"]
@@ -29,15 +34,16 @@ class Facts:
     registry: bool = False
     scheduled: bool = False
     gpus: bool = False
+    secrets: tuple[Lent, ...] = ()
 
 
 FACTS = {
-    "ingest": Facts("light", "1", "2Gi", scheduled=True),
+    "ingest": Facts("light", "1", "2Gi", scheduled=True, secrets=("s3", "dvc")),
     "preprocess": Facts("light", "1", "2Gi", pure=True),
-    "decide": Facts("full", "1", "4Gi", registry=True),
-    "train": Facts("full", "2", "8Gi", pure=True, gpus=True),
-    "evaluate": Facts("full", "2", "4Gi", registry=True),
-    "register": Facts("full", "1", "4Gi", registry=True, scheduled=True),
+    "decide": Facts("full", "1", "4Gi", registry=True, secrets=("mlflow", "s3")),
+    "train": Facts("full", "2", "8Gi", pure=True, gpus=True, secrets=("mlflow", "s3", "checkpoints")),
+    "evaluate": Facts("full", "2", "4Gi", registry=True, secrets=("mlflow", "s3")),
+    "register": Facts("full", "1", "4Gi", registry=True, scheduled=True, secrets=("mlflow", "s3")),
 }
 STEPS = tuple(FACTS)
 # Whether to train at all is asked of this step by `make retrain`, and on a cluster unless `retrain.policy` is

@@ -62,7 +62,7 @@ def _notify(recipe: str, model: str, image: str) -> Any:
 def _describe(task: Any, image: str, settings: dict[str, dict[str, Any]], cluster: Cluster) -> None:
     """The keys are optional for Kubernetes: a pod that waits for a secret says less than the command does."""
     task.set_caching_options(False)
-    ours = {"storage_secret": "", "timeout_seconds": _SECONDS, "retries": min(cluster.retries, 1)}
+    ours = {"timeout_seconds": _SECONDS, "retries": min(cluster.retries, 1)}
     _pods.describe(task, TASK, image, settings, cluster.model_copy(update=ours))
     kubernetes.use_secret_as_env(
         task, cluster.webhook_secret, {key: key for key in _pods.WEBHOOK_KEYS}, optional=True

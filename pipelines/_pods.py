@@ -7,7 +7,7 @@ from typing import Any
 
 from kfp import kubernetes
 
-from components.steps import FACTS
+from components.steps import FACTS, Lent
 from retrainer.errors import SettingError, nearest
 from retrainer.settings import Cluster, Resources, Toleration
 
@@ -21,23 +21,25 @@ RESOURCES["predict"] = {"cpu": "2", "memory": "4Gi"}  # the task of the pipeline
 # Addresses and credentials reach the steps by these names, out of Kubernetes secrets, never as parameters.
 # Without MLFLOW_TRACKING_URI each pod would register into a database of its own: its lack stops the pod.
 MLFLOW_KEYS = ("MLFLOW_TRACKING_URI",)
-MLFLOW_OTHER_KEYS = (
-    "MLFLOW_TRACKING_USERNAME",
-    "MLFLOW_TRACKING_PASSWORD",
-    "MLFLOW_TRACKING_TOKEN",
-    "MLFLOW_S3_ENDPOINT_URL",
-)
-PLACE = "RETRAINER_CHECKPOINTS"
-STORAGE_KEYS = (
+MLFLOW_CREDENTIALS = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+# Of MLflow's secret, and the last address that S3 is looked for at (retrainer/services/s3.py).
+MLFLOW_S3 = ("MLFLOW_S3_ENDPOINT_URL",)
+PLACE, DVC_REMOTE = "RETRAINER_CHECKPOINTS", "RETRAINER_DVC_REMOTE"
+S3_KEYS = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "AWS_DEFAULT_REGION",
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_S3",
-    "RETRAINER_DVC_REMOTE",
-    PLACE,
 )
+# What those that are no steps are lent.
+_NO_STEPS: dict[str, tuple[Lent, ...]] = {
+    "notify": ("mlflow",),
+    SERVE: ("mlflow", "s3"),
+    "predict": ("mlflow", "s3"),
+}
+LENT: dict[str, tuple[Lent, ...]] = {step: facts.secrets for step, facts in FACTS.items()} | _NO_STEPS
 WEBHOOK_KEYS = tuple(f"RETRAINER_WEBHOOK{key}" for key in ("", "_FORMAT", "_EVENTS", "_ALLOW_HTTP"))
 # What `describe` sets.
 _OWN = (
@@ -46,7 +48,7 @@ _OWN = (
     "MLFLOW_EXPERIMENT_NAME",
     "RETRAINER_CHECKPOINT_SECONDS",
 )
-LENT_KEYS = (*MLFLOW_KEYS, *MLFLOW_OTHER_KEYS, *STORAGE_KEYS)
+LENT_KEYS = (*MLFLOW_KEYS, *MLFLOW_CREDENTIALS, *MLFLOW_S3, *S3_KEYS, DVC_REMOTE, PLACE)
 # Where Kubeflow's own label tells the run; the image cannot know it.
 RUN_ID = "metadata.labels['pipeline/runid']"
 CHECKPOINTS = "/checkpoints"
@@ -98,10 +100,8 @@ def check_steps(cluster: Cluster) -> None:
             if step not in (known := RESOURCES.keys() - {"notify"}):
                 raise SettingError(f"cluster.{setting}: there is no step {step!r}{nearest(step, known)}")
     for step, secrets in cluster.step_secrets.items():
-        given = [*_OWN, *(MLFLOW_KEYS + MLFLOW_OTHER_KEYS if cluster.mlflow_secret else ())]
-        given += (
-            STORAGE_KEYS if cluster.storage_secret else ()
-        )  # Kubernetes refuses a variable that is given twice
+        # Kubernetes refuses a variable that is given twice.
+        given = [*_OWN, *(key for _, keys, _ in lent_to(step, cluster) for key in keys)]
         for key in (key for keys in secrets.values() for key in keys):
             if key in given:
                 raise SettingError(f"cluster.step_secrets: {step} is given {key} already; name it once")
@@ -155,16 +155,22 @@ def retry_window_seconds(cluster: Cluster) -> int:
 
 
 def _lend_secrets(task: Any, step: str, cluster: Cluster) -> None:
-    storage: tuple[str, ...] = STORAGE_KEYS
+    own = [(secret, keys, False) for secret, keys in cluster.step_secrets.get(step, {}).items()]
+    for secret, keys, optional in [*lent_to(step, cluster), *own]:
+        kubernetes.use_secret_as_env(task, secret, dict(zip(keys, keys, strict=True)), optional)
+
+
+def lent_to(step: str, cluster: Cluster) -> list[tuple[str, tuple[str, ...], bool]]:
+    """(secret, its keys, whether the pod starts without them) of all that the step needs, and of no more."""
+    words = LENT.get(step, ())
     # The volume goes before S3, and Kubernetes refuses a variable that is given twice.
-    if step in _WITH_GPUS and cluster.checkpoint_volume:
-        storage = tuple(key for key in STORAGE_KEYS if key != PLACE)
+    volume = step in _WITH_GPUS and cluster.checkpoint_volume
     lent = (
-        (cluster.mlflow_secret, MLFLOW_KEYS, False),
-        (cluster.mlflow_secret, MLFLOW_OTHER_KEYS, True),
-        (cluster.storage_secret, storage, True),
-        *((secret, keys, False) for secret, keys in cluster.step_secrets.get(step, {}).items()),
+        (cluster.mlflow_secret, MLFLOW_KEYS, False, "mlflow" in words),
+        (cluster.mlflow_secret, MLFLOW_CREDENTIALS, True, "mlflow" in words),
+        (cluster.mlflow_secret, MLFLOW_S3, True, "mlflow" in words or "s3" in words),
+        (cluster.storage_secret, S3_KEYS, True, "s3" in words or cluster.launcher_keys),
+        (cluster.storage_secret, (DVC_REMOTE,), True, "dvc" in words),
+        (cluster.storage_secret, (PLACE,), True, "checkpoints" in words and not volume),
     )
-    for secret, keys, optional in lent:
-        if secret:
-            kubernetes.use_secret_as_env(task, secret, dict(zip(keys, keys, strict=True)), optional)
+    return [(secret, keys, optional) for secret, keys, optional, needed in lent if secret and needed]

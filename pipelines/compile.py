@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from kfp import compiler
@@ -20,9 +21,12 @@ from pipelines.prediction import Scoring, prediction_pipeline, scoring_name
 from retrainer.code.digests import project_code, step_digests
 from retrainer.code.own import command_files
 from retrainer.errors import SettingError
+from retrainer.models import reads_weights
 from retrainer.resolve import RUN, pin_code_and_weights, registered_names, settle
 from retrainer.services import storage
-from retrainer.settings import Backbone, Cluster, Compute, Registry
+from retrainer.services.address import is_server, tracking_uri
+from retrainer.services.weights import is_of_this_machine
+from retrainer.settings import Backbone, Cluster, Compute, Registry, Training
 
 BUILD = Path("build")
 PROJECT = Path(__file__).parents[1]
@@ -46,21 +50,23 @@ def compile_recipe(
     images: Images,
     root: Path = Path(),
     into: Path = BUILD,
-    lends_source: bool = False,
+    rehearsed: bool = False,
     scheduled: bool = False,
     scoring: Scoring | None = None,
 ) -> Compiled:
     """Writes `build/<recipe>.yaml`; `scheduled`: for runs that a schedule starts; with `scoring` the pipeline
     that predicts, else the one that retrains.
 
-    Raises UserError for settings that are wrong, and for files that our own images cannot hold; with
-    `lends_source` those of the source are provided otherwise.
+    Raises SettingError for settings that are wrong, for files that no pod finds, and where the steps would
+    find no MLflow; one that is to be `rehearsed` is lent the files of its source, and an MLflow.
     """
     name, settings, cluster = cluster_settings(recipe, overrides, root)
+    if not rehearsed:
+        require_registry(cluster, scheduled)
     if scoring is not None:
         scoring.check()
-    elif images.ours:
-        refuse_files_of_this_machine(settings, root, lends_source)
+    else:
+        refuse_files_of_this_machine(settings, () if images.ours else cluster.image_holds, root, rehearsed)
     label = name if scoring is None else scoring_name(name)
     path = root / into / f"{label}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,22 +81,72 @@ def compile_recipe(
     return Compiled(path, label, cluster, cluster.experiment or settings["registry"]["name"], settings)
 
 
-def refuse_files_of_this_machine(settings: Settings, root: Path, lends_source: bool) -> None:
-    """Raises UserError for a source, or a trainer, that no image of `make images` holds."""
+def require_registry(cluster: Cluster, scheduled: bool) -> None:
+    """Raises SettingError where the steps would register into a database inside the pod, lost with it.
+
+    What Kubeflow's own MLflow plugin tells the steps reaches no scheduled run: it is added when the API
+    server makes a run, and a schedule's runs are made by another program (KFP 2.17,
+    backend/src/apiserver/resource/resource_manager.go:714 and 1299).
+    """
+    if cluster.mlflow_secret:
+        return
+    lost = "the steps would register into a database inside their pods, lost with them"
+    cure = (
+        "Make a Kubernetes secret with MLFLOW_TRACKING_URI=http(s)://… and name it: SECRET=name,"
+        " or cluster.mlflow_secret"
+    )
+    if scheduled:
+        raise SettingError(f"cluster.mlflow_secret is empty: in scheduled runs {lost}. {cure}")
+    if not is_server(tracking_uri()):
+        raise SettingError(
+            f"cluster.mlflow_secret is empty, and MLFLOW_TRACKING_URI here is a local file: {lost}. {cure}"
+        )
+    print(
+        "note: cluster.mlflow_secret is empty: the steps find MLflow only if Kubeflow itself tells them",
+        file=sys.stderr,
+    )
+
+
+def refuse_files_of_this_machine(
+    settings: Settings, held: tuple[str, ...], root: Path, lends_source: bool
+) -> None:
+    """Raises SettingError for a source, weights or a trainer that no pod finds.
+
+    `held`: what the image that was named holds by the user's own word, `cluster.image_holds`.
+    """
+    own_image = "name the image that holds it by IMAGE=, and its place there in cluster.image_holds"
     for key in ("path", "test_path"):
         path = settings["source"][key]
-        if path and not storage.is_remote(path) and not lends_source:
+        if path and not storage.is_remote(path) and not lends_source and not _is_held(path, held):
             raise SettingError(
                 f"source.{key}: {path} is on this machine, and no pod finds it there: put it into S3 and name"
-                f" s3://…, or give an image of your own that holds it by IMAGE="
+                f" s3://…, or {own_image}"
             )
+    weights = local_weights(settings)
+    if weights and not _is_held(weights, held):
+        raise SettingError(
+            f"backbone.weights: {weights} is on this machine, and no pod finds it there: name a registered"
+            f" model (models:/NAME@ALIAS), package:NAME or a hub id, or {own_image}"
+        )
     command = settings["training"]["command"]
     for file in command_files(command, root) if command else ():
-        if (place := _own_place(file, root)) and place.parts[0] not in CODE:
+        place = _own_place(file, root)
+        if place and place.parts[0] not in CODE and not _is_held(place, held):
             raise SettingError(
                 f"training.command: {place} is not in the images of make images, which hold of your folders"
-                " only plugins/: move it there, or give an image of your own by IMAGE="
+                f" only plugins/: move it there, or {own_image}"
             )
+
+
+def local_weights(settings: Settings) -> str:
+    """The path on this machine that training would be given as weights; empty for none, or none of here."""
+    backbone = Backbone.parse(settings["backbone"], "backbone")
+    needed = reads_weights(backbone, Training.parse(settings["training"], "training"))
+    return backbone.weights if needed and is_of_this_machine(backbone.weights) else ""
+
+
+def _is_held(path: str | PurePath, held: tuple[str, ...]) -> bool:
+    return any(PurePath(path).is_relative_to(place) for place in held)
 
 
 def _own_place(file: Path, root: Path) -> Path | None:

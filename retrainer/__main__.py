@@ -36,15 +36,10 @@ def upgrade(arguments: argparse.Namespace) -> int:
 
 
 def check_step(arguments: argparse.Namespace) -> int:
-    """Is this a valid model directory: its manifest, its hashes, and does its network load?"""
-    from retrainer.formats.model import check_model
-    from retrainer.resolve import settle
+    """Is this a valid model directory, or what a trainer has to write for one?"""
+    from retrainer.check_step import check_step
 
-    directory = (
-        arguments.directory or Path("runs") / settle(arguments.recipe or None, [], Path())[0] / "model"
-    )
-    manifest = check_model(directory)
-    print(f"{directory} is a valid model directory (model_sha256 {manifest['model_sha256']})")
+    print("\n".join(check_step(arguments.recipe or None, arguments.directory)))
     return 0
 
 

@@ -88,7 +88,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
             "--time",
             "--sections",
         ),
-        _own("check-step", "is what your own trainer wrote a valid model directory?"),
+        _own("check-step", "is what your own trainer wrote what the step takes?"),
     ),
     "registered versions": (
         _own(

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from retrainer.errors import UserError
-from retrainer.formats.model import load_network, task_of
 from retrainer.formats.model_files import read_model
+from retrainer.formats.network import load_network, task_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,4 +1,4 @@
-"""docs/reference.md: every key of the settings, made from the settings' own descriptions.
+"""docs/reference.md: every key of the settings and of model.json, made from their own descriptions.
 
 `python -m retrainer.reference` writes it, and so does `make docs`.
 """
@@ -8,13 +8,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from retrainer import extend
 from retrainer.formats.files import write_text
+from retrainer.formats.keys import Keys, inner_keys
+from retrainer.formats.model_keys import PREPROCESSING, Description
 from retrainer.settings import SECTIONS, SHORTHAND, Section
 
 PAGE = Path("docs/reference.md")
@@ -26,7 +30,7 @@ This page is made from the settings' own descriptions (`make docs`). A recipe, `
 has the default that stands here. `make resolve RECIPE=NAME` lists what a recipe sets, what it inherits from
 `params.yaml`, and what of it has no effect. A recipe that names a task and no backbone gets that task's
 start: weights that need no download. `make init DATA=path` writes a recipe for your data: [Your own
-data](start.md).
+data](start.md). Behind them stand the keys of [a model's own file](#modeljson).
 
 ```yaml
 source: {path: data/train.csv, test_path: data/test.csv}   # without test_path a share is held out
@@ -37,6 +41,15 @@ _CHOSEN = (
     ("models", "backbone.family", "Keys of a model family"),
     ("data/sources", "source.kind", "Keys of a source"),
 )
+_MODEL_INTRO = """\
+What a model says of itself, in its directory. The pipeline writes it, and so does a [trainer of your
+own](own-trainer.md). Evaluation, registry, `make predict`, `make serve` and `make export` load a model by one
+function (`load_network` in `retrainer/formats/network.py`), so each of them reads all of these keys, and a
+missing or wrong one is named wherever the model is opened."""
+_CONFIG_INTRO = """\
+What `config` of `model.json` holds for each `family`. A family of your own in `plugins/` has its own keys."""
+_KINDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+_PLURAL = {"text": "texts", "whole number": "whole numbers", "number": "numbers"}
 _BY_RESOLVE = "written by resolve"
 _BOUNDS = (("ge", "≥ {}"), ("gt", "> {}"), ("le", "≤ {}"), ("lt", "< {}"))
 
@@ -55,10 +68,55 @@ def reference() -> str:
             parts.append(str(module.__doc__).strip().splitlines()[0])
             if hasattr(module, "Options"):
                 parts.append(_table(module.Options))
+    parts += _model()
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 
 
-def _about(section: type[Section]) -> str:
+def _model() -> Iterator[str]:
+    """What a model says of itself."""
+    yield "## model.json"
+    yield _MODEL_INTRO
+    yield _about(Description)
+    yield _keys_table(Description)
+    for name, keys in PREPROCESSING.items():
+        yield f"### preprocessing: {name}"
+        yield _about(keys)
+        yield _keys_table(keys)
+    yield "## config by family"
+    yield _CONFIG_INTRO
+    for name in extend.builtin_names("models"):
+        yield f"### config: {name}"
+        yield _keys_table(extend.load("models", name, "family").Config)
+
+
+def _keys_table(keys: type[Keys]) -> str:
+    return "\n".join(["| key | is | default | meaning |", "|---|---|---|---|", *_keys_rows(keys, "")])
+
+
+def _keys_rows(keys: type[Keys], above: str) -> Iterator[str]:
+    for key, field in keys.model_fields.items():
+        needed = field.is_required()
+        default = "must be there" if needed else "none" if field.default is None else _default(field)
+        yield f"| `{above}{key}` | {_kind(field.annotation)} | {default} | {_meaning(field)} |"
+        if inner := inner_keys(field):
+            yield from _keys_rows(inner, f"{above}{key}.")
+
+
+def _kind(annotation: Any) -> str:
+    """A type of JSON in words; None, for what may be left out, is none."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin in (UnionType, Union):
+        return _kind(next(kind for kind in inner if kind is not type(None)))
+    if origin is Annotated:
+        return _kind(inner[0])
+    if origin is Literal:
+        return _kind(type(inner[0]))
+    if origin is list:
+        return f"list of {_PLURAL.get(_kind(inner[0]), _kind(inner[0]))}"
+    return _KINDS.get(origin or annotation, "object")
+
+
+def _about(section: type[BaseModel]) -> str:
     """Its own docstring's first paragraph; a class without one has pydantic's or its base's."""
     text = section.__dict__.get("__doc__") or ""
     return " ".join(text.strip().split("\n\n")[0].split())

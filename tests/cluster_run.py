@@ -16,8 +16,8 @@ import yaml
 
 from components.__main__ import main as components
 from pipelines.cluster.connection import connect
-from pipelines.cluster.submit import prepare, start
-from pipelines.compile import images_named
+from pipelines.cluster.submit import start
+from pipelines.compile import compile_recipe, images_named
 from retrainer.resolve import settle
 from retrainer.services import dvc_remote
 from retrainer.services.s3 import s3_client
@@ -52,8 +52,9 @@ class ClusterRun:
             *overrides,
             "cluster.mlflow_secret=mlflow",
             f"source.path={self.project / 'data' / 'stripes'}",
+            f"cluster.image_holds=[{self.project / 'data'}]",
         ]
-        self.run_id = start(connect(), prepare(RECIPE, settings, IMAGES, self.project))
+        self.run_id = start(connect(), compile_recipe(RECIPE, settings, IMAGES, self.project))
         return self.run_id
 
     def put(self, step: str, port: str, made: Path, folder: str = "") -> None:

@@ -20,8 +20,8 @@ from pipelines.cluster import connection as cluster
 from pipelines.cluster.connection import Connection, Refused, connect
 from pipelines.cluster.cron import parse_cron
 from pipelines.cluster.schedule import remove, replace
-from pipelines.cluster.submit import prepare, start
-from pipelines.compile import images_named
+from pipelines.cluster.submit import start
+from pipelines.compile import compile_recipe, images_named
 from retrainer.errors import UserError
 from tests.cluster_run import with_our_settings
 from tests.kfp_api import Api, running_api
@@ -179,7 +179,7 @@ def check(said: str, expected: str, address: str) -> None:
 def test_what_is_slow_or_dead_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command against every such address, all at once, with the real time limits."""
     project = with_our_settings(tmp_path)
-    compiled = prepare("digits-mlp", ["cluster.mlflow_secret=mlflow"], IMAGES, project)
+    compiled = compile_recipe("digits-mlp", ["cluster.mlflow_secret=mlflow"], IMAGES, project)
     nightly = parse_cron("0 0 3 * * *")
     commands: list[Callable[[Connection], object]] = [
         lambda connection: start(connection, compiled),

@@ -16,8 +16,8 @@ from pipelines.cluster.client import ANSWER_SECONDS
 from pipelines.cluster.connection import Connection, connect
 from pipelines.cluster.cron import parse_cron
 from pipelines.cluster.schedule import remove, replace, schedule, unschedule
-from pipelines.cluster.submit import prepare, start
-from pipelines.compile import Compiled, images_named
+from pipelines.cluster.submit import start
+from pipelines.compile import Compiled, compile_recipe, images_named
 from retrainer.errors import UserError
 from tests.cluster_run import with_our_settings
 from tests.kfp_api import CUT, CUT_AFTER, FAIL_500, Api, running_api
@@ -50,7 +50,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def compiled(project: Path) -> Compiled:
-    return prepare(RECIPE, SECRET, IMAGES, project)
+    return compile_recipe(RECIPE, SECRET, IMAGES, project)
 
 
 def crons(api: Api) -> list[str]:

@@ -17,8 +17,8 @@ import pytest
 
 from pipelines.cluster import runs
 from pipelines.cluster.connection import connect
-from pipelines.cluster.submit import prepare, start, submit
-from pipelines.compile import Compiled, images_named
+from pipelines.cluster.submit import start, submit
+from pipelines.compile import Compiled, compile_recipe, images_named
 from retrainer.errors import UserError
 from tests.cluster_run import with_our_settings
 from tests.conftest import ROOT
@@ -47,7 +47,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def compiled(project: Path) -> Compiled:
-    return prepare(RECIPE, ["cluster.mlflow_secret=mlflow"], IMAGES, project)
+    return compile_recipe(RECIPE, ["cluster.mlflow_secret=mlflow"], IMAGES, project)
 
 
 def task(name: str, state: str, **more: Any) -> dict[str, Any]:

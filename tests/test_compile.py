@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from kfp import kubernetes
+from safetensors.torch import save_file
 
 from components.__main__ import main as step_main
-from components.steps import STEPS
+from components.steps import FACTS, STEPS
 from pipelines._pods import cores
-from pipelines.compile import Compiled, cluster_settings, compile_recipe, images_named
+from pipelines.compile import (
+    Compiled,
+    cluster_settings,
+    compile_recipe,
+    images_named,
+    refuse_files_of_this_machine,
+    require_registry,
+)
 from pipelines.spec import tasks_in
 from retrainer.code.digests import project_code, step_digests
 from retrainer.code.own import command_digest
 from retrainer.errors import SettingError, UserError
 from retrainer.formats.files import content_digest
 from retrainer.services import weights
+from retrainer.settings import Cluster
 from tests.compiled_pipelines import documents
 from tests.conftest import ROOT
+from tests.imports import reach
 
 IMAGE = "registry.example/retrainer@sha256:" + "a" * 64
 
@@ -28,7 +41,8 @@ IMAGE = "registry.example/retrainer@sha256:" + "a" * 64
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     (tmp_path / "recipes").mkdir()
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    lent = "\ncluster: {mlflow_secret: mlflow}\n"
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text() + lent)
     (tmp_path / "recipes/digits-mlp.yaml").write_text((ROOT / "recipes/digits-mlp.yaml").read_text())
     return tmp_path
 
@@ -78,7 +92,7 @@ def test_every_pod_has_requests_and_limits_and_none_has_a_gpu(project: Path) -> 
         ):
             assert resources[part], (step, part)
         assert "accelerator" not in resources
-        assert pods[step]["securityContext"]["runAsNonRoot"] is True
+        assert pods[step]["securityContext"] == {"runAsNonRoot": True}
         assert pods[step]["activeDeadlineSeconds"] == "86400"
     train = container_of(spec, "train")["resources"]
     found = {
@@ -212,15 +226,58 @@ def test_a_secret_is_named_and_never_spelled_out(project: Path, monkeypatch: pyt
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:do-not-write-me@mlflow.example")
     made = compile_made(project, "cluster.mlflow_secret=team-mlflow", "cluster.storage_secret=team-s3")
     assert "do-not-write-me" not in made.path.read_text()
-    _, platform = documents(made.path.read_text())
-    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    for step in STEPS:
-        entries = executors[f"exec-{step}"]["secretAsEnv"]
-        assert {entry["secretName"] for entry in entries} == {"team-mlflow", "team-s3"}
-        needed = [
-            key["envVar"] for entry in entries if not entry.get("optional") for key in entry["keyToEnv"]
-        ]
-        assert needed == ["MLFLOW_TRACKING_URI"]
+
+
+_MLFLOW = {"MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}
+_MLFLOW |= {"MLFLOW_TRACKING_TOKEN", "MLFLOW_S3_ENDPOINT_URL"}
+_AWS = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION"}
+_AWS |= {"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"}
+# Written out: a key more or less is a decision.
+LENT = {
+    "ingest": _AWS | {"MLFLOW_S3_ENDPOINT_URL", "RETRAINER_DVC_REMOTE"},
+    "preprocess": set(),
+    "decide": _MLFLOW | _AWS,
+    "train": _MLFLOW | _AWS | {"RETRAINER_CHECKPOINTS"},
+    "evaluate": _MLFLOW | _AWS,
+    "register": _MLFLOW | _AWS,
+}
+
+
+def lent(pod: dict[str, Any]) -> dict[str, tuple[str, bool]]:
+    """Variable → its secret, and whether the pod starts without it."""
+    return {
+        key["envVar"]: (entry["secretName"], bool(entry.get("optional")))
+        for entry in pod.get("secretAsEnv", [])
+        for key in entry["keyToEnv"]
+    }
+
+
+def test_each_step_is_lent_what_it_needs_and_nothing_else(project: Path) -> None:
+    secrets = ["cluster.mlflow_secret=team-mlflow", "cluster.storage_secret=team-s3"]
+    pods = compiled(project, *secrets)[1]
+    assert {step: set(lent(pod)) for step, pod in pods.items()} == LENT
+    for pod in pods.values():
+        for variable, (secret, optional) in lent(pod).items():
+            assert secret == ("team-mlflow" if variable.startswith("MLFLOW_") else "team-s3")
+            assert optional == (variable != "MLFLOW_TRACKING_URI")
+    pods = compiled(project, *secrets, "cluster.launcher_keys=true", "cluster.checkpoint_volume=kept")[1]
+    assert set(lent(pods["preprocess"])) == _AWS
+    assert set(lent(pods["train"])) == LENT["train"] - {"RETRAINER_CHECKPOINTS"}, "the volume goes before S3"
+
+
+def test_what_a_step_is_lent_is_what_its_code_can_use() -> None:
+    """By the module that uses it, wherever the step's imports reach."""
+    users = {"mlflow": "connection", "s3": "s3", "dvc": "dvc_remote", "checkpoints": "checkpoint_store"}
+    for step, facts in FACTS.items():
+        reached = reach(f"components.{step}")
+        used = {word for word, module in users.items() if f"retrainer.services.{module}" in reached}
+        assert set(facts.secrets) == used, step
+
+
+def test_kubeflows_client_can_ask_for_no_more_of_a_pods_security() -> None:
+    """Capabilities, escalation and seccomp are the backend's own to set: docs/operating.md."""
+    asked = set(inspect.signature(kubernetes.set_security_context).parameters) - {"task"}
+    assert asked == {"run_as_user", "run_as_group", "run_as_non_root"}, "a later kfp can ask for more: do"
 
 
 def test_a_step_is_lent_further_secrets(project: Path) -> None:
@@ -369,18 +426,66 @@ def test_the_manuals_example_compiles(project: Path) -> None:
 # --- what our own images hold --------------------------------------------------------------------------
 
 
-def test_files_of_this_machine_are_refused_before_anything_runs(project: Path) -> None:
-    ours = images_named(IMAGE, ours=True)
-    (project / "rows.csv").write_text("text,label\n")
-    (project / "my_train.py").write_text("")
-    (project / "plugins").mkdir()
-    (project / "plugins/my_train.py").write_text("")
-    with pytest.raises(UserError, match=r"source\.path: rows\.csv is on this machine.*s3://"):
-        compile_recipe(None, ["source.kind=csv", "source.path=rows.csv"], ours, project)
-    compile_recipe(None, ["source.kind=csv", "source.path=rows.csv"], ours, project, lends_source=True)
-    compile_recipe(None, ["source.kind=csv", "source.path=s3://bucket/rows.csv"], ours, project)
-    with pytest.raises(UserError, match=r"training\.command: my_train\.py is not in the images.*plugins/"):
-        compile_recipe("digits-mlp", ["training.command=python my_train.py"], ours, project)
-    compile_recipe("digits-mlp", ["training.command=python plugins/my_train.py"], ours, project)
-    # An image of one's own may hold anything.
-    compile_recipe("digits-mlp", ["training.command=python my_train.py"], images_named(IMAGE), project)
+@pytest.fixture
+def with_files(project: Path) -> Path:
+    for name in ("data/rows.csv", "my_train.py", "plugins/my_train.py", "kept/weights.safetensors"):
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text("")
+    save_file({"x": torch.ones(1)}, project / "kept/weights.safetensors")
+    return project
+
+
+ROWS = ["source.kind=csv", "source.path=data/rows.csv"]
+# As a recipe that starts from a file would say; the path is completed where it is used.
+START = ["training.strategy=frozen", "backbone.weights={}/kept/weights.safetensors"]
+LOCAL = {
+    r"source\.path: data/rows\.csv is on this machine.*s3://.*cluster\.image_holds": ROWS,
+    r"source\.test_path: data/rows\.csv is on this machine": [
+        "source.kind=csv",
+        "source.path=s3://bucket/rows.csv",
+        "source.test_path=data/rows.csv",
+    ],
+    r"backbone\.weights: .*kept/weights\.safetensors is on this machine.*models:/NAME@ALIAS": START,
+    r"training\.command: my_train\.py is not in the images.*plugins/.*image_holds": [
+        "training.command=python my_train.py"
+    ],
+}
+
+
+@pytest.mark.parametrize("message", LOCAL)
+def test_what_no_pod_finds_is_refused_whatever_the_image(message: str, with_files: Path) -> None:
+    overrides = [word.format(with_files) for word in LOCAL[message]]
+    held = [*overrides, f"cluster.image_holds=[data, my_train.py, {with_files}/kept]"]
+    # Only of an image of one's own can anyone say that it holds them.
+    for given, ours in ((overrides, False), (overrides, True), (held, True)):
+        with pytest.raises(SettingError, match=message):
+            compile_recipe("digits-mlp", given, images_named(IMAGE, ours=ours), with_files)
+    assert not (with_files / "build").exists()
+    assert found_by_pods(with_files, *held)
+
+
+def found_by_pods(project: Path, *overrides: str, rehearsed: bool = False) -> bool:
+    _, settings, cluster = cluster_settings("digits-mlp", list(overrides), project)
+    refuse_files_of_this_machine(settings, cluster.image_holds, project, rehearsed)
+    return True
+
+
+def test_what_pods_find_is_compiled(with_files: Path) -> None:
+    assert found_by_pods(with_files, *ROWS, rehearsed=True)
+    assert found_by_pods(with_files, "source.kind=csv", "source.path=s3://bucket/rows.csv")
+    assert found_by_pods(with_files, "training.command=python plugins/my_train.py")
+    # From scratch no weights are read, wherever they lie.
+    assert found_by_pods(with_files, "training.strategy=scratch", START[1].format(with_files))
+
+
+def test_a_pipeline_that_finds_no_mlflow_is_refused(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    cure = "Make a Kubernetes secret with MLFLOW_TRACKING_URI.*SECRET=name"
+    with pytest.raises(SettingError, match=f"mlflow_secret is empty, and MLFLOW_TRACKING_URI here.*{cure}"):
+        compile_recipe("digits-mlp", ["cluster.mlflow_secret=''"], images_named(IMAGE), project)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example")
+    require_registry(Cluster(), scheduled=False)
+    assert "only if Kubeflow itself tells them" in capsys.readouterr().err
+    with pytest.raises(SettingError, match=f"mlflow_secret is empty: in scheduled runs.*{cure}"):
+        require_registry(Cluster(), scheduled=True)

@@ -282,7 +282,7 @@ def test_compile_writes_a_recipe_without_torch(recipe: str | None) -> None:
     code = f"""
 import sys
 from pipelines.__main__ import main
-status = main(["compile", "--image", {IMAGE!r}, *{argument!r}])
+status = main(["compile", "--image", {IMAGE!r}, "--secret", "team", *{argument!r}])
 assert status == 0, status
 assert "torch" not in sys.modules
 """

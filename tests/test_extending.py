@@ -66,7 +66,8 @@ assert Path("announced/announcement.txt").read_text().startswith("mine")
 
 
 def test_the_clusters_pipeline_has_it(project: Path) -> None:
-    printed = run(project, "compile", "--recipe", RECIPE, "--image", IMAGE, "--light-image", IMAGE)
+    given = ["--image", IMAGE, "--light-image", IMAGE, "--secret", "team"]
+    printed = run(project, "compile", "--recipe", RECIPE, *given, "--set", "cluster.image_holds=[data]")
     spec, *_ = yaml.safe_load_all((project / printed.strip().removeprefix("written: ")).read_text())
     task = tasks_in(spec)["announce"]
     assert task["cachingOptions"] == {"enableCache": True}

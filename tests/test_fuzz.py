@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from components.ingest import ingest
 from components.preprocess import preprocess
 from retrainer.errors import UserError
-from retrainer.formats.model import load_network
 from retrainer.formats.model_files import read_model
+from retrainer.formats.network import load_network
 from retrainer.models._start import read_tensors
 from retrainer.resolve import read_yaml
 from retrainer.services.weights_identity import check_header

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -19,8 +20,9 @@ from safetensors.torch import load_file, save_file
 from retrainer import extend
 from retrainer.errors import UserError
 from retrainer.formats.files import digest_of, hash_files, write_json
-from retrainer.formats.model import Trained, check_model, load_network, seal, write_model
+from retrainer.formats.model import Trained, check_model, seal, write_model
 from retrainer.formats.model_files import read_model
+from retrainer.formats.network import load_network
 from retrainer.models._network import Body, Network
 from retrainer.models._start import drawn_from
 from retrainer.predict import Predictor
@@ -270,32 +272,74 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a label more": ({"labels": list("abcd")}, r"names 4 labels, but model\.safetensors has a head of 3"),
     "a label twice": ({"labels": ["a", "b", "a"]}, "'labels' has 'a' more than once"),
-    "labels as text": ({"labels": "abc"}, "'labels' must be a list of class names, found 'abc'"),
-    "a label that is a number": ({"labels": ["a", "b", 3]}, "'labels' must be class names"),
+    "labels as text": (
+        {"labels": "abc"},
+        r"model\.json: 'labels': input should be a valid list, found 'abc'; needed: the names of the classes",
+    ),
+    "a label that is a number": (
+        {"labels": ["a", "b", 3]},
+        "'labels.2': input should be a valid string, found 3; needed: the names",
+    ),
     "no labels": ({"labels": []}, "'labels' must name the classes, one or more"),
-    "no family": ({"family": None}, "'family' is missing; it needs family, config"),
+    "no family": ({"family": None}, r"'family' is missing; add it: the file that builds the network"),
     "an unknown family": ({"family": "mpl"}, "no 'mpl' in retrainer/models; did you mean 'mlp'"),
     "a family that is a path": (
         {"family": "../../evil"},
         "'../../evil' is neither a file of retrainer/models",
     ),
     "an absent plug-in": ({"family": "plugins.absent"}, r"no module plugins\.absent"),
-    "a module that is no family": ({"family": "json.tool"}, r"family json\.tool cannot be built"),
+    "a module that is no family": (
+        {"family": "json.tool"},
+        r"'family' is 'json\.tool', which has no function restore\(config\)",
+    ),
     "another width": (
         {"config": {"inputs": 64, "hidden": [7]}},
-        r"does not fit 'config' of model\.json.*size mismatch",
+        r"'body\.0\.weight' and 2 more is \[6, 64\], and 'config' of model\.json makes it \[7, 64\]",
     ),
     "a config of another family": (
         {"config": {"name": "x"}},
-        "family mlp cannot be built from 'config': 'inputs'",
+        "config of mlp: 'inputs' is missing; add it: values of an image: channels × height × width",
     ),
-    "a config that is no object": ({"config": [1]}, "'config' must be an object"),
-    "preprocessing without a kind": ({"preprocessing": {}}, "preprocessing: 'kind' must say"),
-    "a size that is none": ({"preprocessing": PIXELS | {"size": [8]}}, r"'size' must be \[height, width\]"),
-    "two channels": ({"preprocessing": PIXELS | {"channels": 2}}, "'channels' must be 1 or 3"),
+    "a config that is no object": (
+        {"config": [1]},
+        r"'config': input should be a valid dictionary, found \[1\]; needed: what that file's `restore`",
+    ),
+    "a width that is text": (
+        {"config": {"inputs": "64", "hidden": [6]}},
+        "'inputs': input should be a valid integer",
+    ),
+    "preprocessing without a kind": (
+        {"preprocessing": {}},
+        "preprocessing: 'kind' is missing; add what the network is fed: tokens, pixels",
+    ),
+    "a size that is none": (
+        {"preprocessing": PIXELS | {"size": [8]}},
+        r"'size': list should have at least 2 items.*; needed: \[height, width\] in pixels",
+    ),
+    "two channels": (
+        {"preprocessing": PIXELS | {"channels": 2}},
+        "'channels': input should be 1 or 3, found 2",
+    ),
     "a mean for three": (
         {"preprocessing": PIXELS | {"mean": [0, 0, 0]}},
-        "'mean' and 'std' must be one number",
+        "'mean' has 3 numbers, and 'channels' is 1; write one a channel",
+    ),
+    "a sound without its spectrum": (
+        {
+            "preprocessing": {
+                "kind": "audio",
+                "sampling_rate": 8000,
+                "max_seconds": 2.0,
+                "frame_samples": 80,
+                "input": "log_mel",
+            }
+        },
+        "preprocessing: 'spectrum' is missing; add it: of log_mel, and needed there",
+    ),
+    "a temperature of zero": ({"temperature": 0}, "'temperature': input should be greater than 0, found 0"),
+    "half the facts of privacy": (
+        {"privacy": {"epsilon": 3.0}},
+        "'privacy.delta' is missing; add it: the delta that it holds at",
     ),
     "an absent asset": ({"assets": ["x.txt"]}, r"asset 'x\.txt' is no file in the model directory"),
     "an asset from outside": (
@@ -304,7 +348,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "tokens without a tokenizer": (
         {"preprocessing": {"kind": "tokens"}},
-        "'tokenizer' must be one of the assets",
+        "preprocessing: 'tokenizer' is missing; add it: the name of that one of the assets",
     ),
 }
 
@@ -348,9 +392,16 @@ def test_weights_that_are_wrong_are_named(model: Path) -> None:
         lambda t: t["head.weight"].select(0, 1).fill_(torch.inf),
         r"head\.weight holds values that are no numbers",
     )
-    refused(lambda t: t.pop("body.0.bias"), r"model\.safetensors does not fit.*body\.0\.bias")
-    refused(lambda t: t.pop("head.bias"), r"model\.safetensors does not fit.*head\.bias")
-    refused(lambda t: t.update(more=torch.ones(1)), r"model\.safetensors does not fit.*more")
+    refused(lambda t: t.pop("body.0.bias"), r"model\.safetensors has no 'body\.0\.bias' \[6\]: 'config'")
+    refused(
+        lambda t: t.pop("head.bias"),
+        r"model\.safetensors has no 'head\.bias' \[3\]: .* the head's with 'head\.'",
+    )
+    refused(lambda t: t.update(more=torch.ones(1)), r"has 'more', for which 'config'.*leave it out")
+    refused(
+        lambda t: t.update(classifier=t.pop("head.weight")),
+        r"no 'head\.weight' \[3, 6\], and 'classifier' instead",
+    )
     (model / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     forge(model)
     with pytest.raises(UserError, match=r"model\.safetensors cannot be read as safetensors"):
@@ -369,6 +420,11 @@ def by_hand(directory: Path, **changes: Any) -> Path:
     description = {"family": "mlp", "config": {"inputs": 64, "hidden": [6]}, "preprocessing": PIXELS}
     (directory / "model.json").write_text(json.dumps(description | {"labels": list(LABELS)} | changes))
     return directory
+
+
+def change(directory: Path, **changes: Any) -> None:
+    file = directory / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
 def test_a_directory_made_by_hand_is_sealed(tmp_path: Path) -> None:
@@ -394,10 +450,28 @@ def test_what_write_model_wrote_can_be_sealed_again(model: Path) -> None:
     ("spoil", "message"),
     [
         (lambda p: (p / "model.json").unlink(), r"is not a model directory: model\.json is missing"),
-        (lambda p: (p / "model.safetensors").unlink(), r"model\.safetensors cannot be read"),
         (
-            lambda p: (p / "checkpoint.pt").write_bytes(b"x"),
-            r"checkpoint\.pt is not named in 'assets' of model\.json",
+            lambda p: (p / "model.safetensors").unlink(),
+            r"model\.safetensors is missing; write the network's tensors",
+        ),
+        (
+            lambda p: (p / "vocabulary.txt").write_text("x"),
+            r"vocabulary\.txt is not named in 'assets' of model\.json",
+        ),
+        (lambda p: (p / "checkpoint.pt").write_bytes(b"x"), r"checkpoint\.pt is a pickle, and to load one"),
+        (lambda p: (p / "state").write_bytes(pickle.dumps({})), "state is a pickle, and to load one runs"),
+        (lambda p: torch.save({}, p / "weights.bin"), r"weights\.bin is a pickle.*write tensors to model"),
+        (
+            lambda p: torch.save({}, p / "model.safetensors"),
+            r"model\.safetensors is a pickle, as torch\.save writes it; write",
+        ),
+        (
+            lambda p: change(p, temprature=2.0),
+            "nobody reads 'temprature'; remove or rename it; did you mean 'temperature'",
+        ),
+        (
+            lambda p: change(p, config={"inputs": 64, "hidden": [6], "hiden": [6]}),
+            "config of mlp: nobody reads 'hiden'; remove or rename it; did you mean 'hidden'",
         ),
         (lambda p: (p / "history.json").write_text("{}"), r"history\.json: expected a list"),
         (

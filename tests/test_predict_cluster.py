@@ -64,7 +64,7 @@ def test_places_that_no_pod_finds_are_refused(tmp_path: Path) -> None:
         (Scoring("s3://bucket/new.csv", ""), r"OUTPUT=: a pod"),
     ):
         with pytest.raises(SettingError, match=words):
-            compile_recipe(RECIPE, [], IMAGES, project, scoring=scoring)
+            compile_recipe(RECIPE, LENT, IMAGES, project, scoring=scoring)
 
 
 @pytest.fixture

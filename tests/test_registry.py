@@ -202,7 +202,7 @@ def test_the_registered_files_are_all_that_is_needed_and_no_more(project: Base) 
     folder = registered_files("1")
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     code = {name.removeprefix("code/retrainer/") for name in files if name.startswith("code/")}
-    assert {"predict.py", "models/mlp.py", "tasks/image_classification.py", "formats/model.py"} <= code
+    assert {"predict.py", "models/mlp.py", "tasks/image_classification.py", "formats/network.py"} <= code
     assert not {name for name in code if name.startswith(("services", "registry", "training", "evaluation"))}
     assert not {name for name in code if "transformers" in name or "text_classification" in name}
     assert not {name for name in files if "__pycache__" in name}

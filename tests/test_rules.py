@@ -16,13 +16,20 @@ from retrainer.errors import UserError
 from tests.conftest import ROOT, first_quick
 
 IMAGE = "registry.example/retrainer@sha256:" + "a" * 64
-SECRETS = ["cluster.mlflow_secret=mlflow", "cluster.storage_secret=storage", "cluster.checkpoint_volume=kept"]
+LENT = ["cluster.mlflow_secret=mlflow", "cluster.storage_secret=storage", "cluster.checkpoint_volume=kept"]
+# The data of some recipes, which else no pod would find.
+LENT.append("cluster.image_holds=[data]")
 Json = dict[str, Any]
 
 
 def compiled(folder: Path, recipe: str, *overrides: str, scheduled: bool = False) -> tuple[Json, Json]:
     made = compile_recipe(
-        recipe, [*SECRETS, *overrides], images_named(IMAGE), ROOT, folder.absolute(), scheduled=scheduled
+        recipe,
+        [*LENT, *overrides],
+        images_named(IMAGE),
+        ROOT,
+        folder.absolute(),
+        scheduled=scheduled,
     )
     return parts_of(made.path.read_text())
 

@@ -18,7 +18,8 @@ from retrainer.attribution.explain import Explainer, completeness_error
 from retrainer.errors import UserError
 from retrainer.formats.audio import decode_audio, encode_wav
 from retrainer.formats.columns import ENCODED
-from retrainer.formats.model import Trained, load_network, write_model
+from retrainer.formats.model import Trained, write_model
+from retrainer.formats.network import load_network
 from retrainer.models import speech_conv, speech_transformers
 from retrainer.models._network import Network
 from retrainer.predict import Predictor

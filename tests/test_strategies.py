@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from retrainer.errors import UserError
-from retrainer.formats.model import load_network
 from retrainer.formats.model_files import WEIGHTS
+from retrainer.formats.network import load_network
 from retrainer.models import mlp, timm, torchvision
 from retrainer.models._blocks import depths, repeated_blocks
 from retrainer.models._network import Body, Network

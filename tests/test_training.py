@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from retrainer.errors import UserError
-from retrainer.formats.model import check_model, load_network
+from retrainer.formats.model import check_model
+from retrainer.formats.network import load_network
 from retrainer.models._network import Network
 from retrainer.settings import Compute, Task, Training
 from retrainer.tasks import image_classification, text_classification

@@ -14,10 +14,11 @@ from typing import Any
 import yaml
 
 from pipelines._pods import (
+    MLFLOW_CREDENTIALS,
     MLFLOW_KEYS,
-    MLFLOW_OTHER_KEYS,
+    MLFLOW_S3,
+    S3_KEYS,
     SERVE,
-    STORAGE_KEYS,
     check_steps,
     cores,
     resources_of,
@@ -36,7 +37,6 @@ _CONTAINER = "kserve-container"
 _CANARY_MODE = {"serving.kserve.io/deploymentMode": "Knative"}
 # MLflow's server gives up a request after 60 s, and ends when its last one is answered.
 _REQUEST_SECONDS, _GRACE_SECONDS = 60, 75
-_STORAGE = tuple(key for key in STORAGE_KEYS if key.startswith("AWS_"))
 _MOST_NAME = 40
 
 
@@ -184,8 +184,8 @@ def _secrets(cluster: Cluster) -> list[dict[str, Any]]:
     """The variables that the server needs to fetch the model, and no other."""
     lent = (
         (cluster.mlflow_secret, MLFLOW_KEYS, False),
-        (cluster.mlflow_secret, MLFLOW_OTHER_KEYS, True),
-        (cluster.storage_secret, _STORAGE, True),
+        (cluster.mlflow_secret, (*MLFLOW_CREDENTIALS, *MLFLOW_S3), True),
+        (cluster.storage_secret, S3_KEYS, True),
         *((secret, keys, False) for secret, keys in cluster.step_secrets.get(SERVE, {}).items()),
     )
     return [

@@ -183,7 +183,7 @@ def _has_registry(compiled: Compiled) -> Iterator[str]:
             for secret in part.get("secretAsEnv", [])
             for key in secret["keyToEnv"]
         }
-        if any(key.startswith("MLFLOW_") for key in lent) and lent.get("MLFLOW_TRACKING_URI", True):
+        if any(key.startswith("MLFLOW_TRACKING_") for key in lent) and lent.get("MLFLOW_TRACKING_URI", True):
             yield name
 
 

@@ -17,8 +17,8 @@ import kfp_server_api
 
 from pipelines.cluster.connection import Connection, Refused, Unanswered, connect
 from pipelines.cluster.cron import Schedule, parse_cron
-from pipelines.cluster.submit import pipeline_spec, prepare, runtime_config
-from pipelines.compile import Compiled
+from pipelines.cluster.submit import pipeline_spec, runtime_config
+from pipelines.compile import Compiled, compile_recipe
 from pipelines.kubeflow import Images, pipeline_name
 from pipelines.prediction import Scoring, scoring_name
 from retrainer.errors import ServiceError, UserError
@@ -43,7 +43,7 @@ def schedule(
     """`make schedule`: the recipe runs by `cron` from now on, instead of by any schedule it had."""
     when = parse_cron(cron)
     connection = connect()
-    compiled = prepare(recipe, overrides, images, root, scheduled=True, scoring=scoring)
+    compiled = compile_recipe(recipe, overrides, images, root, scheduled=True, scoring=scoring)
     print(replace(connection, compiled, when))
     return 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,6 @@ from pipelines.cluster.runs import follow
 from pipelines.compile import Compiled, compile_recipe
 from pipelines.kubeflow import Images
 from pipelines.prediction import Scoring
-from retrainer.errors import SettingError
-from retrainer.services.address import is_server, tracking_uri
 from retrainer.services.expected_cost import expected
 from retrainer.settings import Evaluation
 
@@ -33,7 +30,7 @@ def submit(
 ) -> int:
     """`make submit`: starts one run and prints its id and link. With `wait`, returns 1 when the run fails."""
     connection = connect()
-    compiled = prepare(recipe, overrides, images, root, scoring=scoring)
+    compiled = compile_recipe(recipe, overrides, images, root, scoring=scoring)
     if scoring is None and (cost := expected_cost(compiled)):
         print(cost, flush=True)
     run_id = start(connection, compiled)
@@ -46,42 +43,6 @@ def expected_cost(compiled: Compiled) -> str:
     what = {name: compiled.settings[name] for name in ("task", "backbone", "training", "compute")}
     rates = Evaluation.parse(compiled.settings["evaluation"], "evaluation").cost
     return expected(what, None, rates, compiled.experiment)
-
-
-def prepare(
-    recipe: str | None,
-    overrides: list[str],
-    images: Images,
-    root: Path,
-    scheduled: bool = False,
-    scoring: Scoring | None = None,
-) -> Compiled:
-    """The compiled pipeline, once it is sure that its steps will find a registry.
-
-    Raises UserError when they would register into a database inside the pod, which is lost with it. What
-    Kubeflow's own MLflow plugin tells the steps reaches no scheduled run: it is added when the API server
-    makes a run, and a schedule's runs are made by another program (KFP 2.17, backend/src/apiserver/resource/
-    resource_manager.go:714 and 1299).
-    """
-    compiled = compile_recipe(recipe, overrides, images, root, scheduled=scheduled, scoring=scoring)
-    if not compiled.cluster.mlflow_secret:
-        lost = "the steps would register into a database inside their pods, lost with them"
-        cure = (
-            "Make a Kubernetes secret with MLFLOW_TRACKING_URI=http(s)://… and name it: SECRET=name,"
-            " or cluster.mlflow_secret"
-        )
-        if scheduled:
-            raise SettingError(f"cluster.mlflow_secret is empty: in scheduled runs {lost}. {cure}")
-        if not is_server(tracking_uri()):
-            raise SettingError(
-                "cluster.mlflow_secret is empty, and MLFLOW_TRACKING_URI here is a local file:"
-                f" {lost}. {cure}"
-            )
-        print(
-            "note: cluster.mlflow_secret is empty: the steps find MLflow only if Kubeflow itself tells them",
-            file=sys.stderr,
-        )
-    return compiled
 
 
 def pipeline_spec(path: Path) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def _compile(recipe: str, overrides: list[str], images: dict[str, str], root: Pa
     from pipelines.compile import compile_recipe, images_named
 
     named = images_named(images["full"], images["light"], allow_mutable=True, ours=True)
-    return compile_recipe(recipe, overrides, named, root, into.absolute(), lends_source=True).path
+    return compile_recipe(recipe, overrides, named, root, into.absolute(), rehearsed=True).path
 
 
 def _of_this_machine(compute: Compute) -> list[str]:

@@ -20,11 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retrainer import __version__, extend
-from retrainer.errors import ModelError, UserError
+from retrainer import __version__
+from retrainer.errors import ModelError
 from retrainer.formats._description import (
     DESCRIPTION,
-    REQUIRED,
     TEMPERATURE,
     read_description,
     read_history,
@@ -40,17 +39,17 @@ from retrainer.formats.files import (
 )
 from retrainer.formats.model_card import model_card
 from retrainer.formats.model_files import CARD, FORMAT_VERSION, HISTORY, KIND, SETTINGS, WEIGHTS, read_model
+from retrainer.formats.model_keys import FROM_TRAINER, Description
+from retrainer.formats.network import load_network, module_of
+from retrainer.formats.pickles import is_pickle
 from retrainer.formats.privacy import PRIVACY
 from retrainer.formats.row_keys import FILE as ROW_KEYS
 from retrainer.formats.row_keys import hand_down_row_keys
-from retrainer.settings import Task, Training
-from retrainer.tasks import make_task
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from retrainer.models._network import Body, Network
-    from retrainer.tasks._protocol import Task as TaskObject
+    from retrainer.models._network import Network
 
 Sections = dict[str, dict[str, Any]]
 
@@ -127,29 +126,51 @@ def _plain(value: Tensor) -> Tensor:
 
 
 def seal(directory: Path, sections: Sections, dataset_sha256: str) -> str:
-    """Turns weights and a description into a valid model directory, and returns its `model_sha256`.
+    """Turns what a trainer has left (docs/own-trainer.md) into a model directory; returns its `model_sha256`.
 
-    A trainer of your own has written `model.safetensors` (`body.…`, and `head.…` of the task), `model.json`
-    (family, config, preprocessing, labels, and assets: names of further files) and those files; the files
-    `history.json` and `row_keys.parquet`, and the description's `temperature` and `privacy`, are optional.
     `sections` holds `task` at least. Raises UserError when it is no whole model.
     """
     (directory / MANIFEST).unlink(missing_ok=True)  # until all is well again, this is no model
-    described = read_description(directory)
-    assets = sorted(described.get("assets", []))
-    _refuse_strangers(directory, assets)
     if not (directory / HISTORY).is_file():
         write_json(directory / HISTORY, [])
-    history = read_history(directory / HISTORY)
-    description = {key: described[key] for key in (*REQUIRED, TEMPERATURE, PRIVACY) if key in described}
-    description |= {"assets": assets, "task": sections["task"]}
+    network = unsealed_network(directory, sections["task"])
+    description = _to_keep(directory) | {"task": sections["task"]}
     write_json(directory / DESCRIPTION, description | {"dataset_sha256": dataset_sha256})
-    network = load_network(directory)
     settings = without_paths(sections)
     write_json(directory / SETTINGS, settings)
     parameters = sum(parameter.numel() for parameter in network.parameters())
+    history = read_history(directory / HISTORY)
     write_text(directory / CARD, model_card(description, settings, dataset_sha256, history, parameters))
     return _write_manifest(directory)
+
+
+def unsealed_network(directory: Path, task: dict[str, Any]) -> Network:
+    """The network of what a trainer has left, checked as `seal` does; nothing is written.
+
+    `task` is the section of the settings. Raises UserError that names the key, the tensor or the file which
+    is wrong, and the cure.
+    """
+    described = read_description(directory)
+    _refuse_unknown(directory / DESCRIPTION, described)
+    _refuse_strangers(directory, described.get("assets", []))
+    if (directory / HISTORY).is_file():
+        read_history(directory / HISTORY)
+    return load_network(directory, task)
+
+
+def _to_keep(directory: Path) -> dict[str, Any]:
+    described = read_description(directory)
+    kept = {key: described[key] for key in FROM_TRAINER if key in described}
+    return kept | {"assets": sorted(described.get("assets", []))}
+
+
+def _refuse_unknown(file: Path, described: dict[str, Any]) -> None:
+    """A key that nobody reads is a misspelt one: what a model's reader may pass over, its writer may not."""
+    Description.refuse_unknown(described, str(file))
+    family = described["family"]
+    module = module_of(file, family)
+    if hasattr(module, "Config"):
+        module.Config.refuse_unknown(described["config"], f"{file}: config of {family}")
 
 
 def _write_manifest(directory: Path) -> str:
@@ -173,7 +194,14 @@ def _refuse_strangers(directory: Path, assets: list[str]) -> None:
     for path in sorted(directory.rglob("*")):
         if path.is_symlink():
             raise ModelError(f"{path} is a link; copy what it stands for into the model directory")
-        if path.is_file() and path.relative_to(directory).as_posix() not in expected:
+        if not path.is_file():
+            continue
+        if is_pickle(path):
+            raise ModelError(
+                f"{path} is a pickle, and to load one runs whatever code is in it; write tensors to {WEIGHTS}"
+                " and everything else as JSON"
+            )
+        if path.relative_to(directory).as_posix() not in expected:
             raise ModelError(f"{path} is not named in 'assets' of {DESCRIPTION}; name it there, or remove it")
 
 
@@ -182,73 +210,3 @@ def check_model(path: Path) -> dict[str, Any]:
     description = read_model(path)
     load_network(path)
     return description
-
-
-def load_network(path: Path) -> Network:
-    """The network of a model directory, on the CPU in eval mode. Its files are taken as verified.
-
-    Raises UserError when the description and the weights do not make one network.
-    """
-    from retrainer.models._network import Network
-    from retrainer.models._start import unfilled
-
-    description = read_description(path)
-    tensors = _read_weights(path / WEIGHTS)
-    with unfilled():
-        body = _restore(path / DESCRIPTION, description)
-        body.preprocessing = description["preprocessing"]
-        body.assets = {name: (path / name).read_bytes() for name in description.get("assets", [])}
-        network = Network(body, task_of(path, description).head(body, Training.parse({}, "training")))
-    _require_outputs(path, network.head, tensors, description["labels"])
-    try:
-        network.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"{path / WEIGHTS} does not fit 'config' of {DESCRIPTION}: {reason}") from None
-    return network.eval()
-
-
-def task_of(path: Path, description: dict[str, Any]) -> TaskObject:
-    """The task that the model at `path` was trained for."""
-    section = Task.parse(description.get("task", {}), f"{path / DESCRIPTION}: task")
-    return make_task(section, tuple(description["labels"]))
-
-
-def _require_outputs(path: Path, head: nn.Module, tensors: dict[str, Tensor], labels: list[str]) -> None:
-    """Of a linear head with an output per label; what else does not fit is said when it is filled."""
-    bias = tensors.get("head.bias")
-    if bias is not None and getattr(head, "out_features", bias.shape[0]) == len(labels) != bias.shape[0]:
-        raise ModelError(
-            f"{path / DESCRIPTION} names {len(labels)} labels, but {WEIGHTS} has a head of {bias.shape[0]};"
-            " name each class once, in the order of the outputs"
-        )
-
-
-def _read_weights(file: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    from retrainer.models._start import first_not_finite
-
-    try:
-        tensors: dict[str, Tensor] = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"{file} cannot be read as safetensors ({error}); train again") from None
-    bad = first_not_finite(tensors)
-    if bad is not None:
-        raise ModelError(f"{file}: {bad} holds values that are no numbers; train with a lower learning rate")
-    return tensors
-
-
-def _restore(file: Path, description: dict[str, Any]) -> Body:
-    """The family's architecture, with values still to be filled."""
-    family = description["family"]
-    module = extend.load("models", family, f"{file}: family")
-    try:
-        body: Body = module.restore(description["config"])
-    except UserError:
-        raise
-    except Exception as error:  # whatever a family meets in a config that is not its own
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ModelError(f"{file}: family {family} cannot be built from 'config': {reason}") from None
-    return body

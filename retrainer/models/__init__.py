@@ -5,6 +5,8 @@
     IMPORTED: tuple[str, ...]    modules that take long to import, for whom has time to do it ahead; optional
     build(options, input_spec, weights, seed, fresh) -> Body
     restore(config) -> Body      the architecture that `Body.config` describes, values to be loaded
+    class Config(Keys)           the keys of `config` that `restore` reads, checked before it; a plug-in may
+                                 leave it out. Who trains elsewhere needs `restore` alone
 
 `input_spec` is what the task asks for, by `kind`: tokens (and `max_length`), pixels (`size`: [H, W] or None,
 `channels`: C or None; `maps` and `classes` for boxes), text_to_text, audio (`frames`). `weights` is a

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from retrainer.errors import SettingError
+from retrainer.formats.keys import Keys
 from retrainer.settings import Section
 
 if TYPE_CHECKING:
@@ -34,6 +35,19 @@ class Options(Section):
     layers: int = Field(3, ge=1, description="of the encoder")
     decoder_layers: int = Field(0, ge=0, description="0: as many as the encoder has; fewer write faster")
     feedforward: int = Field(0, ge=0, description="width between a layer's two linear parts; 0: 4 x width")
+
+
+class Config(Keys):
+    vocabulary: int = Field(ge=1, description="the number of tokens")
+    width: int = Field(ge=1, description="of each layer's output")
+    heads: int = Field(ge=1, description="of each attention")
+    layers: int = Field(ge=1, description="of the encoder")
+    decoder_layers: int | None = Field(None, description="of the decoder; the encoder's number if left out")
+    feedforward: int = Field(ge=1, description="inner width of each layer")
+    max_length: int = Field(ge=1, description="the number of tokens that either side may have")
+    pad: int = Field(ge=0, description="the id that fills shorter rows up")
+    start: int = Field(ge=0, description="the id before a target")
+    end: int = Field(ge=0, description="the id behind a target")
 
 
 def build(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from retrainer.errors import SettingError
+from retrainer.formats.keys import Keys
 from retrainer.settings import Section
 
 if TYPE_CHECKING:
@@ -28,6 +29,13 @@ class Options(Section):
     )
     mean: float = Field(0.5, description="of a pixel's value from 0 to 1")
     std: float = Field(0.5, gt=0, description="of a pixel's value from 0 to 1")
+
+
+class Config(Keys):
+    inputs: int = Field(ge=1, description="values of an image: channels × height × width")
+    hidden: list[int] = Field(
+        min_length=1, description="units of each hidden layer; `body.0`, `body.2`, … are the linear layers"
+    )
 
 
 def build(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from retrainer.errors import SettingError
+from retrainer.formats.keys import Keys
 from retrainer.settings import Section
 
 if TYPE_CHECKING:
@@ -30,6 +31,15 @@ class Options(Section):
         "", description="of multilingual weights, as their tokenizer names it: de_DE"
     )
     target_language: str = Field("", description="likewise: en_XX")
+
+
+class Config(Keys):
+    model: dict[str, Any] = Field(
+        description="the network's config.json, with its model_type, without what says nothing of its shape"
+    )
+    pad: int = Field(ge=0, description="the id that fills shorter rows up")
+    start: list[int] = Field(description="ids that the decoder is fed before a target")
+    end: int = Field(ge=0, description="the id behind a target")
 
 
 def build(

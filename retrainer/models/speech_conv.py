@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from retrainer.errors import SettingError
+from retrainer.formats.keys import Keys
 from retrainer.settings import Section
 
 if TYPE_CHECKING:
@@ -43,6 +44,18 @@ class Options(Section):
     pooling: Literal["mean", "mean-max"] = Field(
         "mean", description="for classes: of a row's frames the mean, or the mean and the maximum"
     )
+
+
+class Config(Keys):
+    width: int = Field(ge=2, description="channels of each layer")
+    blocks: int = Field(ge=1, description="residual convolutions")
+    kernel: int = Field(ge=1, description="frames that a convolution looks at, an odd number")
+    stride: int = Field(ge=1, description="frames that become one in the first layer")
+    recurrent: int = Field(ge=0, description="units, to either side, of a GRU above; 0: none")
+    dropout: float = Field(ge=0, lt=1, description="in each block")
+    mels: int = Field(ge=1, description="bands of the spectrum")
+    frames: bool = Field(description="true: a vector for each frame (speech); false: one for a row (classes)")
+    pooling: Literal["mean", "mean-max"] = Field("mean", description="from a row's frames to one vector")
 
 
 def build(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from retrainer.errors import SettingError
+from retrainer.formats.keys import Keys
 from retrainer.settings import Section
 
 if TYPE_CHECKING:
@@ -35,6 +36,15 @@ class Options(Section):
         ge=0,
         description="Whisper: sound that its encoder sees, for short clips less than its 30 s; 0: all of it",
     )
+
+
+class Config(Keys):
+    model: dict[str, Any] = Field(
+        description="the network's config.json, with its model_type, without what says nothing of its shape"
+    )
+    frames: bool = Field(description="true: it writes (speech); false: one vector for a row (classes)")
+    start: list[int] | None = Field(None, description="of Whisper: ids before a text")
+    end: int | None = Field(None, description="of Whisper: the id behind a text")
 
 
 def build(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from retrainer.errors import ModelError, SettingError, nearest
+from retrainer.formats.keys import Keys
 from retrainer.settings import Section
 
 if TYPE_CHECKING:
@@ -28,6 +29,15 @@ class Options(Section):
     stem: Literal["own", "small"] = Field(
         "own", description="small: residual networks begin with 3×3 and no pooling, for images of 32 pixels"
     )
+
+
+class Config(Keys):
+    name: str = Field(description="torchvision's name of the architecture, whose last layer is taken off")
+    size: list[int] = Field(min_length=2, max_length=2, description="[height, width] in pixels")
+    channels: int = Field(description="1 or 3")
+    stem: str = Field("own", description="small: it begins with 3×3 and no pooling")
+    maps: bool = Field(False, description="it gives maps of several scales, for boxes")
+    width: int = Field(0, description="with maps: the channels of the last one")
 
 
 def build(

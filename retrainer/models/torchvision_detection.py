@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from retrainer.errors import SettingError
+from retrainer.formats.keys import Keys
 from retrainer.settings import Section
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ class Options(Section):
     """Further keys of `backbone:` for this family."""
 
     name: Name = Field("ssdlite320_mobilenet_v3_large", description="torchvision's name of the detector")
+
+
+class Config(Keys):
+    name: str = Field(description="torchvision's name of the detector")
+    classes: int = Field(ge=1, description="the number of labels")
 
 
 def build(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from retrainer.errors import SettingError
+from retrainer.formats.keys import Keys
 from retrainer.settings import Section
 
 if TYPE_CHECKING:
@@ -30,6 +31,18 @@ class Options(Section):
     pooling: Literal["auto", "mean", "cls"] = Field(
         "auto", description="tokens to one vector; auto: as a sentence encoder says, else the model's own way"
     )
+
+
+class Config(Keys):
+    model: dict[str, Any] = Field(
+        description="the encoder's config.json, with its model_type, without what says nothing of its shape"
+    )
+    input: Literal["tokens", "pixels"] = Field(description="what it reads")
+    pooling: Literal["mean", "cls", "own"] = Field(
+        description="from tokens to one vector: their mean, the first one, or as the network does itself"
+    )
+    pooler: bool = Field(description="whether a pooler without weights stays")
+    width: int = Field(ge=1, description="the number of features that it gives")
 
 
 def build(

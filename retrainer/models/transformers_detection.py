@@ -8,7 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from retrainer.errors import SettingError
+from retrainer.formats.keys import Keys
 from retrainer.settings import Section
 
 if TYPE_CHECKING:
@@ -24,6 +27,13 @@ _PRETRAINED = "use_pretrained_backbone"
 
 class Options(Section):
     """This family has no further keys of `backbone:`."""
+
+
+class Config(Keys):
+    model: dict[str, Any] = Field(
+        description="the detector's config.json, with its model_type, without what says nothing of its shape"
+    )
+    classes: int = Field(ge=1, description="the number of labels")
 
 
 def build(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from retrainer.errors import SettingError
+from retrainer.formats.keys import Keys
 from retrainer.settings import Section
 
 if TYPE_CHECKING:
@@ -37,6 +38,13 @@ class Options(Section):
     )
     mean: float = Field(0.47, description="of a pixel's value from 0 to 1")
     std: float = Field(0.25, gt=0, description="of a pixel's value from 0 to 1")
+
+
+class Config(Keys):
+    channels: int = Field(description="1 or 3")
+    widths: list[int] = Field(min_length=1, description="channels of each group of layers")
+    depth: int = Field(ge=1, description="convolutions of a group")
+    views: int = Field(ge=1, description="1, 2 or 6: of an image, averaged when it is judged")
 
 
 def build(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from retrainer.formats.columns import ENCODED, encoded_columns, source_names
 from retrainer.formats.dataset import SCHEMA
-from retrainer.formats.model import task_of
+from retrainer.formats.network import task_of
 from retrainer.formats.report import PREDICTED
 from retrainer.registry import served_code, signing
 from retrainer.services.connection import environment, settle_environment

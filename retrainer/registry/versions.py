@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from retrainer.errors import ModelError, UserError
-from retrainer.formats.model import task_of
 from retrainer.formats.model_files import read_model
+from retrainer.formats.network import task_of
 from retrainer.registry.bundle import save_bundle
 from retrainer.registry.serving_check import check_serving
 from retrainer.registry.unaltered import BUNDLE_SHA256, SIGNED, bundle_digest

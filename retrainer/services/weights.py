@@ -93,6 +93,19 @@ def fetch(backbone: Backbone) -> Path | str | None:
     return found
 
 
+def is_of_this_machine(weights: str) -> bool:
+    """Whether these are files that lie, or should lie, at a path here; not those of an installed package."""
+    if weights in ("none", "imagenet") or weights.startswith(("models:/", "package:")):
+        return False
+    return _is_path(weights) or Path(weights).expanduser().exists()
+
+
+def _is_path(weights: str) -> bool:
+    """Whether that can be no hub's id."""
+    named = weights.startswith((".", "/", "~")) or Path(weights).suffix == ".safetensors"
+    return named or weights.count("/") > 1
+
+
 def _local(weights: str, digests: FileDigests) -> Path | None:
     """The directory or file on this machine; None when `weights` can only be a hub id."""
     if weights.startswith("package:"):
@@ -100,7 +113,7 @@ def _local(weights: str, digests: FileDigests) -> Path | None:
     path = Path(weights).expanduser()
     if path.exists():
         return path
-    if weights.startswith((".", "/", "~")) or weights.count("/") > 1 or path.suffix == ".safetensors":
+    if _is_path(weights):
         raise SettingError(f"backbone.weights: {weights} does not exist; {WAYS}")
     return None
 

@@ -13,8 +13,8 @@ from typing import NoReturn
 import yaml
 
 from retrainer.errors import ModelError, SettingError, UserError
-from retrainer.formats.model import task_of
 from retrainer.formats.model_files import read_model
+from retrainer.formats.network import task_of
 from retrainer.registry.commands import registered_name
 from retrainer.registry.unaltered import unaltered_model
 from retrainer.services import keys, lookup

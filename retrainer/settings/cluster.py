@@ -53,6 +53,16 @@ class Cluster(Section):
         description="further secrets by step, and which of their keys become variables of its pod, as in"
         " {ingest: {my-database: [MY_DATABASE]}}",
     )
+    launcher_keys: bool = Field(
+        False,
+        description="lend the AWS_* of storage_secret to every step: where artifacts lie in s3:// and"
+        " Kubeflow's ConfigMap kfp-launcher names no provider, its launcher takes them out of the step's own",
+    )
+    image_holds: tuple[str, ...] = Field(
+        (),
+        description="files and folders of this project that the image of IMAGE= holds at the same place:"
+        " a source, weights or a trainer of them is then not refused",
+    )
     service_account: KubernetesName = Field("", description="the pods' account; empty: Kubeflow's own")
     image_pull_secrets: tuple[str, ...] = Field((), description="secrets of the image's registry")
     labels: dict[str, str] = Field({}, description="on every pod, for example cost-centre: vision")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retrainer import extend
-from retrainer.errors import DataError, SettingError
+from retrainer.errors import DataError, ModelError, SettingError
 from retrainer.formats.files import whole_directory
 from retrainer.settings import Backbone, Compute, Training
 from retrainer.tasks import make_task
@@ -76,16 +76,23 @@ def _check(inputs: Inputs) -> None:
 
 
 def _train_elsewhere(inputs: Inputs, out: Path) -> dict[str, Any]:
-    """The user's own trainer writes the model directory; sealing checks that it is a whole model."""
+    """The user's own trainer writes the model directory, which is checked and sealed."""
     from retrainer.formats.model import seal
     from retrainer.formats.row_keys import hand_down_row_keys
+    from retrainer.training._own_model import require_usable
 
     _check(inputs)
     data, sections = inputs.data, inputs.settings.plain()
     with whole_directory(out) as aside:
         run_command(inputs.settings.training.command, data.path, aside, sections)
-        hand_down_row_keys(data.path, inputs.weights, aside)
-        return {"model_sha256": seal(aside, sections, data.content_sha256)}
+        try:
+            require_usable(aside, sections["task"], data)
+            hand_down_row_keys(data.path, inputs.weights, aside)
+            return {"model_sha256": seal(aside, sections, data.content_sha256)}
+        except ModelError as error:
+            # The directory is gone by the time that the message is read.
+            wrong = str(error).replace(f"{aside}/", "").replace(str(aside), "its directory")
+            raise ModelError(f"training.command wrote no model that can be used: {wrong}") from None
 
 
 def _train_here(inputs: Inputs, out: Path, session: Session) -> dict[str, Any]:
