@@ -27,6 +27,7 @@ from tests.predictions import answered
 
 OPEN = Gate(beat_trivial=False)
 NOT_WORSE = Gate(beat_trivial=False, policy="not-worse", margin=0.05)
+FIRST = "the first version, so there is none to compare it with"
 ACCURACY = metrics.load("accuracy", "test")
 
 
@@ -159,7 +160,7 @@ def test_the_smallest_difference_is_found_as_often_as_promised(gate: Gate, share
 def test_the_first_model_is_champion_when_the_floors_hold() -> None:
     verdict = judge(Gate(), alone(right(90, 100), trivial=against(50)))
     assert verdict.verdict == "champion"
-    assert verdict.reasons == ("there is no champion yet",)
+    assert verdict.reasons == (FIRST,)
     assert (verdict.p_value, verdict.better, verdict.worse, verdict.difference) == (None,) * 4
     assert (verdict.rows, verdict.compared_rows, verdict.left_out) == (100, 0, 0)
     assert verdict.discordant_assumed
@@ -381,7 +382,7 @@ def test_every_rule_passes_at_its_bound_and_refuses_beyond(
     setting: str, met: Any, unmet: Any, name: str, reason: str
 ) -> None:
     passing = judge(Gate(beat_trivial=False, **{setting: met}), MEASURED)
-    assert passing.verdict == "champion" and passing.reasons == ("there is no champion yet",)
+    assert passing.verdict == "champion" and passing.reasons == (FIRST,)
     assert rule(passing, name).passed
     refused = judge(Gate(beat_trivial=False, **{setting: unmet}), MEASURED)
     assert refused.verdict == "challenger"
@@ -389,7 +390,7 @@ def test_every_rule_passes_at_its_bound_and_refuses_beyond(
     assert (
         not found.passed and re.fullmatch(reason, found.note) and found.setting.startswith(f"gate.{setting}")
     )
-    assert refused.reasons == (found.note, "there is no champion yet")
+    assert refused.reasons == (found.note, FIRST)
     assert found.bound == (unmet if isinstance(unmet, float | int) else unmet["region"])
 
 

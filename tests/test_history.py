@@ -55,7 +55,7 @@ REGISTERED = [("register", "", "1", DONE), ("register", "1", "2", DONE)]
 def test_registration_is_remembered(project: Project) -> None:  # noqa: ARG001
     assert told() == REGISTERED
     first, second = moves(NAME)
-    assert first.why == "there is no champion yet"
+    assert first.why == "the first version, so there is none to compare it with"
     assert "@" in first.who
     assert first.when <= second.when
     assert first.verdict == second.verdict == "champion"
