@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from components.__main__ import step_named
 from components._process import NO_ROOM, is_full_disk
 from components.steps import DECIDE, STEPS, STEPS_WITHOUT_DECIDE
-from pipelines._dvc import Outcome, name_recipes, reproduce
+from pipelines._dvc import Outcome, name_recipe, reproduce
 from pipelines._recipe_lock import RUNNER, keep_dvc_lock, recipe_lock
 from pipelines._unchanged import is_known, remember, snapshot
 from retrainer.contract import contract_of, edges
@@ -123,7 +123,7 @@ def run_step(step: str, recipe: str | None, overrides: list[str], root: Path = P
 def prepare(recipe: str | None, overrides: list[str], root: Path) -> Resolved:
     """Settles the recipe's settings, makes the recipe known to DVC, and names its experiment."""
     resolved = resolve(recipe, overrides, root, steps=STEPS)
-    name_recipes(known_recipes(root, default_recipe(root)), root)
+    name_recipe(resolved.recipe, known_recipes(root, default_recipe(root)), root)
     os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", resolved.settings["registry"]["name"])
     return resolved
 

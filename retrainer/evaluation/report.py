@@ -34,6 +34,7 @@ def render(report: Report, history: list[dict[str, Any]], panels: Sequence[str] 
         _curves(history),
         *panels,
         _need(report),
+        _settings(report),
         _facts(report),
     ]
     return document(_title(report), sections)
@@ -192,6 +193,18 @@ def _series(history: list[dict[str, Any]], names: dict[str, str]) -> dict[str, P
         for name, title in names.items()
     }
     return {title: points for title, points in found.items() if points}
+
+
+def _settings(report: Report) -> str:
+    """What the model was trained by, folded away."""
+    shown = report.get("settings", {})  # a report of an older version has none
+    if not shown:
+        return ""
+    rows = "".join(
+        f"<dt>{escape(key)}</dt><dd><code>{escape(text)}</code></dd>" for key, text in shown.items()
+    )
+    folded = f'<details><summary>Show all {len(shown)}</summary><dl class="facts">{rows}</dl></details>'
+    return section("What it was trained by", folded, quiet("All other settings of these are off or empty."))
 
 
 def _facts(report: Report) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from retrainer.evaluation.words import gain, in_points, plural
+from retrainer.evaluation.words import gain, plural
 from retrainer.gate.decision import DECISION
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -73,11 +73,11 @@ def _comparison(report: dict[str, Any]) -> list[str]:
         return ["rows that the champion was not trained on, or `make promote VERSION=…` by your own decision"]
     said = [_more_rows(report)]
     if gate["policy"] == "better":
-        margin = f"{100 * gate['margin']:g} points" if in_points(report) else f"{gate['margin']:g}"
+        margin = f"{gate['margin']:g}"
         said.append(
             f"gate.policy: not-worse promotes what is shown to be worse by less than gate.margin ({margin}),"
-            " if at all: it fits where a model on newer rows is worth having though it is no better; choose it"
-            " for the recipe, not for one result (docs/trust.md)"
+            " if at all: it fits where a model of newer rows is worth having though it is no better; choose"
+            " it for the recipe, not for one result (docs/trust.md)"
         )
     return said
 

@@ -30,9 +30,9 @@ _NOT_TAGS = ("verdict", "reasons", "rules", "champion", "decision")
 
 
 def judgement_tags(figures: Mapping[str, Any]) -> dict[str, str]:
-    """Tags from metrics.json: the test set, `gate.reason` in words, `gate.…` for each number, `gate.rule.…` for
-    each rule, `data.…` for what was found in the data, `privacy.…` and `membership.…` for what its training
-    rows lose, and `rows_to_next_point`, which is of a cheap head."""
+    """Tags from metrics.json: the test set, `gate.reason` in words, `gate.…` for each number, `gate.rule.…`
+    for each rule, `data.…` for what was found in the data, `privacy.…` and `membership.…` for what its
+    training rows lose, and `rows_to_next_point`, which is of a cheap head."""
     gate, test_set = figures["gate"], figures.get("test_set", {})
     tags = {TEST_SHA256: test_set["sha256"], "test_uses": str(test_set["uses"])} if test_set else {}
     if sample := test_set.get("sample"):  # a report of an older version has none
