@@ -222,7 +222,7 @@ def test_a_rollback_is_told_by_the_next_run_and_stays(project: Path) -> None:
     command = [sys.executable, "-m", "retrainer", "rollback", "--recipe", RECIPE, "--why", "too slow"]
     subprocess.run(command, cwd=project, env=environment(), capture_output=True, check=True)
     printed = pipeline(project, *passing)
-    assert steps(printed) == JUDGED and "judging version 2 again" in printed
+    assert steps(printed) == JUDGED and "── since this recipe's last run: on " in printed
     told = " ".join(printed.split())
     assert "verdict challenger: on " in told and "(make rollback: too slow)" in told
     registration = made(project, "registration", "registration.json")
