@@ -78,9 +78,7 @@ def _made(resolved: Resolved, root: Path) -> Outcome:
     if is_known(resolved, state):
         return Outcome()
     outcome = _reproduce(last_steps(), resolved, root)
-    if outcome.failed == "register" and forget_stale_verdict(
-        outputs(resolved, root), resolved.settings["registry"]["name"]
-    ):
+    if outcome.failed == "register" and forget_stale_verdict(outputs(resolved, root), name):
         _say("── the champion or the anchor changed while this model was judged: judging it again")
         outcome = _reproduce(last_steps(), resolved, root)
     if outcome.idle:
