@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +12,8 @@ from typing import Any, TextIO
 from components.__main__ import step_named
 from components._process import NO_ROOM, is_full_disk
 from components.steps import DECIDE, STEPS, STEPS_WITHOUT_DECIDE
-from pipelines._dvc import Outcome, name_recipes, reproduce
+from pipelines._dvc import Outcome, name_recipe, reproduce
+from pipelines._forget import forget_stale_verdict, forget_what_the_registry_lost, read_if_there
 from pipelines._recipe_lock import RUNNER, keep_dvc_lock, recipe_lock
 from pipelines._unchanged import is_known, remember, snapshot
 from retrainer.contract import contract_of, edges
@@ -22,7 +21,6 @@ from retrainer.cost import number
 from retrainer.errors import SettingError, UserError, nearest
 from retrainer.kept_reports import keep_report
 from retrainer.notify.local import Notifier
-from retrainer.registry.anchor import anchor_is
 from retrainer.resolve import Resolved, default_recipe, known_recipes, recipe_name, resolve
 from retrainer.services import lookup
 from retrainer.services.lineage import git_commit
@@ -71,7 +69,7 @@ def _brought_up_to_date(
         outcome, decision = _decided(resolved, root) if ask else (Outcome(), {})
         if outcome.failed or decision.get("choice") == "stop":
             return outcome, resolved, decision
-        forget_what_the_registry_lost(resolved, root)
+        forget_what_the_registry_lost(outputs(resolved, root), resolved.settings["registry"]["name"], _say)
         outcome = _made(resolved, root)
         if not outcome.failed:
             keep_report(outputs(resolved, root), resolved.settings, git_commit())
@@ -80,11 +78,12 @@ def _brought_up_to_date(
 
 def _made(resolved: Resolved, root: Path) -> Outcome:
     """Runs what has changed since the last time, up to the last steps."""
+    name = resolved.settings["registry"]["name"]
     state = snapshot(resolved, root)
     if is_known(resolved, state):
         return Outcome()
     outcome = _reproduce(last_steps(), resolved, root)
-    if outcome.failed == "register" and forget_stale_verdict(resolved, root):
+    if outcome.failed == "register" and forget_stale_verdict(outputs(resolved, root), name):
         _say("── the champion or the anchor changed while this model was judged: judging it again")
         outcome = _reproduce(last_steps(), resolved, root)
     if outcome.idle:
@@ -127,7 +126,7 @@ def run_step(step: str, recipe: str | None, overrides: list[str], root: Path = P
 def prepare(recipe: str | None, overrides: list[str], root: Path) -> Resolved:
     """Settles the recipe's settings, makes the recipe known to DVC, and names its experiment."""
     resolved = resolve(recipe, overrides, root, steps=STEPS)
-    name_recipes(known_recipes(root, default_recipe(root)), root)
+    name_recipe(resolved.recipe, known_recipes(root, default_recipe(root)), root)
     os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", resolved.settings["registry"]["name"])
     return resolved
 
@@ -148,44 +147,6 @@ def outputs(resolved: Resolved, root: Path) -> Path:
     return root / RUNS / resolved.recipe
 
 
-def forget_what_the_registry_lost(resolved: Resolved, root: Path) -> None:
-    """Removes a registration that the registry no longer holds, so that DVC runs register again.
-
-    DVC cannot see the registry. An alias that a person has moved since is left as it is: an unchanged
-    pipeline must not take back what they did.
-    """
-    folder = outputs(resolved, root) / "registration"
-    made = read_if_there(folder / "registration.json")
-    if made is not None:
-        version = lookup.by_version(made["name"], str(made["version"]))
-        if version is not None and version.usable and version.model_sha256 == made["model_sha256"]:
-            return
-        _say(f"── the registry no longer holds {made['name']} version {made['version']}: registering again")
-        shutil.rmtree(folder)
-    forget_stale_verdict(resolved, root)
-
-
-def forget_stale_verdict(resolved: Resolved, root: Path) -> bool:
-    """Removes a report that judged by another champion or anchor than today's; returns whether it did."""
-    folder = outputs(resolved, root) / "report"
-    report = read_if_there(folder / "metrics.json")
-    name = resolved.settings["registry"]["name"]
-    if report is None:
-        return False
-    gate = report["gate"]
-    if lookup.champion_is(name, gate["champion"]) and anchor_is(name, gate.get("anchor")):
-        return False
-    shutil.rmtree(folder)
-    return True
-
-
-def read_if_there(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
-
-
 def _up_to_date(resolved: Resolved, root: Path) -> str:
     made = read_if_there(outputs(resolved, root) / "registration" / "registration.json") or {}
     name, version = made["name"], str(made["version"])
@@ -194,7 +155,11 @@ def _up_to_date(resolved: Resolved, root: Path) -> str:
     rank = held[0] if held else f"the champion is version {aliases[lookup.CHAMPION] or 'none'}"
     report = RUNS / resolved.recipe / "report" / "report.html"
     done = f"Nothing to do: {resolved.recipe} is up to date (version {version}, {rank}). Report: {report}"
-    return done if rank == lookup.CHAMPION else done + _judged_by_another(resolved, root)
+    if rank == lookup.CHAMPION:
+        return done
+    from retrainer.registry.standing import standing
+
+    return f"{done}\nVersion {version}, {standing(name, version)}" + _judged_by_another(resolved, root)
 
 
 def _judged_by_another(resolved: Resolved, root: Path) -> str:

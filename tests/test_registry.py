@@ -119,7 +119,10 @@ def test_the_first_model_is_champion_and_says_where_it_came_from(project: Base) 
     assert champion.tags["evaluation_run_id"] == made["evaluation_run_id"]
     (entry,) = history.moves("net")
     assert (entry.how, entry.before, entry.to, entry.state) == ("register", "", "1", "done")
-    assert (entry.verdict, entry.why) == ("champion", "there is no champion yet")
+    assert (entry.verdict, entry.why) == (
+        "champion",
+        "the first version, so there is none to compare it with",
+    )
     assert len(champion.tags["settings_sha256"]) == 64
     assert lookup.still_holds(made)
 
@@ -149,7 +152,7 @@ def test_a_model_without_a_run_gets_it_back_from_its_history(project: Base) -> N
     assert evaluation.data.tags["mlflow.parentRunId"] == train.info.run_id
     assert 0 <= evaluation.data.metrics["metrics.accuracy.low"] <= evaluation.data.metrics["metrics.accuracy"]
     table = mlflow_table(experiment_id(mlflow))
-    assert set(table["tags.mlflow.runName"]) == {"v1 train: mlp, scratch", "v1 evaluate: mlp, scratch"}
+    assert set(table["tags.mlflow.runName"]) == {f"net scratch, version 1, {step}" for step in ("train", "evaluate")}
     for column in ("params.training.learning_rate", "params.backbone.hidden", "metrics.metrics.accuracy"):
         assert table[column].notna().all(), f"{column}: each row of MLflow's table has settings and figures"
     assert {file.path for file in mlflow.list_artifacts(evaluation.info.run_id)} == {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +29,15 @@ from retrainer.formats.report import CARD, HTML, METRICS, PREDICTIONS, SAMPLE, s
 from retrainer.gate.verdict import judge
 from retrainer.messages import logger
 from retrainer.overlap import JudgedRows
+from retrainer.services.runs import param_text
 from retrainer.tasks._protocol import Judged
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["Request", "evaluate_model"]
+
+_SAYS_NOTHING = (None, "", [], {}, False)
 
 
 def evaluate_model(request: Request) -> dict[str, Any]:
@@ -110,6 +114,17 @@ def _about_model(model: Path, judged: Judged) -> dict[str, Any]:
         "labels": list(judged.predictor.labels),
         "task": {"kind": task.get("kind", ""), "multi_label": bool(task.get("multi_label"))},
         "start": " · ".join(part for part in parts if part and part != "none"),
+        "settings": _trained_by(settings),
+    }
+
+
+def _trained_by(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """`section.key` → value, of what is neither off nor empty."""
+    return {
+        f"{section}.{key}": param_text(value)
+        for section in ("task", "backbone", "training")
+        for key, value in settings.get(section, {}).items()
+        if value not in _SAYS_NOTHING
     }
 
 

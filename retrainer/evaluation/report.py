@@ -8,6 +8,7 @@ from typing import Any
 
 from retrainer.evaluation import privacy, words
 from retrainer.evaluation.judgement import parts_section, rows_section, rules_section, slices_section
+from retrainer.evaluation.told import told
 from retrainer.evaluation.words import Report
 from retrainer.need.words import at_twice, more_rows
 from retrainer.pages.charts import Points, Range, line_chart, range_chart
@@ -33,6 +34,7 @@ def render(report: Report, history: list[dict[str, Any]], panels: Sequence[str] 
         _curves(history),
         *panels,
         _need(report),
+        _settings(report),
         _facts(report),
     ]
     return document(_title(report), sections)
@@ -43,18 +45,22 @@ def _title(report: Report) -> str:
 
 
 def _verdict(report: Report) -> str:
-    gate, digest = report["gate"], report["model_sha256"]
-    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in gate["reasons"])
+    digest, said = report["model_sha256"], told(report)
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in said.reasons)
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in words.notes(report))
-    kind = "champion" if gate["verdict"] == "champion" else "challenger"
+    passing = f" What would let it pass: {'; '.join(said.to_pass)}." if said.to_pass else ""
     classes = f" · {len(report['labels']):,} classes" if report["labels"] else ""
     about = f"{report['rows']:,} test rows{classes} · {report['start']}"
     return (
         f'<div class="top"><div><h1>{escape(report["name"] or report["start"])}</h1>'
         f'<p class="quiet">{escape(about)} · model <code>{escape(digest[:12])}</code></p></div>'
-        f'<span class="verdict {kind}">{kind}</span></div>'
+        f'<span class="verdict {said.kind}">{escape(said.badge)}</span></div>'
         + section(
-            f"Why {kind}", f'<ul class="reasons">{reasons}</ul>', notes, quiet(f"{words.detectable(report)}.")
+            said.why,
+            f'<ul class="reasons">{reasons}</ul>',
+            f"<p>{escape(f'{said.follows}.{passing}')}</p>",
+            notes,
+            quiet(f"{words.detectable(report)}."),
         )
         + _data(report)
         + section("What the training cost", f"<p>{escape(words.training_cost(report))}.</p>")
@@ -187,6 +193,18 @@ def _series(history: list[dict[str, Any]], names: dict[str, str]) -> dict[str, P
         for name, title in names.items()
     }
     return {title: points for title, points in found.items() if points}
+
+
+def _settings(report: Report) -> str:
+    """What the model was trained by, folded away."""
+    shown = report.get("settings", {})  # a report of an older version has none
+    if not shown:
+        return ""
+    rows = "".join(
+        f"<dt>{escape(key)}</dt><dd><code>{escape(text)}</code></dd>" for key, text in shown.items()
+    )
+    folded = f'<details><summary>Show all {len(shown)}</summary><dl class="facts">{rows}</dl></details>'
+    return section("What it was trained by", folded, quiet("All other settings of these are off or empty."))
 
 
 def _facts(report: Report) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from retrainer.gate.chance import p_said
 from retrainer.gate.compare import Comparison, compare
 from retrainer.gate.contest import counted
 from retrainer.gate.evidence import AgainstAnchor, Evidence
@@ -102,7 +103,7 @@ def _said(gate: Gate, evidence: Evidence, versus: Comparison) -> tuple[bool, str
     if not passed:
         claim = f"may be worse than {what} by {gate.margin:g} or more"
     sign = "≤" if passed else ">"
-    note = f"{claim}: {counted(versus, 'the anchor')} (p = {versus.p_value:.2g} {sign} {gate.alpha:g})"
+    note = f"{claim}: {counted(versus, 'the anchor')} ({p_said(versus.p_value)} {sign} {gate.alpha:g})"
     if passed:
         return True, note
     better = _shown_better(gate, evidence)

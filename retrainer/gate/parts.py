@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retrainer.gate.chance import p_said
 from retrainer.gate.compare import FEWEST_DISCORDANT, compare
 from retrainer.gate.corrected import PValue, corrected, smallest_corrected
 from retrainer.gate.evidence import Evidence, Part
@@ -167,7 +168,7 @@ def _fall(one: PartChange, tests: int) -> str:
         else f"{one.by} = {one.name if one.name.isprintable() else ascii(one.name)}"
     )
     figures = f"{one.title} {one.candidate:.3f}, the champion has {one.champion:.3f}"
-    chance = f"p = {one.p_value:.2g} for all {tests:,} together" if tests > 1 else f"p = {one.p_value:.2g}"
+    chance = p_said(one.p_value or 0.0) + (f" for all {tests:,} together" if tests > 1 else "")
     return f"{what} collapses: {figures} ({one.rows:,} rows, {chance})"
 
 

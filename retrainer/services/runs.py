@@ -51,29 +51,29 @@ def create_run(
     began: int,
     tags: Mapping[str, str],
     parent: str = "",
+    strategy: str = "",
     name: str = "",
 ) -> str:
-    """A new run named `name`, else after its step, below `parent` if there is one; returns its id."""
+    """A new run, below `parent` if there is one; returns its id.
+
+    By default its name says the experiment, which is named after the recipe, the strategy where there is one,
+    and the step: `digits-mlp scratch, train`.
+    """
     nested = {"mlflow.parentRunId": parent} if parent else {}
     source = {"mlflow.source.name": f"retrainer {step}", "mlflow.source.type": "PROJECT"}
     tags = {STEP: step, PROCESS: this_process(), **source, **nested, **tags}
-    run = mlflow.create_run(experiment, start_time=began, tags=tags, run_name=name or step)
+    if not name:
+        name = f"{mlflow.get_experiment(experiment).name} {strategy}".rstrip() + f", {step}"
+    run = mlflow.create_run(experiment, start_time=began, tags=tags, run_name=name)
     return str(run.info.run_id)
 
 
-def title(step: str, sections: Mapping[str, Mapping[str, Any]]) -> str:
-    """What a run of these settings is called: `train: mlp, scratch`."""
-    parts = [sections.get("backbone", {}).get("family"), sections.get("training", {}).get("strategy")]
-    said = ", ".join(str(part) for part in parts if part)
-    return f"{step}: {said}" if said else step
-
-
-def name_version(mlflow: MlflowClient, run_id: str, version: str) -> None:
-    """Puts the registered version before the name of a run that this project made, and into its tags."""
-    run = mlflow.get_run(run_id)
-    if PROCESS in run.data.tags and run.data.tags.get(VERSION) != version:
-        name = (run.info.run_name or "").removeprefix(f"v{run.data.tags.get(VERSION)} ")
-        mlflow.update_run(run_id, name=f"v{version} {name}")
+def name_by_version(mlflow: MlflowClient, run_id: str, name: str, strategy: str, version: str) -> None:
+    """Names a run of ours by the version that came of it; what Kubeflow opened keeps its name."""
+    tags = mlflow.get_run(run_id).data.tags
+    if PROCESS in tags and tags.get(VERSION) != version:
+        told = f"{name} {strategy}".rstrip()
+        mlflow.update_run(run_id, name=f"{told}, version {version}, {tags.get(STEP, '')}".rstrip(", "))
         log_tags(mlflow, run_id, {VERSION: version})
 
 

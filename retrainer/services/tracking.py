@@ -150,11 +150,11 @@ class TrainRun:
 
     def _create(self, mlflow: MlflowClient, experiment: str) -> str:
         if self._trial is None:
-            name = runs.title(runs.TRAIN, self._sections)
-            return runs.create_run(mlflow, experiment, runs.TRAIN, self._began, {}, name=name)
+            strategy = strategy_of(self._sections)
+            return runs.create_run(mlflow, experiment, runs.TRAIN, self._began, {}, strategy=strategy)
         trial = self._trial
-        about = (self._began, trial.tags, trial.parent, trial.name)
-        return runs.create_run(mlflow, experiment, runs.TRIAL, *about)
+        about = (self._began, trial.tags, trial.parent)
+        return runs.create_run(mlflow, experiment, runs.TRIAL, *about, name=trial.name)
 
     def _log_cost(self, mlflow: MlflowClient, run_id: str) -> None:
         # One step for all: of several steps MLflow takes the highest for the newest, which after a restart of
@@ -211,6 +211,11 @@ def _read(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
+def strategy_of(sections: Mapping[str, Mapping[str, Any]]) -> str:
+    """Empty where an own trainer's settings name none."""
+    return str(sections.get("training", {}).get("strategy", ""))
+
+
 def train_run(mlflow: MlflowClient, model: Path) -> str:
     """The run that made the model directory; when the server has none, one made from the model's history."""
     experiment = experiment_id(mlflow)
@@ -220,8 +225,8 @@ def train_run(mlflow: MlflowClient, model: Path) -> str:
         return str(found.info.run_id)
     began, settings = runs.now(), _read(model / SETTINGS)
     tags |= {RESTORED: "true"}
-    name = runs.title(runs.TRAIN, settings)
-    run_id = runs.create_run(mlflow, experiment, runs.TRAIN, began, tags, name=name)
+    strategy = strategy_of(settings)
+    run_id = runs.create_run(mlflow, experiment, runs.TRAIN, began, tags, strategy=strategy)
     runs.log_settings(mlflow, run_id, settings)
     runs.log_dataset(mlflow, run_id, _read(model / DESCRIPTION)["dataset_sha256"], {})
     history = json.loads((model / HISTORY).read_text(encoding="utf-8"))
@@ -263,8 +268,8 @@ def log_evaluation(report: Path, model: Path) -> str:
         return str(found.info.run_id)
     parent = train_run(mlflow, model)
     began, settings = runs.now(), _read(model / SETTINGS)
-    name = runs.title("evaluate", settings)
-    run_id = runs.create_run(mlflow, experiment, "evaluate", began, {**tags, **told}, parent, name)
+    strategy = strategy_of(settings)
+    run_id = runs.create_run(mlflow, experiment, "evaluate", began, {**tags, **told}, parent, strategy)
     runs.log_settings(mlflow, run_id, settings)
     figures = _read(report / METRICS)
     runs.log_epochs(mlflow, run_id, [(0, began, _estimates(figures))])

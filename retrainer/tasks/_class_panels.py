@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from retrainer.formats.report import MOST_IN_MATRIX, confusion_matrix
@@ -21,7 +21,7 @@ from retrainer.pages.page import (
 from retrainer.pages.pairs import drawn_pairs, side
 from retrainer.pages.reliability import reliability_chart
 from retrainer.tasks._class_doubts import LABELS, NEIGHBOURS
-from retrainer.tasks._class_examples import Mistake, mistakes, shown_rows
+from retrainer.tasks._class_examples import Mistake, mistakes, shown_rows, surest_mistakes
 from retrainer.tasks._explained_panels import NOTHING, Beside, Explanation, beside_rows
 from retrainer.tasks._nearest_rows import verdict
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _MOST_PAIRS = 25
 # Longer tables are folded away.
 _MOST_OPEN = 40
+
+# Of a label that an out-of-sample prediction contradicts.
+_DOUBTED = "is the label given, which is doubted"
 
 Details = dict[str, Any]
 
@@ -42,7 +45,7 @@ def panels(judged: Judged, details: Details) -> list[str]:
     return [
         calibration_section(details),
         confusion_section(details),
-        mistakes_section(mistakes(judged.test, found, columns), int((~found.correct).sum()), beside),
+        mistakes_section(mistakes(judged.test, found, columns), int((~found.correct).sum()), details, beside),
         sample_section(judged, found, columns, details, beside),
         doubts_section(judged, found, columns, details),
         neighbours_section(judged, columns, details),
@@ -94,12 +97,19 @@ def _pairs(confusion: dict[str, Any]) -> str:
     return section("Most confused classes", quiet(about), shown)
 
 
-def mistakes_section(shown: list[Mistake], wrong: int, beside: Beside = NOTHING) -> str:
+def mistakes_section(
+    shown: list[Mistake], wrong: int, details: Details | None = None, beside: Beside = NOTHING
+) -> str:
+    """Those whose label is doubted carry a mark, and are not shown again."""
     if not shown:
         return section("Wrong answers", "<p>None on these rows.</p>")
     which = f"{len(shown)} of {wrong:,} wrong answers" if wrong > len(shown) else "All wrong answers"
     about = f"{which}, the surest first, with the probabilities that the model gave."
-    return section("Most confidently wrong", quiet(about), beside.about, _drawn(shown, beside=beside))
+    doubted = set((details or {}).get(LABELS, ())) & {miss.row for miss in shown}
+    if doubted:
+        about += f" The labels of {len(doubted):,} of these may be wrong: they are marked as doubted."
+    drawn = _drawn(shown, beside=beside, doubted=doubted)
+    return section("Most confidently wrong", quiet(about), beside.about, drawn)
 
 
 def sample_section(
@@ -118,8 +128,12 @@ def doubts_section(judged: Judged, found: Classes, columns: tuple[str, ...], det
     """Rows whose label the model has good reason to doubt."""
     if not (said := _said(details, LABELS)):
         return ""
-    rows = shown_rows(judged.test, found, columns, details[LABELS])
-    more = " Either the label is wrong, or the model has much to learn." if rows else ""
+    above = set(surest_mistakes(found).tolist())
+    numbers = [row for row in details[LABELS] if row not in above]
+    rows = shown_rows(judged.test, found, columns, numbers)
+    more = " Either the label is wrong, or the model has much to learn." if details[LABELS] else ""
+    if shown_above := len(details[LABELS]) - len(numbers):
+        more += f" {shown_above:,} of them stand above, among the wrong answers, marked as doubted."
     drawn = _drawn(rows, "is the label given") if rows else ""
     return section("Rows to look at again", quiet(said + more), drawn)
 
@@ -142,10 +156,16 @@ def _said(details: Details, name: str) -> str:
     return f"{check['count']:,} {check['note']}."
 
 
-def _drawn(rows: Sequence[Mistake], truth: str = "is true", beside: Beside = NOTHING) -> str:
+def _drawn(
+    rows: Sequence[Mistake],
+    truth: str = "is true",
+    beside: Beside = NOTHING,
+    doubted: Collection[int] = (),
+) -> str:
     small = all(miss.image and not miss.texts and miss.row not in beside.nearest for miss in rows)
     kind = "misses images" if small else "misses"
-    return f'<div class="{kind}">{"".join(_mistake(miss, truth, beside) for miss in rows)}</div>'
+    drawn = "".join(_mistake(miss, _DOUBTED if miss.row in doubted else truth, beside) for miss in rows)
+    return f'<div class="{kind}">{drawn}</div>'
 
 
 def _mistake(miss: Mistake, truth: str, beside: Beside) -> str:
