@@ -19,6 +19,7 @@ from retrainer.evaluation.privacy import privacy_facts
 from retrainer.evaluation.report import render
 from retrainer.evaluation.request import Request
 from retrainer.evaluation.rows import prediction_table, sample_table
+from retrainer.evaluation.since import SCRATCH, since_champion
 from retrainer.formats.columns import with_source_names
 from retrainer.formats.dataset import SOURCE_NAMES, Dataset
 from retrainer.formats.files import whole_directory, write_json, write_text
@@ -57,6 +58,7 @@ def evaluate_model(request: Request) -> dict[str, Any]:
         "device": judged.predictor.device.type,
         "confidence": request.evaluation.confidence,
         **figures_of(request, found, evidence),
+        "since": since_champion(request, months),
         "privacy": privacy_facts(request),
         "membership": membership(judged),
         "gate": verdict_figures(judge(request.gate, evidence), request.champion),
@@ -69,6 +71,7 @@ def evaluate_model(request: Request) -> dict[str, Any]:
 def _predicted(request: Request, data: Dataset) -> tuple[Judged, JudgedRows]:
     """The model's predictions of the test rows that it has not learned from, and which those are."""
     from retrainer.predict import Predictor
+    from retrainer.training.calibration import why_none
     from retrainer.training.compute import prepare, resolve_compute
 
     train, test = data.split("train"), _test_rows(data)
@@ -77,7 +80,11 @@ def _predicted(request: Request, data: Dataset) -> tuple[Judged, JudgedRows]:
     rows = JudgedRows.of(request.dataset, len(test), request.model)
     test = test if rows.kept.all() else test.filter(rows.kept)
     predictions = predictor.predict(test)
-    return Judged(predictor, train, test, predictions, request.evaluation, request.checks), rows
+    uncalibrated = why_none(
+        _settings(request.model).get("training", {}), data.manifest["rows"].get("validation", 0)
+    )
+    judged = Judged(predictor, train, test, predictions, request.evaluation, request.checks, uncalibrated)
+    return judged, rows
 
 
 def _refuse_another_dataset(model: Path, data: Dataset) -> None:
@@ -102,15 +109,22 @@ def _test_rows(data: Dataset) -> pa.Table:
 
 def _about_model(model: Path, judged: Judged) -> dict[str, Any]:
     """Digest, classes and task of the model, and in a few words what it is and started from."""
-    settings = json.loads((model / SETTINGS).read_text(encoding="utf-8"))
-    task, backbone, training = (settings.get(name, {}) for name in ("task", "backbone", "training"))
-    parts = [backbone.get("family", ""), backbone.get("weights", ""), training.get("strategy", "")]
+    task, backbone, training = (_settings(model).get(name, {}) for name in ("task", "backbone", "training"))
+    strategy, weights = training.get("strategy", ""), backbone.get("weights", "")
+    if strategy == SCRATCH:
+        strategy, weights = "trained from scratch", ""
+    parts = [backbone.get("family", ""), weights, strategy]
     return {
         "model_sha256": judged.predictor.model_sha256,
         "labels": list(judged.predictor.labels),
         "task": {"kind": task.get("kind", ""), "multi_label": bool(task.get("multi_label"))},
         "start": " · ".join(part for part in parts if part and part != "none"),
     }
+
+
+def _settings(model: Path) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads((model / SETTINGS).read_text(encoding="utf-8"))
+    return settings
 
 
 def _write(request: Request, report: dict[str, Any], judged: Judged, names: dict[str, str]) -> None:

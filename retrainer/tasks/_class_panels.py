@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from retrainer.formats.report import MOST_IN_MATRIX, confusion_matrix
 from retrainer.metrics._classes import Classes, classes
-from retrainer.pages.charts import heat_map
+from retrainer.pages.heat_map import heat_map
 from retrainer.pages.page import (
     bar_cell,
     escape,
     label_cell,
     number_cell,
+    prose,
     quiet,
     section,
     share_cell,
@@ -39,12 +41,16 @@ def panels(judged: Judged, details: Details) -> list[str]:
     found = classes(judged.predictions, judged.test)
     columns = tuple(judged.predictor.task.input_columns)
     beside = beside_rows(judged, details, [verdict(one) for one in details["nearest"]])
+    beside = replace(
+        beside, remarks=dict.fromkeys(details[LABELS], "Is the label right? The model doubts it.")
+    )
+    wrong = mistakes(judged.test, found, columns)
     return [
         calibration_section(details),
         confusion_section(details),
-        mistakes_section(mistakes(judged.test, found, columns), int((~found.correct).sum()), beside),
+        mistakes_section(wrong, int((~found.correct).sum()), beside),
         sample_section(judged, found, columns, details, beside),
-        doubts_section(judged, found, columns, details),
+        doubts_section(judged, found, details, {miss.row for miss in wrong}),
         neighbours_section(judged, columns, details),
         per_class_section(details),
     ]
@@ -54,11 +60,12 @@ def calibration_section(details: Details) -> str:
     """The reliability diagram, and the error with and without the temperature."""
     bins = [(one["rows"], one["confidence"], one["accuracy"]) for one in details["calibration"]["bins"]]
     about = (
-        "Each dot holds the answers of about one confidence, larger for more of them. On the dashed line they"
-        " are right as often as they are sure; below it the model is too sure of itself."
+        "Each dot gathers answers of about the same confidence; a larger dot holds more of them. On the"
+        " dashed line, of answers given with 80% confidence 80% are right. Below it the model is too sure of"
+        " itself, above it not sure enough."
     )
-    chart = f'<div class="scroll">{reliability_chart(bins, "confidence and accuracy")}</div>'
-    return section("Calibration", *(f"<p>{escape(one)}</p>" for one in details["notes"]), chart, quiet(about))
+    chart = reliability_chart(bins, "how sure the model is, and how often it is right")
+    return section("Calibration", *(f"<p>{prose(one)}</p>" for one in details["notes"]), chart, quiet(about))
 
 
 def confusion_section(details: Details) -> str:
@@ -69,8 +76,11 @@ def confusion_section(details: Details) -> str:
     if len(confusion["labels"]) > MOST_IN_MATRIX:
         return _pairs(confusion)
     chart = heat_map(confusion["labels"], confusion_matrix(confusion), "confusion matrix")
-    about = "Rows: the true class. Columns: the answer. Shaded by the share of the true class."
-    return section("Confusion", quiet(about), f'<div class="scroll">{chart}</div>')
+    about = (
+        "A row is a true class, a column the model's answer. The stronger the colour, the larger the share of"
+        " the class."
+    )
+    return section("Confusion", quiet(about), chart)
 
 
 def _pairs(confusion: dict[str, Any]) -> str:
@@ -98,7 +108,7 @@ def mistakes_section(shown: list[Mistake], wrong: int, beside: Beside = NOTHING)
     if not shown:
         return section("Wrong answers", "<p>None on these rows.</p>")
     which = f"{len(shown)} of {wrong:,} wrong answers" if wrong > len(shown) else "All wrong answers"
-    about = f"{which}, the surest first, with the probabilities that the model gave."
+    about = f"{which}, the surest first. The numbers are the probabilities that the model gave."
     return section("Most confidently wrong", quiet(about), beside.about, _drawn(shown, beside=beside))
 
 
@@ -109,19 +119,23 @@ def sample_section(
     rows = [one["row"] for one in details["attributions"]["rows"] if one["sample"]]
     if not rows:
         return ""
-    about = f"{len(rows)} of {int(found.correct.sum()):,} right answers, taken evenly."
+    about = f"{len(rows)} of {int(found.correct.sum()):,} right answers, spread evenly over the test rows."
     drawn = _drawn(shown_rows(judged.test, found, columns, rows), beside=beside)
-    return section("What right answers rest on", quiet(about), beside.about, drawn)
+    return section("What right answers rest on", quiet(about), beside.about, drawn, beside.method)
 
 
-def doubts_section(judged: Judged, found: Classes, columns: tuple[str, ...], details: Details) -> str:
-    """Rows whose label the model has good reason to doubt."""
+def doubts_section(judged: Judged, found: Classes, details: Details, above: Container[int]) -> str:
+    """Rows whose label the model has good reason to doubt; those that stand `above` are only counted."""
     if not (said := _said(details, LABELS)):
         return ""
-    rows = shown_rows(judged.test, found, columns, details[LABELS])
-    more = " Either the label is wrong, or the model has much to learn." if rows else ""
-    drawn = _drawn(rows, "is the label given") if rows else ""
-    return section("Rows to look at again", quiet(said + more), drawn)
+    columns, numbers = tuple(judged.predictor.task.input_columns), details[LABELS]
+    rows = [number for number in numbers if number not in above]
+    if numbers:
+        said += " Either the label is wrong, or the model has much to learn."
+    if repeated := len(numbers) - len(rows):
+        said += f" {repeated:,} of them stand among the wrong answers above, where a line says so."
+    drawn = _drawn(shown_rows(judged.test, found, columns, rows), "is the label given") if rows else ""
+    return section("Rows to look at again", quiet(said), drawn)
 
 
 def neighbours_section(judged: Judged, columns: tuple[str, ...], details: Details) -> str:
@@ -156,12 +170,13 @@ def _mistake(miss: Mistake, truth: str, beside: Beside) -> str:
         image = f'<div class="pair sides">{image}{why.picture}</div>'
     shown = why.texts or tuple(map(escape, miss.texts))
     texts = "".join(f'<blockquote dir="auto">{text}</blockquote>' for text in shown)
+    remark = f'<p class="remark">{escape(beside.remarks[miss.row])}</p>' if miss.row in beside.remarks else ""
     return (
         f'<div class="miss">{image}{miss.sound}{why.sound}{texts}{why.words}'
         f'<p><span class="given">{escape(_names(miss.decided))}</span> '
         f"was the answer: {miss.confidence:.3f}</p>"
         f'<p><span class="true">{escape(_names(miss.truth))}</span> {truth}: '
-        f"{miss.truth_probability:.3f}</p><p>{escape(miss.where)}</p>"
+        f"{miss.truth_probability:.3f}</p>{remark}<p>{escape(miss.where)}</p>"
         f"{beside.nearest.get(miss.row, '')}</div>"
     )
 
@@ -182,7 +197,7 @@ def per_class_section(details: Details) -> str:
         + number_cell(f"{c['predicted']:,}")
         for c in each
     ]
-    shown = table(["class"], ["F1", "precision", "recall", "test rows", "answered"], rows)
+    shown = table(["class"], ["F1", "precision", "recall", "test rows", "times answered"], rows)
     if len(each) > _MOST_OPEN:
         shown = f"<details><summary>Show all {len(each):,} classes</summary>{shown}</details>"
     return section("By class", quiet("The weakest first."), shown)
