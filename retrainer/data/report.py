@@ -123,7 +123,11 @@ def _rows(manifest: Manifest, kept: int, left_out: int) -> str:
         for reason, count in reasons
     ]
     dropped = table(["left out because"], ["rows", "share of rows in"], lines) if lines else ""
-    said = ["The file dropped.parquet of the dataset has each row that was left out, with its origin."] if lines else []
+    said = (
+        ["The file dropped.parquet of the dataset has each row that was left out, with its origin."]
+        if lines
+        else []
+    )
     said += [f"The {split} rows are your own {split} set." for split in manifest.get("own_sets", ())]
     return section(
         "Rows", f'<div class="cards">{shown}</div>', dropped, quiet(" ".join(said)) if said else ""
