@@ -223,7 +223,9 @@ def test_the_training_rows_nearest_to_a_wrong_label_have_the_answers(tmp_path: P
     unit = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in apart]
     assert near[5]["rows"][0][0] == int((unit[1] @ unit[0][5]).argmax())
     content = (tmp_path / "report" / HTML).read_text()
-    assert "similar training rows have the label that the model answered" in content and "<script" not in content
+    assert (
+        "similar training rows have the label that the model answered" in content and "<script" not in content
+    )
 
 
 def test_texts_are_painted_in_the_report(reviews: Path, bert: Path, tmp_path: Path) -> None:
@@ -245,6 +247,6 @@ def test_texts_are_painted_in_the_report(reviews: Path, bert: Path, tmp_path: Pa
     page = "".join(predictor.task.panels(one, {"details": details}))
     assert isinstance(predictor.task, text_classification.TextClassification)
     assert '<mark class="for4"' in page and '<mark class="not' in page and "<script" not in page
-    assert Page(page).text.count("All 3 most similar training rows") + page.count("Of the 3 most similar") == len(
-        details["nearest"]
-    )
+    assert Page(page).text.count("All 3 most similar training rows") + page.count(
+        "Of the 3 most similar"
+    ) == len(details["nearest"])

@@ -48,7 +48,7 @@ svg.year { width: 100%; height: auto; }
 pre { overflow-x: auto; font: 12px/1.45 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; margin: 0; }
 td .said { display: block; overflow-wrap: anywhere; }
 .year-narrow { display: none; }
-@media screen { svg.year { min-width: 860px; } td .said { min-width: 240px; } .again { visibility: hidden; } }
+@media screen { svg.year { min-width: 860px; } td .said { min-width: 140px; } .again { visibility: hidden; } }
 @media screen and (max-width: 700px) { .year-wide { display: none; } .year-narrow { display: block; }
   td .said { min-width: 0; } .again { visibility: visible; } .outcome { white-space: normal; } }
 """

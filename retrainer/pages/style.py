@@ -79,7 +79,7 @@ td { vertical-align: top; }
 th:last-child, td:last-child { padding-right: 0; }
 tr:last-child td { border-bottom: 0; }
 td.fails { color: var(--wrong); font-weight: 600; } td.holds { color: var(--good); }
-.num { text-align: right; } td.num { white-space: nowrap; }
+th.num, td.num { text-align: right; padding-left: 10px; } td.num { white-space: nowrap; }
 .scroll { overflow-x: auto; }
 td.label { overflow-wrap: anywhere; min-width: 120px; }
 td audio { width: 210px; height: 36px; }
@@ -175,7 +175,7 @@ _PHONE = """
     gap: 4px 8px;
     padding: 10px 0; border-bottom: 1px solid var(--rule); }
   .rows tr:last-child { border-bottom: 0; }
-  .rows td { border: 0; padding: 0; min-width: 0; grid-column: 1 / -1; text-align: left;
+  .rows td, .rows td.num { border: 0; padding: 0; min-width: 0; grid-column: 1 / -1; text-align: left;
     overflow-wrap: anywhere; }
   .rows td.num { grid-column: auto; white-space: normal; }
   .rows td:empty { display: none; }
