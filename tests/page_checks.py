@@ -85,8 +85,8 @@ def opened(
 
 
 def widths(tab: Page) -> dict[str, Any]:
-    """`page` and `screen` in pixels; `out`: elements off-screen; `scrolled`: classes of what stands in the frames
-    that scroll; `frames`: those that no key scrolls."""
+    """`page` and `screen` in pixels; `out`: elements off-screen; `scrolled`: classes of what stands in the
+    frames that scroll; `frames`: those that no key scrolls."""
     return dict(tab.evaluate(_WIDTHS))
 
 

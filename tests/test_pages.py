@@ -147,7 +147,7 @@ def test_screens(tab: Page, pages: dict[str, str], tmp_path: Path) -> None:
 
 
 def _pages_of(run_folder: Path) -> dict[str, str]:
-    """The pages of a run, of the last `make year` if there was one, and of the server that SCREENS_PAGE names."""
+    """The pages of a run, of the last `make year` if there was one, and of the server at SCREENS_PAGE."""
     files = {
         "report": run_folder / "report" / "report.html",
         "findings": run_folder / "findings" / "report.html",
