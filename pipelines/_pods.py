@@ -58,12 +58,13 @@ _PENDING_SECONDS = 365 * 86_400
 def describe(task: Any, step: str, image: str, settings: dict[str, dict[str, Any]], cluster: Cluster) -> None:
     """Writes onto the task what its pod asks for, may use, and is told by its environment."""
     _ask_for_resources(task, step, cluster)
+    # Before what train is given on its own: of two values of one label kfp keeps the last.
+    _place(task, cluster.node_selector, cluster.tolerations)
     if step in _WITH_GPUS:
         _equip_training(task, settings["compute"]["device"] == "cuda", cluster)
     # Our images write nowhere else, and Kubeflow's launcher begins by making folders there: a pod whose root
     # is read-only needs it (KFP 2.17, backend/src/v2/driver/driver.go:794, component/launcher_v2.go:1280).
     kubernetes.empty_dir_mount(task, "tmp", "/tmp", size_limit=cluster.scratch or None)
-    _place(task, cluster.node_selector, cluster.tolerations)
     _outlast_failures(task, cluster)
     _lend_secrets(task, step, cluster)
     for key, value in cluster.labels.items():

@@ -23,6 +23,8 @@ from tests.predicting import CLASSES, PLAIN
 from tests.registered import COMPUTE, HISTORY, image_dataset, untrained_model
 
 TEMPERATURE = 1.3
+# What a program that uses an ONNX folder need not have.
+ABSENT = {"torch", "torchvision", "transformers", "timm", "retrainer", "pyarrow", "pandas", "mlflow", "onnx"}
 # Imports fail of what the caller of an exported folder need not have.
 _WITHOUT = """
 import importlib.abc, json, sys

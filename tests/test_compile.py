@@ -113,7 +113,7 @@ def test_a_failed_or_preempted_step_is_tried_again_with_longer_waits(project: Pa
 @pytest.mark.parametrize("wish", ["compute.device=cuda", "cluster.gpus=2"])
 def test_train_alone_gets_gpus_and_goes_where_they_are(project: Path, wish: str) -> None:
     spec, pods = compiled(
-        project, wish, "cluster.gpu_node_selector={pool: a100}", "cluster.node_selector={zone: b}"
+        project, wish, "cluster.gpu_node_selector={pool: a100}", "cluster.node_selector={zone: b, pool: cpu}"
     )
     found = {step: container_of(spec, step)["resources"].get("accelerator") for step in STEPS}
     train = found.pop("train")
@@ -121,7 +121,7 @@ def test_train_alone_gets_gpus_and_goes_where_they_are(project: Path, wish: str)
     assert (train["resourceType"], train["resourceCount"]) == ("nvidia.com/gpu", count)
     assert set(found.values()) == {None}
     assert pods["train"]["nodeSelector"]["labels"] == {"pool": "a100", "zone": "b"}
-    assert pods["evaluate"]["nodeSelector"]["labels"] == {"zone": "b"}
+    assert pods["evaluate"]["nodeSelector"]["labels"] == {"pool": "cpu", "zone": "b"}
     assert pods["train"]["tolerations"] == [
         {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
     ]

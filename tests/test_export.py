@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,16 +25,13 @@ from retrainer.export.readme import _answers
 from retrainer.export.use_me import Images
 from retrainer.formats.dataset import Dataset
 from retrainer.predict import Predictor
-from retrainer.settings import Registry, Task
+from retrainer.settings import Task
 from retrainer.tasks import make_task
 from retrainer.tasks._decode_image import decode_image
-from tests.champions import NAME, Project, files_of, in_a_copy
-from tests.exports import answers_without, encoder_model, image_request
+from tests.exports import ABSENT, answers_without, encoder_model, image_request
 from tests.predicting import PLAIN
 from tests.registered import png
 
-# What a program that uses an ONNX folder need not have.
-ABSENT = {"torch", "torchvision", "transformers", "timm", "retrainer", "pyarrow", "pandas", "mlflow", "onnx"}
 TOLERANCE = 1e-5
 MLP = {"family": "mlp", "hidden": [6]}
 
@@ -290,27 +286,3 @@ def test_what_torchvision_does_not_know_is_refused(tmp_path: Path) -> None:
     small = {"family": "torchvision", "name": "resnet18", "stem": "small"}
     with pytest.raises(UserError, match="small is no network of torchvision's"):
         export(replace(image_request(tmp_path / "small", small, 32, 3, rows=20), form="torchvision"))
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow.*", "ignore::UserWarning:mlflow.*")
-@pytest.mark.usefixtures("torch_settings_restored")
-def test_pyfunc_and_use_me_agree_on_200_inputs(
-    three_versions: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The registered champion, exported by its alias."""
-    from mlflow.pyfunc import load_model
-
-    in_a_copy(three_versions, tmp_path, monkeypatch)
-    sections = PLAIN._replace(registry=Registry(name=NAME))
-    export(Request(sections, "onnx", three_versions.dataset, tmp_path / "out"))
-    about = json.loads((tmp_path / "out" / "export.json").read_text())
-    assert about["model"]["version"] == "2" and about["model"]["name"] == NAME
-    draw = np.random.default_rng(5)
-    pictures = [png(draw.integers(0, 256, (8, 8), np.uint8)) for _ in range(200)]
-    monkeypatch.setattr("sys.path", list(sys.path))
-    served = load_model(str(files_of("2").resolve()), suppress_warnings=True).predict({"image": pictures})
-    answers = answers_without(ABSENT, tmp_path / "out", pictures)
-    assert [answer["label"] for answer in answers] == served["label"].tolist()
-    theirs = np.array([list(row.values()) for row in served["probabilities"]])
-    assert np.abs(probabilities(answers) - theirs).max() < TOLERANCE

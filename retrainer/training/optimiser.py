@@ -2,6 +2,9 @@
 
 A further optimiser is a class of this shape, a case of `make_optimiser`, and its name in
 `Training.optimizer` (settings/training.py).
+
+A setting of an optimiser (`adam_betas`, say) is a field of `Training`, which also refuses it beside another
+optimiser, and a value of each group (groups.py, as `weight_decay`): so it reaches the AdamW inside Muon too.
 """
 
 from __future__ import annotations
