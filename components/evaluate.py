@@ -36,10 +36,12 @@ def evaluate(
     from retrainer.evaluation.evaluate import Request, evaluate_model
     from retrainer.formats.model_files import read_model
     from retrainer.registry.champion import fetch_anchor, fetch_champion
+    from retrainer.registry.standing import decision_on
     from retrainer.services.lookup import judgements
     from retrainer.services.trainings import cost_of_model
     from retrainer.training.compute import for_scoring
 
+    sha256 = read_model(model)["model_sha256"]
     with scratch_directory() as scratch:
         champion = fetch_champion(registry.name, scratch)
         request = Request(
@@ -54,7 +56,8 @@ def evaluate(
             name=registry.name,
             judgements=partial(judgements, registry.name),
             checks=checks,
-            training_cost=cost_of_model(read_model(model)["model_sha256"], evaluation.cost),
+            training_cost=cost_of_model(sha256, evaluation.cost),
+            decision=decision_on(registry.name, sha256),
         )
         verdict = evaluate_model(request)["gate"]["verdict"]
     ports = {"html": html, "metrics": metrics, "confusion": confusion}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from components._process import die_with_runner, report_failure
 from retrainer.commands import COMMANDS
+from retrainer.default_recipe import said_default
 from retrainer.errors import SettingError, UserError
 from retrainer.messages import printed_messages
 
@@ -280,6 +281,8 @@ def main(argv: list[str]) -> int:
     die_with_runner(os.environ.get("RETRAINER_RUNNER_PID"))
     try:
         with printed_messages():
+            if getattr(arguments, "recipe", "given") in (None, "") and (line := said_default()):
+                print(line, file=sys.stderr, flush=True)
             return int(arguments.call(arguments))
     except (Exception, KeyboardInterrupt) as error:
         return report_failure(arguments.command, error)

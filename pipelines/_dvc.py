@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,12 @@ os.environ["DVC_NO_ANALYTICS"] = "1"
 
 from retrainer.errors import SettingError, UserError
 from retrainer.formats.files import write_json
+from retrainer.resolve import RUN
+from retrainer.services.database import locked
 
-# Names every recipe for `dvc.yaml`. In git, so that DVC can read an older commit, or a fresh clone.
-RECIPES = ".dvc/recipes.json"
+# Names for `dvc.yaml` the recipes that were ever run. In git, so that DVC can read an older commit, or a
+# fresh clone.
+RECIPES = "recipes/stages.json"
 
 Say = Callable[[str], None]
 
@@ -80,11 +83,34 @@ def step_of(address: str) -> str:
     return address.partition("@")[0]
 
 
-def name_recipes(recipes: list[str], root: Path) -> None:
+def name_recipe(recipe: str, known: Collection[str], root: Path) -> None:
+    """Gives the recipe its stages, beside those of the `known` recipes that had theirs already.
+
+    What a recipe that was never run would read and write, DVC does not have: it would warn of each at a pull.
+    """
     path = root / RECIPES
-    wanted = {"recipes": recipes}
-    if not path.is_file() or json.loads(path.read_text(encoding="utf-8")) != wanted:
-        write_json(path, wanted)
+    (root / RUN).mkdir(exist_ok=True)
+    with locked(root / RUN / "stages.lock"):
+        before = _named(path)
+        wanted = sorted({recipe, *(name for name in before if name in known)})
+        if before != wanted:
+            write_json(path, {"recipes": wanted})
+
+
+def _named(path: Path) -> list[str]:
+    """Raises UserError for a file that a person, or a merge, has spoilt."""
+    if not path.is_file():
+        return []
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["recipes"]
+    except (ValueError, KeyError, TypeError):
+        found = None
+    if not isinstance(found, list):
+        raise SettingError(
+            f'{path}: needed is {{"recipes": ["NAME", …]}}, the recipes that were ever run;'
+            f" `git checkout {RECIPES}` brings back what was committed"
+        )
+    return [str(name) for name in found]
 
 
 def reproduce(

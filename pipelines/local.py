@@ -8,13 +8,14 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
 from components.__main__ import step_named
 from components._process import NO_ROOM, is_full_disk
 from components.steps import DECIDE, STEPS, STEPS_WITHOUT_DECIDE
-from pipelines._dvc import Outcome, name_recipes, reproduce
+from pipelines._dvc import Outcome, name_recipe, reproduce
 from pipelines._recipe_lock import RUNNER, keep_dvc_lock, recipe_lock
 from pipelines._unchanged import is_known, remember, snapshot
 from retrainer.contract import contract_of, edges
@@ -122,7 +123,7 @@ def run_step(step: str, recipe: str | None, overrides: list[str], root: Path = P
 def prepare(recipe: str | None, overrides: list[str], root: Path) -> Resolved:
     """Settles the recipe's settings, makes the recipe known to DVC, and names its experiment."""
     resolved = resolve(recipe, overrides, root, steps=STEPS)
-    name_recipes(known_recipes(root, default_recipe(root)), root)
+    name_recipe(resolved.recipe, known_recipes(root, default_recipe(root)), root)
     os.environ.setdefault("MLFLOW_EXPERIMENT_NAME", resolved.settings["registry"]["name"])
     return resolved
 
@@ -147,17 +148,31 @@ def forget_what_the_registry_lost(resolved: Resolved, root: Path) -> None:
     """Removes a registration that the registry no longer holds, so that DVC runs register again.
 
     DVC cannot see the registry. An alias that a person has moved since is left as it is: an unchanged
-    pipeline must not take back what they did.
+    pipeline must not take back what they did. Where they took it from this very model, or gave it to it, the
+    model is judged again, which then says so and moves nothing.
     """
     folder = outputs(resolved, root) / "registration"
     made = read_if_there(folder / "registration.json")
     if made is not None:
         version = lookup.by_version(made["name"], str(made["version"]))
         if version is not None and version.usable and version.model_sha256 == made["model_sha256"]:
+            _forget_what_was_decided_since(made, resolved, root)
             return
         _say(f"── the registry no longer holds {made['name']} version {made['version']}: registering again")
         shutil.rmtree(folder)
     forget_stale_verdict(resolved, root)
+
+
+def _forget_what_was_decided_since(made: dict[str, Any], resolved: Resolved, root: Path) -> None:
+    """Removes a report that does not know what somebody decided about its model since."""
+    from retrainer.registry.standing import decision_on
+
+    folder = outputs(resolved, root) / "report"
+    decision = decision_on(made["name"], made["model_sha256"])
+    gate = (read_if_there(folder / "metrics.json") or {}).get("gate")
+    if decision is not None and gate is not None and gate.get("decision") != asdict(decision):
+        _say(f"── {decision.why}: judging version {made['version']} again")
+        shutil.rmtree(folder)
 
 
 def forget_stale_verdict(resolved: Resolved, root: Path) -> bool:
@@ -168,10 +183,19 @@ def forget_stale_verdict(resolved: Resolved, root: Path) -> bool:
     if report is None:
         return False
     gate = report["gate"]
-    if lookup.champion_is(name, gate["champion"]) and anchor_is(name, gate.get("anchor")):
+    same = lookup.champion_is(name, gate["champion"]) and anchor_is(name, gate.get("anchor"))
+    if same and not _was_taken_since(name, report):
         return False
     shutil.rmtree(folder)
     return True
+
+
+def _was_taken_since(name: str, report: dict[str, Any]) -> bool:
+    """Whether somebody took the alias from the judged model, and the report does not know of it."""
+    from retrainer.registry.standing import decision_on
+
+    decision = decision_on(name, report["model_sha256"])
+    return decision is not None and decision.taken and report["gate"]["verdict"] == lookup.CHAMPION
 
 
 def read_if_there(path: Path) -> dict[str, Any] | None:
@@ -189,7 +213,11 @@ def _up_to_date(resolved: Resolved, root: Path) -> str:
     rank = held[0] if held else f"the champion is version {aliases[lookup.CHAMPION] or 'none'}"
     report = RUNS / resolved.recipe / "report" / "report.html"
     done = f"Nothing to do: {resolved.recipe} is up to date (version {version}, {rank}). Report: {report}"
-    return done if rank == lookup.CHAMPION else done + _judged_by_another(resolved, root)
+    if rank == lookup.CHAMPION:
+        return done
+    from retrainer.registry.standing import standing
+
+    return f"{done}\nVersion {version}, {standing(name, version)}" + _judged_by_another(resolved, root)
 
 
 def _judged_by_another(resolved: Resolved, root: Path) -> str:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from retrainer.commands import COMMANDS, Command, overview
+from retrainer.default_recipe import said_default
 from retrainer.errors import UserError, nearest
 from retrainer.messages import printed_messages
 
@@ -47,12 +48,31 @@ def ui(arguments: argparse.Namespace) -> int:
         return 0
     database.ensure_database()
     connection.settle_environment()
-    print(f"http://127.0.0.1:{arguments.port} shows {sqlite_path(uri)}; Ctrl-C ends it", flush=True)
-    command = ["server", "--host", "127.0.0.1", "--port", str(arguments.port), "--backend-store-uri", uri]
+    print(
+        f"http://127.0.0.1:{arguments.port} shows {sqlite_path(uri)} in a few seconds; Ctrl-C ends it",
+        flush=True,
+    )
     # MLflow starts its helpers by name, and they are beside this Python.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    command = [sys.executable, "-m", "mlflow", *_server_words(uri, arguments.port)]
     # In our place, so that whatever ends this process ends the server.
-    return os.execve(sys.executable, [sys.executable, "-m", "mlflow", *command], os.environ | {"PATH": path})
+    return os.execve(sys.executable, command, _ONE_READER | os.environ | {"PATH": path})
+
+
+# Of MLflow's server, which is made for a team, one reader of a file needs no queue of jobs. What is out of
+# date in MLflow's own code is no news to them.
+_ONE_READER = {
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "PYTHONWARNINGS": "ignore",
+}
+
+
+def _server_words(uri: str, port: int) -> list[str]:
+    """`mlflow server …`, with one process for the requests instead of four, that logs only what is wrong."""
+    stores = ["--backend-store-uri", uri, "--registry-store-uri", uri]
+    quiet = ["--uvicorn-opts", "--log-level warning --no-access-log"]
+    return ["server", "--host", "127.0.0.1", "--port", str(port), *stores, "--workers", "1", *quiet]
 
 
 def serve(arguments: argparse.Namespace) -> int:
@@ -214,6 +234,7 @@ CALLS: dict[str, Callable[[argparse.Namespace], int]] = {
     "help": show_help,
 }
 _PROJECT = ("dvc.yaml", "components", "pipelines")
+_OF_ONE_RECIPE = CALLS.keys() - {"init", "doctor", "ui", "notify", "completion", "help"}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -275,6 +296,8 @@ def main(argv: list[str]) -> int:
         if name in CALLS or name.startswith("-"):
             arguments = parser().parse_args(argv or ["help"])
             with printed_messages():
+                if name in _OF_ONE_RECIPE and not _is_chosen(arguments) and (line := said_default()):
+                    print(line, file=sys.stderr, flush=True)
                 status = int(arguments.call(arguments))
                 sys.stdout.flush()
                 return status
@@ -289,6 +312,11 @@ def main(argv: list[str]) -> int:
             raise
         print(f"{name}: {error}", file=sys.stderr)
         return 2
+
+
+def _is_chosen(arguments: argparse.Namespace) -> bool:
+    """Whether it is said which recipe, or which model without one."""
+    return any(getattr(arguments, name, None) for name in ("recipe", "model", "directory", "sections"))
 
 
 def hand_over(command: Command, words: list[str]) -> int:

@@ -7,14 +7,17 @@ import os
 import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from retrainer.formats.model_files import read_model
 from retrainer.formats.report import METRICS, seal_report
 from retrainer.registry.champion import fetch_anchor, fetch_champion
 from retrainer.registry.register import register_model
+from retrainer.registry.standing import decision_on
 from retrainer.services import lookup
 from retrainer.settings import Registry
 from tests.registered import image_dataset, judged, untrained_model
@@ -36,11 +39,17 @@ class Project:
         model = untrained_model(self.folder / f"model-{seed}", self.dataset, seed=seed)
         return model, self.report(model, verdict)
 
-    def report(self, model: Path, verdict: str | None = None) -> Path:
+    def report(self, model: Path, verdict: str | None = None, name: str = NAME, **gate: Any) -> Path:
         scratch = self.folder / "scratch"
-        champion = fetch_champion(NAME, scratch)
-        anchor = fetch_anchor(NAME, champion, scratch)
-        report = judged(self.folder / f"{model.name}-report", self.dataset, model, champion, anchor)
+        champion = fetch_champion(name, scratch)
+        anchor = fetch_anchor(name, champion, scratch)
+        known = {
+            "name": name,
+            "judgements": partial(lookup.judgements, name),
+            "decision": decision_on(name, read_model(model)["model_sha256"]),
+        }
+        path = self.folder / f"{model.name}-report"
+        report = judged(path, self.dataset, model, champion, anchor, known, **gate)
         if verdict:
             set_verdict(report, verdict)
         return report

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -68,12 +70,13 @@ def judged(
     model: Path,
     champion: Champion | None,
     anchor: Anchor | None = None,
+    known: Mapping[str, Any] = MappingProxyType({}),
     **gate: Any,
 ) -> Path:
-    """evaluate's report of the model, against the champion, and the anchor where one is given."""
+    """evaluate's report of the model, against the champion, and the anchor where one is given; `known` are
+    further fields of the request."""
     evaluation = Evaluation(resamples=100, baseline=False, explain=0)
     rule = Gate(**{"beat_trivial": False, **gate})
-    evaluate_model(
-        Request(dataset, model, path, evaluation, rule, resolve_compute(COMPUTE), champion, anchor=anchor)
-    )
+    compute = resolve_compute(COMPUTE)
+    evaluate_model(Request(dataset, model, path, evaluation, rule, compute, champion, anchor=anchor, **known))
     return path

@@ -1,4 +1,4 @@
-"""docs/extending.md: the examples of a database and of another loss do what the page says."""
+"""docs/extending.md: the examples of pictures, of a database and of another loss do what the page says."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from retrainer.settings import Source
 from retrainer.tasks import make_task
 from retrainer.tasks._fcos import FcosHead
 from tests.conftest import ROOT
+from tests.registered import png
 
 
 @pytest.fixture
@@ -66,6 +67,20 @@ def test_rows_of_a_database_are_ingested(
     change(database, "UPDATE tickets SET topic = 'c' WHERE id = 1")
     with pytest.raises(UserError, match="changed since the settings were resolved"):
         ingest(source.model_copy(update={"digest": digest}), tmp_path / "third")
+
+
+def test_pictures_beside_a_table_are_ingested(page: dict[str, Any], tmp_path: Path) -> None:
+    folder, pixels = tmp_path / "photos", np.zeros((8, 8), np.uint8)
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(png(pixels + ord(name[0])))
+    (folder / "labels.csv").write_text("a.png,cat\nb.png,dog\n")
+    validate(page["my_pictures"])
+    source = Source.parse(page["my_pictures"]["source"] | {"path": str(folder)}, "source")
+    ingest(source, tmp_path / "raw")
+    table = Dataset(tmp_path / "raw").split("all")
+    assert table["labels"].to_pylist() == [["cat"], ["dog"]]
+    assert table["image"][0].as_py() == {"bytes": (folder / "a.png").read_bytes(), "path": "a.png"}
 
 
 def test_another_loss_trains_in_the_place_of_the_built_in_one(page: dict[str, Any]) -> None:

@@ -95,7 +95,7 @@ def test_the_first_good_model_becomes_champion(three: tuple[Path, Path], report:
     told = read_report(report)
     assert told["gate"]["verdict"] == "champion"
     assert told["gate"]["champion"] is None and told["champion"] is None
-    assert told["gate"]["reasons"] == ["there is no champion yet"]
+    assert told["gate"]["reasons"] == ["the first version, so there is none to compare it with"]
     assert told["rows"] == 60 and told["metrics"]["accuracy"]["n"] == 60
     assert told["metrics"]["accuracy"]["value"] > 0.8
     assert told["model_sha256"] == json.loads((three[1] / "manifest.json").read_text())["model_sha256"]

@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 
 from retrainer import metrics
 from retrainer.errors import UserError
-from retrainer.gate.compare import FEWEST_DISCORDANT, bootstrap_test, compare
+from retrainer.gate.compare import FEWEST_DISCORDANT, bootstrap_test, compare, detectable_share
 from retrainer.gate.contest import ASSUMED_DISCORDANT_SHARE
 from retrainer.gate.evidence import Evidence, SliceFigure
 from retrainer.gate.exact import mcnemar_p_value, noninferiority_p_value
@@ -27,6 +27,7 @@ from tests.predictions import answered
 
 OPEN = Gate(beat_trivial=False)
 NOT_WORSE = Gate(beat_trivial=False, policy="not-worse", margin=0.05)
+FIRST = "the first version, so there is none to compare it with"
 ACCURACY = metrics.load("accuracy", "test")
 
 
@@ -159,7 +160,7 @@ def test_the_smallest_difference_is_found_as_often_as_promised(gate: Gate, share
 def test_the_first_model_is_champion_when_the_floors_hold() -> None:
     verdict = judge(Gate(), alone(right(90, 100), trivial=against(50)))
     assert verdict.verdict == "champion"
-    assert verdict.reasons == ("there is no champion yet",)
+    assert verdict.reasons == (FIRST,)
     assert (verdict.p_value, verdict.better, verdict.worse, verdict.difference) == (None,) * 4
     assert (verdict.rows, verdict.compared_rows, verdict.left_out) == (100, 0, 0)
     assert verdict.discordant_assumed
@@ -187,6 +188,24 @@ def test_a_model_that_may_be_better_by_luck_does_not() -> None:
     assert verdict.verdict == "challenger"
     assert verdict.reasons[0].startswith("not shown to be better than the champion")
     assert "> 0.05" in verdict.reasons[0]
+
+
+@pytest.mark.parametrize(("gate", "better", "worse"), [(OPEN, 8, 4), (NOT_WORSE, 4, 8)])
+def test_so_many_rows_would_show_the_measured_difference(gate: Gate, better: int, worse: int) -> None:
+    verdict = judge(gate, pair(better, worse, both=88))
+    rows = verdict.rows_to_pass
+    assert rows is not None and rows > 100
+    margin = gate.margin if gate is NOT_WORSE else 0.0
+    seen = [detectable_share(n, 0.12, margin, gate.alpha, gate.power) for n in (rows, round(0.9 * rows))]
+    assert seen[0] is not None and seen[1] is not None
+    assert seen[0] <= (better - worse) / 100 < seen[1], "a tenth fewer rows would not"
+    assert judge(gate, pair(20, 4, both=76)).rows_to_pass is None, "it passes"
+    assert judge(OPEN, pair(4, 8, both=88)).rows_to_pass is None, "it is worse"
+
+
+def test_a_chance_is_never_said_to_be_nothing() -> None:
+    verdict = judge(OPEN, pair(2000, 0, both=10))
+    assert "(p < 1e-300 ≤ 0.05)" in verdict.reasons[0] and (verdict.p_value or 0) > 0
 
 
 def test_rows_without_any_difference_show_nothing_better() -> None:
@@ -381,7 +400,7 @@ def test_every_rule_passes_at_its_bound_and_refuses_beyond(
     setting: str, met: Any, unmet: Any, name: str, reason: str
 ) -> None:
     passing = judge(Gate(beat_trivial=False, **{setting: met}), MEASURED)
-    assert passing.verdict == "champion" and passing.reasons == ("there is no champion yet",)
+    assert passing.verdict == "champion" and passing.reasons == (FIRST,)
     assert rule(passing, name).passed
     refused = judge(Gate(beat_trivial=False, **{setting: unmet}), MEASURED)
     assert refused.verdict == "challenger"
@@ -389,7 +408,7 @@ def test_every_rule_passes_at_its_bound_and_refuses_beyond(
     assert (
         not found.passed and re.fullmatch(reason, found.note) and found.setting.startswith(f"gate.{setting}")
     )
-    assert refused.reasons == (found.note, "there is no champion yet")
+    assert refused.reasons == (found.note, FIRST)
     assert found.bound == (unmet if isinstance(unmet, float | int) else unmet["region"])
 
 

@@ -151,7 +151,7 @@ def test_other_recipes_outputs_and_locks_stay(project: Path) -> None:
     (project / "recipes" / "other.yaml").write_text((project / "recipes" / f"{RECIPE}.yaml").read_text())
     assert steps(run(project, "step", "ingest", "--recipe", "other")) == {"ingest": "ran"}
     assert steps(pipeline(project)) == {}
-    assert json.loads((project / ".dvc" / "recipes.json").read_text())["recipes"].count("other") == 1
+    assert json.loads((project / "recipes" / "stages.json").read_text())["recipes"].count("other") == 1
 
 
 def test_a_second_run_of_a_recipe_is_refused_by_name(project: Path) -> None:

@@ -118,7 +118,10 @@ def test_the_first_model_is_champion_and_says_where_it_came_from(project: Base) 
     assert champion.tags["evaluation_run_id"] == made["evaluation_run_id"]
     (entry,) = history.moves("net")
     assert (entry.how, entry.before, entry.to, entry.state) == ("register", "", "1", "done")
-    assert (entry.verdict, entry.why) == ("champion", "there is no champion yet")
+    assert (entry.verdict, entry.why) == (
+        "champion",
+        "the first version, so there is none to compare it with",
+    )
     assert len(champion.tags["settings_sha256"]) == 64
     assert lookup.still_holds(made)
 

@@ -50,7 +50,7 @@ def questions(rows: int = 3600) -> list[Row]:
 
 def test_a_short_year_is_as_expected(tmp_path: Path) -> None:
     months = (
-        Month("January", "the first model", "Rows.", so_far, (retrain(PROMOTED, says="no champion yet"),)),
+        Month("January", "the first model", "Rows.", so_far, (retrain(PROMOTED, says="the first version"),)),
         Month("February", "the same", "Rows.", february_again, (retrain(NOTHING_NEW, says="exactly these"),)),
         Month(
             "March",

@@ -122,7 +122,7 @@ def months() -> Sequence[Month]:
             "the first model",
             "The first questions, labelled with 76 intents.",
             so_far,
-            (retrain(PROMOTED, says="there is no champion yet"),),
+            (retrain(PROMOTED, says="the first version, so there is none to compare it with"),),
         ),
         Month(
             "February",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,22 +20,25 @@ from retrainer.evaluation.privacy import privacy_facts
 from retrainer.evaluation.report import render
 from retrainer.evaluation.request import Request
 from retrainer.evaluation.rows import prediction_table, sample_table
-from retrainer.evaluation.since import SCRATCH, since_champion
+from retrainer.evaluation.since import SCRATCH, settings_of, since_champion
 from retrainer.formats.columns import with_source_names
 from retrainer.formats.dataset import SOURCE_NAMES, Dataset
 from retrainer.formats.files import whole_directory, write_json, write_text
-from retrainer.formats.model_files import HISTORY, SETTINGS, read_model
+from retrainer.formats.model_files import HISTORY, read_model
 from retrainer.formats.profile import FILE as PROFILE
 from retrainer.formats.report import CARD, HTML, METRICS, PREDICTIONS, SAMPLE, seal_report
 from retrainer.gate.verdict import judge
 from retrainer.messages import logger
 from retrainer.overlap import JudgedRows
+from retrainer.services.runs import param_text
 from retrainer.tasks._protocol import Judged
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = ["Request", "evaluate_model"]
+
+_SAYS_NOTHING = (None, "", [], {}, False)
 
 
 def evaluate_model(request: Request) -> dict[str, Any]:
@@ -81,7 +85,7 @@ def _predicted(request: Request, data: Dataset) -> tuple[Judged, JudgedRows]:
     test = test if rows.kept.all() else test.filter(rows.kept)
     predictions = predictor.predict(test)
     uncalibrated = why_none(
-        _settings(request.model).get("training", {}), data.manifest["rows"].get("validation", 0)
+        settings_of(request.model).get("training", {}), data.manifest["rows"].get("validation", 0)
     )
     judged = Judged(predictor, train, test, predictions, request.evaluation, request.checks, uncalibrated)
     return judged, rows
@@ -109,22 +113,28 @@ def _test_rows(data: Dataset) -> pa.Table:
 
 def _about_model(model: Path, judged: Judged) -> dict[str, Any]:
     """Digest, classes and task of the model, and in a few words what it is and started from."""
-    task, backbone, training = (_settings(model).get(name, {}) for name in ("task", "backbone", "training"))
-    strategy, weights = training.get("strategy", ""), backbone.get("weights", "")
-    if strategy == SCRATCH:
-        strategy, weights = "trained from scratch", ""
-    parts = [backbone.get("family", ""), weights, strategy]
+    settings = settings_of(model)
+    task, backbone, training = (settings.get(name, {}) for name in ("task", "backbone", "training"))
+    strategy = training.get("strategy", "")
+    how = "trained from scratch" if strategy == SCRATCH else strategy
+    parts = [backbone.get("family", ""), backbone.get("weights", ""), how]
     return {
         "model_sha256": judged.predictor.model_sha256,
         "labels": list(judged.predictor.labels),
         "task": {"kind": task.get("kind", ""), "multi_label": bool(task.get("multi_label"))},
         "start": " · ".join(part for part in parts if part and part != "none"),
+        "settings": _trained_by(settings),
     }
 
 
-def _settings(model: Path) -> dict[str, Any]:
-    settings: dict[str, Any] = json.loads((model / SETTINGS).read_text(encoding="utf-8"))
-    return settings
+def _trained_by(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """`section.key` → value, of what is neither off nor empty."""
+    return {
+        f"{section}.{key}": param_text(value)
+        for section in ("task", "backbone", "training")
+        for key, value in settings.get(section, {}).items()
+        if value not in _SAYS_NOTHING
+    }
 
 
 def _write(request: Request, report: dict[str, Any], judged: Judged, names: dict[str, str]) -> None:

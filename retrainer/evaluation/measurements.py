@@ -120,6 +120,8 @@ def evidence_of(request: Request, found: Measurements, months: Months | None = N
         trivial=pairs[0] if pairs else None,
         baseline=pairs[1] if len(pairs) > 1 else None,
         is_champion=request.champion is not None and found.champion is None,
+        first=_is_first(request, found),
+        decision=request.decision,
         slices=slice_figures(found.slices, found.measured[chosen], request.evaluation),
         calibration_error=None if errors is None else round(errors.value, 6),
         latency_ms=latency_ms(request.model, found.judged.test) if request.gate.max_latency_ms else None,
@@ -132,6 +134,12 @@ def evidence_of(request: Request, found: Measurements, months: Months | None = N
         untested=found.parts.untested,
         months=months,
     )
+
+
+def _is_first(request: Request, found: Measurements) -> bool:
+    """Whether the registry has no version of another model by this name."""
+    sha256 = found.judged.predictor.model_sha256
+    return request.champion is None and all(one.model_sha256 == sha256 for one in request.judgements())
 
 
 def _against_champion(found: Measurements) -> dict[str, Any]:

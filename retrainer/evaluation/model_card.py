@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from retrainer.evaluation import privacy, words
+from retrainer.evaluation.told import told
 from retrainer.evaluation.words import Report
 from retrainer.need.words import at_twice, more_rows
 from retrainer.pages.markdown import bullets, heading, plain, table
@@ -33,7 +34,7 @@ def model_card(report: Report) -> str:
 
 
 def _head(report: Report) -> list[str]:
-    gate, task = report["gate"], report["task"]
+    said, task = told(report), report["task"]
     about = plain(task["kind"]) + (", several labels a row" if task["multi_label"] else "")
     if report["labels"]:
         about += f", {words.plural(len(report['labels']), 'class', 'classes')}"
@@ -42,9 +43,11 @@ def _head(report: Report) -> list[str]:
         "",
         f"{about}; {plain(report['start'])}.",
         "",
-        f"**{gate['verdict'].capitalize()}**, judged on {words.plural(report['rows'], 'test row')}:",
+        f"**{said.badge.capitalize()}**, judged on {words.plural(report['rows'], 'test row')}:",
         "",
-        *bullets(plain(reason) for reason in gate["reasons"]),
+        *bullets(plain(reason) for reason in said.reasons),
+        "",
+        plain(f"{said.follows}."),
     ]
 
 

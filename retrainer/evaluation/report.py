@@ -8,6 +8,7 @@ from typing import Any
 
 from retrainer.evaluation import answers, privacy, words
 from retrainer.evaluation.judgement import parts_section, rows_section, rules_section, slices_section
+from retrainer.evaluation.told import told
 from retrainer.evaluation.words import Report
 from retrainer.need.words import at_twice, more_rows
 from retrainer.pages.charts import Axes, Points, Range, line_chart, range_chart, share_ends
@@ -43,6 +44,7 @@ def render(report: Report, history: list[dict[str, Any]], panels: Sequence[str] 
         rows_section(report),
         _privacy(report),
         _need(report),
+        _settings(report),
         _facts(report),
     ]
     return document(_title(report), sections)
@@ -54,13 +56,13 @@ def _title(report: Report) -> str:
 
 def _top(report: Report) -> str:
     """The first screen."""
-    kind = "champion" if report["gate"]["verdict"] == "champion" else "challenger"
+    said = told(report)
     classes = f" · {len(report['labels']):,} classes" if report["labels"] else ""
     about = f"{words.plural(report['rows'], 'test row')}{classes} · {report['start']}"
     about += f" · model `{report['model_sha256'][:12]}`"
     return (
         f'<div class="top"><div><h1>{escape(report["name"] or report["start"])}</h1>{quiet(about)}</div>'
-        f'<span class="verdict {kind}">{kind}</span></div>'
+        f'<span class="verdict {said.kind}">{escape(said.badge)}</span></div>'
         f"{section('In short', answers.drawn(report), _data(report))}"
     )
 
@@ -76,12 +78,18 @@ def _data(report: Report) -> str:
 
 
 def _reasons(report: Report) -> str:
-    """What the gate's verdict rests on, and what must be known of it."""
-    gate = report["gate"]
-    reasons = "".join(f"<li>{prose(reason)}</li>" for reason in gate["reasons"])
+    """What the verdict rests on, what comes of it, and what must be known of it."""
+    said = told(report)
+    reasons = "".join(f"<li>{prose(reason)}</li>" for reason in said.reasons)
+    passing = f" What would let it pass: {'; '.join(said.to_pass)}." if said.to_pass else ""
     notes = "".join(f'<p class="note">{prose(note)}</p>' for note in words.notes(report))
-    few = quiet(f"{_capital(words.detectable(report))}.")
-    return section(f"Why {gate['verdict']}", f'<ul class="reasons">{reasons}</ul>', notes, few)
+    return section(
+        said.why,
+        f'<ul class="reasons">{reasons}</ul>',
+        f"<p>{prose(f'{said.follows}.{passing}')}</p>",
+        notes,
+        quiet(f"{_capital(words.detectable(report))}."),
+    )
 
 
 def _metrics(report: Report) -> str:
@@ -216,6 +224,18 @@ def _series(history: list[dict[str, Any]], names: dict[str, str]) -> dict[str, P
         for name, title in names.items()
     }
     return {title: points for title, points in found.items() if points}
+
+
+def _settings(report: Report) -> str:
+    """What the model was trained by, folded away."""
+    shown = report.get("settings", {})  # a report of an older version has none
+    if not shown:
+        return ""
+    rows = "".join(
+        f"<dt>{escape(key)}</dt><dd><code>{escape(text)}</code></dd>" for key, text in shown.items()
+    )
+    folded = f'<details><summary>Show all {len(shown)}</summary><dl class="facts">{rows}</dl></details>'
+    return section("What it was trained by", folded, quiet("All other settings of these are off or empty."))
 
 
 def _facts(report: Report) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from retrainer.gate.decision import Decision
 from retrainer.gate.evidence import Anchor, Champion
 from retrainer.settings import Checks, Compute, Evaluation, Gate
 from retrainer.uses_of_test_set import Judgements
@@ -19,6 +20,7 @@ class Request:
 
     `name` is the registered model's, for the title; `judgements` are those of its versions. `training_cost`
     is what `retrainer.cost.priced` made of what MLflow knows of the training, None where that is nothing.
+    `decision` is what somebody decided about the very model that is judged, None where nobody did.
     """
 
     dataset: Path
@@ -33,3 +35,4 @@ class Request:
     checks: Checks = _AS_USUAL
     anchor: Anchor | None = None
     training_cost: dict[str, Any] | None = None
+    decision: Decision | None = None

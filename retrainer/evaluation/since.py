@@ -35,7 +35,7 @@ def since_champion(request: Request, months: Months) -> dict[str, Any] | None:
 
 def _differences(before: Path, now: Path) -> list[str] | None:
     try:
-        old, new = (_settings(one) for one in (before, now))
+        old, new = (settings_of(one) for one in (before, now))
     except (OSError, ValueError):
         return None
     return [
@@ -46,8 +46,8 @@ def _differences(before: Path, now: Path) -> list[str] | None:
     ]
 
 
-def _settings(model: Path) -> dict[str, Any]:
-    """Of a model from scratch without the weights that it never saw."""
+def settings_of(model: Path) -> dict[str, Any]:
+    """The sections of settings.json; those of a model from scratch without the weights that it never saw."""
     sections: dict[str, Any] = json.loads((model / SETTINGS).read_text(encoding="utf-8"))
     if sections.get("training", {}).get("strategy") == SCRATCH:
         sections["backbone"] = {

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from retrainer.evaluation import privacy, words
+from retrainer.evaluation.told import registered, told
 from retrainer.evaluation.words import Report
 from retrainer.texts import shortened
 
@@ -30,7 +31,7 @@ def closing_table(report: Report, registration: dict[str, Any], report_path: Pat
         "",
         *_opponent_rows(report),
         "",
-        *_verdict(report),
+        *_verdict(report, registration),
         *_data(report, report_path),
         *_field("cost", words.training_cost(report)),
         *_where(report, registration, report_path),
@@ -69,9 +70,10 @@ def _opponent_row(name: str, figure: dict[str, Any], gain: str, p: str) -> str:
     return f"{shortened(name, _NAME - 1):<{_NAME}}{value:>9}{words.interval(figure):>18}{gain:>13}{p:>8}"
 
 
-def _verdict(report: Report) -> list[str]:
-    reasons = "; ".join(report["gate"]["reasons"])
-    lines = _field("verdict", f"{report['gate']['verdict']}: {reasons}")
+def _verdict(report: Report, registration: dict[str, Any]) -> list[str]:
+    lines = _field("verdict", registered(report, registration))
+    for sentence in told(report).to_pass:
+        lines += _field("to pass", sentence)
     for sentence in privacy.noteworthy(report):
         lines += _field("privacy", sentence)
     lines += _worst_slice(report)

@@ -6,6 +6,7 @@ from typing import Any
 
 from retrainer.cost import in_words, of_runs
 from retrainer.findings import found_by, left_out, percent, rows_in
+from retrainer.texts import p_said
 
 Report = dict[str, Any]
 
@@ -266,7 +267,7 @@ def parts(report: Report) -> list[str]:
 def not_beaten(report: Report) -> list[str]:
     """A sentence for each baseline that the paired test does not show the model to beat."""
     return [
-        f"The model does not beat {one['title']} on these rows (p = {p_value(one['p_value'])})."
+        f"The model does not beat {one['title']} on these rows ({p_said(one['p_value'])})."
         for one in report["baselines"].values()
         if one["p_value"] > report["gate"]["alpha"]
     ]

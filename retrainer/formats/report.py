@@ -14,6 +14,8 @@
 
 metrics.json:
     model_sha256, dataset_sha256, name, start, task {"kind", "multi_label"}, labels, rows, confidence
+    settings    {section.key: value as text} of task, backbone and training: what the model was trained by,
+                but for what is off or empty
     device      what the model predicted on: cpu or cuda
     headline    the gate's metric
     metrics     {name: {"value", "low", "high", "n"}}: low and high bound the confidence interval, n are rows

@@ -19,6 +19,7 @@ from retrainer.gate.contest import counted
 from retrainer.gate.evidence import AgainstAnchor, Evidence
 from retrainer.gate.rules import Rule
 from retrainer.settings import Gate
+from retrainer.texts import p_said
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _said(gate: Gate, evidence: Evidence, versus: Comparison) -> tuple[bool, str
     if not passed:
         claim = f"may be worse than {what} by {gate.margin:g} or more"
     sign = "≤" if passed else ">"
-    note = f"{claim}: {counted(versus, 'the anchor')} (p = {versus.p_value:.2g} {sign} {gate.alpha:g})"
+    note = f"{claim}: {counted(versus, 'the anchor')} ({p_said(versus.p_value)} {sign} {gate.alpha:g})"
     if passed:
         return True, note
     better = _shown_better(gate, evidence)

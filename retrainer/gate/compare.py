@@ -16,7 +16,15 @@ from statistics import NormalDist
 
 import numpy as np
 
-from retrainer.gate.exact import least_difference, mcnemar_p_value, noninferiority_p_value, smallest_gain
+from retrainer.gate.exact import (
+    MOST_ROWS,
+    in_two_digits,
+    least_difference,
+    mcnemar_p_value,
+    noninferiority_p_value,
+    rows_needed,
+    smallest_gain,
+)
 from retrainer.gate.pair import Pair
 
 # Fewer discordant rows say nothing of how far the gain could have deviated.
@@ -64,6 +72,17 @@ class Comparison:
         normal = NormalDist()
         spreads = normal.inv_cdf(1 - alpha) + normal.inv_cdf(power)
         return spreads * self.standard_error - margin if self.enough else None
+
+    def rows_needed(self, margin: float, alpha: float, power: float) -> int | None:
+        """About how many rows would pass a model with probability `power` whose true difference is the one
+        seen here. None: no number of rows would, or it is not known. Bootstrapped ones as above."""
+        if self.standard_error is None:
+            return rows_needed(self.difference, self.discordant_share, margin, alpha, power)
+        smallest, ahead = self.smallest_difference(margin, alpha, power), self.difference + margin
+        if smallest is None or ahead <= 0:
+            return None
+        rows = self.rows * ((smallest + margin) / ahead) ** 2
+        return in_two_digits(rows) if rows <= MOST_ROWS else None
 
 
 def detectable_share(

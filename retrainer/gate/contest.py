@@ -13,6 +13,7 @@ from retrainer.errors import SettingError
 from retrainer.gate.compare import FEWEST_DISCORDANT, Comparison, compare, detectable_share
 from retrainer.gate.evidence import Evidence
 from retrainer.settings import Gate
+from retrainer.texts import p_said
 
 # Without a champion there is no pair to count: two decent models often differ on about so many rows.
 ASSUMED_DISCORDANT_SHARE = 0.1
@@ -26,6 +27,7 @@ class Contest:
     note: str
     versus: Comparison | None = None
     smallest_difference: float | None = None
+    rows_to_pass: int | None = None
 
 
 def contest(gate: Gate, evidence: Evidence) -> Contest:
@@ -39,7 +41,9 @@ def contest(gate: Gate, evidence: Evidence) -> Contest:
     assert evidence.champion is not None
     versus = compare(evidence.champion, margin)
     passed, note = _said(gate, evidence, versus)
-    return Contest(passed, note, versus, versus.smallest_difference(margin, gate.alpha, gate.power))
+    chances = margin, gate.alpha, gate.power
+    needed = None if passed else versus.rows_needed(*chances)
+    return Contest(passed, note, versus, versus.smallest_difference(*chances), needed)
 
 
 def new_rows(evidence: Evidence) -> Comparison | None:
@@ -54,7 +58,8 @@ def _uncontested(evidence: Evidence) -> tuple[bool, str]:
     if evidence.incomparable:
         return False, f"the champion cannot be compared on these rows: {evidence.incomparable}"
     if evidence.champion is None:
-        return True, "there is no champion yet"
+        which = "the first version" if evidence.first else "no version is champion now"
+        return True, f"{which}, so there is none to compare it with"
     return True, ""
 
 
@@ -69,7 +74,7 @@ def _said(gate: Gate, evidence: Evidence, versus: Comparison) -> tuple[bool, str
         ("not-worse", False): f"may be worse than the champion{metric} by {gate.margin:g} or more",
     }[gate.policy, passed]
     sign = "≤" if passed else ">"
-    return passed, f"{claim}: {counted(versus)} (p = {versus.p_value:.2g} {sign} {gate.alpha:g})"
+    return passed, f"{claim}: {counted(versus)} ({p_said(versus.p_value)} {sign} {gate.alpha:g})"
 
 
 def counted(versus: Comparison, other: str = "the champion") -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retrainer.gate.data_figures import DataFigures, Months
+from retrainer.gate.decision import Decision
 from retrainer.gate.measured import Measured
 from retrainer.gate.pair import Pair
 
@@ -93,6 +94,8 @@ class Evidence:
     trivial       the candidate beside the baseline that does not look at its input
     baseline      the candidate beside the cheap baseline
     is_champion   the candidate is the very model that is champion now
+    first         the registry has no other version of this name
+    decision      what somebody decided about this very model; None: nothing
     latency_ms    median time of one row on a CPU; model_mb: its files, in 10^6 bytes
     test_uses     models of this name that half of these test rows or more have judged, with this one
     anchor        the candidate beside the best champion so far; None where no anchor is known
@@ -114,6 +117,8 @@ class Evidence:
     trivial: Pair | None = None
     baseline: Pair | None = None
     is_champion: bool = False
+    first: bool = True
+    decision: Decision | None = None
     slices: tuple[SliceFigure, ...] = ()
     calibration_error: float | None = None
     latency_ms: float | None = None

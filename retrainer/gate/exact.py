@@ -27,9 +27,15 @@ from statistics import NormalDist
 
 import numpy as np
 
+from retrainer.texts import LEAST_P
+
 # What the region of plausible discordant shares may miss; it is added to the p-value.
 GAMMA = 1e-4
 _GRID = 64
+# Nobody labels more test rows than this to see a difference.
+MOST_ROWS = 10_000_000
+# By which a number of rows rises until it is enough.
+_STEP = 1.03
 # Statistics nearer than this are ties.
 _TIE = 1e-9
 # Beyond so many standard deviations a binomial count is ignored when chances are summed.
@@ -43,11 +49,13 @@ Critical = Callable[[np.ndarray], np.ndarray]
 def mcnemar_p_value(better: int, worse: int) -> float:
     """P(at least `better` of `better + worse` fair coins fall for the candidate): small says it is better.
 
-    1.0 when there is no discordant row.
+    1.0 when there is no discordant row; LEAST_P where it is less than that.
     """
     from scipy.special import bdtrc
 
-    return float(min(1.0, bdtrc(better - 1, better + worse, 0.5))) if better > 0 else 1.0
+    if better <= 0:
+        return 1.0
+    return float(np.clip(bdtrc(better - 1, better + worse, 0.5), LEAST_P, 1.0))
 
 
 def noninferiority_p_value(rows: int, better: int, worse: int, margin: float) -> float:
@@ -88,6 +96,40 @@ def least_difference(rows: int, share: float, margin: float, alpha: float, power
     cut = NormalDist().inv_cdf(1 - alpha)
     found = _detectable(rows, share, power, lambda counts: critical(counts, rows, margin, cut), -margin)
     return 1.0 if found is None else found
+
+
+def rows_needed(difference: float, share: float, margin: float, alpha: float, power: float) -> int | None:
+    """About how many rows show a true `difference` with probability `power`, in two digits.
+
+    `share` is that of discordant rows; `margin` 0: shown to be better by McNemar's test, else not worse by
+    the margin. None: no number of rows does, or more than MOST_ROWS would be needed.
+    """
+    cut = NormalDist().inv_cdf(1 - alpha)
+
+    def enough(rows: int) -> bool:
+        def needed(counts: np.ndarray) -> np.ndarray:
+            return critical(counts, rows, margin, cut) if margin else _majority(counts, alpha)
+
+        return _power(rows, share, difference, needed) >= power
+
+    rows = _rows_by_the_normal(difference + margin, max(share, abs(difference)), cut, power)
+    while rows <= MOST_ROWS and not enough(int(rows)):
+        rows = _STEP * rows + 1
+    return in_two_digits(rows) if rows <= MOST_ROWS else None
+
+
+def _rows_by_the_normal(ahead: float, share: float, cut: float, power: float) -> float:
+    """The number of rows by the normal approximation (Connor, Biometrics 43 (1987), 207–211)."""
+    if ahead <= 0:
+        return np.inf
+    spread = cut * np.sqrt(share) + NormalDist().inv_cdf(power) * np.sqrt(max(share - ahead**2, 0.0))
+    return max(1.0, float((spread / ahead) ** 2))
+
+
+def in_two_digits(rows: float) -> int:
+    """Rounded up."""
+    unit = 10 ** max(0, int(np.log10(rows)) - 1)
+    return int(np.ceil(rows / unit)) * unit
 
 
 def score(better: np.ndarray, worse: np.ndarray, rows: int, margin: float) -> np.ndarray:

@@ -20,6 +20,7 @@ from retrainer.gate.evidence import Evidence, Part
 from retrainer.gate.pair import Pair
 from retrainer.gate.rules import Rule
 from retrainer.settings import Gate
+from retrainer.texts import p_said
 
 CLASS = "class"
 _MOST_NAMED = 3
@@ -167,7 +168,7 @@ def _fall(one: PartChange, tests: int) -> str:
         else f"{one.by} = {one.name if one.name.isprintable() else ascii(one.name)}"
     )
     figures = f"{one.title} {one.candidate:.3f}, the champion has {one.champion:.3f}"
-    chance = f"p = {one.p_value:.2g} for all {tests:,} together" if tests > 1 else f"p = {one.p_value:.2g}"
+    chance = p_said(one.p_value or 0.0) + (f" for all {tests:,} together" if tests > 1 else "")
     return f"{what} collapses: {figures} ({one.rows:,} rows, {chance})"
 
 

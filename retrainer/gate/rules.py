@@ -13,6 +13,7 @@ from retrainer.gate.compare import compare
 from retrainer.gate.evidence import Evidence
 from retrainer.gate.pair import Pair
 from retrainer.settings import Gate
+from retrainer.texts import p_said
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def _beats(evidence: Evidence, pair: Pair, name: str, what: str, gate: Gate, key
     versus = compare(pair)
     passed = versus.p_value <= gate.alpha
     sign = "≤" if passed else ">"
-    gain = f"{versus.difference:+.4f} in {evidence.title}, p = {versus.p_value:.2g} {sign} {gate.alpha:g}"
+    gain = f"{versus.difference:+.4f} in {evidence.title}, {p_said(versus.p_value)} {sign} {gate.alpha:g}"
     note = f"{'beats' if passed else 'not shown to beat'} {what} ({gain}; gate.{key})"
     return Rule(name, f"gate.{key}", versus.p_value, gate.alpha, passed, note)
 

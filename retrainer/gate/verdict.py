@@ -14,10 +14,12 @@ from retrainer.gate.anchor import AnchorOutcome, against_anchor, anchor_rule
 from retrainer.gate.compare import Comparison
 from retrainer.gate.contest import ASSUMED_DISCORDANT_SHARE, Contest, contest, new_rows, right_alone
 from retrainer.gate.data_changes import data_changes
+from retrainer.gate.decision import DECISION, Decision
 from retrainer.gate.evidence import Evidence
 from retrainer.gate.parts import PartChange, needless, part_changes, part_rules
 from retrainer.gate.rules import Rule, floors
 from retrainer.settings import Gate
+from retrainer.texts import p_said
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,9 @@ class Verdict:
     smallest_difference  the least true difference of the metric at which a model passes with probability
                 `power`; under `not-worse` it may be negative. None: there is no such one on these rows, or it
                 is not known before a pair is seen (any metric that is no share of rows)
+    rows_to_pass    about how many compared rows would pass, with probability `power`, a model that is truly
+                as much better as this one came out; None where it passes, no number of rows would, or it is
+                not known
     discordant_share     of rows that do not count alike for the two: observed on the pair or, when
                 `discordant_assumed`, ASSUMED_DISCORDANT_SHARE
     false_promotion      at most the chance that of so many equal models as these rows have judged
@@ -44,6 +49,7 @@ class Verdict:
     parts       classes and slices beside the champion; `untested`: classes without a compared row
     appeared, vanished  classes that only the candidate, or only the champion, knows
     needless    classes and slices that a setting accepts although nothing became of them
+    decision    what somebody decided about this very model after it was registered; None: nothing
     """
 
     verdict: Literal["champion", "challenger"]
@@ -66,6 +72,7 @@ class Verdict:
     worse: int | None
     new_rows: Comparison | None
     smallest_difference: float | None
+    rows_to_pass: int | None
     discordant_share: float
     discordant_assumed: bool
     test_uses: int
@@ -76,17 +83,20 @@ class Verdict:
     appeared: tuple[str, ...]
     vanished: tuple[str, ...]
     needless: tuple[str, ...]
+    decision: Decision | None
 
 
 def judge(gate: Gate, evidence: Evidence) -> Verdict:
     """Judges the candidate. Raises UserError when a rule needs figures that were not computed.
 
-    A model that is champion already stays so, whatever the floors say.
+    A model that is champion already stays so, whatever the floors say; one that somebody took the alias from
+    does not get it back, however good it is.
     """
     outcome = contest(gate, evidence)
     anchor, parts = against_anchor(gate, evidence), part_changes(gate, evidence)
     rules = (
         _comparison(gate, outcome),
+        *_decided(evidence),
         *anchor_rule(gate, anchor),
         *part_rules(gate, evidence, parts),
         *floors(gate, evidence),
@@ -108,6 +118,7 @@ def judge(gate: Gate, evidence: Evidence) -> Verdict:
         power=gate.power,
         new_rows=new_rows(evidence),
         smallest_difference=outcome.smallest_difference,
+        rows_to_pass=outcome.rows_to_pass,
         test_uses=evidence.test_uses,
         false_promotion=_false_promotion(gate, evidence),
         anchor=anchor,
@@ -116,6 +127,7 @@ def judge(gate: Gate, evidence: Evidence) -> Verdict:
         appeared=evidence.appeared,
         vanished=evidence.vanished,
         needless=needless(gate, evidence, parts),
+        decision=evidence.decision,
         **_versus_champion(outcome.versus, evidence),
     )
 
@@ -147,6 +159,13 @@ def _comparison(gate: Gate, outcome: Contest) -> Rule:
     return Rule("comparison", "gate.policy", p_value, gate.alpha, outcome.passed, outcome.note)
 
 
+def _decided(evidence: Evidence) -> list[Rule]:
+    decision = evidence.decision
+    if decision is None or not decision.taken:
+        return []
+    return [Rule(DECISION, "make promote", None, 0, False, decision.why)]
+
+
 def _false_promotion(gate: Gate, evidence: Evidence) -> float:
     """Bonferroni's bound, which holds however much the judgements depend on each other."""
     return min(1.0, gate.alpha * evidence.test_uses)
@@ -156,7 +175,8 @@ def _reasons(gate: Gate, evidence: Evidence, rules: tuple[Rule, ...]) -> tuple[s
     """Floors that do not hold, the comparison, and what must be known of the rows it was made on."""
     against, *others = rules
     failed = [rule.note for rule in others if not rule.passed]
-    return (*failed, against.note, *_about_rows(gate, evidence))
+    made = [evidence.decision.why] if evidence.decision and not evidence.decision.taken else []
+    return (*made, *failed, against.note, *_about_rows(gate, evidence))
 
 
 def _about_rows(gate: Gate, evidence: Evidence) -> list[str]:
@@ -185,4 +205,4 @@ def _about_new(new: int, rows: int, versus: Comparison | None) -> str:
     figures = f"it has {versus.candidate:.4f}, the champion {versus.other:.4f}"
     counts = figures if versus.better is None else right_alone(versus)
     which = "on these" if versus.rows == new else f"on {versus.rows:,} of these, where it was not trained,"
-    return f"{said}; {which} {counts} (p = {versus.p_value:.2g})"
+    return f"{said}; {which} {counts} ({p_said(versus.p_value)})"

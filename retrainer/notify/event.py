@@ -37,6 +37,7 @@ _SHAPES = {
 _RULES = {
     "comparison": "comparison with the champion",
     "anchor": "comparison with the anchor",
+    "decision": "nobody took the alias from it",
     "classes": "classes that appear or vanish",
     "collapse": "classes and slices that collapse",
     "metric": "bound of the gate's metric",

@@ -145,7 +145,6 @@ _EXAMPLES = """
 .miss audio { width: 100%; height: 36px; }
 .miss blockquote { margin: 0 0 9px; }
 .miss p { margin: 0; font-size: 13px; color: var(--quiet); }
-.miss .remark { color: var(--wait); font-weight: 600; }
 .miss .given { color: var(--wrong); font-weight: 600; unicode-bidi: isolate; }
 .miss .true { color: var(--good); font-weight: 600; unicode-bidi: isolate; }
 .miss .nearest { margin: 9px 0 0; padding: 8px 0 0; border-top: 1px solid var(--rule); font-size: 13px; }

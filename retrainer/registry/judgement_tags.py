@@ -11,6 +11,7 @@ from retrainer.findings import data_tags
 from retrainer.formats.report import CARD
 from retrainer.need.words import rows_to_next_point
 from retrainer.services.readers import TEST_SAMPLE, TEST_SHA256, TRAIN_ROWS, RegisteredVersion
+from retrainer.texts import shortened
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -20,21 +21,27 @@ _DESCRIPTION_CHARACTERS = 5000
 _TAG_CHARACTERS = 250
 _CUT = "\n\n… the rest is in `model_card.md` of the run that evaluated it."
 _NOT_IN_A_KEY = re.compile(r"[^A-Za-z0-9_]+")
+# Why the verdict is what it is, in words.
+REASON = "gate.reason"
+# Before a rule's name.
+RULE = "gate.rule."
 # Said by the rules and the report at length.
-_NOT_TAGS = ("verdict", "reasons", "rules", "champion")
+_NOT_TAGS = ("verdict", "reasons", "rules", "champion", "decision")
 
 
 def judgement_tags(figures: Mapping[str, Any]) -> dict[str, str]:
-    """Tags from metrics.json: the test set, `gate.…` for each number, `gate.rule.…` for each rule, `data.…`
-    for what was found in the data, `privacy.…` and `membership.…` for what its training rows lose, and
-    `rows_to_next_point`, which is of a cheap head."""
+    """Tags from metrics.json: the test set, `gate.reason` in words, `gate.…` for each number, `gate.rule.…`
+    for each rule, `data.…` for what was found in the data, `privacy.…` and `membership.…` for what its
+    training rows lose, and `rows_to_next_point`, which is of a cheap head."""
     gate, test_set = figures["gate"], figures.get("test_set", {})
     tags = {TEST_SHA256: test_set["sha256"], "test_uses": str(test_set["uses"])} if test_set else {}
     if sample := test_set.get("sample"):  # a report of an older version has none
         tags[TEST_SAMPLE] = sample
     tags |= _numbers({name: value for name, value in gate.items() if name not in _NOT_TAGS}, "gate")
+    if gate["reasons"]:
+        tags[REASON] = shortened("; ".join(gate["reasons"]), _TAG_CHARACTERS)
     for rule in gate.get("rules", ()):
-        name = f"gate.rule.{_key(rule['name'])}"
+        name = f"{RULE}{_key(rule['name'])}"
         # Two values of a slice may have one key.
         while name in tags:
             name += "_"

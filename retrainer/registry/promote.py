@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from retrainer.errors import ModelError
+from retrainer.gate.decision import DECISION
 from retrainer.registry.history import How, champion_stack, move_champion, moves, new_move, settle
+from retrainer.registry.judgement_tags import RULE
 from retrainer.registry.lock import registry_lock
+from retrainer.registry.standing import tell_standing
 from retrainer.registry.unaltered import demanded_key, unaltered_model
 from retrainer.services import lookup
 from retrainer.services.connection import client, explained
@@ -32,7 +35,7 @@ def promote(name: str, version: str, why: str) -> str:
         champion = lookup.state(name)[CHAMPION]
         if champion == version:
             return f"version {version} is champion of '{name}' already"
-        if found.tags[VERDICT] != CHAMPION:
+        if _verdict(found) != CHAMPION:
             against = "the gate was against it"
             why = f"{why} ({against})" if why else against
         return _move(mlflow, found, champion, "promote", why)
@@ -79,9 +82,16 @@ def proven(name: str, version: str) -> RegisteredVersion:
     return found
 
 
+def _verdict(version: RegisteredVersion) -> str:
+    """The gate's own: that somebody took the alias from the version is no word of the gate against it."""
+    failing = [tag for tag, text in version.tags.items() if tag.startswith(RULE) and text.startswith("fails")]
+    return CHAMPION if failing == [f"{RULE}{DECISION}"] else version.tags[VERDICT]
+
+
 def _move(mlflow: MlflowClient, version: RegisteredVersion, champion: str | None, how: How, why: str) -> str:
     """`champion` is the one that the decision was made against."""
-    name, verdict = version.name, version.tags[VERDICT]
+    name, verdict = version.name, _verdict(version)
     move_champion(mlflow, name, new_move(name, how, champion, version.version, why, verdict))
+    tell_standing(mlflow, name, (version.version, champion))
     was = f"version {champion} was" if champion else "there was none before"
     return f"version {version.version} is champion of '{name}' ({was}; the gate's verdict on it: {verdict})"

@@ -20,13 +20,14 @@ from retrainer.formats.report import SAMPLE, read_report
 from retrainer.messages import logger
 from retrainer.registry import signing
 from retrainer.registry.anchor import refuse_if_anchor_moved, remember_anchor
-from retrainer.registry.history import move_champion, moves, new_move, removed_by_person, settle
+from retrainer.registry.history import move_champion, new_move, settle
 from retrainer.registry.judgement_tags import describe, judgement_tags
 from retrainer.registry.lock import registry_lock
 from retrainer.registry.reap import reap_left
 from retrainer.registry.serving_check import serving_check_begun
+from retrainer.registry.standing import decision_on, tell_standing
 from retrainer.registry.versions import Source, verified_version
-from retrainer.services import keys, lineage, lookup, tracking
+from retrainer.services import keys, lineage, lookup, runs, tracking
 from retrainer.services.address import tracking_uri, without_credentials
 from retrainer.services.connection import client, explained
 from retrainer.services.lookup import CHALLENGER, CHAMPION
@@ -67,12 +68,20 @@ def register_model(model: Path, report: Path, out: Path, registry: Registry) -> 
         tags = _tags(model, about, gate) | {"train_run_id": training, "evaluation_run_id": evaluation}
         # The code that trained it; a model from a cache goes by the code that would train it so again.
         tags |= tracking.trained_by(mlflow, training) | judgement_tags(figures)
+        before = lookup.state(registry.name)
         version = _placed(mlflow, registry.name, Source(model, sample, tags, key), gate)
         describe(mlflow, version, report)
+        for run_id in (training, evaluation):
+            runs.name_by_version(mlflow, run_id, registry.name, _strategy(model), version.version)
+        tell_standing(mlflow, registry.name, {version.version, *before.values()})
         registration = _registration(version, gate, tags)
     with whole_directory(out) as aside:
         write_json(aside / FILE, registration)
     return registration
+
+
+def _strategy(model: Path) -> str:
+    return tracking.strategy_of(json.loads((model / SETTINGS).read_text(encoding="utf-8")))
 
 
 def _signing_key(registry: Registry) -> bytes | None:
@@ -93,11 +102,20 @@ def _placed(mlflow: MlflowClient, name: str, source: Source, gate: Mapping[str, 
     settle(mlflow, name)
     champion = lookup.by_alias(name, CHAMPION)
     if champion is not None and champion.usable and champion.model_sha256 == source.tags[MODEL_SHA256]:
+        if gate["verdict"] != CHAMPION:  # somebody made it champion since
+            refuse_if_moved(name, gate["champion"])
         return champion
     refuse_if_moved(name, gate["champion"])
+    refuse_if_decided(name, source.tags[MODEL_SHA256], gate)
     version = verified_version(mlflow, name, source)
     _move_alias(mlflow, version, gate)
     return version
+
+
+def refuse_if_decided(name: str, model_sha256: str, gate: Mapping[str, Any]) -> None:
+    """Raises UserError when somebody took the alias from this very model and the gate did not know of it."""
+    if gate["verdict"] == CHAMPION and (decision := decision_on(name, model_sha256)) and decision.taken:
+        raise ModelError(f"{decision.why}; that was not known when this model was judged: run evaluate again")
 
 
 def refuse_if_moved(name: str, judged: dict[str, Any] | None) -> None:
@@ -112,16 +130,9 @@ def refuse_if_moved(name: str, judged: dict[str, Any] | None) -> None:
 
 
 def _move_alias(mlflow: MlflowClient, version: RegisteredVersion, gate: Mapping[str, Any]) -> None:
-    """Points the alias that the gate gave at the version; what a person decided about it goes before."""
+    """Points the alias that the gate gave at the version."""
     name, verdict = version.name, gate["verdict"]
-    decided = removed_by_person(moves(name), version.version)
-    if decided is not None and verdict == CHAMPION:
-        _LOG.warning(
-            "version %s becomes challenger: on %s %s took the championship from it (%s);"
-            " `make promote VERSION=%s` gives it back",
-            *(version.version, decided.when, decided.who, decided.why or decided.how, version.version),
-        )
-    if decided is not None or verdict != CHAMPION:
+    if verdict != CHAMPION:
         mlflow.set_registered_model_alias(name, CHALLENGER, version.version)
         return
     # The checks took seconds, and the lock holds on this machine only.
@@ -163,6 +174,7 @@ def _registration(
         "alias": CHAMPION if is_champion else CHALLENGER,
         "model_sha256": version.model_sha256,
         "verdict": gate["verdict"],
+        "reasons": list(gate["reasons"]),
         "champion": now,
         "served_difference": version.tags.get(SERVED_DIFFERENCE),
         "train_run_id": tags["train_run_id"],

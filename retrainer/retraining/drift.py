@@ -23,6 +23,7 @@ from retrainer.retraining.last_training import keys_of, profile_of_version
 from retrainer.retraining.two_sample import Tested, adjusted, compare_inputs, compare_labels
 from retrainer.services.readers import RegisteredVersion
 from retrainer.settings import Retrain
+from retrainer.texts import p_said
 
 # Corrected labels are a reason to train, a handful of them is none.
 _RELABELLED = 0.01
@@ -109,7 +110,7 @@ def judge(before: Profile, new: Profile, rows: Mapping[str, int], retrain: Retra
     if not tests:
         return Drift("train", "no-statistics", "neither labels nor inputs of these rows are measured", rows)
     drifted = [name for name, test in tests.items() if test["adjusted"] <= retrain.alpha]
-    p_values = ", ".join(f"{name} p = {test['adjusted']:.3g}" for name, test in tests.items())
+    p_values = ", ".join(f"{name} {p_said(test['adjusted'], 3)}" for name, test in tests.items())
     if drifted:
         return Drift("train", "drift", f"{' and '.join(drifted)} drifted ({p_values})", rows, tests)
     if retrain.growth and new.rows >= retrain.growth * before.rows:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from retrainer.pages.page import document, escape, section
+from retrainer.texts import p_said
 
 WIDTH = 78
 _LABEL = 12
@@ -64,7 +65,7 @@ def _test(test: Mapping[str, Any], alpha: float) -> str:
     found = "drift" if test["adjusted"] <= alpha else "no drift"
     parts = ", ".join(f"{name} {value:.3g}" for name, value in test["parts"].items())
     largest = "; ".join(_largest(one) for one in test["largest"][:2])
-    return f"{found}: p = {test['adjusted']:.3g} after Holm, alpha {alpha:g} ({parts}); most: {largest}"
+    return f"{found}: {p_said(test['adjusted'], 3)} after Holm, alpha {alpha:g} ({parts}); most: {largest}"
 
 
 def _largest(one: Mapping[str, Any]) -> str:

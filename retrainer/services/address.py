@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import sys
 from pathlib import Path
 
 from retrainer.errors import SettingError
@@ -22,6 +24,14 @@ _SECRET_PARAMETER = re.compile(
     r"(?i)([?&;#](?:[\w.%-]*(?:password|passwd|secret|token|signature|credential)"
     r"|(?:[\w.%-]*[-_.])?(?:pwd|sig|key|apikey)|odbc_connect)=)[^&;#\s'\"]+"
 )
+
+
+def mlflow_program() -> str:
+    """How MLflow's command is typed here: it lies beside this Python, which need not be on the PATH."""
+    program = Path(sys.executable).with_name("mlflow")
+    if shutil.which("mlflow") == str(program):
+        return program.name
+    return str(program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program)
 
 
 def tracking_uri() -> str:

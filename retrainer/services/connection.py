@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrainer.errors import ServiceError
-from retrainer.services.address import is_server, registry_uri, sqlite_path, tracking_uri, without_credentials
+from retrainer.services.address import (
+    is_server,
+    mlflow_program,
+    registry_uri,
+    sqlite_path,
+    tracking_uri,
+    without_credentials,
+)
 from retrainer.services.database import ensure_database
 from retrainer.services.rest import check_reachable
 from retrainer.services.s3 import PATIENCE
@@ -86,7 +93,7 @@ def _cure(message: str) -> str:
     line = without_credentials(" ".join(message.split()))
     if "out-of-date database schema" in line:
         path = sqlite_path(tracking_uri())
-        return f"{path} was made by an older MLflow: copy it, then run `mlflow db upgrade sqlite:///{path}`"
+        return f"{path} was made by an older MLflow: copy it, then run `{mlflow_program()} db upgrade sqlite:///{path}`"
     return f"MLFLOW_TRACKING_URI={without_credentials(tracking_uri())}: {line[:_MESSAGE_CHARACTERS]}"
 
 
@@ -108,7 +115,7 @@ def experiment_id(mlflow: MlflowClient) -> str:
     if found.lifecycle_stage != "active":
         raise ServiceError(
             f"MLflow's experiment '{name}' was deleted: name another by MLFLOW_EXPERIMENT_NAME,"
-            f" or run `mlflow experiments restore -x {found.experiment_id}`"
+            f" or run `{mlflow_program()} experiments restore -x {found.experiment_id}`"
         )
     return str(found.experiment_id)
 

@@ -22,7 +22,9 @@ _FROM_ENVIRONMENT = {
 CODE = ("git_commit", "image")
 
 _GIT_SECONDS = 10
-_WRITTEN_BY_RUNS = ("dvc.lock", ".dvc/recipes.json")
+_WRITTEN_BY_RUNS = ("dvc.lock", "recipes/stages.json")
+# Where a file that git does not know yet is part of what runs.
+_CODE_AND_RECIPES = ("components", "pipelines", "plugins", "recipes", "retrainer")
 
 
 def of_model(model: Path) -> dict[str, str]:
@@ -38,7 +40,8 @@ def of_process() -> dict[str, str]:
 
 
 def git_commit() -> str:
-    """The checked-out commit, with `-dirty` behind it when tracked files differ; empty outside git.
+    """The checked-out commit, with `-dirty` behind it when tracked files differ, or a recipe or code is new
+    and not committed; empty outside git.
 
     What every run writes anew (`dvc.lock`, the list of recipes) does not count.
     """
@@ -46,6 +49,7 @@ def git_commit() -> str:
         commit = _git("rev-parse", "--verify", "HEAD")
         written = [f":(top,exclude){name}" for name in _WRITTEN_BY_RUNS]
         changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", *written)
+        changed += _git("ls-files", "--others", "--exclude-standard", "--", *_CODE_AND_RECIPES, *written)
     except (OSError, subprocess.SubprocessError):
         return ""
     return f"{commit}-dirty" if changed else commit

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from retrainer.errors import ServiceError
-from retrainer.services.address import is_server, sqlite_path
+from retrainer.services.address import is_server, mlflow_program, sqlite_path
 
 # Tags of a registered version.
 MODEL_SHA256 = "model_sha256"
@@ -134,7 +134,7 @@ class SqliteReader:
                 return []
             raise ServiceError(
                 f"{self.path}: MLflow's database cannot be read ({error}); move it away to start afresh, or"
-                f" run `mlflow db upgrade sqlite:///{self.path}` when an older MLflow wrote it"
+                f" run `{mlflow_program()} db upgrade sqlite:///{self.path}` when an older MLflow wrote it"
             ) from None
 
     def _answer(self, question: Callable[[sqlite3.Connection], list[Any]], mode: str) -> list[Any]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from retrainer.formats.report import MOST_IN_MATRIX, confusion_matrix
@@ -23,7 +22,7 @@ from retrainer.pages.page import (
 from retrainer.pages.pairs import drawn_pairs, side
 from retrainer.pages.reliability import reliability_chart
 from retrainer.tasks._class_doubts import LABELS, NEIGHBOURS
-from retrainer.tasks._class_examples import Mistake, mistakes, shown_rows
+from retrainer.tasks._class_examples import Mistake, mistakes, shown_rows, surest_mistakes
 from retrainer.tasks._explained_panels import NOTHING, Beside, Explanation, beside_rows
 from retrainer.tasks._nearest_rows import verdict
 
@@ -34,6 +33,9 @@ _MOST_PAIRS = 25
 # Longer tables are folded away.
 _MOST_OPEN = 40
 
+# Of a label that an out-of-sample prediction contradicts.
+_DOUBTED = "is the label given, which is doubted"
+
 Details = dict[str, Any]
 
 
@@ -41,16 +43,12 @@ def panels(judged: Judged, details: Details) -> list[str]:
     found = classes(judged.predictions, judged.test)
     columns = tuple(judged.predictor.task.input_columns)
     beside = beside_rows(judged, details, [verdict(one) for one in details["nearest"]])
-    beside = replace(
-        beside, remarks=dict.fromkeys(details[LABELS], "Is the label right? The model doubts it.")
-    )
-    wrong = mistakes(judged.test, found, columns)
     return [
         calibration_section(details),
         confusion_section(details),
-        mistakes_section(wrong, int((~found.correct).sum()), beside),
+        mistakes_section(mistakes(judged.test, found, columns), int((~found.correct).sum()), details, beside),
         sample_section(judged, found, columns, details, beside),
-        doubts_section(judged, found, details, {miss.row for miss in wrong}),
+        doubts_section(judged, found, columns, details),
         neighbours_section(judged, columns, details),
         per_class_section(details),
     ]
@@ -104,12 +102,19 @@ def _pairs(confusion: dict[str, Any]) -> str:
     return section("Most confused classes", quiet(about), shown)
 
 
-def mistakes_section(shown: list[Mistake], wrong: int, beside: Beside = NOTHING) -> str:
+def mistakes_section(
+    shown: list[Mistake], wrong: int, details: Details | None = None, beside: Beside = NOTHING
+) -> str:
+    """Those whose label is doubted carry a mark, and are not shown again."""
     if not shown:
         return section("Wrong answers", "<p>None on these rows.</p>")
     which = f"{len(shown)} of {wrong:,} wrong answers" if wrong > len(shown) else "All wrong answers"
     about = f"{which}, the surest first. The numbers are the probabilities that the model gave."
-    return section("Most confidently wrong", quiet(about), beside.about, _drawn(shown, beside=beside))
+    doubted = set((details or {}).get(LABELS, ())) & {miss.row for miss in shown}
+    if doubted:
+        about += f" The labels of {len(doubted):,} of these may be wrong: they are marked as doubted."
+    drawn = _drawn(shown, beside=beside, doubted=doubted)
+    return section("Most confidently wrong", quiet(about), beside.about, drawn)
 
 
 def sample_section(
@@ -124,18 +129,18 @@ def sample_section(
     return section("What right answers rest on", quiet(about), beside.about, drawn, beside.method)
 
 
-def doubts_section(judged: Judged, found: Classes, details: Details, above: Container[int]) -> str:
-    """Rows whose label the model has good reason to doubt; those that stand `above` are only counted."""
+def doubts_section(judged: Judged, found: Classes, columns: tuple[str, ...], details: Details) -> str:
+    """Rows whose label the model has good reason to doubt; those that stand above are only counted."""
     if not (said := _said(details, LABELS)):
         return ""
-    columns, numbers = tuple(judged.predictor.task.input_columns), details[LABELS]
-    rows = [number for number in numbers if number not in above]
-    if numbers:
-        said += " Either the label is wrong, or the model has much to learn."
-    if repeated := len(numbers) - len(rows):
-        said += f" {repeated:,} of them stand among the wrong answers above, where a line says so."
-    drawn = _drawn(shown_rows(judged.test, found, columns, rows), "is the label given") if rows else ""
-    return section("Rows to look at again", quiet(said), drawn)
+    above = set(surest_mistakes(found).tolist())
+    numbers = [row for row in details[LABELS] if row not in above]
+    rows = shown_rows(judged.test, found, columns, numbers)
+    more = " Either the label is wrong, or the model has much to learn." if details[LABELS] else ""
+    if shown_above := len(details[LABELS]) - len(numbers):
+        more += f" {shown_above:,} of them stand above, among the wrong answers, marked as doubted."
+    drawn = _drawn(rows, "is the label given") if rows else ""
+    return section("Rows to look at again", quiet(said + more), drawn)
 
 
 def neighbours_section(judged: Judged, columns: tuple[str, ...], details: Details) -> str:
@@ -156,10 +161,16 @@ def _said(details: Details, name: str) -> str:
     return f"{check['count']:,} {check['note']}."
 
 
-def _drawn(rows: Sequence[Mistake], truth: str = "is true", beside: Beside = NOTHING) -> str:
+def _drawn(
+    rows: Sequence[Mistake],
+    truth: str = "is true",
+    beside: Beside = NOTHING,
+    doubted: Collection[int] = (),
+) -> str:
     small = all(miss.image and not miss.texts and miss.row not in beside.nearest for miss in rows)
     kind = "misses images" if small else "misses"
-    return f'<div class="{kind}">{"".join(_mistake(miss, truth, beside) for miss in rows)}</div>'
+    drawn = "".join(_mistake(miss, _DOUBTED if miss.row in doubted else truth, beside) for miss in rows)
+    return f'<div class="{kind}">{drawn}</div>'
 
 
 def _mistake(miss: Mistake, truth: str, beside: Beside) -> str:
@@ -170,13 +181,12 @@ def _mistake(miss: Mistake, truth: str, beside: Beside) -> str:
         image = f'<div class="pair sides">{image}{why.picture}</div>'
     shown = why.texts or tuple(map(escape, miss.texts))
     texts = "".join(f'<blockquote dir="auto">{text}</blockquote>' for text in shown)
-    remark = f'<p class="remark">{escape(beside.remarks[miss.row])}</p>' if miss.row in beside.remarks else ""
     return (
         f'<div class="miss">{image}{miss.sound}{why.sound}{texts}{why.words}'
         f'<p><span class="given">{escape(_names(miss.decided))}</span> '
         f"was the answer: {miss.confidence:.3f}</p>"
         f'<p><span class="true">{escape(_names(miss.truth))}</span> {truth}: '
-        f"{miss.truth_probability:.3f}</p>{remark}<p>{escape(miss.where)}</p>"
+        f"{miss.truth_probability:.3f}</p><p>{escape(miss.where)}</p>"
         f"{beside.nearest.get(miss.row, '')}</div>"
     )
 

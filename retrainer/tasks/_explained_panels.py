@@ -34,13 +34,12 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Beside:
-    """What is shown beside a row, by its number: why it was answered so, the training rows nearest to it
-    (HTML), and a remark. `about` goes before them: what the colours say, and whether they can be believed;
+    """What is shown beside a row, by its number: why it was answered so, and the training rows nearest to it
+    (HTML). `about` goes before them: what the colours say, and whether they can be believed;
     `method`: how they were computed and tested, said once on a page."""
 
     explanations: Mapping[int, Explanation] = field(default_factory=dict)
     nearest: Mapping[int, str] = field(default_factory=dict)
-    remarks: Mapping[int, str] = field(default_factory=dict)
     about: str = ""
     method: str = ""
 

@@ -1,0 +1,23 @@
+"""Which recipe a command speaks of that was given none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from retrainer.errors import UserError
+from retrainer.resolve import PARAMS, default_recipe, known_recipes
+
+
+def said_default(root: Path = Path()) -> str:
+    """A line that names the recipe of params.yaml; empty where there is no other one to take it for.
+
+    Whatever is wrong with params.yaml is said by what reads it next.
+    """
+    if not (root / PARAMS).is_file():
+        return ""
+    try:
+        name = default_recipe(root)
+        others = len(known_recipes(root, name)) - 1
+    except (UserError, AttributeError):
+        return ""
+    return f"recipe: {name}, that of {PARAMS}; RECIPE= names one of {others:,} in recipes/" if others else ""
