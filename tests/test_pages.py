@@ -18,10 +18,10 @@ from retrainer.serving.page import page as try_page
 from retrainer.tasks import _speech_report, _translation_report
 from tests.browser import Page, browser_page
 from tests.conftest import ROOT
+from tests.made_years import act, month, year
 from tests.page_checks import DESKTOP, PHONE, opened, poor_contrasts, screen, structure, widths
 from tests.raw_rows import run, words
 from tests.reports import HISTORY, opposite, panels_of, report_of, told_of
-from tests.test_year_page import act, month, year
 
 pytestmark = pytest.mark.slow
 

@@ -83,8 +83,9 @@ def _axis(rows: list[Range], shares: bool) -> Ends:
 
 def share_ends(values: Sequence[float], higher_is_better: bool = True) -> Ends:
     """The axis of shares: from a tenth below them to 1; where less is better from 0 to a tenth above them."""
-    top = max(1.0, *values) if higher_is_better else max(0.1, math.ceil(10 * max(values)) / 10)
-    return (max(0.0, math.floor(10 * min(values)) / 10) if higher_is_better else 0.0), top
+    if not higher_is_better:
+        return 0.0, max(0.1, math.ceil(10 * max(values)) / 10)
+    return min(0.9, max(0.0, math.floor(10 * min(values)) / 10)), max(1.0, *values)
 
 
 @dataclass(frozen=True)
