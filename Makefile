@@ -95,7 +95,7 @@ DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 
 .DEFAULT_GOAL := help
 .PHONY: help setup init pipeline retrain step resolve smoke curve tune suggest predict convert-weights check-step history promote anchor rollback compare reap ui serve export docs images mlflow-image pin-base \
-	rehearse compile inference-service submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow bench year lint \
+	rehearse compile inference-service submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow bench year screens lint \
 	format lock wheel clean
 
 ##@ to begin
@@ -263,6 +263,10 @@ bench: $(READY) ## the engine beside its peers, on the same work: [ONLY="bert-ba
 
 year: $(READY) ## twelve monthly retrains with planted events, and a page that shows them: [DATA=Banking77's folder]
 	@$(PY) -m benchmarks.year $(call option,DATA,data)
+
+screens: $(READY) ## pictures of the pages of RECIPE's last run, and of `make year`, for docs/images (needs Chromium)
+	@OMP_NUM_THREADS=1 SCREENS_OF=runs/$(call quoted,$(or $(RECIPE),sentiment-minilm)) $(PY) -m pytest -q -m slow \
+		tests/test_pages.py -k screens
 
 lint: $(READY) ## ruff, mypy, the arrows between the packages
 	@$(PY) -m ruff check .

@@ -42,7 +42,7 @@ def test_the_page_tells_rows_checks_classes_and_pairs(tmp_path):
     assert "Data: 64 of 65 rows" in page.text
     for found in manifest["checks"]:
         assert found["name"].replace("_", " ") in page.text and found["note"] in page.text
-    assert "empty text" in page.text and "even" in page.text and "Words per text" in page.text
+    assert "empty text" in page.text and "even" in page.text and "Length of a text" in page.text
     pairs = told(manifest)["near_duplicates"][0]
     assert f"{pairs} of" in page.text or "All pairs" in page.text
     assert page.said.count(QUESTION + " ") + page.said.count(QUESTION) >= 1

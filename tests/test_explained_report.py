@@ -34,6 +34,7 @@ from tests.stripes import COMPUTE, made, table
 
 EXPLAINED = Evaluation(resamples=100, explain=4)
 EVIL = "<script>alert(1)</script>"
+PAINTED = 'alt="the same, coloured'
 
 
 def judged(pair: tuple[Path, Path], out: Path, evaluation: Evaluation = EXPLAINED) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def test_images_of_mistakes_and_of_a_sample_are_explained(stripes: tuple[Path, P
         and not found["warning"]
     )
     content = (tmp_path / "report" / HTML).read_text()
-    assert content.count('alt="attributions"') == len(found["rows"])
+    assert content.count(PAINTED) == len(found["rows"])
     page = Page(content)
     assert "What right answers rest on" in page.text and found["note"] in page.text
     figure = max(found["randomised"]["head"], found["randomised"]["whole"])
@@ -87,7 +88,7 @@ def test_a_large_network_on_a_cpu_is_explained_on_fewer_rows(
     monkeypatch.setattr(_explained, "_MOST_OPERATIONS", 1.0)
     found = judged(stripes, tmp_path / "report")["details"]["attributions"]
     assert len(found["rows"]) == 2 and "Only 2 of " in found["note"]
-    assert (tmp_path / "report" / HTML).read_text().count('alt="attributions"') == 2
+    assert (tmp_path / "report" / HTML).read_text().count(PAINTED) == 2
 
 
 def test_a_head_that_was_never_trained_is_told(stripes: tuple[Path, Path], tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_a_head_that_was_never_trained_is_told(stripes: tuple[Path, Path], tmp_p
     assert "explain guesses" in report["details"]["attributions"]["warning"]
     assert any("must not be believed" in note for note in words.notes(report))
     page = Page((tmp_path / "report" / HTML).read_text())
-    assert page.text.count("must not be believed") >= 2  # on the first screen, and beside the pictures
+    assert page.text.count("must not be believed") >= 2  # with the verdict, and beside the pictures
 
 
 def test_attributions_that_ignore_the_weights_are_not_to_be_believed(
@@ -191,9 +192,9 @@ def test_a_sound_has_bars_up_and_down() -> None:
 @pytest.mark.parametrize(
     ("truth", "answer", "said"),
     [
-        (0, 3, "All 3 nearest training rows have the label that was the answer"),
-        (3, 0, "its own label, against the answer"),
-        (1, 2, "2 have the label of the answer, 1 its own"),
+        (0, 3, "All 3 most similar training rows have the label that the model answered"),
+        (3, 0, "the true label, against the model's answer"),
+        (1, 2, "2 have the answer's label, 1 the true one"),
     ],
 )
 def test_whom_the_nearest_training_rows_support(truth: int, answer: int, said: str) -> None:
@@ -222,7 +223,9 @@ def test_the_training_rows_nearest_to_a_wrong_label_have_the_answers(tmp_path: P
     unit = [one / np.linalg.norm(one, axis=1, keepdims=True) for one in apart]
     assert near[5]["rows"][0][0] == int((unit[1] @ unit[0][5]).argmax())
     content = (tmp_path / "report" / HTML).read_text()
-    assert "nearest training rows have the label that was the answer" in content and "<script" not in content
+    assert (
+        "similar training rows have the label that the model answered" in content and "<script" not in content
+    )
 
 
 def test_texts_are_painted_in_the_report(reviews: Path, bert: Path, tmp_path: Path) -> None:
@@ -244,6 +247,6 @@ def test_texts_are_painted_in_the_report(reviews: Path, bert: Path, tmp_path: Pa
     page = "".join(predictor.task.panels(one, {"details": details}))
     assert isinstance(predictor.task, text_classification.TextClassification)
     assert '<mark class="for4"' in page and '<mark class="not' in page and "<script" not in page
-    assert Page(page).text.count("All 3 nearest training rows") + page.count("Of its 3 nearest") == len(
-        details["nearest"]
-    )
+    assert Page(page).text.count("All 3 most similar training rows") + page.count(
+        "Of the 3 most similar"
+    ) == len(details["nearest"])

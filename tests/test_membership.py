@@ -91,9 +91,9 @@ def test_a_model_that_learned_random_labels_by_heart_gives_its_rows_away(tmp_pat
     assert found["low"] > 0.7 and found["noteworthy"]
     assert (found["train_rows"], found["test_rows"]) == (150, 150)
     said = " ".join(closing_table(report, {}, tmp_path / "report" / "report.html").split())
-    assert "by its loss a training row is told from another with AUC" in said
+    assert "by the loss of a row, training rows are told from others with AUC" in said
     for page in ("report.html", "model_card.md"):
-        assert "by its loss a training row is told" in (tmp_path / "report" / page).read_text()
+        assert "the loss of a row, training rows are told" in (tmp_path / "report" / page).read_text()
     assert float(judgement_tags(report)["membership.auc"]) == pytest.approx(found["auc"])
 
 
@@ -118,7 +118,7 @@ def test_a_model_that_did_not_overfit_is_near_a_coin(tmp_path: Path) -> None:
 
 def test_where_nothing_can_be_measured_it_says_why() -> None:
     report = {"membership": {"auc": None, "note": "there are too few rows"}, "champion": None}
-    assert privacy.of_attack(report).endswith("was not tried: there are too few rows")
+    assert privacy.of_attack(report).endswith("was not tested: there are too few rows")
     assert privacy.noteworthy({"champion": None}) == []
 
 

@@ -87,7 +87,7 @@ SAID = (
     "12 rows are left out of the comparison, because the champion was trained on them or on rows linked to"
     " them.",
     "at temperature 1.5, which was fitted to the validation rows",
-    "The model has 90.1 MB; one row takes 4.5 ms",
+    "The model takes 90.1 MB; one row takes 4.5 ms",
 )
 
 

@@ -127,7 +127,7 @@ def test_a_constant_and_a_linear_model_stand_beside_it(judged: tuple[Path, dict[
 def test_the_report_draws_what_was_wrong(judged: tuple[Path, dict[str, Any]]) -> None:
     folder, report = judged
     page = (folder / "report" / "report.html").read_text()
-    for title in ("Predicted against true", "By the target", "Largest errors"):
+    for title in ("Predicted against true", "By size of the true value", "Largest errors"):
         assert f"<h2>{title}</h2>" in page
     told = report["details"]
     assert "What predictions rest on" in page and len(told["attributions"]["rows"]) == 14

@@ -321,5 +321,5 @@ def test_a_run_that_stopped_before_registration_has_a_table_too() -> None:
 def test_a_share_above_one_stays_on_its_chart(value: float) -> None:
     """A word error rate can be: more words were written than were said."""
     chart = range_chart([Range("it", value, value, value, f"{value}", own=True)], "word error rate")
-    drawn = [float(x) for x in re.findall(r' (?:cx|x1|x2)="([\d.-]+)"', chart)]
-    assert drawn and all(0 <= x <= 880 for x in drawn)
+    drawn = [float(x) for x in re.findall(r' (?:cx|x1|x2)="([\d.-]+)%"', chart)]
+    assert drawn and all(0 <= x <= 100 for x in drawn)

@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from benchmarks.year.attack import move_classes
 from benchmarks.year.events import months, so_far
-from benchmarks.year.outcomes import CHALLENGER, HELD, PROMOTED, STOPPED, Act, Figure, Outcome, _kind, plain
+from benchmarks.year.outcomes import CHALLENGER, HELD, PROMOTED, STOPPED, Act, Figure, Outcome, _kind
 from benchmarks.year.page import as_markdown, render
 from benchmarks.year.project import Said
 from benchmarks.year.rows import (
@@ -32,33 +31,9 @@ from benchmarks.year.run import missed
 from benchmarks.year.timeline import champions
 from retrainer.errors import DataError
 from tests.html_page import Page
+from tests.made_years import act, month, year
 
 EVIL = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</style></svg><iframe>", "a & b'")
-FIGURE = Figure(0.8, 0.7, 0.9, 100)
-
-
-def act(kind: str, version: str = "", as_expected: bool = True, **more: Any) -> dict[str, Any]:
-    judged = kind in (PROMOTED, CHALLENGER, HELD)
-    outcome = Outcome(kind, "so it is", 12.3, version=version, candidate=FIGURE if judged else None)
-    about = {"command": "make retrain", "expected": kind, "as_expected": as_expected, "page": ""}
-    return plain(outcome) | about | more
-
-
-def month(name: str, champion: str, *acts: dict[str, Any], **more: Any) -> dict[str, Any]:
-    about = {
-        "name": name,
-        "title": "an event",
-        "came": "Rows came.",
-        "rows": 9,
-        "champion": champion,
-        "truth": 0.8,
-    }
-    return about | {"acts": list(acts)} | more
-
-
-def year(*made: dict[str, Any], **more: Any) -> dict[str, Any]:
-    about = {"when": "2026-11-26", "machine": {"cpu": "a processor", "cores": 2}, "seconds": 60.0}
-    return about | {"history": "", "holdout": 50, "months": list(made)} | more
 
 
 def test_hostile_words_come_out_inert() -> None:

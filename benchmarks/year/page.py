@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.year.outcomes import KINDS
-from benchmarks.year.timeline import CSS, look_of, seconds_of, timeline
+from benchmarks.year.timeline import CSS, look_of, month_by_month, seconds_of, timeline
 from retrainer.pages import markdown
-from retrainer.pages.page import document, escape, label_cell, number_cell, quiet, section, table
+from retrainer.pages.page import document, escape, label_cell, number_cell, quiet, section, table, wide
 
 Year = Mapping[str, Any]
 Act = Mapping[str, Any]
@@ -41,7 +41,9 @@ def _top(title: str, year: Year) -> str:
         " nothing was judged. Hollow: a model that did not become champion."
         f"{_about_truth(year)} Below: the seconds of all commands."
     )
-    picture = f'<div class="scroll">{timeline(year["months"], metric_of(year))}</div>'
+    months, metric = year["months"], metric_of(year)
+    picture = f'<div class="year-wide">{wide(timeline(months, metric), "the year as a timeline")}</div>'
+    picture += f'<div class="year-narrow">{month_by_month(months, metric)}</div>'
     under = f"{dots}<p>{legend}</p><p>{escape(said)}</p>"
     return f"<section><h1>{escape(title)}</h1>{quiet(where)}{picture}{under}</section>"
 
@@ -69,7 +71,7 @@ def _rows(month: Mapping[str, Any]) -> Iterator[str]:
         came = f"{month['title']}. {month['came']} {month['rows']:,} rows in the file." if first else ""
         yield "".join(
             [
-                label_cell(month["name"] if first else ""),
+                label_cell(month["name"]) if first else f'<td class="again">{escape(month["name"])}</td>',
                 label_cell(came),
                 f"<td><code>{escape(act['command'])}</code></td>",
                 f"<td>{_badge(act['kind'])}{_expectation(act)}</td>",
@@ -104,8 +106,8 @@ def _cost(act: Act) -> str:
 
 
 def _history(year: Year) -> str:
-    words = quiet("What make history says at the end of the year.")
-    return section("Who was champion", words, f"<pre>{escape(year['history'])}</pre>")
+    words = quiet("What `make history` says at the end of the year.")
+    return section("Who was champion", words, wide(f"<pre>{escape(year['history'])}</pre>", "the history"))
 
 
 def as_markdown(year: Year) -> str:

@@ -18,11 +18,13 @@ from benchmarks.year.outcomes import (
     ROLLED_BACK,
     STOPPED,
 )
+from retrainer.pages.charts import Range, range_chart
 from retrainer.pages.page import escape
 from retrainer.texts import shortened
 
 CSS = """
 main { max-width: 1120px; }
+svg.year { width: 100%; height: auto; }
 .year text { font-size: 12px; }
 .year .month { font-size: 13px; font-weight: 650; }
 .year .event { font-size: 11.5px; }
@@ -34,7 +36,7 @@ main { max-width: 1120px; }
 .year .candidate-dot { fill: var(--card); stroke: var(--quiet); stroke-width: 2; }
 .year .cost { fill: var(--other); fill-opacity: .55; }
 .year .good { fill: var(--good); } .year .wait { fill: var(--wait); } .year .bad { fill: var(--wrong); }
-.year .calm { fill: var(--other); }
+.year .calm { fill: var(--quiet); }
 .year .sign { fill: none; stroke: var(--card); stroke-width: 2; stroke-linecap: round; }
 .year .missed { fill: none; stroke: var(--wrong); stroke-width: 2; stroke-dasharray: 3 2; }
 .outcome { border-radius: 99px; padding: 2px 10px; font-weight: 600; font-size: 12.5px; white-space: nowrap;
@@ -42,9 +44,13 @@ main { max-width: 1120px; }
 .outcome svg { display: inline-block; vertical-align: -1.5px; }
 .outcome path { fill: none; stroke: var(--card); stroke-width: 2; stroke-linecap: round; }
 .outcome.good { background: var(--good); } .outcome.wait { background: var(--wait); }
-.outcome.bad { background: var(--wrong); } .outcome.calm { background: var(--other); }
+.outcome.bad { background: var(--wrong); } .outcome.calm { background: var(--quiet); }
 pre { overflow-x: auto; font: 12px/1.45 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; margin: 0; }
-td .said { display: block; overflow-wrap: anywhere; min-width: 240px; }
+td .said { display: block; overflow-wrap: anywhere; }
+.year-narrow { display: none; }
+@media screen { svg.year { min-width: 860px; } td .said { min-width: 140px; } .again { visibility: hidden; } }
+@media screen and (max-width: 700px) { .year-wide { display: none; } .year-narrow { display: block; }
+  td .said { min-width: 0; } .again { visibility: visible; } .outcome { white-space: normal; } }
 """
 # The colour of an outcome, and its sign: strokes in a square from -4 to 4.
 LOOK = {
@@ -107,7 +113,8 @@ class Scale:
         tops = [point.high for point in points if point] + values
         self.low, self.high = min(ends, default=0.0), max(tops, default=1.0)
         room = (self.high - self.low) * 0.06 or 0.05
-        self.low, self.high = self.low - room, self.high + room
+        # A share has no more than 1.
+        self.low, self.high = self.low - room, 1.0 if 0.5 < self.high <= 1 else self.high + room
         self.longest = max((seconds_of(month) for month in months), default=1.0) or 1.0
 
     def x(self, month: int) -> float:
@@ -130,7 +137,7 @@ def timeline(months: Sequence[Month], metric: str) -> str:
     label = f"A year month by month: what came, what was decided, the champion's {metric}, and what it cost"
     height = _COST_END + 22
     parts = [
-        f'<svg class="wide year" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(label)}">',
+        f'<svg class="year" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(label)}">',
         *_grid(scale, metric),
         *_line(points, scale),
         *_truth(months, scale),
@@ -138,6 +145,23 @@ def timeline(months: Sequence[Month], metric: str) -> str:
     for number, month in enumerate(months):
         parts += _column(month, number, points[number], scale)
     return "".join([*parts, "</svg>"])
+
+
+def month_by_month(months: Sequence[Month], metric: str) -> str:
+    """The champion's figures below each other, where a screen has no room for a year side by side."""
+    rows = [
+        Range(
+            f"{month['name']}: {month['title']}",
+            point.value,
+            point.low,
+            point.high,
+            f"{point.value:.3f}",
+            True,
+        )
+        for month, point in zip(months, champions(months), strict=True)
+        if point
+    ]
+    return range_chart(rows, f"the champion's {metric} month by month") if rows else ""
 
 
 def _grid(scale: Scale, metric: str) -> Iterator[str]:

@@ -71,12 +71,12 @@ def render(manifest: Manifest, rows: pa.Table, columns: TaskColumns, found: Foun
 
 def _top(title: str, manifest: Manifest) -> str:
     warned = sum(1 for check in manifest["checks"] if check["count"])
-    kind, said = ("challenger", f"{warned} to look at") if warned else ("champion", "nothing found")
+    checks = "1 check" if warned == 1 else f"{warned} checks"
+    kind, said = ("challenger", f"{checks} found something") if warned else ("champion", "nothing found")
     about = " · ".join(str(part.get("file", "")) for part in manifest["sources"])
-    digest = escape(manifest["content_sha256"][:12])
+    digest = manifest["content_sha256"][:12]
     return (
-        f'<div class="top"><div><h1>{escape(title)}</h1>'
-        f'<p class="quiet">{escape(about)} · content <code>{digest}</code></p></div>'
+        f'<div class="top"><div><h1>{escape(title)}</h1>{quiet(f"{about} · content `{digest}`")}</div>'
         f'<span class="verdict {kind}">{said}</span></div>'
     )
 
@@ -94,20 +94,23 @@ def _checks(manifest: Manifest) -> str:
             + number_cell(f"{check['count']:,}" if check["level"] != "off" else "–")
             + number_cell(percent(check["share"]) if check["count"] and check["share"] is not None else "")
         )
-    about = "A level that stops would have stopped the run. The levels are settings of the section checks."
-    heads = ["check", "level", "what it counts"], ["found", "share"]
-    return section("Checks", table(*heads, rows), quiet(about))
+    about = (
+        "Those that found something come first. A check that stops ends the run; one that warns is shown here"
+        " alone. The settings of the section `checks` say which does what."
+    )
+    heads = ["check", "what happens", "what it counts"], ["found", "share"]
+    return section("Checks", quiet(about), table(*heads, rows))
 
 
 def _level(level: str | float) -> str:
-    """In words; `off` and `warn` are words already."""
+    """In words; `off` is one already."""
     if isinstance(level, float):
         return f"stops beyond {percent(level)}"
-    return "stops" if level == "error" else level
+    return {"error": "stops", "warn": "warns"}.get(level, level)
 
 
 def _rows(manifest: Manifest, kept: int, left_out: int) -> str:
-    cards = [("rows in", kept + left_out), ("dropped", left_out)]
+    cards = [("rows in", kept + left_out), ("left out", left_out)]
     cards += [(name, manifest["rows"][name]) for name in SPLITS]
     shown = "".join(
         f'<div class="card"><span>{name}</span><b>{count:,}</b>'
@@ -119,8 +122,12 @@ def _rows(manifest: Manifest, kept: int, left_out: int) -> str:
         label_cell(reason) + number_cell(f"{count:,}") + bar_cell(count / (kept + left_out))
         for reason, count in reasons
     ]
-    dropped = table(["dropped because"], ["rows", "share of rows in"], lines) if lines else ""
-    said = ["Each dropped row stands in dropped.parquet with its origin."] if lines else []
+    dropped = table(["left out because"], ["rows", "share of rows in"], lines) if lines else ""
+    said = (
+        ["The file dropped.parquet of the dataset has each row that was left out, with its origin."]
+        if lines
+        else []
+    )
     said += [f"The {split} rows are your own {split} set." for split in manifest.get("own_sets", ())]
     return section(
         "Rows", f'<div class="cards">{shown}</div>', dropped, quiet(" ".join(said)) if said else ""
@@ -148,7 +155,7 @@ def _classes(manifest: Manifest) -> str:
     shown = table(["class"], [*SPLITS, "share of labels", "in test"], lines)
     if len(lines) > _MOST_OPEN:
         shown = f"<details><summary>Show all {len(lines):,} classes</summary>{shown}</details>"
-    about = "The most frequent first. In test: the share of the class that was placed there."
+    about = "The most frequent first. The last column is the share of a class that became test rows."
     return section("Classes", quiet(about), shown)
 
 
@@ -159,7 +166,7 @@ def _near(rows: pa.Table, columns: TaskColumns, found: Found) -> str:
     first = {key: row for row, key in reversed(list(enumerate(found.keys)))}
     sides = [[side(rows, first[key], columns.inputs) for key in pair] for pair in pairs]
     which = f"{len(pairs)} of {len(found.near):,} pairs" if len(found.near) > MOST_DRAWN else "All pairs"
-    about = f"{which}, from different clusters first. A cluster is in one split."
+    about = f"{which}, at first one of each cluster. All rows of a cluster are in the same split."
     return section("Near-duplicates", quiet(about), drawn_pairs((one, other) for one, other in sides))
 
 
@@ -173,8 +180,9 @@ def _suspects(rows: pa.Table, columns: TaskColumns, suspects: list[Suspect]) -> 
         for one in suspects[:_MOST_SUSPECTS]
     )
     about = (
-        f"{min(len(suspects), _MOST_SUSPECTS)} of {len(suspects):,} training rows, by a linear model that did"
-        f" not see the row it judges. {SUSPECTS} beside this page has all of them. Not each is wrong."
+        f"{min(len(suspects), _MOST_SUSPECTS)} of {len(suspects):,} training rows whose label a linear model"
+        f" doubts that was fitted without them. The file {SUSPECTS} beside this page has all. Not every doubt"
+        " is right."
     )
     kind = "misses images" if columns.inputs_of("image") else "misses"
     return section("Labels to look at again", quiet(about), f'<div class="{kind}">{shown}</div>')
@@ -183,15 +191,20 @@ def _suspects(rows: pa.Table, columns: TaskColumns, suspects: list[Suspect]) -> 
 def _sizes(columns: TaskColumns, found: Found) -> str:
     charts = []
     if columns.inputs_of("string") and len(found.words):
-        charts.append(("Words per text", found.words.tolist(), "words"))
+        charts.append(("Length of a text", found.words.tolist(), "words"))
     if found.sizes:
-        charts.append(("Width", [width for width, _ in found.sizes], "pixels"))
-        charts.append(("Height", [height for _, height in found.sizes], "pixels"))
-    figures = "".join(
-        f"<figure><figcaption>{title}</figcaption>{histogram(values, unit, title)}</figure>"
-        for title, values, unit in charts
-    )
+        charts.append(("Width of an image", [width for width, _ in found.sizes], "pixels"))
+        charts.append(("Height of an image", [height for _, height in found.sizes], "pixels"))
+    figures = "".join(_figure(*chart) for chart in charts)
     return section("Lengths and sizes", f'<div class="pair">{figures}</div>') if figures else ""
+
+
+def _figure(title: str, values: list[int], unit: str) -> str:
+    """How many rows are how long; one sentence where all are the same."""
+    if min(values) == max(values):
+        return f"<p>{title}: {values[0]:,} {unit}, all of them.</p>"
+    caption = f"{title}, in {unit}: how many rows"
+    return f"<figure><figcaption>{caption}</figcaption>{histogram(values, unit, caption)}</figure>"
 
 
 def _columns(manifest: Manifest) -> str:

@@ -20,10 +20,11 @@ from retrainer.evaluation.privacy import privacy_facts
 from retrainer.evaluation.report import render
 from retrainer.evaluation.request import Request
 from retrainer.evaluation.rows import prediction_table, sample_table
+from retrainer.evaluation.since import SCRATCH, settings_of, since_champion
 from retrainer.formats.columns import with_source_names
 from retrainer.formats.dataset import SOURCE_NAMES, Dataset
 from retrainer.formats.files import whole_directory, write_json, write_text
-from retrainer.formats.model_files import HISTORY, SETTINGS, read_model
+from retrainer.formats.model_files import HISTORY, read_model
 from retrainer.formats.profile import FILE as PROFILE
 from retrainer.formats.report import CARD, HTML, METRICS, PREDICTIONS, SAMPLE, seal_report
 from retrainer.gate.verdict import judge
@@ -61,6 +62,7 @@ def evaluate_model(request: Request) -> dict[str, Any]:
         "device": judged.predictor.device.type,
         "confidence": request.evaluation.confidence,
         **figures_of(request, found, evidence),
+        "since": since_champion(request, months),
         "privacy": privacy_facts(request),
         "membership": membership(judged),
         "gate": verdict_figures(judge(request.gate, evidence), request.champion),
@@ -73,6 +75,7 @@ def evaluate_model(request: Request) -> dict[str, Any]:
 def _predicted(request: Request, data: Dataset) -> tuple[Judged, JudgedRows]:
     """The model's predictions of the test rows that it has not learned from, and which those are."""
     from retrainer.predict import Predictor
+    from retrainer.training.calibration import why_none
     from retrainer.training.compute import prepare, resolve_compute
 
     train, test = data.split("train"), _test_rows(data)
@@ -81,7 +84,11 @@ def _predicted(request: Request, data: Dataset) -> tuple[Judged, JudgedRows]:
     rows = JudgedRows.of(request.dataset, len(test), request.model)
     test = test if rows.kept.all() else test.filter(rows.kept)
     predictions = predictor.predict(test)
-    return Judged(predictor, train, test, predictions, request.evaluation, request.checks), rows
+    uncalibrated = why_none(
+        settings_of(request.model).get("training", {}), data.manifest["rows"].get("validation", 0)
+    )
+    judged = Judged(predictor, train, test, predictions, request.evaluation, request.checks, uncalibrated)
+    return judged, rows
 
 
 def _refuse_another_dataset(model: Path, data: Dataset) -> None:
@@ -106,9 +113,11 @@ def _test_rows(data: Dataset) -> pa.Table:
 
 def _about_model(model: Path, judged: Judged) -> dict[str, Any]:
     """Digest, classes and task of the model, and in a few words what it is and started from."""
-    settings = json.loads((model / SETTINGS).read_text(encoding="utf-8"))
+    settings = settings_of(model)
     task, backbone, training = (settings.get(name, {}) for name in ("task", "backbone", "training"))
-    parts = [backbone.get("family", ""), backbone.get("weights", ""), training.get("strategy", "")]
+    strategy = training.get("strategy", "")
+    how = "trained from scratch" if strategy == SCRATCH else strategy
+    parts = [backbone.get("family", ""), backbone.get("weights", ""), how]
     return {
         "model_sha256": judged.predictor.model_sha256,
         "labels": list(judged.predictor.labels),

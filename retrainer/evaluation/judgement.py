@@ -28,7 +28,7 @@ def rules_section(report: Report) -> str:
         + number_cell(words.measured(rule["bound"]))
         for rule in rules
     ]
-    return section("The gate's rules", table(["rule", "", "in words"], ["measured", "bound"], rows))
+    return section("The gate's rules", table(["rule", "outcome", "in words"], ["measured", "limit"], rows))
 
 
 def _outcome(passed: bool) -> str:
@@ -57,15 +57,15 @@ def parts_section(report: Report) -> str:
         for one in parts
     ]
     heads = ["rows", "this model", "champion", "p"]
-    shown = table(["class or slice", ""], heads, rows[:_MOST_OPEN])
+    shown = table(["class or slice", "outcome"], heads, rows[:_MOST_OPEN])
     folded = ""
     if len(rows) > _MOST_OPEN:
-        more = table(["class or slice", ""], heads, rows[_MOST_OPEN:])
+        more = table(["class or slice", "outcome"], heads, rows[_MOST_OPEN:])
         folded = f"<details><summary>Show the other {len(rows) - _MOST_OPEN:,}</summary>{more}</details>"
     about = (
-        f"Classes by {parts_title(report)}, slices by {words.gate_title(report)}, on the compared rows."
-        " p: how often equal models would show a fall like it in any of them; only falls that are large"
-        " enough to hold the model are tested (gate.max_drop)."
+        f"Classes by {parts_title(report)}, slices by {words.gate_title(report)}, on the compared rows; those"
+        " that fell most come first. p: how often two equally good models would show such a fall in any of"
+        " them. Only a fall beyond gate.max_drop is tested."
     )
     return section("Classes and slices beside the champion", quiet(about), shown, folded)
 
@@ -92,7 +92,7 @@ def slices_section(report: Report) -> str:
     bounds = any(words.floor_of(report, by) is not None for by in by_slice)
     what = words.gate_title(report)
     about = f"{what[:1].upper()}{what[1:]}, with {100 * report['confidence']:g}% intervals;"
-    about += " behind each value its test rows."
+    about += " the number after each value counts its test rows."
     higher = words.higher_is_better(report)
     about += f" The red mark is the gate's {'floor' if higher else 'ceiling'}." if bounds else ""
     return section("By slice", quiet(about), *charts)
@@ -112,13 +112,13 @@ def _slice(report: Report, by: str, figures: list[dict[str, Any]]) -> str:
         for one in figures
     ]
     drawn = range_chart(ranges, f"{words.gate_title(report)} by {by}", words.in_points(report))
-    chart = f'<div class="scroll">{drawn}</div>'
     if len(figures) > _MOST_OPEN:
-        chart = f"<details><summary>Show all {len(figures)} values</summary>{chart}</details>"
-    return f"<figure><figcaption>{escape(by)}</figcaption>{chart}</figure>"
+        drawn = f"<details><summary>Show all {len(figures)} values</summary>{drawn}</details>"
+    return f"<figure><figcaption>{escape(by)}</figcaption>{drawn}</figure>"
 
 
 def rows_section(report: Report) -> str:
     """Which rows judged, how often they did, and what the champion knew of them."""
     said = [words.uses(report), *words.changes(report), words.cost(report)]
-    return section("The test set, and the model's cost", *(f"<p>{escape(one)}</p>" for one in said))
+    said.append(f"Training it cost: {words.training_cost(report)}.")
+    return section("The test set, and what the model costs", *(f"<p>{escape(one)}</p>" for one in said))

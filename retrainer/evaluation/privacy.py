@@ -55,13 +55,13 @@ def of_attack(report: Report) -> str:
     if not found:
         return ""
     if found["auc"] is None:
-        return f"whether the model's answers tell its training rows was not tried: {found['note']}"
+        return f"whether the model's answers give training rows away was not tested: {found['note']}"
     rows = found["test_rows"]
     share = found["found_at_1_percent"]
     at_one = "" if share is None else f"; {100 * share:.1f}% of them with 1% of false alarms"
     return (
-        f"by its loss a training row is told from another with AUC {number(found['auc'], rows)}"
-        f" ({number(found['low'], rows)} – {number(found['high'], rows)}; 0.5 is chance){at_one}"
+        f"by the loss of a row, training rows are told from others with AUC {number(found['auc'], rows)}"
+        f" ({number(found['low'], rows)} – {number(found['high'], rows)}; 0.5 is guessing){at_one}"
         f" ({plural(found['train_rows'], 'training row')}, {plural(rows, 'test row')})"
     )
 

@@ -6,14 +6,23 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from retrainer.evaluation import privacy, words
+from retrainer.evaluation import answers, privacy, words
 from retrainer.evaluation.judgement import parts_section, rows_section, rules_section, slices_section
 from retrainer.evaluation.told import told
 from retrainer.evaluation.words import Report
 from retrainer.need.words import at_twice, more_rows
-from retrainer.pages.charts import Points, Range, line_chart, range_chart
+from retrainer.pages.charts import Axes, Points, Range, line_chart, range_chart, share_ends
 from retrainer.pages.learning_curve import learning_curve_chart
-from retrainer.pages.page import document, escape, label_cell, number_cell, quiet, section, table
+from retrainer.pages.page import (
+    document,
+    escape,
+    label_cell,
+    number_cell,
+    prose,
+    quiet,
+    section,
+    table,
+)
 
 
 def render(report: Report, history: list[dict[str, Any]], panels: Sequence[str] = ()) -> str:
@@ -23,16 +32,17 @@ def render(report: Report, history: list[dict[str, Any]], panels: Sequence[str] 
     The same arguments give the same text.
     """
     sections = [
-        _verdict(report),
-        rules_section(report),
+        _top(report),
         _metrics(report),
         _opponents(report),
+        _reasons(report),
+        rules_section(report),
         parts_section(report),
         slices_section(report),
+        *panels,
+        _curves(report, history),
         rows_section(report),
         _privacy(report),
-        _curves(history),
-        *panels,
         _need(report),
         _settings(report),
         _facts(report),
@@ -44,35 +54,42 @@ def _title(report: Report) -> str:
     return f"{report['name'] or report['start']}: {report['rows']:,} test rows"
 
 
-def _verdict(report: Report) -> str:
-    digest, said = report["model_sha256"], told(report)
-    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in said.reasons)
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in words.notes(report))
-    passing = f" What would let it pass: {'; '.join(said.to_pass)}." if said.to_pass else ""
+def _top(report: Report) -> str:
+    """The first screen."""
+    said = told(report)
     classes = f" · {len(report['labels']):,} classes" if report["labels"] else ""
-    about = f"{report['rows']:,} test rows{classes} · {report['start']}"
+    about = f"{words.plural(report['rows'], 'test row')}{classes} · {report['start']}"
+    about += f" · model `{report['model_sha256'][:12]}`"
     return (
-        f'<div class="top"><div><h1>{escape(report["name"] or report["start"])}</h1>'
-        f'<p class="quiet">{escape(about)} · model <code>{escape(digest[:12])}</code></p></div>'
+        f'<div class="top"><div><h1>{escape(report["name"] or report["start"])}</h1>{quiet(about)}</div>'
         f'<span class="verdict {said.kind}">{escape(said.badge)}</span></div>'
-        + section(
-            said.why,
-            f'<ul class="reasons">{reasons}</ul>',
-            f"<p>{escape(f'{said.follows}.{passing}')}</p>",
-            notes,
-            quiet(f"{words.detectable(report)}."),
-        )
-        + _data(report)
-        + section("What the training cost", f"<p>{escape(words.training_cost(report))}.</p>")
+        f"{section('In short', answers.drawn(report), _data(report))}"
     )
 
 
 def _data(report: Report) -> str:
-    """In one paragraph what the checks of the data found; the page that shows it lies beside this one."""
-    said = f"{words.data(report)}. "
-    where = "All of it: <code>findings/report.html</code> of the same run; on Kubeflow, preprocess shows it."
-    notes = "".join(f'<p class="note">{escape(one)}.</p>' for one in words.unknown_data(report))
-    return section("The data", f"<p>{escape(said)}{where}</p>", notes)
+    """In one line what the checks of the data found; the page that shows it lies beside this one."""
+    said = f"Data: {words.data(report)}."
+    where = (
+        "The page `findings/report.html` of the same run shows all of it (on Kubeflow, the step preprocess)."
+    )
+    unknown = "".join(f" {one}." for one in map(_capital, words.unknown_data(report)))
+    return quiet(f"{said} {where}{unknown}")
+
+
+def _reasons(report: Report) -> str:
+    """What the verdict rests on, what comes of it, and what must be known of it."""
+    said = told(report)
+    reasons = "".join(f"<li>{prose(reason)}</li>" for reason in said.reasons)
+    passing = f" What would let it pass: {'; '.join(said.to_pass)}." if said.to_pass else ""
+    notes = "".join(f'<p class="note">{prose(note)}</p>' for note in words.notes(report))
+    return section(
+        said.why,
+        f'<ul class="reasons">{reasons}</ul>',
+        f"<p>{prose(f'{said.follows}.{passing}')}</p>",
+        notes,
+        quiet(f"{_capital(words.detectable(report))}."),
+    )
 
 
 def _metrics(report: Report) -> str:
@@ -83,7 +100,10 @@ def _metrics(report: Report) -> str:
             f'<div class="card"><span>{escape(words.title(report, name))}</span>'
             f"<b>{words.number(figure['value'], figure['n'])}</b><span>{words.interval(figure)}</span></div>"
         )
-    about = f"With {100 * report['confidence']:g}% intervals."
+    about = (
+        f"Below each figure its {100 * report['confidence']:g}% interval: other test rows of the same kind"
+        " would mostly give a figure in it."
+    )
     lower = [n for n in words.ordered(report) if not report["about"][n]["higher_is_better"]]
     if lower:
         about += f" For {' and '.join(words.title(report, name) for name in lower)} less is better."
@@ -104,13 +124,13 @@ def _opponents(report: Report) -> str:
     champion = report["champion"]
     notes += [f"Champion: {champion['note']}."] if champion and not champion["compared"] else []
     about = (
-        "p: how often a model that is no better would do as well against it on these rows "
-        f"(one-sided {_tests(report)}). The baselines are fitted on the training rows."
+        "p: how often a model that is no better would do as well against it on these rows by luck"
+        f" (one-sided {_tests(report)}). The baselines are fitted on the training rows."
     )
     chart = range_chart(ranges, f"{title} with intervals", words.in_points(report))
     return section(
         "Against the others on the same rows",
-        f'<div class="scroll">{chart}</div>',
+        chart,
         table(["compared with"], [title, "the model is better by", "p"], rows),
         quiet(about),
         *map(quiet, notes),
@@ -132,28 +152,39 @@ def _range(title: str, figure: dict[str, Any], own: bool = False) -> Range:
 def _privacy(report: Report) -> str:
     said = [*privacy.of_training(report), privacy.of_attack(report)]
     about = (
-        "The attack takes the row with the smaller loss for a training row. Stronger ones are known: a small"
-        " figure proves nothing, a great one means that the answers give rows away."
+        "The attack bets that of two rows the one with the smaller loss is a training row. Stronger attacks"
+        " are known: a figure near 0.5 proves nothing, a large one means that the answers give rows away."
     )
-    lines = "".join(f"<li>{escape(one)}</li>" for one in said if one)
-    return section("Privacy", f"<ul>{lines}</ul>", quiet(about)) if lines else ""
+    tried = (report.get("membership") or {}).get("auc") is not None
+    lines = "".join(f"<p>{escape(_capital(one))}.</p>" for one in said if one)
+    return section("Privacy", lines, quiet(about) if tried else "") if lines else ""
 
 
-def _curves(history: list[dict[str, Any]]) -> str:
+def _curves(report: Report, history: list[dict[str, Any]]) -> str:
     losses = _series(history, {"train_loss": "training loss", "validation_loss": "validation loss"})
     names = dict.fromkeys(name for entry in history for name in entry if name.startswith("validation_"))
     others = [name for name in names if name != "validation_loss"]
-    each = {_titled(n): _series(history, {n: n.replace("_", " ")}) for n in others}
     kept = next((float(entry["epoch"]) for entry in history if entry.get("kept") and "epoch" in entry), None)
-    charts = [(f"{name} by epoch", series) for name, series in ({"Loss": losses} | each).items() if series]
+    charts = [_curve("Loss by epoch", losses, kept, Axes())] if losses else []
+    for name in others:
+        if series := _series(history, {name: name.replace("_", " ")}):
+            charts.append(_curve(f"{_titled(name)} by epoch", series, kept, _axes_of(report, name, series)))
     if not charts:
         return ""
-    figures = "".join(
-        f"<figure><figcaption>{escape(title)}</figcaption>{line_chart(series, title, kept)}</figure>"
-        for title, series in charts
-    )
-    note = "" if kept is None else quiet(f"Dashed: epoch {kept:g}, whose weights were kept.")
-    return section("Training", f'<div class="pair">{figures}</div>', note)
+    note = "" if kept is None else quiet(f"The dashed line marks epoch {kept:g}, whose weights were kept.")
+    return section("Training", f'<div class="pair">{"".join(charts)}</div>', note)
+
+
+def _curve(title: str, series: dict[str, Points], kept: float | None, axes: Axes) -> str:
+    return f"<figure><figcaption>{escape(title)}</figcaption>{line_chart(series, title, kept, axes)}</figure>"
+
+
+def _axes_of(report: Report, name: str, series: dict[str, Points]) -> Axes:
+    """Those of a share end at 1."""
+    about = report["about"].get(name.removeprefix("validation_"), {})
+    share = about.get("unit") == "share" or name.endswith("accuracy")
+    values = [value for points in series.values() for _, value in points]
+    return Axes(y_range=share_ends(values, about.get("higher_is_better", True))) if share else Axes()
 
 
 def _need(report: Report) -> str:
@@ -163,12 +194,12 @@ def _need(report: Report) -> str:
         return ""
     title = words.gate_title(report)
     about = (
-        f"This curve is of a cheap head ({need['head']}), not of the model above: it says whether rows of"
-        " this kind still teach something. Each dot is one fit to a random part of the training rows, the"
-        " line an inverse power law, the bar at its end the interval of one fit to twice the rows. make"
-        " curve trains this recipe's own model on parts of the rows."
+        f"This is the curve of a simple model ({need['head']}), not of the one above: it shows whether"
+        " more rows of this kind still help. Each dot is one fit to a random part of the training rows; the"
+        " line is an inverse power law; the bar at its end is the interval of one fit to twice the rows."
+        " `make curve` draws the curve of this recipe's own model."
     )
-    chart = f'<div class="scroll">{learning_curve_chart(need, f"{title} by training rows")}</div>'
+    chart = learning_curve_chart(need, f"{title} by training rows")
     said = "".join(f"<p>{escape(one)}.</p>" for one in (_capital(more_rows(need)), _capital(at_twice(need))))
     return section("How many more rows", said, chart, quiet(about))
 
@@ -214,7 +245,9 @@ def _facts(report: Report) -> str:
         "dataset content sha256": report["dataset_sha256"],
         "test rows sha256": report["test_set"]["sha256"],
         "task": report["task"]["kind"] + (", multi-label" if report["task"]["multi_label"] else ""),
-        "champion then": f"version {champion['version']}, {champion['model_sha256']}" if champion else "none",
+        "champion at that time": f"version {champion['version']}, {champion['model_sha256']}"
+        if champion
+        else "none",
     }
     rows = "".join(
         f"<dt>{escape(key)}</dt><dd><code>{escape(text)}</code></dd>" for key, text in facts.items()

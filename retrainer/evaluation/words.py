@@ -194,10 +194,12 @@ def changes(report: Report) -> list[str]:
         return []
     if met is None:
         return ["Whether the champion was trained or tested on some of these rows is not known."]
-    said = (
-        f"Of {report['rows']:,} test rows {met['same']:,} are the same as when the champion was judged,"
-        f" {met['new']:,} are new, and {met['gone']:,} are gone since."
-    )
+    said = f"All {report['rows']:,} test rows are those that the champion was judged by."
+    if met["new"] or met["gone"]:
+        said = (
+            f"Of {report['rows']:,} test rows {met['same']:,} are the same as when the champion was judged,"
+            f" {met['new']:,} are new, and {met['gone']:,} are gone since."
+        )
     left_out = "The champion was trained on none of them."
     if met["left_out"]:
         rows = plural(met["left_out"], "row is", "rows are")
@@ -211,10 +213,10 @@ def changes(report: Report) -> list[str]:
 def cost(report: Report) -> str:
     """Size and time of an answer, in a sentence."""
     latency, size = report["cost"]["latency_ms"], report["cost"]["model_mb"]
-    time = "the time of an answer was not measured (gate.max_latency_ms is 0)"
+    time = "how long an answer takes was not measured (gate.max_latency_ms is 0)"
     if latency is not None:
         time = f"one row takes {latency:.4g} ms, in the median, on one core of the machine that evaluated"
-    return f"The model has {size:.4g} MB; {time}."
+    return f"The model takes {size:.4g} MB; {time}."
 
 
 def training_cost(report: Report) -> str:
@@ -277,8 +279,8 @@ def detectable(report: Report) -> str:
     smallest, rows = gate["smallest_difference"], gate["compared_rows"] or report["rows"]
     if smallest is None and not gate["share"]:
         return (
-            f"what difference in {gate['title']} these rows show is not known before two models answer"
-            " differently"
+            f"how small a difference in {gate['title']} these rows can show is known only once two models"
+            " answer differently"
         )
     if smallest is None:
         return f"{rows:,} test rows are too few to show that any model is better than another"

@@ -30,6 +30,8 @@ metrics.json:
                 "moved_from", the version that retrainer made it last
     anchor      null, or the best champion so far: {"version", "same": it is the champion or the judged model,
                 and was not scored, …} and the rest as of the champion
+    since       null without a champion, or what differs from it: the fields of retrainer/evaluation/since.py;
+                absent in an older version's report
     data        {"rows": {split: n}, "dropped": {reason: n}, "checks": [what preprocess found, and the task],
                 "max_length", "cut_rows"}: test rows of more tokens than max_length; null where there are none
                 "figures": what a later month's data is compared with (DataFigures in gate/data_figures.py)

@@ -120,7 +120,7 @@ def page(found: dict[str, Any], recipe: str) -> str:
         " interval of one training on twice the rows."
     )
     said_here = "".join(f"<p>{escape(one)}.</p>" for one in said(found))
-    chart = f'<div class="scroll">{learning_curve_chart(found, title)}</div>'
+    chart = learning_curve_chart(found, title)
     shown = table([], ["training rows", found["title"], "trainings"], rows)
     return document(
         title,

@@ -1,5 +1,6 @@
 """Charts as inline SVG: no script, no outside file, colours by CSS class so that light and dark both work.
 
+They are as wide as their place: what is drawn by percent keeps the size of its letters on any screen.
 Every text from outside goes through `escape`.
 """
 
@@ -10,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from retrainer.pages.page import escape
-from retrainer.texts import shortened
 
 Points = Sequence[tuple[float, float]]
+Ends = tuple[float, float]
+# Lines that the style gives a colour and a stroke of their own.
+SERIES = 6
 
 
 @dataclass(frozen=True)
@@ -33,38 +36,42 @@ class Range:
 
 def range_chart(rows: list[Range], label: str, shares: bool = True) -> str:
     """Values and intervals under each other on one axis; that of shares ends at 1, or beyond the largest."""
-    left, right, line, width = 268, 76, 34, 880
-    start, end = _axis(rows, shares)
-    height = len(rows) * line + 30
-
-    def x(value: float) -> float:
-        return left + (value - start) / (end - start) * (width - left - right)
-
-    parts = [svg(width, height, label)]
-    for tick in ticks(start, end):
-        parts.append(f'<line class="grid" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="4" y2="{height - 24}"/>')
-        parts.append(
-            f'<text class="tick" text-anchor="middle" x="{x(tick):.1f}" y="{height - 6}">{tick:g}</text>'
-        )
-    for number, row in enumerate(rows):
-        y, kind = number * line + line / 2 + 2, "own" if row.own else "other"
-        parts.append(
-            f'<text class="name {kind}" x="0" y="{y + 4:.1f}">{escape(shortened(row.title, 36))}</text>'
-        )
-        parts.append(
-            f'<line class="range {kind}" x1="{x(row.low):.1f}" x2="{x(row.high):.1f}" y1="{y}" y2="{y}"/>'
-        )
-        parts.append(f'<circle class="{kind}" cx="{x(row.value):.1f}" cy="{y}" r="5.5"/>')
-        if row.floor is not None:
-            at = f"{x(row.floor):.1f}"
-            parts.append(f'<line class="floor" x1="{at}" x2="{at}" y1="{y - 12}" y2="{y + 12}"/>')
-        parts.append(
-            f'<text class="value" text-anchor="end" x="{width}" y="{y + 4:.1f}">{escape(row.shown)}</text>'
-        )
-    return "".join([*parts, "</svg>"])
+    ends = _axis(rows, shares)
+    marks = ticks(*ends)
+    grid = "".join(_upright("grid", _percent(tick, ends)) for tick in marks)
+    drawn = "".join(_range(row, ends, grid) for row in rows)
+    names = "".join(_tick(tick, _percent(tick, ends)) for tick in marks)
+    axis = f'<li class="axis" aria-hidden="true"><div class="plot"><svg>{names}</svg></div></li>'
+    return f'<ul class="ranges" aria-label="{escape(label)}">{drawn}{axis}</ul>'
 
 
-def _axis(rows: list[Range], shares: bool) -> tuple[float, float]:
+def _range(row: Range, ends: Ends, grid: str) -> str:
+    low, value, high = (_percent(one, ends) for one in (row.low, row.value, row.high))
+    kind = "own" if row.own else "other"
+    floor = "" if row.floor is None else _upright("floor", _percent(row.floor, ends))
+    interval = f'<line class="range {kind}" x1="{low}%" x2="{high}%" y1="50%" y2="50%"/>'
+    dot = f'<circle class="{kind}" cx="{value}%" cy="50%" r="5.5"/>'
+    return (
+        f'<li class="{kind}"><span class="name">{escape(row.title)}</span>'
+        f'<div class="plot" aria-hidden="true"><svg>{grid}{interval}{dot}{floor}</svg></div>'
+        f'<span class="value">{escape(row.shown)}</span></li>'
+    )
+
+
+def _percent(value: float, ends: Ends) -> float:
+    return round(100 * (value - ends[0]) / (ends[1] - ends[0]), 2)
+
+
+def _upright(kind: str, at: float) -> str:
+    return f'<line class="{kind}" x1="{at}%" x2="{at}%" y1="0" y2="100%"/>'
+
+
+def _tick(value: float, at: float) -> str:
+    anchor = "start" if at < 2 else "end" if at > 98 else "middle"
+    return f'<text class="tick" text-anchor="{anchor}" x="{at}%" y="14">{plain_number(value)}</text>'
+
+
+def _axis(rows: list[Range], shares: bool) -> Ends:
     """Where it begins and ends: a little beyond the intervals and the floors."""
     ends = [end for row in rows for end in (row.low, row.high, row.floor) if end is not None]
     if shares:  # begins and ends on a tenth; a word error rate may lie above 1
@@ -74,6 +81,13 @@ def _axis(rows: list[Range], shares: bool) -> tuple[float, float]:
     return low - 0.05 * (high - low), high + 0.05 * (high - low)
 
 
+def share_ends(values: Sequence[float], higher_is_better: bool = True) -> Ends:
+    """The axis of shares: from a tenth below them to 1; where less is better from 0 to a tenth above them."""
+    if not higher_is_better:
+        return 0.0, max(0.1, math.ceil(10 * max(values)) / 10)
+    return min(0.9, max(0.0, math.floor(10 * min(values)) / 10)), max(1.0, *values)
+
+
 @dataclass(frozen=True)
 class Frame:
     """The plane of a chart: `x_range` and `y_range` fill the size, pixels, but for the margins (left, right,
@@ -81,8 +95,8 @@ class Frame:
 
     size: tuple[int, int]
     margins: tuple[int, int, int, int]
-    x_range: tuple[float, float]
-    y_range: tuple[float, float]
+    x_range: Ends
+    y_range: Ends
 
     def x(self, value: float) -> float:
         (low, high), (left, right, _, _) = self.x_range, self.margins
@@ -100,87 +114,76 @@ class Frame:
         for tick in ticks(*self.y_range):
             y = self.y(tick)
             parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-            parts.append(
-                f'<text class="tick" text-anchor="end" x="{left - 6}" y="{y + 4:.1f}">{tick:g}</text>'
-            )
+            parts.append(_text(left - 6, y + 4, plain_number(tick), "end"))
         return parts
 
+    def x_axis(self, marks: Sequence[float], title: str = "") -> list[str]:
+        """Values below the plane, and what they are of."""
+        base, (left, right, _, _) = self.size[1] - self.margins[3] + 16, self.margins
+        parts = [_text(self.x(mark), base, plain_number(mark)) for mark in marks]
+        middle = (left + self.size[0] - right) / 2
+        return [*parts, _text(middle, base + 16, title)] if title else parts
 
-def line_chart(series: dict[str, Points], label: str, marked: float | None) -> str:
-    """Lines over epochs, each with its name in the legend; `marked` is the epoch whose weights were kept."""
-    width, height, left, top, bottom = 370, 230, 44, 30, 28
-    everything = [point for points in series.values() for point in points]
-    x_range, y_range = (bounds([point[axis] for point in everything]) for axis in (0, 1))
-    frame = Frame((width, height), (left, 12, top, bottom), x_range, y_range)
-    x, y = frame.x, frame.y
-    parts = [svg(width, height, label), *frame.y_axis()]
-    for tick in (t for t in ticks(*x_range) if t == int(t)):
-        parts.append(
-            f'<text class="tick" text-anchor="middle" x="{x(tick):.1f}" y="{height - 8}">{tick:g}</text>'
-        )
+
+def _text(x: float, y: float, text: str, anchor: str = "middle") -> str:
+    return f'<text class="tick" text-anchor="{anchor}" x="{x:.1f}" y="{y:.1f}">{escape(text)}</text>'
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What `line_chart` draws beside its lines: the name of the x axis, and where the axes end (None: where
+    the values do)."""
+
+    x_title: str = "epoch"
+    x_range: Ends | None = None
+    y_range: Ends | None = None
+
+
+def line_chart(series: dict[str, Points], label: str, marked: float | None, axes: Axes = Axes()) -> str:
+    """Lines with a legend above them; `marked` is the epoch whose weights were kept."""
+    points = [point for each in series.values() for point in each]
+    x_range = axes.x_range or bounds([x for x, _ in points])
+    y_range = axes.y_range or bounds([y for _, y in points])
+    frame = Frame((370, 230), (52, 12, 12, 42), x_range, y_range)
+    marks = ticks(*x_range) if axes.x_range else [tick for tick in ticks(*x_range) if tick == int(tick)]
+    parts = [svg(*frame.size, label), *frame.y_axis(), *frame.x_axis(marks, axes.x_title)]
     if marked is not None:
-        at = f"{x(marked):.1f}"
-        parts.append(f'<line class="kept" x1="{at}" x2="{at}" y1="{top - 4}" y2="{height - bottom}"/>')
-    across = float(left)
-    for number, (name, points) in enumerate(series.items()):
-        path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
+        at, bottom = f"{frame.x(marked):.1f}", frame.size[1] - frame.margins[3]
+        parts.append(f'<line class="kept" x1="{at}" x2="{at}" y1="8" y2="{bottom}"/>')
+    for number, line in enumerate(series.values()):
+        places = [(frame.x(x), frame.y(y)) for x, y in line]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
         parts.append(f'<polyline class="line s{number}" points="{path}"/>')
-        parts += [_dot(x(a), y(b), number) for a, b in (points if len(points) <= 20 else points[-1:])]
-        parts.append(f'<line class="line s{number}" x1="{across}" x2="{across + 16}" y1="12" y2="12"/>')
-        parts.append(f'<text class="legend" x="{across + 21}" y="16">{escape(name)}</text>')
-        across += 34 + 6.6 * len(name)
-    return "".join([*parts, "</svg>"])
+        parts += [_dot(x, y, number) for x, y in (places if len(places) <= 20 else places[-1:])]
+    return f"{legend(series)}{''.join(parts)}</svg>"
+
+
+def legend(names: Sequence[str] | dict[str, Points]) -> str:
+    """The names of the lines, each behind a piece of its own."""
+    keys = (
+        f'<li><svg class="key" aria-hidden="true"><line class="line s{number}" x1="0" x2="22" y1="6" y2="6"/>'
+        f"</svg>{escape(name)}</li>"
+        for number, name in enumerate(names)
+    )
+    return f'<ul class="legend">{"".join(keys)}</ul>'
 
 
 def _dot(x: float, y: float, series: int) -> str:
     return f'<circle class="dot s{series}" cx="{x:.1f}" cy="{y:.1f}" r="2.6"/>'
 
 
-def heat_map(labels: Sequence[str], counts: Sequence[Sequence[int]], label: str) -> str:
-    """Confusion counts: a row per true class, shaded by its share of that class; errors in another colour."""
-    cell = max(26, min(52, 640 // len(labels)))
-    name = min(170, 24 + 7 * max(len(shortened(text, 22)) for text in labels))
-    width, top = name + cell * len(labels) + 8, name - 10
-    parts = [svg(width, top + cell * len(labels) + 6, label, fixed=True)]
-    for number, text in enumerate(labels):
-        short, middle = escape(shortened(text, 22)), number * cell + cell / 2
-        parts.append(
-            f'<text class="tick" text-anchor="end" x="{name - 8}" y="{top + middle + 4}">{short}</text>'
-        )
-        at = f"{name + middle + 4:.1f},{top - 8}"
-        parts.append(f'<text class="tick" transform="translate({at}) rotate(-55)">{short}</text>')
-    for true, row in enumerate(counts):
-        for given, count in enumerate(row):
-            tooltip = f"{labels[true]} answered as {labels[given]}: {count} of {sum(row)}"
-            corner = (name + given * cell, top + true * cell)
-            parts.append(_cell(corner, cell, count, sum(row), true == given, tooltip))
-    return "".join([*parts, "</svg>"])
+def svg(width: float, height: float, label: str) -> str:
+    """The opening tag; the chart is as wide as its place, but not so wide that its letters look too large."""
+    size = f'viewBox="0 0 {width} {height}" style="max-width:{1.25 * width:.0f}px"'
+    return f'<svg class="chart" {size} role="img" aria-label="{escape(label)}">'
 
 
-def _cell(corner: tuple[float, float], size: int, count: int, total: int, right: bool, tooltip: str) -> str:
-    x, y = corner
-    box = f'x="{x}" y="{y}" width="{size - 2}" height="{size - 2}" rx="3"'
-    empty = f'<rect class="cell" {box}/>'
-    if not count:
-        return empty
-    # A few errors in a large class must still be seen.
-    strength = 0.15 + 0.85 * (count / total) ** 0.7
-    kind, over = "right" if right else "wrong", " over" if strength > 0.6 else ""
-    place = f'text-anchor="middle" x="{x + size / 2 - 1}" y="{y + size / 2 + 3}"'
-    return (
-        f'{empty}<rect class="{kind}" {box} fill-opacity="{strength:.2f}">'
-        f"<title>{escape(tooltip)}</title></rect>"
-        f'<text class="count{over}" {place}>{count}</text>'
-    )
+def plain_number(value: float) -> str:
+    """A round value as people write it, without an exponent where it needs none: 1,000,200."""
+    return f"{value:,.10g}" if 1e-4 <= abs(value) < 1e9 or not value else f"{value:g}"
 
 
-def svg(width: float, height: float, label: str, fixed: bool = False) -> str:
-    """The opening tag; the chart is as wide as the page, or `fixed` in size."""
-    size = f'width="{width}"' if fixed else 'class="wide"'
-    return f'<svg viewBox="0 0 {width} {height}" {size} role="img" aria-label="{escape(label)}">'
-
-
-def bounds(values: list[float]) -> tuple[float, float]:
+def bounds(values: list[float]) -> Ends:
     """Lowest and highest, set apart where they are equal."""
     low, high = min(values), max(values)
     return (low, high) if high > low else (low - 0.5, high + 0.5)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retrainer.pages.charts import svg
 from retrainer.pages.page import escape
 
 _BINS = 24
@@ -50,9 +51,7 @@ def histogram(values: Sequence[int] | np.ndarray, unit: str, label: str) -> str:
     bins = binned(values)
     most, step = max(bins.counts), (_WIDTH - _LEFT - _RIGHT) / len(bins.counts)
     base, tall = _HEIGHT - _BOTTOM, _HEIGHT - _BOTTOM - _TOP
-    parts = [
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" role="img" aria-label="{escape(label)}">'
-    ]
+    parts = [svg(_WIDTH, _HEIGHT, label)]
     for number, count in enumerate(bins.counts):
         low, high = bins.edges[number], bins.edges[number + 1] - 1
         last = number == len(bins.counts) - 1 and bins.open_ended
@@ -62,8 +61,8 @@ def histogram(values: Sequence[int] | np.ndarray, unit: str, label: str) -> str:
         parts.append(f'<rect class="right" {box} height="{height:.1f}">')
         parts.append(f"<title>{escape(f'{span} {unit}: {count:,}')}</title></rect>")
     parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{base}" y2="{base}"/>')
-    end = f"{bins.edges[-2]}+" if bins.open_ended else str(bins.edges[-1] - 1)
-    for x, anchor, text in ((_LEFT, "start", str(bins.edges[0])), (_WIDTH - _RIGHT, "end", end)):
+    end = f"{bins.edges[-2]:,}+" if bins.open_ended else f"{bins.edges[-1] - 1:,}"
+    for x, anchor, text in ((_LEFT, "start", f"{bins.edges[0]:,}"), (_WIDTH - _RIGHT, "end", end)):
         parts.append(f'<text class="tick" text-anchor="{anchor}" x="{x}" y="{_HEIGHT - 8}">{text}</text>')
     parts.append(f'<text class="tick" text-anchor="end" x="{_LEFT - 6}" y="{_TOP + 8}">{most:,}</text>')
     return "".join([*parts, "</svg>"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from retrainer.pages.charts import Frame, bounds, svg, ticks
+from retrainer.pages.charts import Ends, Frame, bounds, share_ends, svg, ticks
 
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 620, 260, 52, 20, 14, 40
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 420, 250, 52, 20, 14, 42
 _STEPS = 60
 
 
@@ -15,25 +15,14 @@ def learning_curve_chart(need: Mapping[str, Any], label: str) -> str:
     """`need` are the fields of `Need`. Rows are drawn from 0 to twice today's."""
     twice, today = need["at_twice"], need["points"][-1]["rows"]
     curve = _law(need)
-    every = [value for point in need["points"] for value in point["values"]]
-    low, high = bounds([*every, twice["low"], twice["high"]])
-    margin = 0.06 * (high - low)
-    low, high = low - margin, high + margin
-
+    low, high = ends = _ends(need)
     margins = (_LEFT, _RIGHT, _TOP, _BOTTOM)
-    frame = Frame((_WIDTH, _HEIGHT), margins, (0, twice["rows"]), (low, high))
+    frame = Frame((_WIDTH, _HEIGHT), margins, (0, twice["rows"]), ends)
     x, y = frame.x, frame.y
-    parts = [svg(_WIDTH, _HEIGHT, label), *frame.y_axis()]
-    for tick in ticks(0, twice["rows"]):
-        parts.append(
-            f'<text class="tick" text-anchor="middle" x="{x(tick):.1f}" y="{_HEIGHT - 22}">{tick:,g}</text>'
-        )
-    parts.append(
-        f'<text class="tick" text-anchor="middle" x="{x(today):.1f}" y="{_HEIGHT - 4}">training rows</text>'
-    )
-    parts.append(
-        f'<line class="kept" x1="{x(today):.1f}" x2="{x(today):.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>'
-    )
+    marks = ticks(0, twice["rows"], 4)
+    parts = [svg(_WIDTH, _HEIGHT, label), *frame.y_axis(), *frame.x_axis(marks, "training rows")]
+    at, bottom = f"{x(today):.1f}", _HEIGHT - _BOTTOM
+    parts.append(f'<line class="kept" x1="{at}" x2="{at}" y1="{_TOP}" y2="{bottom}"/>')
     path = " ".join(f"{x(rows):.1f},{y(value):.1f}" for rows, value in curve if low <= value <= high)
     parts.append(f'<polyline class="line s0" points="{path}"/>')
     for point in need["points"]:
@@ -43,6 +32,17 @@ def learning_curve_chart(need: Mapping[str, Any], label: str) -> str:
     parts.append(f'<line class="range other" x1="{end}" x2="{end}" y1="{below}" y2="{above}"/>')
     parts.append(f'<circle class="other" cx="{end}" cy="{y(twice["value"]):.1f}" r="5"/>')
     return "".join([*parts, "</svg>"])
+
+
+def _ends(need: Mapping[str, Any]) -> Ends:
+    """Of the axis: shares end at 1."""
+    twice = need["at_twice"]
+    values = [value for point in need["points"] for value in point["values"]]
+    low, high = bounds([*values, twice["low"], twice["high"]])
+    if need["share"]:
+        return share_ends([low, high], need["higher_is_better"])
+    margin = 0.06 * (high - low)
+    return low - margin, high + margin
 
 
 def _law(need: Mapping[str, Any]) -> list[tuple[float, float]]:

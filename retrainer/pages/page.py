@@ -6,6 +6,7 @@ scripts and anything from elsewhere besides. It works inside a sandboxed frame.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from html import escape as _escape
 
@@ -21,6 +22,11 @@ _TRACK_PIXELS = 84
 def escape(text: object) -> str:
     """Text as HTML or as an attribute's value, whatever is in it."""
     return _escape(str(text), quote=True)
+
+
+def prose(text: str) -> str:
+    """A sentence as HTML: what stands between backticks is set as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def document(title: str, sections: Iterable[str], css: str = "") -> str:
@@ -40,7 +46,7 @@ def section(title: str, *parts: str) -> str:
 
 
 def quiet(text: str) -> str:
-    return f'<p class="quiet">{escape(text)}</p>'
+    return f'<p class="quiet">{prose(text)}</p>'
 
 
 def label_cell(text: str) -> str:
@@ -49,6 +55,11 @@ def label_cell(text: str) -> str:
 
 def number_cell(text: str) -> str:
     return f'<td class="num">{escape(text)}</td>'
+
+
+def measured(value: float) -> str:
+    """A measured number in four digits, or whole where it has more: 0.1235, 12.35, 1,000,123."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def share_cell(share: float | None) -> str:
@@ -64,9 +75,25 @@ def bar_cell(share: float | None) -> str:
 
 
 def table(texts: Iterable[str], numbers: Iterable[str], rows: Iterable[str]) -> str:
-    """A table whose first columns are texts and the others numbers; each row holds its cells."""
-    heads = [f"<th>{escape(text)}</th>" for text in texts]
-    heads += [f'<th class="num">{escape(text)}</th>' for text in numbers]
-    body = "".join(f"<tr>{cells}</tr>" for cells in rows)
+    """A table whose first columns are texts and the others numbers; each row holds its cells.
+
+    On a phone each row is a card, in which every cell stands under the name of its column.
+    """
+    texts, numbers = list(texts), list(numbers)
+    heads = [f'<th scope="col">{escape(text)}</th>' for text in texts]
+    heads += [f'<th scope="col" class="num">{escape(text)}</th>' for text in numbers]
+    body = "".join(f"<tr>{_named_cells(cells, [*texts, *numbers])}</tr>" for cells in rows)
     head = f"<thead><tr>{''.join(heads)}</tr></thead>"
-    return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
+    return f'<div class="scroll"><table class="rows">{head}<tbody>{body}</tbody></table></div>'
+
+
+def _named_cells(cells: str, heads: list[str]) -> str:
+    """Each cell with its column's name, which the style shows where there is no room for columns."""
+    before, *each = cells.split("<td")
+    named = (f'<td data-head="{escape(head)}"{cell}' for head, cell in zip(heads, each, strict=True))
+    return "".join([before, *named])
+
+
+def wide(content: str, label: str) -> str:
+    """What may be wider than a phone's screen, in a frame that scrolls by finger and by keyboard."""
+    return f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(label)}">{content}</div>'

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 
+from retrainer.pages.page import escape
+
 _SECONDS = 6.0
 _RATE = 8_000  # of samples a second: what a telephone has
 
@@ -16,4 +18,5 @@ def player(encoded: bytes, name: str) -> str:
     samples, rate = decode_audio(encoded, name)
     heard = resample(samples[: int(_SECONDS * rate)], rate, min(rate, _RATE)).clip(-1, 1)
     data = base64.b64encode(encode_wav(heard, min(rate, _RATE))).decode()
-    return f'<audio controls preload="none" src="data:audio/wav;base64,{data}"></audio>'
+    about = f'controls preload="none" aria-label="{escape(name)}"'
+    return f'<audio {about} src="data:audio/wav;base64,{data}"></audio>'

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from retrainer.pages.charts import svg
 from retrainer.pages.page import escape
 
 _SIDE, _LEFT, _BOTTOM, _TOP, _RIGHT = 300, 44, 40, 12, 12
@@ -22,12 +23,12 @@ def reliability_chart(bins: Sequence[Bin], label: str) -> str:
     width, height = _LEFT + _SIDE + _RIGHT, _TOP + _SIDE + _BOTTOM
     most = max(rows for rows, _, _ in bins)
     parts = [
-        f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img" aria-label="{escape(label)}">',
+        svg(width, height, label),
         *(_tick(share) for share in _TICKS),
         _line("kept", 0, 0, 1, 1),
-        f'<text class="tick" text-anchor="middle" x="{_x(0.5):.0f}" y="{height - 4}">confidence</text>',
+        f'<text class="tick" text-anchor="middle" x="{_x(0.5):.0f}" y="{height - 4}">how sure it is</text>',
         f'<text class="tick" transform="translate(11 {_y(0.5):.0f}) rotate(-90)" text-anchor="middle">'
-        "right</text>",
+        "how often it is right</text>",
     ]
     parts += [_line("line s1", confidence, confidence, confidence, right) for _, confidence, right in bins]
     path = " ".join(f"{_x(confidence):.1f},{_y(right):.1f}" for _, confidence, right in bins)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from retrainer.gate.chance import p_said
-from retrainer.pages.page import document, escape, quiet, section
+from retrainer.pages.page import document, escape, section
 
 WIDTH = 78
 _LABEL = 12
@@ -26,9 +26,10 @@ def decision_table(decision: Mapping[str, Any]) -> str:
 
 def page(decision: Mapping[str, Any]) -> str:
     """The same as a self-contained HTML page."""
-    rows = [f"<p><b>{escape(name)}</b> {escape(text)}</p>" for name, text in _facts(decision)]
-    heading = quiet("whether a scheduled run trains")
-    return document(_headline(decision), [section(_headline(decision), heading, *rows)])
+    title = _headline(decision)
+    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in _facts(decision))
+    shown = section("Whether this scheduled run trains, and why", f'<dl class="facts">{facts}</dl>')
+    return document(title, [f"<h1>{escape(title)}</h1>", shown])
 
 
 def _headline(decision: Mapping[str, Any]) -> str:

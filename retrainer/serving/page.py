@@ -13,20 +13,33 @@ import json
 from collections.abc import Mapping
 
 _STYLE = """
-:root { color-scheme: light dark; --for: 42 91 215; --not: 208 92 20; }
+:root { color-scheme: light dark; --for: 42 91 215; --not: 208 92 20;
+  --page: #f5f5f2; --card: #fff; --ink: #1d2126; --quiet: #596270; --rule: #8d929b; --own: #2a5bd7;
+  --wrong: #b8430f; --over: #fff; }
+@media (prefers-color-scheme: dark) { :root { --for: 62 104 200; --not: 168 78 30;
+  --page: #14161a; --card: #1c2026; --ink: #e8eaed; --quiet: #a3acb9; --rule: #747d8b; --own: #8fb1ff;
+  --wrong: #f59a6c; --over: #14161a; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 680px; padding: 24px 16px 60px; overflow-wrap: anywhere;
+body { margin: 0; background: var(--page); color: var(--ink); overflow-wrap: anywhere;
   font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+main { margin: 0 auto; max-width: 680px; padding: 24px 16px 60px; }
 h1 { font-size: 22px; margin: 0 0 4px; } p { margin: 4px 0 12px; }
 label { display: block; font-weight: 600; margin: 14px 0 4px; }
-textarea, input { width: 100%; font: inherit; padding: 8px; } textarea { min-height: 90px; }
-button { font: inherit; padding: 8px 18px; margin: 10px 8px 0 0; }
+textarea, input { width: 100%; font: inherit; padding: 10px; color: var(--ink); background: var(--card);
+  border: 1px solid var(--rule); border-radius: 8px; } textarea { min-height: 90px; }
+button { font: inherit; font-weight: 600; padding: 9px 20px; min-height: 44px; margin: 12px 8px 0 0;
+  color: var(--ink); background: var(--card); border: 1px solid var(--rule); border-radius: 8px;
+  cursor: pointer; }
+#ask { color: var(--over); background: var(--own); border-color: var(--own); }
+button:disabled { opacity: 0.6; cursor: default; }
+:focus-visible { outline: 3px solid var(--own); outline-offset: 2px; }
 img, canvas, audio { max-width: 100%; display: block; margin-top: 8px; }
 canvas, img { min-width: min(220px, 100%); image-rendering: auto; }
 #answer { font-size: 20px; font-weight: 650; margin: 18px 0 6px; }
 .share { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 2fr) 4em; gap: 10px;
   align-items: center; }
-meter { width: 100%; } .quiet { opacity: 0.75; font-size: 14px; } .wrong { color: #c8501e; font-weight: 600; }
+meter { width: 100%; } .quiet { color: var(--quiet); font-size: 14px; }
+.wrong { color: var(--wrong); font-weight: 600; }
 mark { color: inherit; border-radius: 3px; }
 .bars { display: flex; height: 40px; gap: 2px; } .bars i { flex: 1; }
 """
@@ -114,11 +127,18 @@ function guarded(call) {                            // what goes wrong is said o
 }
 function share(name, value) {
   const row = make("div", {className: "share"}), percent = (100 * value).toFixed(1) + "%";
-  row.append(make("bdi", {textContent: name}), make("meter", {value, max: 1}), percent);
+  const bar = make("meter", {value, max: 1, ariaLabel: `${name}: ${percent}`});
+  row.append(make("bdi", {textContent: name}), bar, percent);
   return row;
 }
 let asked = null;                                   // {row, decided}: what was answered last
 const decidedOf = (one) => one.label ?? one.labels?.join(", ") ?? null;
+const busy = (call) => async () => {              // no second question before the answer to the first
+  const buttons = [at("ask"), at("explain")];
+  buttons.forEach((button) => { button.disabled = true; });
+  await call();
+  buttons.forEach((button) => { button.disabled = false; });
+};
 const show = guarded(async () => {
   at("answer").textContent = ""; at("shares").replaceChildren(); at("why").replaceChildren();
   at("explain").hidden = true;
@@ -134,7 +154,7 @@ const show = guarded(async () => {
 
 // What it rests on: each part is taken away, and the loss of probability is its weight.
 const PARTS = {string: wordsWithout, image: squaresWithout, audio: stretchesWithout};
-const strength = (value, largest) => largest ? (0.75 * Math.abs(value) / largest).toFixed(2) : 0;
+const strength = (value, largest) => largest ? (0.6 * Math.abs(value) / largest).toFixed(2) : 0;
 const tint = (value, largest) => `rgb(var(--${value > 0 ? "for" : "not"}) / ${strength(value, largest)})`;
 function painted(part, value, largest) {
   part.style.background = tint(value, largest); part.title = value.toFixed(3);
@@ -147,7 +167,8 @@ const explain = guarded(async () => {
   const [all, ...left] = found.map((one) => one.probabilities[label]);
   const weights = left.map((value) => all - value);
   at("why").replaceChildren(draw(weights, Math.max(...weights.map(Math.abs))), make("p", {className: "quiet",
-    textContent: `Blue speaks for ${label}, orange against it: its probability changes so far without it.`}));
+    textContent: `Blue parts speak for ${label}, orange ones against it. The stronger the colour, the more`
+      + " its probability changes without that part."}));
 });
 function wordsWithout(text) {
   const parts = text.split(/(\s+)/);
@@ -168,7 +189,8 @@ async function squaresWithout() {
   const scale = Math.min(1, MOST_SIDE / Math.max(image.naturalWidth, image.naturalHeight));
   const sides = [image.naturalWidth, image.naturalHeight];
   const [width, height] = sides.map((side) => Math.max(1, Math.round(side * scale)));
-  const canvas = make("canvas", {width, height}), pen = canvas.getContext("2d", {willReadFrequently: true});
+  const canvas = make("canvas", {width, height, role: "img", ariaLabel: "the picture, coloured"});
+  const pen = canvas.getContext("2d", {willReadFrequently: true});
   const bounds = (n, side) => [Math.round(n * side / GRID), Math.round((n + 1) * side / GRID)];
   const squares = [...Array(GRID * GRID).keys()].map((n) => {
     const [left, right] = bounds(n % GRID, width), [top, bottom] = bounds(Math.floor(n / GRID), height);
@@ -198,14 +220,14 @@ async function stretchesWithout(sent) {
   for (let start = 0; start < samples.length; start += step)
     without.push(await coded(samples.map((x, i) => (i >= start && i < start + step ? 0 : x))));
   const draw = (weights, largest) => {
-    const shown = make("div", {className: "bars"});
+    const shown = make("div", {className: "bars", role: "img", ariaLabel: "the sound, from left to right"});
     shown.append(...weights.map((value) => painted(make("i"), value, largest)));
     return shown;
   };
   return {whole: await coded(samples), without, draw};
 }
 at("fields").append(...columns.flatMap(field));
-at("ask").onclick = show; at("explain").onclick = explain;
+at("ask").onclick = busy(show); at("explain").onclick = busy(explain);
 """
 
 
@@ -217,14 +239,15 @@ def page(uri: str, columns: Mapping[str, str]) -> str:
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="data:,"><style>{_STYLE}</style></head><body>
+<link rel="icon" href="data:,"><style>{_STYLE}</style></head><body><main>
 <h1>{title}</h1>
-<p class="quiet">What you give stays between this page and the server that showed it.</p>
+<p>Try the model: give it something below, and ask.</p>
+<p class="quiet">What you give goes to the server that showed this page, and nowhere else.</p>
 <div id="fields"></div>
 <button type="button" id="ask">Ask</button>
 <p id="error" class="wrong" role="alert"></p>
 <div id="answer" role="status"></div><div id="shares"></div>
-<button type="button" id="explain" hidden>What does it rest on?</button><div id="why"></div>
+<button type="button" id="explain" hidden>Why this answer?</button><div id="why"></div></main>
 <script type="application/json" id="columns">{listed}</script><script>{_SCRIPT}</script>
 </body></html>
 """

@@ -98,8 +98,8 @@ def _has_truth(statistics: np.ndarray) -> np.ndarray:
 def _of_boxes(predictions: pa.Table) -> str:
     counts = [len(boxes or []) for boxes in predictions["boxes"].to_pylist()]
     return (
-        f"The model gives {np.mean(counts):.1f} boxes an image, most of them with low scores, as average"
-        " precision ranks them. Choose a score by the curves for use."
+        f"The model finds {np.mean(counts):.1f} boxes an image, most of them with low scores: average"
+        " precision ranks them all. To use the model, choose a least score by the curves below."
     )
 
 

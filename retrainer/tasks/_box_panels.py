@@ -7,7 +7,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from retrainer.formats.columns import CORNERS
-from retrainer.pages.charts import Points, line_chart
+from retrainer.pages.charts import SERIES, Axes, Points, line_chart
 from retrainer.pages.page import bar_cell, escape, label_cell, number_cell, quiet, section, share_cell, table
 from retrainer.tasks._class_examples import row_place
 
@@ -18,7 +18,7 @@ _SIDE = 360  # pixels of a drawn image's longer side
 _SHOWN_SCORE = 0.3
 _TRUE, _FOUND = "#1a9850", "#e6550d"
 # More lines than this are no chart that anybody can read.
-_MOST_LINES = 6
+_MOST_LINES = SERIES
 
 Details = dict[str, Any]
 
@@ -36,7 +36,12 @@ def per_class_section(details: Details) -> str:
         + number_cell(f"{row['found']:,}")
         for row in details["per_class"]
     ]
-    heads = ["average precision at overlap 0.5", "at 0.5 to 0.95", "true boxes", "found boxes"]
+    heads = [
+        "average precision (overlap 0.5)",
+        "average precision (0.5 to 0.95)",
+        "true boxes",
+        "found boxes",
+    ]
     notes = [f"<p>{escape(note)}</p>" for note in details["notes"]]
     return section("Each class", *notes, table(["class"], heads, rows))
 
@@ -53,10 +58,12 @@ def curves_section(details: Details) -> str:
     if not lines:
         return ""
     about = (
-        "Precision (of the boxes above a score, the share that is right) over recall (the share of true boxes"
-        " that they find), at an overlap of 0.5."
+        "Each point of a line is a least score. Upwards precision: of the boxes with that score or more, the"
+        " share that is right. To the right recall: the share of the true boxes that they find. A box is"
+        " right when it overlaps a true one by half or more."
     )
-    return section("Precision and recall", quiet(about), line_chart(lines, "precision over recall", None))
+    chart = line_chart(lines, "precision over recall", None, Axes("recall", (0.0, 1.0), (0.0, 1.0)))
+    return section("Precision and recall", quiet(about), chart)
 
 
 def examples_section(judged: Judged, details: Details) -> str:
@@ -65,8 +72,8 @@ def examples_section(judged: Judged, details: Details) -> str:
     if not drawn:
         return ""
     about = (
-        f"Green: true boxes. Orange: found ones with a score of {_SHOWN_SCORE:g} or more. The worst images"
-        " first, then the best, each by the average precision of its own boxes."
+        f"Green are the true boxes, orange those that the model found with a score of {_SHOWN_SCORE:g} or"
+        " more. First the images that it got worst, then the best (by the average precision of their boxes)."
     )
     return section("Images", quiet(about), f'<div class="misses">{"".join(drawn)}</div>')
 
@@ -77,7 +84,7 @@ def _drawn(judged: Judged, row: int) -> str:
     where = escape(row_place(content, row))
     source = picture(content["image"]["bytes"], where, content["boxes"] or [], found)
     counts = f"{len(content['boxes'] or [])} true, {len(found)} found"
-    image = f'<img src="{source}" alt="{where}" style="width: 100%">'
+    image = f'<img src="{source}" alt="{where}: {counts}">'
     return f"<figure>{image}<figcaption>{where}: {counts}</figcaption></figure>"
 
 

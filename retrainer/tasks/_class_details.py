@@ -51,7 +51,7 @@ def details(judged: Judged) -> dict[str, Any]:
         "confusion": None if found.multi_label else confusion_of(found),
         "roc": [] if found.multi_label else roc_of(found, len(judged.predictor.labels)),
         "calibration": calibration,
-        "notes": [_of_calibration(calibration)],
+        "notes": [_of_calibration(calibration, judged.uncalibrated)],
         "limits": _of_few_rows(table),
         "numbers": {name: calibration[name] for name in ("temperature", "uncalibrated_error")}
         | figure(attributed),
@@ -153,10 +153,11 @@ def uncalibrated(probabilities: np.ndarray, temperature: float, multi_label: boo
     return scaled
 
 
-def _of_calibration(found: dict[str, Any]) -> str:
+def _of_calibration(found: dict[str, Any], uncalibrated: str) -> str:
     error = f"Calibration error {found['error']:.4f}"
     if found["temperature"] == 1.0:
-        return f"{error}, at temperature 1: none was fitted."
+        why = f": {uncalibrated}" if uncalibrated else ""
+        return f"{error}. The model's confidence was not adjusted (no temperature was fitted{why})."
     return (
         f"{error} at temperature {found['temperature']:.4g}, which was fitted to the validation rows;"
         f" {found['uncalibrated_error']:.4f} without it."

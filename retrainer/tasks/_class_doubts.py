@@ -58,7 +58,7 @@ def _labels(judged: Judged, found: Classes, findings: Findings) -> list[int]:
 
 def _pairs(judged: Judged, findings: Findings, embedded: Embedded) -> list[list[float]]:
     near = nearest(embedded.test, embedded.train)
-    note = f"of {len(judged.test):,} test rows are to the model near-duplicates of one of {embedded.among}"
+    note = f"of {len(judged.test):,} test rows look to the model almost like one of {embedded.among}"
     findings.add(NEIGHBOURS, len(near.test), f"{note} (by its features)")
     pairs = zip(near.test, embedded.rows[near.train], near.cosine, strict=True)
     return [[int(one), int(other), round(float(cosine), 6)] for one, other, cosine in list(pairs)[:MOST]]

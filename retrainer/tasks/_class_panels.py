@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from retrainer.formats.report import MOST_IN_MATRIX, confusion_matrix
 from retrainer.metrics._classes import Classes, classes
-from retrainer.pages.charts import heat_map
+from retrainer.pages.heat_map import heat_map
 from retrainer.pages.page import (
     bar_cell,
     escape,
     label_cell,
     number_cell,
+    prose,
     quiet,
     section,
     share_cell,
@@ -57,11 +58,12 @@ def calibration_section(details: Details) -> str:
     """The reliability diagram, and the error with and without the temperature."""
     bins = [(one["rows"], one["confidence"], one["accuracy"]) for one in details["calibration"]["bins"]]
     about = (
-        "Each dot holds the answers of about one confidence, larger for more of them. On the dashed line they"
-        " are right as often as they are sure; below it the model is too sure of itself."
+        "Each dot gathers answers of about the same confidence; a larger dot holds more of them. On the"
+        " dashed line, of answers given with 80% confidence 80% are right. Below it the model is too sure of"
+        " itself, above it not sure enough."
     )
-    chart = f'<div class="scroll">{reliability_chart(bins, "confidence and accuracy")}</div>'
-    return section("Calibration", *(f"<p>{escape(one)}</p>" for one in details["notes"]), chart, quiet(about))
+    chart = reliability_chart(bins, "how sure the model is, and how often it is right")
+    return section("Calibration", *(f"<p>{prose(one)}</p>" for one in details["notes"]), chart, quiet(about))
 
 
 def confusion_section(details: Details) -> str:
@@ -72,8 +74,11 @@ def confusion_section(details: Details) -> str:
     if len(confusion["labels"]) > MOST_IN_MATRIX:
         return _pairs(confusion)
     chart = heat_map(confusion["labels"], confusion_matrix(confusion), "confusion matrix")
-    about = "Rows: the true class. Columns: the answer. Shaded by the share of the true class."
-    return section("Confusion", quiet(about), f'<div class="scroll">{chart}</div>')
+    about = (
+        "A row is a true class, a column the model's answer. The stronger the colour, the larger the share of"
+        " the class."
+    )
+    return section("Confusion", quiet(about), chart)
 
 
 def _pairs(confusion: dict[str, Any]) -> str:
@@ -104,7 +109,7 @@ def mistakes_section(
     if not shown:
         return section("Wrong answers", "<p>None on these rows.</p>")
     which = f"{len(shown)} of {wrong:,} wrong answers" if wrong > len(shown) else "All wrong answers"
-    about = f"{which}, the surest first, with the probabilities that the model gave."
+    about = f"{which}, the surest first. The numbers are the probabilities that the model gave."
     doubted = set((details or {}).get(LABELS, ())) & {miss.row for miss in shown}
     if doubted:
         about += f" The labels of {len(doubted):,} of these may be wrong: they are marked as doubted."
@@ -119,13 +124,13 @@ def sample_section(
     rows = [one["row"] for one in details["attributions"]["rows"] if one["sample"]]
     if not rows:
         return ""
-    about = f"{len(rows)} of {int(found.correct.sum()):,} right answers, taken evenly."
+    about = f"{len(rows)} of {int(found.correct.sum()):,} right answers, spread evenly over the test rows."
     drawn = _drawn(shown_rows(judged.test, found, columns, rows), beside=beside)
-    return section("What right answers rest on", quiet(about), beside.about, drawn)
+    return section("What right answers rest on", quiet(about), beside.about, drawn, beside.method)
 
 
 def doubts_section(judged: Judged, found: Classes, columns: tuple[str, ...], details: Details) -> str:
-    """Rows whose label the model has good reason to doubt."""
+    """Rows whose label the model has good reason to doubt; those that stand above are only counted."""
     if not (said := _said(details, LABELS)):
         return ""
     above = set(surest_mistakes(found).tolist())
@@ -202,7 +207,7 @@ def per_class_section(details: Details) -> str:
         + number_cell(f"{c['predicted']:,}")
         for c in each
     ]
-    shown = table(["class"], ["F1", "precision", "recall", "test rows", "answered"], rows)
+    shown = table(["class"], ["F1", "precision", "recall", "test rows", "times answered"], rows)
     if len(each) > _MOST_OPEN:
         shown = f"<details><summary>Show all {len(each):,} classes</summary>{shown}</details>"
     return section("By class", quiet("The weakest first."), shown)

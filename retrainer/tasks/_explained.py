@@ -141,9 +141,10 @@ def _note(found: Randomised, missed: float, steps: int) -> str:
     parts = (("a random head", found.head), ("all weights random", found.whole))
     said = " and ".join(f"{value:.2f} with {name}" for name, value in parts if value is not None)
     return (
-        f"{how}. The rank correlation of their sizes with those under random weights is {said}, on"
-        f" {found.rows:,} rows (1: the weights do not matter; from {MOST_CORRELATION:g} on they fail)."
-        f" They add up to what the answer gains over an empty input, but for {missed:.1%}."
+        f"{how}. To test them, the model's weights are made random: the attributions should then be others."
+        f" Their rank correlation with those of the model is {said}, on {found.rows:,} rows (1: the weights"
+        f" do not matter; from {MOST_CORRELATION:g} on they fail). Together they make up what the answer"
+        f" gains over an empty input, to within {missed:.1%}."
     )
 
 
@@ -157,10 +158,10 @@ def _warning(found: Randomised, missed: float, chosen: Chosen) -> str:
     if p > _ALPHA:
         return (
             "The attributions must not be believed: the model is not shown to do better than an answer that"
-            f" never looks at its input (p = {p:.2g}), so that they explain guesses."
+            f" never looks at its input (p = {p:.2g}), so they explain guesses."
         )
     if missed > _MOST_MISSED:
-        return f"The attributions are rough: they miss {missed:.0%} of what they are to add up to."
+        return f"The attributions are rough: {missed:.0%} of what they should add up to is missing."
     return ""
 
 
@@ -168,7 +169,7 @@ def _plain(made: pa.Table, column: str, chosen: Chosen) -> list[dict[str, Any]]:
     rows = []
     for place, one in enumerate(made.to_pylist()):
         about = {name: one[name] for name in ("towards", "against")}
-        about |= {name: _short(one[name]) for name in ("output", "baseline")}
+        about |= {name: float(f"{one[name]:.7g}") for name in ("output", "baseline")}
         about |= {"row": int(chosen.rows[place]), "sample": place < chosen.sampled}
         rows.append(about | {column: _PLAIN[column](one[column])})
     return rows

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from retrainer.pages.attributions import bars, legend, overlay, painted
-from retrainer.pages.page import escape, quiet, section
+from retrainer.pages.page import escape, measured, quiet, section
 from retrainer.pages.thumbnails import thumbnail
 from retrainer.tasks._class_examples import MOST_CHARACTERS, row_place
 from retrainer.texts import shortened
@@ -35,11 +35,13 @@ class Explanation:
 @dataclass(frozen=True)
 class Beside:
     """What is shown beside a row, by its number: why it was answered so, and the training rows nearest to it
-    (HTML). `about` goes before them all."""
+    (HTML). `about` goes before them: what the colours say, and whether they can be believed;
+    `method`: how they were computed and tested, said once on a page."""
 
     explanations: Mapping[int, Explanation] = field(default_factory=dict)
     nearest: Mapping[int, str] = field(default_factory=dict)
     about: str = ""
+    method: str = ""
 
 
 NOTHING = Beside()
@@ -57,13 +59,14 @@ def beside_rows(
         {one["row"]: _explanation(judged, one) for one in found["rows"]},
         _nearest_lists(judged, details["nearest"], said),
         _about(found, colours),
+        quiet(found["note"]),
     )
 
 
 def _about(found: Mapping[str, Any], colours: tuple[str, str]) -> str:
-    """The warning, what the colours say, and how far the attributions were tested."""
+    """The warning, and what the colours say."""
     warning = f'<p class="note">{escape(found["warning"])}</p>' if found["warning"] else ""
-    return warning + (legend(*colours) if found["rows"] else "") + quiet(found["note"])
+    return warning + (legend(*colours) if found["rows"] else "")
 
 
 def _explanation(judged: Judged, one: dict[str, Any]) -> Explanation:
@@ -79,7 +82,8 @@ def _explanation(judged: Judged, one: dict[str, Any]) -> Explanation:
     where = row_place(row, one["row"])
     source, small = overlay(row["image"]["bytes"], where, (int(size[0]), int(size[1])), one["regions"])
     enlarged = ' class="enlarged"' if small else ""
-    return Explanation(picture=f'<img{enlarged} src="{escape(source)}" alt="attributions">', words=words)
+    seen = "the same, coloured by what speaks for and against the answer"
+    return Explanation(picture=f'<img{enlarged} src="{escape(source)}" alt="{seen}">', words=words)
 
 
 def _painted(row: dict[str, Any], words: Sequence[Sequence[Any]]) -> list[str]:
@@ -116,7 +120,7 @@ def _training_row(judged: Judged, number: int) -> str:
         enlarged = ' class="enlarged"' if small else ""
         shown = f'<img{enlarged} src="{escape(source)}" alt="">'
     texts = " / ".join(str(row[name]) for name in ("text", "text_pair") if name in columns and row.get(name))
-    target = f"{row['target']:.4g}" if "target" in row else ", ".join(row["labels"] or ()) or "no label"
+    target = measured(row["target"]) if "target" in row else ", ".join(row["labels"] or ()) or "no label"
     content = f" <bdi>{escape(shortened(texts, _MOST_NEAREST))}</bdi>" if texts else f" {escape(where)}"
     return f"{shown}<b>{escape(target)}</b>:{content}"
 
@@ -126,14 +130,15 @@ def explained_section(judged: Judged, details: Details, said: Sequence[str]) -> 
     beside = beside_rows(judged, details, said, ("makes the prediction larger", "smaller"))
     shown = "".join(_explained_row(judged, one, beside) for one in details["attributions"]["rows"])
     drawn = f'<div class="misses">{shown}</div>' if shown else ""
-    return section("What predictions rest on", beside.about, drawn)
+    return section("What predictions rest on", beside.about, drawn, beside.method)
 
 
 def _explained_row(judged: Judged, one: Mapping[str, Any], beside: Beside) -> str:
     row, why = judged.test.slice(one["row"], 1).to_pylist()[0], beside.explanations[one["row"]]
     texts = "".join(f'<blockquote dir="auto">{text}</blockquote>' for text in why.texts)
     figures = (
-        f"predicted {one['output']:.4g}, true {row['target']:.4g}; an empty input: {one['baseline']:.4g}"
+        f"predicted {measured(one['output'])}, true {measured(row['target'])};"
+        f" for an empty input {measured(one['baseline'])}"
     )
     where = escape(row_place(row, one["row"]))
     near = beside.nearest.get(one["row"], "")

@@ -55,9 +55,13 @@ def verdict(near: Nearest) -> str:
     Their agreement with the answer proves no label wrong: features that the model was trained on lie near the
     class that it answers (docs/interpretability.md has the figures)."""
     count, truth, answer = len(near["rows"]), near["truth"], near["answer"]
-    all_of = f"All {count} nearest training rows have" if count > 1 else "The nearest training row has"
+    all_of = (
+        f"All {count} most similar training rows have" if count > 1 else "The most similar training row has"
+    )
     if answer == count:
-        return f"{all_of} the label that was the answer."
+        return f"{all_of} the label that the model answered."
     if truth == count:
-        return f"{all_of} its own label, against the answer."
-    return f"Of its {count} nearest training rows {answer} have the label of the answer, {truth} its own."
+        return f"{all_of} the true label, against the model's answer."
+    return (
+        f"Of the {count} most similar training rows {answer} have the answer's label, {truth} the true one."
+    )

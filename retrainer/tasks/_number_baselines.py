@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from retrainer.pages.page import measured
 from retrainer.tasks._class_features import pixel_features, text_features
 from retrainer.tasks._protocol import Baseline, Baselines
 
@@ -27,7 +28,7 @@ def baselines(train: pa.Table, test: pa.Table, evaluation: Evaluation) -> Baseli
     numbers = train["target"].to_numpy()
     constants = {"median": float(np.median(numbers)), "mean": float(numbers.mean())}
     found = tuple(
-        Baseline(name, f"always the {name}, {value:.4g}", _table([value] * len(test)), len(train))
+        Baseline(name, f"always the {name}, {measured(value)}", _table([value] * len(test)), len(train))
         for name, value in constants.items()
     )
     if not evaluation.baseline:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from retrainer.pages.page import escape, number_cell, quiet, section, table
+from retrainer.pages.charts import Frame, bounds, svg, ticks
+from retrainer.pages.page import escape, measured, number_cell, quiet, section, table
 from retrainer.tasks._embedded import Embedded
 from retrainer.tasks._explained import NO_ROWS, Chosen, attributions, figure, sample_of
 from retrainer.tasks._explained_panels import explained_section
@@ -34,7 +35,7 @@ _PARTS = 4
 _FEWEST_ROWS = 20
 _WORST = 10
 _MOST_CHARACTERS = 200
-_WIDTH, _HEIGHT, _EDGE = 370, 300, 46
+_SIZE, _MARGINS = (370, 300), (70, 14, 14, 42)
 
 
 def details(judged: Judged) -> dict[str, Any]:
@@ -52,11 +53,20 @@ def details(judged: Judged) -> dict[str, Any]:
         "attributions": attributed,
         "nearest": _nearest(judged, [one["row"] for one in worst]),
         "numbers": figure(attributed),
-        "notes": [f"In the mean the predictions are {_signed(float(residuals.mean()))} beside the targets."],
+        "notes": [_of_the_mean(float(residuals.mean()))],
         "limits": [
-            f"Its training rows have targets from {low:.4g} to {high:.4g}; beyond these nothing is known.",
+            f"Its training rows have targets from {measured(low)} to {measured(high)}; beyond these nothing"
+            " is known.",
         ],
     }
+
+
+def _of_the_mean(residual: float) -> str:
+    if not residual:
+        return "On average the predictions are neither too high nor too low."
+    return (
+        f"On average the predictions are {measured(abs(residual))} too {'high' if residual > 0 else 'low'}."
+    )
 
 
 def _explained(judged: Judged, residuals: np.ndarray, worst: list[int]) -> dict[str, Any]:
@@ -135,12 +145,15 @@ def _worst(judged: Judged, target: np.ndarray, predicted: np.ndarray) -> list[di
 
 def panels(judged: Judged, found: dict[str, Any]) -> list[str]:
     """Sections of report.html."""
-    note = "Each point is a test row; on the line a prediction is right. Bars: predictions minus targets."
-    drawn = (_scatter(found["points"]), _bars(found["residuals"]))
-    charts = f'<div class="pair">{"".join(f"<div>{one}</div>" for one in drawn)}</div>'
+    charts = [
+        ("Predictions over true values: on the line they are right", _scatter(found["points"])),
+        ("Prediction minus true value: how many test rows", _bars(found["residuals"])),
+    ]
+    drawn = "".join(f"<figure><figcaption>{title}</figcaption>{chart}</figure>" for title, chart in charts)
+    notes = (quiet(one) for one in found["notes"])
     return [
-        section("Predicted against true", charts, quiet(note), *(quiet(one) for one in found["notes"])),
-        section("By the target", _ranges_table(found["ranges"])),
+        section("Predicted against true", f'<div class="pair">{drawn}</div>', *notes),
+        section("By size of the true value", _ranges_table(found["ranges"])),
         section("Largest errors", _worst_table(found["worst"])),
         explained_section(judged, found, [_of_nearest(judged, one) for one in found["nearest"]]),
     ]
@@ -148,80 +161,64 @@ def panels(judged: Judged, found: dict[str, Any]) -> list[str]:
 
 def _of_nearest(judged: Judged, near: dict[str, Any]) -> str:
     targets = [judged.train["target"][row].as_py() for row, _ in near["rows"]]
-    return f"The mean target of the {len(targets)} nearest training rows is {np.mean(targets):.4g}."
+    return (
+        f"The {len(targets)} most similar training rows have {measured(float(np.mean(targets)))} on average."
+    )
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.4g}"
+    return f"{'+' if value > 0 else ''}{measured(value)}"
 
 
 def _scatter(points: list[list[float]]) -> str:
     """Both axes have one scale."""
-    values = [value for point in points for value in point]
-    low, high = min(values), max(values)
-    spread = (high - low) or 1.0
-
-    def x(value: float) -> float:
-        return _EDGE + (value - low) / spread * (_WIDTH - 2 * _EDGE)
-
-    def y(value: float) -> float:
-        return _HEIGHT - _EDGE - (value - low) / spread * (_HEIGHT - 2 * _EDGE)
-
-    line = f'<line class="grid" x1="{x(low):.1f}" y1="{y(low):.1f}" x2="{x(high):.1f}" y2="{y(high):.1f}"/>'
+    ends = bounds([value for point in points for value in point])
+    frame = Frame(_SIZE, _MARGINS, ends, ends)
+    (left, bottom), (right, top) = ((frame.x(end), frame.y(end)) for end in ends)
+    line = f'<line class="kept" x1="{left:.1f}" y1="{bottom:.1f}" x2="{right:.1f}" y2="{top:.1f}"/>'
     dots = "".join(
-        f'<circle class="dot s0" fill-opacity=".5" cx="{x(true):.1f}" cy="{y(predicted):.1f}" r="2.5">'
-        f"<title>{true:.4g} → {predicted:.4g}</title></circle>"
+        f'<circle class="dot s0" fill-opacity=".5" r="2.5"'
+        f' cx="{frame.x(true):.1f}" cy="{frame.y(predicted):.1f}">'
+        f"<title>{measured(true)} → {measured(predicted)}</title></circle>"
         for true, predicted in points
     )
-    ticks = "".join(
-        _text(x(value), _HEIGHT - _EDGE + 18, f"{value:.4g}")
-        + _text(_EDGE - 6, y(value) + 4, f"{value:.4g}", "end")
-        for value in (low, high)
-    )
-    names = _text(_WIDTH / 2, _HEIGHT - 8, "target") + _text(4, _EDGE - 22, "prediction", "start")
-    return _svg("predicted against true", line + dots + ticks + names)
+    axes = "".join([*frame.y_axis(), *frame.x_axis(ticks(*ends, 4), "true value")])
+    return f"{svg(*_SIZE, 'predictions over true values')}{axes}{line}{dots}</svg>"
 
 
 def _bars(residuals: dict[str, Any]) -> str:
     counts, edges = residuals["counts"], residuals["edges"]
-    step, base = (_WIDTH - 2 * _EDGE) / len(counts), _HEIGHT - _EDGE
-    parts = []
+    ends = (float(edges[0]), float(edges[-1]))
+    frame = Frame(_SIZE, _MARGINS, ends, (0.0, float(max(1, *counts))))
+    parts = [*frame.y_axis(), *frame.x_axis(ticks(*ends, 4), "prediction minus true value")]
     for number, count in enumerate(counts):
-        height = (base - _EDGE) * count / max(1, *counts)
-        place = f'x="{_EDGE + number * step:.1f}" y="{base - height:.1f}" width="{step - 1:.1f}"'
-        span = f"{edges[number]:.4g} to {edges[number + 1]:.4g}: {count:,} rows"
-        parts.append(f'<rect class="right" {place} height="{height:.1f}"><title>{span}</title></rect>')
-    for x, value in ((_EDGE, edges[0]), (_WIDTH / 2, 0.0), (_WIDTH - _EDGE, edges[-1])):
-        parts.append(_text(x, base + 18, _signed(value)))
-    parts.append(f'<line class="grid" x1="{_EDGE}" x2="{_WIDTH - _EDGE}" y1="{base}" y2="{base}"/>')
-    return _svg("residuals", "".join(parts))
-
-
-def _text(x: float, y: float, text: str, anchor: str = "middle") -> str:
-    return f'<text class="tick" text-anchor="{anchor}" x="{x:.1f}" y="{y:.1f}">{text}</text>'
-
-
-def _svg(label: str, inside: str) -> str:
-    size = f'viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}"'
-    return f'<svg {size} role="img" aria-label="{label}">{inside}</svg>'
+        left, right, top = frame.x(edges[number]), frame.x(edges[number + 1]), frame.y(count)
+        place = f'x="{left:.1f}" y="{top:.1f}" width="{right - left - 1:.1f}"'
+        span = f"{measured(edges[number])} to {measured(edges[number + 1])}: {count:,} rows"
+        height = f'height="{frame.y(0) - top:.1f}"'
+        parts.append(f'<rect class="right" {place} {height}><title>{span}</title></rect>')
+    return f"{svg(*_SIZE, 'predictions minus true values')}{''.join(parts)}</svg>"
 
 
 def _ranges_table(ranges: list[dict[str, Any]]) -> str:
     rows = (
-        f"<td>{one['low']:.4g} to {one['high']:.4g}</td>"
+        f"<td>{measured(one['low'])} to {measured(one['high'])}</td>"
         + number_cell(f"{one['rows']:,}")
-        + number_cell(f"{one['mean_absolute_error']:.4g}")
+        + number_cell(measured(one["mean_absolute_error"]))
         + number_cell(_signed(one["mean_residual"]))
         for one in ranges
     )
-    return table(["target"], ["rows", "mean absolute error", "mean of prediction minus target"], rows)
+    heads = ["test rows", "mean absolute error", "mean of prediction minus true value"]
+    return table(["true value"], heads, rows)
 
 
 def _worst_table(worst: list[dict[str, Any]]) -> str:
+    texts = ["text"] if any("text" in one for one in worst) else []
     rows = (
-        f'<td dir="auto">{escape(one.get("text", ""))}</td><td>{escape(one["where"])}</td>'
-        + number_cell(f"{one['target']:.4g}")
-        + number_cell(f"{one['prediction']:.4g}")
+        "".join(f'<td dir="auto">{escape(one.get(name, ""))}</td>' for name in texts)
+        + f"<td>{escape(one['where'])}</td>"
+        + number_cell(measured(one["target"]))
+        + number_cell(measured(one["prediction"]))
         for one in worst
     )
-    return table(["", "where"], ["target", "prediction"], rows)
+    return table([*texts, "where"], ["true value", "prediction"], rows)

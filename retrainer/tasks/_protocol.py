@@ -230,7 +230,10 @@ class CheapCurve:
 
 @dataclass(frozen=True)
 class Judged:
-    """A model on the test rows, for the task's own part of the report."""
+    """A model on the test rows, for the task's own part of the report.
+
+    uncalibrated  why the model's probabilities have no fitted temperature, should it have none
+    """
 
     predictor: Any
     train: pa.Table
@@ -238,3 +241,4 @@ class Judged:
     predictions: pa.Table
     evaluation: Evaluation
     checks: Checks
+    uncalibrated: str = ""

@@ -39,8 +39,9 @@ def transcript_baselines(train: pa.Table, test: pa.Table, evaluation: Evaluation
         return Baselines((trivial,), "there are no training rows")
     closest = nearest(mean_spectra(train), mean_spectra(test))
     found = pa.table({"prediction": pa.array([texts[row] for row in closest], pa.string())})
-    title = "the transcript of the training row of the most similar mean spectrum"
-    return Baselines((trivial, Baseline("nearest_sound", title, found, len(train))))
+    title = "the transcript of the most similar training sound"
+    note = "similar by its mean spectrum"
+    return Baselines((trivial, Baseline("nearest_sound", title, found, len(train), note)))
 
 
 def mean_spectra(table: pa.Table) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retrainer.metrics._edits import alignment, characters, edit_counts, words
-from retrainer.pages.page import escape, number_cell, quiet, section, table
+from retrainer.pages.page import escape, number_cell, quiet, section, share_cell, table
 from retrainer.pages.players import player
 
 if TYPE_CHECKING:
@@ -96,9 +96,7 @@ def _drawn_groups(groups: list[dict[str, Any]]) -> str:
         return ""
     rows = (
         f"<td>{escape(row['group'] or '–')}</td>{number_cell(format(row['rows'], ','))}"
-        + "".join(
-            number_cell(f"{100 * row[name]:.1f}%") for name in ("word_error_rate", "character_error_rate")
-        )
+        + "".join(share_cell(row[name]) for name in ("word_error_rate", "character_error_rate"))
         for row in groups
     )
     numbers = ["rows", "word error rate", "character error rate"]
@@ -114,7 +112,7 @@ def _drawn_edits(edits: dict[str, list[dict[str, Any]]]) -> str:
     ]
     if not rows:
         return section("The commonest errors", quiet("There are none."))
-    return section("The commonest errors", table(["", "said", "written"], ["times"], rows))
+    return section("The commonest errors", table(["error", "said", "written"], ["times"], rows))
 
 
 def _drawn_worst(judged: Judged, worst: list[dict[str, Any]]) -> str:
@@ -127,5 +125,8 @@ def _drawn_worst(judged: Judged, worst: list[dict[str, Any]]) -> str:
             f"<td>{escape(example[name])}</td>" for name in ("target_text", "prediction", "where")
         )
         rows.append(f"<td>{sound}</td>{texts}")
-    note = "Most errors a word first. Of a long sound the first seconds are here, in telephone quality."
-    return section("Worst rows", table(["sound", "said", "written", "where"], [], rows), quiet(note))
+    note = (
+        "Those with most errors per word come first. A long sound is cut to its first seconds; all are in"
+        " telephone quality."
+    )
+    return section("Worst rows", quiet(note), table(["sound", "said", "written", "where"], [], rows))
