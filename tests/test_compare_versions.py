@@ -129,7 +129,8 @@ def test_rows_that_a_version_cannot_read(project: Project, capsys: Capture) -> N
     ("numbers", "reason"),
     [
         (("1", "9"), "models:/net/9: there is no such version"),
-        (("1", "1"), "1 is named twice"),
+        (("1", "1"), "1 is version 1, as 1 is: different ones are needed"),
+        (("1", "2", "champion"), "champion is version 2, as 2 is: different ones are needed"),
         (("1", "one"), "one: needed is a version's number or alias, as make history shows them, a recipe"),
         (("1", ""), "an empty word: needed is a version's number or alias"),
         (("1",), "needed are two or more: make compare A=3 B=5"),

@@ -13,10 +13,12 @@ from retrainer.errors import UserError
 from retrainer.formats.dataset import Dataset
 from retrainer.resolve import settle, validate
 from retrainer.settings import Range
+from retrainer.training.compute import resolve_compute
 from retrainer.tuning.data import without_test
 from retrainer.tuning.recipe import Tuned
 from retrainer.tuning.space import own_values, search_space, with_values
 from retrainer.tuning.trial import COMPLETE, Outcome
+from tests.registered import COMPUTE
 from tests.small_datasets import image_dataset
 
 # MLflow's own queries, seen by a newer SQLAlchemy; and what it warns itself of while it is imported.
@@ -167,16 +169,26 @@ def test_a_study_that_was_killed_goes_on_with_the_trials_it_would_have_had(tmp_p
 
 
 def test_trials_side_by_side_depend_on_no_clock(tmp_path: Path) -> None:
-    """Of two at a time, whichever ends first: each sees those that lie two before it."""
-    quick, slow = study(tmp_path / "quick", jobs=2), study(tmp_path / "slow", jobs=2)
-    for found, order in ((quick, (0, 1)), (slow, (1, 0))):
-        for pair in range(5):
-            assert found.ready(2 * pair + 1)
-            trials = [found.suggest(2 * pair + each) for each in range(2)]
-            for each in order:
-                list(epochs_of(found, trials[each]))
-                found.finish(trials[each], Outcome(COMPLETE, loss_of(trials[each].values, EPOCHS)))
-    assert told(quick) == told(slow)
+    """Of two at a time, whichever ends first: each sees those that lie two before it, and no other."""
+
+    def finish(found: Any, trial: Any) -> None:
+        list(epochs_of(found, trial))
+        found.finish(trial, Outcome(COMPLETE, loss_of(trial.values, EPOCHS)))
+
+    def in_order(folder: str, ended: tuple[int, ...]) -> Any:
+        """`ended`: of the two that run, those that end before the next one begins, in this order."""
+        found, running = study(tmp_path / folder, jobs=2), []
+        for each in range(10):
+            if len(running) == 2:
+                for place in ended:
+                    finish(found, running.pop(place))
+            assert found.ready(each)
+            running.append(found.suggest(each))
+        for trial in running:
+            finish(found, trial)
+        return found
+
+    assert told(in_order("one", (0,))) == told(in_order("pairs", (1, 0)))
 
 
 # --- the recipe -----------------------------------------------------------------------------------------
@@ -259,6 +271,7 @@ def test_what_cannot_be_tuned_is_refused(tmp_path: Path) -> None:
             tune(sections, tmp_path, print)
 
 
+@pytest.mark.usefixtures("torch_settings_restored")
 def test_a_trial_s_process_ends_with_the_figure_of_the_kept_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digits: Path
 ) -> None:
@@ -277,7 +290,7 @@ def test_a_trial_s_process_ends_with_the_figure_of_the_kept_epoch(
         MLP | {"task": {"kind": "image_classification", "size": 8, "channels": 1}, "training": quick}
     )
     sections = {name: parts[name].plain() for name in ("task", "backbone", "training")}
-    sections["compute"] = {"device": "cpu", "dtype": "float32", "threads": 1, "compile": False}
+    sections["compute"] = resolve_compute(COMPUTE).plain()
     parent = TuningRun("", sections, dataset)
     seen: list[float] = []
 

@@ -28,17 +28,25 @@ def compare(words: Sequence[str], recipe: str, root: Path = Path()) -> list[str]
 
     if len(words) < 2:
         raise SettingError("needed are two or more: make compare A=3 B=5 C=champion")
-    if twice := next((word for place, word in enumerate(words) if word in words[:place]), ""):
-        raise SettingError(f"{twice} is named twice: different versions or reports are needed")
     stem, sections = settle(recipe or None, [], root)
     name, gate = cast(Registry, sections["registry"]).name, cast(Gate, sections["gate"])
     device = str(prepare(for_scoring(cast(Compute, sections["compute"]))))
     settings = Settings(cast(Evaluation, sections["evaluation"]), gate.metric, device)
     with scratch_directory() as scratch:
-        place = Place(name, stem, root, scratch)
-        subjects = [subject_of(word, place) for word in words]
+        subjects = [
+            subject_of(word, Place(name, stem, root, scratch / str(number)))
+            for number, word in enumerate(words)
+        ]
+        _refuse_twice(words, [one.title for one in subjects])
         measured = _measured(subjects, root / "runs" / stem / "dataset", settings)
         return [*differences(subjects), "", *measured]
+
+
+def _refuse_twice(words: Sequence[str], titles: Sequence[str]) -> None:
+    for number, title in enumerate(titles):
+        if title in titles[:number]:
+            first = words[titles.index(title)]
+            raise SettingError(f"{words[number]} is {title}, as {first} is: different ones are needed")
 
 
 def _measured(subjects: Sequence[Subject], dataset: Path, settings: Settings) -> list[str]:

@@ -115,7 +115,7 @@ def _stored_figures(version: RegisteredVersion, place: Place) -> Figures:
 
     run_id = version.tags.get(_EVALUATION)
     into = place.scratch / f"{version.name}-{version.version}-figures"
-    into.mkdir(parents=True)
+    into.mkdir(parents=True, exist_ok=True)
     file = fetch_artifact(run_id, METRICS, into) if run_id else None
     return {} if file is None else _read(file)
 

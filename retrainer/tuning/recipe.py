@@ -11,7 +11,7 @@ from typing import Any
 
 from retrainer.errors import SettingError
 from retrainer.formats.files import write_text
-from retrainer.resolve import default_recipe, parse_override
+from retrainer.resolve import PARAMS, default_recipe, parse_override
 from retrainer.settings import SHORTHAND
 
 _WIDTH = 4096  # lines stay as they are
@@ -37,7 +37,7 @@ class Tuned:
         before = "" if is_default else source.read_text(encoding="utf-8")
         text = _with_values(before, recipe, values, overrides)
         path = root / "recipes" / f"{recipe}-tuned.yaml"
-        return cls(path, text, "params.yaml" if is_default else f"recipes/{recipe}.yaml", before)
+        return cls(path, text, PARAMS if is_default else f"recipes/{recipe}.yaml", before)
 
     def difference(self) -> list[str]:
         """From the recipe that was tuned, as a diff."""

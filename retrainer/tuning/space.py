@@ -47,18 +47,17 @@ def search_space(sections: Mapping[str, Section]) -> dict[str, Range]:
 
 
 def _by_strategy(training: Training) -> dict[str, Range]:
-    def around(value: float, factor: float) -> Range:
-        return Range(low=float(f"{value / factor:.3g}"), high=float(f"{value * factor:.3g}"), log=True)
+    def around(value: float, factor: float) -> dict[str, Any]:
+        return {"low": float(f"{value / factor:.3g}"), "high": float(f"{value * factor:.3g}"), "log": True}
 
     factor = _NARROW if training.strategy in _PRETRAINED else _WIDE
-    batch = training.batch_size
+    batch, ends = training.batch_size, (1e-5, 5e-3) if training.optimizer == "sgd" else (1e-4, 0.3)
     space = {"training.learning_rate": around(training.learning_rate, factor)}
     if training.backbone_learning_rate and training.strategy not in ("scratch", "frozen"):
         space["training.backbone_learning_rate"] = around(training.backbone_learning_rate, _NARROW)
-    space["training.batch_size"] = Range(choices=tuple(sorted({max(1, batch // 2), batch, 2 * batch})))
-    ends = (1e-5, 5e-3) if training.optimizer == "sgd" else (1e-4, 0.3)
-    space["training.weight_decay"] = Range(low=ends[0], high=ends[1], log=True)
-    return space
+    space["training.batch_size"] = {"choices": sorted({max(1, batch // 2), batch, 2 * batch})}
+    space["training.weight_decay"] = {"low": ends[0], "high": ends[1], "log": True}
+    return {key: Range.parse(searched, f"tune.search.{key}") for key, searched in space.items()}
 
 
 def _require_searchable(key: str, searched: Range, training: Training, backbone: Backbone) -> None:
