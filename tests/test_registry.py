@@ -152,7 +152,9 @@ def test_a_model_without_a_run_gets_it_back_from_its_history(project: Base) -> N
     assert evaluation.data.tags["mlflow.parentRunId"] == train.info.run_id
     assert 0 <= evaluation.data.metrics["metrics.accuracy.low"] <= evaluation.data.metrics["metrics.accuracy"]
     table = mlflow_table(experiment_id(mlflow))
-    assert set(table["tags.mlflow.runName"]) == {f"net scratch, version 1, {step}" for step in ("train", "evaluate")}
+    assert set(table["tags.mlflow.runName"]) == {
+        f"net scratch, version 1, {step}" for step in ("train", "evaluate")
+    }
     for column in ("params.training.learning_rate", "params.backbone.hidden", "metrics.metrics.accuracy"):
         assert table[column].notna().all(), f"{column}: each row of MLflow's table has settings and figures"
     assert {file.path for file in mlflow.list_artifacts(evaluation.info.run_id)} == {
