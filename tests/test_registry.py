@@ -136,8 +136,10 @@ def mlflow_table(experiment: str) -> Any:
     """As MLflow's page shows it."""
     import mlflow
 
-    mlflow.set_tracking_uri(tracking_uri())
-    return mlflow.search_runs([experiment])
+    # Not by set_tracking_uri, which would hold for all later tests of this process.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", tracking_uri())
+        return mlflow.search_runs([experiment])
 
 
 def test_a_model_without_a_run_gets_it_back_from_its_history(project: Base) -> None:

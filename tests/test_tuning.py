@@ -304,7 +304,7 @@ def test_a_trial_s_process_ends_with_the_figure_of_the_kept_epoch(
     assert (ended.state, ended.value, ended.note) == ("pruned", None, "after epoch 1")
     assert seen[2] == seen[0], "the same settings give the same figures"
     parent.finish({"tune.trials": 2.0}, {})
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     table = mlflow.search_runs(search_all_experiments=True, filter_string="tags.`retrainer.step` = 'trial'")
     assert set(table["tags.mlflow.parentRunId"]) == {parent.run_id}
     assert set(table["tags.retrainer.state"]) == {"complete", "pruned"} and set(table["status"]) == {
