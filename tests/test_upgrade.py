@@ -298,7 +298,7 @@ def test_a_checkout_makes_no_project(capsys: pytest.CaptureFixture[str]) -> None
 
 # --- the last release, and this one ----------------------------------------------------------------------
 
-RELEASE = "0.1.0rc1"
+RELEASE = f"{__version__}rc1"
 # What the last release said otherwise than this one.
 EARLIER = {
     "retrainer/__init__.py": (f'__version__ = "{__version__}"', f'__version__ = "{RELEASE}"'),
