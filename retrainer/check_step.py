@@ -7,21 +7,22 @@ from pathlib import Path
 from retrainer.errors import ModelError
 from retrainer.formats.files import MANIFEST
 from retrainer.formats.model import check_model
+from retrainer.formats.model_files import SETTINGS
 from retrainer.resolve import settle
 
 
 def check_step(recipe: str | None, directory: Path | None, root: Path = Path()) -> list[str]:
     """What to say of it, line by line; `directory` is the recipe's model by default.
 
-    A directory without a manifest is checked as the step train checks what the command of
-    `training.command` has written, against the recipe's task, and its dataset where that has been made.
+    A directory that the step train has not sealed is checked as it checks what the command of
+    `training.command` has written: against the recipe's task, and its dataset where that has been made.
     Raises UserError that names the key, the tensor or the file which is wrong, and the cure.
     """
-    if directory is not None and (directory / MANIFEST).is_file():
+    if directory is not None and _was_sealed(directory):
         return _sealed(directory)
     name, sections = settle(recipe, [], root)
     directory = directory or root / "runs" / name / "model"
-    if (directory / MANIFEST).is_file():
+    if _was_sealed(directory):
         return _sealed(directory)
     if not directory.is_dir():
         raise ModelError(
@@ -29,6 +30,11 @@ def check_step(recipe: str | None, directory: Path | None, root: Path = Path()) 
             f" RECIPE={name}"
         )
     return _unsealed(directory, sections["task"].plain(), root / "runs" / name / "dataset", name)
+
+
+def _was_sealed(directory: Path) -> bool:
+    """Also what has lost its manifest: its settings are there, which the sealing writes."""
+    return any((directory / name).is_file() for name in (MANIFEST, SETTINGS))
 
 
 def _sealed(directory: Path) -> list[str]:
