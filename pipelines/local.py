@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,13 +13,13 @@ from components.__main__ import step_named
 from components._process import NO_ROOM, is_full_disk
 from components.steps import DECIDE, STEPS, STEPS_WITHOUT_DECIDE
 from pipelines._dvc import Outcome, name_recipe, reproduce
+from pipelines._forget import forget_stale_verdict, forget_what_the_registry_lost, read_if_there
 from pipelines._recipe_lock import RUNNER, keep_dvc_lock, recipe_lock
 from pipelines._unchanged import is_known, remember, snapshot
 from retrainer.contract import contract_of, edges
 from retrainer.cost import number
 from retrainer.errors import SettingError, UserError, nearest
 from retrainer.notify.local import Notifier
-from retrainer.registry.anchor import anchor_is
 from retrainer.resolve import Resolved, default_recipe, known_recipes, recipe_name, resolve
 from retrainer.services import lookup
 
@@ -69,18 +66,19 @@ def _brought_up_to_date(
         outcome, decision = _decided(resolved, root) if ask else (Outcome(), {})
         if outcome.failed or decision.get("choice") == "stop":
             return outcome, resolved, decision
-        forget_what_the_registry_lost(resolved, root)
+        forget_what_the_registry_lost(outputs(resolved, root), resolved.settings["registry"]["name"], _say)
         outcome = _made(resolved, root)
     return outcome, resolved, decision
 
 
 def _made(resolved: Resolved, root: Path) -> Outcome:
     """Runs what has changed since the last time, up to the last steps."""
+    name = resolved.settings["registry"]["name"]
     state = snapshot(resolved, root)
     if is_known(resolved, state):
         return Outcome()
     outcome = _reproduce(last_steps(), resolved, root)
-    if outcome.failed == "register" and forget_stale_verdict(resolved, root):
+    if outcome.failed == "register" and forget_stale_verdict(outputs(resolved, root), name):
         _say("── the champion or the anchor changed while this model was judged: judging it again")
         outcome = _reproduce(last_steps(), resolved, root)
     if outcome.idle:
@@ -142,67 +140,6 @@ def _reproduce(steps: list[str], resolved: Resolved, root: Path, alone: bool = F
 
 def outputs(resolved: Resolved, root: Path) -> Path:
     return root / RUNS / resolved.recipe
-
-
-def forget_what_the_registry_lost(resolved: Resolved, root: Path) -> None:
-    """Removes a registration that the registry no longer holds, so that DVC runs register again.
-
-    DVC cannot see the registry. An alias that a person has moved since is left as it is: an unchanged
-    pipeline must not take back what they did. Where they took it from this very model, or gave it to it, the
-    model is judged again, which then says so and moves nothing.
-    """
-    folder = outputs(resolved, root) / "registration"
-    made = read_if_there(folder / "registration.json")
-    if made is not None:
-        version = lookup.by_version(made["name"], str(made["version"]))
-        if version is not None and version.usable and version.model_sha256 == made["model_sha256"]:
-            _forget_what_was_decided_since(made, resolved, root)
-            return
-        _say(f"── the registry no longer holds {made['name']} version {made['version']}: registering again")
-        shutil.rmtree(folder)
-    forget_stale_verdict(resolved, root)
-
-
-def _forget_what_was_decided_since(made: dict[str, Any], resolved: Resolved, root: Path) -> None:
-    """Removes a report that does not know what somebody decided about its model since."""
-    from retrainer.registry.standing import decision_on
-
-    folder = outputs(resolved, root) / "report"
-    decision = decision_on(made["name"], made["model_sha256"])
-    gate = (read_if_there(folder / "metrics.json") or {}).get("gate")
-    if decision is not None and gate is not None and gate.get("decision") != asdict(decision):
-        _say(f"── {decision.why}: judging version {made['version']} again")
-        shutil.rmtree(folder)
-
-
-def forget_stale_verdict(resolved: Resolved, root: Path) -> bool:
-    """Removes a report that judged by another champion or anchor than today's; returns whether it did."""
-    folder = outputs(resolved, root) / "report"
-    report = read_if_there(folder / "metrics.json")
-    name = resolved.settings["registry"]["name"]
-    if report is None:
-        return False
-    gate = report["gate"]
-    same = lookup.champion_is(name, gate["champion"]) and anchor_is(name, gate.get("anchor"))
-    if same and not _was_taken_since(name, report):
-        return False
-    shutil.rmtree(folder)
-    return True
-
-
-def _was_taken_since(name: str, report: dict[str, Any]) -> bool:
-    """Whether somebody took the alias from the judged model, and the report does not know of it."""
-    from retrainer.registry.standing import decision_on
-
-    decision = decision_on(name, report["model_sha256"])
-    return decision is not None and decision.taken and report["gate"]["verdict"] == lookup.CHAMPION
-
-
-def read_if_there(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
 
 
 def _up_to_date(resolved: Resolved, root: Path) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from components.steps import STEPS_WITHOUT_DECIDE as ORDER
+from pipelines._dvc import RECIPES
 from tests.conftest import ROOT
 
 CODE = ("components", "pipelines", "retrainer", "plugins", "recipes")
@@ -36,6 +37,7 @@ def make_project(folder: Path) -> Path:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in FILES:
         shutil.copy(ROOT / name, folder / name)
+    (folder / RECIPES).write_text('{"recipes": []}')
     (folder / ".dvc").mkdir()
     for name in ("config", ".gitignore"):
         shutil.copy(ROOT / ".dvc" / name, folder / ".dvc" / name)

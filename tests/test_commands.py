@@ -116,6 +116,22 @@ def test_bash_completes_what_is_typed(typed: list[str], offered: set[str]) -> No
     assert set(done.stdout.split()) == offered and not done.stderr
 
 
+def test_a_command_without_a_recipe_says_which_it_speaks_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none.db")
+    (tmp_path / "params.yaml").write_text("registry: {name: mine}\n")
+    assert command_line.main(["history"]) == 0 and capsys.readouterr().err == "", "there is no other"
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "another.yaml").write_text("source: data\n")
+    assert command_line.main(["history"]) == 0
+    assert (
+        capsys.readouterr().err == "recipe: mine, that of params.yaml; RECIPE= names one of 1 in recipes/\n"
+    )
+    assert command_line.main(["history", "--recipe", "mine"]) == 0 and capsys.readouterr().err == ""
+
+
 def test_an_unknown_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(["completion", "basch"]) == 2
     assert "did you mean 'bash'" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,10 @@ def test_planted_flips_and_leaks_are_told(planted: tuple[Path, Path], tmp_path: 
     page = Page((tmp_path / "report" / HTML).read_text())
     for words in ("Rows to look at again", "is the label given", "Test rows like training rows", "cosine"):
         assert words in page.text, words
+    for row in FLIPPED:
+        shown = re.findall(rf"row-2-{row}\b", page.text)
+        assert len(shown) == 1, "a mistake whose label is doubted is shown once"
+    assert "is the label given, which is doubted" in page.text and "of them stand above" in page.text
     for source in COPIED.values():
         assert f"file.csv:row {source}" in page.text
     card = (tmp_path / "report" / CARD).read_text()

@@ -84,6 +84,7 @@ def test_the_first_version(project: Project) -> None:
     first = ended(project, 11, Registry(name="other"), **ANY)
     assert first.alias == "champion" and first.badge == "passes the gate"
     assert first.why == "champion: the first version, so there is none to compare it with"
+    assert "training.strategy" in (project.folder / "model-11-report" / HTML).read_text()
 
 
 def test_a_version_after_others_of_which_none_is_champion(project: Project) -> None:
@@ -178,6 +179,8 @@ def test_a_challenger_hears_what_would_let_it_pass() -> None:
     assert rows.startswith("about 2,430 more test rows at the measured +1.2 points: some 3,400 compared rows")
     assert policy.startswith("gate.policy: not-worse") and "gate.margin (0.01)" in policy
     assert others == "this rule too must hold, or be set otherwise: latency"
+    unknown, *_ = told(challenger(0.00001, None)).to_pass
+    assert unknown.startswith("a better model, or far more test rows")
     worse, *_ = told(challenger(-0.004, None)).to_pass
     assert worse == "a better model: at the measured -0.4 points no number of test rows shows it to be better"
     assert len(told(challenger(-0.012, None, "not-worse")).to_pass) == 2, "the policy is that one already"

@@ -151,7 +151,8 @@ def test_other_recipes_outputs_and_locks_stay(project: Path) -> None:
     (project / "recipes" / "other.yaml").write_text((project / "recipes" / f"{RECIPE}.yaml").read_text())
     assert steps(run(project, "step", "ingest", "--recipe", "other")) == {"ingest": "ran"}
     assert steps(pipeline(project)) == {}
-    assert json.loads((project / "recipes" / "stages.json").read_text())["recipes"].count("other") == 1
+    named = json.loads((project / "recipes" / "stages.json").read_text())["recipes"]
+    assert named == ["other", RECIPE], "those that were ever run, and no other file of recipes/"
 
 
 def test_a_second_run_of_a_recipe_is_refused_by_name(project: Path) -> None:
@@ -214,6 +215,23 @@ def test_a_moved_alias_is_not_taken_back_and_a_verdict_against_an_older_champion
     assert made(project, "registration", "registration.json")["alias"] == "champion"
 
 
+def test_a_rollback_is_told_by_the_next_run_and_stays(project: Path) -> None:
+    passing = ("gate.policy=not-worse", "gate.margin=0.95", "training.seed=1")
+    pipeline(project, *passing)
+    assert champion(project) == "2"
+    command = [sys.executable, "-m", "retrainer", "rollback", "--recipe", RECIPE, "--why", "too slow"]
+    subprocess.run(command, cwd=project, env=environment(), capture_output=True, check=True)
+    printed = pipeline(project, *passing)
+    assert steps(printed) == JUDGED and "── since this recipe's last run: on " in printed
+    told = " ".join(printed.split())
+    assert "verdict challenger: on " in told and "(make rollback: too slow)" in told
+    registration = made(project, "registration", "registration.json")
+    assert (registration["alias"], registration["verdict"]) == ("challenger", "challenger")
+    assert "(make rollback: too slow)" in registration["reasons"][0] and champion(project) == "1"
+    printed = pipeline(project, *passing)
+    assert steps(printed) == {} and "Version 2, challenger: on " in printed
+
+
 def test_data_and_models_travel_by_dvc(project: Path, tmp_path: Path) -> None:
     """The source added to DVC; push, commit, clone, pull: the clone has the same bytes, without a run."""
     run_dvc(project, "add", "data/stripes")
@@ -223,7 +241,8 @@ def test_data_and_models_travel_by_dvc(project: Path, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "-q", str(project), str(clone)], check=True)
     shutil.copytree(project / ".dvc-remote", clone / ".dvc-remote")
-    run_dvc(clone, "pull", "--run-cache", "--allow-missing")
+    told = run_dvc(clone, "pull", "--run-cache", "--allow-missing")
+    assert "No file hash info" not in told, "of recipes that were never run there is nothing to pull"
     assert made(clone, "model", "manifest.json") == made(project, "model", "manifest.json")
     printed = pipeline(clone)
     assert steps(printed) == {"register": "ran"}, "data, model and verdict are there; its registry is empty"
@@ -262,12 +281,13 @@ def passed_on_by_packages_of(names: set[str]) -> set[str]:
     return {each.module for name in packages if is_package(name) for each in CODE.imports(name)}
 
 
-def run_dvc(project: Path, *words: str) -> None:
+def run_dvc(project: Path, *words: str) -> str:
     command = [sys.executable, "-m", "dvc", *words]
     done = subprocess.run(
         command, cwd=project, env=environment(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
 
 
 def test_an_older_commits_model_can_be_read(project: Path) -> None:
@@ -294,3 +314,5 @@ def test_smoke_touches_nothing_else(tmp_path: Path) -> None:
     changed = {line[3:] for line in status.stdout.splitlines() if "__pycache__" not in line}
     assert changed == {".run/", "data/"}, "data/ is the recipe's own source"
     assert not (project / ".run" / RECIPE).exists()
+    run_dvc(project, "add", "data/stripes")
+    assert (project / "data" / "stripes.dvc").is_file(), "DVC works before any run"

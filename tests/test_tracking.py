@@ -205,6 +205,12 @@ def test_lineage_names_commit_image_and_what_dvc_keeps(
         lock.write("# of this run\n")
     commit = lineage.git_commit()
     assert len(commit) == 40
+    Path("recipes").mkdir()
+    Path("recipes/stages.json").write_text("{}")
+    assert lineage.git_commit() == commit
+    Path("recipes/mine.yaml").write_text("source: data")
+    assert lineage.git_commit() == f"{commit}-dirty", "a recipe that is not committed"
+    Path("recipes/mine.yaml").unlink()
     Path("code.py").write_text("second")
     assert lineage.git_commit() == f"{commit}-dirty"
     monkeypatch.setenv("RETRAINER_IMAGE", "registry/image@sha256:12")

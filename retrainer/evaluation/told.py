@@ -87,6 +87,8 @@ def _more_rows(report: dict[str, Any]) -> str:
     difference, rows = gain(report, gate["difference"]), gate["compared_rows"]
     needed = gate.get("rows_to_pass")  # a report of an older version has none
     what = "better" if gate["policy"] == "better" else "not worse"
+    if needed is None and gate["difference"] + (0 if what == "better" else gate["margin"]) > 0:
+        return f"a better model, or far more test rows: how many would show {difference} is not known"
     if needed is None:
         return f"a better model: at the measured {difference} no number of test rows shows it to be {what}"
     more = max(needed - rows, 1)

@@ -6,7 +6,7 @@ from typing import Any
 
 from retrainer.cost import in_words, of_runs
 from retrainer.findings import found_by, left_out, percent, rows_in
-from retrainer.texts import p_said
+from retrainer.gate.chance import p_said
 
 Report = dict[str, Any]
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from retrainer.gate.chance import p_said
 from retrainer.gate.compare import Comparison, compare
 from retrainer.gate.contest import counted
 from retrainer.gate.evidence import AgainstAnchor, Evidence
 from retrainer.gate.rules import Rule
 from retrainer.settings import Gate
-from retrainer.texts import p_said
 
 
 @dataclass(frozen=True)

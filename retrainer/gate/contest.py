@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from retrainer.errors import SettingError
+from retrainer.gate.chance import p_said
 from retrainer.gate.compare import FEWEST_DISCORDANT, Comparison, compare, detectable_share
 from retrainer.gate.evidence import Evidence
 from retrainer.settings import Gate
-from retrainer.texts import p_said
 
 # Without a champion there is no pair to count: two decent models often differ on about so many rows.
 ASSUMED_DISCORDANT_SHARE = 0.1

@@ -27,7 +27,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from retrainer.texts import LEAST_P
+from retrainer.gate.chance import LEAST_P
 
 # What the region of plausible discordant shares may miss; it is added to the p-value.
 GAMMA = 1e-4

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retrainer.gate.chance import p_said
 from retrainer.gate.compare import FEWEST_DISCORDANT, compare
 from retrainer.gate.corrected import PValue, corrected, smallest_corrected
 from retrainer.gate.evidence import Evidence, Part
 from retrainer.gate.pair import Pair
 from retrainer.gate.rules import Rule
 from retrainer.settings import Gate
-from retrainer.texts import p_said
 
 CLASS = "class"
 _MOST_NAMED = 3

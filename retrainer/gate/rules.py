@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from retrainer.errors import SettingError
+from retrainer.gate.chance import p_said
 from retrainer.gate.compare import compare
 from retrainer.gate.evidence import Evidence
 from retrainer.gate.pair import Pair
 from retrainer.settings import Gate
-from retrainer.texts import p_said
 
 
 @dataclass(frozen=True)

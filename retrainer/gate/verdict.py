@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from retrainer.gate.anchor import AnchorOutcome, against_anchor, anchor_rule
+from retrainer.gate.chance import p_said
 from retrainer.gate.compare import Comparison
 from retrainer.gate.contest import ASSUMED_DISCORDANT_SHARE, Contest, contest, new_rows, right_alone
 from retrainer.gate.data_changes import data_changes
@@ -19,7 +20,6 @@ from retrainer.gate.evidence import Evidence
 from retrainer.gate.parts import PartChange, needless, part_changes, part_rules
 from retrainer.gate.rules import Rule, floors
 from retrainer.settings import Gate
-from retrainer.texts import p_said
 
 
 @dataclass(frozen=True)

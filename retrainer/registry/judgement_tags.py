@@ -38,8 +38,8 @@ def judgement_tags(figures: Mapping[str, Any]) -> dict[str, str]:
     if sample := test_set.get("sample"):  # a report of an older version has none
         tags[TEST_SAMPLE] = sample
     tags |= _numbers({name: value for name, value in gate.items() if name not in _NOT_TAGS}, "gate")
-    if gate["reasons"]:
-        tags[REASON] = shortened("; ".join(gate["reasons"]), _TAG_CHARACTERS)
+    if reasons := gate.get("reasons"):
+        tags[REASON] = shortened("; ".join(reasons), _TAG_CHARACTERS)
     for rule in gate.get("rules", ()):
         name = f"{RULE}{_key(rule['name'])}"
         # Two values of a slice may have one key.

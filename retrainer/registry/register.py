@@ -27,7 +27,7 @@ from retrainer.registry.reap import reap_left
 from retrainer.registry.serving_check import serving_check_begun
 from retrainer.registry.standing import decision_on, tell_standing
 from retrainer.registry.versions import Source, verified_version
-from retrainer.services import keys, lineage, lookup, runs, tracking
+from retrainer.services import keys, lineage, lookup, tracking
 from retrainer.services.address import tracking_uri, without_credentials
 from retrainer.services.connection import client, explained
 from retrainer.services.lookup import CHALLENGER, CHAMPION
@@ -71,17 +71,11 @@ def register_model(model: Path, report: Path, out: Path, registry: Registry) -> 
         before = lookup.state(registry.name)
         version = _placed(mlflow, registry.name, Source(model, sample, tags, key), gate)
         describe(mlflow, version, report)
-        for run_id in (training, evaluation):
-            runs.name_by_version(mlflow, run_id, registry.name, _strategy(model), version.version)
         tell_standing(mlflow, registry.name, {version.version, *before.values()})
         registration = _registration(version, gate, tags)
     with whole_directory(out) as aside:
         write_json(aside / FILE, registration)
     return registration
-
-
-def _strategy(model: Path) -> str:
-    return tracking.strategy_of(json.loads((model / SETTINGS).read_text(encoding="utf-8")))
 
 
 def _signing_key(registry: Registry) -> bytes | None:

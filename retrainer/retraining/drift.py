@@ -19,11 +19,11 @@ from retrainer.errors import DataError
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.profile import Profile
 from retrainer.formats.row_keys import read_components, read_row_keys
+from retrainer.gate.chance import p_said
 from retrainer.retraining.last_training import keys_of, profile_of_version
 from retrainer.retraining.two_sample import Tested, adjusted, compare_inputs, compare_labels
 from retrainer.services.readers import RegisteredVersion
 from retrainer.settings import Retrain
-from retrainer.texts import p_said
 
 # Corrected labels are a reason to train, a handful of them is none.
 _RELABELLED = 0.01

@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from retrainer.gate.chance import p_said
 from retrainer.pages.page import document, escape, section
-from retrainer.texts import p_said
 
 WIDTH = 78
 _LABEL = 12

@@ -40,33 +40,14 @@ def now() -> int:
 
 
 def create_run(
-    mlflow: MlflowClient,
-    experiment: str,
-    step: str,
-    began: int,
-    tags: Mapping[str, str],
-    parent: str = "",
-    strategy: str = "",
+    mlflow: MlflowClient, experiment: str, step: str, began: int, tags: Mapping[str, str], parent: str = ""
 ) -> str:
-    """A new run, below `parent` if there is one; returns its id.
-
-    Its name says the experiment, which is named after the recipe, the strategy where there is one, and the
-    step: `digits-mlp scratch, train`.
-    """
+    """A new run named after its step, below `parent` if there is one; returns its id."""
     nested = {"mlflow.parentRunId": parent} if parent else {}
     source = {"mlflow.source.name": f"retrainer {step}", "mlflow.source.type": "PROJECT"}
     tags = {STEP: step, PROCESS: this_process(), **source, **nested, **tags}
-    about = f"{mlflow.get_experiment(experiment).name} {strategy}".rstrip()
-    run = mlflow.create_run(experiment, start_time=began, tags=tags, run_name=f"{about}, {step}")
+    run = mlflow.create_run(experiment, start_time=began, tags=tags, run_name=step)
     return str(run.info.run_id)
-
-
-def name_by_version(mlflow: MlflowClient, run_id: str, name: str, strategy: str, version: str) -> None:
-    """Names a run of ours by the version that came of it; what Kubeflow opened keeps its name."""
-    tags = mlflow.get_run(run_id).data.tags
-    if PROCESS in tags:
-        told = f"{name} {strategy}".rstrip()
-        mlflow.update_run(run_id, name=f"{told}, version {version}, {tags.get(STEP, '')}".rstrip(", "))
 
 
 def find_run(mlflow: MlflowClient, experiment: str, tags: Mapping[str, str]) -> Run | None:

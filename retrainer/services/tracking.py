@@ -120,8 +120,7 @@ class TrainRun:
         run_id = os.environ.get("MLFLOW_RUN_ID")
         if run_id:  # an earlier try of this pod may have written into it
             self._spent_before = Usage.of_metrics(mlflow.get_run(run_id).data.metrics) or Usage()
-        strategy = strategy_of(self._sections)
-        run_id = run_id or runs.create_run(mlflow, experiment, "train", self._began, {}, strategy=strategy)
+        run_id = run_id or runs.create_run(mlflow, experiment, "train", self._began, {})
         runs.log_tags(mlflow, run_id, {runs.STEP: "train", **lineage.of_process()})
         runs.log_settings(mlflow, run_id, self._sections)
         manifest = _read(self._dataset / MANIFEST)
@@ -185,11 +184,6 @@ def _read(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-def strategy_of(sections: Mapping[str, Mapping[str, Any]]) -> str:
-    """Empty where an own trainer's settings name none."""
-    return str(sections.get("training", {}).get("strategy", ""))
-
-
 def train_run(mlflow: MlflowClient, model: Path) -> str:
     """The run that made the model directory; when the server has none, one made from the model's history."""
     experiment = experiment_id(mlflow)
@@ -197,10 +191,9 @@ def train_run(mlflow: MlflowClient, model: Path) -> str:
     found = runs.find_run(mlflow, experiment, tags)
     if found is not None:
         return str(found.info.run_id)
-    began, settings = runs.now(), _read(model / SETTINGS)
-    restored = {**tags, RESTORED: "true"}
-    run_id = runs.create_run(mlflow, experiment, "train", began, restored, strategy=strategy_of(settings))
-    runs.log_settings(mlflow, run_id, settings)
+    began = runs.now()
+    run_id = runs.create_run(mlflow, experiment, "train", began, {**tags, RESTORED: "true"})
+    runs.log_settings(mlflow, run_id, _read(model / SETTINGS))
     runs.log_dataset(mlflow, run_id, _read(model / DESCRIPTION)["dataset_sha256"], {})
     history = json.loads((model / HISTORY).read_text(encoding="utf-8"))
     epochs = [(number, began, _figures(epoch)) for number, epoch in enumerate(history, start=1)]
@@ -239,8 +232,7 @@ def log_evaluation(report: Path, model: Path) -> str:
         return str(found.info.run_id)
     parent = train_run(mlflow, model)
     began = runs.now()
-    strategy = strategy_of(_read(model / SETTINGS))
-    run_id = runs.create_run(mlflow, experiment, "evaluate", began, {**tags, **told}, parent, strategy)
+    run_id = runs.create_run(mlflow, experiment, "evaluate", began, {**tags, **told}, parent)
     figures = _read(report / METRICS)
     runs.log_epochs(mlflow, run_id, [(0, began, _estimates(figures))])
     verdict = {"verdict": figures["gate"]["verdict"]}
