@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Request", "evaluate_model"]
 
-_SAYS_NOTHING = (None, "", [], {}, False)
+_SAYS_NOTHING: tuple[Any, ...] = (None, "", [], {}, False)
 
 
 def evaluate_model(request: Request) -> dict[str, Any]:
