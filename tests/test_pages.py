@@ -142,8 +142,20 @@ def test_screens(tab: Page, pages: dict[str, str], tmp_path: Path) -> None:
     for name, address in chosen.items():
         for size in (DESKTOP, PHONE):
             opened(tab, address, size)
+            if name == "page" and (picture := os.environ.get("SCREENS_INPUT")):
+                _ask(tab, Path(picture))
             screen(tab, out / f"{name}-{size[0]}.png")
     assert {f"{name}-390.png" for name in chosen} <= {path.name for path in out.iterdir()}
+
+
+def _ask(tab: Page, picture: Path) -> None:
+    """What the served model answers for the picture, and why."""
+    tab.upload("input[type=file]", picture)
+    tab.wait_for("document.querySelector('main img')?.complete")
+    tab.evaluate("document.getElementById('ask').click()")
+    tab.wait_for("document.getElementById('answer').textContent")
+    tab.evaluate("document.getElementById('explain').click()")
+    tab.wait_for("document.querySelector('#why canvas')")
 
 
 def _pages_of(run_folder: Path) -> dict[str, str]:

@@ -48,9 +48,11 @@ svg.year { width: 100%; height: auto; }
 pre { overflow-x: auto; font: 12px/1.45 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; margin: 0; }
 td .said { display: block; overflow-wrap: anywhere; }
 .year-narrow { display: none; }
-@media screen { svg.year { min-width: 860px; } td .said { min-width: 140px; } .again { visibility: hidden; } }
+@media screen { svg.year { min-width: 860px; } .again { visibility: hidden; } }
+@media screen and (max-width: 960px) { td.label { min-width: 80px; } .outcome { white-space: normal; } }
+@media screen and (min-width: 961px) { td .said { min-width: 240px; } }
 @media screen and (max-width: 700px) { .year-wide { display: none; } .year-narrow { display: block; }
-  td .said { min-width: 0; } .again { visibility: visible; } .outcome { white-space: normal; } }
+  .again { visibility: visible; } }
 """
 # The colour of an outcome, and its sign: strokes in a square from -4 to 4.
 LOOK = {
