@@ -151,11 +151,11 @@ def test_screens(tab: Page, pages: dict[str, str], tmp_path: Path) -> None:
 def _ask(tab: Page, picture: Path) -> None:
     """What the served model answers for the picture, and why."""
     tab.upload("input[type=file]", picture)
-    tab.wait_for("document.querySelector('main img')?.complete")
+    tab.wait_for("document.querySelector('main img')?.complete === true")
     tab.evaluate("document.getElementById('ask').click()")
     tab.wait_for("document.getElementById('answer').textContent")
     tab.evaluate("document.getElementById('explain').click()")
-    tab.wait_for("document.querySelector('#why canvas')")
+    tab.wait_for("document.querySelector('#why canvas') !== null")
 
 
 def _pages_of(run_folder: Path) -> dict[str, str]:
