@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import warnings
@@ -63,6 +64,7 @@ def compile_recipe(
     name, settings, cluster = cluster_settings(recipe, overrides, root)
     if not rehearsed:
         require_registry(cluster, scheduled)
+        note_launcher_keys(cluster)
     if scoring is not None:
         scoring.check()
     else:
@@ -105,6 +107,17 @@ def require_registry(cluster: Cluster, scheduled: bool) -> None:
         "note: cluster.mlflow_secret is empty: the steps find MLflow only if Kubeflow itself tells them",
         file=sys.stderr,
     )
+
+
+def note_launcher_keys(cluster: Cluster) -> None:
+    """Says what Kubeflow's launcher lacks in steps that are lent no S3 (backend/src/v2/config/s3.go:80)."""
+    root = os.environ.get("KFP_PIPELINE_ROOT", "")
+    if storage.is_remote(root) and cluster.storage_secret and not cluster.launcher_keys:
+        print(
+            "note: KFP_PIPELINE_ROOT is in S3: where the ConfigMap kfp-launcher names no provider for it, set"
+            " cluster.launcher_keys: true, or preprocess cannot store what it makes",
+            file=sys.stderr,
+        )
 
 
 def refuse_files_of_this_machine(

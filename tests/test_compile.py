@@ -21,6 +21,7 @@ from pipelines.compile import (
     cluster_settings,
     compile_recipe,
     images_named,
+    note_launcher_keys,
     refuse_files_of_this_machine,
     require_registry,
 )
@@ -487,5 +488,10 @@ def test_a_pipeline_that_finds_no_mlflow_is_refused(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example")
     require_registry(Cluster(), scheduled=False)
     assert "only if Kubeflow itself tells them" in capsys.readouterr().err
+    monkeypatch.setenv("KFP_PIPELINE_ROOT", "s3://bucket/artifacts")
+    note_launcher_keys(Cluster(storage_secret="s3", launcher_keys=True))
+    assert not capsys.readouterr().err
+    note_launcher_keys(Cluster(storage_secret="s3"))
+    assert "set cluster.launcher_keys: true, or preprocess" in capsys.readouterr().err
     with pytest.raises(SettingError, match=f"mlflow_secret is empty: in scheduled runs.*{cure}"):
         require_registry(Cluster(), scheduled=True)
