@@ -179,6 +179,7 @@ def _against_first(met: _Met, other: int, pair: Pair) -> list[str]:
 
 def _paired(names: tuple[str, str], pair: Pair, title: str, rows: str) -> list[str]:
     """The gate's one-sided test of its metric, both ways."""
+    from retrainer.gate.chance import p_said
     from retrainer.gate.compare import compare
     from retrainer.gate.pair import Pair
 
@@ -190,7 +191,7 @@ def _paired(names: tuple[str, str], pair: Pair, title: str, rows: str) -> list[s
         seen = f"only {a} was right on {there.better:,}, only {b} on {there.worse:,}"
     return [
         f"{rows}: {seen}",
-        f"  is {a} better? p = {there.p_value:.4f}; is {b}? p = {back.p_value:.4f} ({test})",
+        f"  is {a} better? {p_said(there.p_value, 4)}; is {b}? {p_said(back.p_value, 4)} ({test})",
     ]
 
 
