@@ -28,7 +28,7 @@ FILES = (
 OTHERS = {
     "template/README.md": "README.md",
     "template/ci.yml": ".github/workflows/ci.yml",
-    "template/recipes.json": ".dvc/recipes.json",
+    "template/stages.json": "recipes/stages.json",
 }
 _WHEEL_INTO_IMAGE = (
     "COPY .retrainer/*.whl /tmp/library/\n"

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from components._process import die_with_runner, report_failure
 from retrainer.commands import COMMANDS
-from retrainer.default_recipe import said_default
 from retrainer.errors import SettingError, UserError
 from retrainer.messages import printed_messages
 
@@ -286,14 +285,21 @@ def _takes_pipeline(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pipeline", default="", help="retrain (by default) or predict")
 
 
+def _say_default() -> None:
+    from retrainer.default_recipe import said_default
+
+    if line := said_default():
+        print(line, file=sys.stderr, flush=True)
+
+
 def main(argv: list[str]) -> int:
     arguments = parser().parse_args(argv)
     # Set by make to its own process id: ending make ends us, and that ends the running step.
     die_with_runner(os.environ.get("RETRAINER_RUNNER_PID"))
     try:
         with printed_messages():
-            if getattr(arguments, "recipe", "given") in (None, "") and (line := said_default()):
-                print(line, file=sys.stderr, flush=True)
+            if getattr(arguments, "recipe", "given") in (None, ""):
+                _say_default()
             return int(arguments.call(arguments))
     except (Exception, KeyboardInterrupt) as error:
         return report_failure(arguments.command, error)

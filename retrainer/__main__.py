@@ -14,7 +14,6 @@ from pathlib import Path
 
 from retrainer import __version__
 from retrainer.commands import COMMANDS, Command, overview
-from retrainer.default_recipe import said_default
 from retrainer.errors import UserError, nearest
 from retrainer.messages import printed_messages
 
@@ -310,14 +309,21 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", default="", help="the registered model's name, where there is no recipe")
 
 
+def _say_default() -> None:
+    from retrainer.default_recipe import said_default
+
+    if line := said_default():
+        print(line, file=sys.stderr, flush=True)
+
+
 def main(argv: list[str]) -> int:
     name = argv[0] if argv else "help"
     try:
         if name in CALLS or name.startswith("-"):
             arguments = parser().parse_args(argv or ["help"])
             with printed_messages():
-                if name in _OF_ONE_RECIPE and not _is_chosen(arguments) and (line := said_default()):
-                    print(line, file=sys.stderr, flush=True)
+                if name in _OF_ONE_RECIPE and not _is_chosen(arguments):
+                    _say_default()
                 status = int(arguments.call(arguments))
                 sys.stdout.flush()
                 return status

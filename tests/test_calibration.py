@@ -23,9 +23,10 @@ from retrainer.metrics._protocol import Metric
 from retrainer.predict import Predictor
 from retrainer.settings import Backbone, Task, Training
 from retrainer.tasks._class_details import calibration_of, uncalibrated
-from retrainer.training.calibration import FEWEST_ROWS, fit_temperature
+from retrainer.training.calibration import fit_temperature
 from retrainer.training.inputs import Inputs, Settings
 from retrainer.training.train import train_model
+from retrainer.uncalibrated import FEWEST_ROWS
 from tests.predictions import Tables, answered
 from tests.stripes import COMPUTE, KINDS, SIDE, made, table
 from tests.stripes import SIZES as SMALL
@@ -181,7 +182,7 @@ def test_a_model_of_format_1_is_read_and_answers_as_it_did(model: Path, tmp_path
 @pytest.mark.parametrize("temperature", [0, -1.0, True, "warm", [1]])
 def test_a_temperature_that_is_not_a_positive_number_is_refused(model: Path, temperature: Any) -> None:
     rewritten(model, 2, temperature=temperature)
-    with pytest.raises(UserError, match=r"model\.json: 'temperature' must be a number above 0"):
+    with pytest.raises(UserError, match=r"model\.json: 'temperature': input should be"):
         Predictor.load(model)
 
 

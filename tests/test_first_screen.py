@@ -15,7 +15,7 @@ from retrainer.gate.data_figures import DataFigures, Months
 from retrainer.gate.evidence import Champion
 from retrainer.pages.charts import Axes, line_chart, share_ends
 from retrainer.tasks._class_details import details
-from retrainer.training.calibration import FEWEST_ROWS, why_none
+from retrainer.uncalibrated import FEWEST_ROWS, why_none
 from tests.html_page import Page
 from tests.reports import HISTORY, judged_of, opposite, report_of, told_of
 

@@ -23,8 +23,12 @@ from retrainer.training.train import train_model
 GOLDEN = Path(__file__).with_name("golden")
 COMPUTE = resolve_compute(Compute(device="cpu", dtype="float32", threads=1))
 IMAGES = Task(kind="image_classification", size=8, channels=1, shift=1)
+LARGER = IMAGES.model_copy(update={"size": 64})
 MLP = Backbone(family="mlp", hidden=[16])
-NETWORK = Backbone(family="torchvision", name="shufflenet_v2_x0_5")
+# Without BatchNorm, which makes the last digit of another processor's convolutions a percent of the loss.
+NETWORK = Backbone(family="torchvision", name="squeezenet1_1")
+# Of losses, where kernels for convolutions differ by more: oneDNN's and PyTorch's own by 2e-4.
+TOLERANCE = {"images-convolutions": 2e-3}
 # Of each: the task, the backbone, the training, and whether it starts from the weights of `images-scratch`.
 CASES: dict[str, tuple[Task, Backbone, dict[str, Any], bool]] = {
     "images-scratch": (IMAGES, MLP, {}, False),
@@ -32,7 +36,7 @@ CASES: dict[str, tuple[Task, Backbone, dict[str, Any], bool]] = {
     "images-weighted": (IMAGES, MLP, {"balance": "weights", "label_smoothing": 0.1}, False),
     "images-sampled": (IMAGES, MLP, {"balance": "sampling", "ema_decay": 0.9}, False),
     "images-mixed": (IMAGES, MLP, {"mixup": 0.3, "cutmix": 0.5, "accumulate": 2}, False),
-    "images-convolutions": (IMAGES.model_copy(update={"size": 32}), NETWORK, {"start_size": 0.5}, False),
+    "images-convolutions": (LARGER, NETWORK, {"start_size": 0.5, "learning_rate": 5e-5}, False),
     "images-frozen": (IMAGES, MLP, {"strategy": "frozen", "cached_views": 3, "dropout": 0.1}, True),
     "images-then-full": (IMAGES, MLP, {"strategy": "head-then-full", "head_epochs": 1}, True),
     "texts-scratch": (Task(max_length=12), Backbone(), {}, False),
@@ -78,9 +82,10 @@ def test_a_training_has_the_recorded_losses(case: str, starts: dict[str, Path], 
     made = train_case(case, tmp_path / "model", starts)
     expected = json.loads((GOLDEN / f"training-{case}.json").read_text())
     assert len(made["history"]) == len(expected["history"])
-    assert made["temperature"] == pytest.approx(expected["temperature"], rel=1e-3)
+    exact = TOLERANCE.get(case, 1e-5)
+    assert made["temperature"] == pytest.approx(expected["temperature"], rel=max(1e-3, 10 * exact))
     for entry, golden in zip(made["history"], expected["history"], strict=True):
-        assert entry == pytest.approx(golden, rel=1e-5, abs=1e-5)
+        assert entry == pytest.approx(golden, rel=exact, abs=exact)
 
 
 # --- tiny real parts -----------------------------------------------------------------------------------

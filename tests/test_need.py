@@ -252,7 +252,7 @@ def test_a_report_shows_the_curve_of_a_cheap_head(large: tuple[Path, Path], tmp_
     assert [point["rows"] for point in need["points"]][::3] == [62, 188, 500]
     assert need["points"][-1]["value"] > 0.8
     page, card = ((tmp_path / "report" / name).read_text() for name in ("report.html", "model_card.md"))
-    assert "How many more rows" in page and "not of the model above" in page and "How many more rows" in card
+    assert "How many more rows" in page and "not of the one above" in page and "How many more rows" in card
     tags = judgement_tags(report)
     assert tags["rows_to_next_point"] == rows_to_next_point(need) and tags["train_rows"] == "500"
 

@@ -41,7 +41,7 @@ OLD = {
     "docker/gone": LINES,
     "docker/gone-too": LINES,
     "params.yaml": LINES,
-    ".dvc/recipes.json": "{}\n",
+    "recipes/stages.json": "{}\n",
 }
 NEW = {
     "Makefile": LINES.replace("line 7", "line 7 of the new version"),
@@ -51,7 +51,7 @@ NEW = {
     "recipes/added.yaml": LINES,
     "install": "#!/bin/sh\n",
     "params.yaml": LINES,
-    ".dvc/recipes.json": '{"new": 1}\n',
+    "recipes/stages.json": '{"new": 1}\n',
 }
 # What a person has done to the old one; None: deleted it.
 EDITED = {
@@ -137,7 +137,7 @@ def test_what_one_side_changed_is_there_afterwards(project: Path) -> None:
         "params.yaml": "mine\n",
         "install": "#!/bin/sh\n",
     }
-    assert (project / ".dvc/recipes.json").read_text() == "{}\n", "runs write it"
+    assert (project / "recipes/stages.json").read_text() == "{}\n", "runs write it"
     assert (project / "install").stat().st_mode & 0o111 and not (project / "Makefile").stat().st_mode & 0o111
 
 

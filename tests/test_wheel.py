@@ -25,7 +25,7 @@ from tests.conftest import ROOT
 from tests.wheels import SECRET, commit, contents, git, retrainer, tracked
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OTHERS = {"README.md", ".github/workflows/ci.yml", ".dvc/recipes.json"}
+OTHERS = {"README.md", ".github/workflows/ci.yml", "recipes/stages.json"}
 # Of this repository's files, what a project has, too.
 WHOLE = ("recipes/", "components/", "pipelines/", "plugins/", "docker/", "deploy/", ".ci/containers")
 SINGLE = {"params.yaml", "dvc.yaml", "Makefile", "requirements.lock", ".gitignore"}

@@ -75,8 +75,8 @@ def evaluate_model(request: Request) -> dict[str, Any]:
 def _predicted(request: Request, data: Dataset) -> tuple[Judged, JudgedRows]:
     """The model's predictions of the test rows that it has not learned from, and which those are."""
     from retrainer.predict import Predictor
-    from retrainer.training.calibration import why_none
     from retrainer.training.compute import prepare, resolve_compute
+    from retrainer.uncalibrated import why_none
 
     train, test = data.split("train"), _test_rows(data)
     _refuse_another_dataset(request.model, data)

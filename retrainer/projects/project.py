@@ -17,7 +17,7 @@ FOLDER = Path(".retrainer")
 RECORD = FOLDER / "template.json"
 FORMAT_VERSION = 1
 # Runs write it, so that it is the project's own from the first day.
-WRITTEN_BY_RUNS = ".dvc/recipes.json"
+WRITTEN_BY_RUNS = "recipes/stages.json"
 
 _VERSION = re.compile(r"\d+(\.\d+)*[A-Za-z0-9.+]*")
 _GIT_SECONDS = 60

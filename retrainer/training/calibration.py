@@ -10,16 +10,15 @@ Legend: N validation rows, K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from retrainer.uncalibrated import FEWEST_ROWS
+
 if TYPE_CHECKING:
     from retrainer.training.learner import Data, Learner
 
-# On fewer rows the temperature would mostly follow chance.
-FEWEST_ROWS = 50
 # A temperature beyond these is none: such rows hold no mistake, or nothing but mistakes.
 LOWEST, HIGHEST = 0.1, 20.0
 _HALVINGS = 60
@@ -36,22 +35,6 @@ def calibrate(learner: Learner, validation: Data | None) -> float:
     if not wanted or validation is None or len(validation[1]) < FEWEST_ROWS:
         return 1.0
     return fit_temperature(_logits(learner, validation), validation[1], validation[1].ndim == 2)
-
-
-def why_none(training: Mapping[str, Any], validation_rows: int) -> str:
-    """Why a model that was trained by the section `training` has no temperature but 1, in half a sentence."""
-    if training.get("command"):
-        return "the trainer of training.command gave none"
-    if not training.get("calibrate", True):
-        return "training.calibrate is false"
-    if validation_rows < FEWEST_ROWS:
-        rows = (
-            f"{validation_rows} are too few, at least {FEWEST_ROWS} are needed"
-            if validation_rows
-            else "there are none"
-        )
-        return f"it is fitted to validation rows, and {rows} (split.validation)"
-    return "the validation rows hold no mistake, or nothing but mistakes, so none fits them"
 
 
 def fit_temperature(logits: np.ndarray, targets: np.ndarray, multi_label: bool) -> float:
