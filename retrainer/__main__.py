@@ -249,7 +249,7 @@ CALLS: dict[str, Callable[[argparse.Namespace], int]] = {
 }
 _WITHOUT_RECIPE = ("new", "upgrade", "completion", "help")
 _PROJECT = ("dvc.yaml", "components", "pipelines")
-_OF_ONE_RECIPE = CALLS.keys() - {"new", "upgrade", "init", "doctor", "ui", "notify", "completion", "help"}
+_OF_ONE_RECIPE = CALLS.keys() - {*_WITHOUT_RECIPE, "init", "doctor", "ui", "notify"}
 
 
 def parser() -> argparse.ArgumentParser:
