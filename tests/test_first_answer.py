@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,20 @@ def run(command: str, project: Path) -> str:
     return done.stdout
 
 
+@contextmanager
+def serving(command: str, project: Path) -> Iterator[Iterable[str]]:
+    """The lines that the server prints, while it runs."""
+    words = ["bash", "-c", f"exec {command} PORT={free_port()}"]
+    with subprocess.Popen(
+        words, cwd=project, env=environment(), stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            yield server.stdout
+        finally:
+            server.terminate()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_readmes_commands_lead_to_a_served_answer(tmp_path: Path) -> None:
@@ -56,24 +71,8 @@ def test_the_readmes_commands_lead_to_a_served_answer(tmp_path: Path) -> None:
     for command in typed:
         printed = run(command, project)
     assert "6 rows" in printed
-    served = subprocess.Popen(
-        ["bash", "-c", f"exec {serve} PORT={free_port()}"],
-        cwd=project,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        assert served.stdout is not None
-        until = time.monotonic() + 120
-        line = ""
-        while not line.startswith("curl "):
-            assert time.monotonic() < until
-            line = served.stdout.readline()
-        (answer,) = json.loads(run(line, project))["predictions"]
-    finally:
-        served.terminate()
-        served.wait(30)
+    with serving(serve, project) as lines:
+        curl = next(line for line in lines if line.startswith("curl "))
+        (answer,) = json.loads(run(curl, project))["predictions"]
     assert answer["label"] in {"day", "night"}
     assert sum(answer["probabilities"].values()) == pytest.approx(1.0, abs=1e-5)
