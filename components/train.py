@@ -25,7 +25,7 @@ def train(
     from retrainer.services.checkpoint_store import checkpoint_place
     from retrainer.services.expected_cost import expected
     from retrainer.services.torchrun import launched
-    from retrainer.services.tracking import TrainRun
+    from retrainer.services.training_run import TrainRun
     from retrainer.training._stop import Stop
     from retrainer.training.compute import resolve_compute
     from retrainer.training.inputs import Inputs, Settings

@@ -14,9 +14,9 @@ import pytest
 
 from retrainer.errors import UserError
 from retrainer.formats.dataset import Dataset
-from retrainer.services import lineage, tracking
+from retrainer.services import lineage, training_run
 from retrainer.services.connection import client, experiment_id
-from retrainer.services.tracking import TrainRun
+from retrainer.services.training_run import TrainRun
 from tests.conftest import ROOT
 from tests.mlflow_server import free_port
 from tests.registered import image_dataset
@@ -84,7 +84,7 @@ SAMPLED = {"system/cpu_utilization_percentage", "system/system_memory_usage_mega
 
 
 def test_a_run_samples_the_system(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "_SYSTEM_SAMPLE_SECONDS", 0.05)
+    monkeypatch.setattr(training_run, "_SYSTEM_SAMPLE_SECONDS", 0.05)
     with TrainRun(SECTIONS, dataset) as run:
         run_id = until_open(run)
         until(lambda: client().get_run(run_id).data.metrics.keys() >= SAMPLED)
@@ -92,7 +92,7 @@ def test_a_run_samples_the_system(dataset: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_even_a_short_run_has_a_sample_of_the_system(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "_SYSTEM_SAMPLE_SECONDS", 600.0)
+    monkeypatch.setattr(training_run, "_SYSTEM_SAMPLE_SECONDS", 600.0)
     with TrainRun(SECTIONS, dataset) as run:
         pass
     assert client().get_run(str(run.run_id)).data.metrics.keys() >= SAMPLED
@@ -128,7 +128,7 @@ def test_a_server_that_is_not_there_stops_before_training(
 def test_a_killed_run_is_closed_by_the_next(dataset: Path) -> None:
     code = (
         "import os, signal, time; from pathlib import Path\n"
-        "from retrainer.services.tracking import TrainRun\n"
+        "from retrainer.services.training_run import TrainRun\n"
         "with TrainRun({}, Path('dataset')) as run:\n"
         "    while not run.run_id: time.sleep(0.01)\n"
         "    print(run.run_id, flush=True); os.kill(os.getpid(), signal.SIGKILL)"

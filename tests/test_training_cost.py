@@ -21,7 +21,7 @@ from retrainer.services.expected_cost import expected
 from retrainer.services.readers import MODEL_SHA256
 from retrainer.services.runs import DATASET_SHA256, SETTINGS_SHA256
 from retrainer.services.runs_over_rest import FoundRun
-from retrainer.services.tracking import TrainRun
+from retrainer.services.training_run import TrainRun
 from retrainer.services.trainings import cost_of_model, effort_of, efforts, measured_runs
 from retrainer.settings import SECTIONS, Evaluation, Rates
 from tests.conftest import ROOT
@@ -129,7 +129,7 @@ def test_nothing_is_expected_of_what_was_never_trained(
 KILLED = """
 import sys, time
 from pathlib import Path
-from retrainer.services.tracking import TrainRun
+from retrainer.services.training_run import TrainRun
 plan = {"training": {"epochs": 2, "batch_size": 16}, "backbone": {"family": "mlp"}}
 with TrainRun(plan, Path("dataset")) as run:
     while True: sum(range(10_000))

@@ -81,7 +81,7 @@ def register_model(model: Path, report: Path, out: Path, registry: Registry) -> 
 
 
 def _strategy(model: Path) -> str:
-    return tracking.strategy_of(json.loads((model / SETTINGS).read_text(encoding="utf-8")))
+    return runs.strategy_of(json.loads((model / SETTINGS).read_text(encoding="utf-8")))
 
 
 def _signing_key(registry: Registry) -> bytes | None:

@@ -68,6 +68,11 @@ def create_run(
     return str(run.info.run_id)
 
 
+def strategy_of(sections: Mapping[str, Mapping[str, Any]]) -> str:
+    """Empty where an own trainer's settings name none."""
+    return str(sections.get("training", {}).get("strategy", ""))
+
+
 def name_by_version(mlflow: MlflowClient, run_id: str, name: str, strategy: str, version: str) -> None:
     """Names a run of ours by the version that came of it; what Kubeflow opened keeps its name."""
     tags = mlflow.get_run(run_id).data.tags

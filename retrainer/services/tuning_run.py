@@ -10,7 +10,6 @@ from retrainer.formats.dataset import Dataset
 from retrainer.services import lineage, runs
 from retrainer.services.connection import client, experiment_id, explained
 from retrainer.services.processes import this_process
-from retrainer.services.tracking import strategy_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,7 +32,7 @@ class TuningRun:
             runs.log_tags(self._mlflow, self.run_id, {runs.PROCESS: this_process(), **lineage.of_process()})
 
     def _new(self, experiment: str, sections: Sections, dataset: Path) -> str:
-        strategy = strategy_of(sections)
+        strategy = runs.strategy_of(sections)
         made = runs.create_run(self._mlflow, experiment, runs.TUNE, runs.now(), {}, strategy=strategy)
         runs.log_settings(self._mlflow, made, sections)
         data = Dataset(dataset)

@@ -94,7 +94,7 @@ def train_trial(job: Job, ends: Ends) -> Outcome:
     """Trains by the job's settings. Raises UserError for what no other settings would mend."""
     from retrainer.services.checkpoint_store import checkpoint_place
     from retrainer.services.meter import Meter, gpus_of
-    from retrainer.services.tracking import TrainRun, Trial
+    from retrainer.services.training_run import TrainRun, Trial
     from retrainer.training._stop import Stop
     from retrainer.training.inputs import Inputs, Settings
     from retrainer.training.train import Session
