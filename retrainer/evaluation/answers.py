@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from retrainer.evaluation import privacy, words
 from retrainer.evaluation.words import Report
+from retrainer.gate.decision import DECISION
+from retrainer.gate.exact import mcnemar_p_value
 from retrainer.pages.page import escape, prose
 
 # Of settings that differ from the champion's.
@@ -78,12 +80,17 @@ def _against(report: Report, champion: str) -> tuple[str, str, str]:
         return "Not shown.", f"it is ahead of {champion}, but luck may explain that {chance}", "wait"
     if _clearly_worse(report):
         return "No.", f"it is worse than {champion}, by more than luck explains", "bad"
+    if not gap:
+        return "No.", f"there is no difference to {champion}", "calm"
     return "No.", f"it does no better than {champion} {chance}", "bad"
 
 
 def _clearly_worse(report: Report) -> bool:
     """The same one-sided test, asked the other way round."""
-    return bool(report["gate"]["p_value"] >= 1 - report["gate"]["alpha"])
+    champion, gate = report["champion"], report["gate"]
+    if champion["better"] is not None:
+        return mcnemar_p_value(champion["worse"], champion["better"]) <= gate["alpha"]
+    return bool(champion["difference"] < 0 and gate["p_value"] >= 1 - gate["alpha"])
 
 
 def _unbeaten(report: Report) -> list[str]:
@@ -120,7 +127,8 @@ def _how_much(report: Report) -> Answer:
     head, kind = "", "calm"
     if champion and champion["compared"]:
         head = _gap(report, champion["difference"])
-        kind = "good" if champion["difference"] > 0 else "calm" if not champion["difference"] else "bad"
+        shown, gap = words.rules(report)[0]["passed"], champion["difference"]
+        kind = "calm" if not gap else "bad" if gap < 0 else "good" if shown else "wait"
         said.append(f"champion: {_value(champion['metrics'][metric])}{_alone(champion)}")
     others = [f"{one['title']} {_value(one['metrics'][metric])}" for one in _baselines(report)]
     said += [f"simple method: {_listed(others)}"] if others else []
@@ -146,7 +154,7 @@ def _alone(champion: dict[str, Any]) -> str:
 def _safe(report: Report) -> Answer:
     """By the gate's rules other than the comparison, and by what a person should have seen."""
     question, cautions = "Is it safe to use?", _cautions(report)
-    others = words.rules(report)[1:]
+    others = [rule for rule in words.rules(report)[1:] if rule["name"] != DECISION]
     if failed := [rule["note"] for rule in others if not rule["passed"]]:
         return _answer(question, "No.", [*failed, *cautions], "bad")
     said = f"the gate's {words.plural(len(others), 'other rule')} {'holds' if len(others) == 1 else 'hold'}"
@@ -224,7 +232,7 @@ def _to_do(report: Report) -> Answer:
 
 def _after_promotion(report: Report, question: str) -> Answer:
     becomes = f"it becomes champion, which programs load as `models:/{report['name'] or 'NAME'}@champion`"
-    said = [becomes, "`make rollback` takes it back"]
+    said = [becomes, *(["`make rollback` takes it back"] if report["champion"] else [])]
     if _unbeaten(report):
         said.append("a method that costs less does as well")
         return _answer(question, "Consider the simple method.", said, "wait")
@@ -236,7 +244,10 @@ def _after_promotion(report: Report, question: str) -> Answer:
 def _ways(report: Report) -> list[str]:
     """How a better model might come, or how this one might pass."""
     gate, champion = report["gate"], report["champion"]
-    if any(not rule["passed"] for rule in words.rules(report)[1:]):
+    failing = {rule["name"]: rule["note"] for rule in words.rules(report)[1:] if not rule["passed"]}
+    if DECISION in failing:
+        return [failing[DECISION]]
+    if failing:
         return ["look up the rules that fail below, and correct the data or the settings"]
     if not champion or not champion["compared"]:
         return []
@@ -246,7 +257,8 @@ def _ways(report: Report) -> list[str]:
     if needed is not None:
         ways = [f"about {needed:,} compared test rows would show so large a gain"]
     if gate["policy"] == "better":
-        ways.append("if it is enough that a new model is not worse: `gate: {policy: not-worse}`")
+        enough = "where it is enough that a new model is not worse, and not for one result's sake"
+        ways.append(f"{enough}: `gate: {{policy: not-worse}}`")
     return ways
 
 

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Request", "evaluate_model"]
 
-_SAYS_NOTHING: tuple[Any, ...] = (None, "", [], {}, False)
-
 
 def evaluate_model(request: Request) -> dict[str, Any]:
     """Judges the model directory on the split `test` and writes the report, whole or not at all.
@@ -133,7 +131,7 @@ def _trained_by(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         f"{section}.{key}": param_text(value)
         for section in ("task", "backbone", "training")
         for key, value in settings.get(section, {}).items()
-        if value not in _SAYS_NOTHING
+        if value is not None and value is not False and value not in ("", [], {})
     }
 
 

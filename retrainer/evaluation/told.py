@@ -40,7 +40,8 @@ def told(report: Mapping[str, Any]) -> Told:
     gate, champion = report["gate"], report.get("champion")
     reasons = tuple(gate["reasons"])
     if gate["verdict"] != CHAMPION:
-        follows = "It is registered as challenger; the champion stays what it is"
+        stays = f"version {champion['version']} stays champion" if champion else "no version is champion"
+        follows = f"It is registered as challenger; {stays}"
         return Told(CHALLENGER, CHALLENGER, "Why challenger", reasons, follows, tuple(to_pass(report)))
     if champion and champion.get("same"):
         follows = "It is the champion already, and stays it"
