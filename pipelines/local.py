@@ -71,7 +71,7 @@ def _brought_up_to_date(
             return outcome, resolved, decision
         forget_what_the_registry_lost(outputs(resolved, root), resolved.settings["registry"]["name"], _say)
         outcome = _made(resolved, root)
-        if not outcome.failed:
+        if not (outcome.failed or outcome.idle):
             keep_report(outputs(resolved, root), resolved.settings, git_commit())
     return outcome, resolved, decision
 

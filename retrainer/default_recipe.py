@@ -1,4 +1,4 @@
-"""Which recipe a command speaks of that was given none."""
+"""Says which recipe a command uses that was given no RECIPE."""
 
 from __future__ import annotations
 
@@ -20,4 +20,4 @@ def said_default(root: Path = Path()) -> str:
         others = len(known_recipes(root, name)) - 1
     except (UserError, AttributeError):
         return ""
-    return f"recipe: {name}, that of {PARAMS}; RECIPE= names one of {others:,} in recipes/" if others else ""
+    return f"recipe: {name}, from {PARAMS} (RECIPE=… chooses another in recipes/)" if others else ""

@@ -35,14 +35,12 @@ class KeptReport:
     def report(self) -> Path:
         return self.folder / _REPORT
 
-    def figures(self) -> dict[str, Any]:
-        return _read(self.report / METRICS)
-
 
 def kept_reports(recipe_folder: Path) -> list[KeptReport]:
-    """Those of runs/RECIPE, oldest first."""
+    """Those of runs/RECIPE, oldest first; not those of which a person has removed a part."""
     found = sorted((recipe_folder / FOLDER).glob(f"[!.]*/{_ABOUT}"))
-    return [KeptReport(path.parent, _read(path)) for path in found]
+    made = [KeptReport(path.parent, _read(path)) for path in found]
+    return [one for one in made if all((one.report / name).is_file() for name in (MANIFEST, METRICS))]
 
 
 def keep_report(

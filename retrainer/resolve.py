@@ -143,10 +143,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     data = parse_yaml(text, str(path))
     if not isinstance(data, dict):
         raise SettingError(f"{path}: expected sections ({', '.join(SECTIONS)}), found {data!r:.60}")
-    return {str(key): _expand(str(key), value, path) for key, value in data.items()}
+    return {str(key): expanded(str(key), value, path) for key, value in data.items()}
 
 
-def _expand(key: str, value: Any, path: Path) -> dict[str, Any]:
+def expanded(key: str, value: Any, path: Path) -> dict[str, Any]:
     """A section as a mapping; a bare word stands for the section's main key."""
     if key not in SECTIONS:
         raise SettingError(f"{path}: unknown section '{key}'{nearest(key, SECTIONS)}")

@@ -279,7 +279,7 @@ def test_make_says_so_too(project: Path, words: tuple[str, ...], says: str) -> N
     where = environment() | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=project, env=where, capture_output=True, text=True, timeout=60)
     lines = [
-        line for line in done.stderr.splitlines() if not line.startswith("recipe: base, that of params.yaml")
+        line for line in done.stderr.splitlines() if not line.startswith("recipe: base, from params.yaml")
     ]
     assert done.returncode == 2 and len(lines) == 1, done.stderr
     assert re.search(says, lines[0]), done.stderr

@@ -141,7 +141,7 @@ def test_a_command_without_a_recipe_says_which_it_speaks_of(
     (tmp_path / "recipes" / "another.yaml").write_text("source: data\n")
     assert command_line.main(["history"]) == 0
     assert (
-        capsys.readouterr().err == "recipe: mine, that of params.yaml; RECIPE= names one of 1 in recipes/\n"
+        capsys.readouterr().err == "recipe: mine, from params.yaml (RECIPE=… chooses another in recipes/)\n"
     )
     assert command_line.main(["history", "--recipe", "mine"]) == 0 and capsys.readouterr().err == ""
 

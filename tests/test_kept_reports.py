@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 from retrainer.formats.report import seal_report
@@ -35,7 +36,7 @@ def test_a_report_is_kept_once_by_when_and_version(tmp_path: Path) -> None:
     assert keep_report(tmp_path) is None, "there is none"
     write_report(tmp_path, "a", 1, "1")
     kept = keep_report(tmp_path, {"gate": {"alpha": 0.1}}, "c0ffee")
-    assert kept and kept.figures() == {"model_sha256": "a"}
+    assert kept and json.loads((kept.report / "metrics.json").read_text()) == {"model_sha256": "a"}
     assert (kept.about["settings"], kept.about["git_commit"]) == ({"gate": {"alpha": 0.1}}, "c0ffee")
     assert keep_report(tmp_path) is None, "it is kept already"
     write_report(tmp_path, "b", 2)
@@ -53,3 +54,13 @@ def test_the_oldest_reports_go(tmp_path: Path) -> None:
         assert keep_report(tmp_path)
     assert len(names(tmp_path)) == MOST and names(tmp_path)[0].endswith("-v2")
     assert not list((tmp_path / "history").glob(".*"))
+
+
+def test_what_a_person_removed_stops_nothing(tmp_path: Path) -> None:
+    write_report(tmp_path, "a", 1, "1")
+    kept = keep_report(tmp_path)
+    assert kept
+    shutil.rmtree(kept.report)
+    assert kept_reports(tmp_path) == []
+    write_report(tmp_path, "b", 2)
+    assert keep_report(tmp_path) and len(names(tmp_path)) == 1

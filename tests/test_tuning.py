@@ -256,6 +256,14 @@ def test_the_recipe_of_params_yaml_gets_a_file_of_what_was_found(tmp_path: Path)
     assert settle("base-tuned", [], root)[1]["training"].plain()["epochs"] == 3
 
 
+def test_a_source_in_one_word_stays_what_it_is(tmp_path: Path) -> None:
+    """`source: digits` names a kind, and no path."""
+    root = project(tmp_path, photos="source: digits\ntask: image_classification\n")
+    made = Tuned.of("photos", {"training.learning_rate": 0.0342}, ["source.rows=7"], root)
+    made.write(force=False)
+    assert yaml.safe_load(made.path.read_text())["source"] == {"kind": "digits", "rows": 7}
+
+
 # --- whole ----------------------------------------------------------------------------------------------
 
 
@@ -303,6 +311,9 @@ def test_a_trial_s_process_ends_with_the_figure_of_the_kept_epoch(
     assert (done.state, done.value) == (COMPLETE, min(seen[:2]))
     assert (ended.state, ended.value, ended.note) == ("pruned", None, "after epoch 1")
     assert seen[2] == seen[0], "the same settings give the same figures"
+    together = sections | {"training": sections["training"] | {"optimizer": "adamw", "momentum": 0.8}}
+    refused = train_trial(Job(1, together, dataset, None, "validation_loss", parent.run_id), ends)
+    assert refused.state == "failed" and "momentum" in refused.note, "it ends that trial alone"
     parent.finish({"tune.trials": 2.0}, {})
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     table = mlflow.search_runs(search_all_experiments=True, filter_string="tags.`retrainer.step` = 'trial'")

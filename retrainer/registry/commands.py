@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from retrainer.errors import ModelError, SettingError
+from retrainer.errors import ModelError, SettingError, UserError
+from retrainer.formats.report import read_report
 from retrainer.kept_reports import MOST, kept_reports
 from retrainer.registry.anchor import anchor_of, anchorings
 from retrainer.registry.columns import aligned
@@ -81,7 +82,10 @@ def _reports(recipe: str) -> list[str]:
         return []
     rows = []
     for one in kept:
-        figures = one.figures()
+        try:
+            figures = read_report(one.report)
+        except UserError:  # of another format
+            continue
         metric, when = figures["headline"], str(one.about["when"]).removesuffix("+00:00").replace("T", " ")
         value = f"{metric} {figures['metrics'][metric]['value']:.4g}"
         rows.append(

@@ -26,7 +26,7 @@ Tell = Callable[[str], None]
 FOLDER = "tune"
 _TRAINED_BY = ("task", "backbone", "training", "compute")
 _RUN = "mlflow_run_id"
-# Less is better of figures that have one of these words in their name.
+# Of figures that are no metric of retrainer/metrics, less is better where one of these words is in the name.
 _LESS_IS_BETTER = ("loss", "error")
 
 
@@ -80,7 +80,12 @@ class _Asked:
 
     @property
     def maximise(self) -> bool:
-        return not any(word in self.tune.metric for word in _LESS_IS_BETTER)
+        from retrainer import extend, metrics
+
+        name = self.tune.metric
+        if name in extend.builtin_names("metrics"):
+            return metrics.load(name, "tune.metric").HIGHER_IS_BETTER
+        return not any(word in name for word in _LESS_IS_BETTER)
 
     def shared(self) -> Sections:
         """What all trials have, for the tuning's own run."""

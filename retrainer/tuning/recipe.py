@@ -11,8 +11,7 @@ from typing import Any
 
 from retrainer.errors import SettingError
 from retrainer.formats.files import write_text
-from retrainer.resolve import PARAMS, default_recipe, parse_override
-from retrainer.settings import SHORTHAND
+from retrainer.resolve import PARAMS, default_recipe, expanded, parse_override
 
 _WIDTH = 4096  # lines stay as they are
 
@@ -96,7 +95,7 @@ def _put(content: Any, section: str, values: Mapping[str, Any]) -> None:
     """A section in one word, as `task: image_classification`, gets its key first."""
     there = content.get(section)
     if isinstance(there, str):
-        there = content[section] = {SHORTHAND.get(section, "path"): there}
+        there = content[section] = expanded(section, there, Path("recipes"))
     elif there is None:
         there = content[section] = {}
     there.update(values)

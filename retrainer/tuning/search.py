@@ -33,7 +33,8 @@ class Search:
 
     def run(self, trials: int, jobs: int) -> None:
         """Up to so many trials in all, `jobs` at a time. Raises UserError for what ends every trial."""
-        waiting = [number for number in range(trials) if number not in self.study.finished()]
+        done = self.study.finished()
+        waiting = [number for number in range(trials) if number not in done]
         running: dict[int, _Running] = {}
         if not waiting:
             return

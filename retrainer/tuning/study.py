@@ -138,7 +138,8 @@ class Study:
         if epoch not in trial.noted:
             trial.kept.report(value, epoch)
             trial.noted.add(epoch)
-        return self._plan.prune and epoch < self._plan.epochs and trial.seen.should_prune()
+        last = trial.values.get("training.epochs", self._plan.epochs)
+        return self._plan.prune and epoch < last and trial.seen.should_prune()
 
     def finish(self, trial: Suggested, outcome: Outcome) -> None:
         state = self._optuna.trial.TrialState

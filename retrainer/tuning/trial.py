@@ -14,7 +14,7 @@ from multiprocessing import parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retrainer.errors import Diverged, UserError
+from retrainer.errors import Diverged, SettingError, UserError
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -100,7 +100,10 @@ def train_trial(job: Job, ends: Ends) -> Outcome:
     from retrainer.training.train import Session
 
     meter = Meter()
-    settings = Settings.parse({name: dict(section) for name, section in job.sections.items()})
+    try:
+        settings = Settings.parse({name: dict(section) for name, section in job.sections.items()})
+    except SettingError as error:  # values that are each allowed, and not together
+        return Outcome(FAILED, note=str(error))
     meter.hold(gpus_of(settings.compute, None))
     inputs = Inputs(job.dataset, settings, job.weights)
     about = Trial(job.parent, f"trial {job.number}", {"retrainer.trial": str(job.number)})
@@ -121,13 +124,13 @@ def train_trial(job: Job, ends: Ends) -> Outcome:
 def _fitted(inputs: Inputs, figure: str, session: Session) -> Outcome:
     import torch
 
+    from retrainer.training.checkpoints import Checkpoints
     from retrainer.training.train import fit_inputs
 
     try:
         fitted = fit_inputs(inputs, session)
     except (_Ended, Diverged, torch.OutOfMemoryError) as error:
-        if session.place is not None:
-            session.place.store(inputs.digest()).clear()
+        Checkpoints(session.place, inputs.digest()).clear()
         if isinstance(error, torch.OutOfMemoryError):
             return Outcome(FAILED, note="the device's memory is too small for it")
         return Outcome(PRUNED if isinstance(error, _Ended) else FAILED, note=str(error))
