@@ -7,7 +7,7 @@ from pathlib import Path
 from retrainer.errors import ModelError
 from retrainer.formats.files import MANIFEST
 from retrainer.formats.model import check_model
-from retrainer.formats.model_files import SETTINGS
+from retrainer.formats.model_files import CARD, SETTINGS
 from retrainer.resolve import settle
 
 
@@ -33,8 +33,8 @@ def check_step(recipe: str | None, directory: Path | None, root: Path = Path()) 
 
 
 def _was_sealed(directory: Path) -> bool:
-    """Also what has lost its manifest: its settings are there, which the sealing writes."""
-    return any((directory / name).is_file() for name in (MANIFEST, SETTINGS))
+    """Also what has lost its manifest: its settings and card are there, which the sealing writes."""
+    return (directory / MANIFEST).is_file() or all((directory / name).is_file() for name in (SETTINGS, CARD))
 
 
 def _sealed(directory: Path) -> list[str]:

@@ -86,7 +86,10 @@ def library(root: Path) -> Finding:
     """Whether the Retrainer that runs is the one that the project here is of."""
     if not (root / RECORD).is_file():
         return Finding("ok", "library", f"Retrainer {__version__}")
-    wanted = read_origin(root).version
+    try:
+        wanted = read_origin(root).version
+    except UserError as error:
+        return Finding("fail", "library", str(error))
     if wanted != __version__:
         text = f"Retrainer {__version__} runs, and the project is of {wanted}"
         return Finding("fail", "library", text, "make setup, or retrainer upgrade by the newer one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -136,8 +137,8 @@ def test_what_one_side_changed_is_there_afterwards(project: Path) -> None:
         "docker/gone-too": EDITED["docker/gone-too"],
         "params.yaml": "mine\n",
         "install": "#!/bin/sh\n",
+        "recipes/stages.json": "{}\n",  # runs write it
     }
-    assert (project / "recipes/stages.json").read_text() == "{}\n", "runs write it"
     assert (project / "install").stat().st_mode & 0o111 and not (project / "Makefile").stat().st_mode & 0o111
 
 
@@ -151,7 +152,7 @@ def test_the_project_has_the_newer_library_alone(project: Path, runs: Callable[.
         "wheel_sha256": hashlib.sha256(wheel_of(NEW)).hexdigest(),
     }
     (said,), status = upgrade(project)
-    assert status == 0 and said.startswith("nothing to do: the project is of Retrainer 0.2.0")
+    assert status == 0 and said.startswith("nothing to do: this project already has Retrainer 0.2.0")
     # The next upgrade starts from what this one brought: nothing of it is asked again.
     commit(project)
     runs("0.3.0", NEW | {"Makefile": NEW["Makefile"].replace("line 4", "line 4 of the third")})
@@ -172,7 +173,7 @@ def test_a_conflict_is_marked_named_and_left_to_the_person(project: Path, runs: 
     assert status == 1
     assert "  conflict  Makefile: 1 place between <<<<<<< and >>>>>>>" in lines
     assert "  conflict  recipes/own.yaml.new: recipes/own.yaml is your own; 0.2.0 brings one, too" in lines
-    assert "settle 2 conflicts" in lines[-2]
+    assert "resolve the 2 conflicts listed above" in lines[-2]
     text = (project / "Makefile").read_text()
     marked = "<<<<<<< yours\nline 1 of mine\n=======\nline 1 of theirs\n>>>>>>> Retrainer 0.2.0\n"
     assert marked in text
@@ -192,6 +193,21 @@ def test_git_takes_all_of_it_back(project: Path, runs: Callable[..., None]) -> N
     assert contents(project) == before and git(project, "status", "--porcelain") == "?? notes.txt\n"
 
 
+def test_git_takes_back_what_an_upgrade_left_half_way(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "template.json")
+
+    before = contents(project)
+    with monkeypatch.context() as patch:
+        patch.setattr("retrainer.projects.project.write_json", full)
+        with pytest.raises(UserError, match=r"No space left on device; undo the rest by git reset --hard"):
+            upgrade(project)
+    assert contents(project) != before
+    git(project, "reset", "--quiet", "--hard")
+    assert contents(project) == before
+    assert upgrade(project)[1] == 0
+
+
 def test_a_dry_run_says_it_and_does_nothing(project: Path, runs: Callable[..., None]) -> None:
     runs("0.2.0", NEW | CLASH)
     before = contents(project)
@@ -199,7 +215,7 @@ def test_a_dry_run_says_it_and_does_nothing(project: Path, runs: Callable[..., N
     assert contents(project) == before and not git(project, "status", "--porcelain")
     said, same = upgrade(project)
     assert (lines[1:], status) == (said[1:-3], same) and status == 1
-    assert lines[0].startswith("Retrainer 0.1.0 → 0.2.0, of which nothing was written")
+    assert lines[0].startswith("Retrainer 0.1.0 → 0.2.0 (dry run: nothing was written)")
 
 
 def test_what_is_no_text_lies_beside(project: Path) -> None:
@@ -277,7 +293,7 @@ def test_a_second_file_beside_is_not_replaced(project: Path, runs: Callable[...,
 
 def test_a_project_in_no_repository_is_told_how(project: Path) -> None:
     (project / ".git").rename(project.parent / "git")
-    with pytest.raises(UserError, match="not in git yet: git init && git add --all"):
+    with pytest.raises(UserError, match="not in git yet, or not its .*: git init && git add --all"):
         upgrade(project)
 
 

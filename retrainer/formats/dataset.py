@@ -225,10 +225,19 @@ class Dataset:
         """Every class of every split, sorted: a class's index is its place here."""
         return tuple(sorted({name for counts in self.manifest["classes"].values() for name in counts}))
 
+    def first(self, name: str, rows: int, columns: Iterable[str]) -> pa.Table:
+        """The first rows of one split; reads no more than these."""
+        wanted = [c for c in columns if c in self.manifest["columns"]]
+        file = pq.ParquetFile(self._shards(name)[0])
+        return pa.Table.from_batches([next(file.iter_batches(rows, columns=wanted))])
+
     def split(self, name: str, columns: Iterable[str] | None = None) -> pa.Table:
         """All rows of one split, in the order they were written."""
+        wanted = None if columns is None else [c for c in columns if c in self.manifest["columns"]]
+        return pa.concat_tables([pq.ParquetFile(shard).read(wanted) for shard in self._shards(name)])
+
+    def _shards(self, name: str) -> list[Path]:
         shards = sorted(self.path.glob(f"{name}-*.parquet"))
         if not shards:
             raise DataError(f"{self.path} has no split '{name}'; it has {', '.join(self.manifest['rows'])}")
-        wanted = None if columns is None else [c for c in columns if c in self.manifest["columns"]]
-        return pa.concat_tables([pq.ParquetFile(shard).read(wanted) for shard in shards])
+        return shards

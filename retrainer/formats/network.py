@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrainer import extend
-from retrainer.errors import ModelError, UserError
+from retrainer.errors import ModelError, SettingError, UserError
 from retrainer.formats._description import DESCRIPTION, read_description
 from retrainer.formats.model_files import WEIGHTS
 from retrainer.formats.pickles import holds_pickle
@@ -61,7 +61,10 @@ def task_of(path: Path, description: dict[str, Any]) -> TaskObject:
 
 def module_of(file: Path, family: str) -> Any:
     """The code of the family that the description `file` names. Raises UserError where there is none."""
-    module = extend.load("models", family, f"{file}: family")
+    try:
+        module = extend.load("models", family, f"{file}: family")
+    except SettingError as error:
+        raise ModelError(str(error)) from None
     if not hasattr(module, "restore"):
         raise ModelError(
             f"{file}: 'family' is {family!r}, which has no function restore(config) → Body; write one there,"

@@ -19,7 +19,7 @@ BESIDE = ".new"
 
 @dataclass(frozen=True)
 class Change:
-    """What becomes of one file, in a word, and why where it is not plain.
+    """What happens to one file, in a word, and the reason where the word does not say it.
 
     content: what will lie at `path`; None where nothing will. writes: whether anything is to be done.
     conflict: what a person must settle: `marked` inside of the file, or by a second file `beside` it.
@@ -34,7 +34,7 @@ class Change:
 
 
 def changes(base: Template, newer: Template, root: Path) -> list[Change]:
-    """Every file that differs between the two, but for those that the project has in the newer form already.
+    """One for each file that differs between base and newer; not for those that the project has as in newer.
 
     Raises UserError where a folder or a link is in the way of a file.
     """
@@ -81,6 +81,8 @@ def _merged(path: str, root: Path, texts: tuple[bytes, bytes, bytes], versions: 
         done = git(Path(scratch), "merge-file", "-p", *words, "m", "o", "n")
     if done.returncode == 0:
         return Change(path, "merged", content=done.stdout)
+    if done.returncode < 0:
+        raise SettingError(f"git merge-file was killed at {path}: nothing was written; run it again")
     if done.returncode > _MOST_CONFLICTS:
         return _beside(path, root, texts[2], "both sides changed it, and it is no text")
     places = "1 place" if done.returncode == 1 else f"{done.returncode} places"

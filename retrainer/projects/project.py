@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retrainer.errors import SettingError
-from retrainer.formats.files import sha256_file, write_json
+from retrainer.formats.files import sha256_file, write_bytes, write_json
 from retrainer.projects.template import Template, of_wheel, wheel_name
 
 FOLDER = Path(".retrainer")
@@ -35,7 +35,7 @@ class Origin:
 
 
 def read_origin(root: Path) -> Origin:
-    """Raises UserError where `retrainer new` has not made the project, or a newer form of it."""
+    """Raises UserError where there is no template.json, or its format is newer than this Retrainer's."""
     path = root / RECORD
     if not path.is_file():
         raise SettingError(
@@ -66,8 +66,14 @@ def base_of(root: Path, origin: Origin) -> Template:
     return of_wheel(path, origin.version)
 
 
-def keep_library(root: Path, version: str, wheel: bytes) -> list[Path]:
-    """Puts the wheel and its record in the place of earlier ones; returns what changed, below the root."""
+def library_files(root: Path, version: str) -> list[str]:
+    """What `keep_library` writes and removes, below the root."""
+    wheels = {(root / FOLDER / wheel_name(version)), *(root / FOLDER).glob("*.whl")}
+    return [str(RECORD), *sorted(str(path.relative_to(root)) for path in wheels)]
+
+
+def keep_library(root: Path, version: str, wheel: bytes) -> None:
+    """Puts the wheel and its record in the place of earlier ones."""
     kept = Origin(version, hashlib.sha256(wheel).hexdigest())
     before = [path for path in (root / FOLDER).glob("*.whl") if path != kept.wheel(root)]
     write_file(kept.wheel(root), wheel)
@@ -77,17 +83,13 @@ def keep_library(root: Path, version: str, wheel: bytes) -> list[Path]:
         root / RECORD,
         {"format_version": FORMAT_VERSION, "version": version, "wheel_sha256": kept.wheel_sha256},
     )
-    return [RECORD, *(path.relative_to(root) for path in (kept.wheel(root), *before))]
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Whole or not at all; a program can be run, and what is there keeps its mode."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """A program can be run, and what is there keeps its mode."""
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o755 if content.startswith(b"#!") else 0o644
-    aside = path.with_name(f".{path.name}.aside")
-    aside.write_bytes(content)
-    aside.chmod(mode)
-    aside.replace(path)
+    write_bytes(path, content)
+    path.chmod(mode)
 
 
 def git(root: Path, *words: str) -> subprocess.CompletedProcess[bytes]:

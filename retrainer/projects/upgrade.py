@@ -11,7 +11,16 @@ from pathlib import Path
 
 from retrainer.errors import SettingError
 from retrainer.projects.merge import Change, changes, said
-from retrainer.projects.project import RECORD, Origin, base_of, git, keep_library, read_origin, write_file
+from retrainer.projects.project import (
+    RECORD,
+    Origin,
+    base_of,
+    git,
+    keep_library,
+    library_files,
+    read_origin,
+    write_file,
+)
 from retrainer.projects.template import Template, of_this_library, wheel_name
 from retrainer.projects.wheel import packed
 
@@ -22,7 +31,8 @@ OLDEST = "0.1.0"
 def upgrade(root: Path, dry_run: bool = False) -> tuple[list[str], int]:
     """What to say, and the exit status: 1 where a file has a conflict, which a person must settle.
 
-    Raises UserError, with nothing written, where this Retrainer cannot upgrade the project as it is.
+    Raises UserError where this Retrainer cannot upgrade the project as it is, with nothing written, and where
+    a file cannot be written: then what was written is staged.
     """
     newer, origin = of_this_library(), read_origin(root)
     _check_versions(origin, newer)
@@ -31,52 +41,67 @@ def upgrade(root: Path, dry_run: bool = False) -> tuple[list[str], int]:
         return [_nothing_to_do(newer.version)], 0
     found = changes(base, newer, root)
     title = f"Retrainer {origin.version} → {newer.version}"
-    lines = [f"{title}, of which nothing was written yet" if dry_run else title, *said(found)]
+    lines = [f"{title} (dry run: nothing was written)" if dry_run else title, *said(found)]
     status = int(any(change.conflict for change in found))
     if dry_run:
         return lines, status
-    _check_git(root, found)
+    _check_git(root, origin, found)
+    library = library_files(root, newer.version)
     try:
         _write(root, found, newer.version, wheel)
     except OSError as error:
-        raise SettingError(
-            f"{error.filename}: {error.strerror}; git reset --hard takes back the rest"
-        ) from None
+        raise SettingError(f"{error.filename}: {error.strerror}; undo the rest by git reset --hard") from None
+    finally:  # also of an upgrade that stopped half-way
+        _stage(root, found, library)
     return [*lines, "", *_next(found)], status
 
 
 def _nothing_to_do(version: str) -> str:
     return (
-        f"nothing to do: the project is of Retrainer {version}, the one that runs; to get a newer one:"
+        f"nothing to do: this project already has Retrainer {version}; to get a newer one:"
         f" PYTHONPATH={wheel_name('VERSION')} python3 -m retrainer upgrade"
     )
 
 
 def _check_versions(origin: Origin, newer: Template) -> None:
-    if _release(origin.version) < _release(OLDEST):
+    if _numbers(origin.version) < _numbers(OLDEST):
         raise SettingError(
             f"{RECORD}: the project is of Retrainer {origin.version}, and the oldest that can be upgraded is"
             f" {OLDEST}: make a new project, and copy recipes/ and plugins/ into it"
         )
-    if _release(origin.version) > _release(newer.version):
+    if _order(origin.version) > _order(newer.version):
         raise SettingError(
             f"{RECORD}: the project is of Retrainer {origin.version}, and the one that runs is older"
             f" ({newer.version}): run {origin.version} or a newer one"
         )
 
 
-def _release(version: str) -> tuple[int, ...]:
-    """Its numbers; what stands behind them, as in 0.2.0rc1, does not count."""
-    numbers = re.match(r"\d+(\.\d+)*", version)
-    return tuple(map(int, numbers[0].split("."))) if numbers else ()
+def _numbers(version: str) -> tuple[int, ...]:
+    """1.0 and 1.0.0 are the same."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    numbers = list(map(int, found[0].split("."))) if found else []
+    while numbers and not numbers[-1]:
+        numbers.pop()
+    return tuple(numbers)
 
 
-def _check_git(root: Path, found: list[Change]) -> None:
+def _order(version: str) -> tuple[tuple[int, ...], bool]:
+    """0.2.0rc1 comes before 0.2.0."""
+    return _numbers(version), re.fullmatch(r"[\d.]+", version) is not None
+
+
+def _check_git(root: Path, origin: Origin, found: list[Change]) -> None:
     """Raises UserError where `git reset --hard` would not bring back all that the upgrade changes."""
-    if git(root, "ls-files", "--error-unmatch", str(RECORD)).returncode:
+    asked = git(root, "rev-parse", "--git-dir")
+    if asked.returncode and (root / ".git").exists():
         raise SettingError(
-            "the project is not in git yet: git init && git add --all && git commit --message start, then"
-            " this again"
+            f"git cannot read this repository: {asked.stderr.decode(errors='replace').strip()}"
+        )
+    library = [str(RECORD), str(origin.wheel(root).relative_to(root))]
+    if git(root, "ls-files", "--error-unmatch", *library).returncode:
+        raise SettingError(
+            f"the project is not in git yet, or not its {library[1]}: git init && git add --all && git add"
+            " --force .retrainer && git commit --message start, then this again"
         )
     changed = git(root, "status", "--porcelain", "--untracked-files=no").stdout.decode(errors="replace")
     if changed:
@@ -100,9 +125,13 @@ def _write(root: Path, found: list[Change], version: str, wheel: bytes) -> None:
             write_file(root / change.path, change.content)
         elif change.writes:
             (root / change.path).unlink()
+    keep_library(root, version, wheel)
+
+
+def _stage(root: Path, found: list[Change], library: list[str]) -> None:
+    """What is staged, `git reset --hard` removes, added files too."""
     staged = [change.path for change in found if change.writes and change.conflict != "marked"]
-    kept = [str(path) for path in keep_library(root, version, wheel)]
-    if git(root, "update-index", "--add", "--remove", "--", *staged, *kept).returncode:
+    if git(root, "update-index", "--add", "--remove", "--", *staged, *library).returncode:
         raise SettingError(
             "git could not stage what was written: git status shows it, git add --all stages it"
         )
@@ -112,7 +141,7 @@ def _next(found: list[Change]) -> list[str]:
     """What a person does now."""
     open_conflicts = sum(bool(change.conflict) for change in found)
     settle = (
-        f"settle {open_conflicts} conflict{'s' * (open_conflicts > 1)}, which stand above, then "
+        f"resolve the {open_conflicts} conflict{'s' * (open_conflicts > 1)} listed above, then "
         if open_conflicts
         else ""
     )

@@ -63,7 +63,7 @@ def _require_answers(
 ) -> None:
     """A model that is built as described may still be fed what it cannot take: it answers some rows here."""
     columns = [*task.input_columns, "origin"]
-    rows = dataset.split("train", columns).slice(0, _ROWS)
+    rows = dataset.first("train", _ROWS, columns)
     try:
         predictions = _predictions(network, task, rows, temperature)
     except UserError:
