@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 from setuptools import setup
@@ -46,9 +47,19 @@ REPLACED = {
 }
 
 
+def shipped() -> list[Path]:
+    """What FILES name; in a checkout only what is in git, and so nothing that is one person's."""
+    found = [path for glob in FILES for path in ROOT.glob(glob) if path.is_file()]
+    if not (ROOT / ".git").exists():
+        return found
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    tracked = set(listed.stdout.split("\0"))
+    return [path for path in found if path.relative_to(ROOT).as_posix() in tracked]
+
+
 def template() -> dict[str, bytes]:
     """Path in a new project → content. Raises ValueError where a text to replace is not there once."""
-    found = {path.relative_to(ROOT).as_posix(): path for glob in FILES for path in ROOT.glob(glob)}
+    found = {path.relative_to(ROOT).as_posix(): path for path in shipped()}
     found |= {place: ROOT / name for name, place in OTHERS.items()}
     files = {place: path.read_bytes() for place, path in sorted(found.items()) if path.is_file()}
     for place, (old, new) in REPLACED.items():
@@ -89,7 +100,7 @@ class Build(build_py):
 
 class Source(sdist):
     def make_release_tree(self, base_dir: str, files: list[str]) -> None:
-        ours = [path for glob in FILES for path in ROOT.glob(glob)] + [ROOT / name for name in OTHERS]
+        ours = shipped() + [ROOT / name for name in OTHERS]
         names = {path.relative_to(ROOT).as_posix() for path in ours if path.is_file()}
         super().make_release_tree(base_dir, sorted({*files, *names}))
 

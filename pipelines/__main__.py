@@ -285,13 +285,6 @@ def _takes_pipeline(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pipeline", default="", help="retrain (by default) or predict")
 
 
-def _say_default() -> None:
-    from retrainer.default_recipe import said_default
-
-    if line := said_default():
-        print(line, file=sys.stderr, flush=True)
-
-
 def main(argv: list[str]) -> int:
     arguments = parser().parse_args(argv)
     # Set by make to its own process id: ending make ends us, and that ends the running step.
@@ -299,7 +292,9 @@ def main(argv: list[str]) -> int:
     try:
         with printed_messages():
             if getattr(arguments, "recipe", "given") in (None, ""):
-                _say_default()
+                from retrainer.default_recipe import say_default
+
+                say_default()
             return int(arguments.call(arguments))
     except (Exception, KeyboardInterrupt) as error:
         return report_failure(arguments.command, error)

@@ -309,13 +309,6 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", default="", help="the registered model's name, where there is no recipe")
 
 
-def _say_default() -> None:
-    from retrainer.default_recipe import said_default
-
-    if line := said_default():
-        print(line, file=sys.stderr, flush=True)
-
-
 def main(argv: list[str]) -> int:
     name = argv[0] if argv else "help"
     try:
@@ -323,7 +316,9 @@ def main(argv: list[str]) -> int:
             arguments = parser().parse_args(argv or ["help"])
             with printed_messages():
                 if name in _OF_ONE_RECIPE and not _is_chosen(arguments):
-                    _say_default()
+                    from retrainer.default_recipe import say_default
+
+                    say_default()
                 status = int(arguments.call(arguments))
                 sys.stdout.flush()
                 return status

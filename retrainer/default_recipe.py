@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from retrainer.errors import UserError
 from retrainer.resolve import PARAMS, default_recipe, known_recipes
+
+
+def say_default() -> None:
+    """Prints the line on stderr."""
+    if line := said_default():
+        print(line, file=sys.stderr, flush=True)
 
 
 def said_default(root: Path = Path()) -> str:

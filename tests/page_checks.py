@@ -36,7 +36,9 @@ _CONTRASTS = """(() => {
   const over = (below, [r, g, b, a = 1]) => [r, g, b].map((part, i) => part * a + below[i] * (1 - a));
   const light = (part) => (part /= 255) <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
   const shine = ([r, g, b]) => 0.2126 * light(r) + 0.7152 * light(g) + 0.0722 * light(b);
-  const poor = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const poor = [];
+  let measured = 0;
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const one = walker.currentNode.parentElement, range = document.createRange();
     range.selectNodeContents(walker.currentNode);
@@ -44,6 +46,7 @@ _CONTRASTS = """(() => {
     if (!walker.currentNode.data.trim() || !box?.width || one.closest("script, title, meter")) continue;
     const stack = document.elementsFromPoint(box.x + box.width / 2, box.y + box.height / 2);
     if (!stack.includes(one)) continue;
+    measured += 1;
     const drawn = one.ownerSVGElement !== null && one instanceof SVGElement;
     let ground = [255, 255, 255];
     for (const layer of stack.slice(stack.indexOf(one)).reverse())
@@ -54,7 +57,7 @@ _CONTRASTS = """(() => {
     const large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
     if (ratio < (large ? 3 : 4.5)) poor.push(`${ratio.toFixed(2)} ${walker.currentNode.data.trim()}`);
   }
-  return poor;
+  return {poor, measured};
 })()"""
 
 # What a screen reader goes by.
@@ -94,9 +97,14 @@ def widths(tab: Page) -> dict[str, Any]:
 
 
 def poor_contrasts(tab: Page, width: int) -> list[str]:
-    """Texts below WCAG's AA, with their ratio; the window is made as high as the page to see them all."""
+    """Texts below WCAG's AA, with their ratio; the window is made as high as the page to see them all.
+
+    The ground is what CSS paints: a text over an SVG's shapes is compared with what lies behind the SVG.
+    """
     tab.resize(width, int(tab.evaluate("document.scrollingElement.scrollHeight")))
-    return list(tab.evaluate(_CONTRASTS))
+    found = tab.evaluate(_CONTRASTS)
+    assert found["measured"] > 5, "the page has texts, and they are seen"
+    return list(found["poor"])
 
 
 def structure(tab: Page) -> list[str]:

@@ -293,7 +293,7 @@ def test_a_second_file_beside_is_not_replaced(project: Path, runs: Callable[...,
 
 def test_a_project_in_no_repository_is_told_how(project: Path) -> None:
     (project / ".git").rename(project.parent / "git")
-    with pytest.raises(UserError, match="not in git yet, or not its .*: git init && git add --all"):
+    with pytest.raises(UserError, match=r"not in git yet, or not its .*: git init && git add --all"):
         upgrade(project)
 
 

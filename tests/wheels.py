@@ -15,7 +15,7 @@ SECRET = b"a secret of this machine"
 # Where a checkout may have what belongs to one person alone.
 _OF_A_PERSON = (
     *("docker/.env", ".dvc/config.local", "plugins/mine.py"),
-    *("data/rows.csv", "weights/x.safetensors", "mlflow.db"),
+    *("data/rows.csv", "weights/x.safetensors", "mlflow.db", "recipes/private.yaml", "deploy/secret.yaml"),
 )
 _NOT_SHIPPED = ("tests/", "benchmarks/")
 
@@ -40,6 +40,8 @@ def source_tree(folder: Path, edits: Mapping[str, tuple[str, str]]) -> Path:
         text = (folder / name).read_text()
         assert text.count(old) == 1, f"{name}: {old}"
         (folder / name).write_text(text.replace(old, new))
+    git(folder, "init", "--quiet")
+    commit(folder)
     for name in _OF_A_PERSON:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(SECRET)

@@ -71,7 +71,10 @@ def to_pass(report: Mapping[str, Any]) -> list[str]:
 def _comparison(report: dict[str, Any]) -> list[str]:
     gate = report["gate"]
     if gate["difference"] is None:
-        return ["rows that the champion was not trained on, or `make promote VERSION=…` by your own decision"]
+        return [
+            "test rows that both models can answer and the champion was not trained on, or `make promote"
+            " VERSION=…` by your own decision"
+        ]
     said = [_more_rows(report)]
     if gate["policy"] == "better":
         margin = f"{gate['margin']:g}"

@@ -168,7 +168,8 @@ def _fall(one: PartChange, tests: int) -> str:
         else f"{one.by} = {one.name if one.name.isprintable() else ascii(one.name)}"
     )
     figures = f"{one.title} {one.candidate:.3f}, the champion has {one.champion:.3f}"
-    chance = p_said(one.p_value or 0.0) + (f" for all {tests:,} together" if tests > 1 else "")
+    assert one.p_value is not None  # what was not tested does not fall
+    chance = p_said(one.p_value) + (f" for all {tests:,} together" if tests > 1 else "")
     return f"{what} collapses: {figures} ({one.rows:,} rows, {chance})"
 
 

@@ -38,9 +38,10 @@ def _ends(need: Mapping[str, Any]) -> Ends:
     """Of the axis: shares end at 1."""
     twice = need["at_twice"]
     values = [value for point in need["points"] for value in point["values"]]
-    low, high = bounds([*values, twice["low"], twice["high"]])
+    values += [twice["low"], twice["high"]]
     if need["share"]:
-        return share_ends([low, high], need["higher_is_better"])
+        return share_ends(values, need["higher_is_better"])
+    low, high = bounds(values)
     margin = 0.06 * (high - low)
     return low - margin, high + margin
 

@@ -90,8 +90,8 @@ def table(texts: Iterable[str], numbers: Iterable[str], rows: Iterable[str]) -> 
 def _named_cells(cells: str, heads: list[str]) -> str:
     """Each cell with its column's name, which the style shows where there is no room for columns."""
     before, *each = cells.split("<td")
-    named = (f'<td data-head="{escape(head)}"{cell}' for head, cell in zip(heads, each, strict=True))
-    return "".join([before, *named])
+    names = [f' data-head="{escape(head)}"' for head in heads] + [""] * len(each)  # more cells than columns
+    return "".join([before, *(f"<td{name}{cell}" for name, cell in zip(names, each, strict=False))])
 
 
 def wide(content: str, label: str) -> str:

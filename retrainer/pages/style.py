@@ -197,7 +197,9 @@ _PAPER = """
   thead { display: table-header-group; }
   .scroll { overflow: visible; } th, td { padding: 4px 6px 4px 0; font-size: 11px; }
   td.num { white-space: normal; } td.label { min-width: 0; }
-  details::details-content { content-visibility: visible; } summary { display: none; }
+  @supports selector(::details-content) {
+    details::details-content { content-visibility: visible; } summary { display: none; }
+  }
   audio { display: none; }
   .bar, .track, .heat td, .verdict, .answers b, svg { -webkit-print-color-adjust: exact;
     print-color-adjust: exact; }
