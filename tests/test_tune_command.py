@@ -30,7 +30,8 @@ def test_a_recipe_is_tuned_and_compared(finished_project: Path, tmp_path: Path) 
     pytest.importorskip("optuna")
     project = copied(finished_project, tmp_path / "project")
     lock = (project / "dvc.lock").read_text()
-    tune = ("tune", "--recipe", RECIPE, "--jobs", "2", "--trials")
+    # So low a rate learns nothing in two epochs: some other trial does better.
+    tune = ("tune", "--recipe", RECIPE, "--set", "training.learning_rate=1e-5", "--jobs", "2", "--trials")
     printed = run(project, *tune, "3")
     assert re.search(r"^── expected: .* by the training of [\d-]+ × 3 at most", printed, re.M)
     assert "── ingest" not in printed and "── preprocess" not in printed, "the data are those of the pipeline"
@@ -38,9 +39,8 @@ def test_a_recipe_is_tuned_and_compared(finished_project: Path, tmp_path: Path) 
     again = run(project, *tune, "4", "--force")
     assert "4 trials, 2 at a time; 3 of them are done, by an earlier call" in again
     assert len(re.findall(r"^── trial", again, re.M)) == 1
-    if "stays as it is" not in again:
-        assert (project / "recipes" / f"{RECIPE}-tuned.yaml").is_file()
-        assert "recipes/tiny-tuned.yaml says so already" in run(project, *tune, "4")
+    assert (project / "recipes" / f"{RECIPE}-tuned.yaml").is_file() and "stays as it is" not in again
+    assert "recipes/tiny-tuned.yaml says so already" in run(project, *tune, "4")
     assert pipeline(project).startswith("Nothing to do: tiny is up to date")
     assert (project / "dvc.lock").read_text() == lock
 
@@ -52,4 +52,3 @@ def test_a_recipe_is_tuned_and_compared(finished_project: Path, tmp_path: Path) 
     found = retrainer(project, f"compare --recipe {RECIPE} 1 runs/{RECIPE}/history/{kept.name}")
     assert re.search(r"^code_sha256 +[0-9a-f]{12}… +[0-9a-f]{12}…$", found, re.M)
     assert re.search(r"^accuracy +\d\.\d+ \(\d\.\d+–\d\.\d+\) +\d\.\d+ \(", found, re.M)
-    assert retrainer(project, f"compare --recipe {RECIPE} 1 {RECIPE} | head -1").count("\n") == 1
