@@ -65,9 +65,10 @@ def _zipped(files: dict[str, bytes], record: str) -> bytes:
         record: "".join([*lines, f"{record},,\n"]).encode()
     }
     made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+    # Not deflated: what that gives depends on the zlib of a machine's Python, and git compresses its objects.
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:
         for name, content in whole.items():
             entry = zipfile.ZipInfo(name, _FIRST_DAY_OF_ZIP)
-            entry.external_attr, entry.compress_type = 0o644 << 16, zipfile.ZIP_DEFLATED
+            entry.external_attr, entry.compress_type = 0o644 << 16, zipfile.ZIP_STORED
             archive.writestr(entry, content)
     return made.getvalue()
