@@ -21,6 +21,7 @@ DAMAGED = f"000001-000000002-{'a' * 64}.pt"
 # They answer a person's command, show the progress that was asked for, or say how the process ends.
 PRINTING = {
     "retrainer.__main__",
+    "retrainer.default_recipe",
     "retrainer.doctor",
     "retrainer.registry.commands",
     "retrainer.notify.command",

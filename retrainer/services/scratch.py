@@ -13,8 +13,6 @@ from typing import IO
 
 _PREFIX = f"retrainer-{os.getuid()}-"
 _LOCK = ".lock"
-# Open until exec: closing one would let its lock go.
-_KEPT: list[IO[str]] = []
 
 
 @contextmanager
@@ -40,8 +38,8 @@ def scratch_directory_across_exec() -> Path:
     The lock passes over to that process: where it is killed, the next scratch directory deletes what it left.
     """
     folder, lock = _locked()
-    os.set_inheritable(lock.fileno(), True)
-    _KEPT.append(lock)
+    with lock:  # a second descriptor keeps the lock, and stays open
+        os.set_inheritable(os.dup(lock.fileno()), True)
     return folder
 
 
