@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,9 @@ from retrainer.code.digests import project_code
 from retrainer.code.own import command_digest
 from retrainer.errors import SettingError, UserError
 from retrainer.layers import merge
+from retrainer.notify import local
 from retrainer.resolve import known_recipes, parse_override, resolve
+from retrainer.services import webhook
 from tests.conftest import ROOT
 
 
@@ -182,9 +185,14 @@ def test_resolve_imports_nothing_heavy(recipe: str | None, tmp_path: Path) -> No
     code = (
         "import sys; from retrainer.resolve import resolve; from pathlib import Path;"
         f"resolve({recipe!r}, [], Path(), Path({str(tmp_path)!r}));"
-        "heavy = ('torch', 'mlflow', 'transformers', 'pandas', 'sklearn', 'boto3', 'numpy', 'pyarrow');"
+        "from retrainer.notify.local import Notifier; Notifier('any').unchanged();"
+        "heavy = 'torch mlflow transformers pandas sklearn boto3 numpy pyarrow ssl'.split();"
         "print([m for m in heavy if m in sys.modules])"
     )
+    assert local.WEBHOOK == webhook.WEBHOOK
     resolve(recipe, [], ROOT, tmp_path)
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    alone = {name: value for name, value in os.environ.items() if name != webhook.WEBHOOK}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=alone, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
