@@ -15,7 +15,6 @@ from typing import Any, ParamSpec
 from retrainer.notify.event import Event, Kind, judgement_of
 from retrainer.services.address import page_of_run
 from retrainer.services.lookup import CHAMPION
-from retrainer.services.outbox import FolderOutbox
 
 P = ParamSpec("P")
 # As `retrainer.services.webhook` reads it. That module loads an HTTP client, a tenth of a run with nothing to do.
@@ -96,5 +95,6 @@ class Notifier:
         if not os.environ.get(WEBHOOK):
             return ""
         from retrainer.notify.deliver import deliver
+        from retrainer.services.outbox import FolderOutbox
 
         return deliver(event, FolderOutbox(self.root)).line
