@@ -17,7 +17,7 @@ from retrainer.services.address import page_of_run
 from retrainer.services.lookup import CHAMPION
 
 P = ParamSpec("P")
-# As `retrainer.services.webhook` reads it. That module loads an HTTP client, a tenth of a run with nothing to do.
+# As `retrainer.services.webhook` reads it; that module loads an HTTP client, which takes long to import.
 WEBHOOK = "RETRAINER_WEBHOOK"
 
 
