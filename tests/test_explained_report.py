@@ -201,7 +201,9 @@ def test_whom_the_nearest_training_rows_support(truth: int, answer: int, said: s
     assert said in verdict({"rows": [[0, 0.9], [1, 0.8], [2, 0.7]], "truth": truth, "answer": answer})
 
 
-def test_the_training_rows_nearest_to_a_wrong_label_have_the_answers(tmp_path: Path) -> None:
+def test_the_training_rows_nearest_to_a_wrong_label_have_the_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     train, test = table(("across", "down"), 80, 0), table(("across", "down"), 40, 2)
     labels = test["labels"].to_pylist()
     labels[5], labels[8] = ["across"], [EVIL]  # of a class that the model does not know
@@ -215,7 +217,16 @@ def test_the_training_rows_nearest_to_a_wrong_label_have_the_answers(tmp_path: P
         Inputs(tmp_path / "d", Settings(task, Backbone(family="mlp", hidden=[16]), training, COMPUTE)),
         tmp_path / "m",
     )
-    report = judged((tmp_path / "d", tmp_path / "m"), tmp_path / "report")
+    plain, asked = Predictor.features, list[int]()
+
+    def features(self: Predictor, rows: pa.Table) -> np.ndarray:
+        asked.append(len(rows))
+        return plain(self, rows)
+
+    with monkeypatch.context() as watched:
+        watched.setattr(Predictor, "features", features)
+        report = judged((tmp_path / "d", tmp_path / "m"), tmp_path / "report")
+    assert asked == [len(train)]  # those of the test rows come from the pass that predicts them
     near = {one["row"]: one for one in report["details"]["nearest"]}
     assert near[5]["answer"] == 3 and near[5]["truth"] == 0
     features = [Predictor.load(tmp_path / "m").features(rows) for rows in (test, train)]

@@ -34,7 +34,10 @@ from retrainer.services.runs import param_text
 from retrainer.tasks._protocol import Judged
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+
+    from retrainer.predict import Predictor
 
 __all__ = ["Request", "evaluate_model"]
 
@@ -81,12 +84,19 @@ def _predicted(request: Request, data: Dataset) -> tuple[Judged, JudgedRows]:
     predictor = Predictor.load(request.model, str(prepare(resolve_compute(request.compute))))
     rows = JudgedRows.of(request.dataset, len(test), request.model)
     test = test if rows.kept.all() else test.filter(rows.kept)
-    predictions = predictor.predict(test)
+    predictions, features = _with_features(predictor, test)
     uncalibrated = why_none(
         settings_of(request.model).get("training", {}), data.manifest["rows"].get("validation", 0)
     )
-    judged = Judged(predictor, train, test, predictions, request.evaluation, request.checks, uncalibrated)
-    return judged, rows
+    settings = (request.evaluation, request.checks)
+    return Judged(predictor, train, test, predictions, *settings, uncalibrated, features), rows
+
+
+def _with_features(predictor: Predictor, test: pa.Table) -> tuple[pa.Table, np.ndarray | None]:
+    """The predictions, and in the same pass the features, which the report searches for similar rows by."""
+    if "features" in predictor.task.abilities:
+        return predictor.predict_and_features(test)
+    return predictor.predict(test), None
 
 
 def _refuse_another_dataset(model: Path, data: Dataset) -> None:

@@ -32,7 +32,8 @@ class Embedded:
     @cached_property
     def test(self) -> np.ndarray:
         """float32 [N, D]."""
-        return self._judged.predictor.features(self._judged.test)
+        kept = self._judged.features
+        return self._judged.predictor.features(self._judged.test) if kept is None else kept
 
     @cached_property
     def train(self) -> np.ndarray:

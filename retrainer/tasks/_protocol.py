@@ -233,6 +233,7 @@ class Judged:
     """A model on the test rows, for the task's own part of the report.
 
     uncalibrated  why the model's probabilities have no fitted temperature, should it have none
+    features      float32 [N, D]: what the network's body made of the test rows, where `predictions` kept it
     """
 
     predictor: Any
@@ -242,3 +243,4 @@ class Judged:
     evaluation: Evaluation
     checks: Checks
     uncalibrated: str = ""
+    features: np.ndarray | None = None
