@@ -43,7 +43,9 @@ FACTS = {
     "decide": Facts("full", "1", "4Gi", registry=True, secrets=("mlflow", "s3")),
     "train": Facts("full", "2", "8Gi", pure=True, gpus=True, secrets=("mlflow", "s3", "checkpoints")),
     "evaluate": Facts("full", "2", "4Gi", registry=True, secrets=("mlflow", "s3")),
-    "register": Facts("full", "1", "4Gi", registry=True, scheduled=True, secrets=("mlflow", "s3", "kubeflow")),
+    "register": Facts(
+        "full", "1", "4Gi", registry=True, scheduled=True, secrets=("mlflow", "s3", "kubeflow")
+    ),
 }
 STEPS = tuple(FACTS)
 # Whether to train at all is asked of this step by `make retrain`, and on a cluster unless `retrain.policy` is

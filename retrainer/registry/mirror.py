@@ -1,11 +1,11 @@
 """Kubeflow's Model Registry as a second registry: it shows what MLflow's says, and decides nothing.
 
-in MLflow                               in Kubeflow's Model Registry
-registered model                        a RegisteredModel; its properties `champion` and `challenger` name versions
-version that was proven to serve        a ModelVersion of that number; tags and figures are properties, and the
-                                        alias that it holds is its label
-its files                               a ModelArtifact of that version
-version that is gone, or not proven     ARCHIVED, without a label
+in MLflow                            in Kubeflow's Model Registry
+registered model                     a RegisteredModel; its properties `champion` and `challenger` say which version
+version that was proven to serve     a ModelVersion of that number; tags and figures are its properties, and the
+                                     alias that it holds is its label
+its files                            a ModelArtifact of that version
+version that is gone, or not proven  ARCHIVED, without a label
 
 That registry has no transactions and deletes nothing. So that a killed writer, or two at once, leave nothing
 twice and nothing wrong for good:
@@ -30,6 +30,7 @@ from retrainer.settings import Registry
 
 # How often everything is told while MLflow keeps changing.
 _ROUNDS = 5
+FOR_A_SERVER = "registry.kubeflow is for an MLflow server, and MLflow is a file of this machine"
 
 
 def second_registry(registry: Registry) -> KubeflowRegistry | None:
@@ -43,9 +44,7 @@ def required_registry(registry: Registry) -> KubeflowRegistry:
     found = second_registry(registry)
     if found is not None:
         return found
-    why = "registry.kubeflow is empty"
-    if registry.kubeflow:
-        why = "registry.kubeflow is for an MLflow server, and MLflow is a file of this machine"
+    why = FOR_A_SERVER if registry.kubeflow else "registry.kubeflow is empty"
     raise SettingError(f"{why}; {kubeflow_registry.ADDRESS}=http(s)://host:port names a Model Registry")
 
 
