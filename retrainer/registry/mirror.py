@@ -1,9 +1,9 @@
 """Kubeflow's Model Registry as a second registry: it shows what MLflow's says, and decides nothing.
 
 in MLflow                            in Kubeflow's Model Registry
-registered model                     a RegisteredModel; its properties `champion` and `challenger` say which version
-version that was proven to serve     a ModelVersion of that number; tags and figures are its properties, and the
-                                     alias that it holds is its label
+registered model                     a RegisteredModel; properties `champion` and `challenger` name versions
+version that was proven to serve     a ModelVersion of that number; tags and figures are its properties, and
+                                     the alias that it holds is its label
 its files                            a ModelArtifact of that version
 version that is gone, or not proven  ARCHIVED, without a label
 

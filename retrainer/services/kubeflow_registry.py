@@ -1,6 +1,6 @@
 """Kubeflow's Model Registry, by its REST interface v1alpha3.
 
-RETRAINER_KUBEFLOW_REGISTRY             its address, which goes before registry.kubeflow; `none`: there is none
+RETRAINER_KUBEFLOW_REGISTRY             its address, before that of registry.kubeflow; `none`: there is none
 RETRAINER_KUBEFLOW_REGISTRY_TOKEN       a bearer token for it
 RETRAINER_KUBEFLOW_REGISTRY_TOKEN_FILE  a file that holds the token, read by each command and step
 REQUESTS_CA_BUNDLE                      certificates to trust, where the company has its own
