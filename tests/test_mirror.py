@@ -113,7 +113,7 @@ def test_a_writer_that_is_killed_anywhere_leaves_nothing_twice(second: Store) ->
     whole, writes = content(second), second.writes
     assert writes > 10
     for kind in (CUT, CUT_AFTER, "500"):
-        for before in range(0, writes, 1 if kind == CUT_AFTER else 4):
+        for before in range(0, writes, 2 if kind == CUT_AFTER else 6):
             second.things.update({name: [] for name in second.things})
             second.champions.clear()
             second.faults = [*([""] * before), kind]
