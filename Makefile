@@ -94,7 +94,7 @@ LOCK := uv pip compile --no-config --universal --python-version 3.11 --generate-
 DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 
 .DEFAULT_GOAL := help
-.PHONY: help setup init pipeline retrain step resolve smoke curve tune suggest predict convert-weights check-step history promote anchor rollback compare reap ui serve export docs images mlflow-image pin-base \
+.PHONY: help setup init pipeline retrain step resolve smoke curve tune suggest predict convert-weights check-step history promote anchor rollback mirror compare reap ui serve export docs images mlflow-image pin-base \
 	rehearse compile inference-service submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow bench year screens lint \
 	format lock wheel clean
 
@@ -184,6 +184,9 @@ anchor: $(READY) ## make a version the one below which none may fall, for a reas
 
 rollback: $(READY) ## make the version champion that was it before: [WHY="…"]
 	@$(REGISTRY) rollback $(OF) --why=$(call quoted,$(WHY))
+
+mirror: $(READY) ## show in Kubeflow's Model Registry what MLflow says of the recipe's model: every version, who is champion
+	@$(REGISTRY) mirror $(OF)
 
 compare: $(READY) ## versions and reports side by side: settings, data, code, figures, paired tests: A=2 B=champion C=runs/NAME/report …
 	@$(REGISTRY) compare $(OF) -- $(foreach letter,$(LETTERS),$(if $($(letter)),$(call quoted,$($(letter)))))

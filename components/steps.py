@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 # What of the cluster's secrets a step is lent: `pipelines/_pods.py` has the variables of each word.
-Lent = Literal["mlflow", "s3", "dvc", "checkpoints"]
+Lent = Literal["mlflow", "s3", "dvc", "checkpoints", "kubeflow"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Facts:
     scheduled: it writes down when a schedule started the run.
     gpus: it gets the GPUs, the shared memory and the volume for checkpoints.
     secrets: what it is lent: the address and credentials of MLflow, those of S3, the address of DVC's remote,
-    that of checkpoints. Its pod is told nothing else.
+    that of checkpoints, the token of Kubeflow's Model Registry. Its pod is told nothing else.
     """
 
     image: Literal["light", "full"]
@@ -43,7 +43,9 @@ FACTS = {
     "decide": Facts("full", "1", "4Gi", registry=True, secrets=("mlflow", "s3")),
     "train": Facts("full", "2", "8Gi", pure=True, gpus=True, secrets=("mlflow", "s3", "checkpoints")),
     "evaluate": Facts("full", "2", "4Gi", registry=True, secrets=("mlflow", "s3")),
-    "register": Facts("full", "1", "4Gi", registry=True, scheduled=True, secrets=("mlflow", "s3")),
+    "register": Facts(
+        "full", "1", "4Gi", registry=True, scheduled=True, secrets=("mlflow", "s3", "kubeflow")
+    ),
 }
 STEPS = tuple(FACTS)
 # Whether to train at all is asked of this step by `make retrain`, and on a cluster unless `retrain.policy` is

@@ -33,6 +33,7 @@ S3_KEYS = (
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_S3",
 )
+KUBEFLOW_KEYS = tuple(f"RETRAINER_KUBEFLOW_REGISTRY{key}" for key in ("", "_TOKEN", "_TOKEN_FILE"))
 # What those that are no steps are lent.
 _NO_STEPS: dict[str, tuple[Lent, ...]] = {
     "notify": ("mlflow",),
@@ -48,7 +49,7 @@ _OWN = (
     "MLFLOW_EXPERIMENT_NAME",
     "RETRAINER_CHECKPOINT_SECONDS",
 )
-LENT_KEYS = (*MLFLOW_KEYS, *MLFLOW_CREDENTIALS, *MLFLOW_S3, *S3_KEYS, DVC_REMOTE, PLACE)
+LENT_KEYS = (*MLFLOW_KEYS, *MLFLOW_CREDENTIALS, *MLFLOW_S3, *S3_KEYS, DVC_REMOTE, PLACE, *KUBEFLOW_KEYS)
 # Where Kubeflow's own label tells the run; the image cannot know it.
 RUN_ID = "metadata.labels['pipeline/runid']"
 CHECKPOINTS = "/checkpoints"
@@ -172,5 +173,6 @@ def lent_to(step: str, cluster: Cluster) -> list[tuple[str, tuple[str, ...], boo
         (cluster.storage_secret, S3_KEYS, True, "s3" in words or cluster.launcher_keys),
         (cluster.storage_secret, (DVC_REMOTE,), True, "dvc" in words),
         (cluster.storage_secret, (PLACE,), True, "checkpoints" in words and not volume),
+        (cluster.kubeflow_registry_secret, KUBEFLOW_KEYS, True, "kubeflow" in words),
     )
     return [(secret, keys, optional) for secret, keys, optional, needed in lent if secret and needed]

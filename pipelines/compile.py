@@ -61,6 +61,8 @@ def compile_recipe(
     Raises SettingError for settings that are wrong, for files that no pod finds, and where the steps would
     find no MLflow; one that is to be `rehearsed` is lent the files of its source, and an MLflow.
     """
+    # The versions of a rehearsal are nobody's.
+    overrides = [*overrides, "registry.kubeflow=''"] if rehearsed else overrides
     name, settings, cluster = cluster_settings(recipe, overrides, root)
     if not rehearsed:
         require_registry(cluster, scheduled)

@@ -45,6 +45,7 @@ def run(recipe: str | None, overrides: list[str], root: Path = Path(), ask: bool
         _say(notifier.failed("", 2 if isinstance(error, UserError) else 1), sys.stderr)
         raise
     if outcome.failed:
+        _say(_registered_all_the_same(outcome, resolved, root))
         return _stopped(outcome, resolved, notifier)
     if decision.get("choice") == "stop":
         _say(notifier.nothing_new(decision["name"], decision["champion"]["version"]))
@@ -173,6 +174,24 @@ def _judged_by_another(resolved: Resolved, root: Path) -> str:
         "\nIts verdict is of another champion than today's: make step STEP=evaluate"
         f" {recipe}, then make pipeline {recipe}, judge it again"
     )
+
+
+def _registered_all_the_same(outcome: Outcome, resolved: Resolved, root: Path) -> str:
+    """The closing table of a run whose version is in MLflow, while the second registry could not be told."""
+    from retrainer.evaluation.summary import closing_table
+
+    made = outputs(resolved, root)
+    report = read_if_there(made / "report" / "metrics.json") or {}
+    registration = read_if_there(made / "registration" / "registration.json") or {}
+    untold = registration.get("kubeflow", {}).get("state") == "failed"
+    if (
+        outcome.failed != "register"
+        or not untold
+        or report.get("model_sha256") != registration["model_sha256"]
+    ):
+        return ""
+    page = RUNS / resolved.recipe / "report" / "report.html"
+    return f"\n{closing_table(report, registration, page)}"
 
 
 def _closing(resolved: Resolved, root: Path, notifier: Notifier, decision: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from components.steps import STEPS
 from retrainer.contract import contract_of
 from retrainer.registry.serving_check import serving_check_begun
 from retrainer.resolve import RUN, recipe_name, registered_names, resolve, settle
-from retrainer.services import weights
+from retrainer.services import kubeflow_registry, weights
 from retrainer.settings import Backbone
 
 # Enough rows to meet most mistakes, and the least work on each.
@@ -42,6 +42,7 @@ def smoke(recipe: str | None, overrides: list[str], root: Path = Path()) -> int:
     resolved = resolve(name, overrides, root, directory=folder)
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{(folder / 'mlflow.db').absolute()}"
     os.environ.pop("MLFLOW_REGISTRY_URI", None)
+    os.environ[kubeflow_registry.ADDRESS] = kubeflow_registry.NONE
     with serving_check_begun(_backbone(recipe, overrides, root).family):
         for step in STEPS:
             started = time.monotonic()

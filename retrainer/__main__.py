@@ -127,6 +127,14 @@ def rollback(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def mirror(arguments: argparse.Namespace) -> int:
+    """Shows in Kubeflow's Model Registry what MLflow says."""
+    from retrainer.registry import commands
+
+    commands.mirror(arguments.recipe)
+    return 0
+
+
 def compare(arguments: argparse.Namespace) -> int:
     """Versions and reports side by side, on the same test rows where there are some."""
     from retrainer.comparison.command import compare as compared
@@ -241,6 +249,7 @@ CALLS: dict[str, Callable[[argparse.Namespace], int]] = {
     "promote": promote,
     "anchor": anchor,
     "rollback": rollback,
+    "mirror": mirror,
     "compare": compare,
     "reap": reap,
     "notify": notify,

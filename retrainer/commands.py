@@ -109,6 +109,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         _own("promote", "make a version champion by your own decision", "--why"),
         _own("anchor", "make a version the one below which none may fall, for a reason", "--why"),
         _own("rollback", "make the version champion that was it before", "--why"),
+        _own("mirror", "show in Kubeflow's Model Registry what MLflow says of the recipe's model"),
         _own("reap", "end what killed processes and pods left in MLflow", "--hours"),
         _own("ui", "MLflow's pages over mlflow.db", "--port"),
     ),

@@ -19,10 +19,12 @@ from typing import Literal
 from retrainer import __version__
 from retrainer.errors import UserError
 from retrainer.projects.project import RECORD, read_origin
+from retrainer.registry.mirror import FOR_A_SERVER, second_registry
 from retrainer.resolve import settle
 from retrainer.services import database, webhook
 from retrainer.services.address import is_server, sqlite_path, tracking_uri, without_credentials
 from retrainer.services.rest import check_reachable
+from retrainer.settings import Registry
 from retrainer.training.compute import cuda_devices, physical_cores
 
 State = Literal["ok", "warn", "fail"]
@@ -65,6 +67,7 @@ def _checks(recipe: str, root: Path) -> dict[str, Callable[[], Finding]]:
         "GPU": gpu,
         "settings": lambda: settings(recipe, root),
         "MLflow": mlflow,
+        "Kubeflow": lambda: kubeflow(recipe, root),
         "DVC": lambda: dvc(root),
         "webhook": notifications,
         "containers": containers,
@@ -219,6 +222,26 @@ def _server_version(uri: str) -> str:
             return str(answer.read(100).decode(errors="replace")).strip()
     except (OSError, ValueError):
         return ""
+
+
+def kubeflow(recipe: str, root: Path) -> Finding:
+    """Whether the second registry answers, where there is one."""
+    try:
+        section = settle(recipe or None, [], root)[1]["registry"]
+    except UserError:  # told by `settings`
+        return Finding("ok", "Kubeflow", "no Model Registry is asked, as the settings are wrong")
+    assert isinstance(section, Registry)
+    try:
+        second = second_registry(section)
+        if second is not None:
+            second.check()
+    except UserError as error:
+        return Finding("fail", "Kubeflow", str(error))
+    if second is not None:
+        return Finding("ok", "Kubeflow", f"the Model Registry at {second.address} answers")
+    if section.kubeflow:
+        return Finding("ok", "Kubeflow", f"no Model Registry is told: {FOR_A_SERVER}")
+    return Finding("ok", "Kubeflow", "no registry.kubeflow: MLflow alone shows what is registered")
 
 
 def dvc(root: Path) -> Finding:

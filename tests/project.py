@@ -78,19 +78,22 @@ def environment() -> dict[str, str]:
     return kept | {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-def run(project: Path, *words: str, status: int = 0) -> str:
-    """`python -m pipelines …` in the project; returns what it printed, after checking its exit status."""
+def run(project: Path, *words: str, status: int = 0, **variables: str) -> str:
+    """`python -m pipelines …` in the project; returns what it printed, after checking its exit status.
+
+    `variables` are further ones of its environment.
+    """
     command = [sys.executable, "-m", "pipelines", *words]
     done = subprocess.run(
-        command, cwd=project, env=environment(), capture_output=True, text=True, timeout=280
+        command, cwd=project, env=environment() | variables, capture_output=True, text=True, timeout=280
     )
     assert done.returncode == status, f"{words}: status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
 
 
-def pipeline(project: Path, *settings: str, status: int = 0) -> str:
+def pipeline(project: Path, *settings: str, status: int = 0, **variables: str) -> str:
     chosen = [word for pair in settings for word in ("--set", pair)]
-    return run(project, "pipeline", "--recipe", RECIPE, *chosen, status=status)
+    return run(project, "pipeline", "--recipe", RECIPE, *chosen, status=status, **variables)
 
 
 def steps(printed: str) -> dict[str, str]:

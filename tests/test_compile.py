@@ -221,6 +221,13 @@ def test_lineage_reaches_the_steps_by_their_environment(project: Path) -> None:
 # --- secrets -------------------------------------------------------------------------------------------
 
 
+def test_a_rehearsals_versions_are_shown_nowhere(project: Path) -> None:
+    setting = "registry.kubeflow=http://registry.kubeflow:8080"
+    for rehearsed, address in ((False, "http://registry.kubeflow:8080"), (True, "")):
+        made = compile_recipe("digits-mlp", [setting], images_named(IMAGE), project, rehearsed=rehearsed)
+        assert default_of(documents(made.path.read_text())[0], "registry")["kubeflow"] == address
+
+
 def test_a_secret_is_named_and_never_spelled_out(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "KFP_TOKEN", "RETRAINER_DVC_REMOTE"):
         monkeypatch.setenv(name, "do-not-write-me")
@@ -240,7 +247,9 @@ LENT = {
     "decide": _MLFLOW | _AWS,
     "train": _MLFLOW | _AWS | {"RETRAINER_CHECKPOINTS"},
     "evaluate": _MLFLOW | _AWS,
-    "register": _MLFLOW | _AWS,
+    "register": _MLFLOW
+    | _AWS
+    | {f"RETRAINER_KUBEFLOW_REGISTRY{key}" for key in ("", "_TOKEN", "_TOKEN_FILE")},
 }
 
 
@@ -255,11 +264,13 @@ def lent(pod: dict[str, Any]) -> dict[str, tuple[str, bool]]:
 
 def test_each_step_is_lent_what_it_needs_and_nothing_else(project: Path) -> None:
     secrets = ["cluster.mlflow_secret=team-mlflow", "cluster.storage_secret=team-s3"]
+    secrets.append("cluster.kubeflow_registry_secret=team-kubeflow")
     pods = compiled(project, *secrets)[1]
     assert {step: set(lent(pod)) for step, pod in pods.items()} == LENT
     for pod in pods.values():
         for variable, (secret, optional) in lent(pod).items():
-            assert secret == ("team-mlflow" if variable.startswith("MLFLOW_") else "team-s3")
+            of = next(word for word in ("MLFLOW", "KUBEFLOW", "") if word in variable)
+            assert secret == f"team-{of.lower() or 's3'}"
             assert optional == (variable != "MLFLOW_TRACKING_URI")
     pods = compiled(project, *secrets, "cluster.launcher_keys=true", "cluster.checkpoint_volume=kept")[1]
     assert set(lent(pods["preprocess"])) == _AWS
@@ -269,6 +280,7 @@ def test_each_step_is_lent_what_it_needs_and_nothing_else(project: Path) -> None
 def test_what_a_step_is_lent_is_what_its_code_can_use() -> None:
     """By the module that uses it, wherever the step's imports reach."""
     users = {"mlflow": "connection", "s3": "s3", "dvc": "dvc_remote", "checkpoints": "checkpoint_store"}
+    users["kubeflow"] = "kubeflow_registry"
     for step, facts in FACTS.items():
         reached = reach(f"components.{step}")
         used = {word for word, module in users.items() if f"retrainer.services.{module}" in reached}

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from retrainer.errors import ServiceError, UserError
-from retrainer.services import lookup, rest
+from retrainer.services import json_http, lookup
 from retrainer.services.address import sqlite_path, tracking_uri, without_credentials
 from retrainer.services.connection import client, experiment_id
 from retrainer.services.database import ensure_database
@@ -280,7 +280,7 @@ def test_what_does_not_pass_is_told_as_it_was_answered(http: Any, monkeypatch: p
 
 
 def test_a_slow_server_is_not_a_dead_one(http: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rest, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(json_http, "CONNECT_SECONDS", 0.3)
     http.seconds = 0.6
     http.answer = (404, {}, json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST"}).encode())
     assert lookup.by_version("net", "1") is None
@@ -302,8 +302,8 @@ def test_an_unreachable_server_is_told(
         if silent:  # it accepts, and never says a word
             listener.listen()
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://ann:hidden@127.0.0.1:{listener.getsockname()[1]}")
-        assert rest.CONNECT_SECONDS <= 5
-        monkeypatch.setattr(rest, "ANSWER_SECONDS", 0.5)
+        assert json_http.CONNECT_SECONDS <= 5
+        monkeypatch.setattr(json_http, "ANSWER_SECONDS", 0.5)
         with pytest.raises(UserError, match=r"MLFLOW_TRACKING_URI=http://127\.0\.0\.1") as caught:
             client()
     assert "hidden" not in str(caught.value)

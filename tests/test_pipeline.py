@@ -217,7 +217,11 @@ def test_a_moved_alias_is_not_taken_back_and_a_verdict_against_an_older_champion
 
 def test_a_rollback_is_told_by_the_next_run_and_stays(project: Path) -> None:
     passing = ("gate.policy=not-worse", "gate.margin=0.95", "training.seed=1")
-    pipeline(project, *passing)
+    nowhere = {"RETRAINER_KUBEFLOW_REGISTRY": "http://127.0.0.1:1"}
+    told = " ".join(pipeline(project, *passing, status=1, **nowhere).split())
+    assert "is champion in MLflow, and the second registry does not show it yet" in told
+    assert "Kubeflow NOT shown yet, MLflow alone has it" in told and "stopped at register" in told
+    assert steps(pipeline(project, *passing)) == {"register": "ran"}
     assert champion(project) == "2"
     command = [sys.executable, "-m", "retrainer", "rollback", "--recipe", RECIPE, "--why", "too slow"]
     subprocess.run(command, cwd=project, env=environment(), capture_output=True, check=True)

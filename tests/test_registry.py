@@ -37,6 +37,7 @@ from retrainer.services.readers import MODEL_SHA256
 from retrainer.settings import Checks, Compute, Evaluation, Gate, Registry
 from tests.conftest import ROOT
 from tests.mlflow_server import free_port, running_server, wait_for
+from tests.model_registry import running_model_registry
 from tests.registered import image_dataset, judged, untrained_model
 
 # MLflow's own queries, seen by a newer SQLAlchemy; and what it warns itself of while it is imported.
@@ -386,10 +387,22 @@ def test_a_server_registers_and_serves_the_same(
         assert champion.directory.is_relative_to(project.folder)
         assert Predictor.load(champion.directory).model_sha256 == made["model_sha256"]
         check_no_secret(made, tmp_path)
+        check_shown_by_the_setting(project)
         check_scoring_server(project, address)
     with pytest.raises(UserError, match=f"MLFLOW_TRACKING_URI={address} does not answer") as caught:
         register_model(model, report, project.folder / "registration", NET)
     assert "swordfish" not in str(caught.value)
+
+
+def check_shown_by_the_setting(project: Base) -> None:
+    """In Kubeflow's Model Registry, with the place that the server keeps for the files."""
+    with running_model_registry() as second:
+        kubeflow = NET.model_copy(update={"kubeflow": second.url})
+        told = register_model(project.first, project.report, project.folder / "registration", kubeflow)
+        assert told["kubeflow"]["state"] == "told" and second.labels("1") == {"champion"}
+        (artifact,) = second.things["model_artifacts"]
+        assert artifact["uri"].startswith("mlflow-artifacts:/")
+        assert "swordfish" not in json.dumps(second.things)
 
 
 def check_no_secret(made: dict[str, Any], folder: Path) -> None:

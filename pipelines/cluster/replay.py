@@ -29,6 +29,7 @@ from retrainer.code.own import command_digest
 from retrainer.contract import Contract, contract_of
 from retrainer.errors import ServiceError, SettingError, UserError, nearest
 from retrainer.formats.files import MANIFEST, content_digest, verify_files
+from retrainer.services import kubeflow_registry
 from retrainer.services.address import registry_uri, without_credentials
 
 REPLAYS = Path("build") / "replays"
@@ -223,6 +224,7 @@ def _surroundings(case: Case, folder: Path, force: bool) -> dict[str, str]:
     scratch = {
         "MLFLOW_TRACKING_URI": f"sqlite:///{(folder / 'mlflow.db').absolute()}",
         "RETRAINER_DVC_REMOTE": "",
+        kubeflow_registry.ADDRESS: kubeflow_registry.NONE,
         "RETRAINER_CHECKPOINT_SECONDS": "0",
     }
     weights = str(case.parameters.get("backbone", {}).get("weights", ""))

@@ -115,6 +115,7 @@ def _where(report: Report, registration: dict[str, Any], report_path: Path) -> l
             held += f" (the champion is version {champion['version']})"
         lines += _field("model", f"{registration['name']}, {held}")
         lines += _served(report, registration)
+        lines += _kubeflow(registration)
         lines.append(f"{'MLflow runs':<{_LABEL}}{registration['train_run_id']} (train)")
         lines.append(f"{'':<{_LABEL}}{registration['evaluation_run_id']} (evaluate)")
     return [*lines, f"{'report':<{_LABEL}}{report_path}"]
@@ -128,6 +129,20 @@ def _served(report: Report, registration: dict[str, Any]) -> list[str]:
     return _field(
         "served", f"a CPU answers as {device} did, but for {float(difference):.1g} in a number at most"
     )
+
+
+def _kubeflow(registration: dict[str, Any]) -> list[str]:
+    """Whether the second registry shows the version, where there is one."""
+    told = registration.get("kubeflow")
+    if told is None:
+        return []
+    said = {
+        "told": f"shown at {told['address']}",
+        "failed": f"NOT shown yet, MLflow alone has it: {told.get('why')}; make mirror tells it",
+        "off": "not shown: registry.kubeflow is for an MLflow server, and MLflow is a file here"
+        " (RETRAINER_KUBEFLOW_REGISTRY=address shows this one too)",
+    }
+    return _field("Kubeflow", said[told["state"]])
 
 
 def _field(name: str, text: str) -> list[str]:

@@ -1,11 +1,12 @@
-"""What a person asks of the registry: history, promote, rollback, reap. Heavy parts come late."""
+"""What a person asks of the registry: history, promote, rollback, mirror, reap. Heavy parts come late."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from retrainer.errors import ModelError, SettingError, UserError
+from retrainer.errors import ModelError, ServiceError, SettingError, UserError
 from retrainer.formats.report import read_report
 from retrainer.kept_reports import MOST, kept_reports
 from retrainer.registry.anchor import anchor_of, anchorings
@@ -17,14 +18,21 @@ from retrainer.services import lookup
 from retrainer.services.lookup import CHALLENGER, CHAMPION
 from retrainer.settings import Registry
 
+if TYPE_CHECKING:
+    from retrainer.services.kubeflow_registry import KubeflowRegistry
+
 _WHY_CHARACTERS = 60
 
 
 def registered_name(recipe: str, root: Path = Path()) -> str:
     """The registered model of a recipe; of `params.yaml` alone when `recipe` is empty."""
+    return _section(recipe, root).name
+
+
+def _section(recipe: str, root: Path = Path()) -> Registry:
     section = settle(recipe or None, [], root)[1]["registry"]
     assert isinstance(section, Registry)
-    return section.name
+    return section
 
 
 def show_history(recipe: str) -> None:
@@ -96,15 +104,18 @@ def _reports(recipe: str) -> list[str]:
 
 
 def promote(recipe: str, version: str, why: str) -> None:
+    from retrainer.registry.mirror import second_registry
     from retrainer.registry.promote import promote
 
-    name = registered_name(recipe)
-    print(promote(name, _number(version, "VERSION"), why))
+    section = _section(recipe)
+    name, second = section.name, second_registry(section)
+    print(promote(name, _number(version, "VERSION"), why), flush=True)
     if (anchor := anchor_of(name)) not in (None, lookup.state(name)[CHAMPION]):
         print(
             f"the anchor stays version {anchor}: by gate.policy not-worse no later model may fall below it;"
             f' make anchor VERSION={int(version)} WHY="…" moves it'
         )
+    _show_in(second, name)
 
 
 def anchor(recipe: str, version: str, why: str) -> None:
@@ -114,9 +125,38 @@ def anchor(recipe: str, version: str, why: str) -> None:
 
 
 def rollback(recipe: str, why: str) -> None:
+    from retrainer.registry.mirror import second_registry
     from retrainer.registry.promote import rollback
 
-    print(rollback(registered_name(recipe), why))
+    section = _section(recipe)
+    second = second_registry(section)
+    print(rollback(section.name, why), flush=True)
+    _show_in(second, section.name)
+
+
+def mirror(recipe: str) -> None:
+    from retrainer.registry.mirror import required_registry
+
+    section = _section(recipe)
+    _show_in(required_registry(section), section.name)
+
+
+def _show_in(second: KubeflowRegistry | None, name: str) -> None:
+    """Tells the second registry, where there is one, and says what it shows now."""
+    from retrainer.registry.mirror import mirror
+
+    if second is None:
+        return
+    try:
+        shown = mirror(second, name)
+    except UserError as error:
+        raise ServiceError(
+            f"MLflow has it, and the second registry was not told: {error}; `make mirror` tells it"
+        ) from None
+    changes = (
+        f"{shown.made} new, {shown.changed} changes" if shown.made or shown.changed else "nothing was missing"
+    )
+    print(f"{shown.address} shows {len(shown.version_ids)} versions of '{name}' and its champion: {changes}")
 
 
 def reap(recipe: str, hours: str) -> None:

@@ -23,6 +23,7 @@ from retrainer.registry.anchor import refuse_if_anchor_moved, remember_anchor
 from retrainer.registry.history import move_champion, new_move, settle
 from retrainer.registry.judgement_tags import describe, judgement_tags
 from retrainer.registry.lock import registry_lock
+from retrainer.registry.mirror import refuse_untold, second_registry, told
 from retrainer.registry.reap import reap_left
 from retrainer.registry.serving_check import serving_check_begun
 from retrainer.registry.standing import decision_on, tell_standing
@@ -49,14 +50,15 @@ def register_model(model: Path, report: Path, out: Path, registry: Registry) -> 
 
     `out` becomes a directory with that file. Raises UserError, before any alias moves, when the report is of
     another model, when the champion is no longer the one that was judged, and when the registered version
-    does not answer as evaluate stored it.
+    does not answer as evaluate stored it. Where a second registry could not be told, `registration.json` says
+    so and ServiceError is raised: in MLflow all is done.
     """
     about = read_model(model)
     figures = read_report(report)
     gate = figures["gate"]
     if figures["model_sha256"] != about["model_sha256"]:
         raise ModelError(f"{report} judges another model than {model}; run evaluate again")
-    key = _signing_key(registry)
+    key, second = _signing_key(registry), second_registry(registry)
     sample = pq.read_table(report / SAMPLE)
     mlflow = client()
     # The lock first: of many that wait for it, only the one that works needs the memory.
@@ -74,9 +76,10 @@ def register_model(model: Path, report: Path, out: Path, registry: Registry) -> 
         for run_id in (training, evaluation):
             runs.name_by_version(mlflow, run_id, registry.name, _strategy(model), version.version)
         tell_standing(mlflow, registry.name, {version.version, *before.values()})
-        registration = _registration(version, gate, tags)
+        registration = _registration(version, gate, tags) | told(second, registry, version.version)
     with whole_directory(out) as aside:
         write_json(aside / FILE, registration)
+    refuse_untold(registration)
     return registration
 
 

@@ -31,7 +31,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Literal, cast, get_args
 
 from retrainer.errors import ServiceError, UserError
-from retrainer.services.rest import StayHere, split_userinfo
+from retrainer.services.json_http import StayHere, split_userinfo
 
 WEBHOOK = "RETRAINER_WEBHOOK"
 FORMAT = "RETRAINER_WEBHOOK_FORMAT"

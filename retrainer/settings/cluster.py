@@ -48,6 +48,9 @@ class Cluster(Section):
     webhook_secret: KubernetesName = Field(
         "", description="secret with RETRAINER_WEBHOOK, which an exit task tells how a run ended; empty: none"
     )
+    kubeflow_registry_secret: KubernetesName = Field(
+        "", description="secret with RETRAINER_KUBEFLOW_REGISTRY_TOKEN, or _TOKEN_FILE, for registry.kubeflow"
+    )
     step_secrets: dict[str, dict[SecretName, tuple[Variable, ...]]] = Field(
         {},
         description="further secrets by step, and which of their keys become variables of its pod, as in"

@@ -123,3 +123,9 @@ class Registry(Section):
         description="registered model",
     )
     sign: bool = Field(False, description="sign what is registered, by the key of RETRAINER_SIGNING_KEY")
+    kubeflow: str = Field(
+        "",
+        pattern=r"^(https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/\-]*)?)?$",
+        description="address of Kubeflow's Model Registry, which then shows every version of an MLflow server"
+        " and who is champion: http://model-registry-service.kubeflow.svc.cluster.local:8080; empty: none",
+    )

@@ -1,0 +1,164 @@
+"""Kubeflow's Model Registry, by its REST interface v1alpha3.
+
+RETRAINER_KUBEFLOW_REGISTRY             its address, before that of registry.kubeflow; `none`: there is none
+RETRAINER_KUBEFLOW_REGISTRY_TOKEN       a bearer token for it
+RETRAINER_KUBEFLOW_REGISTRY_TOKEN_FILE  a file that holds the token, read by each command and step
+REQUESTS_CA_BUNDLE                      certificates to trust, where the company has its own
+
+The interface is described by api/openapi/model-registry.yaml of github.com/kubeflow/model-registry.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import urllib.parse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from retrainer.errors import ServiceError, SettingError
+from retrainer.services.actor import printable
+from retrainer.services.address import registry_uri, sqlite_path, without_credentials
+from retrainer.services.json_http import PASSING, Declined, Server, Unreachable, exchange, split_userinfo
+
+ADDRESS = "RETRAINER_KUBEFLOW_REGISTRY"
+TOKEN, TOKEN_FILE = f"{ADDRESS}_TOKEN", f"{ADDRESS}_TOKEN_FILE"
+CA_BUNDLE = "REQUESTS_CA_BUNDLE"
+NONE = "none"
+
+Thing = dict[str, Any]
+
+_PREFIX = "/api/model_registry/v1alpha3/"
+_PAGE = "100"
+_CONFLICT = 409
+_MESSAGE_CHARACTERS = 300
+
+
+def address_of(setting: str) -> str:
+    """The address that this process tells what it registers, by the environment or `registry.kubeflow`.
+
+    Empty where there is none, and where the setting meets an MLflow that is a file of this machine: what a
+    laptop tries is not the team's. The environment asks for that one too. Raises SettingError for no address.
+    """
+    given = os.environ.get(ADDRESS, "").strip()
+    if given == NONE:
+        return ""
+    if given:
+        _check_address(given)
+        return given
+    return "" if is_of_this_machine() else setting
+
+
+def is_of_this_machine() -> bool:
+    """Whether MLflow's registry is a file here, of which others know nothing."""
+    return sqlite_path(registry_uri()) is not None
+
+
+def _check_address(given: str) -> None:
+    try:
+        parts = urllib.parse.urlsplit(given)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole or parts.query or parts.fragment or not (given.isascii() and given.isprintable()):
+        raise SettingError(
+            f"{ADDRESS}={without_credentials(printable(given))}: needed is http(s)://host:port, or {NONE}"
+        )
+
+
+class KubeflowRegistry:
+    """Every call raises ServiceError when the registry does not answer, or refuses."""
+
+    def __init__(self, address: str) -> None:
+        """Raises SettingError when the environment's token or certificates cannot be used."""
+        bare, headers = split_userinfo(address)
+        self.address = without_credentials(bare).rstrip("/")
+        self._named = f"Kubeflow's Model Registry at {self.address}"
+        self._server = Server(bare, self._named, headers | _token_header(), _tls(bare))
+
+    def every(self, path: str, **query: str) -> list[Thing]:
+        """All things below `path`, page by page."""
+        found: list[Thing] = []
+        token = ""
+        while True:
+            pages = query | {"pageSize": _PAGE} | ({"nextPageToken": token} if token else {})
+            answer = self._ask("GET", f"{path}?{urllib.parse.urlencode(pages)}")
+            found += answer.get("items") or []
+            token = str(answer.get("nextPageToken") or "")
+            if not token:
+                return found
+
+    def create(self, path: str, fields: Mapping[str, Any]) -> Thing | None:
+        """Makes the thing; None when there is one of that name already."""
+        try:
+            return self._asked("POST", path, fields)
+        except Declined as error:
+            if error.status == _CONFLICT:
+                return None
+            raise self._explained(error) from None
+
+    def update(self, path: str, fields: Mapping[str, Any]) -> Thing:
+        """Changes these fields of the thing; properties are replaced as a whole."""
+        return self._ask("PATCH", path, fields)
+
+    def check(self) -> None:
+        """Whether it answers, and to us."""
+        self._ask("GET", "registered_models?pageSize=1")
+
+    def _ask(self, method: str, path: str, fields: Mapping[str, Any] | None = None) -> Thing:
+        try:
+            return self._asked(method, path, fields)
+        except Declined as error:
+            raise self._explained(error) from None
+
+    def _asked(self, method: str, path: str, fields: Mapping[str, Any] | None = None) -> Thing:
+        try:
+            return exchange(self._server, method, f"{_PREFIX}{path}", fields)
+        except Unreachable as error:
+            reason = without_credentials(printable(str(error)))
+            raise ServiceError(f"{self._named} does not answer ({reason})") from None
+
+    def _explained(self, error: Declined) -> ServiceError:
+        if error.status in (401, 403):
+            cure = f"set {TOKEN}, or {TOKEN_FILE}"
+            return ServiceError(f"{self._named} does not take these credentials ({error}); {cure}")
+        if 300 <= error.status < 400:
+            where = without_credentials(printable(error.location))
+            cure = f"give that address, or {TOKEN} where it is a page to log in"
+            return ServiceError(f"{self._named} redirects to {where}; {cure}")
+        message = printable(" ".join(str(error.body.get("message", "")).split()))[:_MESSAGE_CHARACTERS]
+        cure = "run this again when it is well" if error.status in PASSING else "correct the address"
+        return ServiceError(f"{self._named} answered {error}: {message or 'no reason given'}; {cure}")
+
+
+def _token_header() -> dict[str, str]:
+    token, said = os.environ.get(TOKEN, "").strip(), TOKEN
+    if not token and (path := os.environ.get(TOKEN_FILE, "").strip()):
+        token, said = _from_file(Path(path)), f"{TOKEN_FILE}={path}"
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise SettingError(f"{said}: what it holds is no token (it is not shown)")
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _from_file(path: Path) -> str:
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise SettingError(
+            f"{TOKEN_FILE}={path} cannot be read ({reason}); name the file with the token"
+        ) from None
+    if not token:
+        raise SettingError(f"{TOKEN_FILE}={path} is empty; it should hold the token")
+    return token
+
+
+def _tls(address: str) -> ssl.SSLContext | None:
+    if not address.startswith("https:"):
+        return None
+    bundle = os.environ.get(CA_BUNDLE)
+    try:
+        return ssl.create_default_context(cafile=bundle or None)
+    except (OSError, ssl.SSLError):
+        raise SettingError(f"{CA_BUNDLE}={bundle} names no file of certificates") from None
