@@ -10,6 +10,7 @@ from retrainer.evaluation.words import Report
 from retrainer.gate.decision import DECISION
 from retrainer.gate.exact import mcnemar_p_value
 from retrainer.pages.page import escape, prose
+from retrainer.texts import plural
 
 # Of settings that differ from the champion's.
 _MOST_SETTINGS = 4
@@ -122,7 +123,7 @@ def _how_much(report: Report) -> Answer:
     metric, champion = words.gate_metric(report), report["champion"]
     figure, less = report["metrics"][metric], "" if words.higher_is_better(report) else ", less is better"
     interval = words.interval(figure).replace("–", "to")
-    rows = words.plural(report["rows"], "test row")
+    rows = plural(report["rows"], "test row")
     said = [f"{words.gate_title(report)} {_value(figure)} ({interval}{less}) on {rows}"]
     head, kind = "", "calm"
     if champion and champion["compared"]:
@@ -148,7 +149,7 @@ def _alone(champion: dict[str, Any]) -> str:
     if champion["better"] is None:
         return ""
     better, worse = champion["better"], champion["worse"]
-    return f"; {words.plural(better, 'row')} only the new model has right, {worse:,} only the champion"
+    return f"; {plural(better, 'row')} only the new model has right, {worse:,} only the champion"
 
 
 def _safe(report: Report) -> Answer:
@@ -157,10 +158,10 @@ def _safe(report: Report) -> Answer:
     others = [rule for rule in words.rules(report)[1:] if rule["name"] != DECISION]
     if failed := [rule["note"] for rule in others if not rule["passed"]]:
         return _answer(question, "No.", [*failed, *cautions], "bad")
-    said = f"the gate's {words.plural(len(others), 'other rule')} {'holds' if len(others) == 1 else 'hold'}"
+    said = f"the gate's {plural(len(others), 'other rule')} {'holds' if len(others) == 1 else 'hold'}"
     tested = sum(not one["too_few"] for one in report["gate"].get("parts", ()))
     if tested and any(rule["name"] == "collapse" for rule in others):
-        said += f"; of {words.plural(tested, 'class or slice', 'classes and slices')} none collapses"
+        said += f"; of {plural(tested, 'class or slice', 'classes and slices')} none collapses"
     said = said if others else "the gate asks for nothing but the comparison"
     if cautions:
         return _answer(question, "Look first.", [*cautions, said], "wait")
@@ -171,7 +172,7 @@ def _cautions(report: Report) -> list[str]:
     said = [*words.moved_champion(report), *words.label_noise(report), *privacy.noteworthy(report)]
     said += words.parts(report)
     if report["rows"] < _FEW_ROWS:
-        said.append(f"{words.plural(report['rows'], 'test row')} say little about rows to come")
+        said.append(f"{plural(report['rows'], 'test row')} say little about rows to come")
     return said
 
 

@@ -23,6 +23,7 @@ from retrainer.pages.page import (
     section,
     table,
 )
+from retrainer.texts import plural
 
 
 def render(report: Report, history: list[dict[str, Any]], panels: Sequence[str] = ()) -> str:
@@ -58,7 +59,7 @@ def _top(report: Report) -> str:
     """The first screen."""
     said = told(report)
     classes = f" · {len(report['labels']):,} classes" if report["labels"] else ""
-    about = f"{words.plural(report['rows'], 'test row')}{classes} · {report['start']}"
+    about = f"{plural(report['rows'], 'test row')}{classes} · {report['start']}"
     about += f" · model `{report['model_sha256'][:12]}`"
     return (
         f'<div class="top"><div><h1>{escape(report["name"] or report["start"])}</h1>{quiet(about)}</div>'

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from retrainer.evaluation.words import gain, plural
+from retrainer.evaluation.words import gain
 from retrainer.gate.decision import DECISION
+from retrainer.texts import plural
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 

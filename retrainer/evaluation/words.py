@@ -7,6 +7,7 @@ from typing import Any
 from retrainer.cost import in_words, of_runs
 from retrainer.findings import found_by, left_out, percent, rows_in
 from retrainer.gate.chance import p_said
+from retrainer.texts import plural
 
 Report = dict[str, Any]
 
@@ -71,10 +72,6 @@ def p_value(p: float) -> str:
 def gain(report: Report, difference: float, points: str = "points") -> str:
     """By how much the model is better in the gate's metric, with its sign."""
     return f"{100 * difference:+.1f} {points}" if in_points(report) else f"{difference:+.4g}"
-
-
-def plural(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def rules(report: Report) -> list[dict[str, Any]]:
