@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from retrainer.evaluation import privacy, words
 from retrainer.evaluation.words import Report
+from retrainer.gate.chance import p_said
 from retrainer.gate.decision import DECISION
 from retrainer.gate.exact import mcnemar_p_value
 from retrainer.pages.page import escape, prose
@@ -64,8 +65,7 @@ def _better(report: Report) -> Answer:
 def _against(report: Report, champion: str) -> tuple[str, str, str]:
     """Head, sentence and kind of a comparison with the champion."""
     gate, gap = report["gate"], report["champion"]["difference"]
-    p = words.p_value(gate["p_value"])
-    chance = f"(p {p})" if p.startswith("<") else f"(p = {p})"
+    chance = f"({p_said(gate['p_value'])})"
     passed, margin = words.rules(report)[0]["passed"], f"{gate['margin']:g}"
     if gate["policy"] == "not-worse":
         if passed:

@@ -14,6 +14,7 @@ from retrainer.evaluation.told import told
 from retrainer.evaluation.words import Report
 from retrainer.need.words import at_twice, more_rows
 from retrainer.pages.markdown import bullets, heading, plain, table
+from retrainer.pages.page import measured
 from retrainer.texts import plural
 
 
@@ -56,8 +57,8 @@ def _gate(report: Report) -> list[str]:
     rows = [
         (
             plain(rule["name"]),
-            words.measured(rule["value"]),
-            words.measured(rule["bound"]),
+            measured(rule["value"]),
+            measured(rule["bound"]),
             "holds" if rule["passed"] else "**fails**",
             plain(rule["note"]),
         )

@@ -10,6 +10,7 @@ from retrainer.evaluation import answers, privacy, words
 from retrainer.evaluation.judgement import parts_section, rows_section, rules_section, slices_section
 from retrainer.evaluation.told import told
 from retrainer.evaluation.words import Report
+from retrainer.gate.chance import p_value
 from retrainer.need.words import at_twice, more_rows
 from retrainer.pages.charts import Axes, Points, Range, line_chart, range_chart, share_ends
 from retrainer.pages.learning_curve import learning_curve_chart
@@ -119,7 +120,7 @@ def _opponents(report: Report) -> str:
         figure = one["metrics"][metric]
         ranges.append(_range(name, figure))
         shown = (words.number(figure["value"], figure["n"]), words.gain(report, one["difference"]))
-        rows.append(label_cell(name) + "".join(map(number_cell, (*shown, words.p_value(one["p_value"])))))
+        rows.append(label_cell(name) + "".join(map(number_cell, (*shown, p_value(one["p_value"])))))
         notes += [f"{name}: {one['note']}."] if one["note"] else []
     notes += [f"No cheap baseline: {report['no_baseline']}."] if report["no_baseline"] else []
     champion = report["champion"]
