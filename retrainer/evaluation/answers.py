@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from retrainer.evaluation import privacy, words
+from retrainer.evaluation.told import told
 from retrainer.evaluation.words import Report
 from retrainer.gate.chance import p_said
 from retrainer.gate.decision import DECISION
@@ -227,8 +228,7 @@ def _to_do(report: Report) -> Answer:
     head, stays = "Do not use it yet.", "no version is champion"
     if champion:
         head, stays = "Keep the champion.", f"version {champion['version']} stays in use"
-    anyway = "to use this one all the same: `make promote VERSION=… WHY=…`"
-    return _answer(question, head, [stays, *_ways(report), anyway], "wait")
+    return _answer(question, head, [stays, *_decided(report), *told(report).to_pass], "wait")
 
 
 def _after_promotion(report: Report, question: str) -> Answer:
@@ -242,25 +242,10 @@ def _after_promotion(report: Report, question: str) -> Answer:
     return _answer(question, "Nothing more.", said, "good")
 
 
-def _ways(report: Report) -> list[str]:
-    """How a better model might come, or how this one might pass."""
-    gate, champion = report["gate"], report["champion"]
-    failing = {rule["name"]: rule["note"] for rule in words.rules(report)[1:] if not rule["passed"]}
-    if DECISION in failing:
-        return [failing[DECISION]]
-    if failing:
-        return ["look up the rules that fail below, and correct the data or the settings"]
-    if not champion or not champion["compared"]:
-        return []
-    if champion["difference"] <= 0 and _clearly_worse(report):
-        return ["try other settings, or more rows: `make curve` shows what those would give"]
-    needed, ways = gate.get("rows_to_pass"), [words.detectable(report)]
-    if needed is not None:
-        ways = [f"about {needed:,} compared test rows would show so large a gain"]
-    if gate["policy"] == "better":
-        enough = "where it is enough that a new model is not worse, and not for one result's sake"
-        ways.append(f"{enough}: `gate: {{policy: not-worse}}`")
-    return ways
+def _decided(report: Report) -> list[str]:
+    """What somebody decided about this very model, where that holds it."""
+    failing = [rule for rule in words.rules(report) if not rule["passed"]]
+    return [rule["note"] for rule in failing if rule["name"] == DECISION]
 
 
 def _answer(question: str, head: str, sentences: list[str], kind: Any) -> Answer:

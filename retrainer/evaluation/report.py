@@ -83,12 +83,11 @@ def _reasons(report: Report) -> str:
     """What the verdict rests on, what comes of it, and what must be known of it."""
     said = told(report)
     reasons = "".join(f"<li>{prose(reason)}</li>" for reason in said.reasons)
-    passing = f" What would let it pass: {'; '.join(said.to_pass)}." if said.to_pass else ""
     notes = "".join(f'<p class="note">{prose(note)}</p>' for note in words.notes(report))
     return section(
         said.why,
         f'<ul class="reasons">{reasons}</ul>',
-        f"<p>{prose(f'{said.follows}.{passing}')}</p>",
+        f"<p>{prose(f'{said.follows}.')}</p>",
         notes,
         quiet(f"{_capital(words.detectable(report))}."),
     )
