@@ -414,11 +414,11 @@ def test_the_rows_that_the_champion_never_saw_and_the_new_ones_are_marked(
     (data, model), before = months
     test = pq.read_table(data / "test-00000.parquet")
     judged = JudgedRows.of(data, len(test), model)
-    rows = judged.held_out(test, "a" * 64, before, tuple)
+    rows = judged.held_out(test, "a" * 64, before, ())
     assert rows.met is not None
     assert rows.met.unseen.tolist() == [False] * 30 + [True] * 30
     assert rows.met.new.tolist() == [True] * 30 + [False] * 20 + [True] * 10
-    itself = judged.held_out(test, "a" * 64, model, tuple)
+    itself = judged.held_out(test, "a" * 64, model, ())
     assert itself.met is not None and itself.met.unseen.all() and not itself.met.new.any()
 
 
@@ -570,7 +570,7 @@ def test_a_test_row_more_does_not_begin_anew(months: tuple[tuple[Path, Path], Pa
     splits = {name: table(KINDS, count, seed) for seed, (name, count) in enumerate(SIZES.items())}
     splits["test"] = pa.concat_tables([splits["test"], table(KINDS, 1, 99)])
     more = keyed(tmp_path, splits)
-    rows = JudgedRows.of(more, 61, model).held_out(splits["test"], "b" * 64, None, lambda: before)
+    rows = JudgedRows.of(more, 61, model).held_out(splits["test"], "b" * 64, None, before)
     assert (rows.uses, rows.sha256 != test["sha256"]) == (2, True)
 
 

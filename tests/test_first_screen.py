@@ -93,15 +93,15 @@ def test_what_differs_from_the_champion_leaves_out_weights_that_were_not_used(tm
     old = settings_in(tmp_path / "old", training=scratch, backbone={"weights": "package:a", "width": 8})
     new = settings_in(tmp_path / "new", training={**scratch, "epochs": 9}, backbone={"weights": "package:b"})
     assert settings_of(old)["backbone"] == {"width": 8}
-    asked: Any = type("Asked", (), {"model": new, "champion": Champion("3", "c" * 64, old)})
+    champion, settings = Champion("3", "c" * 64, old), settings_of(new)
     figures = DataFigures(rows=900, test_rows=90, independent_rows=0)
-    assert since_champion(asked, Months(figures, None, "d")) == {
+    assert since_champion(champion, settings, Months(figures, None, "d")) == {
         "settings": ["training.epochs: 4 → 9"],
         "rows": None,
         "same_data": False,
     }
     (old / "settings.json").unlink()
-    then = since_champion(asked, Months(figures, figures, "d", same=True))
+    then = since_champion(champion, settings, Months(figures, figures, "d", same=True))
     assert then == {"settings": None, "rows": [900, 900], "same_data": True}
 
 

@@ -79,9 +79,9 @@ def _comparison(report: dict[str, Any]) -> list[str]:
     if gate["policy"] == "better":
         margin = f"{gate['margin']:g}"
         said.append(
-            f"`gate.policy: not-worse` promotes what is shown to be worse by less than gate.margin ({margin}),"
-            " if at all: it fits where a model of newer rows is worth having though it is no better; choose"
-            " it for the recipe, not for one result (docs/trust.md)"
+            "`gate.policy: not-worse` promotes what is shown to be worse by less than gate.margin"
+            f" ({margin}), if at all: it fits where a model of newer rows is worth having though it is no"
+            " better; choose it for the recipe, not for one result (docs/trust.md)"
         )
     return said
 
