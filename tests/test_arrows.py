@@ -82,7 +82,7 @@ def test_a_metric_knows_no_other_metric_and_no_task() -> None:
 
 
 def test_the_gate_knows_no_task_no_model_and_no_service() -> None:
-    known = ("retrainer.gate", "retrainer.metrics", "retrainer.settings", "retrainer.errors")
+    known = tuple(f"retrainer.{name}" for name in ("gate", "metrics", "settings", "errors", "texts"))
     for module in below("retrainer.gate"):
         assert all(name.startswith(known) for name in imported(module) if name.startswith("retrainer.")), (
             module
