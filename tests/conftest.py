@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import signal
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
+# What is imported for the tests stays until the end, and to look for garbage among it takes seconds.
+gc.disable()
+
 # A shell that puts the suite in the background lets it ignore Ctrl-C, and so would what the tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -34,6 +38,12 @@ def first_quick(cases: Iterable[Any]) -> list[Any]:
 
 
 def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+    _no_source_lines_for_kfp()
+
+
+def _no_source_lines_for_kfp() -> None:
     """kfp asks for its caller's name at every call, and by that for source lines of all callers: beside the
     modules of all tests that takes seconds a pipeline."""
     if "kfp.dsl.pipeline_task" in sys.modules:
