@@ -142,6 +142,14 @@ def squares_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def three(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A dataset of three kinds of stripes, and a model trained on it."""
+    from tests.stripes import made
+
+    return made(tmp_path_factory.mktemp("three"))
+
+
+@pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.small_datasets import image_dataset
 
