@@ -92,6 +92,9 @@ EXTRAS := --extra timm --extra lora --extra audio --extra translation --extra pr
 LOCK := uv pip compile --no-config --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate
 DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
+# Tests start many processes, each of which would compile the library again where the environment forbids to keep
+# what was compiled.
+FOR_TESTS := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup init pipeline retrain step resolve smoke curve tune suggest predict convert-weights check-step history promote anchor rollback mirror compare reap ui serve export docs images mlflow-image pin-base \
@@ -250,10 +253,10 @@ doctor: $(READY) ## check Python, disk, GPU, MLflow, DVC, with a cure for each, 
 
 ##@ this project's own code
 test: $(READY) ## the test suite: no network, no GPU, about 6 minutes on 2 cores
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(call quoted,$(or $(WORKERS),2)) --dist worksteal -m 'not slow'
+	@$(FOR_TESTS) $(PY) -m pytest -n $(call quoted,$(or $(WORKERS),2)) --dist worksteal -m 'not slow'
 
 test-slow: $(READY) ## what takes minutes: kills at every step, the recipes' figures
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(call quoted,$(or $(WORKERS),2)) --dist worksteal --durations=20 -m slow
+	@$(FOR_TESTS) $(PY) -m pytest -n $(call quoted,$(or $(WORKERS),2)) --dist worksteal --durations=20 -m slow
 
 docs: $(READY) ## write docs/reference.md, and the documentation as a site: build/site/index.html
 	@$(PY) -m retrainer.reference

@@ -10,6 +10,7 @@ Legend: N test rows of today.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from retrainer.formats.row_keys import (
     read_rows,
 )
 from retrainer.known_rows import pictured_among, stand_among
-from retrainer.uses_of_test_set import EvaluationRows, Judgements
+from retrainer.uses_of_test_set import EvaluationRows, Judgement
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -187,12 +188,12 @@ class JudgedRows:
         return None if met is None else met.unseen[self.kept]
 
     def held_out(
-        self, test: pa.Table, model_sha256: str, champion: Path | None, judgements: Judgements
+        self, test: pa.Table, model_sha256: str, champion: Path | None, judgements: Iterable[Judgement]
     ) -> HeldOut:
         """`test`: the rows that are kept. `champion`: the directory of the champion that answered them; None
         when none did."""
         rows = EvaluationRows(digest_of_test(self.today, test), self._first_inputs())
-        uses = rows.uses(model_sha256, judgements())
+        uses = rows.uses(model_sha256, judgements)
         met = None if champion is None else overlap(self.today, champion)
         if met is not None:
             met = replace(met, unseen=met.unseen[self.kept], new=met.new[self.kept])

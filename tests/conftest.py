@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import signal
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
+# What is imported for the tests stays until the end, and to look for garbage among it takes seconds.
+gc.disable()
+
 # A shell that puts the suite in the background lets it ignore Ctrl-C, and so would what the tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -34,6 +38,12 @@ def first_quick(cases: Iterable[Any]) -> list[Any]:
 
 
 def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+    _no_source_lines_for_kfp()
+
+
+def _no_source_lines_for_kfp() -> None:
     """kfp asks for its caller's name at every call, and by that for source lines of all callers: beside the
     modules of all tests that takes seconds a pipeline."""
     if "kfp.dsl.pipeline_task" in sys.modules:
@@ -129,6 +139,14 @@ def squares_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     counts = {"train": 40, "validation": 12, "test": 12}
     return image_dataset(tmp_path_factory.mktemp("squares") / "dataset", counts)
+
+
+@pytest.fixture(scope="session")
+def three(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A dataset of three kinds of stripes, and a model trained on it."""
+    from tests.stripes import made
+
+    return made(tmp_path_factory.mktemp("three"))
 
 
 @pytest.fixture(scope="session")

@@ -109,6 +109,7 @@ def report_of(
         slices=slices,
         parts=parts,
         anchor=None,
+        first=champion is None,
     )
     held = HELD if champion is not None else None
     place = Path("nowhere")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from retrainer.evaluation.evaluate import Request, evaluate_model
 from retrainer.formats.dataset import IMAGE, write_dataset
-from retrainer.settings import Backbone, Compute, Evaluation, Task, Training
+from retrainer.gate.evidence import Champion
+from retrainer.settings import Backbone, Compute, Evaluation, Gate, Task, Training
 from retrainer.training.compute import resolve_compute
 from retrainer.training.inputs import Inputs, Settings
 from retrainer.training.train import train_model
@@ -20,6 +23,7 @@ SIDE = 8
 COMPUTE = resolve_compute(Compute(device="cpu", dtype="float32", threads=1))
 QUICK = Evaluation(resamples=100, explain=0)
 KINDS = ("across", "down", "plain")
+SIZES = {"train": 90, "validation": 15, "test": 60}
 
 
 def picture(kind: str, draw: np.random.Generator) -> dict[str, Any]:
@@ -63,4 +67,12 @@ def made(
     return data, model
 
 
-SIZES = {"train": 90, "validation": 15, "test": 60}
+def judged(
+    pair: tuple[Path, Path], out: Path, champion: Path | None, gate: Gate | None = None
+) -> dict[str, Any]:
+    """metrics.json of the dataset and model of `pair`, against a champion, which is version 7."""
+    held = None
+    if champion is not None:
+        digest = json.loads((champion / "manifest.json").read_text())["model_sha256"]
+        held = Champion("7", digest, champion)
+    return evaluate_model(Request(*pair, out, QUICK, gate or Gate(), COMPUTE, held))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from kfp import compiler
 
@@ -221,7 +221,7 @@ SECTION = st.dictionaries(st.text(), st.recursive(SCALARS | TRICKY, lambda each:
 
 
 @given(SECTION)
-@settings(max_examples=40)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])  # where others work beside it
 @example({"a": "$(AWS_SECRET_ACCESS_KEY) $$(A) {{workflow.name}} {{{$}}} \\\\$(A)"})
 def test_nothing_on_the_way_can_expand_a_setting(section: dict[str, Any]) -> None:
     """The kubelet replaces $(NAME) and $$ in a pod's arguments, Argo and Kubeflow what stands in {{…}}."""

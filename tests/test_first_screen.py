@@ -11,6 +11,7 @@ import pytest
 from retrainer.evaluation.answers import answers
 from retrainer.evaluation.report import render
 from retrainer.evaluation.since import settings_of, since_champion
+from retrainer.evaluation.told import told
 from retrainer.gate.data_figures import DataFigures, Months
 from retrainer.gate.evidence import Champion
 from retrainer.pages.charts import Axes, line_chart, share_ends
@@ -60,7 +61,8 @@ def test_a_rule_that_fails_is_the_answer_to_whether_it_is_safe() -> None:
     report = report_of(told_of(LABELS, rows=300), min_value=0.99)
     head, sentences = said(report)["Is it safe to use?"]
     assert head == "No." and "gate.min_value = 0.99" in sentences
-    assert said(report)["What to do?"][0] == "Do not use it yet."
+    head, sentences = said(report)["What to do?"]
+    assert head == "Do not use it yet." and "; ".join(told(report).to_pass) in sentences
 
 
 def test_few_rows_and_equal_models_are_said() -> None:
@@ -91,15 +93,15 @@ def test_what_differs_from_the_champion_leaves_out_weights_that_were_not_used(tm
     old = settings_in(tmp_path / "old", training=scratch, backbone={"weights": "package:a", "width": 8})
     new = settings_in(tmp_path / "new", training={**scratch, "epochs": 9}, backbone={"weights": "package:b"})
     assert settings_of(old)["backbone"] == {"width": 8}
-    asked: Any = type("Asked", (), {"model": new, "champion": Champion("3", "c" * 64, old)})
+    champion, settings = Champion("3", "c" * 64, old), settings_of(new)
     figures = DataFigures(rows=900, test_rows=90, independent_rows=0)
-    assert since_champion(asked, Months(figures, None, "d")) == {
+    assert since_champion(champion, settings, Months(figures, None, "d")) == {
         "settings": ["training.epochs: 4 → 9"],
         "rows": None,
         "same_data": False,
     }
     (old / "settings.json").unlink()
-    then = since_champion(asked, Months(figures, figures, "d", same=True))
+    then = since_champion(champion, settings, Months(figures, figures, "d", same=True))
     assert then == {"settings": None, "rows": [900, 900], "same_data": True}
 
 

@@ -26,7 +26,7 @@ from benchmarks.gpu._measure import FIRST_PIECE, Sampler, Speed, Window
 from benchmarks.gpu._table import jpeg_table, resident_table, with_roof
 from retrainer.training import _compiled
 from retrainer.training._rewrite import rewrite
-from tests.conftest import ROOT
+from tests.conftest import ROOT, first_quick
 from tests.imports import BARE, modules, reach
 from tests.project import environment
 
@@ -106,7 +106,7 @@ def test_the_checks_hold_on_a_cpu(kind: str, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.usefixtures("torch_settings_restored")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("name", ["resnet18", "bert-base"])
+@pytest.mark.parametrize("name", first_quick(["bert-base", "resnet18"]))
 def test_our_networks_are_compiled_when_that_is_asked_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[GraphModule] = []
 

@@ -40,7 +40,7 @@ def met(today: Path, before: Path) -> Overlap:
     model.mkdir(exist_ok=True)
     hand_down_row_keys(before, None, model)
     test = Dataset(today).split("test")
-    found = JudgedRows.of(today, len(test), today).held_out(test, "a" * 64, model, lambda *_: ()).met
+    found = JudgedRows.of(today, len(test), today).held_out(test, "a" * 64, model, ()).met
     assert found is not None
     return found
 

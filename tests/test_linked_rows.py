@@ -52,7 +52,7 @@ def judged(dataset: Path, candidate: Path, champion: Path) -> tuple[list[str], H
     test = Dataset(dataset).split("test")
     rows = JudgedRows.of(dataset, len(test), candidate)
     kept = test.filter(rows.kept)
-    return kept["text"].to_pylist(), rows.held_out(kept, "a" * 64, champion, tuple)
+    return kept["text"].to_pylist(), rows.held_out(kept, "a" * 64, champion, ())
 
 
 def test_a_better_model_is_found_when_the_champion_knows_copies_of_old_rows(tmp_path: Path) -> None:

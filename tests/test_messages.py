@@ -21,6 +21,8 @@ DAMAGED = f"000001-000000002-{'a' * 64}.pt"
 # They answer a person's command, show the progress that was asked for, or say how the process ends.
 PRINTING = {
     "retrainer.__main__",
+    "retrainer.calls",
+    "retrainer.services.mlflow_ui",
     "retrainer.default_recipe",
     "retrainer.doctor",
     "retrainer.registry.commands",

@@ -311,8 +311,11 @@ def test_an_unknown_name_is_met_with_the_nearest(family: str, known: str) -> Non
         build(family, {"name": "resnet188"}, pixels())
 
 
+LARGER = ["vit_b_16", "densenet121", "googlenet", "inception_v3"]
+
+
 @pytest.mark.parametrize(
-    "name", ["resnet18", "vit_b_16", "vgg11", "densenet121", "googlenet", "inception_v3", "swin_t"]
+    "name", ["resnet18", "vgg11", "swin_t", *(pytest.param(name, marks=pytest.mark.slow) for name in LARGER)]
 )
 def test_torchvision_networks_end_below_their_last_layer(name: str) -> None:
     from torchvision import models

@@ -115,6 +115,7 @@ def test_figures_that_share_a_frame_are_not_copies_and_copies_of_them_are() -> N
     assert agreement(small[:1], small[1:])[0] < 0.6 < 0.999 < agreement(small[:1], small[:1])[0]
 
 
+@pytest.mark.slow
 def test_spectrograms_of_different_speakers_are_not_copies(shared_data: Path) -> None:
     """As matplotlib draws them, with axes: as a whole nearly all of them correlate."""
     images, speakers = figures_of_sounds(shared_data / "fsdd.tar.xz", 60)

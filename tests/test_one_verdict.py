@@ -178,12 +178,14 @@ def challenger(difference: float, rows_to_pass: int | None, policy: str = "bette
 
 
 def test_a_challenger_hears_what_would_let_it_pass() -> None:
-    rows, policy, others = told(challenger(0.012, 3400)).to_pass
+    rows, policy, others, anyway = told(challenger(0.012, 3400)).to_pass
     assert rows.startswith("about 2,430 more test rows at the measured +1.2 points: some 3,400 compared rows")
-    assert policy.startswith("gate.policy: not-worse") and "gate.margin (0.01)" in policy
+    assert policy.startswith("`gate.policy: not-worse`") and "gate.margin (0.01)" in policy
     assert others == "this rule too must hold, or be set otherwise: latency"
+    assert anyway == "to use this one all the same: `make promote VERSION=… WHY=…`"
     unknown, *_ = told(challenger(0.00001, None)).to_pass
     assert unknown.startswith("a better model, or far more test rows")
     worse, *_ = told(challenger(-0.004, None)).to_pass
-    assert worse == "a better model: at the measured -0.4 points no number of test rows shows it to be better"
-    assert len(told(challenger(-0.012, None, "not-worse")).to_pass) == 2, "the policy is that one already"
+    none = "a better model: at the measured -0.4 points no number of test rows shows it to be better"
+    assert worse.startswith(none) and "`make tune`" in worse
+    assert len(told(challenger(-0.012, None, "not-worse")).to_pass) == 3, "the policy is that one already"

@@ -22,6 +22,7 @@ from retrainer.gate.exact import (
 )
 from retrainer.gate.measured import measure
 from retrainer.gate.pair import Pair, gains_of
+from tests.conftest import first_quick
 from tests.predictions import answered
 
 
@@ -153,7 +154,7 @@ def models(
 
 
 @pytest.mark.parametrize("metric", ["macro_f1", pytest.param("log_loss", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("case", ["equal", "weaker"])
+@pytest.mark.parametrize("case", first_quick(["equal", "weaker"]))
 def test_the_bootstrap_passes_models_on_the_edge_at_most_as_often_as_agreed(metric: str, case: str) -> None:
     """Equal models with margin 0, and models that are worse by just the margin."""
     many = models(metric, 200_000, SKILLS[case], np.random.default_rng(0))

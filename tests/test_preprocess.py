@@ -64,7 +64,7 @@ def test_every_row_comes_out_once_or_is_dropped_with_one_reason(rows, test, own_
         assert len(where(folder)) == total
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(rows=st.lists(ROW, max_size=30), seed=st.randoms(use_true_random=False))
 def test_the_order_of_rows_changes_neither_content_nor_files(rows, seed):
     ordered = numbered([*BASE, *rows])

@@ -35,6 +35,7 @@ from retrainer.services.address import tracking_uri
 from retrainer.services.connection import client, experiment_id
 from retrainer.services.readers import MODEL_SHA256
 from retrainer.settings import Checks, Compute, Evaluation, Gate, Registry
+from tests.champions import without_serving_check
 from tests.conftest import ROOT
 from tests.mlflow_server import free_port, running_server, wait_for
 from tests.model_registry import running_model_registry
@@ -487,7 +488,10 @@ def test_a_version_tells_its_judgement_in_tags_and_in_its_description(project: B
     assert told == description(card) and told.startswith("# ")
 
 
-def test_the_next_model_on_the_same_rows_is_the_second_that_they_judge(project: Base) -> None:
+def test_the_next_model_on_the_same_rows_is_the_second_that_they_judge(
+    project: Base, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_serving_check(monkeypatch)
     model = untrained_model(project.folder / "second", project.dataset, seed=1)
     sections = (
         Checks(),

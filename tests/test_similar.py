@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
@@ -97,9 +98,9 @@ def test_digits_of_one_numeral_are_not_copies():
 
     digits = mnist_data()[0].astype(np.uint8).reshape(-1, 28, 28)
     images = [encoded(Image.fromarray(digit)) for digit in digits[::2]]
-    assert len(pairs_of(images)) <= 10
     copies = [encoded(Image.fromarray(digit).resize((40, 40)), "JPEG", quality=85) for digit in digits[::50]]
     found = pairs_of([*images, *copies])
+    assert sum(other < len(images) for _, other in found) <= 10
     assert sum(other - len(images) == one / 25 for one, other in found) >= 0.9 * len(copies)
 
 
@@ -118,7 +119,7 @@ def test_what_else_there_is_decides_no_pair():
     images = [encoded(photo(seed % 7).rotate(seed // 7, fillcolor=(90, 90, 90))) for seed in range(42)]
     found = {tuple(pair) for pair in pairs_of(images)}
     assert 6 < len(found) < 42 * 41 / 2
-    for one in range(0, 42, 3):
+    for one in range(0, 42, 6):
         for other in range(one + 1, 42, 2):
             assert bool(pairs_of([images[one], images[other]])) == ((one, other) in found)
 
@@ -130,12 +131,12 @@ def test_the_order_of_images_changes_no_pair():
     assert sorted(shuffled.tolist()) == pairs_of(images)
 
 
-def test_thousands_that_are_alike_are_all_linked_by_few_pairs():
+def test_a_thousand_that_are_alike_are_all_linked_by_few_pairs():
     pixels = np.asarray(photo(0, (32, 32))).astype(int)
-    noise = np.random.default_rng(0).integers(-6, 7, (1500, *pixels.shape))
+    noise = np.random.default_rng(0).integers(-6, 7, (1000, *pixels.shape))
     images = [encoded(Image.fromarray((pixels + one).clip(0, 255).astype(np.uint8)), "BMP") for one in noise]
     pairs = pairs_of(images)
-    assert len({row for pair in pairs for row in pair}) == 1500 and len(pairs) < 100 * 1500
+    assert len({row for pair in pairs for row in pair}) == 1000 and len(pairs) < 100 * 1000
 
 
 def test_hashes_are_the_same_on_every_machine():
@@ -156,13 +157,10 @@ def test_texts_are_judged_by_their_shingles_and_none_is_missed():
             for at in draw.choice(14, changed, replace=False):
                 copy[at] = words[draw.integers(0, 400)]
             texts.append(" ".join(copy))
+    pairs = list(combinations(range(len(texts)), 2))
+    alike = [text_similarity(texts[one], texts[other]) for one, other in pairs]
     for least in (0.5, 0.8):
-        expected = [
-            [one, other]
-            for one in range(len(texts))
-            for other in range(one + 1, len(texts))
-            if text_similarity(texts[one], texts[other]) >= least
-        ]
+        expected = [[*pair] for pair, found in zip(pairs, alike, strict=True) if found >= least]
         assert len(expected) > 20 and similar_texts(texts, least).tolist() == expected
 
 

@@ -27,7 +27,7 @@ from retrainer.models._network import Network
 from retrainer.settings import Compute, Task, Training
 from retrainer.tasks import image_classification, text_classification
 from retrainer.tasks._pixels import Pixels
-from retrainer.training import _progress, loop, strategies
+from retrainer.training import _progress, epochs, strategies
 from retrainer.training import compute as compute_module
 from retrainer.training._vocabulary import WordsInUse
 from retrainer.training.compute import physical_cores, prepare, resolve_compute
@@ -538,7 +538,7 @@ def test_away_from_a_terminal_a_long_epoch_tells_how_far_it_is(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_progress, "_SECONDS_OF_SILENCE", 0.0)
-    monkeypatch.setattr(loop, "_STEPS_BETWEEN_SYNCS", 2)
+    monkeypatch.setattr(epochs, "_STEPS_BETWEEN_SYNCS", 2)
     learner = Learner(network(), image_task(), settings(epochs=1, batch_size=4), PLAIN)
     fit(learner, Splits(squares(20)), progress=True)
     first, *_, last = capsys.readouterr().err.splitlines()

@@ -33,7 +33,7 @@ def test_a_recipe_is_tuned_and_compared(finished_project: Path, tmp_path: Path) 
     # So low a rate learns nothing in two epochs: some other trial does better.
     tune = ("tune", "--recipe", RECIPE, "--set", "training.learning_rate=1e-5", "--jobs", "2", "--trials")
     printed = run(project, *tune, "3")
-    assert re.search(r"^── expected: .* by the training of [\d-]+ × 3 at most", printed, re.M)
+    assert re.search(r"^── expected: .* for 3 whole trainings, by the training of [\d-]+", printed, re.M)
     assert "── ingest" not in printed and "── preprocess" not in printed, "the data are those of the pipeline"
     assert len(re.findall(r"^── trial \d of 3: training\.learning_rate=", printed, re.M)) == 3
     again = run(project, *tune, "4", "--force")

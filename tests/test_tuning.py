@@ -116,11 +116,13 @@ SPACE = {
 }
 
 
-def study(folder: Path, jobs: int = 1) -> Any:
+FIRST = {"training.learning_rate": 0.01, "training.batch_size": 32}
+
+
+def study(folder: Path, jobs: int = 1, first: dict[str, Any] = FIRST) -> Any:
     pytest.importorskip("optuna")
     from retrainer.tuning.study import Plan, Study
 
-    first = {"training.learning_rate": 0.01, "training.batch_size": 32}
     return Study(Plan("d" * 64, SPACE, frozenset(), first, 0, jobs, EPOCHS, False, True), folder)
 
 
@@ -131,7 +133,7 @@ def loss_of(values: dict[str, Any], epoch: int) -> float:
 
 def epochs_of(found: Any, trial: Any, until: int = EPOCHS) -> Iterator[bool]:
     for epoch in range(1, until + 1):
-        ends = found.ends(trial, epoch, loss_of(trial.values, epoch))
+        ends = found.should_prune(trial, epoch, loss_of(trial.values, epoch))
         yield ends
         if ends:
             return
@@ -161,6 +163,8 @@ def test_a_study_that_was_killed_goes_on_with_the_trials_it_would_have_had(tmp_p
     assert again.finished() == set(range(8)) and not again.ready(9)
     run_trials(again, range(8, 10))
     assert told(again) == told(whole)
+    own = {"training.learning_rate": 0.0123456, "training.batch_size": 32}
+    assert study(tmp_path / "own", first=own).suggest(0).values == own, "no digit of the recipe's own is lost"
     states = {one.state.name for one in whole.trials()}
     assert states == {"COMPLETE", "PRUNED"}, "worse ones end early"
     assert whole.trials()[0].params == {"training.learning_rate": 0.01, "training.batch_size": "32"}

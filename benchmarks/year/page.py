@@ -107,7 +107,11 @@ def _cost(act: Act) -> str:
 
 def _history(year: Year) -> str:
     words = quiet("What `make history` says at the end of the year.")
-    return section("Who was champion", words, wide(f"<pre>{escape(year['history'])}</pre>", "the history"))
+    return section(
+        "Who was champion",
+        words,
+        wide(f"<pre class='listing'>{escape(year['history'])}</pre>", "the history"),
+    )
 
 
 def as_markdown(year: Year) -> str:

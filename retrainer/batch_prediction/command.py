@@ -21,6 +21,7 @@ from retrainer.batch_prediction.run import predict_windows
 from retrainer.batch_prediction.scoring import Scorer
 from retrainer.errors import DataError, SettingError
 from retrainer.formats.files import digest_of, sha256_file, write_json
+from retrainer.texts import plural
 
 KIND, FORMAT_VERSION = "predictions", 1
 STDOUT = "-"
@@ -170,7 +171,7 @@ def _finish(partial: Partial, encoding: Encoding, about: dict[str, Any], progres
 def _require_some(progress: Progress, where: str) -> None:
     if progress.rejected and not progress.predicted:
         raise DataError(
-            f"none of {_counted(progress.rejected, 'row')} can be predicted;"
+            f"none of {plural(progress.rejected, 'row')} can be predicted;"
             f" the first: {progress.first_rejected} ({where})"
         )
 
@@ -181,13 +182,9 @@ def _summary(request: Request, found: Input, progress: Progress) -> list[str]:
         f"{'predicted':<14}{progress.predicted:,} of {progress.rows:,} rows of {found.title}",
     ]
     if progress.rejected:
-        count = _counted(progress.rejected, "row")
+        count = plural(progress.rejected, "row")
         lines.append(f"{'rejected':<14}{count} (the first: {progress.first_rejected})")
     count, first = found.passed_over
     if count:
-        lines.append(f"{'passed over':<14}{_counted(count, 'file')} of another kind (the first: {first})")
+        lines.append(f"{'passed over':<14}{plural(count, 'file')} of another kind (the first: {first})")
     return lines
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -31,6 +31,7 @@ from retrainer.pages.page import (
     table,
 )
 from retrainer.pages.pairs import drawn_pairs, side
+from retrainer.texts import plural
 
 FILE = "report.html"
 Manifest = dict[str, Any]
@@ -71,7 +72,7 @@ def render(manifest: Manifest, rows: pa.Table, columns: TaskColumns, found: Foun
 
 def _top(title: str, manifest: Manifest) -> str:
     warned = sum(1 for check in manifest["checks"] if check["count"])
-    checks = "1 check" if warned == 1 else f"{warned} checks"
+    checks = plural(warned, "check")
     kind, said = ("challenger", f"{checks} found something") if warned else ("champion", "nothing found")
     about = " · ".join(str(part.get("file", "")) for part in manifest["sources"])
     digest = manifest["content_sha256"][:12]

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from retrainer.evaluation import privacy, words
+from retrainer.evaluation.told import told
 from retrainer.evaluation.words import Report
+from retrainer.gate.chance import p_said
 from retrainer.gate.decision import DECISION
 from retrainer.gate.exact import mcnemar_p_value
 from retrainer.pages.page import escape, prose
+from retrainer.texts import plural
 
 # Of settings that differ from the champion's.
 _MOST_SETTINGS = 4
@@ -63,8 +66,7 @@ def _better(report: Report) -> Answer:
 def _against(report: Report, champion: str) -> tuple[str, str, str]:
     """Head, sentence and kind of a comparison with the champion."""
     gate, gap = report["gate"], report["champion"]["difference"]
-    p = words.p_value(gate["p_value"])
-    chance = f"(p {p})" if p.startswith("<") else f"(p = {p})"
+    chance = f"({p_said(gate['p_value'])})"
     passed, margin = words.rules(report)[0]["passed"], f"{gate['margin']:g}"
     if gate["policy"] == "not-worse":
         if passed:
@@ -122,7 +124,7 @@ def _how_much(report: Report) -> Answer:
     metric, champion = words.gate_metric(report), report["champion"]
     figure, less = report["metrics"][metric], "" if words.higher_is_better(report) else ", less is better"
     interval = words.interval(figure).replace("–", "to")
-    rows = words.plural(report["rows"], "test row")
+    rows = plural(report["rows"], "test row")
     said = [f"{words.gate_title(report)} {_value(figure)} ({interval}{less}) on {rows}"]
     head, kind = "", "calm"
     if champion and champion["compared"]:
@@ -148,7 +150,7 @@ def _alone(champion: dict[str, Any]) -> str:
     if champion["better"] is None:
         return ""
     better, worse = champion["better"], champion["worse"]
-    return f"; {words.plural(better, 'row')} only the new model has right, {worse:,} only the champion"
+    return f"; {plural(better, 'row')} only the new model has right, {worse:,} only the champion"
 
 
 def _safe(report: Report) -> Answer:
@@ -157,10 +159,10 @@ def _safe(report: Report) -> Answer:
     others = [rule for rule in words.rules(report)[1:] if rule["name"] != DECISION]
     if failed := [rule["note"] for rule in others if not rule["passed"]]:
         return _answer(question, "No.", [*failed, *cautions], "bad")
-    said = f"the gate's {words.plural(len(others), 'other rule')} {'holds' if len(others) == 1 else 'hold'}"
+    said = f"the gate's {plural(len(others), 'other rule')} {'holds' if len(others) == 1 else 'hold'}"
     tested = sum(not one["too_few"] for one in report["gate"].get("parts", ()))
     if tested and any(rule["name"] == "collapse" for rule in others):
-        said += f"; of {words.plural(tested, 'class or slice', 'classes and slices')} none collapses"
+        said += f"; of {plural(tested, 'class or slice', 'classes and slices')} none collapses"
     said = said if others else "the gate asks for nothing but the comparison"
     if cautions:
         return _answer(question, "Look first.", [*cautions, said], "wait")
@@ -171,7 +173,7 @@ def _cautions(report: Report) -> list[str]:
     said = [*words.moved_champion(report), *words.label_noise(report), *privacy.noteworthy(report)]
     said += words.parts(report)
     if report["rows"] < _FEW_ROWS:
-        said.append(f"{words.plural(report['rows'], 'test row')} say little about rows to come")
+        said.append(f"{plural(report['rows'], 'test row')} say little about rows to come")
     return said
 
 
@@ -226,8 +228,7 @@ def _to_do(report: Report) -> Answer:
     head, stays = "Do not use it yet.", "no version is champion"
     if champion:
         head, stays = "Keep the champion.", f"version {champion['version']} stays in use"
-    anyway = "to use this one all the same: `make promote VERSION=… WHY=…`"
-    return _answer(question, head, [stays, *_ways(report), anyway], "wait")
+    return _answer(question, head, [stays, *_decided(report), *told(report).to_pass], "wait")
 
 
 def _after_promotion(report: Report, question: str) -> Answer:
@@ -241,25 +242,10 @@ def _after_promotion(report: Report, question: str) -> Answer:
     return _answer(question, "Nothing more.", said, "good")
 
 
-def _ways(report: Report) -> list[str]:
-    """How a better model might come, or how this one might pass."""
-    gate, champion = report["gate"], report["champion"]
-    failing = {rule["name"]: rule["note"] for rule in words.rules(report)[1:] if not rule["passed"]}
-    if DECISION in failing:
-        return [failing[DECISION]]
-    if failing:
-        return ["look up the rules that fail below, and correct the data or the settings"]
-    if not champion or not champion["compared"]:
-        return []
-    if champion["difference"] <= 0 and _clearly_worse(report):
-        return ["try other settings, or more rows: `make curve` shows what those would give"]
-    needed, ways = gate.get("rows_to_pass"), [words.detectable(report)]
-    if needed is not None:
-        ways = [f"about {needed:,} compared test rows would show so large a gain"]
-    if gate["policy"] == "better":
-        enough = "where it is enough that a new model is not worse, and not for one result's sake"
-        ways.append(f"{enough}: `gate: {{policy: not-worse}}`")
-    return ways
+def _decided(report: Report) -> list[str]:
+    """What somebody decided about this very model, where that holds it."""
+    failing = [rule for rule in words.rules(report) if not rule["passed"]]
+    return [rule["note"] for rule in failing if rule["name"] == DECISION]
 
 
 def _answer(question: str, head: str, sentences: list[str], kind: Any) -> Answer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from retrainer.evaluation.privacy import privacy_facts
 from retrainer.evaluation.report import render
 from retrainer.evaluation.request import Request
 from retrainer.evaluation.rows import prediction_table, sample_table
-from retrainer.evaluation.since import SCRATCH, settings_of, since_champion
+from retrainer.evaluation.since import SCRATCH, Sections, settings_of, since_champion
 from retrainer.formats.columns import with_source_names
 from retrainer.formats.dataset import SOURCE_NAMES, Dataset
 from retrainer.formats.files import whole_directory, write_json, write_text
@@ -50,20 +49,22 @@ def evaluate_model(request: Request) -> dict[str, Any]:
     labels are doubted and `checks.label_errors` is `error`.
     """
     data = Dataset(request.dataset)
-    judged, rows = _predicted(request, data)
+    _refuse_another_dataset(request.model, data)
+    settings = settings_of(request.model)
+    judged, rows = _predicted(request, data, settings)
     found = measurements_of(request, judged, rows)
     months = months_of(request.champion, data)
     evidence = evidence_of(request, found, months)
     report = {
         "name": request.name,
-        **_about_model(request.model, judged),
+        **_about_model(settings, judged),
         "dataset_sha256": data.content_sha256,
         "data": data_facts(data, judged, found.details) | {"figures": months.now.plain()},
         "rows": len(judged.test),
         "device": judged.predictor.device.type,
         "confidence": request.evaluation.confidence,
         **figures_of(request, found, evidence),
-        "since": since_champion(request, months),
+        "since": since_champion(request.champion, settings, months),
         "privacy": privacy_facts(request),
         "membership": membership(judged),
         "gate": verdict_figures(judge(request.gate, evidence), request.champion),
@@ -73,23 +74,20 @@ def evaluate_model(request: Request) -> dict[str, Any]:
     return report
 
 
-def _predicted(request: Request, data: Dataset) -> tuple[Judged, JudgedRows]:
+def _predicted(request: Request, data: Dataset, settings: Sections) -> tuple[Judged, JudgedRows]:
     """The model's predictions of the test rows that it has not learned from, and which those are."""
     from retrainer.predict import Predictor
     from retrainer.training.compute import prepare, resolve_compute
     from retrainer.uncalibrated import why_none
 
     train, test = data.split("train"), _test_rows(data)
-    _refuse_another_dataset(request.model, data)
     predictor = Predictor.load(request.model, str(prepare(resolve_compute(request.compute))))
     rows = JudgedRows.of(request.dataset, len(test), request.model)
     test = test if rows.kept.all() else test.filter(rows.kept)
     predictions, features = _with_features(predictor, test)
-    uncalibrated = why_none(
-        settings_of(request.model).get("training", {}), data.manifest["rows"].get("validation", 0)
-    )
-    settings = (request.evaluation, request.checks)
-    return Judged(predictor, train, test, predictions, *settings, uncalibrated, features), rows
+    uncalibrated = why_none(settings.get("training", {}), data.manifest["rows"].get("validation", 0))
+    asked = (request.evaluation, request.checks)
+    return Judged(predictor, train, test, predictions, *asked, uncalibrated, features), rows
 
 
 def _with_features(predictor: Predictor, test: pa.Table) -> tuple[pa.Table, np.ndarray | None]:
@@ -119,9 +117,8 @@ def _test_rows(data: Dataset) -> pa.Table:
     return test
 
 
-def _about_model(model: Path, judged: Judged) -> dict[str, Any]:
+def _about_model(settings: Sections, judged: Judged) -> dict[str, Any]:
     """Digest, classes and task of the model, and in a few words what it is and started from."""
-    settings = settings_of(model)
     task, backbone, training = (settings.get(name, {}) for name in ("task", "backbone", "training"))
     strategy = training.get("strategy", "")
     how = "trained from scratch" if strategy == SCRATCH else strategy
@@ -135,7 +132,7 @@ def _about_model(model: Path, judged: Judged) -> dict[str, Any]:
     }
 
 
-def _trained_by(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _trained_by(settings: Sections) -> dict[str, str]:
     """`section.key` → value, of what is neither off nor empty."""
     return {
         f"{section}.{key}": param_text(value)

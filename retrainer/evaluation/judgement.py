@@ -6,8 +6,9 @@ from typing import Any
 
 from retrainer.evaluation import words
 from retrainer.evaluation.words import Report
+from retrainer.gate.chance import p_value
 from retrainer.pages.charts import Range, range_chart
-from retrainer.pages.page import escape, label_cell, number_cell, quiet, section, table
+from retrainer.pages.page import escape, label_cell, measured, number_cell, quiet, section, table
 from retrainer.texts import shortened
 
 # More values than this are folded away.
@@ -24,8 +25,8 @@ def rules_section(report: Report) -> str:
         label_cell(rule["name"])
         + _outcome(rule["passed"])
         + label_cell(rule["note"])
-        + number_cell(words.measured(rule["value"]))
-        + number_cell(words.measured(rule["bound"]))
+        + number_cell(measured(rule["value"]))
+        + number_cell(measured(rule["bound"]))
         for rule in rules
     ]
     return section("The gate's rules", table(["rule", "outcome", "in words"], ["measured", "limit"], rows))
@@ -50,7 +51,7 @@ def parts_section(report: Report) -> str:
                     f"{one['rows']:,}",
                     words.number(one["candidate"], one["rows"]),
                     words.number(one["champion"], one["rows"]),
-                    words.measured(one["p_value"]),
+                    "–" if one["p_value"] is None else p_value(one["p_value"]),
                 ),
             )
         )

@@ -37,7 +37,8 @@ class Measurements:
 
     `champion`: on the rows that it was never trained on; None without one, or when the judged model is it. So
     `anchor`, which is None too where it is the champion. `slices`: the rows of each value of the declared
-    ones; `parts`: classes and slices beside the champion.
+    ones; `parts`: classes and slices beside the champion. `first`: the registry has no version of another
+    model by this name.
     """
 
     judged: Judged
@@ -51,6 +52,7 @@ class Measurements:
     slices: Rows
     parts: Parts
     anchor: Opponent | None
+    first: bool
 
 
 def measurements_of(request: Request, judged: Judged, all_rows: JudgedRows) -> Measurements:
@@ -64,7 +66,8 @@ def measurements_of(request: Request, judged: Judged, all_rows: JudgedRows) -> M
     champion = _champion(request, judged, scores)
     met = request.champion.directory if request.champion and champion and champion.pairs else None
     sha256 = judged.predictor.model_sha256
-    rows = all_rows.held_out(judged.test, sha256, met, request.judgements)
+    judgements = tuple(request.judgements())
+    rows = all_rows.held_out(judged.test, sha256, met, judgements)
     slices, parts, unseen = slice_rows(judged, request.gate), Parts(), rows.met.unseen if rows.met else None
     if champion is not None:
         parts = parts_of(judged, champion, unseen, slices, scores)
@@ -82,6 +85,7 @@ def measurements_of(request: Request, judged: Judged, all_rows: JudgedRows) -> M
         slices=slices,
         parts=parts,
         anchor=_anchor(request, judged, scores, all_rows),
+        first=request.champion is None and all(one.model_sha256 == sha256 for one in judgements),
     )
 
 
@@ -120,7 +124,7 @@ def evidence_of(request: Request, found: Measurements, months: Months | None = N
         trivial=pairs[0] if pairs else None,
         baseline=pairs[1] if len(pairs) > 1 else None,
         is_champion=request.champion is not None and found.champion is None,
-        first=_is_first(request, found),
+        first=found.first,
         decision=request.decision,
         slices=slice_figures(found.slices, found.measured[chosen], request.evaluation),
         calibration_error=None if errors is None else round(errors.value, 6),
@@ -134,12 +138,6 @@ def evidence_of(request: Request, found: Measurements, months: Months | None = N
         untested=found.parts.untested,
         months=months,
     )
-
-
-def _is_first(request: Request, found: Measurements) -> bool:
-    """Whether the registry has no version of another model by this name."""
-    sha256 = found.judged.predictor.model_sha256
-    return request.champion is None and all(one.model_sha256 == sha256 for one in request.judgements())
 
 
 def _against_champion(found: Measurements) -> dict[str, Any]:

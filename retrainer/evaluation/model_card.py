@@ -14,6 +14,8 @@ from retrainer.evaluation.told import told
 from retrainer.evaluation.words import Report
 from retrainer.need.words import at_twice, more_rows
 from retrainer.pages.markdown import bullets, heading, plain, table
+from retrainer.pages.page import measured
+from retrainer.texts import plural
 
 
 def model_card(report: Report) -> str:
@@ -37,13 +39,13 @@ def _head(report: Report) -> list[str]:
     said, task = told(report), report["task"]
     about = plain(task["kind"]) + (", several labels a row" if task["multi_label"] else "")
     if report["labels"]:
-        about += f", {words.plural(len(report['labels']), 'class', 'classes')}"
+        about += f", {plural(len(report['labels']), 'class', 'classes')}"
     return [
         f"# {plain(report['name'] or report['start'] or 'Model')}",
         "",
         f"{about}; {plain(report['start'])}.",
         "",
-        f"**{said.badge.capitalize()}**, judged on {words.plural(report['rows'], 'test row')}:",
+        f"**{said.badge.capitalize()}**, judged on {plural(report['rows'], 'test row')}:",
         "",
         *bullets(plain(reason) for reason in said.reasons),
         "",
@@ -55,8 +57,8 @@ def _gate(report: Report) -> list[str]:
     rows = [
         (
             plain(rule["name"]),
-            words.measured(rule["value"]),
-            words.measured(rule["bound"]),
+            measured(rule["value"]),
+            measured(rule["bound"]),
             "holds" if rule["passed"] else "**fails**",
             plain(rule["note"]),
         )
@@ -104,7 +106,7 @@ def _limits(report: Report) -> list[str]:
     if champion and not champion["compared"] and not champion["same"]:
         said.append(f"It was not compared with the champion: {champion['note']}.")
     if data["cut_rows"]:
-        cut = words.plural(data["cut_rows"], "test row was", "test rows were")
+        cut = plural(data["cut_rows"], "test row was", "test rows were")
         said.append(f"{cut} cut to {data['max_length']} tokens: the model did not see the rest.")
     said += [*report["details"].get("limits", ()), words.attributions(report)]
     if not report["slices"]:
@@ -130,7 +132,7 @@ def _need(report: Report) -> list[str]:
 
 def _data(report: Report) -> list[str]:
     data = report["data"]
-    counts = ", ".join(f"{words.plural(rows, 'row')} {plain(split)}" for split, rows in data["rows"].items())
+    counts = ", ".join(f"{plural(rows, 'row')} {plain(split)}" for split, rows in data["rows"].items())
     lines = [f"{counts}; content sha256 `{report['dataset_sha256']}`."]
     if dropped := data["dropped"]:
         reasons = (f"{rows:,} {plain(reason)}" for reason, rows in dropped.items())

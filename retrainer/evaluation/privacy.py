@@ -7,9 +7,10 @@ from typing import Any
 
 from retrainer.errors import UserError
 from retrainer.evaluation.request import Request
-from retrainer.evaluation.words import Report, number, plural
+from retrainer.evaluation.words import Report, number
 from retrainer.formats._description import read_description
 from retrainer.formats.privacy import PRIVACY, sentences
+from retrainer.texts import plural
 
 
 def privacy_facts(request: Request) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from retrainer.evaluation import answers, privacy, words
 from retrainer.evaluation.judgement import parts_section, rows_section, rules_section, slices_section
 from retrainer.evaluation.told import told
 from retrainer.evaluation.words import Report
+from retrainer.gate.chance import p_value
 from retrainer.need.words import at_twice, more_rows
 from retrainer.pages.charts import Axes, Points, Range, line_chart, range_chart, share_ends
 from retrainer.pages.learning_curve import learning_curve_chart
@@ -23,6 +24,7 @@ from retrainer.pages.page import (
     section,
     table,
 )
+from retrainer.texts import plural
 
 
 def render(report: Report, history: list[dict[str, Any]], panels: Sequence[str] = ()) -> str:
@@ -58,7 +60,7 @@ def _top(report: Report) -> str:
     """The first screen."""
     said = told(report)
     classes = f" · {len(report['labels']):,} classes" if report["labels"] else ""
-    about = f"{words.plural(report['rows'], 'test row')}{classes} · {report['start']}"
+    about = f"{plural(report['rows'], 'test row')}{classes} · {report['start']}"
     about += f" · model `{report['model_sha256'][:12]}`"
     return (
         f'<div class="top"><div><h1>{escape(report["name"] or report["start"])}</h1>{quiet(about)}</div>'
@@ -81,12 +83,11 @@ def _reasons(report: Report) -> str:
     """What the verdict rests on, what comes of it, and what must be known of it."""
     said = told(report)
     reasons = "".join(f"<li>{prose(reason)}</li>" for reason in said.reasons)
-    passing = f" What would let it pass: {'; '.join(said.to_pass)}." if said.to_pass else ""
     notes = "".join(f'<p class="note">{prose(note)}</p>' for note in words.notes(report))
     return section(
         said.why,
         f'<ul class="reasons">{reasons}</ul>',
-        f"<p>{prose(f'{said.follows}.{passing}')}</p>",
+        f"<p>{prose(f'{said.follows}.')}</p>",
         notes,
         quiet(f"{_capital(words.detectable(report))}."),
     )
@@ -118,7 +119,7 @@ def _opponents(report: Report) -> str:
         figure = one["metrics"][metric]
         ranges.append(_range(name, figure))
         shown = (words.number(figure["value"], figure["n"]), words.gain(report, one["difference"]))
-        rows.append(label_cell(name) + "".join(map(number_cell, (*shown, words.p_value(one["p_value"])))))
+        rows.append(label_cell(name) + "".join(map(number_cell, (*shown, p_value(one["p_value"])))))
         notes += [f"{name}: {one['note']}."] if one["note"] else []
     notes += [f"No cheap baseline: {report['no_baseline']}."] if report["no_baseline"] else []
     champion = report["champion"]

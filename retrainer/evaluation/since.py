@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from retrainer.evaluation.request import Request
 from retrainer.formats.model_files import SETTINGS
 from retrainer.gate.data_figures import Months
+from retrainer.gate.evidence import Champion
+
+Sections = dict[str, dict[str, Any]]
 
 # Sections that make the model; where it was trained, and by what, makes the same one.
 _SECTIONS = ("task", "backbone", "training")
@@ -16,26 +18,25 @@ SCRATCH = "scratch"
 OF_WEIGHTS = ("weights", "weights_sha256", "revision")
 
 
-def since_champion(request: Request, months: Months) -> dict[str, Any] | None:
-    """`since` of metrics.json; None without a champion.
+def since_champion(champion: Champion | None, settings: Sections, months: Months) -> dict[str, Any] | None:
+    """`since` of metrics.json; None without a champion. `settings`: the judged model's (`settings_of`).
 
     `settings`: "section.key: then → now" of each that differs, null where the champion's cannot be read;
     `rows`: [then, now] of all that came in, null where then is not known; `same_data`: the very rows.
     """
-    champion = request.champion
     if champion is None:
         return None
     then = months.then
     return {
-        "settings": _differences(champion.directory, request.model),
+        "settings": _differences(champion.directory, settings),
         "rows": [then.rows, months.now.rows] if then else None,
         "same_data": months.same,
     }
 
 
-def _differences(before: Path, now: Path) -> list[str] | None:
+def _differences(before: Path, new: Sections) -> list[str] | None:
     try:
-        old, new = (settings_of(one) for one in (before, now))
+        old = settings_of(before)
     except (OSError, ValueError):
         return None
     return [
@@ -46,9 +47,9 @@ def _differences(before: Path, now: Path) -> list[str] | None:
     ]
 
 
-def settings_of(model: Path) -> dict[str, Any]:
+def settings_of(model: Path) -> Sections:
     """The sections of settings.json; those of a model from scratch without the weights that it never saw."""
-    sections: dict[str, Any] = json.loads((model / SETTINGS).read_text(encoding="utf-8"))
+    sections: Sections = json.loads((model / SETTINGS).read_text(encoding="utf-8"))
     if sections.get("training", {}).get("strategy") == SCRATCH:
         sections["backbone"] = {
             key: value for key, value in sections.get("backbone", {}).items() if key not in OF_WEIGHTS

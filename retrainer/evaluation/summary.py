@@ -9,6 +9,7 @@ from typing import Any
 from retrainer.evaluation import privacy, words
 from retrainer.evaluation.told import registered, told
 from retrainer.evaluation.words import Report
+from retrainer.gate.chance import p_value
 from retrainer.texts import shortened
 
 WIDTH = 78
@@ -55,19 +56,19 @@ def _opponent_rows(report: Report) -> list[str]:
     metric, heading = words.gate_metric(report), shortened(words.gate_title(report), _METRIC)
     lines = [
         f"{'on the same rows':<{_NAME - _WIDER}}{heading:>{9 + _WIDER}}"
-        f"{'interval':>18}{'difference':>13}{'p':>8}",
+        f"{'interval':>18}{'difference':>12}{'p':>9}",
         "─" * WIDTH,
     ]
     lines.append(_opponent_row("this model", report["metrics"][metric], "", ""))
     for name, one in words.opponents(report):
-        gain, p_value = words.gain(report, one["difference"], "pts"), words.p_value(one["p_value"])
-        lines.append(_opponent_row(name, one["metrics"][metric], gain, p_value))
+        gain = words.gain(report, one["difference"], "pts")
+        lines.append(_opponent_row(name, one["metrics"][metric], gain, p_value(one["p_value"])))
     return lines
 
 
 def _opponent_row(name: str, figure: dict[str, Any], gain: str, p: str) -> str:
     value = words.number(figure["value"], figure["n"])
-    return f"{shortened(name, _NAME - 1):<{_NAME}}{value:>9}{words.interval(figure):>18}{gain:>13}{p:>8}"
+    return f"{shortened(name, _NAME - 1):<{_NAME}}{value:>9}{words.interval(figure):>18}{gain:>12}{p:>9}"
 
 
 def _verdict(report: Report, registration: dict[str, Any]) -> list[str]:

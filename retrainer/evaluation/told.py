@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from retrainer.evaluation.words import gain, plural
+from retrainer.evaluation.words import gain
 from retrainer.gate.decision import DECISION
+from retrainer.texts import plural
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
@@ -24,7 +25,8 @@ class Told:
     badge    a few words for a page's head; why: the heading above the reasons
     reasons  what decided, the most important first, a sentence each, without a full stop
     follows  what comes of it
-    to_pass  of a challenger: what would let it pass, a sentence each; else nothing
+    to_pass  of a challenger: what would let it pass, and what uses it all the same, a sentence each; else
+             nothing
     """
 
     kind: str
@@ -57,31 +59,29 @@ def registered(report: Mapping[str, Any], registration: Mapping[str, Any]) -> st
 
 
 def to_pass(report: Mapping[str, Any]) -> list[str]:
-    """What would let a challenger pass, a sentence each; the notes of the rules that fail say the rest."""
+    """As `Told.to_pass`; the notes of the rules that fail say the rest."""
     gate = report["gate"]
     failing = [rule["name"] for rule in gate.get("rules", ()) if not rule["passed"]]
     said = _comparison(dict(report)) if "comparison" in failing else []
     others = [name for name in failing if name not in ("comparison", DECISION)]
     if others:
-        rules = "this rule too" if len(others) == 1 else "these rules too"
-        said.append(f"{rules} must hold, or be set otherwise: {', '.join(others)}")
-    return said
+        rules = "this rule" if len(others) == 1 else "these rules"
+        too = " too" if said else ""
+        said.append(f"{rules}{too} must hold, or be set otherwise: {', '.join(others)}")
+    return [*said, "to use this one all the same: `make promote VERSION=… WHY=…`"]
 
 
 def _comparison(report: dict[str, Any]) -> list[str]:
     gate = report["gate"]
     if gate["difference"] is None:
-        return [
-            "test rows that both models can answer and the champion was not trained on, or `make promote"
-            " VERSION=…` by your own decision"
-        ]
+        return ["test rows that both models can answer and the champion was not trained on"]
     said = [_more_rows(report)]
     if gate["policy"] == "better":
         margin = f"{gate['margin']:g}"
         said.append(
-            f"gate.policy: not-worse promotes what is shown to be worse by less than gate.margin ({margin}),"
-            " if at all: it fits where a model of newer rows is worth having though it is no better; choose"
-            " it for the recipe, not for one result (docs/trust.md)"
+            "`gate.policy: not-worse` promotes what is shown to be worse by less than gate.margin"
+            f" ({margin}), if at all: it fits where a model of newer rows is worth having though it is no"
+            " better; choose it for the recipe, not for one result (docs/trust.md)"
         )
     return said
 
@@ -94,7 +94,10 @@ def _more_rows(report: dict[str, Any]) -> str:
     if needed is None and gate["difference"] + (0 if what == "better" else gate["margin"]) > 0:
         return f"a better model, or far more test rows: how many would show {difference} is not known"
     if needed is None:
-        return f"a better model: at the measured {difference} no number of test rows shows it to be {what}"
+        return (
+            f"a better model: at the measured {difference} no number of test rows shows it to be {what};"
+            " `make curve` says what more training rows would give, `make tune` tries other settings"
+        )
     more = max(needed - rows, 1)
     return (
         f"about {plural(more, 'more test row')} at the measured {difference}: some {needed:,} compared rows"

@@ -7,6 +7,7 @@ from typing import Any
 from retrainer.cost import in_words, of_runs
 from retrainer.findings import found_by, left_out, percent, rows_in
 from retrainer.gate.chance import p_said
+from retrainer.texts import plural
 
 Report = dict[str, Any]
 
@@ -64,26 +65,14 @@ def interval(figure: dict[str, Any]) -> str:
     return f"{number(figure['low'], figure['n'])} – {number(figure['high'], figure['n'])}"
 
 
-def p_value(p: float) -> str:
-    return "<1e-9" if p < 1e-9 else f"{p:.0e}" if p < 1e-3 else f"{p:.2g}"
-
-
 def gain(report: Report, difference: float, points: str = "points") -> str:
     """By how much the model is better in the gate's metric, with its sign."""
     return f"{100 * difference:+.1f} {points}" if in_points(report) else f"{difference:+.4g}"
 
 
-def plural(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
 def rules(report: Report) -> list[dict[str, Any]]:
     """The gate's rules: name, setting, value (None: nothing to measure), bound, passed, note."""
     return list(report["gate"].get("rules", ()))
-
-
-def measured(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
 
 
 def floor_of(report: Report, by: str) -> float | None:

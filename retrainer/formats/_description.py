@@ -11,25 +11,28 @@ from retrainer.formats.files import canonical_json
 from retrainer.formats.model_keys import PREPROCESSING, TOKENIZERS, Description
 
 DESCRIPTION = "model.json"
-# Logits are divided by it; 1.0 where the description has none.
+# Logits are divided by it.
 TEMPERATURE = "temperature"
+# Keys that may be left out, and what that means.
+_DEFAULTS = {name: Description.model_fields[name].default for name in ("assets", TEMPERATURE)}
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """The checked content of `path`/model.json. Raises ModelError that names the key that is wrong."""
+    """The checked content of `path`/model.json, defaults in the place of what it leaves out.
+
+    Raises ModelError that names the key that is wrong.
+    """
     file = path / DESCRIPTION
     if not file.is_file():
         raise ModelError(
             f"{path} is not a model directory: {DESCRIPTION} is missing; docs/own-trainer.md says"
             " what it holds"
         )
-    description: dict[str, Any] = read_json(file, dict)
+    description: dict[str, Any] = _DEFAULTS | read_json(file, dict)
     Description.check(description, str(file))
     _check_labels(file, description["labels"])
-    description.setdefault(TEMPERATURE, 1.0)
-    assets = description.get("assets", [])
-    _check_assets(path, assets)
-    _check_preprocessing(file, description["preprocessing"], assets)
+    _check_assets(path, description["assets"])
+    _check_preprocessing(file, description["preprocessing"], description["assets"])
     return description
 
 

@@ -105,7 +105,17 @@ def hash_files(directory: Path, leave_out: tuple[str, ...] = (MANIFEST,)) -> dic
 def read_manifest(directory: Path, kind: str, *versions: int) -> dict[str, Any]:
     """The manifest of a sealed directory, after every file's hash was checked.
 
-    Raises UserError when it is absent, of another kind or format version, or a file is altered.
+    Raises UserError as `stated_manifest`, and when a file is altered.
+    """
+    manifest = stated_manifest(directory, kind, *versions)
+    verify_files(directory, manifest.get("files", {}))
+    return manifest
+
+
+def stated_manifest(directory: Path, kind: str, *versions: int) -> dict[str, Any]:
+    """The manifest alone: none of the directory's other files is opened.
+
+    Raises UserError when it is absent, or of another kind or format version.
     """
     path = directory / MANIFEST
     if not path.is_file():
@@ -124,7 +134,6 @@ def read_manifest(directory: Path, kind: str, *versions: int) -> dict[str, Any]:
             f" {', '.join(map(str, versions))}; "
             f"read it with retrainer {manifest.get('retrainer', '?')}, which wrote it"
         )
-    verify_files(directory, manifest.get("files", {}))
     return manifest
 
 

@@ -125,15 +125,16 @@ def _plain(value: Tensor) -> Tensor:
     return value.clone(memory_format=contiguous_format)
 
 
-def seal(directory: Path, sections: Sections, dataset_sha256: str) -> str:
+def seal(directory: Path, sections: Sections, dataset_sha256: str, network: Network | None = None) -> str:
     """Turns what a trainer has left (docs/own-trainer.md) into a model directory; returns its `model_sha256`.
 
-    `sections` holds `task` at least. Raises UserError when it is no whole model.
+    `sections` holds `task` at least. `network`: what `unsealed_network` has made of the directory; None: not
+    checked yet. Raises UserError when it is no whole model.
     """
     (directory / MANIFEST).unlink(missing_ok=True)  # until all is well again, this is no model
     if not (directory / HISTORY).is_file():
         write_json(directory / HISTORY, [])
-    network = unsealed_network(directory, sections["task"])
+    network = unsealed_network(directory, sections["task"]) if network is None else network
     description = _to_keep(directory) | {"task": sections["task"]}
     write_json(directory / DESCRIPTION, description | {"dataset_sha256": dataset_sha256})
     settings = without_paths(sections)
@@ -152,7 +153,7 @@ def unsealed_network(directory: Path, task: dict[str, Any]) -> Network:
     """
     described = read_description(directory)
     _refuse_unknown(directory / DESCRIPTION, described)
-    _refuse_strangers(directory, described.get("assets", []))
+    _refuse_strangers(directory, described["assets"])
     if (directory / HISTORY).is_file():
         read_history(directory / HISTORY)
     return load_network(directory, task)
@@ -161,7 +162,7 @@ def unsealed_network(directory: Path, task: dict[str, Any]) -> Network:
 def _to_keep(directory: Path) -> dict[str, Any]:
     described = read_description(directory)
     kept = {key: described[key] for key in FROM_TRAINER if key in described}
-    return kept | {"assets": sorted(described.get("assets", []))}
+    return kept | {"assets": sorted(described["assets"])}
 
 
 def _refuse_unknown(file: Path, described: dict[str, Any]) -> None:

@@ -41,7 +41,7 @@ def load_network(path: Path, task: Mapping[str, Any] | None = None) -> Network:
     with unfilled():
         body = _restore(path / DESCRIPTION, description)
         body.preprocessing = description["preprocessing"]
-        body.assets = {name: (path / name).read_bytes() for name in description.get("assets", [])}
+        body.assets = {name: (path / name).read_bytes() for name in description["assets"]}
         network = Network(body, task_of(path, description).head(body, Training.parse({}, "training")))
     _require_outputs(path, network.head, tensors, description["labels"])
     _require_fit(path / WEIGHTS, network.state_dict(), tensors)

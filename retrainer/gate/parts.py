@@ -21,6 +21,7 @@ from retrainer.gate.evidence import Evidence, Part
 from retrainer.gate.pair import Pair
 from retrainer.gate.rules import Rule
 from retrainer.settings import Gate
+from retrainer.texts import plural
 
 CLASS = "class"
 _MOST_NAMED = 3
@@ -148,7 +149,7 @@ def _collapse(gate: Gate, changes: Sequence[PartChange]) -> list[Rule]:
         return []
     held = [one for one in changes if one.collapsed and not one.accepted]
     held.sort(key=lambda one: -one.drop)
-    tested = f"{len(changes):,} {'class or slice' if len(changes) == 1 else 'classes and slices'}"
+    tested = plural(len(changes), "class or slice", "classes and slices")
     note = (
         f"of {tested} none falls by more than gate.max_drop = {gate.max_drop:g} that chance does not explain"
     )

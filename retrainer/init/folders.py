@@ -14,8 +14,9 @@ from retrainer.data.sources._splits import TEST, TRAIN, VALIDATION, is_split_nam
 from retrainer.data.sources.image_folder import layout_of
 from retrainer.errors import DataError
 from retrainer.formats.dataset import SPLITS
-from retrainer.init.found import Found, class_counts, counted, shown
+from retrainer.init.found import Found, class_counts, shown
 from retrainer.settings import Source
+from retrainer.texts import plural
 
 # So many annotated images or sounds tell what they are like.
 MOST_READ = 2_000
@@ -37,19 +38,19 @@ def look_at_images(tree: Tree, path: Path) -> Found:
     classes = Counter(part[bool(layout.splits)] for part in parts if len(part) > 1 + bool(layout.splits))
     if len(classes) < 2:
         raise DataError(
-            f"{path} holds {counted(len(images), 'image')} and"
-            f" {counted(len(classes), 'class folder') if classes else 'no class folders'}; sort them into one"
+            f"{path} holds {plural(len(images), 'image')} and"
+            f" {plural(len(classes), 'class folder') if classes else 'no class folders'}; sort them into one"
             " folder a class, or lay a table (image,label) or boxes (Pascal VOC, COCO) beside them"
         )
     splits = Counter(layout.splits.get(part[0], TRAIN) for part in parts)
     facts = [class_counts(classes), *_splits_facts(splits, "image")]
     if loose := len(images) - sum(classes.values()):
-        facts.append(f"{counted(loose, 'image lies', 'images lie')} in no class folder and will be left out")
+        facts.append(f"{plural(loose, 'image lies', 'images lie')} in no class folder and will be left out")
     source: dict[str, Any] = {"kind": "image_folder", "path": str(path)}
     chosen = {"source.kind": "each folder is a class", **_test_beside(path, source)}
     task = {"kind": "image_classification", **_pixels(tree, images, facts, chosen)}
     return Found(
-        f"{path}: {counted(len(images), 'image')} in class folders", source, task, tuple(facts), chosen
+        f"{path}: {plural(len(images), 'image')} in class folders", source, task, tuple(facts), chosen
     )
 
 
@@ -57,8 +58,8 @@ def _splits_facts(splits: Mapping[str, int], what: str) -> list[str]:
     """Which rows the user has set apart, where there are any."""
     if not any(splits.get(own) for own in _OWN):
         return ["no test set of its own: a fifth is drawn by hash (split.test)"]
-    said = [f"{counted(splits[own], what)} {is_what}" for own, is_what in _OWN.items() if splits.get(own)]
-    return [f"{counted(splits.get(TRAIN, 0), what)} to train on; " + "; ".join(said)]
+    said = [f"{plural(splits[own], what)} {is_what}" for own, is_what in _OWN.items() if splits.get(own)]
+    return [f"{plural(splits.get(TRAIN, 0), what)} to train on; " + "; ".join(said)]
 
 
 def _test_beside(path: Path, source: dict[str, Any]) -> dict[str, str]:
@@ -82,7 +83,7 @@ def _pixels(
         facts.append("none of the images that were looked at can be opened")
         return {}
     width, height = sorted(found)[len(found) // 2]
-    facts.append(f"of {counted(len(found), 'image')} looked at the median is {width} × {height} pixels")
+    facts.append(f"of {plural(len(found), 'image')} looked at the median is {width} × {height} pixels")
     if min(width, height) >= SMALL_SIDE:
         chosen["task.size"] = "the network's own, 224 × 224 pixels; a lower one is faster: task.size: 128"
         return {}
@@ -120,12 +121,12 @@ def look_at_boxes(kind: str, path: Path) -> Found:
         if images >= MOST_READ:
             break
     facts = [f"boxes of {class_counts(classes)}", *_splits_facts(splits, "image")]
-    facts += [f"{counted(empty, 'image has', 'images have')} no object, and count as such"] if empty else []
+    facts += [f"{plural(empty, 'image has', 'images have')} no object, and count as such"] if empty else []
     facts += [f"the first {images:,} images were looked at"] if images >= MOST_READ else []
     chosen = {"task.size": "height and width that the network sees; smaller is faster, larger finds more"}
     task = {"kind": "object_detection", "size": [192, 256], "flip": True, "shift": 32, "scale": 0.3}
     return Found(
-        f"{path}: {counted(images, 'image')} with boxes ({kind})", written, task, tuple(facts), chosen
+        f"{path}: {plural(images, 'image')} with boxes ({kind})", written, task, tuple(facts), chosen
     )
 
 
@@ -156,7 +157,7 @@ def look_at_parallel_texts(path: Path) -> Found | None:
         if own in splits.values()
     ]
     chosen = {"source.text": f"from {ends[0]} to {ends[1]}; the other way: swap text and target_text"}
-    title = f"{path}: {counted(len(stems[0]), 'pair')} of parallel texts (.{ends[0]}, .{ends[1]})"
+    title = f"{path}: {plural(len(stems[0]), 'pair')} of parallel texts (.{ends[0]}, .{ends[1]})"
     return Found(title, source, {"kind": "translation", "max_length": 64}, tuple(facts), chosen)
 
 

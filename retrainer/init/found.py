@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from retrainer.texts import plural
+
 
 @dataclass(frozen=True)
 class Found:
@@ -24,11 +26,6 @@ class Found:
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def counted(number: int, one: str, several: str = "") -> str:
-    """`1 image`, `2,000 images`."""
-    return f"{number:,} {one if number == 1 else several or one + 's'}"
-
-
 def shown(names: list[str], most: int = 5) -> str:
     """The first of them, and how many more there are."""
     rest = len(names) - most
@@ -38,4 +35,4 @@ def shown(names: list[str], most: int = 5) -> str:
 def class_counts(counts: Mapping[str, int]) -> str:
     """`3 classes: cat 200, dog 190, fox 10`, the most frequent first."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return f"{counted(len(ordered), 'class', 'classes')}: " + shown([f"{name} {n:,}" for name, n in ordered])
+    return f"{plural(len(ordered), 'class', 'classes')}: " + shown([f"{name} {n:,}" for name, n in ordered])

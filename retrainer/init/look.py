@@ -18,10 +18,11 @@ from retrainer.init.folders import (
     names_of,
     table_beside,
 )
-from retrainer.init.found import Found, counted
+from retrainer.init.found import Found
 from retrainer.init.sounds import look_at_sounds
 from retrainer.init.tables import look_at_tables
 from retrainer.settings import Source
+from retrainer.texts import plural
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _READ = (
@@ -61,7 +62,7 @@ def _look_inside(path: Path, tree: Tree, given: Mapping[str, str]) -> Found:
         return found
     first = next(iter(sorted(tree.entries)), "none")
     raise DataError(
-        f"{path} holds nothing that is read ({counted(len(tree.entries), 'file')}, the first: {first});"
+        f"{path} holds nothing that is read ({plural(len(tree.entries), 'file')}, the first: {first});"
         f" name {_READ}"
     )
 

@@ -18,8 +18,9 @@ from retrainer.errors import DataError, UserError
 from retrainer.formats.audio import SUFFIXES, decode_audio
 from retrainer.init.columns import Column, roles_of
 from retrainer.init.folders import MOST_READ, _splits_facts, _splits_of, names_of, table_beside
-from retrainer.init.found import Found, class_counts, counted
+from retrainer.init.found import Found, class_counts
 from retrainer.settings import Source
+from retrainer.texts import plural
 
 _LOOKED_AT = 20
 _HIGHEST_RATE = 16_000
@@ -43,7 +44,7 @@ def look_at_sounds(tree: Tree, path: Path, given: Mapping[str, str]) -> Found:
     if (read := splits.total()) < len(sounds):
         facts.append(f"that is of the first {read:,} of them")
     task = {"kind": kind, **_signal(tree, sounds, facts, chosen)}
-    return Found(f"{path}: {counted(len(sounds), 'sound file')}", source, task, tuple(facts), chosen)
+    return Found(f"{path}: {plural(len(sounds), 'sound file')}", source, task, tuple(facts), chosen)
 
 
 def _by_table(table: Path, given: Mapping[str, str], source: dict[str, Any], chosen: dict[str, str]) -> None:
@@ -129,7 +130,7 @@ def _signal(
         return {}
     rate = rates.most_common(1)[0][0]
     facts.append(
-        f"of {counted(len(lengths), 'sound')} looked at the longest has {max(lengths):.1f} s, and most have"
+        f"of {plural(len(lengths), 'sound')} looked at the longest has {max(lengths):.1f} s, and most have"
         f" {rate:,} samples a second"
     )
     longest = max(5, math.ceil(2 * max(lengths)))

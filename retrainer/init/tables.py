@@ -14,8 +14,9 @@ from retrainer.data.sources._splits import TEST, TRAIN, VALIDATION, split_of
 from retrainer.data.sources._values import Unfit, beside
 from retrainer.errors import DataError
 from retrainer.init.columns import MOST_NUMBERED_CLASSES, Column, Roles, roles_of
-from retrainer.init.found import Found, class_counts, counted, shown
+from retrainer.init.found import Found, class_counts, shown
 from retrainer.settings import Source
+from retrainer.texts import plural
 
 _READERS = {"csv": csv, "jsonl": jsonl, "parquet": parquet}
 # What a column is for shows in so many rows.
@@ -42,8 +43,8 @@ def look_at_tables(path: Path, given: Mapping[str, str]) -> Found:
     facts = [_parts_fact(parts, path), *_beside_fact(path, source)]
     if len(training) > 1:
         facts.append(f"its columns are told by {training[0].name}")
-    looked = f" ({counted(MOST_ROWS, 'row')} were looked at)" if rows > MOST_ROWS else ""
-    title = f"{training[0]}: a table ({kind}) of {counted(rows, 'row')}{looked}"
+    looked = f" ({plural(MOST_ROWS, 'row')} were looked at)" if rows > MOST_ROWS else ""
+    title = f"{training[0]}: a table ({kind}) of {plural(rows, 'row')}{looked}"
     return _found(title, roles, source, [fact for fact in facts if fact], training[0])
 
 
@@ -71,8 +72,8 @@ def _beside_fact(path: Path, source: dict[str, Any]) -> list[str]:
 
 
 def _found(title: str, roles: Roles, source: dict[str, Any], facts: list[str], file: Path) -> Found:
-    columns = [f"{column.name} ({counted(column.distinct, 'value')})" for column in roles.columns]
-    facts = [f"{counted(len(columns), 'column')}: {shown(columns, 12)}", *facts]
+    columns = [f"{column.name} ({plural(column.distinct, 'value')})" for column in roles.columns]
+    facts = [f"{plural(len(columns), 'column')}: {shown(columns, 12)}", *facts]
     chosen = {f"source.{role}": f"column '{c.name}': {roles.why[role]}" for role, c in roles.chosen.items()}
     for role, column in roles.chosen.items():
         if role != "label" and column.name != role:
@@ -86,7 +87,7 @@ def _found(title: str, roles: Roles, source: dict[str, Any], facts: list[str], f
     if source.get("label_separator") or roles.chosen.get("label", Column("", [])).lists:
         task["multi_label"] = True
         chosen["task.multi_label"] = "rows have several labels"
-    if left := [f"{c.name} ({counted(c.distinct, 'value')})" for c in roles.left if 1 < c.distinct <= 50]:
+    if left := [f"{c.name} ({plural(c.distinct, 'value')})" for c in roles.left if 1 < c.distinct <= 50]:
         facts.append(
             f"not used: {shown(left)}; source: {{metadata: [NAME]}} keeps one for slices of the figures"
         )
@@ -121,7 +122,7 @@ def _task_of_label(
         source |= {} if label.name == "target" else {"target": label.name}
         facts.append(f"target: {min(label.numbers):g} to {max(label.numbers):g}")
         chosen["source.target"] = chosen.pop("source.label")
-        chosen["task.kind"] = f"'{label.name}' holds {counted(label.distinct, 'different number')}"
+        chosen["task.kind"] = f"'{label.name}' holds {plural(label.distinct, 'different number')}"
         return f"{reads}_regression"
     source |= {} if label.name == "label" else {"label": label.name}
     if mark := "" if label.lists else label.separator:
@@ -129,8 +130,8 @@ def _task_of_label(
         chosen["source.label_separator"] = f"several labels stand in one value, divided by {mark}"
     facts.append(class_counts(_label_counts(label, mark)))
     if empty := len(label.values) - len(label.filled):
-        facts.append(f"{counted(empty, 'row has', 'rows have')} no label and will be left out")
-    chosen["task.kind"] = f"'{label.name}' has {counted(label.distinct, 'value')}"
+        facts.append(f"{plural(empty, 'row has', 'rows have')} no label and will be left out")
+    chosen["task.kind"] = f"'{label.name}' has {plural(label.distinct, 'value')}"
     if label.numbers and reads != "audio":
         other = f"{reads}_regression"
         chosen["task.kind"] += f"; as a number: task.kind {other}, and source.target in place of source.label"

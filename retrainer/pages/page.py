@@ -57,8 +57,10 @@ def number_cell(text: str) -> str:
     return f'<td class="num">{escape(text)}</td>'
 
 
-def measured(value: float) -> str:
-    """A measured number in four digits, or whole where it has more: 0.1235, 12.35, 1,000,123."""
+def measured(value: float | None) -> str:
+    """A measured number in four digits, or whole where it has more: 0.1235, 12.35, 1,000,123. None: –."""
+    if value is None:
+        return "–"
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:.4g}"
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 from retrainer.errors import SettingError
 from retrainer.projects.project import WRITTEN_BY_RUNS, git
 from retrainer.projects.template import Template
+from retrainer.texts import plural
 
 # What git merge-file returns at most where it counts conflicts: above, it could not merge.
 _MOST_CONFLICTS = 127
@@ -85,8 +86,7 @@ def _merged(path: str, root: Path, texts: tuple[bytes, bytes, bytes], versions: 
         raise SettingError(f"git merge-file was killed at {path}: nothing was written; run it again")
     if done.returncode > _MOST_CONFLICTS:
         return _beside(path, root, texts[2], "both sides changed it, and it is no text")
-    places = "1 place" if done.returncode == 1 else f"{done.returncode} places"
-    why = f"{places} between <<<<<<< and >>>>>>>"
+    why = f"{plural(done.returncode, 'place')} between <<<<<<< and >>>>>>>"
     return Change(path, "conflict", why, done.stdout, conflict="marked")
 
 

@@ -63,9 +63,9 @@ def _line(
     factor = now[0] * now[1] / (then[0] * then[1]) if known else 1.0
     usage = last.usage.scaled(factor * trainings)
     day = datetime.fromtimestamp(run.began / 1000, UTC).date().isoformat()
-    each = "" if trainings == 1 else f" × {trainings} at most"
-    cost = f"{in_words(priced(usage, rates))} in {_duration(usage.hours)}"
-    words = f"expected: {cost}, by the training of {day}{each}"
+    many = "" if trainings == 1 else f" for {trainings} whole trainings"
+    cost = f"{in_words(priced(usage, rates))} in {_duration(usage.hours)}{many}"
+    words = f"expected: {cost}, by the training of {day}"
     if rows is None:
         words += f", of {then[0]:,.0f} rows; it grows with the rows and epochs"
     elif known and factor != 1.0:

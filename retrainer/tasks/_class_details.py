@@ -28,6 +28,7 @@ from retrainer.tasks._class_doubts import doubts
 from retrainer.tasks._class_explained import explained, nearest_to_mistakes
 from retrainer.tasks._embedded import Embedded
 from retrainer.tasks._explained import figure
+from retrainer.texts import plural
 
 if TYPE_CHECKING:
     from retrainer.tasks._protocol import Judged
@@ -169,5 +170,5 @@ def _of_few_rows(table: list[dict[str, Any]]) -> list[str]:
     if not few:
         return []
     named = ", ".join(few[:_MOST_NAMED]) + (", …" if len(few) > _MOST_NAMED else "")
-    what = "1 class has" if len(few) == 1 else f"{len(few):,} classes have"
+    what = plural(len(few), "class has", "classes have")
     return [f"{what} fewer than {FEW_ROWS} test rows: {named}."]

@@ -22,7 +22,7 @@ from retrainer.pages.page import (
 from retrainer.pages.pairs import drawn_pairs, side
 from retrainer.pages.reliability import reliability_chart
 from retrainer.tasks._class_doubts import LABELS, NEIGHBOURS
-from retrainer.tasks._class_examples import Mistake, mistakes, shown_rows, surest_mistakes
+from retrainer.tasks._class_examples import Mistake, mistakes, shown_rows
 from retrainer.tasks._explained_panels import NOTHING, Beside, Explanation, beside_rows
 from retrainer.tasks._nearest_rows import verdict
 
@@ -42,13 +42,14 @@ Details = dict[str, Any]
 def panels(judged: Judged, details: Details) -> list[str]:
     found = classes(judged.predictions, judged.test)
     columns = tuple(judged.predictor.task.input_columns)
+    wrong = mistakes(judged.test, found, columns)
     beside = beside_rows(judged, details, [verdict(one) for one in details["nearest"]])
     return [
         calibration_section(details),
         confusion_section(details),
-        mistakes_section(mistakes(judged.test, found, columns), int((~found.correct).sum()), details, beside),
+        mistakes_section(wrong, int((~found.correct).sum()), details, beside),
         sample_section(judged, found, columns, details, beside),
-        doubts_section(judged, found, columns, details),
+        doubts_section(judged, found, columns, details, {miss.row for miss in wrong}),
         neighbours_section(judged, columns, details),
         per_class_section(details),
     ]
@@ -129,11 +130,12 @@ def sample_section(
     return section("What right answers rest on", quiet(about), beside.about, drawn, beside.method)
 
 
-def doubts_section(judged: Judged, found: Classes, columns: tuple[str, ...], details: Details) -> str:
-    """Rows whose label the model has good reason to doubt; those that stand above are only counted."""
+def doubts_section(
+    judged: Judged, found: Classes, columns: tuple[str, ...], details: Details, above: Collection[int]
+) -> str:
+    """Rows whose label the model has good reason to doubt; those that stand `above` are only counted."""
     if not (said := _said(details, LABELS)):
         return ""
-    above = set(surest_mistakes(found).tolist())
     numbers = [row for row in details[LABELS] if row not in above]
     rows = shown_rows(judged.test, found, columns, numbers)
     more = " Either the label is wrong, or the model has much to learn." if details[LABELS] else ""

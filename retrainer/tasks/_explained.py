@@ -24,6 +24,7 @@ from retrainer.attribution.captum import version
 from retrainer.attribution.explain import Explainer, completeness_error, values_of
 from retrainer.attribution.randomised import MOST_CORRELATION, Randomised, randomisation_test
 from retrainer.errors import ModelError
+from retrainer.gate.chance import p_said
 from retrainer.gate.exact import mcnemar_p_value
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def _warning(found: Randomised, missed: float, chosen: Chosen) -> str:
     if p > _ALPHA:
         return (
             "The attributions must not be believed: the model is not shown to do better than an answer that"
-            f" never looks at its input (p = {p:.2g}), so they explain guesses."
+            f" never looks at its input ({p_said(p)}), so they explain guesses."
         )
     if missed > _MOST_MISSED:
         return f"The attributions are rough: {missed:.0%} of what they should add up to is missing."

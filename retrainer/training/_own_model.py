@@ -23,19 +23,20 @@ if TYPE_CHECKING:
 _ROWS = 2
 
 
-def require_usable(directory: Path, task: dict[str, Any], dataset: Dataset | None) -> None:
-    """Raises UserError that names what is wrong, and the cure.
+def require_usable(directory: Path, task: dict[str, Any], dataset: Dataset | None) -> Network:
+    """The network. Raises UserError that names what is wrong, and the cure.
 
     `task` is the section of the settings. Without a dataset neither the labels are compared nor a row is
     predicted.
     """
     network = unsealed_network(directory, task)
     if dataset is None:
-        return
+        return network
     description = read_description(directory) | {"task": task}
     made = task_of(directory, description)
     _require_labels(directory / DESCRIPTION, description, dataset)
     _require_answers(directory, network, made, dataset, float(description[TEMPERATURE]))
+    return network
 
 
 def _require_labels(file: Path, description: dict[str, Any], dataset: Dataset) -> None:

@@ -86,9 +86,9 @@ def _train_elsewhere(inputs: Inputs, out: Path) -> dict[str, Any]:
     with whole_directory(out) as aside:
         run_command(inputs.settings.training.command, data.path, aside, sections)
         try:
-            require_usable(aside, sections["task"], data)
+            network = require_usable(aside, sections["task"], data)
             hand_down_row_keys(data.path, inputs.weights, aside)
-            return {"model_sha256": seal(aside, sections, data.content_sha256)}
+            return {"model_sha256": seal(aside, sections, data.content_sha256, network)}
         except ModelError as error:
             # The directory is gone by the time that the message is read.
             wrong = str(error).replace(f"{aside}/", "").replace(str(aside), "its directory")

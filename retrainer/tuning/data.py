@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from retrainer.errors import DataError
-from retrainer.formats.files import MANIFEST, write_json
+from retrainer.formats.dataset import FORMAT_VERSIONS, KIND
+from retrainer.formats.files import MANIFEST, stated_manifest, write_json
 
 SEEN = ("train", "validation")
 
@@ -18,7 +17,7 @@ def without_test(dataset: Path, into: Path) -> Path:
     It has the classes of all splits, so that a trial's network has the outputs of the recipe's own. Raises
     UserError when there are no validation rows.
     """
-    manifest = _manifest(dataset)
+    manifest = stated_manifest(dataset, KIND, *FORMAT_VERSIONS)
     rows = manifest.get("rows", {})
     if not rows.get("validation"):
         raise DataError(
@@ -35,11 +34,3 @@ def without_test(dataset: Path, into: Path) -> Path:
     seen = {"rows": {split: rows[split] for split in SEEN}, "classes": classes, "files": files}
     write_json(into / MANIFEST, manifest | seen)
     return into
-
-
-def _manifest(dataset: Path) -> dict[str, Any]:
-    path = dataset / MANIFEST
-    if not path.is_file():
-        raise DataError(f"{dataset} is not a dataset directory: {MANIFEST} is missing")
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found

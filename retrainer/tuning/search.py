@@ -12,7 +12,7 @@ from retrainer.errors import ServiceError, SettingError, nearest
 from retrainer.tuning.space import Values, with_values
 from retrainer.tuning.study import Study, Suggested
 from retrainer.tuning.trial import COMPLETE, EPOCH, ERROR, Job, Outcome
-from retrainer.tuning.workers import Worker, whoever_speaks, workers
+from retrainer.tuning.workers import Worker, with_messages, workers
 
 # Before the figures of the validation rows, in a history.
 VALIDATION = "validation_"
@@ -20,8 +20,9 @@ VALIDATION = "validation_"
 
 @dataclass(frozen=True)
 class Search:
-    """`sections`: the recipe's own, resolved, of which a trial changes some values; `figure`: the one of the
-    history that is sought; `parent`: the tuning's run in MLflow; `tell` is told of each trial."""
+    """`sections`: the recipe's own, resolved, of which a trial changes some values; `figure`: the name in the
+    history of what trials are compared by; `parent`: the id of the tuning's run in MLflow; `tell` gets a line
+    of each trial that has ended."""
 
     study: Study
     sections: Mapping[str, Mapping[str, Any]]
@@ -32,7 +33,8 @@ class Search:
     tell: Callable[[str], None]
 
     def run(self, trials: int, jobs: int) -> None:
-        """Up to so many trials in all, `jobs` at a time. Raises UserError for what ends every trial."""
+        """Runs trials, `jobs` at a time, until the study has so many. Raises UserError for what would end
+        every trial."""
         done = self.study.finished()
         waiting = [number for number in range(trials) if number not in done]
         running: dict[int, _Running] = {}
@@ -43,8 +45,8 @@ class Search:
                 for worker in started:
                     if not worker.busy and waiting and self.study.ready(waiting[0]):
                         running[id(worker)] = self._start(worker, waiting.pop(0), trials)
-                for worker in whoever_speaks(started):
-                    self._hear(worker, running)
+                for worker in with_messages(started):
+                    self._receive(worker, running)
 
     def _start(self, worker: Worker, number: int, trials: int) -> _Running:
         suggested = self.study.suggest(number)
@@ -52,12 +54,12 @@ class Search:
         worker.start(Job(number, sections, self.dataset, self.weights, self.figure, self.parent))
         return _Running(suggested, time.monotonic(), trials)
 
-    def _hear(self, worker: Worker, running: dict[int, _Running]) -> None:
+    def _receive(self, worker: Worker, running: dict[int, _Running]) -> None:
         trial = running[id(worker)]
         kind, content = worker.receive()
         if kind == EPOCH:
             epoch, figures = content
-            worker.pipe.send(self.study.ends(trial.suggested, epoch, self._sought(figures)))
+            worker.pipe.send(self.study.should_prune(trial.suggested, epoch, self._compared_by(figures)))
             return
         worker.busy = False
         del running[id(worker)]
@@ -66,7 +68,7 @@ class Search:
         self.study.finish(trial.suggested, content)
         self.tell(trial.told(content))
 
-    def _sought(self, figures: Mapping[str, float]) -> float:
+    def _compared_by(self, figures: Mapping[str, float]) -> float:
         if self.figure not in figures:
             known = [name.removeprefix(VALIDATION) for name in figures if name.startswith(VALIDATION)]
             name = self.figure.removeprefix(VALIDATION)
@@ -86,9 +88,9 @@ class _Running:
         value = f"{outcome.value:.5g}" if outcome.state == COMPLETE else f"{outcome.state} {outcome.note}"
         took = f"{time.monotonic() - self.began:.0f} s"
         title = f"trial {self.suggested.number} of {self.trials}"
-        return f"{title}: {spelt(self.suggested.values)}: {value} ({took})"
+        return f"{title}: {as_typed(self.suggested.values)}: {value} ({took})"
 
 
-def spelt(values: Values) -> str:
+def as_typed(values: Values) -> str:
     """As people type them after SET=."""
     return " ".join(f"{key}={value}" for key, value in values.items())

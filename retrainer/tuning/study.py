@@ -1,8 +1,8 @@
 """What is tried next, and when a trial ends early: Optuna's TPE sampler and median pruner.
 
-A trial sees the trials that lie `jobs` or more before it, all of them finished, and draws from a seed of its
-own number. So what is tried depends on no clock: a study that was killed goes on with the trials that it
-would have had, and one of several jobs repeats exactly, as long as the trainings do.
+What trial n tries follows from `tune.seed` and the results of the trials 0 to n - `jobs`: trial n starts only
+when all of these have finished, and never uses the results of later ones. So a study has the same trials
+however long each of them takes, whether it was killed in between or not, as long as the trainings repeat.
 
 Source of the sampler: Bergstra et al., Algorithms for Hyper-Parameter Optimization (NeurIPS 2011); of the
 pruner: Golovin et al., Google Vizier (KDD 2017), section 3.2.
@@ -38,7 +38,7 @@ def optuna_module() -> Any:
         import optuna
     except ImportError:
         raise SettingError(
-            "make tune needs the package optuna: .venv/bin/python -m pip install 'optuna>=5,<6'"
+            "make tune needs optuna, which is not installed; pip install 'retrainer[tune]'"
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
@@ -47,7 +47,8 @@ def optuna_module() -> Any:
 @dataclass(frozen=True)
 class Plan:
     """What makes two studies the same one. `digest` is of all that decides a trial's figure; `whole`: the
-    searched settings that are whole numbers; `first`: the values of trial 0, if they are given."""
+    searched settings that are whole numbers; `first`: the recipe's own values, which trial 0 tries; None
+    where they lie outside of the ranges."""
 
     digest: str
     space: Mapping[str, Range]
@@ -62,13 +63,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class Suggested:
-    """A trial that runs: what it tries, and what it has of the study that it may see."""
+    """A trial that runs, and the settings that it tries.
+
+    view   the trial in a study in memory that holds only what trial `number` may use (`Study._view`)
+    kept   the same trial in the study's file
+    noted  epochs whose figures stand in the file: a trial that was killed repeats those since its checkpoint
+    """
 
     number: int
     values: Values
-    seen: optuna.trial.Trial = field(repr=False)
+    view: optuna.trial.Trial = field(repr=False)
     kept: optuna.trial.Trial = field(repr=False)
-    # Epochs whose figures are kept: those of a killed call, told again by the one that goes on.
     noted: set[int] = field(repr=False)
 
 
@@ -109,37 +114,37 @@ class Study:
         return str(self._kept.user_attrs.get(key, ""))
 
     def ready(self, number: int) -> bool:
-        """Whether all trials that this one sees are finished."""
+        """Whether all trials whose results this one uses are finished."""
         return self.finished() >= set(range(number - self._plan.jobs + 1))
 
     def suggest(self, number: int) -> Suggested:
-        """Trial `number`; one that a killed process left unfinished has its values still."""
+        """Trial `number`; one that a killed process left unfinished keeps its values."""
         trials = self.trials()
         left = trials[number] if number < len(trials) else None
         view = self._view(number, trials)
         given = left.params if left is not None else self._first() if number == 0 else None
         if given is not None:
             view.enqueue_trial(given)
-        seen = view.ask(self._distributions())
+        asked = view.ask(self._distributions())
         if left is None:
             trial = self._optuna.trial
             self._kept.add_trial(
                 trial.create_trial(
-                    state=trial.TrialState.RUNNING, params=seen.params, distributions=self._distributions()
+                    state=trial.TrialState.RUNNING, params=asked.params, distributions=self._distributions()
                 )
             )
             left = self.trials()[number]
         kept = self._optuna.trial.Trial(self._kept, left._trial_id)
-        return Suggested(number, self.values(seen.params), seen, kept, set(left.intermediate_values))
+        return Suggested(number, self.values(asked.params), asked, kept, set(left.intermediate_values))
 
-    def ends(self, trial: Suggested, epoch: int, value: float) -> bool:
-        """Notes an epoch's figure; whether the trial shall end by it. The last epoch never ends one."""
-        trial.seen.report(value, epoch)
+    def should_prune(self, trial: Suggested, epoch: int, value: float) -> bool:
+        """Notes an epoch's figure; whether the trial shall end early. Never after the last epoch."""
+        trial.view.report(value, epoch)
         if epoch not in trial.noted:
             trial.kept.report(value, epoch)
             trial.noted.add(epoch)
         last = trial.values.get("training.epochs", self._plan.epochs)
-        return self._plan.prune and epoch < last and trial.seen.should_prune()
+        return self._plan.prune and epoch < last and trial.view.should_prune()
 
     def finish(self, trial: Suggested, outcome: Outcome) -> None:
         state = self._optuna.trial.TrialState
@@ -152,7 +157,9 @@ class Study:
             self._kept.tell(trial.kept, state=state.PRUNED)
 
     def values(self, params: Mapping[str, Any]) -> Values:
-        """Settings of a trial's parameters."""
+        """Settings of a trial's parameters: those of the recipe as they are, others in few digits."""
+        if self._plan.first is not None and params == self._first():
+            return dict(self._plan.first)
         return {
             key: json.loads(value) if self._plan.space[key].choices else readable(value)
             for key, value in params.items()
@@ -165,7 +172,7 @@ class Study:
         return {key: as_word(value) if self._plan.space[key].choices else value for key, value in own.items()}
 
     def _view(self, number: int, trials: list[optuna.trial.FrozenTrial]) -> optuna.Study:
-        """The study as trial `number` may see it: what runs beside it is there, without its figures."""
+        """A study in memory of the trials before `number`; those that may still run have no figures in it."""
         samplers, pruners, trial = self._optuna.samplers, self._optuna.pruners, self._optuna.trial
         view = self._optuna.create_study(
             direction=self._direction,
@@ -173,10 +180,10 @@ class Study:
             pruner=pruners.MedianPruner(_NEVER_PRUNED, n_warmup_steps=self._plan.epochs // 3),
         )
         for one in trials[:number]:
-            beside = trial.create_trial(
+            unfinished = trial.create_trial(
                 state=trial.TrialState.RUNNING, params=one.params, distributions=one.distributions
             )
-            view.add_trial(one if one.number <= number - self._plan.jobs else beside)
+            view.add_trial(one if one.number <= number - self._plan.jobs else unfinished)
         return view
 
     def _seed_of(self, number: int) -> int:

@@ -1,7 +1,8 @@
-"""One trial: the fit loop by other settings, in a process that does one after the other.
+"""One trial: a training by other settings than the recipe's, in a process that runs trials one after another.
 
-The process that tunes sends jobs through a pipe and gets back the figures of each epoch, to which it answers
-whether the trial shall end, and then the outcome. Nothing is written but checkpoints and the trial's run.
+The process that tunes sends this one a `Job` through a pipe. After each epoch this one sends back the figures
+and waits for the answer, whether to prune the trial; in the end it sends the `Outcome`. A trial writes its
+checkpoints and its run in MLflow, and no model.
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ COMPLETE, PRUNED, FAILED = "complete", "pruned", "failed"
 EPOCH, OUTCOME, ERROR = "epoch", "outcome", "error"
 
 Figures = Mapping[str, float]
-# Gets the number of an epoch and its figures; answers whether the trial shall end.
-Ends = Callable[[int, Figures], bool]
+# Gets the number of an epoch and its figures; answers whether the trial shall end early.
+ShouldPrune = Callable[[int, Figures], bool]
 
 
 @dataclass(frozen=True)
 class Job:
-    """`sections` are resolved; `figure`: of the history, which is sought; `parent`: the tuning's run."""
+    """What one trial needs: the resolved `sections` that it trains by, `figure`, the name in the history of
+    what trials are compared by, and `parent`, the id of the tuning's run in MLflow."""
 
     number: int
     sections: Mapping[str, Mapping[str, Any]]
@@ -46,7 +48,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """`value`: the figure that is sought, of the epoch that training keeps; None where there is none."""
+    """`value`: the figure that trials are compared by, of the epoch whose weights training keeps; None where
+    the trial did not come to its end."""
 
     state: str
     value: float | None = None
@@ -54,12 +57,12 @@ class Outcome:
     run_id: str = ""
 
 
-class _Ended(Exception):
-    """The trial is worse than others at this epoch."""
+class _Pruned(Exception):
+    """The trial is worse than others were at this epoch."""
 
 
 def serve(connection: Connection) -> None:
-    """Does the jobs of the process that started this one, until it sends None or ends."""
+    """Runs the jobs that the process which started this one sends, until that closes the pipe or ends."""
     _end_with_parent()
     try:
         while (job := connection.recv()) is not None:
@@ -69,12 +72,12 @@ def serve(connection: Connection) -> None:
 
 
 def _answer(job: Job, connection: Connection) -> tuple[str, Any]:
-    def ends(epoch: int, figures: Figures) -> bool:
+    def should_prune(epoch: int, figures: Figures) -> bool:
         connection.send((EPOCH, (epoch, dict(figures))))
         return bool(connection.recv())
 
     try:
-        return OUTCOME, train_trial(job, ends)
+        return OUTCOME, train_trial(job, should_prune)
     except UserError as error:
         return ERROR, str(error)
 
@@ -90,8 +93,8 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True, name="parent-watch").start()
 
 
-def train_trial(job: Job, ends: Ends) -> Outcome:
-    """Trains by the job's settings. Raises UserError for what no other settings would mend."""
+def train_trial(job: Job, should_prune: ShouldPrune) -> Outcome:
+    """Trains by the job's settings. Raises UserError for what would end every other trial too."""
     from retrainer.services.checkpoint_store import checkpoint_place
     from retrainer.services.meter import Meter, gpus_of
     from retrainer.services.training_run import TrainRun, Trial
@@ -111,8 +114,8 @@ def train_trial(job: Job, ends: Ends) -> Outcome:
 
         def on_epoch(epoch: int, figures: dict[str, float]) -> None:
             tracked.epoch(epoch, figures)
-            if ends(epoch, figures):
-                raise _Ended(f"after epoch {epoch}")
+            if should_prune(epoch, figures):
+                raise _Pruned(f"after epoch {epoch}")
 
         outcome = _fitted(inputs, job.figure, Session(on_epoch, place=checkpoint_place(), stop=stop))
         tracked.tag(**{"retrainer.state": outcome.state, "retrainer.note": outcome.note})
@@ -129,11 +132,11 @@ def _fitted(inputs: Inputs, figure: str, session: Session) -> Outcome:
 
     try:
         fitted = fit_inputs(inputs, session)
-    except (_Ended, Diverged, torch.OutOfMemoryError) as error:
+    except (_Pruned, Diverged, torch.OutOfMemoryError) as error:
         Checkpoints(session.place, inputs.digest()).clear()
         if isinstance(error, torch.OutOfMemoryError):
             return Outcome(FAILED, note="the device's memory is too small for it")
-        return Outcome(PRUNED if isinstance(error, _Ended) else FAILED, note=str(error))
+        return Outcome(PRUNED if isinstance(error, _Pruned) else FAILED, note=str(error))
     fitted.checkpoints.clear()
     kept = next(entry for entry in fitted.history if entry["kept"])
     return Outcome(COMPLETE, float(kept[figure]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class Worker:
         self.pipe.send(job)
 
     def receive(self) -> tuple[str, Any]:
-        """What it says next. Raises UserError when it has ended."""
+        """Its next message, and what kind it is of. Raises UserError when its process has ended."""
         try:
             kind, content = self.pipe.recv()
         except (EOFError, OSError):
@@ -42,15 +43,14 @@ class Worker:
 
 @contextmanager
 def workers(count: int) -> Iterator[list[Worker]]:
-    """So many processes, which end with the block: asked to, and after a while made to."""
+    """So many processes, which end with the block: all are asked to at once, and killed after 20 seconds."""
     started: list[Worker] = []
     try:
         for _ in range(count):
             started.append(_started())
         yield started
     finally:
-        for worker in started:
-            _end(worker)
+        _end(started)
 
 
 def _started() -> Worker:
@@ -62,17 +62,20 @@ def _started() -> Worker:
     return Worker(process, ours)
 
 
-def _end(worker: Worker) -> None:
-    worker.pipe.close()
-    if worker.busy:  # it stopped between two epochs, and waits for an answer
-        worker.process.terminate()
-    worker.process.join(_LEAVE_SECONDS)
-    if worker.process.is_alive():
-        worker.process.kill()
-        worker.process.join()
+def _end(started: list[Worker]) -> None:
+    for worker in started:
+        worker.pipe.close()
+        if worker.busy:  # it is in the middle of a trial
+            worker.process.terminate()
+    deadline = time.monotonic() + _LEAVE_SECONDS
+    for worker in started:
+        worker.process.join(max(0.0, deadline - time.monotonic()))
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
 
 
-def whoever_speaks(started: list[Worker]) -> list[Worker]:
-    """Waits for a message of the busy ones."""
+def with_messages(started: list[Worker]) -> list[Worker]:
+    """Waits until at least one of the busy workers has sent a message; returns those that have."""
     pipes = {id(worker.pipe): worker for worker in started if worker.busy}
     return [pipes[id(pipe)] for pipe in wait([worker.pipe for worker in pipes.values()])]
