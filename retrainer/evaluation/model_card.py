@@ -56,9 +56,9 @@ def _use() -> list[str]:
     return [
         heading("How to use it"),
         "",
-        "In the project that made it: `make predict` and `make serve`. Elsewhere, once it is registered: download"
-        " the version's files (`mlflow artifacts download -u models:/NAME/VERSION -d FOLDER`) and run `python"
-        " FOLDER/use_me.py`, whose first lines name the packages that it needs.",
+        "In the project that made it: `make predict` and `make serve`. Elsewhere, once it is registered:"
+        " download the version's files (`mlflow artifacts download -u models:/NAME/VERSION -d FOLDER`), then"
+        " `python FOLDER/use_me.py`, whose first lines name the packages that it needs.",
     ]
 
 
