@@ -525,7 +525,8 @@ def test_a_made_projects_images_run_on_the_library_of_its_wheel(
     for target, image in record["images"].items():
         found = "import plugins, components.ingest, retrainer; print(retrainer.__file__)"
         assert inside(engine, image["reference"], "python", "-c", found) == "/app/retrainer/__init__.py\n"
-        assert inside(engine, image["reference"], "ls", "/app").split() == ["components", "plugins", "retrainer"]
+        folders = inside(engine, image["reference"], "ls", "/app").split()
+        assert folders == ["components", "plugins", "retrainer"]
         remove(engine, f"localhost/retrainer-{target}:{images.tag_of(project.commit)}")
 
 
