@@ -523,7 +523,7 @@ def test_a_made_projects_images_run_on_the_library_of_its_wheel(
     record = project.make()
     assert record["git_commit"] == project.commit
     for target, image in record["images"].items():
-        found = "import plugins, components.ingest, retrainer; print(retrainer.__file__)"
+        found = "import retrainer.errors; print(retrainer.__file__)"
         assert inside(engine, image["reference"], "python", "-c", found) == "/app/retrainer/__init__.py\n"
         folders = inside(engine, image["reference"], "ls", "/app").split()
         assert folders == ["components", "plugins", "retrainer"]
