@@ -5,6 +5,7 @@ They are this repository's own, but for what is left out or added below. Decisio
 
 from __future__ import annotations
 
+import posixpath
 import re
 import shutil
 import subprocess
@@ -45,6 +46,7 @@ REPLACED = {
         "# The library: clones and images are made with it.\n!/.retrainer/*.whl\n.venv\n",
     ),
 }
+_LINK = re.compile(r"\[([^\]]+)\]\((?!https?://|mailto:|#)([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def shipped() -> list[Path]:
@@ -68,7 +70,19 @@ def template() -> dict[str, bytes]:
             raise ValueError(f"setup.py: {place} has {old!r} {text.count(old)} times, and not once")
         files[place] = text.replace(old, new).encode()
     files["Makefile"] = _without_own_targets(files["Makefile"].decode()).encode()
-    return files
+    return {place: _without_dead_links(place, content, files) for place, content in files.items()}
+
+
+def _without_dead_links(place: str, content: bytes, files: dict[str, bytes]) -> bytes:
+    """Of a page: a link to what this repository alone has is its text, and where that is."""
+
+    def shown(link: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(place), link[2]))
+        if target in files or any(name.startswith(f"{target}/") for name in files):
+            return link[0]
+        return f"{link[1]} (`{target}` of Retrainer's repository)"
+
+    return _LINK.sub(shown, content.decode()).encode() if place.endswith(".md") else content
 
 
 def _without_own_targets(makefile: str) -> str:

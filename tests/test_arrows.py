@@ -111,7 +111,8 @@ def test_a_bare_training_machine_has_all_that_training_needs(package: str) -> No
 
 def test_only_services_and_command_lines_read_the_environment() -> None:
     command_lines = {"retrainer.doctor", "retrainer.__main__", "components.__main__", "components._process"}
-    command_lines |= {"retrainer.registry.served"}  # runs far from here, started by MLflow
+    # These run far from here, the first started by MLflow.
+    command_lines |= {"retrainer.registry.served", "retrainer.registry.use_me"}
     for module in {*LIBRARY, *COMPONENTS} - command_lines:
         if not module.startswith("retrainer.services"):
             read = [ast.unparse(node) for node in ast.walk(tree(module)) if isinstance(node, ast.Attribute)]

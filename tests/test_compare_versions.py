@@ -135,6 +135,7 @@ def test_rows_that_a_version_cannot_read(project: Project, capsys: Capture) -> N
         (("1", ""), "an empty word: needed is a version's number or alias"),
         (("1",), "needed are two or more: make compare A=3 B=5"),
         (("1", "models:/net@gone"), "models:/net@gone: there is no such version"),
+        (("1", "models:/net"), "models:/net: it should read models:/NAME@ALIAS or models:/NAME/VERSION"),
     ],
 )
 def test_a_wrong_question_is_answered_in_one_line(
@@ -181,18 +182,22 @@ def test_three_of_them_each_beside_the_first(project: Project, capsys: Capture) 
         assert f"all rows: only version 1 was right on {better}, only {title} on {worse}\n" in out
 
 
-def test_reports_of_one_test_set_need_no_model(project: Project, capsys: Capture) -> None:
-    reports = [project.candidate(seed)[1] for seed in (2, 3)]
-    first, other = correct(project, 2), correct(project, 3)
+def test_reports_of_one_test_set_need_no_model(
+    project: Project, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is of a registered version, whose settings alone are fetched; the other's model is nowhere."""
+    monkeypatch.setattr("retrainer.comparison.subjects.unaltered_model", lambda *_: pytest.fail("fetched"))
+    reports = [project.folder / "model-1-report", project.candidate(3)[1]]
+    first, other = correct(project, 1), correct(project, 3)
     (project.folder / "run.json").write_text(
         json.dumps({"settings": {"task": {"kind": "image_classification"}, "gate": {"alpha": 0.1}}})
     )
-    for seed in (2, 3):
+    for seed in (1, 3):
         shutil.rmtree(project.folder / f"model-{seed}")
     shutil.rmtree(project.dataset)
     assert main(["compare", *(report.name for report in reports)]) == 0
     out = capsys.readouterr().out
-    a, b = (report.name for report in reports)
+    a, b = f"{reports[0].name} (version 2)", reports[1].name
     better, worse = int((first & ~other).sum()), int((other & ~first).sum())
     assert "\n12 test rows, as the reports keep them\n" in out and better + worse
     assert f"all rows: only {a} was right on {better}, only {b} on {worse}\n" in out

@@ -31,6 +31,7 @@ from tests.conftest import ROOT
 from tests.image_registry import DIGEST, image_registry
 from tests.lock_files import pins
 from tests.package_index import package_index
+from tests.wheels import retrainer as made_project
 
 DOCKER = ROOT / "docker"
 # Debian's own Python: what `.ci/containers` makes where no registry can be reached.
@@ -506,6 +507,27 @@ def test_a_commit_that_changes_no_code_is_named_all_the_same(small: Small, engin
         told = inside(engine, reference, "sh", "-c", "echo $RETRAINER_GIT_COMMIT").strip()
         assert told == record["git_commit"]
         remove(engine, f"localhost/retrainer-{target}:{images.tag_of(record['git_commit'])}")
+
+
+@pytest.mark.slow
+def test_a_made_projects_images_run_on_the_library_of_its_wheel(
+    small: Small, engine: Engine, wheel: Path, tmp_path: Path
+) -> None:
+    """Its packages are those of `small`, whose layers are there."""
+    needs_images_of(engine)
+    made_project(wheel, tmp_path, "new", "demo")
+    for target in images.TARGETS:
+        lock = f"docker/{target}.lock"
+        shutil.copyfile(small.folder / lock, tmp_path / "demo" / lock)
+    project = replace(small, folder=tmp_path / "demo", commit=committed(tmp_path / "demo"))
+    record = project.make()
+    assert record["git_commit"] == project.commit
+    for target, image in record["images"].items():
+        found = "import retrainer.errors; print(retrainer.__file__)"
+        assert inside(engine, image["reference"], "python", "-c", found) == "/app/retrainer/__init__.py\n"
+        folders = inside(engine, image["reference"], "ls", "/app").split()
+        assert folders == ["components", "plugins", "retrainer"]
+        remove(engine, f"localhost/retrainer-{target}:{images.tag_of(project.commit)}")
 
 
 @pytest.mark.slow

@@ -31,6 +31,7 @@ PRINTING = {
     "retrainer.serving.command",
     "retrainer.serving.server",
     "retrainer.export.use_me",  # it travels with an export, as a program of its own
+    "retrainer.registry.use_me",  # and this one with a registered version
 }
 PRINTING |= {f"retrainer.training.{name}" for name in ("_progress", "_stop", "_worker")}
 

@@ -100,7 +100,8 @@ def test_the_card_says_all_that_is_known() -> None:
         "| comparison | 0.0123 | 0.05 | holds | better than the champion |", "| 0.71 | 0.8 | **fails** |",
         "| region | <b>east</b> | 33 | 0.970 | 0.850 – 0.990 |", "macro F1", "TF-IDF + logistic regression",
         "is the smallest gain that 90 test rows show", "The model does not beat TF-IDF + logistic regression",
-        "Rows from elsewhere than this dataset were not tested.", *report["gate"]["reasons"],
+        "Rows from elsewhere than this dataset were not tested.", "python FOLDER/use_me.py",
+        *report["gate"]["reasons"],
     ):  # fmt: skip
         assert words in shown, words
     assert "evaluation.slices is empty" not in shown

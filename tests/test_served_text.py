@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,18 @@ def test_pairs_with_several_labels_by_a_plug_in(tmp_path: Path, plugin: str) -> 
     np.testing.assert_allclose(told, expected, atol=1e-6)
     decided = [[predictor.labels[k] for k in np.flatnonzero(row > 0.5)] for row in expected]
     assert [answer["labels"] for answer in answers] == decided
+    np.testing.assert_allclose(told_by_use_me(tmp_path / "bundle", test), expected, atol=1e-6)
+
+
+def told_by_use_me(bundle: Path, rows: pa.Table) -> list[list[float]]:
+    """The probabilities that `python use_me.py -` prints of the pairs, where MLflow cannot be imported."""
+    pairs = zip(rows["text"].to_pylist(), rows["text_pair"].to_pylist(), strict=True)
+    (bundle / "mlflow.py").write_text("raise ModuleNotFoundError('mlflow')")
+    command = [sys.executable, "-B", str(bundle / "use_me.py"), "-"]
+    lines = "".join(f"{one}\t{two}\n" for one, two in pairs)
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, cwd=bundle.parent)
+    assert done.returncode == 0, done.stderr
+    return [list(json.loads(line)["probabilities"].values()) for line in done.stdout.splitlines()]
 
 
 def test_a_text_model_takes_what_people_send(

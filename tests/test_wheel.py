@@ -144,6 +144,19 @@ def test_its_ci_calls_commands_that_are_there(started: Path) -> None:
     assert all(f"\n{name}: $(READY)" in makefile for name in called)
 
 
+def test_its_pages_link_to_files_that_it_has(started: Path) -> None:
+    pages = sorted(started.rglob("*.md"))
+    dead = [
+        f"{page.relative_to(started)}: {link}"
+        for page in pages
+        for link in re.findall(r"\]\((?!https?://|mailto:|#)([^)#\s]+)", page.read_text())
+        if not (page.parent / link).exists()
+    ]
+    assert len(pages) > 30 and not dead
+    said = "careless months (`benchmarks/trust/README.md` of Retrainer's repository)"
+    assert said in (started / "docs/trust.md").read_text()
+
+
 def test_its_images_get_the_library_from_the_wheel(started: Path, tmp_path: Path) -> None:
     """By the commands of the Dockerfile, run here in the place of /app."""
     text = (started / "docker/Dockerfile").read_text()

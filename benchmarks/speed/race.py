@@ -59,7 +59,8 @@ class Job:
 
 
 def race(job: Job, only_round: bool = False) -> list[Run]:
-    """Every contender's runs, and what each cost: `wall` seconds of its process and `peak_mb` of memory."""
+    """Every contender's runs, and what each cost: `wall` seconds and processor seconds (`cpu`) of its process
+    and the ones that it started, and `peak_mb` of memory."""
     runs: list[Run] = []
     with tempfile.TemporaryDirectory(prefix="race-") as into:
         work = Path(into) / "work"
@@ -95,7 +96,8 @@ def _run(contender: Contender, work: Path, number: int) -> Run:
         if status:
             raise SystemExit(f"{contender.name} ended with status {os.waitstatus_to_exitcode(status)}")
         figures: Figures = json.loads(answer.read_text())
-    return {"name": contender.name, **figures, "wall": wall, "peak_mb": usage.ru_maxrss / 1024}
+    cost = {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "peak_mb": usage.ru_maxrss / 1024}
+    return {"name": contender.name, **figures, **cost}
 
 
 def begin() -> float:

@@ -52,7 +52,10 @@ def predict(request: Request) -> list[str]:
 
     Raises DataError where no row can be predicted, and UserError for settings and files that are wrong.
     """
+    from retrainer.training.compute import keep_freed_memory
+
     check_top_k(request.top_k, request.model.predictor.labels)
+    keep_freed_memory()
     with places_here(request.input, request.output) as (given, output):
         here = replace(request, input=given, output=output)
         found = open_input(given, request.model.columns, request.stdin)

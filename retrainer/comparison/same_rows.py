@@ -95,7 +95,7 @@ def by_reports(subjects: Sequence[Subject], settings: Settings) -> list[str]:
     met = _Met(subjects, task, scores, rows, [found for _, found in kept], [None] * len(subjects), where)
     try:
         return _said(met, settings.evaluation)
-    except (UserError, KeyError, ValueError) as error:
+    except UserError as error:
         raise NotHere(f"their predictions cannot be paired: {error}") from None
 
 
@@ -147,7 +147,6 @@ def _pairs(met: _Met, other: int) -> dict[str, Pair]:
 
 
 def _figures(met: _Met, evaluation: Evaluation) -> list[str]:
-    from retrainer.formats.model_files import model_mb
     from retrainer.gate.intervals import figures
 
     found = [figures(met.scores.measured(one, met.rows), evaluation) for one in met.predictions]
@@ -157,8 +156,18 @@ def _figures(met: _Met, evaluation: Evaluation) -> list[str]:
     if any(one is not None for one in met.unseen):
         learned = ["unknown" if one is None else f"{int((~one).sum()):,}" for one in met.unseen]
         rows.insert(0, ("rows it was trained on", *learned))
-    sizes = ["–" if one.model is None else f"{model_mb(one.model):,}" for one in met.subjects]
+    sizes = [_size(one) for one in met.subjects]
     return [met.where, *table(met.subjects, "", [*rows, ("model, MB", *sizes)])]
+
+
+def _size(subject: Subject) -> str:
+    """In 10^6 bytes, as its report says it, for which no model is fetched."""
+    from retrainer.formats.model_files import model_mb
+
+    stored = subject.figures.get("cost", {}).get("model_mb")
+    if stored is None and subject.model is not None:
+        stored = model_mb(subject.model)
+    return "–" if stored is None else f"{stored:,}"
 
 
 def with_interval(figure: Figure | Mapping[str, Any]) -> str:

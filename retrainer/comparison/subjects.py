@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from retrainer.formats.model_files import SETTINGS
 from retrainer.formats.report import METRICS, read_report
 from retrainer.registry.unaltered import unaltered_model
 from retrainer.services import keys, lookup
+from retrainer.services.download import model_files
 from retrainer.services.readers import RegisteredVersion
 
 Sections = Mapping[str, Mapping[str, Any]]
@@ -37,21 +39,29 @@ class Place:
 class Subject:
     """One of those that are compared.
 
-    title      what its column is called
-    figures    the content of its metrics.json; empty where it is not known
-    settings   the sections that are known: of a version those that trained it
-    tags       of the registered version; empty where there is none
-    model      its model directory, every hash of which was checked; None where there is none
-    report     the folder of its report, where it lies here
+    title       what its column is called
+    figures     the content of its metrics.json; empty where it is not known
+    settings    the sections that are known: of a version those that trained it
+    tags        of the registered version; empty where there is none
+    find_model  see `model`
+    report      the folder of its report, where it lies here
     """
 
     title: str
     figures: Figures
     settings: Sections
     tags: Mapping[str, str]
-    model: Path | None
+    find_model: Callable[[], Path | None]
     report: Path | None = None
     code: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def model(self) -> Path | None:
+        """Its model directory, every hash of which was checked; None where there is none.
+
+        It is fetched from the registry when it is first asked for. Raises UserError where it was altered.
+        """
+        return self.find_model()
 
 
 def subject_of(word: str, place: Place) -> Subject:
@@ -74,19 +84,16 @@ def subject_of(word: str, place: Place) -> Subject:
 
 def _version_of(word: str, place: Place) -> RegisteredVersion | None:
     """Raises UserError for the number or address of a version that is not there."""
-    name, version, alias = place.name, word, ""
-    if word.startswith("models:/"):
-        name, _, version = word.removeprefix("models:/").rpartition("/")
-        if not name:
-            name, _, alias = word.removeprefix("models:/").rpartition("@")
-        version = "" if alias else version
-    elif not (word.isascii() and word.isdigit()):
-        return lookup.by_alias(name, word) if word and "/" not in word else None
-    found = lookup.by_alias(name, alias) if alias else lookup.by_version(name, version)
+    address = lookup.address_of(word)
+    if address is None and not (word.isascii() and word.isdigit()):
+        if word.startswith(lookup.SCHEME):
+            raise ModelError(f"{word}: it should read models:/NAME@ALIAS or models:/NAME/VERSION")
+        return lookup.by_alias(place.name, word) if word and "/" not in word else None
+    address = address or lookup.Address(place.name, "", word)
+    found = address.find()
     if found is None:
         raise ModelError(
-            f"models:/{name}{'@' + alias if alias else '/' + version}: there is no such version;"
-            " `make history` and `make ui` show those there are"
+            f"{address}: there is no such version; `make history` and `make ui` show those there are"
         )
     return found
 
@@ -104,9 +111,8 @@ def _of_version(version: RegisteredVersion, place: Place) -> Subject:
     own = "" if version.name == place.name else f"{version.name} "
     model = unaltered_model(version, place.scratch / version.name / version.version, keys.verify_key())
     settings = _read(model / SETTINGS)
-    return Subject(
-        f"{own}version {version.version}", _stored_figures(version, place), settings, version.tags, model
-    )
+    title, figures = f"{own}version {version.version}", _stored_figures(version, place)
+    return Subject(title, figures, settings, version.tags, lambda: model)
 
 
 def _stored_figures(version: RegisteredVersion, place: Place) -> Figures:
@@ -125,10 +131,15 @@ def _of_report(folder: Path, place: Place) -> Subject:
     about = _read(folder.parent / "run.json") if (folder.parent / "run.json").is_file() else {}
     sha256, name = figures["model_sha256"], str(figures["name"] or place.name)
     version = lookup.by_sha256(name, sha256)
-    model = _model_beside(folder, sha256)
-    if model is None and version is not None:
-        model = unaltered_model(version, place.scratch / name / version.version, keys.verify_key())
-    trained = _read(model / SETTINGS) if model is not None else {}
+    beside = _model_beside(folder, sha256)
+    into = place.scratch / name / (version.version if version is not None else "")
+
+    def find_model() -> Path | None:
+        if beside is not None or version is None:
+            return beside
+        return unaltered_model(version, into / "model", keys.verify_key())
+
+    trained = _trained_by(beside, version, into / "settings")
     known = about.get("settings") or {}
     tags = dict(version.tags) if version is not None else {}
     if about.get("git_commit"):
@@ -141,10 +152,19 @@ def _of_report(folder: Path, place: Place) -> Subject:
         figures,
         {**known, **trained} if known else trained,
         tags,
-        model,
+        find_model,
         folder,
         known.get("code", {}),
     )
+
+
+def _trained_by(model: Path | None, version: RegisteredVersion | None, into: Path) -> Sections:
+    """The settings that the model was trained by; of a version that one file alone is fetched."""
+    if model is None and version is not None:
+        into.mkdir(parents=True, exist_ok=True)
+        found = model_files(version, [SETTINGS], into)
+        return _read(found[SETTINGS]) if SETTINGS in found else {}
+    return _read(model / SETTINGS) if model is not None else {}
 
 
 def _model_beside(folder: Path, sha256: str) -> Path | None:

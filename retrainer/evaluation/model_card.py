@@ -22,6 +22,7 @@ def model_card(report: Report) -> str:
     """Markdown. `report` is the content of metrics.json; the same gives the same text."""
     parts = [
         _head(report),
+        _use(),
         _gate(report),
         _figures(report),
         _limits(report),
@@ -50,6 +51,16 @@ def _head(report: Report) -> list[str]:
         *bullets(plain(reason) for reason in said.reasons),
         "",
         plain(f"{said.follows}."),
+    ]
+
+
+def _use() -> list[str]:
+    return [
+        heading("How to use it"),
+        "",
+        "In the project that made it: `make predict` and `make serve`. Elsewhere, once it is registered:"
+        " download the version's files (`mlflow artifacts download -u models:/NAME/VERSION -d FOLDER`), then"
+        " `python FOLDER/use_me.py`, whose first lines name the packages that it needs.",
     ]
 
 

@@ -219,10 +219,19 @@ def main(words: list[str]) -> int:
         print(__doc__)
         return 2
     lines = [line.rstrip("\n") for line in sys.stdin] if words == ["-"] else words
-    model = Model()
-    pairs = model.encode.rule.get("texts") == 2
-    rows = [tuple(line.split("\t", 1)) if pairs and "\t" in line else line for line in lines]
-    for answer in model.predict(rows):
+    try:
+        model = Model()
+        pairs = model.encode.rule.get("texts") == 2
+        rows = [tuple(line.split("\t", 1)) if pairs and "\t" in line else line for line in lines]
+        answers = model.predict(rows)
+    except ModuleNotFoundError as error:
+        reason = f"the package {error.name} is not installed; README.md names those that are needed"
+        print(f"use_me.py: {reason}", file=sys.stderr)
+        return 2
+    except (ValueError, OSError) as error:
+        print(f"use_me.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    for answer in answers:
         print(json.dumps(answer, ensure_ascii=False))
     return 0
 

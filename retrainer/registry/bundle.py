@@ -2,6 +2,7 @@
 
 MLmodel, requirements.txt, …   MLflow's own
 served.py                      what MLflow runs (see there for what it accepts and answers)
+use_me.py                      predicts without MLflow, by the fewest packages; its first lines name them
 code/retrainer/…               the library code that serving imports, and a plug-in's
 artifacts/model/               the model directory, byte for byte
 model.sig                      where it is signed: over everything above (see signing.py)
@@ -16,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from retrainer.formats.columns import ENCODED, encoded_columns, source_names
 from retrainer.formats.dataset import SCHEMA
+from retrainer.formats.files import write_text
 from retrainer.formats.network import task_of
 from retrainer.formats.report import PREDICTED
 from retrainer.registry import served_code, signing
+from retrainer.registry.hand_over import USE_ME, use_me
 from retrainer.services.connection import environment, settle_environment
 from retrainer.services.scratch import scratch_directory
 
@@ -55,9 +58,11 @@ def save_bundle(
     about = json.loads((model / "model.json").read_text(encoding="utf-8"))
     # What is signed carries the means to check it where it is served.
     signing_code = (signing.__name__,) if key else ()
-    modules, packages = served_code.needed(about["family"], about["task"]["kind"], signing_code)
+    family, kind = about["family"], about["task"]["kind"]
+    modules, packages = served_code.needed(family, kind, signing_code)
     task = task_of(model, about)
     inputs = sample.select([name for name in task.input_columns if name in sample.column_names])
+    names = source_names(inputs.schema)
     written = Model(artifact_path="model", run_id=run_id, model_uuid=model_id, model_id=model_id)
     with scratch_directory() as scratch, environment(_DURING_SAVE):
         # A copy under the name that it has inside: MLflow follows no link, as DVC may have made here.
@@ -68,12 +73,14 @@ def save_bundle(
             python_model=str(_SERVED),
             code_paths=[str(path) for path in served_code.copy(modules, scratch / "code")],
             artifacts={"model": str(inside)},
-            model_config={"columns": inputs.column_names, "source_names": source_names(inputs.schema)},
+            model_config={"columns": inputs.column_names, "source_names": names},
             signature=_signature(sample, task),
             input_example=raw_frame(inputs.slice(0, _EXAMPLE_ROWS)),
             pip_requirements=served_code.requirements(packages),
         )
     _forget_places(written, into)
+    columns = {name: (names.get(name, name), task.input_columns[name]) for name in inputs.column_names}
+    write_text(into / USE_ME, use_me(columns, served_code.needed(family, kind)[1]))
     if key is not None:
         signing.sign(into, key)
 

@@ -61,13 +61,18 @@ def copy(modules: dict[str, Path], into: Path) -> list[Path]:
 
 
 def requirements(packages: set[str]) -> list[str]:
+    """What MLflow serves it with: `pinned`, and MLflow."""
+    return pinned(packages | {"mlflow"})
+
+
+def pinned(packages: set[str]) -> list[str]:
     """`name==version` of each import's distribution, as installed; what is not installed is not needed."""
-    pinned = set()
-    for package in packages | {"mlflow"}:
+    found = set()
+    for package in packages:
         for distribution in _distributions(package):
             # A local build's label, as in 2.13.0+cpu, is known to no index.
-            pinned.add(f"{distribution}=={version(distribution).partition('+')[0]}")
-    return sorted(pinned, key=str.lower)
+            found.add(f"{distribution}=={version(distribution).partition('+')[0]}")
+    return sorted(found, key=str.lower)
 
 
 def _distributions(package: str) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retrainer.services.address import registry_uri
 from retrainer.services.readers import (
@@ -21,6 +22,29 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+# What begins an address of a registered model.
+SCHEME = "models:/"
+_ADDRESS = re.compile(rf"{SCHEME}(?P<name>[A-Za-z0-9][\w.\-]*)(?:@(?P<alias>[\w\-]+)|/(?P<version>\d+))")
+
+
+class Address(NamedTuple):
+    """`models:/NAME@ALIAS` or `models:/NAME/VERSION`: of alias and version one is empty."""
+
+    name: str
+    alias: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{SCHEME}{self.name}" + (f"@{self.alias}" if self.alias else f"/{self.version}")
+
+    def find(self) -> RegisteredVersion | None:
+        return by_alias(self.name, self.alias) if self.alias else by_version(self.name, self.version)
+
+
+def address_of(text: str) -> Address | None:
+    """None for a text that is no address of a registered model."""
+    parts = _ADDRESS.fullmatch(text)
+    return Address(parts["name"], parts["alias"] or "", parts["version"] or "") if parts else None
 
 
 def by_alias(name: str, alias: str) -> RegisteredVersion | None:

