@@ -12,11 +12,12 @@ from components.steps import STEPS
 from tests.conftest import ROOT
 from tests.imports import BARE, imported, is_package, modules, reach, tree
 
-HEAVY = {"torch", "torchvision", "transformers", "timm", "mlflow", "sklearn", "pandas", "scipy"}
+HEAVY = {"torch", "torchvision", "transformers", "timm", "keras", "mlflow", "sklearn", "pandas", "scipy"}
 # An optional package is imported in one file.
 EXTRAS = {
     "retrainer.formats.audio": {"soundfile"},
     "retrainer.models.timm": {"timm"},
+    "retrainer.models._keras": {"keras"},
     "retrainer.training._lora": {"peft"},
     "retrainer.training._opacus": {"opacus"},
     # The cheap baselines of classification and regression: evaluation alone reaches them.
@@ -112,6 +113,7 @@ def test_a_bare_training_machine_has_all_that_training_needs(package: str) -> No
 def test_only_services_and_command_lines_read_the_environment() -> None:
     command_lines = {"retrainer.doctor", "retrainer.__main__", "components.__main__", "components._process"}
     command_lines |= {"retrainer.registry.served"}  # runs far from here, started by MLflow
+    command_lines |= {"retrainer.models._keras"}  # Keras is told its backend by nothing else
     for module in {*LIBRARY, *COMPONENTS} - command_lines:
         if not module.startswith("retrainer.services"):
             read = [ast.unparse(node) for node in ast.walk(tree(module)) if isinstance(node, ast.Attribute)]

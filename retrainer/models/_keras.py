@@ -42,8 +42,8 @@ def on_torch() -> Any:
             cure = "pip install 'retrainer[keras]'"
             raise SettingError(f"backbone.family: keras is not installed; {cure}") from None
         raise SettingError(
-            f"backbone.family: keras cannot be imported ({error}): where this process has tried it with another"
-            " backend before, begin a new one with KERAS_BACKEND=torch; else pip install 'retrainer[keras]'"
+            f"backbone.family: keras cannot be imported ({error}): where this process has tried it with"
+            " another backend before, begin a new one with KERAS_BACKEND=torch; else pip install 'retrainer[keras]'"
         ) from None
     finally:
         os.environ.pop(_BACKEND)
@@ -51,8 +51,8 @@ def on_torch() -> Any:
             os.environ[_BACKEND] = before
     if (backend := keras.config.backend()) != "torch":
         raise SettingError(
-            f"backbone.family: this process has imported keras with its backend {backend}, and Retrainer trains"
-            " on torch; set KERAS_BACKEND=torch before keras is imported"
+            f"backbone.family: this process has imported keras with its backend {backend}, and Retrainer"
+            " trains on torch; set KERAS_BACKEND=torch before keras is imported"
         )
     return keras
 
@@ -61,8 +61,8 @@ def on_torch() -> Any:
 def built_alike(seed: int) -> Iterator[Any]:
     """Inside, a Keras model is made the same in every process: names, initial values, layout, on the CPU.
 
-    Gives the package. A person's `keras.json`, and what else the process has made of Keras, counts for nothing
-    inside and is as before outside.
+    Gives the package. Inside, a person's `keras.json`, and what else the process has made of Keras, counts for
+    nothing; outside, all is as before.
     """
     keras = on_torch()
     from keras.src.backend.common import global_state
@@ -154,7 +154,7 @@ class KerasModule(nn.Module):
         self._places.append((variable, place, name))
 
     def blocks(self) -> list[str]:
-        """Names of the layers that are trained, in their order; of a model that is a layer, those inside it."""
+        """Names of the layers that are trained, in their order; of a model inside the model, its layers."""
         return [
             self._names[id(layer)]
             for layer in leaves(self.model)
@@ -209,4 +209,3 @@ def _plain(name: str) -> str:
 
 def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-

@@ -49,12 +49,14 @@ def _require_harmless(archive: zipfile.ZipFile, what: str) -> None:
     if strangers or len(names) != len({*names}):
         found = strangers[0] if strangers else "a part twice"
         raise SettingError(
-            f"{what} holds {found[:80]!r}, and only {_CONFIG}, {_WEIGHTS} and {_NOTE} are read; save a model without"
-            " layers that keep files, by model.save"
+            f"{what} holds {found[:80]!r}, and only {_CONFIG}, {_WEIGHTS} and {_NOTE} are read; save a model"
+            " without layers that keep files, by model.save"
         )
     for part in archive.infolist():
         if part.file_size > _MOST_EXPANSION * max(1, part.compress_size):
-            raise SettingError(f"{what}: {part.filename} would unpack to {part.file_size:,} bytes; it is refused")
+            raise SettingError(
+                f"{what}: {part.filename} would unpack to {part.file_size:,} bytes; it is refused"
+            )
     if archive.getinfo(_CONFIG).file_size > _LARGEST_CONFIG_BYTES:
         raise SettingError(f"{what}: its {_CONFIG} is larger than any architecture's; it is refused")
 
@@ -63,4 +65,6 @@ def _require_as_large(model: Any, path: Path, what: str) -> None:
     """An architecture far larger than the file would be filled by nothing."""
     values = sum(variable.value.numel() for variable in model.weights)
     if values > path.stat().st_size:
-        raise SettingError(f"{what}: it describes {values:,} weights and is too small to hold them; save it again")
+        raise SettingError(
+            f"{what}: it describes {values:,} weights and is too small to hold them; save it again"
+        )

@@ -7,8 +7,8 @@ Keras' layers, initializers and the like by name, and classes that a person's ow
 from __future__ import annotations
 
 import json
-from copy import deepcopy
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 from retrainer.errors import SettingError, nearest
@@ -80,8 +80,8 @@ def require_plain(keras: Any, config: Any, what: str) -> None:
         built_in = module == "builtins" and name == "function"  # Keras looks for it among its own alone
         if name in _REFUSED or not (ours or built_in):
             raise SettingError(
-                f"{what} holds {name} of {module}, which is no layer of Keras' that is read here: it could run"
-                " code or read files; build the network without it, or register your own class in a plug-in"
+                f"{what} holds {name} of {module}, which is no layer of Keras' that is read here: it could"
+                " run code or read files; build the network without it, or register your own class in a plug-in"
             )
 
 
@@ -129,7 +129,10 @@ def _without_head(model: Any) -> Any:
     made = whole = model.outputs[0]
     while layer := _made_by(model, made):
         kind, config = type(layer).__name__, layer.get_config()
-        if kind not in ("Dense", "Activation", "Softmax") or config.get("activation", "softmax") not in _OF_A_HEAD:
+        if (
+            kind not in ("Dense", "Activation", "Softmax")
+            or config.get("activation", "softmax") not in _OF_A_HEAD
+        ):
             return whole
         made = layer.input
         if kind == "Dense":
@@ -155,26 +158,30 @@ def _require_trainable(layer: Any) -> None:
         layer.dtype_policy = _FLOAT32  # the weights are float32; the format is compute.dtype
     elif policy is not None and policy.name != _FLOAT32 and layer.weights:
         raise SettingError(
-            f"backbone.family: layer {name} holds its weights as {policy.name}; build it in float32, and choose"
-            " the number format by compute.dtype"
+            f"backbone.family: layer {name} holds its weights as {policy.name}; build it in float32, and"
+            " choose the number format by compute.dtype"
         )
     ends = ("_regularizer", "_constraint")
     if kept := [key for key in vars(layer) if key.endswith(ends) and getattr(layer, key)]:
         raise SettingError(
-            f"backbone.family: layer {name} has a {kept[0]}, which only Keras' own fit applies; leave it out, and"
-            " set training.weight_decay"
+            f"backbone.family: layer {name} has a {kept[0]}, which only Keras' own fit applies; leave it out,"
+            " and set training.weight_decay"
         )
 
 
 def begins_with_scaling(model: Any) -> bool:
-    """Whether its first layer scales pixels from 0 to 255, as those of keras.applications do that have one."""
+    """Whether its first layer scales pixels, which in keras.applications are then from 0 to 255."""
     kinds = [type(layer).__name__ for layer in leaves(model)]
     return next((kind for kind in kinds if kind != "InputLayer"), "") in ("Rescaling", "Normalization")
 
 
 def layer_class(keras: Any, name: str, where: str) -> Any:
     """One of keras.layers. Raises SettingError beginning with `where` for a name that is none."""
-    known = [known for known, made in vars(keras.layers).items() if isinstance(made, type) and known not in _REFUSED]
+    known = [
+        known
+        for known, made in vars(keras.layers).items()
+        if isinstance(made, type) and known not in _REFUSED
+    ]
     if name not in known:
         raise SettingError(f"{where}: keras.layers has no layer {name!r}{nearest(name, known)}")
     return getattr(keras.layers, name)

@@ -1,4 +1,4 @@
-"""Where a Keras network comes from: keras.applications, layers, a function, a `.keras` file, a model of ours."""
+"""Where a Keras network comes from: keras.applications, layers, a function, a file, a model of ours."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def described(request: Request) -> Described:
     if request.network is not None:
         if start is not None and start.suffix == SUFFIX:
             raise SettingError(
-                f"backbone.weights: a {SUFFIX} file brings its own architecture; set backbone.family: keras, and"
-                " leave backbone.name and backbone.layers out"
+                f"backbone.weights: a {SUFFIX} file brings its own architecture; set backbone.family: keras,"
+                " and leave backbone.name and backbone.layers out"
             )
         return _of_settings(request)
     if start is not None and start.suffix == SUFFIX:
@@ -63,8 +63,8 @@ def described(request: Request) -> Described:
         preprocessing = pixel_preprocessing(request.input_spec, **scale)
         return Described(theirs["config"]["network"], preprocessing, read_tensors(start))
     raise SettingError(
-        f"backbone.name: which network? name one of keras.applications, or set backbone.layers, or a {SUFFIX} file"
-        " as backbone.weights"
+        f"backbone.name: which network? name one of keras.applications, or set backbone.layers, or a {SUFFIX}"
+        " file as backbone.weights"
     )
 
 
@@ -85,8 +85,8 @@ def _of_settings(request: Request) -> Described:
         preprocessing = theirs["preprocessing"]
         if theirs["config"]["network"] != made.network:
             raise SettingError(
-                f"backbone.weights: {start.name} is another network than the settings describe; set what it was"
-                " trained with, or leave backbone.name and backbone.layers out"
+                f"backbone.weights: {start.name} is another network than the settings describe; set what it"
+                " was trained with, or leave backbone.name and backbone.layers out"
             )
     return Described(made.network, preprocessing, read_tensors(start))
 
@@ -112,8 +112,8 @@ def _ours(start: Path) -> dict[str, Any]:
     description = read_model(start)
     if "network" not in description["config"]:
         raise SettingError(
-            f"backbone.weights: {start.name} is of family {description['family']!r}; set backbone.family to it or"
-            " choose weights of a Keras network"
+            f"backbone.weights: {start.name} is of family {description['family']!r}; set backbone.family to"
+            " it or choose weights of a Keras network"
         )
     return description
 
@@ -124,7 +124,9 @@ def _shape_of(read: tuple[int | None, ...], input_spec: dict[str, Any], what: st
     if len(read) == 3:
         size, channels = (read[0] or size[0], read[1] or size[1]), read[2]
     if None in size:
-        raise SettingError(f"task.size: {what} takes images of more than one size; set it, as in task.size: 28")
+        raise SettingError(
+            f"task.size: {what} takes images of more than one size; set it, as in task.size: 28"
+        )
     shape = int(size[0]), int(size[1]), int(channels or (3 if len(read) == 3 else 1))
     fits = len(read) == 3 or math.prod(side or 0 for side in read) == math.prod(shape)
     if not fits or shape[2] not in (1, 3):
@@ -140,8 +142,8 @@ def require_same(module: nn.Module, values: dict[str, Tensor]) -> None:
     """Raises SettingError unless the module, made from JSON, has just these values."""
     if {n: t.shape for n, t in module.state_dict().items()} != {n: t.shape for n, t in values.items()}:
         raise SettingError(
-            "backbone.family: made again from its get_config, the network has other weights; let get_config of"
-            " its own layers return every argument that they are made with"
+            "backbone.family: made again from its get_config, the network has other weights; let get_config"
+            " of its own layers return every argument that they are made with"
         )
 
 
@@ -154,9 +156,7 @@ def application(shape: Shape, options: Any) -> Any:
             f"backbone.name: keras.applications has no {options.name!r}{nearest(options.name, known)}"
         )
     try:
-        return getattr(every, options.name)(
-            include_top=False, weights=None, input_shape=shape, pooling="avg"
-        )
+        return getattr(every, options.name)(include_top=False, weights=None, input_shape=shape, pooling="avg")
     except ValueError as error:
         raise ModelError(f"task.size: {options.name} cannot take {list(shape)}: {brief(error)}") from None
 

@@ -1,4 +1,4 @@
-"""Keras 3 networks on torch: of keras.applications, layer by layer, or a `.keras` file; needs the extra `keras`."""
+"""Keras 3 networks on torch: keras.applications, layers, or a `.keras` file; needs the extra `keras`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Scaling(Section):
 
 
 class Options(Scaling):
-    """Further keys of `backbone:` for this family; without `name` and `layers` the weights tell the network."""
+    """Further keys of `backbone:` for this family; without `name` and `layers` weights tell the network."""
 
     name: str = Field("", description="an architecture of keras.applications, such as MobileNetV3Small")
     layers: tuple[str | dict[str, dict[str, Any]], ...] = Field(
@@ -65,7 +65,7 @@ def build(
 
 
 def from_function(network: Network) -> Callable[..., Body]:
-    """`build` of a plug-in whose networks this function makes: of (height, width, channels) and its options."""
+    """`build` of a plug-in: the function makes a network of (height, width, channels) and its options."""
 
     def build(
         options: Any, input_spec: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
