@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -15,22 +17,27 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from retrainer.errors import UserError
 from retrainer.export.command import export
+from retrainer.export.use_me import Images
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.network import load_network
+from retrainer.models._keras import on_torch
 from retrainer.models._network import Network
 from retrainer.predict import Predictor
+from retrainer.services.checkpoint_store import CheckpointPlace
 from retrainer.settings import Backbone
 from retrainer.tasks._heads import LinearHead
-from retrainer.training._stop import Stop  # noqa: F401
+from retrainer.training.checkpoints import Checkpoints
 from tests.conftest import ROOT
 from tests.exports import ABSENT, answers_without, image_request
 from tests.keras_networks import RICH, built, classifier, pixels
+from tests.project import make_project, run
 from tests.small_datasets import train_to
-from tests.small_networks import PLAIN, image_task, same, settings, squares, trained, weights
-from tests.training_cases import Case
+from tests.small_networks import image_task, same, settings, squares, trained, weights
+from tests.training_cases import DIGEST, NEVER, Case
 
 pytestmark = [
     pytest.mark.usefixtures("torch_settings_restored"),
@@ -54,8 +61,6 @@ def network_of(*layers: Any, size: int = 8) -> Network:
 
 def test_steps_of_the_fit_loop_are_those_of_keras_own() -> None:
     """784-128-64-2 by SGD with Nesterov's momentum: each step's loss, and the weights behind the last."""
-    from retrainer.models._keras import on_torch
-
     keras, ours = on_torch(), network_of("Flatten", *MLP, size=28)
     theirs = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten()])
     for layer in (keras.layers.Dense(128, "relu"), keras.layers.Dense(64, "relu"), keras.layers.Dense(2)):
@@ -143,10 +148,6 @@ def test_strategies_train_what_they_say(strategy: str) -> None:
 @pytest.mark.slow
 def test_a_killed_training_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     """Also the states of dropout and BatchNorm."""
-    from retrainer.services.checkpoint_store import CheckpointPlace
-    from retrainer.training.checkpoints import Checkpoints
-    from tests.training_cases import DIGEST, NEVER
-
     case = Case(
         network_of, image_task(flip=True), settings(epochs=2, ema_decay=0.9), (squares(90), squares(40, 1))
     )
@@ -184,19 +185,22 @@ def layer(config: dict[str, Any], number: int) -> dict[str, Any]:
 
 
 HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "a lambda": (lambda c: layer(c, 1).update(class_name="Lambda"), "holds Lambda of keras.layers"),
+    "a lambda": (lambda c: layer(c, 1).update(class_name="Lambda"), "holds 'Lambda' of 'keras.layers'"),
     "a pickle": (
         lambda c: layer(c, 1).update(module="keras.src.utils.torch_utils", class_name="TorchModuleWrapper"),
-        "holds TorchModuleWrapper of",
+        "holds 'TorchModuleWrapper' of",
     ),
-    "another module": (lambda c: layer(c, 1).update(module="os", class_name="system"), "holds system of os"),
+    "another module": (
+        lambda c: layer(c, 1).update(module="os", class_name="system"),
+        "holds 'system' of 'os'",
+    ),
     "a download": (
         lambda c: layer(c, 2)["config"].update(
             activation={"module": "keras.utils", "class_name": "function", "config": "get_file"}
         ),
-        "holds function of keras.utils",
+        "holds 'function' of 'keras.utils'",
     ),
-    "a file": (lambda c: layer(c, 1).update(class_name="TextVectorization"), "holds TextVectorization"),
+    "a file": (lambda c: layer(c, 1).update(class_name="TextVectorization"), "holds 'TextVectorization'"),
     "far too large": (lambda c: layer(c, 2)["config"].update(units=100_000), "is too small to hold them"),
     "no layers": (lambda c: c.pop("config"), "cannot be built by Keras"),
 }
@@ -282,12 +286,24 @@ def test_keras_is_loaded_on_torch_or_not_at_all() -> None:
 
 def ended(code: str, **environment: str) -> str:
     """The last line that the program says."""
-    import os
-
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=os.environ | environment, capture_output=True, text=True
     )
     return (done.stderr.strip() or done.stdout.strip()).splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_the_function_of_the_docs_goes_through_every_step(tmp_path: Path) -> None:
+    """docs/keras.md's own plug-in, on a recipe's digits: also registered, and asked as it is served."""
+    page = (ROOT / "docs/keras.md").read_text(encoding="utf-8").partition("`plugins/my_digits.py`")[2]
+    blocks = dict(re.findall(r"```(\w+)\n(.*?)```", page.partition("A registered model")[0], re.S))
+    project = make_project(tmp_path / "project")
+    recipe = yaml.safe_load((ROOT / "recipes/digits-keras.yaml").read_text(encoding="utf-8"))
+    (project / "plugins/my_digits.py").write_text(blocks["python"], encoding="utf-8")
+    (project / "recipes/mine.yaml").write_text(yaml.safe_dump(recipe | yaml.safe_load(blocks["yaml"])))
+    assert "smoke: mine passes every step" in run(project, "smoke", "--recipe", "mine")
+    config = json.loads((project / ".run/smoke/mine/model/model.json").read_text())["config"]
+    assert config["width"] == 32
 
 
 # --- handed over -----------------------------------------------------------------------------------------
@@ -296,8 +312,6 @@ def ended(code: str, **environment: str) -> str:
 @pytest.mark.slow
 def test_a_model_opens_in_keras_and_as_onnx(tmp_path: Path) -> None:
     """By `keras.saving.load_model`, on pixels as they are; by onnxruntime, without torch and Keras."""
-    from retrainer.models._keras import on_torch
-
     request = image_request(tmp_path, {"family": "keras", "layers": list(RICH)}, 8, 1, rows=400)
     for form in ("keras", "onnx"):
         export(replace(request, form=form, out=tmp_path / form))
@@ -313,8 +327,6 @@ def test_a_model_opens_in_keras_and_as_onnx(tmp_path: Path) -> None:
         made = np.array([list(answer["probabilities"].values()) for answer in answers])
         assert np.abs(made - expected).max() < TOLERANCE
     opened = on_torch().saving.load_model(tmp_path / "keras" / "model.keras")
-    from retrainer.export.use_me import Images
-
     rule = json.loads((tmp_path / "keras" / "preprocessing.json").read_text())
     read = np.stack([Images(rule)(image) for image in images]).transpose(0, 2, 3, 1)
     assert np.abs(opened.predict(read, verbose=0) - expected).max() < TOLERANCE
@@ -334,4 +346,3 @@ def test_a_trained_model_is_loaded_and_is_a_start(squares_dataset: Path, tmp_pat
     )
     bodies = [load_network(tmp_path / name).body.state_dict() for name in ("first", "second")]
     assert same(*bodies)
-    assert PLAIN.device == "cpu"

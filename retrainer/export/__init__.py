@@ -1,4 +1,4 @@
-"""A model for people who do not have this project: ONNX, or as transformers, timm, torchvision or Keras has it.
+"""A model for people who do not have this project: ONNX, or as transformers, timm, … have it.
 
 command.py        `make export`: from a version and the test rows to a folder
 description.py    what the folder says of inputs and answers, and which models cannot be exported

@@ -43,7 +43,8 @@ def on_torch() -> Any:
             raise SettingError(f"backbone.family: keras is not installed; {cure}") from None
         raise SettingError(
             f"backbone.family: keras cannot be imported ({error}): where this process has tried it with"
-            " another backend before, begin a new one with KERAS_BACKEND=torch; else pip install 'retrainer[keras]'"
+            " another backend before, begin a new one with KERAS_BACKEND=torch; else pip install"
+            " 'retrainer[keras]'"
         ) from None
     finally:
         os.environ.pop(_BACKEND)
@@ -61,7 +62,7 @@ def on_torch() -> Any:
 def built_alike(seed: int) -> Iterator[Any]:
     """Inside, a Keras model is made the same in every process: names, initial values, layout, on the CPU.
 
-    Gives the package. Inside, a person's `keras.json`, and what else the process has made of Keras, counts for
+    Gives the package. Inside, a person's `keras.json`, and what else the process has made of Keras, count for
     nothing; outside, all is as before.
     """
     keras = on_torch()
@@ -114,7 +115,8 @@ class KerasModule(nn.Module):
         values = [(variable, getattr(place, name)) for variable, place, name in self._places]
         with keras.device(str(pixels.device)), keras.StatelessScope(values) as scope:
             made: Tensor = self.model(inputs, training=self.training)
-        self._keep_updates(scope)
+        if any(part.training for part in self.modules()):
+            self._keep_updates(scope)
         return made
 
     def _keep_updates(self, scope: Any) -> None:
@@ -168,8 +170,11 @@ class KerasModule(nn.Module):
         with built_alike(0) as keras:
             made = KerasModule(from_config(keras, to_config(keras, self.model)))
         memo[id(self)] = made
-        made.load_state_dict(self.state_dict())
-        made.to(next(self.parameters()).device)
+        values = self.state_dict()
+        made.load_state_dict(values)
+        for value in values.values():
+            made.to(value.device)
+            break
         for part, own in zip(made.modules(), self.modules(), strict=True):
             part.training = own.training
         return made

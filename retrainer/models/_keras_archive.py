@@ -25,6 +25,8 @@ def read_archive(keras: Any, path: Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             _require_harmless(archive, what)
             config = json.loads(archive.read(_CONFIG))
+    except SettingError:
+        raise
     except (OSError, ValueError, KeyError, RecursionError, zipfile.BadZipFile, NotImplementedError) as error:
         raise SettingError(
             f"{what} is no whole {SUFFIX} archive ({brief(error)}); save it again by model.save"

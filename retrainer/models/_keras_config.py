@@ -40,6 +40,12 @@ _REFUSED = {
 _FLOAT32, _MIXED = "float32", ("mixed_float16", "mixed_bfloat16")
 # What a head ends in, by the names of activations.
 _OF_A_HEAD = {"linear", "softmax", "sigmoid"}
+_ENDS = {
+    "Dense",
+    "Activation",
+    "Softmax",
+    "Rescaling",
+}  # Rescaling: a temperature, as `make export` writes it
 
 
 def to_config(keras: Any, model: Any) -> dict[str, Any]:
@@ -71,17 +77,17 @@ def from_config(keras: Any, config: dict[str, Any], what: str = "the network") -
 
 def require_plain(keras: Any, config: Any, what: str) -> None:
     """Raises SettingError that names the first object which is no part of a network."""
-    registered = keras.saving.get_custom_objects()
+    registered = {str(name) for name in keras.saving.get_custom_objects()}
     for entry in _objects(config):
         name, module = str(entry["class_name"]), str(entry.get("module"))
-        if entry.get("registered_name") in registered or name in _PLAIN:
+        if str(entry.get("registered_name")) in registered or name in _PLAIN:
             continue
         ours = module in _MODULES or (module, name) in _GRAPHS or module.startswith(_OPERATIONS)
         built_in = module == "builtins" and name == "function"  # Keras looks for it among its own alone
         if name in _REFUSED or not (ours or built_in):
             raise SettingError(
-                f"{what} holds {name} of {module}, which is no layer of Keras' that is read here: it could"
-                " run code or read files; build the network without it, or register your own class in a plug-in"
+                f"{what} holds {name[:60]!r} of {module[:60]!r}, which is no layer of Keras' that is read:"
+                " it could run code or read files; leave it out, or register your own class in a plug-in"
             )
 
 
@@ -127,29 +133,15 @@ def body_of(keras: Any, model: Any, shape: tuple[int, ...]) -> Any:
 def _without_head(model: Any) -> Any:
     """The output below the head; that of the whole model where it has none."""
     made = whole = model.outputs[0]
-    while layer := _made_by(model, made):
-        kind, config = type(layer).__name__, layer.get_config()
-        if (
-            kind not in ("Dense", "Activation", "Softmax")
-            or config.get("activation", "softmax") not in _OF_A_HEAD
-        ):
+    while (kind := type(made._keras_history.operation).__name__) in _ENDS:
+        operation, place, _ = made._keras_history
+        activation = operation.get_config().get("activation", "linear")
+        if str(activation) not in _OF_A_HEAD:
             return whole
-        made = layer.input
+        made = operation._inbound_nodes[place].input_tensors[0]
         if kind == "Dense":
             return made
     return whole
-
-
-def _made_by(model: Any, tensor: Any) -> Any:
-    """The layer whose output this is; None for an operation or a model's input."""
-    return next((layer for layer in model.layers[1:] if _output(layer) is tensor), None)
-
-
-def _output(layer: Any) -> Any:
-    try:
-        return layer.output
-    except (AttributeError, ValueError):  # called several times, or never
-        return None
 
 
 def _require_trainable(layer: Any) -> None:

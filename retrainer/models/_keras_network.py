@@ -170,8 +170,9 @@ def sequential(shape: Shape, options: Any) -> Any:
         if not isinstance(entry, str) and len(entry) != 1:
             raise SettingError(f"{where}: an entry is one layer, as Dense: {{units: 64}} (got {entry!r})")
         name, arguments = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
+        kind = layer_class(keras, name, where)
         try:
-            model.add(layer_class(keras, name, where)(**arguments))
+            model.add(kind(**arguments))
         except (TypeError, ValueError) as error:
             raise SettingError(f"{where}: {name}: {brief(error)}") from None
     return model

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # The architecture may be that of a .keras file, which `backbone.weights` names.
 SHAPED_BY_WEIGHTS = True
+# Keras itself is not among them: it has to be told its backend as it is imported.
+IMPORTED = ("torch._dynamo", "h5py")
 
 
 class Scaling(Section):
