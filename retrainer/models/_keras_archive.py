@@ -34,8 +34,9 @@ def read_archive(keras: Any, path: Path) -> Any:
     if not isinstance(config, dict):
         raise SettingError(f"{what}: its {_CONFIG} is no object; save it again by model.save")
     config.pop("compile_config", None)
+    with keras.device("meta"):  # no values are made before it is known that the file has as many
+        _require_as_large(from_config(keras, config, what), path, what)
     model = from_config(keras, config, what)
-    _require_as_large(model, path, what)
     try:
         model.load_weights(str(path))
     except Exception as error:  # h5py and Keras raise many kinds

@@ -24,7 +24,7 @@ _MODULES = {
     "keras.regularizers",
 }
 _GRAPHS = {("keras", "Sequential"), ("keras", "DTypePolicy"), ("keras.src.models.functional", "Functional")}
-_OPERATIONS = "keras.src.ops."
+_PARTS = ("keras.src.ops.", "keras.src.applications.")
 _PLAIN = {"__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__slice__"}
 # Layers that run code or read files which the JSON names, or that are not of torch.
 _REFUSED = {
@@ -82,7 +82,7 @@ def require_plain(keras: Any, config: Any, what: str) -> None:
         name, module = str(entry["class_name"]), str(entry.get("module"))
         if str(entry.get("registered_name")) in registered or name in _PLAIN:
             continue
-        ours = module in _MODULES or (module, name) in _GRAPHS or module.startswith(_OPERATIONS)
+        ours = module in _MODULES or (module, name) in _GRAPHS or module.startswith(_PARTS)
         built_in = module == "builtins" and name == "function"  # Keras looks for it among its own alone
         if name in _REFUSED or not (ours or built_in):
             raise SettingError(

@@ -24,13 +24,15 @@ Network = Callable[[Shape, Any], Any]  # (shape, options) → a Keras model
 @dataclass(frozen=True)
 class Request:
     """`network`: what the settings describe, None where `start` does. `options`: the section, with `mean` and
-    `std`. `input_spec`: of pixels. `start`: the weights' file or directory."""
+    `std`. `input_spec`: of pixels. `start`: the weights' file or directory. `fresh`: random values are wanted,
+    and `start` tells the architecture alone, where the settings do not."""
 
     network: Network | None
     options: Any
     input_spec: dict[str, Any]
     start: Path | None
     seed: int
+    fresh: bool
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def _of_settings(request: Request) -> Described:
     with built_alike(request.seed) as keras:
         model = body_of(keras, request.network(shape, request.options), shape)
         made = _described(keras, model, request, shape)
-    if start is None:
+    if start is None or request.fresh:
         return made
     preprocessing = made.preprocessing
     if is_ours(start):
@@ -158,7 +160,8 @@ def application(shape: Shape, options: Any) -> Any:
     try:
         return getattr(every, options.name)(include_top=False, weights=None, input_shape=shape, pooling="avg")
     except ValueError as error:
-        raise ModelError(f"task.size: {options.name} cannot take {list(shape)}: {brief(error)}") from None
+        what = f"backbone.name: {options.name} cannot be built for images of {list(shape)}"
+        raise ModelError(f"{what}: {brief(error)}") from None
 
 
 def sequential(shape: Shape, options: Any) -> Any:

@@ -96,12 +96,13 @@ def _build(
     require_pixels("keras", input_spec, (3, 1))
     if input_spec.get("maps"):
         raise SettingError("backbone.family: keras gives no maps for boxes; set timm or torchvision")
-    start = None if weights is None or (fresh and network) else require_file(weights, "keras")
-    made = described(Request(network, options, input_spec, start, seed))
+    start = None if weights is None else require_file(weights, "keras")
+    made = described(Request(network, options, input_spec, start, seed, fresh))
     body = _body({"network": made.network, "width": 0}, made.preprocessing, seed)
-    if start is None:  # its own code has drawn them
+    drawn_by_its_code = network is not None and (fresh or start is None)
+    if drawn_by_its_code:
         require_same(body.module, made.values)
-    if start is None or not fresh:
+    if drawn_by_its_code or not fresh:
         fill(body.module, made.values)
     body.width = width_of(body, f"task.size: the network cannot take {made.preprocessing['size']}")
     body.config["width"] = body.width
