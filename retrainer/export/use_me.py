@@ -206,7 +206,7 @@ def keras(folder: Path, network: dict[str, Any]) -> Network:
     import keras
 
     model = keras.saving.load_model(folder / network["file"])
-    before = keras.Model(model.inputs, model.get_layer(network["output"]).output)
+    before = keras.Model(model.input, model.get_layer(network["output"]).output)
     return lambda batch: before.predict_on_batch(batch["pixels"].transpose(0, 2, 3, 1))
 
 
