@@ -23,7 +23,9 @@ from retrainer.errors import UserError
 from retrainer.export.command import export
 from retrainer.export.use_me import Images
 from retrainer.formats.dataset import Dataset
+from retrainer.formats.files import canonical_json
 from retrainer.formats.network import load_network
+from retrainer.models import keras as family
 from retrainer.models._keras import on_torch
 from retrainer.models._network import Network
 from retrainer.predict import Predictor
@@ -247,6 +249,19 @@ def test_images_that_an_archive_does_not_take_are_named(tmp_path: Path) -> None:
         built(pixels(8, 3), path)
     with pytest.raises(UserError, match="brings its own architecture"):
         built(pixels(), path, layers=("Flatten",))
+
+
+@pytest.mark.slow
+def test_a_network_of_keras_applications_is_made_again_from_its_json() -> None:
+    """Pixels from 0 to 255, since it begins with Rescaling; layers with weights are its blocks."""
+    made = built(pixels(32), name="MobileNetV3Small")
+    again = family.restore(json.loads(canonical_json(made.config)))
+    again.module.load_state_dict(made.module.state_dict())
+    batch = {"pixels": torch.rand(2, 1, 32, 32) * 255}
+    with torch.no_grad():
+        features = [body.features(body.module.eval(), batch) for body in (made, again)]
+    assert torch.equal(*features) and features[0].shape == (2, made.width)
+    assert made.preprocessing["std"] == [pytest.approx(1 / 255)] and len(made.blocks(made.module)) == 86
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any], str | None]]] = {
         ({"widths": [12, 12, 12], "depth": 3, "views": 6}, pixels(9, 1), None),
     ],
     "transformers": [({}, TOKENS if kind in READS_TEXT else pixels(), kind) for kind in ENCODERS],
-    "keras": [({"layers": RICH}, pixels(8), None), ({"name": "MobileNetV3Small"}, pixels(32, 1), None)],
+    "keras": [({"layers": RICH}, pixels(8), None)],
 }
 # Families whose bodies are more than features of a row are tested with their task.
 ELSEWHERE = {"encoder_decoder", "seq2seq", "speech_conv", "speech_transformers"}

@@ -23,9 +23,9 @@ Network = Callable[[Shape, Any], Any]  # (shape, options) → a Keras model
 
 @dataclass(frozen=True)
 class Request:
-    """`network`: what the settings describe, None where `start` does. `options`: the section, with `mean` and
-    `std`. `input_spec`: of pixels. `start`: the weights' file or directory. `fresh`: random values are wanted,
-    and `start` tells the architecture alone, where the settings do not."""
+    """`network`: what the settings describe, None where `start` does. `options`: with `mean` and `std`.
+    `input_spec`: of pixels. `start`: the weights' file or directory. `fresh`: random values are wanted, and
+    `start` tells the architecture alone, where the settings do not."""
 
     network: Network | None
     options: Any
