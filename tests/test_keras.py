@@ -224,18 +224,18 @@ def test_hostile_archives_are_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_an_archive_is_a_start_without_its_head(tmp_path: Path) -> None:
-    theirs = classifier()
+    theirs = classifier(on_torch().layers.Conv2D(2, 5), on_torch().layers.Flatten(), shape=(8, 8, 3))
     path = saved(tmp_path / "theirs.keras", theirs)
     body = built(pixels(None, None), path, fresh=False)
-    assert body.width == 6 and body.preprocessing["size"] == [8, 8] and body.preprocessing["channels"] == 1
-    images = np.random.default_rng(0).random((5, 8, 8, 1), np.float32)
+    assert body.width == 32 and body.preprocessing["size"] == [8, 8] and body.preprocessing["channels"] == 3
+    images = np.random.default_rng(0).random((5, 8, 8, 3), np.float32)
     with torch.no_grad():
         features = body.features(body.module.eval(), {"pixels": torch.from_numpy(images).permute(0, 3, 1, 2)})
     kernel, bias = theirs.layers[-1].get_weights()
     logits = features.numpy() @ kernel + bias
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(shares, theirs.predict_on_batch(images), atol=1e-6)
-    fresh = built(pixels(), path, fresh=True, seed=3)
+    fresh = built(pixels(8, 3), path, fresh=True, seed=3)
     assert fresh.config == body.config and not same(weights(fresh.module), weights(body.module))
 
 

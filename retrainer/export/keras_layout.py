@@ -49,8 +49,8 @@ def _whole(keras: Any, exported: Exported) -> Any:
 
 def _body(keras: Any, exported: Exported) -> Any:
     """The network below the outputs, made again: the one that predicts stays as it is."""
-    from retrainer.models._keras import KerasModule
     from retrainer.models._keras_config import from_config
+    from retrainer.models._keras_module import KerasModule
 
     module = KerasModule(from_config(keras, exported.config["network"]))
     module.load_state_dict(exported.model.predictor.network.body.state_dict())

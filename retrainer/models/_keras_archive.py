@@ -21,18 +21,7 @@ _MOST_EXPANSION = 100
 def read_archive(keras: Any, path: Path) -> Any:
     """The model, with its weights. Raises SettingError where it is no whole archive, or not one to trust."""
     what = f"backbone.weights: {path.name}"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            _require_harmless(archive, what)
-            config = json.loads(archive.read(_CONFIG))
-    except SettingError:
-        raise
-    except (OSError, ValueError, KeyError, RecursionError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise SettingError(
-            f"{what} is no whole {SUFFIX} archive ({brief(error)}); save it again by model.save"
-        ) from None
-    if not isinstance(config, dict):
-        raise SettingError(f"{what}: its {_CONFIG} is no object; save it again by model.save")
+    config = _config_of(path, what)
     config.pop("compile_config", None)
     with keras.device("meta"):  # no values are made before it is known that the file has as many
         _require_as_large(from_config(keras, config, what), path, what)
@@ -44,6 +33,21 @@ def read_archive(keras: Any, path: Path) -> Any:
     if bad := first_not_finite({variable.path: variable.value for variable in model.weights}):
         raise SettingError(f"{what}: {bad} holds values that are no numbers; choose other weights")
     return model
+
+
+def _config_of(path: Path, what: str) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _require_harmless(archive, what)
+            config: Any = json.loads(archive.read(_CONFIG))
+        reason = "" if isinstance(config, dict) else f"its {_CONFIG} is no object"
+    except SettingError:
+        raise
+    except Exception as error:  # zipfile, zlib and json raise many kinds
+        reason = brief(error)
+    if reason:
+        raise SettingError(f"{what} is no whole {SUFFIX} archive ({reason}); save it again by model.save")
+    return dict(config)
 
 
 def _require_harmless(archive: zipfile.ZipFile, what: str) -> None:

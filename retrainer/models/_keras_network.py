@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from retrainer.errors import ModelError, SettingError, nearest
 from retrainer.formats.model_files import read_model
-from retrainer.models._keras import KerasModule, built_alike, on_torch
+from retrainer.models._keras import built_alike, on_torch
 from retrainer.models._keras_archive import SUFFIX, read_archive
 from retrainer.models._keras_config import begins_with_scaling, body_of, layer_class, to_config
+from retrainer.models._keras_module import KerasModule
 from retrainer.models._start import brief, is_ours, pixel_preprocessing, read_tensors
 
 Shape = tuple[int, int, int]  # height, width, channels

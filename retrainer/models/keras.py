@@ -110,8 +110,9 @@ def _build(
 
 
 def _body(config: dict[str, Any], preprocessing: dict[str, Any], seed: int) -> Body:
-    from retrainer.models._keras import KerasModule, built_alike
+    from retrainer.models._keras import built_alike
     from retrainer.models._keras_config import from_config
+    from retrainer.models._keras_module import KerasModule
     from retrainer.models._network import Body
 
     with built_alike(seed) as keras:
