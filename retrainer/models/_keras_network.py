@@ -123,7 +123,8 @@ def _ours(start: Path) -> dict[str, Any]:
 
 def _shape_of(read: tuple[int | None, ...], input_spec: dict[str, Any], what: str) -> Shape:
     """The images for a network that reads arrays of the shape `read`, whose sides may be open."""
-    size, channels = input_spec["size"] or (None, None), input_spec["channels"]
+    size: tuple[Any, Any] = input_spec["size"] or (None, None)
+    channels = input_spec["channels"]
     if len(read) == 3:
         size, channels = (read[0] or size[0], read[1] or size[1]), read[2]
     if None in size:

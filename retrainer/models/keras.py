@@ -121,7 +121,7 @@ def _body(config: dict[str, Any], preprocessing: dict[str, Any], seed: int) -> B
 
 
 def _blocks(module: nn.Module) -> list[str]:
-    found: list[str] = module.blocks()  # type: ignore[operator]
+    found: list[str] = module.blocks()
     return found
 
 
