@@ -23,13 +23,14 @@ from retrainer.errors import UserError
 from retrainer.export.command import export
 from retrainer.export.use_me import Images
 from retrainer.formats.dataset import Dataset
-from retrainer.formats.files import canonical_json
+from retrainer.formats.files import canonical_json, sha256_file
 from retrainer.formats.network import load_network
 from retrainer.models import keras as family
 from retrainer.models._keras import on_torch
 from retrainer.models._network import Network
 from retrainer.predict import Predictor
 from retrainer.services.checkpoint_store import CheckpointPlace
+from retrainer.services.weights import fetch, pin
 from retrainer.settings import Backbone
 from retrainer.tasks._heads import LinearHead
 from retrainer.training.checkpoints import Checkpoints
@@ -226,6 +227,8 @@ def test_hostile_archives_are_refused_in_one_line(tmp_path: Path) -> None:
 def test_an_archive_is_a_start_without_its_head(tmp_path: Path) -> None:
     theirs = classifier(on_torch().layers.Conv2D(2, 5), on_torch().layers.Flatten(), shape=(8, 8, 3))
     path = saved(tmp_path / "theirs.keras", theirs)
+    pinned = pin(Backbone(family="keras", weights=str(path)), tmp_path / "digests.json")
+    assert pinned.weights_sha256 == sha256_file(path) and fetch(pinned) == path
     body = built(pixels(None, None), path, fresh=False)
     assert body.width == 32 and body.preprocessing["size"] == [8, 8] and body.preprocessing["channels"] == 3
     images = np.random.default_rng(0).random((5, 8, 8, 3), np.float32)
@@ -237,6 +240,18 @@ def test_an_archive_is_a_start_without_its_head(tmp_path: Path) -> None:
     np.testing.assert_allclose(shares, theirs.predict_on_batch(images), atol=1e-6)
     fresh = built(pixels(8, 3), path, fresh=True, seed=3)
     assert fresh.config == body.config and not same(weights(fresh.module), weights(body.module))
+
+
+def test_a_head_is_taken_off_however_it_ends() -> None:
+    layers = on_torch().layers
+    for head in ((), (layers.Dense(3),), (layers.Dense(3), layers.Softmax()), (layers.Dense(3, "sigmoid"),)):
+        below = layers.Flatten(), layers.Dense(5, activation="relu")
+
+        def network(_: Any, __: Any, parts: Any = (*below, *head)) -> Any:
+            return on_torch().Sequential(parts)
+
+        build = family.from_function(network)
+        assert build(family.Scaling(), pixels(), None, 0, True).width == 5
 
 
 def test_images_that_an_archive_does_not_take_are_named(tmp_path: Path) -> None:

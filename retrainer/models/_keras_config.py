@@ -116,9 +116,10 @@ def body_of(keras: Any, model: Any, shape: tuple[int, ...]) -> Any:
     A head is the last Dense without activation, with softmax or sigmoid, and an activation behind it: the
     task brings its own. Raises SettingError for what the fit loop cannot train as Keras would.
     """
-    if not is_model(model):  # a Sequential without an input, or a class of its own
+    if not is_model(model):  # a Sequential without an input, which this builds, or a class of its own
         inputs = keras.Input(shape)
-        model = keras.Model(inputs, model(inputs))
+        outputs = model(inputs)
+        model = model if is_model(model) else keras.Model(inputs, outputs)
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise SettingError(
             f"backbone.family: the network has {len(model.inputs)} inputs and {len(model.outputs)} outputs;"
