@@ -88,7 +88,7 @@ BUILD_WITH = $(call option,BASE,base) $(call option,PUSH,push) $(call option,CA_
 REGISTRY := $(PY) -m retrainer
 OF = $(call option,RECIPE,recipe)
 FORCED = $(if $(filter 1,$(FORCE)),--force)
-EXTRAS := --extra timm --extra lora --extra audio --extra translation --extra privacy
+EXTRAS := --extra timm --extra lora --extra audio --extra translation --extra privacy --extra keras
 LOCK := uv pip compile --no-config --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate
 DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
@@ -172,7 +172,7 @@ serve: $(READY) ## MLflow's scoring server over the champion, on this machine al
 	@$(REGISTRY) serve $(OF) $(call option,VERSION,version) $(call option,PORT,port) $(call option,HOST,host) \
 		$(call option,WORKERS,workers)
 
-export: $(READY) ## the champion for other programs: ONNX, or another library's layout: FORMAT=onnx, onnx-int8, transformers, timm or torchvision [OUTPUT=folder] [VERSION=2 or alias] [MODEL=directory]
+export: $(READY) ## the champion for other programs: ONNX, or another library's layout: FORMAT=onnx, onnx-int8, transformers, timm, torchvision or keras [OUTPUT=folder] [VERSION=2 or alias] [MODEL=directory]
 	@$(REGISTRY) export $(OF) $(call option,FORMAT,format) $(call option,OUTPUT,output) \
 		$(call option,VERSION,version) $(call option,MODEL,model)
 

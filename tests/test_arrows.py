@@ -12,11 +12,12 @@ from components.steps import STEPS
 from tests.conftest import ROOT
 from tests.imports import BARE, imported, is_package, modules, reach, tree
 
-HEAVY = {"torch", "torchvision", "transformers", "timm", "mlflow", "sklearn", "pandas", "scipy"}
+HEAVY = {"torch", "torchvision", "transformers", "timm", "keras", "mlflow", "sklearn", "pandas", "scipy"}
 # An optional package is imported in one file.
 EXTRAS = {
     "retrainer.formats.audio": {"soundfile"},
     "retrainer.models.timm": {"timm"},
+    "retrainer.models._keras": {"keras"},
     "retrainer.training._lora": {"peft"},
     "retrainer.training._opacus": {"opacus"},
     # The cheap baselines of classification and regression: evaluation alone reaches them.
@@ -113,6 +114,8 @@ def test_only_services_and_command_lines_read_the_environment() -> None:
     command_lines = {"retrainer.doctor", "retrainer.__main__", "components.__main__", "components._process"}
     # These run far from here, the first started by MLflow.
     command_lines |= {"retrainer.registry.served", "retrainer.registry.use_me"}
+    # Keras is told its backend by nothing else; the second is copied out, and is a program of its own.
+    command_lines |= {"retrainer.models._keras", "retrainer.export.use_me"}
     for module in {*LIBRARY, *COMPONENTS} - command_lines:
         if not module.startswith("retrainer.services"):
             read = [ast.unparse(node) for node in ast.walk(tree(module)) if isinstance(node, ast.Attribute)]

@@ -27,6 +27,7 @@ from retrainer.settings import Task
 from retrainer.tasks._heads import LinearHead
 from tests.conftest import ROOT
 from tests.encoders import ENCODERS, READS_TEXT, save_encoder, tokenizer_json
+from tests.keras_networks import RICH
 
 TOKENS = {"kind": "tokens", "max_length": 16}
 IMAGE_TASK = Task(kind="image_classification")
@@ -66,12 +67,15 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any], str | None]]] = {
         ({"widths": [12, 12, 12], "depth": 3, "views": 6}, pixels(9, 1), None),
     ],
     "transformers": [({}, TOKENS if kind in READS_TEXT else pixels(), kind) for kind in ENCODERS],
+    "keras": [({"layers": RICH}, pixels(8), None)],
 }
 # Families whose bodies are more than features of a row are tested with their task.
 ELSEWHERE = {"encoder_decoder", "seq2seq", "speech_conv", "speech_transformers"}
 ELSEWHERE |= {"torchvision_detection", "transformers_detection"}
 FAMILIES = sorted({*extend.builtin_names("models")} - ELSEWHERE)
-EVERY = [(family, case) for family in FAMILIES for case in CASES[family]]
+EVERY: list[Any] = [(family, case) for family in FAMILIES for case in CASES[family]]
+# Its import takes seconds, which tests/test_keras.py pays for.
+EVERY = [pytest.param(one, marks=pytest.mark.slow) if one[0] == "keras" else one for one in EVERY]
 Build = Callable[..., Body]
 
 
@@ -155,7 +159,7 @@ def test_what_a_body_says_is_plain_data_without_a_path(case: tuple[Any, Build]) 
 
 def test_importing_families_imports_nothing_heavy() -> None:
     names = [f"retrainer.models.{name}" for name in extend.builtin_names("models")]
-    heavy = {"torch", "transformers", "timm", "torchvision"}
+    heavy = {"torch", "transformers", "timm", "torchvision", "keras"}
     code = f"import sys, {', '.join(names)}; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -116,7 +116,7 @@ def _write(exported: Exported, request: Request, folder: Path, test: pa.Table) -
         "answers": answers_of(exported),
         "packages": list(PACKAGES[request.form]),
     }
-    rule = preprocessing_of(exported)
+    rule = preprocessing_of(exported, request.form)
     if rule["kind"] == "tokens":
         rule["texts"] = len(columns_of(exported, test))  # of a row: 2 where rows are pairs
     write_json(folder / RULE, rule)
@@ -148,6 +148,10 @@ def _write_network(exported: Exported, request: Request, folder: Path) -> dict[s
         from retrainer.export.vision_layout import write_vision
 
         return write_vision(exported, request.form, folder)
+    if request.form == "keras":
+        from retrainer.export.keras_layout import write_keras
+
+        return write_keras(exported, folder)
     from retrainer.export.onnx_graph import write_onnx
 
     network = write_onnx(exported, folder)

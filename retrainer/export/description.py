@@ -21,6 +21,7 @@ FORMATS: Mapping[str, tuple[str, ...] | None] = {
     "transformers": ("transformers",),
     "timm": ("timm",),
     "torchvision": ("torchvision",),
+    "keras": None,  # also plug-ins' networks, where they are Keras'
 }
 INPUT_NAMES = {"tokens": ("input_ids", "attention_mask", "token_type_ids"), "pixels": ("pixels",)}
 
@@ -42,6 +43,11 @@ class Exported:
     def config(self) -> dict[str, Any]:
         found: dict[str, Any] = self.model.predictor.network.description.config
         return found
+
+    @property
+    def is_keras(self) -> bool:
+        network = self.config.get("network")
+        return isinstance(network, dict) and str(network.get("module")).startswith("keras")
 
     @property
     def is_number(self) -> bool:
@@ -88,6 +94,8 @@ def require_exportable(exported: Exported, form: str) -> None:
         )
     families = FORMATS[form]
     reads_texts = kind == "tokens"
+    if form == "keras" and not exported.is_keras:
+        families = ("keras",)
     if families and (exported.family not in families or reads_texts != (form == "transformers")):
         other = exported.family if exported.family in FORMATS and not reads_texts else "onnx"
         other = "onnx" if exported.family == "transformers" else other
@@ -97,14 +105,18 @@ def require_exportable(exported: Exported, form: str) -> None:
         )
 
 
-def preprocessing_of(exported: Exported) -> dict[str, Any]:
-    """`preprocessing.json`: how one row becomes the network's input."""
+def preprocessing_of(exported: Exported, form: str = "") -> dict[str, Any]:
+    """`preprocessing.json`: how one row becomes the network's input. A Keras file scales pixels itself."""
     rule = exported.preprocessing
     if rule["kind"] == "tokens":
         chosen = {key: rule[key] for key in ("kind", "tokenizer", "max_length", "pad_id")}
         return chosen | {"inputs": list(exported.inputs)}
+    scale = {key: rule[key] for key in ("mean", "std")}
+    if form == "keras":
+        scale = {"mean": [0.0] * rule["channels"], "std": [1 / 255] * rule["channels"]}
     return {
-        **{key: rule[key] for key in ("kind", "size", "channels", "mean", "std")},
+        **{key: rule[key] for key in ("kind", "size", "channels")},
+        **scale,
         "inputs": list(exported.inputs),
         "formats": list(IMAGE_FORMATS),
         "upright": "turned as its EXIF note says",

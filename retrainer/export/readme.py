@@ -14,6 +14,7 @@ PACKAGES = {
     "transformers": ("torch", "transformers"),
     "timm": ("torch", "timm", "safetensors"),
     "torchvision": ("torch", "torchvision", "safetensors"),
+    "keras": ("torch", "keras"),
 }
 
 
@@ -98,6 +99,17 @@ def _loading(exported: Exported, form: str, network: dict[str, Any]) -> list[str
             f'model = get_model("{network["name"]}"{words}).eval()',
             f'model.load_state_dict(load_file("{network["file"]}"))',
         ]
+    if form == "keras":
+        height, width = exported.preprocessing["size"]
+        shape = f"[rows, {height}, {width}, {exported.preprocessing['channels']}]"
+        return [
+            "import os",
+            'os.environ.setdefault("KERAS_BACKEND", "torch")',
+            "import keras",
+            f'model = keras.saving.load_model("{network["file"]}")',
+            f"{'numbers' if exported.is_number else 'probabilities'} = model.predict(images)"
+            f"  # {shape}, values from 0 to 255",
+        ]
     inputs = ", ".join(f'"{name}": {name}' for name in exported.inputs)
     outputs = "prediction" if exported.is_number else "logits, probabilities"
     return [
@@ -116,7 +128,7 @@ def _notes(exported: Exported, form: str, network: dict[str, Any]) -> list[str]:
             "Images become the network's input as `preprocessing.json` says: size, resizing, mean, std. A"
             " library's own transforms resize otherwise and give slightly other answers."
         )
-    if not exported.is_number and form not in ("onnx", "onnx-int8"):
+    if not exported.is_number and form not in ("onnx", "onnx-int8", "keras"):
         temperature = exported.model.predictor.temperature
         notes.append(f"Divide the logits by {temperature:.6g} for the probabilities that `use_me.py` gives.")
     if network.get("arguments", {}).get("trust_remote_code"):

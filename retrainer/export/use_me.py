@@ -199,6 +199,17 @@ def torchvision(folder: Path, network: dict[str, Any]) -> Network:
     return on_pixels(model)
 
 
+def keras(folder: Path, network: dict[str, Any]) -> Network:
+    import os
+
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    import keras
+
+    model = keras.saving.load_model(folder / network["file"])
+    before = keras.Model(model.input, model.get_layer(network["output"]).output)
+    return lambda batch: before.predict_on_batch(batch["pixels"].transpose(0, 2, 3, 1))
+
+
 def on_pixels(model: Any) -> Network:
     import torch
 
@@ -211,7 +222,13 @@ def on_pixels(model: Any) -> Network:
     return run
 
 
-LOADERS = {"onnx": onnx, "transformers": transformers, "timm": timm, "torchvision": torchvision}
+LOADERS = {
+    "onnx": onnx,
+    "transformers": transformers,
+    "timm": timm,
+    "torchvision": torchvision,
+    "keras": keras,
+}
 
 
 def main(words: list[str]) -> int:

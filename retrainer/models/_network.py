@@ -40,6 +40,8 @@ class Body:
 
     `begin(module, batch)` sets, before a training from scratch, what the network takes from training rows as
     they are, such as filters that whiten them.
+
+    `opaque`: what computes is no tree of PyTorch's layers, so that nothing can be put in their place.
     """
 
     module: nn.Module
@@ -55,6 +57,7 @@ class Body:
     cut: tuple[str, ...] = ()
     generate: Callable[[nn.Module, Batch, dict[str, Any]], Tensor] | None = None
     begin: Callable[[nn.Module, Batch], None] | None = None
+    opaque: bool = False
 
 
 class Network(nn.Module):

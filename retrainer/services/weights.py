@@ -5,6 +5,7 @@
     package:NAME                 an installed package that carries a Hugging Face directory
     models:/NAME@ALIAS, /VERSION a model registered here
     a directory, a .safetensors  Hugging Face layout, or one of our own model directories
+    a .keras                     a Keras model with its architecture, for the family keras
     NAME or ORGANISATION/NAME    a hub id, at `backbone.revision`
 
 The identity of a file is its sha256, of our models `model_sha256`, of a directory one digest over its files;
@@ -34,6 +35,8 @@ PUBLISHED = {
 
 # Registered models from elsewhere are kept here, by digest.
 _DOWNLOADS = Path(".run/weights")
+# Files of weights; in none of them is a pickle.
+_FILES = (".safetensors", ".keras")
 # What of a Hugging Face directory can change a model.
 _COUNTED = {".safetensors", ".json", ".txt", ".model"}
 
@@ -100,7 +103,7 @@ def is_of_this_machine(weights: str) -> bool:
 
 def _is_path(weights: str) -> bool:
     """Whether that can be no hub's id."""
-    named = weights.startswith((".", "/", "~")) or Path(weights).suffix == ".safetensors"
+    named = weights.startswith((".", "/", "~")) or Path(weights).suffix in _FILES
     return named or weights.count("/") > 1
 
 
@@ -141,9 +144,9 @@ def _package(name: str, digests: FileDigests) -> Path:
 def _identities(path: Path, digests: FileDigests) -> list[str]:
     """The digest that is pinned; behind it, for a directory, the one of its only weights file."""
     if path.is_file():
-        if path.suffix != ".safetensors" and digests.of(path) not in PUBLISHED.values():
+        if path.suffix not in _FILES and digests.of(path) not in PUBLISHED.values():
             raise SettingError(
-                f"backbone.weights: {path} is not a .safetensors file; pickled weights are never read"
+                f"backbone.weights: {path} is no .safetensors or .keras file; pickled weights are never read"
             )
         return [digests.of(path)]
     if (path / MANIFEST).is_file():

@@ -32,6 +32,8 @@ def require_applicable(learner: Learner, splits: Splits) -> None:
     for key, off, ability, needed in _KEYS_OF_ABILITIES:
         if getattr(training, key) != off and ability not in task.abilities:
             raise SettingError(f"training.{key} needs {needed}, which this task does not have; leave it out")
+    if network.description.opaque:
+        _require_untouched(learner)
     if training.packing:
         _require_texts(learner)
     if training.privacy.epsilon:
@@ -53,6 +55,26 @@ def require_applicable(learner: Learner, splits: Splits) -> None:
             "training.halve_on_out_of_memory: this backbone has BatchNorm, whose statistics depend on the"
             " parts; set a smaller training.batch_size or a higher training.accumulate"
         )
+
+
+def _require_untouched(learner: Learner) -> None:
+    """Raises UserError for what looks into the layers of a network, of one whose layers are not PyTorch's."""
+    training, compute = learner.training, learner.compute
+    trains_body = training.strategy != "frozen"
+    for key, asked in (
+        ("training.strategy: lora", training.strategy == "lora"),
+        ("training.optimizer: muon", training.optimizer == "muon" and trains_body),
+        ("training.privacy", bool(training.privacy.epsilon) and trains_body),
+        ("training.checkpoint_activations", training.checkpoint_activations),
+        ("training.halve_on_out_of_memory", training.halve_on_out_of_memory and trains_body),
+        ("compute.fsdp", compute.fsdp),
+        ("compute.compile", compute.compile in (True, "kernels")),
+    ):
+        if asked:
+            raise SettingError(
+                f"{key}: for networks of PyTorch's own layers, and this backbone's are Keras'; leave it out"
+                + (", or set training.strategy: frozen" if "privacy" in key else "")
+            )
 
 
 def _require_texts(learner: Learner) -> None:

@@ -64,7 +64,7 @@ def _worth_compiling(learner: Learner, rows: Rows) -> bool:
     if learner.network.description.preprocessing["kind"] not in _COMPILED_KINDS:
         return False
     training = learner.training
-    if training.checkpoint_activations or training.packing:
+    if training.checkpoint_activations or training.packing or learner.network.description.opaque:
         return False
     return _work(learner, rows) >= _WORTH_FLOPS
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # Packages whose version can move a model's numbers.
 _PACKAGES = (
+    "keras",
     "numpy",
     "opacus",
     "peft",
