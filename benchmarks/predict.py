@@ -106,7 +106,9 @@ def pipeline(work: Path, seed: int, batch: int, rows: int = 0, by_length: bool =
         order = sorted(range(len(held)), key=lambda row: -len(held[row]))
         texts = (held[row] for row in order)
     found = classify(texts, batch_size=batch, truncation=True, max_length=128)
-    answers = ({"prediction": one["label"], "confidence": one["score"]} for one in found)
+    answers: Iterator[dict[str, Any]] = (
+        {"prediction": one["label"], "confidence": one["score"]} for one in found
+    )
     if by_length:
         answers = iter([answer for _, answer in sorted(zip(order, answers, strict=True), key=_first)])
     count = _write(work / "peer.csv", answers, ["prediction", "confidence"])
