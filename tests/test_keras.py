@@ -262,6 +262,8 @@ def test_images_that_an_archive_does_not_take_are_named(tmp_path: Path) -> None:
         built(pixels(16), path)
     with pytest.raises(UserError, match=r"^task\.channels: .* takes 1; set that, or leave it out"):
         built(pixels(8, 3), path)
+    with pytest.raises(UserError, match="Keras downloads its imagenet weights itself"):
+        pin(Backbone(family="keras", weights="imagenet"), tmp_path / "digests.json")
     with pytest.raises(UserError, match="brings its own architecture"):
         built(pixels(), path, layers=("Flatten",))
 

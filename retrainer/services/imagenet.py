@@ -31,6 +31,11 @@ def pin_imagenet(backbone: Backbone, cache: Path) -> Backbone:
         return backbone.model_copy(update={"revision": commit_of(_timm_id(backbone), backbone.revision)})
     if backbone.family == "torchvision":
         _check_torchvision(backbone, cache)
+    elif backbone.family == "keras":
+        raise SettingError(
+            "backbone.weights: Keras downloads its imagenet weights itself: save them once by"
+            " keras.applications.NAME(weights='imagenet').save('mine.keras'), and name that file"
+        )
     elif "." not in backbone.family:
         raise SettingError(
             f"backbone.weights: family {backbone.family} has no imagenet weights of its own; name a hub id,"
