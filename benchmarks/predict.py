@@ -1,6 +1,6 @@
 """`make predict` beside `transformers.pipeline` and a plain timm loop: the same rows, weights and answers.
 
-    python -m benchmarks.predict [texts] [images] [--rows 100000] [--images 20000] [--peer-rows 0]
+    python -m benchmarks.predict [texts] [images] [--rows 100000] [--images 20000] [--peers-on-a-tenth]
 
 Every contender is a process of its own that reads the file or folder and writes a CSV file; its seconds are
 those of the whole process, imports included. *accuracy* is the share of its answers that are ours, and a
@@ -40,7 +40,7 @@ from benchmarks.speed.race import Contender, Figures, Job, Run, race, since_star
 RESULTS = ROOT / "benchmarks" / "results" / "predict.json"
 TEXTS, TENTH, MODEL = "texts.csv", "tenth.csv", "model"
 IMAGES, FEW_IMAGES = "images", "tenth"
-OURS = "ours.csv"
+OURS, FEW = "ours.csv", "few.csv"
 SHIPPED_ROWS = 2000
 _HERE = "benchmarks.predict"
 _SIDE, _CLASSES = 32, 10
@@ -91,7 +91,14 @@ def ours(work: Path, seed: int, given: str, output: str) -> Figures:  # noqa: AR
     return {"samples": about["predicted"], "seconds": since_start()}
 
 
-def pipeline(work: Path, seed: int, batch: int, rows: int = 0, by_length: bool = False) -> Figures:  # noqa: ARG001
+def pipeline(
+    work: Path,
+    seed: int,  # noqa: ARG001
+    batch: int,
+    rows: int = 0,
+    by_length: bool = False,
+    beside: str = OURS,
+) -> Figures:
     """`transformers.pipeline("text-classification")` over our network, fed from the file row by row."""
     from transformers import logging
     from transformers import pipeline as hugging_face
@@ -112,7 +119,7 @@ def pipeline(work: Path, seed: int, batch: int, rows: int = 0, by_length: bool =
     if by_length:
         answers = iter([answer for _, answer in sorted(zip(order, answers, strict=True), key=_first)])
     count = _write(work / "peer.csv", answers, ["prediction", "confidence"])
-    return {"samples": count, "seconds": since_start(), "accuracy": _agreement(work, rows)}
+    return {"samples": count, "seconds": since_start(), "accuracy": _agreement(work, rows, beside)}
 
 
 def _first(pair: tuple[int, Any]) -> int:
@@ -196,10 +203,10 @@ def _write(file: Path, rows: Iterable[dict[str, Any]], columns: list[str]) -> in
     return count
 
 
-def _agreement(work: Path, rows: int) -> float:
+def _agreement(work: Path, rows: int, beside: str = OURS) -> float:
     """The share of equal predictions; raises where a confidence is further from ours than rounding."""
     same = count = 0
-    with (work / OURS).open(newline="") as one, (work / "peer.csv").open(newline="") as other:
+    with (work / beside).open(newline="") as one, (work / "peer.csv").open(newline="") as other:
         for a, b in zip(csv.DictReader(one), csv.DictReader(other), strict=not rows):
             apart = abs(float(a["confidence"]) - float(b["confidence"]))
             assert apart < 1e-3, f"a confidence is {apart:.2g} from ours"
@@ -208,27 +215,19 @@ def _agreement(work: Path, rows: int) -> float:
     return same / count
 
 
-def jobs(rows: int, images: int, peer_rows: int = 0) -> list[Job]:
-    """`peer_rows`: the pipeline predicts the first so many rows alone; 0: all."""
-    batched, plain = "transformers.pipeline, batches of 64", "timm, plain loop"
-    peer = {"batch": 64, "rows": peer_rows}
+def jobs(rows: int, images: int, peers_on_a_tenth: bool = False) -> list[Job]:
+    """`peers_on_a_tenth`: the pipeline predicts that part of the texts alone, and ours all of them last."""
+    plain = "timm, plain loop"
     layout = {"batch": 64, "workers": 0, "layout": "channels_last"}
+    whole = Contender("ours", f"{_HERE}:ours", {"given": TEXTS, "output": OURS})
+    tenth = Contender("ours, a tenth", f"{_HERE}:ours", {"given": TENTH, "output": FEW})
+    peers = _pipelines(rows // 10 if peers_on_a_tenth else rows, FEW if peers_on_a_tenth else OURS)
     return [
         Job(
             "texts",
             f"{rows:,} short texts from and to CSV, MiniLM, 77 classes",
             partial(prepare_texts, rows=rows),
-            [
-                Contender("ours", f"{_HERE}:ours", {"given": TEXTS, "output": OURS}),
-                Contender("ours, a tenth", f"{_HERE}:ours", {"given": TENTH, "output": "few.csv"}),
-                Contender(batched, f"{_HERE}:pipeline", peer),
-                Contender("the same, sorted by length", f"{_HERE}:pipeline", peer | {"by_length": True}),
-                Contender(
-                    f"the same, one at a time, {min(rows, SHIPPED_ROWS):,} rows",
-                    f"{_HERE}:pipeline",
-                    {"batch": 1, "rows": min(rows, SHIPPED_ROWS)},
-                ),
-            ],
+            [tenth, *peers, whole] if peers_on_a_tenth else [whole, tenth, *peers],
         ),
         Job(
             "images",
@@ -236,12 +235,23 @@ def jobs(rows: int, images: int, peer_rows: int = 0) -> list[Job]:
             partial(prepare_images, images=images),
             [
                 Contender("ours", f"{_HERE}:ours", {"given": IMAGES, "output": OURS}),
-                Contender("ours, a tenth", f"{_HERE}:ours", {"given": FEW_IMAGES, "output": "few.csv"}),
+                Contender("ours, a tenth", f"{_HERE}:ours", {"given": FEW_IMAGES, "output": FEW}),
                 Contender(plain, f"{_HERE}:timm_loop", {"batch": 64, "workers": 0}),
                 Contender(f"{plain}, channels_last", f"{_HERE}:timm_loop", layout),
                 Contender(f"{plain}, 2 workers", f"{_HERE}:timm_loop", {"batch": 64, "workers": 2}),
             ],
         ),
+    ]
+
+
+def _pipelines(rows: int, beside: str) -> list[Contender]:
+    call, name = f"{_HERE}:pipeline", "transformers.pipeline"
+    given = {"batch": 64, "rows": rows, "beside": beside}
+    few = min(rows, SHIPPED_ROWS)
+    return [
+        Contender(f"{name}, batches of 64", call, given),
+        Contender(f"{name}, batches of 64 by length", call, given | {"by_length": True}),
+        Contender(f"{name}, one at a time, {few:,} rows", call, given | {"batch": 1, "rows": few}),
     ]
 
 
@@ -264,9 +274,10 @@ def _costs(runs: list[Run]) -> list[str]:
     return [*lines, memory]
 
 
-def _keep(job: str, found: dict[str, Any]) -> None:
+def _keep(job: str, threads: int, runs: list[Run]) -> None:
     """In the place of the job's last figures; another job's stay."""
     kept = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    found = {"machine": machine(), "threads": threads, "runs": runs}
     RESULTS.write_text(json.dumps(kept | {job: found}, indent=1) + "\n")
 
 
@@ -275,15 +286,14 @@ def main() -> None:
     parser.add_argument("only", nargs="*", help="texts, images; both without a word")
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--images", type=int, default=20_000)
-    parser.add_argument("--peer-rows", type=int, default=0, help="of texts, for the pipeline; 0: all")
+    parser.add_argument("--peers-on-a-tenth", action="store_true", help="of the texts: the rates say as much")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS"), str(given.threads))
-    for job in jobs(given.rows, given.images, given.peer_rows):
+    for job in jobs(given.rows, given.images, given.peers_on_a_tenth):
         if not given.only or job.name in given.only:
-            runs = race(job, only_round=True)
+            runs = race(job, only_round=True, note=partial(_keep, job.name, given.threads))
             print("\n".join([table(job, runs), *_costs(runs), ""]), flush=True)
-            _keep(job.name, {"machine": machine(), "threads": given.threads, "runs": runs})
 
 
 if __name__ == "__main__":

@@ -520,14 +520,17 @@ def test_a_made_projects_images_run_on_the_library_of_its_wheel(
         lock = f"docker/{target}.lock"
         shutil.copyfile(small.folder / lock, tmp_path / "demo" / lock)
     project = replace(small, folder=tmp_path / "demo", commit=committed(tmp_path / "demo"))
-    record = project.make()
-    assert record["git_commit"] == project.commit
-    for target, image in record["images"].items():
-        found = "import retrainer.errors; print(retrainer.__file__)"
-        assert inside(engine, image["reference"], "python", "-c", found) == "/app/retrainer/__init__.py\n"
-        folders = inside(engine, image["reference"], "ls", "/app").split()
-        assert folders == ["components", "plugins", "retrainer"]
-        remove(engine, f"localhost/retrainer-{target}:{images.tag_of(project.commit)}")
+    try:
+        record = project.make()
+        assert record["git_commit"] == project.commit
+        for image in record["images"].values():
+            found = "import retrainer.errors; print(retrainer.__file__)"
+            assert inside(engine, image["reference"], "python", "-c", found) == "/app/retrainer/__init__.py\n"
+            folders = inside(engine, image["reference"], "ls", "/app").split()
+            assert folders == ["components", "plugins", "retrainer"]
+    finally:
+        for target in images.TARGETS:
+            remove(engine, f"localhost/retrainer-{target}:{images.tag_of(project.commit)}")
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -58,9 +59,9 @@ class Job:
     rounds: int = ROUNDS
 
 
-def race(job: Job, only_round: bool = False) -> list[Run]:
+def race(job: Job, only_round: bool = False, note: Callable[[list[Run]], None] = lambda _: None) -> list[Run]:
     """Every contender's runs, and what each cost: `wall` seconds and processor seconds (`cpu`) of its process
-    and the ones that it started, and `peak_mb` of memory."""
+    and the ones that it started, and `peak_mb` of its own memory. `note` is given all of them after each."""
     runs: list[Run] = []
     with tempfile.TemporaryDirectory(prefix="race-") as into:
         work = Path(into) / "work"
@@ -71,6 +72,7 @@ def race(job: Job, only_round: bool = False) -> list[Run]:
             for contender in turn if number % 2 == 0 else turn[::-1]:
                 runs.append({"job": job.name, "seed": number, **_run(contender, work, number)})
                 print(_line(runs[-1]), flush=True)
+                note(runs)
     return runs
 
 
@@ -96,7 +98,7 @@ def _run(contender: Contender, work: Path, number: int) -> Run:
         if status:
             raise SystemExit(f"{contender.name} ended with status {os.waitstatus_to_exitcode(status)}")
         figures: Figures = json.loads(answer.read_text())
-    cost = {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "peak_mb": usage.ru_maxrss / 1024}
+    cost = {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime}
     return {"name": contender.name, **figures, **cost}
 
 
@@ -127,7 +129,17 @@ def main(told: str) -> None:
     figures = getattr(importlib.import_module(module), name)(Path(job["work"]), **job["options"])
     used = sys.modules.get("torch")
     threads = {"threads": used.get_num_threads()} if used else {}
-    Path(job["out"]).write_text(json.dumps(figures | threads))
+    Path(job["out"]).write_text(json.dumps(figures | threads | {"peak_mb": peak_mb()}))
+
+
+def peak_mb() -> float:
+    """The most memory that this program has held, in 2^20 bytes. (What the system says of a child when it has
+    ended begins with its parent's.)"""
+    status = Path("/proc/self/status")
+    if not status.is_file():  # no Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
 
 
 if __name__ == "__main__":
