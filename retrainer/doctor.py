@@ -22,7 +22,7 @@ from retrainer.projects.project import RECORD, read_origin
 from retrainer.registry.mirror import FOR_A_SERVER, second_registry
 from retrainer.resolve import settle
 from retrainer.services import database, webhook
-from retrainer.services.address import is_server, sqlite_path, tracking_uri, without_credentials
+from retrainer.services.address import WEBHOOK, is_server, sqlite_path, tracking_uri, without_credentials
 from retrainer.services.rest import check_reachable
 from retrainer.settings import Registry
 from retrainer.training.compute import cuda_devices, physical_cores
@@ -265,7 +265,7 @@ def notifications() -> Finding:
     except UserError as error:
         return Finding("fail", "webhook", str(error))
     if hook is None:
-        return Finding("ok", "webhook", f"no {webhook.WEBHOOK}: nobody is told when a run fails or promotes")
+        return Finding("ok", "webhook", f"no {WEBHOOK}: nobody is told when a run fails or promotes")
     return Finding("ok", "webhook", f"set, in the format '{hook.format}': make notify-test tries it")
 
 

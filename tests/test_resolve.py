@@ -15,9 +15,8 @@ from retrainer.code.digests import project_code
 from retrainer.code.own import command_digest
 from retrainer.errors import SettingError, UserError
 from retrainer.layers import merge
-from retrainer.notify import local
 from retrainer.resolve import known_recipes, parse_override, resolve
-from retrainer.services import webhook
+from retrainer.services.address import WEBHOOK
 from tests.conftest import ROOT
 
 
@@ -189,9 +188,8 @@ def test_resolve_imports_nothing_heavy(recipe: str | None, tmp_path: Path) -> No
         "heavy = 'torch mlflow transformers pandas sklearn boto3 numpy pyarrow ssl'.split();"
         "print([m for m in heavy if m in sys.modules])"
     )
-    assert local.WEBHOOK == webhook.WEBHOOK
     resolve(recipe, [], ROOT, tmp_path)
-    alone = {name: value for name, value in os.environ.items() if name != webhook.WEBHOOK}
+    alone = {name: value for name, value in os.environ.items() if name != WEBHOOK}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=alone, capture_output=True, text=True, check=True
     )

@@ -9,12 +9,13 @@ from pathlib import Path
 from retrainer.errors import ServiceError
 from retrainer.notify.local import Notifier
 from retrainer.services import webhook
+from retrainer.services.address import WEBHOOK
 
 
 def send_test(recipe: str) -> int:
     """Sends one message, and says whether it was taken. Raises UserError without a webhook."""
     if webhook.configured() is None:
-        raise ServiceError(f"{webhook.WEBHOOK} is not set: give the address that your chat's page shows")
+        raise ServiceError(f"{WEBHOOK} is not set: give the address that your chat's page shows")
     line = Notifier(recipe or "retrainer", Path()).test()
     print(line)
     return 0 if "was delivered" in line else 1
@@ -29,7 +30,7 @@ def tell_of_run(arguments: argparse.Namespace) -> int:
 
     if webhook.configured() is None:
         raise ServiceError(
-            f"there is no {webhook.WEBHOOK}: the secret that cluster.webhook_secret names does not exist, or"
+            f"there is no {WEBHOOK}: the secret that cluster.webhook_secret names does not exist, or"
             " has no key of this name; nobody was told how this run ended"
         )
     steps = tuple(step for step in arguments.steps.split(",") if step)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -13,12 +12,10 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 from retrainer.notify.event import Event, Kind, judgement_of
-from retrainer.services.address import page_of_run
+from retrainer.services.address import has_webhook, page_of_run
 from retrainer.services.lookup import CHAMPION
 
 P = ParamSpec("P")
-# As `retrainer.services.webhook` reads it; that module loads an HTTP client, which takes long to import.
-WEBHOOK = "RETRAINER_WEBHOOK"
 
 
 def _fails_no_run(tell: Callable[P, str]) -> Callable[P, str]:
@@ -92,8 +89,9 @@ class Notifier:
         return self._deliver(event)
 
     def _deliver(self, event: Event | None) -> str:
-        if not os.environ.get(WEBHOOK):
+        if not has_webhook():
             return ""
+        # Here, as it loads an HTTP client, which takes long for a run with nothing to do.
         from retrainer.notify.deliver import deliver
         from retrainer.services.outbox import FolderOutbox
 

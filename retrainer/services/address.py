@@ -11,6 +11,7 @@ from pathlib import Path
 from retrainer.errors import SettingError
 
 DEFAULT_URI = "sqlite:///mlflow.db"
+WEBHOOK = "RETRAINER_WEBHOOK"
 
 _RUN_ID = re.compile("[0-9a-f]{32}")
 # A password may hold a slash where it stands before the last @, as SQLAlchemy reads it; elsewhere than in the
@@ -85,3 +86,8 @@ def page_of_run(run_id: str) -> str | None:
     uri = tracking_uri().partition("?")[0].rstrip("/")
     known = is_server(uri) and _RUN_ID.fullmatch(run_id)
     return f"{without_credentials(uri)}/#/runs/{run_id}" if known else None
+
+
+def has_webhook() -> bool:
+    """Whether the environment names one; `retrainer.services.webhook` reads what it says."""
+    return bool(os.environ.get(WEBHOOK, "").strip())

@@ -31,9 +31,9 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Literal, cast, get_args
 
 from retrainer.errors import ServiceError, UserError
+from retrainer.services.address import WEBHOOK
 from retrainer.services.json_http import StayHere, split_userinfo
 
-WEBHOOK = "RETRAINER_WEBHOOK"
 FORMAT = "RETRAINER_WEBHOOK_FORMAT"
 EVENTS = "RETRAINER_WEBHOOK_EVENTS"
 ALLOW_HTTP = "RETRAINER_WEBHOOK_ALLOW_HTTP"

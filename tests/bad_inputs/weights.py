@@ -54,7 +54,9 @@ WEIGHTS = {
         "resolve",
     ),
     "weights: a pickle by name": Case(
-        weights("net.pt", pickle.dumps({"a": 1})), r"net\.pt is not a \.safetensors file; pickled", "resolve"
+        weights("net.pt", pickle.dumps({"a": 1})),
+        r"net\.pt is no \.safetensors or \.keras file; pickled",
+        "resolve",
     ),
     "weights: a directory of pickles": Case(
         pickled_directory, r"backbone\.weights: .*/net holds no \.safetensors file; weights can be", "resolve"
