@@ -291,6 +291,28 @@ def test_what_the_server_does_not_know_is_none(http: Any) -> None:
     assert lookup.by_version("net", "1") is None
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MLFLOW_TRACKING_TOKEN", "canary\n"),
+        ("REQUESTS_CA_BUNDLE", "absent.pem"),
+        ("MLFLOW_TRACKING_CLIENT_CERT_PATH", "absent.pem"),
+        ("MLFLOW_TRACKING_URI", "http://ann:canary@[::1"),
+    ],
+)
+def test_what_cannot_be_used_is_named_and_no_secret_shown(
+    project: Path,  # noqa: ARG001
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: str,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://127.0.0.1:9")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=name) as caught:
+        lookup.by_version("net", "1")
+    assert "canary" not in str(caught.value)
+
+
 @pytest.mark.parametrize("silent", [False, True])
 def test_an_unreachable_server_is_told(
     project: Path,  # noqa: ARG001

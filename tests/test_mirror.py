@@ -216,16 +216,18 @@ def test_the_setting_is_for_a_server_and_the_environment_goes_before_it(
     assert address_of(setting) == "https://elsewhere/prefix"
     monkeypatch.setenv(ADDRESS, "none")
     assert address_of(setting) == ""
-    for wrong in ("elsewhere:8080", "http://", "http://h:port", "http://h/?token=abc"):
+    for wrong in ("ann:abc@h:8080", "http:/ann:abc@h", "http://", "http://h:port", "http://h/?token=abc"):
         monkeypatch.setenv(ADDRESS, wrong)
-        with pytest.raises(
-            SettingError, match=rf"{ADDRESS}=.*needed is http\(s\)://host:port, or none"
-        ) as caught:
+        said = rf"{ADDRESS} is no address .*needed is http\(s\)://host:port, or none"
+        with pytest.raises(SettingError, match=said) as caught:
             address_of(setting)
         assert "abc" not in str(caught.value)
 
 
-@pytest.mark.parametrize("wrong", ["registry:8080", "ftp://h", "http://ann:pw@h", "http://h/?token=abc"])
+@pytest.mark.parametrize(
+    "wrong",
+    ["registry:8080", "ftp://h", "http://ann:pw@h", "http://h/?token=abc", "http://[::1", "http://h:port"],
+)
 def test_a_setting_that_is_no_address_is_refused(wrong: str) -> None:
     with pytest.raises(SettingError, match=r"registry\.kubeflow"):
         Registry.parse({"kubeflow": wrong}, "registry")

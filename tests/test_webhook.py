@@ -263,7 +263,9 @@ def test_a_companys_certificate_is_trusted_where_it_is_named(
         secure = replace(hook(server), url=server.url.replace("http:", "https:"))
         assert webhook.send(secure, {"a": 1}, replace(PATIENCE, answer_seconds=5, total_seconds=20)) == ""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "absent.pem"))
-    assert webhook.send(secure, {}, PATIENCE) == "REQUESTS_CA_BUNDLE names no file of certificates"
+    assert webhook.send(secure, {}, PATIENCE) == (
+        f"REQUESTS_CA_BUNDLE={tmp_path / 'absent.pem'} names no file of certificates"
+    )
 
 
 def test_a_name_and_password_in_the_address_become_a_header() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import os
 import ssl
 import time
 import urllib.error
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from retrainer.errors import SettingError
 from retrainer.messages import logger
 
 # A server is there or not within seconds; one that is may take its time to answer.
@@ -28,6 +30,7 @@ PASSING = (408, 429, 500, 502, 503, 504)
 RETRIES = 3
 _BACKOFF_SECONDS = 2.0
 _LONGEST_WAIT_SECONDS = 60.0
+CA_BUNDLE = "REQUESTS_CA_BUNDLE"
 
 
 @dataclass(frozen=True)
@@ -158,3 +161,27 @@ def split_userinfo(uri: str) -> tuple[str, dict[str, str]]:
 def basic(pair: str) -> dict[str, str]:
     """The header of a name and password, `name:password`."""
     return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+
+
+def bearer(token: str, said: str) -> dict[str, str]:
+    """The header of a token, which `said` holds. Raises SettingError, which does not show it, for no token.
+
+    http.client quotes a header with a line break when it refuses to send it.
+    """
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise SettingError(
+            f"{said}: what it holds is no token (it is not shown); no line break may follow it"
+        )
+    return {"Authorization": f"Bearer {token}"}
+
+
+def trusted(*variables: str) -> ssl.SSLContext:
+    """Trusts the certificates that the first of these variables names that is set; else those of the system.
+
+    Raises SettingError for a file that holds none.
+    """
+    named = next((name for name in variables if os.environ.get(name)), "")
+    try:
+        return ssl.create_default_context(cafile=os.environ[named] if named else None)
+    except OSError:  # an SSLError is one
+        raise SettingError(f"{named}={os.environ.get(named)} names no file of certificates") from None

@@ -11,7 +11,6 @@ The interface is described by api/openapi/model-registry.yaml of github.com/kube
 from __future__ import annotations
 
 import os
-import ssl
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,11 +19,20 @@ from typing import Any
 from retrainer.errors import ServiceError, SettingError
 from retrainer.services.actor import printable
 from retrainer.services.address import registry_uri, sqlite_path, without_credentials
-from retrainer.services.json_http import PASSING, Declined, Server, Unreachable, exchange, split_userinfo
+from retrainer.services.json_http import (
+    CA_BUNDLE,
+    PASSING,
+    Declined,
+    Server,
+    Unreachable,
+    bearer,
+    exchange,
+    split_userinfo,
+    trusted,
+)
 
 ADDRESS = "RETRAINER_KUBEFLOW_REGISTRY"
 TOKEN, TOKEN_FILE = f"{ADDRESS}_TOKEN", f"{ADDRESS}_TOKEN_FILE"
-CA_BUNDLE = "REQUESTS_CA_BUNDLE"
 NONE = "none"
 
 Thing = dict[str, Any]
@@ -63,7 +71,7 @@ def _check_address(given: str) -> None:
         whole = False
     if not whole or parts.query or parts.fragment or not (given.isascii() and given.isprintable()):
         raise SettingError(
-            f"{ADDRESS}={without_credentials(printable(given))}: needed is http(s)://host:port, or {NONE}"
+            f"{ADDRESS} is no address (it is not shown): needed is http(s)://host:port, or {NONE}"
         )
 
 
@@ -75,7 +83,8 @@ class KubeflowRegistry:
         bare, headers = split_userinfo(address)
         self.address = without_credentials(bare).rstrip("/")
         self._named = f"Kubeflow's Model Registry at {self.address}"
-        self._server = Server(bare, self._named, headers | _token_header(), _tls(bare))
+        tls = trusted(CA_BUNDLE) if bare.startswith("https:") else None
+        self._server = Server(bare, self._named, headers | _token_header(), tls)
 
     def every(self, path: str, **query: str) -> list[Thing]:
         """All things below `path`, page by page."""
@@ -136,9 +145,7 @@ def _token_header() -> dict[str, str]:
     token, said = os.environ.get(TOKEN, "").strip(), TOKEN
     if not token and (path := os.environ.get(TOKEN_FILE, "").strip()):
         token, said = _from_file(Path(path)), f"{TOKEN_FILE}={path}"
-    if not (token.isascii() and token.isprintable()) or " " in token:
-        raise SettingError(f"{said}: what it holds is no token (it is not shown)")
-    return {"Authorization": f"Bearer {token}"} if token else {}
+    return bearer(token, said) if token else {}
 
 
 def _from_file(path: Path) -> str:
@@ -152,13 +159,3 @@ def _from_file(path: Path) -> str:
     if not token:
         raise SettingError(f"{TOKEN_FILE}={path} is empty; it should hold the token")
     return token
-
-
-def _tls(address: str) -> ssl.SSLContext | None:
-    if not address.startswith("https:"):
-        return None
-    bundle = os.environ.get(CA_BUNDLE)
-    try:
-        return ssl.create_default_context(cafile=bundle or None)
-    except (OSError, ssl.SSLError):
-        raise SettingError(f"{CA_BUNDLE}={bundle} names no file of certificates") from None

@@ -16,17 +16,22 @@ from typing import Any
 from retrainer.errors import ServiceError, SettingError, UserError
 from retrainer.services.address import is_server, registry_uri, tracking_uri, without_credentials
 from retrainer.services.json_http import (
+    CA_BUNDLE,
     PASSING,
     RETRIES,
     Declined,
     Server,
     Unreachable,
     basic,
+    bearer,
     exchange,
     split_userinfo,
+    trusted,
 )
 
 _PREFIX = "/api/2.0/mlflow/"
+_SERVER_CERTIFICATES = "MLFLOW_TRACKING_SERVER_CERT_PATH"
+_CLIENT_CERTIFICATE = "MLFLOW_TRACKING_CLIENT_CERT_PATH"
 # Where MLflow's client looks for a name and password too.
 _CREDENTIALS = Path("~/.mlflow/credentials")
 
@@ -60,7 +65,10 @@ def _exchange(uri: str, method: str, path: str, body: Mapping[str, Any] | None) 
 
 
 def _server(uri: str) -> Server:
-    address, headers = split_userinfo(uri)
+    try:
+        address, headers = split_userinfo(uri)
+    except ValueError:
+        raise unreachable(uri, "that is no address") from None
     said = f"{_variable(uri)}={without_credentials(uri)}"
     return Server(address, said, headers | _headers(), _tls(address), _retries())
 
@@ -127,17 +135,19 @@ def _headers() -> dict[str, str]:
     if user and password:
         headers |= basic(f"{user}:{password}")
     elif token := environment.get("MLFLOW_TRACKING_TOKEN"):
-        headers["Authorization"] = f"Bearer {token}"
+        headers |= bearer(token, "MLFLOW_TRACKING_TOKEN")
     return headers
 
 
 def _tls(address: str) -> ssl.SSLContext | None:
     if not address.startswith("https:"):
         return None
-    bundle = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or os.environ.get("REQUESTS_CA_BUNDLE")
-    context = ssl.create_default_context(cafile=bundle or None)
+    context = trusted(_SERVER_CERTIFICATES, CA_BUNDLE)
     if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("1", "true"):
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    if client := os.environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH"):
-        context.load_cert_chain(client)
+    if client := os.environ.get(_CLIENT_CERTIFICATE):
+        try:
+            context.load_cert_chain(client)
+        except OSError:
+            raise SettingError(f"{_CLIENT_CERTIFICATE}={client} names no certificate with its key") from None
     return context

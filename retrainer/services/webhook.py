@@ -32,12 +32,11 @@ from typing import Any, Literal, cast, get_args
 
 from retrainer.errors import ServiceError, UserError
 from retrainer.services.address import WEBHOOK
-from retrainer.services.json_http import StayHere, split_userinfo
+from retrainer.services.json_http import CA_BUNDLE, StayHere, split_userinfo, trusted
 
 FORMAT = "RETRAINER_WEBHOOK_FORMAT"
 EVENTS = "RETRAINER_WEBHOOK_EVENTS"
 ALLOW_HTTP = "RETRAINER_WEBHOOK_ALLOW_HTTP"
-CA_BUNDLE = "REQUESTS_CA_BUNDLE"
 
 Format = Literal["slack", "teams", "json"]
 
@@ -165,7 +164,11 @@ def _post(hook: Webhook, data: bytes, seconds: float) -> _Answer:
     headers |= {"Content-Type": "application/json", "User-Agent": "retrainer"}
     request = urllib.request.Request(address, data, headers, method="POST")
     try:
-        secure = [urllib.request.HTTPSHandler(context=_tls())] if address.lower().startswith("https:") else []
+        secure = (
+            [urllib.request.HTTPSHandler(context=trusted(CA_BUNDLE))]
+            if address.lower().startswith("https:")
+            else []
+        )
         opener = urllib.request.build_opener(StayHere, *secure)
         with opener.open(request, timeout=seconds) as answer:
             return _of_text(answer.read(_READ_BYTES).decode("utf-8", "replace"))
@@ -176,14 +179,6 @@ def _post(hook: Webhook, data: bytes, seconds: float) -> _Answer:
         return _Answer(str(error), again=False)
     except (OSError, http.client.HTTPException) as error:
         return _of_error(getattr(error, "reason", error), seconds)
-
-
-def _tls() -> ssl.SSLContext:
-    bundle = os.environ.get(CA_BUNDLE)
-    try:
-        return ssl.create_default_context(cafile=bundle or None)
-    except (OSError, ssl.SSLError):
-        raise ServiceError(f"{CA_BUNDLE} names no file of certificates") from None
 
 
 def _of_text(text: str) -> _Answer:

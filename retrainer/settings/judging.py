@@ -125,7 +125,7 @@ class Registry(Section):
     sign: bool = Field(False, description="sign what is registered, by the key of RETRAINER_SIGNING_KEY")
     kubeflow: str = Field(
         "",
-        pattern=r"^(https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/\-]*)?)?$",
+        pattern=r"^(https?://([A-Za-z0-9.\-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~/\-]*)?)?$",
         description="address of Kubeflow's Model Registry, which then shows every version of an MLflow server"
         " and who is champion: http://model-registry-service.kubeflow.svc.cluster.local:8080; empty: none",
     )
