@@ -1,4 +1,4 @@
-"""What `python -m pipelines` does: of each command its arguments, and the function that does it.
+"""What `python -m pipelines` does: a function of each command, which takes what `_arguments.py` has read.
 
 A function imports what it needs when it is called.
 """

@@ -91,7 +91,10 @@ def test_a_persons_move_is_shown_and_there_are_never_two_champions(second: Store
     assert [second.labels(number) for number in "123"] == [set(), set(), {"champion"}]
     assert second.properties(MODELS, NAME) == {"champion": "3"}
     assert max(second.champions) == 1
-    assert f"{second.url} shows 3 versions of 'net' and its champion: 0 new" in capsys.readouterr().out
+    assert (
+        f"{second.url} shows 3 versions of 'net', and which are champion and challenger: 0 new"
+        in capsys.readouterr().out
+    )
     assert main(["mirror"]) == 0
     assert "nothing was missing" in capsys.readouterr().out
 
@@ -260,6 +263,19 @@ def test_a_token_is_sent_and_never_shown(
     second.answer = None
     KubeflowRegistry(second.url).check()
     assert second.seen[-1]["Authorization"] == "Bearer another"
+
+
+def test_nothing_is_made_there_for_a_model_that_mlflow_does_not_have(second: Store, capsys: Capture) -> None:
+    Path("params.yaml").write_text("registry: {name: another}\n")
+    assert main(["mirror"]) == 0
+    assert "MLflow has no version of 'another'" in capsys.readouterr().out
+    assert second.writes == 0
+
+
+def test_another_server_at_the_address_is_told(second: Store) -> None:
+    second.answer = (200, {})
+    with pytest.raises(ServiceError, match="answers as no Model Registry does; correct the address"):
+        told()
 
 
 def test_the_doctor_asks_whether_it_answers(

@@ -17,6 +17,7 @@ from retrainer.resolve import settle
 from retrainer.services import lookup
 from retrainer.services.lookup import CHALLENGER, CHAMPION
 from retrainer.settings import Registry
+from retrainer.texts import plural
 
 if TYPE_CHECKING:
     from retrainer.services.kubeflow_registry import KubeflowRegistry
@@ -115,7 +116,7 @@ def promote(recipe: str, version: str, why: str) -> None:
             f"the anchor stays version {anchor}: by gate.policy not-worse no later model may fall below it;"
             f' make anchor VERSION={int(version)} WHY="…" moves it'
         )
-    _show_in(second, name)
+    _show_too(second, name)
 
 
 def anchor(recipe: str, version: str, why: str) -> None:
@@ -131,7 +132,7 @@ def rollback(recipe: str, why: str) -> None:
     section = _section(recipe)
     second = second_registry(section)
     print(rollback(section.name, why), flush=True)
-    _show_in(second, section.name)
+    _show_too(second, section.name)
 
 
 def mirror(recipe: str) -> None:
@@ -141,22 +142,32 @@ def mirror(recipe: str) -> None:
     _show_in(required_registry(section), section.name)
 
 
-def _show_in(second: KubeflowRegistry | None, name: str) -> None:
-    """Tells the second registry, where there is one, and says what it shows now."""
-    from retrainer.registry.mirror import mirror
-
+def _show_too(second: KubeflowRegistry | None, name: str) -> None:
+    """Tells the second registry, where there is one, after MLflow's alias has moved."""
     if second is None:
         return
     try:
-        shown = mirror(second, name)
+        _show_in(second, name)
     except UserError as error:
         raise ServiceError(
-            f"MLflow has it, and the second registry was not told: {error}; `make mirror` tells it"
+            f"in MLflow this is done; the second registry does not show it yet: {error};"
+            " `make mirror` tells it"
         ) from None
+
+
+def _show_in(second: KubeflowRegistry, name: str) -> None:
+    """Tells the second registry, and says what it shows now."""
+    from retrainer.registry.mirror import mirror
+
+    shown = mirror(second, name)
+    if not shown.version_ids:
+        print(f"MLflow has no version of '{name}' that was proven to serve; {shown.address} shows none LIVE")
+        return
     changes = (
         f"{shown.made} new, {shown.changed} changes" if shown.made or shown.changed else "nothing was missing"
     )
-    print(f"{shown.address} shows {len(shown.version_ids)} versions of '{name}' and its champion: {changes}")
+    versions = plural(len(shown.version_ids), "version")
+    print(f"{shown.address} shows {versions} of '{name}', and which are champion and challenger: {changes}")
 
 
 def reap(recipe: str, hours: str) -> None:

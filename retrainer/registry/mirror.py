@@ -13,7 +13,7 @@ twice and nothing wrong for good:
 - A version comes with its digest in one request. Its property `bundle_uri` comes with the last one, when its
   artifact is there; a version without it is finished by whoever comes next.
 - The model's property `champion` changes in one request. The label is taken from the old version before, and
-  given to the new one after it: there are never two.
+  given to the new one after it: no writer makes two.
 - After the last request MLflow is asked again: where it has changed meanwhile, everything is told once more.
 """
 

@@ -20,6 +20,7 @@ from retrainer.registry.mirrored_properties import (
 )
 from retrainer.registry.standing import STANDING
 from retrainer.services import lineage, lookup
+from retrainer.services.actor import printable
 from retrainer.services.address import without_credentials
 from retrainer.services.kubeflow_registry import KubeflowRegistry, Thing
 from retrainer.services.readers import RegisteredVersion
@@ -72,9 +73,11 @@ class Telling:
     model: Thing = field(default_factory=dict)
 
     def tell(self) -> Mirrored:
-        self.model = self._found_model() or self._new_model()
+        versions, found = self.truth.versions, self._found_model()
+        if not versions and found is None:  # what was made there stays for good
+            return Mirrored(self.second.address, "", {}, 0, 0)
+        self.model = found or self._new_model()
         shown = self._shown()
-        versions = self.truth.versions
         for number, version in versions.items():
             self._refuse_another(version, shown.get(number))
         for number, version in versions.items():
@@ -91,7 +94,7 @@ class Telling:
     def _found_model(self) -> Thing | None:
         # Compared here: the server's own lookup by a name takes `_` for any letter (v0.3.8).
         named = self.second.every(MODELS, filterQuery=f"name = '{self.name}'")
-        return next((one for one in named if one["name"] == self.name), None)
+        return next((one for one in named if one.get("name") == self.name), None)
 
     def _new_model(self) -> Thing:
         about = f"Registered by Retrainer: models:/{self.name} in MLflow says which version is champion"
@@ -100,12 +103,12 @@ class Telling:
 
     def _shown(self) -> dict[str, Thing]:
         versions = self.second.every(f"{MODELS}/{self.model['id']}/versions")
-        return {str(one["name"]): one for one in versions}
+        return {str(one.get("name")): one for one in versions}
 
     def _refuse_another(self, version: RegisteredVersion, shown: Thing | None) -> None:
         """Raises ModelError for a version of that number that is no copy of MLflow's."""
         if shown is not None and (theirs := digest_in(shown)) != version.model_sha256:
-            known = f"model_sha256 {theirs[:12]}" if theirs else "no model_sha256"
+            known = f"model_sha256 {printable(theirs[:12])}" if theirs else "no model_sha256"
             raise ModelError(
                 f"version {version.version} of '{self.name}' at {self.second.address} is another model than"
                 f" MLflow's ({known}, in MLflow {version.model_sha256[:12]}): another MLflow, or a person,"

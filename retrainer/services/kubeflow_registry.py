@@ -93,15 +93,17 @@ class KubeflowRegistry:
         while True:
             pages = query | {"pageSize": _PAGE} | ({"nextPageToken": token} if token else {})
             answer = self._ask("GET", f"{path}?{urllib.parse.urlencode(pages)}")
-            found += answer.get("items") or []
-            token = str(answer.get("nextPageToken") or "")
+            found += self._things(answer.get("items") or [])
+            before, token = token, str(answer.get("nextPageToken") or "")
             if not token:
                 return found
+            if token == before:
+                raise self._stranger()
 
     def create(self, path: str, fields: Mapping[str, Any]) -> Thing | None:
         """Makes the thing; None when there is one of that name already."""
         try:
-            return self._asked("POST", path, fields)
+            return self._things([self._asked("POST", path, fields)])[0]
         except Declined as error:
             if error.status == _CONFLICT:
                 return None
@@ -109,7 +111,7 @@ class KubeflowRegistry:
 
     def update(self, path: str, fields: Mapping[str, Any]) -> Thing:
         """Changes these fields of the thing; properties are replaced as a whole."""
-        return self._ask("PATCH", path, fields)
+        return self._things([self._ask("PATCH", path, fields)])[0]
 
     def check(self) -> None:
         """Whether it answers, and to us."""
@@ -127,6 +129,15 @@ class KubeflowRegistry:
         except Unreachable as error:
             reason = without_credentials(printable(str(error)))
             raise ServiceError(f"{self._named} does not answer ({reason})") from None
+
+    def _things(self, found: Any) -> list[Thing]:
+        """Raises ServiceError for an answer that is none of a Model Registry."""
+        if isinstance(found, list) and all(isinstance(one, dict) and one.get("id") for one in found):
+            return found
+        raise self._stranger()
+
+    def _stranger(self) -> ServiceError:
+        return ServiceError(f"{self._named} answers as no Model Registry does; correct the address")
 
     def _explained(self, error: Declined) -> ServiceError:
         if error.status in (401, 403):
