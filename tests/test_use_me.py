@@ -98,6 +98,15 @@ def test_a_wrong_row_is_named(written: Callable[[Columns], Any]) -> None:
             numbers.row_of(line, 7)
 
 
+def test_a_list_with_a_wrong_value_is_named(written: Callable[[Columns], Any]) -> None:
+    module = written(NUMBERS)
+    assert module.column_of([["a"], ["b"]], "words", 7).to_pylist() == [["a"], ["b"]]
+    for column, wrong in (("words", ["a", 1]), ("age", 10**400)):
+        good = [["a"]] if column == "words" else [1]
+        with pytest.raises(ValueError, match=r"^row 8: "):
+            module.column_of([*good, wrong, *good], column, 7)
+
+
 def test_an_error_is_one_line(
     written: Callable[[Columns], Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,4 +148,8 @@ def test_a_demanded_signature_is_not_passed_over(
     module.verify_signature(tmp_path)
     monkeypatch.setenv("RETRAINER_VERIFY_KEY", "-----BEGIN PUBLIC KEY-----")
     with pytest.raises(ValueError, match="this model is not signed"):
+        module.verify_signature(tmp_path)
+    (tmp_path / "model.sig").touch()
+    monkeypatch.setattr(module, "find_spec", lambda _: None)
+    with pytest.raises(ValueError, match="pip install model-signing"):
         module.verify_signature(tmp_path)

@@ -17,6 +17,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,8 @@ class Model:
         """
         import pyarrow as pa
 
-        from retrainer.formats.columns import TYPES
-
         found = [values_of(row, first + number) for number, row in enumerate(rows)]
-        columns = {
-            ours: pa.array([values[ours] for values in found], TYPES[word])
-            for ours, (_, word) in COLUMNS.items()
-        }
+        columns = {ours: column_of([values[ours] for values in found], ours, first) for ours in COLUMNS}
         columns["origin"] = pa.array([f"row {first + number}" for number in range(len(rows))], pa.string())
         answered: list[dict[str, Any]] = self.predictor.predict(pa.table(columns)).to_pylist()
         return answered
@@ -88,6 +84,11 @@ def verify_signature(folder: Path) -> None:
         return
     if not (folder / "model.sig").is_file():
         raise ValueError("this model is not signed, and RETRAINER_VERIFY_KEY asks for a signature")
+    if find_spec("model_signing") is None:
+        raise ValueError(
+            "RETRAINER_VERIFY_KEY asks for a signature, and the package that checks it is not installed; pip"
+            " install model-signing, in the version that requirements.txt names"
+        )
     from retrainer.registry.signing import verify
 
     verify(folder, given.encode() if "-----BEGIN" in given else Path(given).expanduser().read_bytes())
@@ -117,9 +118,26 @@ def value_of(value: Any, column: tuple[str, str], number: int) -> Any:
         except (OSError, TypeError) as error:
             raise ValueError(f"row {number}: '{name}' is no file that can be read ({error})") from None
     kinds: dict[str, Any] = {"string": str, "number": (int, float), "strings": list, "numbers": list}
-    if not isinstance(value, kinds[word]):
+    if not isinstance(value, kinds.get(word, list)):
         raise ValueError(f"row {number}: '{name}' is {type(value).__name__}, and the model reads a {word}")
     return value
+
+
+def column_of(values: list[Any], ours: str, first: int) -> Any:
+    """The values as an Arrow array. Raises ValueError, which names the row, for one that is no such type."""
+    import pyarrow as pa
+
+    from retrainer.formats.columns import TYPES
+
+    name, word = COLUMNS[ours]
+    try:
+        return pa.array(values, TYPES[word])
+    except (pa.ArrowException, ValueError) as error:
+        if len(values) == 1:
+            raise ValueError(f"row {first}: '{name}' is no {word} that the model reads ({error})") from None
+        for number, value in enumerate(values):
+            column_of([value], ours, first + number)
+        raise
 
 
 def row_of(line: str, number: int) -> Any:
