@@ -24,7 +24,7 @@ from retrainer.code.own import command_files
 from retrainer.errors import SettingError
 from retrainer.models import reads_weights
 from retrainer.resolve import RUN, pin_code_and_weights, registered_names, settle
-from retrainer.services import storage
+from retrainer.services import lookup, storage
 from retrainer.services.address import is_server, tracking_uri
 from retrainer.services.weights import is_of_this_machine
 from retrainer.settings import Backbone, Cluster, Compute, Registry, Training
@@ -227,11 +227,11 @@ def code_of(settings: Settings, root: Path) -> dict[str, str]:
 
 def with_prefix(backbone: Backbone, cluster: Cluster, root: Path) -> Backbone:
     """Weights that another recipe here registers go by the team's prefix as well."""
-    name = re.match(r"models:/([^@/]+)", backbone.weights)
-    if not (cluster.model_prefix and name and name[1] in registered_names(root)):
+    address = lookup.address_of(backbone.weights)
+    if not (cluster.model_prefix and address and address.name in registered_names(root)):
         return backbone
-    prefixed = backbone.weights.replace("models:/", f"models:/{cluster.model_prefix}", 1)
-    return backbone.model_copy(update={"weights": prefixed})
+    prefixed = address._replace(name=f"{cluster.model_prefix}{address.name}")
+    return backbone.model_copy(update={"weights": str(prefixed)})
 
 
 def settled_compute(compute: Compute, cluster: Cluster) -> Compute:

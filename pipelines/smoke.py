@@ -18,7 +18,7 @@ from components.steps import STEPS
 from retrainer.contract import contract_of
 from retrainer.registry.serving_check import serving_check_begun
 from retrainer.resolve import RUN, recipe_name, registered_names, resolve, settle
-from retrainer.services import kubeflow_registry, weights
+from retrainer.services import kubeflow_registry, lookup, weights
 from retrainer.settings import Backbone
 
 # Enough rows to meet most mistakes, and the least work on each.
@@ -72,7 +72,7 @@ def _backbone(recipe: str | None, overrides: list[str], root: Path) -> Backbone:
 def _weights_from_the_real_registry(recipe: str, overrides: list[str], root: Path) -> list[str]:
     """`models:/…` weights as a local directory, since the smoke run has a registry of its own."""
     backbone = _backbone(recipe, overrides, root)
-    if not backbone.weights.startswith("models:/"):
+    if not backbone.weights.startswith(lookup.SCHEME):
         return []
     pinned = weights.pin(backbone, root / RUN / "digests.json", registered_names(root))
     return [f"backbone.weights={weights.fetch(pinned)}"]

@@ -29,7 +29,7 @@ from retrainer.code.own import command_digest
 from retrainer.contract import Contract, contract_of
 from retrainer.errors import ServiceError, SettingError, UserError, nearest
 from retrainer.formats.files import MANIFEST, content_digest, verify_files
-from retrainer.services import kubeflow_registry
+from retrainer.services import kubeflow_registry, lookup
 from retrainer.services.address import registry_uri, without_credentials
 
 REPLAYS = Path("build") / "replays"
@@ -228,7 +228,7 @@ def _surroundings(case: Case, folder: Path, force: bool) -> dict[str, str]:
         "RETRAINER_CHECKPOINT_SECONDS": "0",
     }
     weights = str(case.parameters.get("backbone", {}).get("weights", ""))
-    if case.step == "train" and weights.startswith("models:/"):
+    if case.step == "train" and weights.startswith(lookup.SCHEME):
         return scratch | {"MLFLOW_REGISTRY_URI": registry_uri()}
     return scratch
 

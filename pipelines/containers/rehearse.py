@@ -55,7 +55,7 @@ def rehearse(
     name, sections = settle(recipe, overrides, root)
     source, backbone, compute = (sections[key] for key in ("source", "backbone", "compute"))
     assert isinstance(source, Source) and isinstance(backbone, Backbone) and isinstance(compute, Compute)
-    if backbone.weights.startswith("models:/"):
+    if backbone.weights.startswith(lookup.SCHEME):
         raise SettingError(
             f"backbone.weights: {backbone.weights} lies in your registry, and a rehearsal has an empty one of"
             " its own; rehearse with other weights, for example SET=backbone.weights=none"
