@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
 import re
@@ -208,7 +209,20 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a file": (lambda c: layer(c, 1).update(class_name="TextVectorization"), "holds 'TextVectorization'"),
     "far too large": (lambda c: layer(c, 3)["config"].update(units=10**12), "is too small to hold them"),
     "no layers": (lambda c: c.pop("config"), "cannot be built by Keras"),
+    "a layer without a name": (lambda c: layer(c, 1)["config"].update(name=""), "a layer is named ''"),
 }
+
+
+def swelling(good: Path) -> bytes:
+    """The weights of an archive, where one array says to be 400 MB and nothing of it is stored."""
+    h5py = pytest.importorskip("h5py")
+    with zipfile.ZipFile(good) as archive:
+        content = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(content, "a") as file:
+        del file["layers/dense/vars/0"]
+        stored = {"chunks": (10**5,), "compression": "gzip"}
+        file.create_dataset("layers/dense/vars/0", shape=(10**8,), dtype="f4", **stored)
+    return content.getvalue()
 
 
 def test_hostile_archives_are_refused_in_one_line(tmp_path: Path) -> None:
@@ -217,6 +231,8 @@ def test_hostile_archives_are_refused_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=says) as refused:
             built(weights=edited(good, change), fresh=False)
         assert "\n" not in str(refused.value), what
+    with pytest.raises(UserError, match="an array in it would unpack to 400,000,000 bytes"):
+        built(weights=edited(good, lambda _: None, **{"model.weights.h5": swelling(good)}), fresh=False)
     with pytest.raises(UserError, match=r"edited\.keras holds 'assets/x\.txt', and only"):
         built(weights=edited(good, lambda _: None, **{"assets/x.txt": b"x"}), fresh=False)
     (tmp_path / "text.keras").write_text("not at all")
@@ -252,6 +268,20 @@ def test_a_head_is_taken_off_however_it_ends() -> None:
 
         build = family.from_function(network)
         assert build(family.Scaling(), pixels(), None, 0, True).width == 5
+
+
+def test_a_model_inside_the_model_may_have_been_compiled(tmp_path: Path) -> None:
+    keras, inner = on_torch(), classifier()
+    inner.compile("adam", "sparse_categorical_crossentropy")
+    images = keras.Input((8, 8, 1))
+    outer = keras.Model(images, keras.layers.Dense(2)(inner(images)))
+    assert built(weights=saved(tmp_path / "outer.keras", outer), fresh=False).width == 3
+
+
+def test_pixels_are_from_0_to_255_where_scaling_follows_augmentation() -> None:
+    layers: tuple[Any, ...] = ("RandomFlip", {"RandomRotation": {"factor": 0.1}})
+    for scaling, std in (({"Rescaling": {"scale": 1 / 255}}, 1 / 255), ("BatchNormalization", 1.0)):
+        assert built(layers=(*layers, scaling, "Flatten")).preprocessing["std"] == [pytest.approx(std)]
 
 
 def test_images_that_an_archive_does_not_take_are_named(tmp_path: Path) -> None:
@@ -297,12 +327,28 @@ def test_a_network_of_keras_applications_is_made_again_from_its_json() -> None:
             {"layers": ({"Dense": {"units": 3, "kernel_regularizer": "l2"}}, "Flatten")},
             "has a kernel_regularizer",
         ),
+        (
+            {
+                "layers": (
+                    {"Reshape": {"target_shape": [8, 8]}},
+                    {"GRU": {"units": 2, "bias_regularizer": "l2"}},
+                )
+            },
+            "layer gru_cell has a bias_regularizer",
+        ),
+        ({"layers": ({"Flatten": {"name": ""}},)}, "a layer is named ''"),
         ({"layers": ({"Conv2D": {"filters": 3, "kernel_size": 3}},)}, "it gives features of shape"),
     ],
 )
 def test_a_network_that_is_none_is_refused_by_name(options: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         built(**options)
+
+
+def test_a_function_that_gives_no_model_is_told() -> None:
+    build = family.from_function(lambda *_: None)
+    with pytest.raises(UserError, match=r"its function gives NoneType; let it return a model of Keras"):
+        build(family.Scaling(), pixels(), None, 0, True)
 
 
 def test_a_keras_that_is_absent_or_on_another_backend_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,6 +429,8 @@ def test_a_trained_model_is_loaded_and_is_a_start(squares_dataset: Path, tmp_pat
     first = train_to(tmp_path / "first", squares_dataset, settings(), backbone)
     again = train_to(tmp_path / "again", squares_dataset, settings(), backbone)
     assert first["model_sha256"] == again["model_sha256"]
+    with pytest.raises(UserError, match=r"^backbone\.mean: first was trained with 0; set that, or leave"):
+        built(weights=tmp_path / "first", mean=0.5)
     own = Backbone(family="keras")
     train_to(
         tmp_path / "second", squares_dataset, settings(strategy="frozen"), own, weights=tmp_path / "first"
