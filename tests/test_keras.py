@@ -23,11 +23,13 @@ import yaml
 from retrainer.errors import UserError
 from retrainer.export.command import export
 from retrainer.export.use_me import Images
+from retrainer.export.use_me import keras as keras_loader
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.files import canonical_json, sha256_file
 from retrainer.formats.network import load_network
 from retrainer.models import keras as family
 from retrainer.models._keras import on_torch
+from retrainer.models._keras_config import own_classes, require_plain
 from retrainer.models._network import Network
 from retrainer.predict import Predictor
 from retrainer.services.checkpoint_store import CheckpointPlace
@@ -37,7 +39,7 @@ from retrainer.tasks._heads import LinearHead
 from retrainer.training.checkpoints import Checkpoints
 from tests.conftest import ROOT
 from tests.exports import image_request
-from tests.keras_networks import RICH, built, classifier, pixels
+from tests.keras_networks import RICH, built, built_from, classifier, pixels
 from tests.project import make_project, run
 from tests.small_datasets import train_to
 from tests.small_networks import image_task, same, settings, squares, trained, weights
@@ -266,8 +268,7 @@ def test_a_head_is_taken_off_however_it_ends() -> None:
         def network(_: Any, __: Any, parts: Any = (*below, *head)) -> Any:
             return on_torch().Sequential(parts)
 
-        build = family.from_function(network)
-        assert build(family.Scaling(), pixels(), None, 0, True).width == 5
+        assert built_from(network).width == 5
 
 
 def test_a_model_inside_the_model_may_have_been_compiled(tmp_path: Path) -> None:
@@ -346,9 +347,8 @@ def test_a_network_that_is_none_is_refused_by_name(options: dict[str, Any], says
 
 
 def test_a_function_that_gives_no_model_is_told() -> None:
-    build = family.from_function(lambda *_: None)
     with pytest.raises(UserError, match=r"its function gives NoneType; let it return a model of Keras"):
-        build(family.Scaling(), pixels(), None, 0, True)
+        built_from(lambda *_: None)
 
 
 def test_a_keras_that_is_absent_or_on_another_backend_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -400,6 +400,23 @@ def test_the_function_of_the_docs_goes_through_every_step(
 
 
 # --- handed over -----------------------------------------------------------------------------------------
+
+
+def test_a_class_of_ones_own_is_named_where_it_is_not_known(tmp_path: Path) -> None:
+    keras = on_torch()
+    doubled = type("Doubled", (keras.layers.Layer,), {"call": lambda _, inputs: inputs * 2})
+    name = keras.saving.get_registered_name(keras.saving.register_keras_serializable("of_a_test")(doubled))
+    try:
+        network = built_from(lambda *_: keras.Sequential([doubled(), keras.layers.Flatten()])).config[
+            "network"
+        ]
+        assert own_classes(keras, network) == [name] == ["of_a_test>Doubled"]
+    finally:
+        del keras.saving.get_custom_objects()[name]
+    with pytest.raises(UserError, match="holds 'Doubled' of"):
+        require_plain(keras, network, "the network")
+    with pytest.raises(ValueError, match=r"model\.keras holds a class .* README\.md .*: of_a_test>Doubled$"):
+        keras_loader(tmp_path, {"file": "model.keras", "own_classes": [name]})
 
 
 @pytest.mark.slow

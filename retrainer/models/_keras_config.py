@@ -79,10 +79,10 @@ def from_config(keras: Any, config: dict[str, Any], what: str = "the network") -
 
 def require_plain(keras: Any, config: Any, what: str) -> None:
     """Raises SettingError that names the first object which is no part of a network."""
-    registered = {str(name) for name in keras.saving.get_custom_objects()}
+    own_names = own_classes(keras, config)
     for entry in _objects(config):
         name, module = str(entry["class_name"]), str(entry.get("module"))
-        own = str(entry.get("registered_name")) in registered or name in _PLAIN
+        own = entry.get("registered_name") in own_names or name in _PLAIN
         of_keras = module in _MODULES or (module, name) in _GRAPHS or module.startswith(_PARTS)
         built_in = module == "builtins" and name == "function"  # Keras looks for it among its own alone
         if name in _REFUSED or not (own or of_keras or built_in):
@@ -90,6 +90,12 @@ def require_plain(keras: Any, config: Any, what: str) -> None:
                 f"{what} holds {name[:60]!r} of {module[:60]!r}, which is no layer of Keras' that is read:"
                 " it could run code or read files; leave it out, or register your own class in a plug-in"
             )
+
+
+def own_classes(keras: Any, config: Any) -> list[str]:
+    """The names by which a person's own code has registered what the network holds of it."""
+    named = {str(entry.get("registered_name")) for entry in _objects(config)}
+    return sorted(named & keras.saving.get_custom_objects().keys())
 
 
 def _objects(config: Any) -> Iterator[dict[str, Any]]:
