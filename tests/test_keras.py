@@ -211,6 +211,10 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a file": (lambda c: layer(c, 1).update(class_name="TextVectorization"), "holds 'TextVectorization'"),
     "far too large": (lambda c: layer(c, 3)["config"].update(units=10**12), "is too small to hold them"),
     "no layers": (lambda c: c.pop("config"), "cannot be built by Keras"),
+    "units below zero": (
+        lambda c: layer(c, 2)["config"].update(units=-5),
+        "Keras 3.*expected a positive integer",
+    ),
     "a layer without a name": (lambda c: layer(c, 1)["config"].update(name=""), "a layer is named ''"),
 }
 

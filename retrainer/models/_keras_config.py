@@ -73,7 +73,8 @@ def from_config(keras: Any, config: dict[str, Any], what: str = "the network") -
             return model
         reason = "it is no Functional or Sequential model with an input"
     except Exception as error:  # whatever Keras meets in a config that is not its own
-        reason = brief(error)
+        # Before the reason Keras may say all of the config.
+        reason = brief(Exception(str(error).rpartition("Exception encountered: ")[2]))
     raise SettingError(f"{what} cannot be built by Keras {keras.__version__}: {reason}")
 
 
@@ -87,8 +88,8 @@ def require_plain(keras: Any, config: Any, what: str) -> None:
         built_in = module == "builtins" and name == "function"  # Keras looks for it among its own alone
         if name in _REFUSED or not (own or of_keras or built_in):
             raise SettingError(
-                f"{what} holds {name[:60]!r} of {module[:60]!r}, which is no layer of Keras' that is read:"
-                " it could run code or read files; leave it out, or register your own class in a plug-in"
+                f"{what} holds {name[:60]!r} of {module[:60]!r}; read are layers of Keras that neither run"
+                " code nor open files, and classes that your plug-in registers: leave it out, or register it"
             )
 
 
