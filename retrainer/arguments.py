@@ -71,7 +71,9 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
 
 
 def _add_export(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--format", default="", help="onnx, onnx-int8, transformers, timm or torchvision")
+    command.add_argument(
+        "--format", default="", help="onnx, onnx-int8, transformers, timm, torchvision or keras"
+    )
     command.add_argument("--output", default="", help="the new folder; exports/RECIPE/FORMAT by default")
     command.add_argument("--version", default="", help="a version's number or alias, not the champion")
     command.add_argument("--model", type=Path, help="a model directory, not the champion")

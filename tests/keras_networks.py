@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,11 @@ def built(
 ) -> Body:
     options = options or ({} if weights else {"layers": RICH})
     return family.build(family.Options.parse(options, "backbone"), spec or pixels(), weights, seed, fresh)
+
+
+def built_from(network: Callable[..., Any]) -> Body:
+    """By a plug-in's function."""
+    return family.from_function(network)(family.Scaling(), pixels(), None, 0, True)
 
 
 def classifier(*layers: Any, shape: tuple[int, ...] = (8, 8, 1)) -> Any:

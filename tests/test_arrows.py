@@ -18,6 +18,7 @@ EXTRAS = {
     "retrainer.formats.audio": {"soundfile"},
     "retrainer.models.timm": {"timm"},
     "retrainer.models._keras": {"keras"},
+    "retrainer.models._keras_archive": {"h5py"},
     "retrainer.training._lora": {"peft"},
     "retrainer.training._opacus": {"opacus"},
     # The cheap baselines of classification and regression: evaluation alone reaches them.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
 import re
@@ -22,11 +23,13 @@ import yaml
 from retrainer.errors import UserError
 from retrainer.export.command import export
 from retrainer.export.use_me import Images
+from retrainer.export.use_me import keras as keras_loader
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.files import canonical_json, sha256_file
 from retrainer.formats.network import load_network
 from retrainer.models import keras as family
 from retrainer.models._keras import on_torch
+from retrainer.models._keras_config import own_classes, require_plain
 from retrainer.models._network import Network
 from retrainer.predict import Predictor
 from retrainer.services.checkpoint_store import CheckpointPlace
@@ -36,7 +39,7 @@ from retrainer.tasks._heads import LinearHead
 from retrainer.training.checkpoints import Checkpoints
 from tests.conftest import ROOT
 from tests.exports import image_request
-from tests.keras_networks import RICH, built, classifier, pixels
+from tests.keras_networks import RICH, built, built_from, classifier, pixels
 from tests.project import make_project, run
 from tests.small_datasets import train_to
 from tests.small_networks import image_task, same, settings, squares, trained, weights
@@ -208,7 +211,24 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a file": (lambda c: layer(c, 1).update(class_name="TextVectorization"), "holds 'TextVectorization'"),
     "far too large": (lambda c: layer(c, 3)["config"].update(units=10**12), "is too small to hold them"),
     "no layers": (lambda c: c.pop("config"), "cannot be built by Keras"),
+    "units below zero": (
+        lambda c: layer(c, 2)["config"].update(units=-5),
+        "Keras 3.*expected a positive integer",
+    ),
+    "a layer without a name": (lambda c: layer(c, 1)["config"].update(name=""), "a layer is named ''"),
 }
+
+
+def swelling(good: Path) -> bytes:
+    """The weights of an archive, where one array says to be 400 MB and nothing of it is stored."""
+    h5py = pytest.importorskip("h5py")
+    with zipfile.ZipFile(good) as archive:
+        content = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(content, "a") as file:
+        del file["layers/dense/vars/0"]
+        stored = {"chunks": (10**5,), "compression": "gzip"}
+        file.create_dataset("layers/dense/vars/0", shape=(10**8,), dtype="f4", **stored)
+    return content.getvalue()
 
 
 def test_hostile_archives_are_refused_in_one_line(tmp_path: Path) -> None:
@@ -217,6 +237,8 @@ def test_hostile_archives_are_refused_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=says) as refused:
             built(weights=edited(good, change), fresh=False)
         assert "\n" not in str(refused.value), what
+    with pytest.raises(UserError, match="an array in it would unpack to 400,000,000 bytes"):
+        built(weights=edited(good, lambda _: None, **{"model.weights.h5": swelling(good)}), fresh=False)
     with pytest.raises(UserError, match=r"edited\.keras holds 'assets/x\.txt', and only"):
         built(weights=edited(good, lambda _: None, **{"assets/x.txt": b"x"}), fresh=False)
     (tmp_path / "text.keras").write_text("not at all")
@@ -250,8 +272,21 @@ def test_a_head_is_taken_off_however_it_ends() -> None:
         def network(_: Any, __: Any, parts: Any = (*below, *head)) -> Any:
             return on_torch().Sequential(parts)
 
-        build = family.from_function(network)
-        assert build(family.Scaling(), pixels(), None, 0, True).width == 5
+        assert built_from(network).width == 5
+
+
+def test_a_model_inside_the_model_may_have_been_compiled(tmp_path: Path) -> None:
+    keras, inner = on_torch(), classifier()
+    inner.compile("adam", "sparse_categorical_crossentropy")
+    images = keras.Input((8, 8, 1))
+    outer = keras.Model(images, keras.layers.Dense(2)(inner(images)))
+    assert built(weights=saved(tmp_path / "outer.keras", outer), fresh=False).width == 3
+
+
+def test_pixels_are_from_0_to_255_where_scaling_follows_augmentation() -> None:
+    layers: tuple[Any, ...] = ("RandomFlip", {"RandomRotation": {"factor": 0.1}})
+    for scaling, std in (({"Rescaling": {"scale": 1 / 255}}, 1 / 255), ("BatchNormalization", 1.0)):
+        assert built(layers=(*layers, scaling, "Flatten")).preprocessing["std"] == [pytest.approx(std)]
 
 
 def test_images_that_an_archive_does_not_take_are_named(tmp_path: Path) -> None:
@@ -297,12 +332,27 @@ def test_a_network_of_keras_applications_is_made_again_from_its_json() -> None:
             {"layers": ({"Dense": {"units": 3, "kernel_regularizer": "l2"}}, "Flatten")},
             "has a kernel_regularizer",
         ),
+        (
+            {
+                "layers": (
+                    {"Reshape": {"target_shape": [8, 8]}},
+                    {"GRU": {"units": 2, "bias_regularizer": "l2"}},
+                )
+            },
+            "layer gru_cell has a bias_regularizer",
+        ),
+        ({"layers": ({"Flatten": {"name": ""}},)}, "a layer is named ''"),
         ({"layers": ({"Conv2D": {"filters": 3, "kernel_size": 3}},)}, "it gives features of shape"),
     ],
 )
 def test_a_network_that_is_none_is_refused_by_name(options: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         built(**options)
+
+
+def test_a_function_that_gives_no_model_is_told() -> None:
+    with pytest.raises(UserError, match=r"its function gives NoneType; let it return a model of Keras"):
+        built_from(lambda *_: None)
 
 
 def test_a_keras_that_is_absent_or_on_another_backend_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,6 +406,23 @@ def test_the_function_of_the_docs_goes_through_every_step(
 # --- handed over -----------------------------------------------------------------------------------------
 
 
+def test_a_class_of_ones_own_is_named_where_it_is_not_known(tmp_path: Path) -> None:
+    keras = on_torch()
+    doubled = type("Doubled", (keras.layers.Layer,), {"call": lambda _, inputs: inputs * 2})
+    name = keras.saving.get_registered_name(keras.saving.register_keras_serializable("of_a_test")(doubled))
+    try:
+        network = built_from(lambda *_: keras.Sequential([doubled(), keras.layers.Flatten()])).config[
+            "network"
+        ]
+        assert own_classes(keras, network) == [name] == ["of_a_test>Doubled"]
+    finally:
+        del keras.saving.get_custom_objects()[name]
+    with pytest.raises(UserError, match="holds 'Doubled' of"):
+        require_plain(keras, network, "the network")
+    with pytest.raises(ValueError, match=r"model\.keras holds a class .* README\.md .*: of_a_test>Doubled$"):
+        keras_loader(tmp_path, {"file": "model.keras", "own_classes": [name]})
+
+
 @pytest.mark.slow
 def test_a_model_opens_in_keras_and_as_onnx(tmp_path: Path) -> None:
     """Each by its own `use_me.py`, and by `keras.saving.load_model` on pixels as they are."""
@@ -383,6 +450,8 @@ def test_a_trained_model_is_loaded_and_is_a_start(squares_dataset: Path, tmp_pat
     first = train_to(tmp_path / "first", squares_dataset, settings(), backbone)
     again = train_to(tmp_path / "again", squares_dataset, settings(), backbone)
     assert first["model_sha256"] == again["model_sha256"]
+    with pytest.raises(UserError, match=r"^backbone\.mean: first was trained with 0; set that, or leave"):
+        built(weights=tmp_path / "first", mean=0.5)
     own = Backbone(family="keras")
     train_to(
         tmp_path / "second", squares_dataset, settings(strategy="frozen"), own, weights=tmp_path / "first"

@@ -21,10 +21,13 @@ def write_keras(exported: Exported, folder: Path) -> dict[str, Any]:
     Its input is [rows, H, W, C]; the layer `logits` gives [rows, K] before temperature and softmax.
     """
     from retrainer.models._keras import built_alike
+    from retrainer.models._keras_config import own_classes
 
     with built_alike(0) as keras:
         _whole(keras, exported).save(folder / FILE)
-    return {"library": "keras", "file": FILE, "output": _NUMBER if exported.is_number else _LOGITS}
+        own = own_classes(keras, exported.config["network"])
+    output = _NUMBER if exported.is_number else _LOGITS
+    return {"library": "keras", "file": FILE, "output": output, "own_classes": own}
 
 
 def _whole(keras: Any, exported: Exported) -> Any:

@@ -136,6 +136,12 @@ def _notes(exported: Exported, form: str, network: dict[str, Any]) -> list[str]:
             "`trust_remote_code` runs `pooled_classifier.py` in this folder, 60 lines: the library has no"
             " classifier of its own for this encoder's pooling."
         )
+    if own := network.get("own_classes"):
+        names = ", ".join(f"`{name}`" for name in own)
+        notes.append(
+            f"The network holds classes of its maker's own: {names}. Import the code that registers them"
+            " before you load it; `use_me.py` needs that import too."
+        )
     if form == "onnx-int8":
         notes.append(
             "Weights are integers of 8 bits: a smaller file. Whether it is faster depends on the processor:"

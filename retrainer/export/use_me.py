@@ -205,6 +205,11 @@ def keras(folder: Path, network: dict[str, Any]) -> Network:
     os.environ.setdefault("KERAS_BACKEND", "torch")
     import keras
 
+    for name in network["own_classes"]:
+        if keras.saving.get_registered_object(name) is None:
+            raise ValueError(
+                f"{network['file']} holds a class of its maker's own; README.md says what to do: {name}"
+            )
     model = keras.saving.load_model(folder / network["file"])
     before = keras.Model(model.input, model.get_layer(network["output"]).output)
     return lambda batch: before.predict_on_batch(batch["pixels"].transpose(0, 2, 3, 1))

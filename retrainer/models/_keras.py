@@ -19,9 +19,14 @@ _UIDS = "object_name_uids"
 def on_torch() -> Any:
     """The package `keras`, with torch as its backend.
 
-    Raises SettingError where it is not installed, or this process has loaded it with another backend.
+    Raises SettingError where Keras 3 is not installed, or this process has loaded it with another backend.
     """
     keras = sys.modules.get("keras") or _imported()
+    if not hasattr(keras, "config"):
+        raise SettingError(
+            f"backbone.family: this is Keras {keras.__version__}, and needed is Keras 3; pip install"
+            " 'retrainer[keras]'"
+        )
     if (backend := keras.config.backend()) != "torch":
         raise SettingError(
             f"backbone.family: this process has imported keras with its backend {backend}, and Retrainer"

@@ -38,6 +38,8 @@ _REFUSED = {
     "TorchModuleWrapper",
 }
 _FLOAT32, _MIXED = "float32", ("mixed_float16", "mixed_bfloat16")
+# These, and augmentation (RandomFlip, …), leave the scale of pixels as it is.
+_KEEPS_SCALE = {"InputLayer", "CenterCrop", "Cropping2D", "Flatten", "Permute", "Reshape", "Resizing"}
 # What a head ends in, by the names of activations.
 _OF_A_HEAD = {"linear", "softmax", "sigmoid"}
 _ENDS = {
@@ -57,7 +59,7 @@ def to_config(keras: Any, model: Any) -> dict[str, Any]:
             f"backbone.family: the network cannot be written as JSON ({brief(error)}); give its own layers"
             " get_config, and register them by keras.saving.register_keras_serializable"
         ) from None
-    _drop_training(config)
+    drop_training(config)
     require_plain(keras, config, "backbone.family: the network")
     return config
 
@@ -71,24 +73,30 @@ def from_config(keras: Any, config: dict[str, Any], what: str = "the network") -
             return model
         reason = "it is no Functional or Sequential model with an input"
     except Exception as error:  # whatever Keras meets in a config that is not its own
-        reason = brief(error)
+        # Before the reason Keras may say all of the config.
+        reason = brief(Exception(str(error).rpartition("Exception encountered: ")[2]))
     raise SettingError(f"{what} cannot be built by Keras {keras.__version__}: {reason}")
 
 
 def require_plain(keras: Any, config: Any, what: str) -> None:
     """Raises SettingError that names the first object which is no part of a network."""
-    registered = {str(name) for name in keras.saving.get_custom_objects()}
+    own_names = own_classes(keras, config)
     for entry in _objects(config):
         name, module = str(entry["class_name"]), str(entry.get("module"))
-        if str(entry.get("registered_name")) in registered or name in _PLAIN:
-            continue
-        ours = module in _MODULES or (module, name) in _GRAPHS or module.startswith(_PARTS)
+        own = entry.get("registered_name") in own_names or name in _PLAIN
+        of_keras = module in _MODULES or (module, name) in _GRAPHS or module.startswith(_PARTS)
         built_in = module == "builtins" and name == "function"  # Keras looks for it among its own alone
-        if name in _REFUSED or not (ours or built_in):
+        if name in _REFUSED or not (own or of_keras or built_in):
             raise SettingError(
-                f"{what} holds {name[:60]!r} of {module[:60]!r}, which is no layer of Keras' that is read:"
-                " it could run code or read files; leave it out, or register your own class in a plug-in"
+                f"{what} holds {name[:60]!r} of {module[:60]!r}; read are layers of Keras that neither run"
+                " code nor open files, and classes that your plug-in registers: leave it out, or register it"
             )
+
+
+def own_classes(keras: Any, config: Any) -> list[str]:
+    """The names by which a person's own code has registered what the network holds of it."""
+    named = {str(entry.get("registered_name")) for entry in _objects(config)}
+    return sorted(named & keras.saving.get_custom_objects().keys())
 
 
 def _objects(config: Any) -> Iterator[dict[str, Any]]:
@@ -104,8 +112,8 @@ def _objects(config: Any) -> Iterator[dict[str, Any]]:
             waiting += part
 
 
-def _drop_training(config: dict[str, Any]) -> None:
-    """Optimiser, loss and metrics, which the settings say here."""
+def drop_training(config: dict[str, Any]) -> None:
+    """Takes out optimiser, loss and metrics, also those of a model inside the model."""
     for entry in _objects(config):
         entry.pop("compile_config", None)
 
@@ -116,6 +124,10 @@ def body_of(keras: Any, model: Any, shape: tuple[int, ...]) -> Any:
     A head is the last Dense without activation, with softmax or sigmoid, and an activation behind it: the
     task brings its own. Raises SettingError for what the fit loop cannot train as Keras would.
     """
+    if not isinstance(model, keras.layers.Layer):
+        raise SettingError(
+            f"backbone.family: its function gives {type(model).__name__}; let it return a model of Keras"
+        )
     if not is_model(model):  # a Sequential without an input, which this builds, or a class of its own
         inputs = keras.Input(shape)
         outputs = model(inputs)
@@ -126,7 +138,7 @@ def body_of(keras: Any, model: Any, shape: tuple[int, ...]) -> Any:
             " needed is one of each"
         )
     body = keras.Model(model.inputs[0], _without_head(model), name="body")
-    for layer in leaves(body):
+    for layer in body._flatten_layers(include_self=False):  # also those inside layers, as an LSTM's cell
         _require_trainable(layer)
     return body
 
@@ -147,6 +159,8 @@ def _without_head(model: Any) -> Any:
 
 def _require_trainable(layer: Any) -> None:
     name, policy = layer.name, getattr(layer, "dtype_policy", None)
+    if not name or not name.isprintable():
+        raise SettingError(f"backbone.family: a layer is named {name!r}; give it a name that can be read")
     if policy is not None and policy.name in _MIXED:
         layer.dtype_policy = _FLOAT32  # the weights are float32; the format is compute.dtype
     elif policy is not None and policy.name != _FLOAT32 and layer.weights:
@@ -163,9 +177,10 @@ def _require_trainable(layer: Any) -> None:
 
 
 def begins_with_scaling(model: Any) -> bool:
-    """Whether its first layer scales pixels, which in keras.applications are then from 0 to 255."""
-    kinds = [type(layer).__name__ for layer in leaves(model)]
-    return next((kind for kind in kinds if kind != "InputLayer"), "") in ("Rescaling", "Normalization")
+    """Whether pixels are scaled before all else: people then mean those from 0 to 255."""
+    kinds = (type(layer).__name__ for layer in leaves(model))
+    first = (kind for kind in kinds if kind not in _KEEPS_SCALE and not kind.startswith("Random"))
+    return next(first, "") in ("Rescaling", "Normalization")
 
 
 def layer_class(keras: Any, name: str, where: str) -> Any:

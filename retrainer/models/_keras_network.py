@@ -61,7 +61,7 @@ def described(request: Request) -> Described:
     if start is not None and start.suffix == SUFFIX:
         return _of_archive(request, start)
     if start is not None and is_ours(start):
-        theirs = _ours(start)
+        theirs = _ours(start, request.options)
         scale = {key: theirs["preprocessing"][key] for key in ("size", "channels", "mean", "std")}
         preprocessing = pixel_preprocessing(request.input_spec, **scale)
         return Described(theirs["config"]["network"], preprocessing, read_tensors(start))
@@ -84,7 +84,7 @@ def _of_settings(request: Request) -> Described:
         return made
     preprocessing = made.preprocessing
     if is_ours(start):
-        theirs = _ours(start)
+        theirs = _ours(start, request.options)
         preprocessing = theirs["preprocessing"]
         if theirs["config"]["network"] != made.network:
             raise SettingError(
@@ -110,14 +110,21 @@ def _described(keras: Any, model: Any, request: Request, shape: Shape) -> Descri
     return Described(to_config(keras, model), preprocessing, KerasModule(model).state_dict())
 
 
-def _ours(start: Path) -> dict[str, Any]:
-    """The description of a model of ours. Raises SettingError where its network is none of Keras'."""
+def _ours(start: Path, options: Any) -> dict[str, Any]:
+    """The description of a model of ours. Raises SettingError where its network is none of Keras', or the
+    settings ask for another scale of pixels than it was trained on."""
     description = read_model(start)
     if "network" not in description["config"]:
         raise SettingError(
             f"backbone.weights: {start.name} is of family {description['family']!r}; set backbone.family to"
             " it or choose weights of a Keras network"
         )
+    for key in ("mean", "std"):
+        asked, theirs = getattr(options, key), description["preprocessing"][key]
+        if asked is not None and not all(math.isclose(asked, own, rel_tol=1e-3) for own in theirs):
+            raise SettingError(
+                f"backbone.{key}: {start.name} was trained with {theirs[0]:g}; set that, or leave it out"
+            )
     return description
 
 

@@ -5,6 +5,7 @@ Legend: B rows of a batch, D feature width, C channels.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ BODY = "body."
 # Functions of torch.nn.init, or what stands in for them. Methods of a tensor by these names do draw: some
 # of their callers draw again until all values are in bounds, which undrawn ones may never be.
 _DRAWS = {"normal_", "uniform_", "kaiming_uniform_"}
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 @contextmanager
@@ -162,8 +164,9 @@ def width_of(body: Body, what: str, batch: Batch | None = None) -> int:
 
 
 def brief(error: Exception) -> str:
-    """An error's text in one line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    """An error's text in one line, without what colours a terminal: it may quote a file of unknown origin."""
+    text = " ".join(_COLOUR.sub("", str(error)).split())
+    return "".join(letter for letter in text if letter.isprintable())[:300] or type(error).__name__
 
 
 def require_pixels(family: str, input_spec: dict[str, Any], channels: tuple[int, ...]) -> None:

@@ -65,8 +65,8 @@ def serve(connection: Connection) -> None:
     """Runs the jobs that the process which started this one sends, until that closes the pipe or ends."""
     _end_with_parent()
     try:
-        while (job := connection.recv()) is not None:
-            connection.send(_answer(job, connection))
+        while True:
+            connection.send(_answer(connection.recv(), connection))
     except (EOFError, BrokenPipeError, KeyboardInterrupt):
         return
 
