@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 # What of the cluster's secrets a step is lent: `pipelines/_pods.py` has the variables of each word.
-Lent = Literal["mlflow", "s3", "dvc", "checkpoints", "kubeflow"]
+Lent = Literal["mlflow", "s3", "dvc", "checkpoints", "mirror"]
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,7 @@ FACTS = {
     "decide": Facts("full", "1", "4Gi", registry=True, secrets=("mlflow", "s3")),
     "train": Facts("full", "2", "8Gi", pure=True, gpus=True, secrets=("mlflow", "s3", "checkpoints")),
     "evaluate": Facts("full", "2", "4Gi", registry=True, secrets=("mlflow", "s3")),
-    "register": Facts(
-        "full", "1", "4Gi", registry=True, scheduled=True, secrets=("mlflow", "s3", "kubeflow")
-    ),
+    "register": Facts("full", "1", "4Gi", registry=True, scheduled=True, secrets=("mlflow", "s3", "mirror")),
 }
 STEPS = tuple(FACTS)
 # Whether to train at all is asked of this step by `make retrain`, and on a cluster unless `retrain.policy` is

@@ -173,6 +173,6 @@ def lent_to(step: str, cluster: Cluster) -> list[tuple[str, tuple[str, ...], boo
         (cluster.storage_secret, S3_KEYS, True, "s3" in words or cluster.launcher_keys),
         (cluster.storage_secret, (DVC_REMOTE,), True, "dvc" in words),
         (cluster.storage_secret, (PLACE,), True, "checkpoints" in words and not volume),
-        (cluster.kubeflow_registry_secret, KUBEFLOW_KEYS, True, "kubeflow" in words),
+        (cluster.kubeflow_registry_secret, KUBEFLOW_KEYS, True, "mirror" in words),
     )
     return [(secret, keys, optional) for secret, keys, optional, needed in lent if secret and needed]

@@ -37,6 +37,19 @@ def first_quick(cases: Iterable[Any]) -> list[Any]:
     return [first, *(pytest.param(case, marks=pytest.mark.slow) for case in others)]
 
 
+def pytest_configure() -> None:
+    """Each worker, and what it starts, gets its share of the cores.
+
+    Else each pipeline that a test starts would take all of them, and two such loops wait for each other's
+    threads.
+    """
+    worker, workers = os.environ.get("PYTEST_XDIST_WORKER"), os.environ.get("PYTEST_XDIST_WORKER_COUNT")
+    if worker and workers and hasattr(os, "sched_setaffinity"):
+        own = sorted(os.sched_getaffinity(0))[int(worker.removeprefix("gw")) :: int(workers)]
+        if own:
+            os.sched_setaffinity(0, own)
+
+
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
