@@ -77,7 +77,7 @@ def test_one_command_measures_all_on_a_bare_machine(pictures: Path, tmp_path: Pa
         "ours", "Trainer, shipped", "Trainer, tuned",
     ]  # fmt: skip
     for row in told["resident"]:
-        assert row["samples"] > 0 and 0 < row["roof_share"] < 1 and row["joules_per_sample"] is None
+        assert row["samples"] > 0 and row["roof_share"] > 0 and row["joules_per_sample"] is None
     assert [row["contender"] for row in told["from_jpeg"]] == ["ours", "torchvision"]
     assert all(row["epochs"] == 2 and row["wall_seconds"] > 0 for row in told["from_jpeg"])
     assert told["roofs"]["gemm_flops"] > 0 and told["roofs"]["copy_bytes"] > 0
