@@ -280,7 +280,7 @@ def test_each_step_is_lent_what_it_needs_and_nothing_else(project: Path) -> None
 def test_what_a_step_is_lent_is_what_its_code_can_use() -> None:
     """By the module that uses it, wherever the step's imports reach."""
     users = {"mlflow": "connection", "s3": "s3", "dvc": "dvc_remote", "checkpoints": "checkpoint_store"}
-    users["kubeflow"] = "kubeflow_registry"
+    users["mirror"] = "kubeflow_registry"
     for step, facts in FACTS.items():
         reached = reach(f"components.{step}")
         used = {word for word, module in users.items() if f"retrainer.services.{module}" in reached}

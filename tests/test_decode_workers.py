@@ -71,6 +71,7 @@ def test_the_part_with_a_broken_image_comes_back(workers: DecodeWorkers) -> None
 def test_a_worker_that_is_killed_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_decode, "_LARGE_IMAGES_WORTH_PROCESSES", 4)
     monkeypatch.setattr(_decode, "_FEWEST_CORES", 1)
+    monkeypatch.setattr(_decode, "_hardware_threads", lambda: 2)
     monkeypatch.setattr(_decode, "_PIXELS_WORTH_A_THREAD", 16)
     monkeypatch.setattr(_decode, "_MOST_PROCESSES", 2)
     encoded = photographs(6)

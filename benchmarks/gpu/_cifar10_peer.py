@@ -1,4 +1,4 @@
-"""torchvision's way to CIFAR-10's JPEG files: ImageFolder, workers, bfloat16 on a GPU, channels last, AdamW."""
+"""torchvision's way to CIFAR-10's JPEG files: workers, bfloat16 on a GPU, channels last, AdamW."""
 
 from __future__ import annotations
 
