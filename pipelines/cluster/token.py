@@ -23,6 +23,7 @@ from typing import Any
 
 from retrainer.errors import ServiceError, SettingError
 from retrainer.services.address import without_credentials
+from retrainer.services.json_http import token_in
 
 Token = Callable[[], str]
 
@@ -44,24 +45,11 @@ def token_source() -> Token | None:
     if token := environment.get("KFP_TOKEN", "").strip():
         return lambda: token
     if path := environment.get("KFP_TOKEN_FILE"):
-        return lambda: _from_file(Path(path), "KFP_TOKEN_FILE")
+        return lambda: token_in(Path(path), "KFP_TOKEN_FILE")
     if environment.get("KFP_OIDC_CLIENT_ID"):
         return _Oidc()
     pod = Path(environment.get(_POD_TOKEN_VARIABLE) or _POD_TOKEN)
-    return (lambda: _from_file(pod, _POD_TOKEN_VARIABLE)) if pod.is_file() else None
-
-
-def _from_file(path: Path, variable: str) -> str:
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise ServiceError(
-            f"{variable}={path} cannot be read ({reason}); name the file with the token"
-        ) from None
-    if not token:
-        raise ServiceError(f"{variable}={path} is empty; it should hold the token")
-    return token
+    return (lambda: token_in(pod, _POD_TOKEN_VARIABLE)) if pod.is_file() else None
 
 
 class _Oidc:

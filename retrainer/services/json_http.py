@@ -16,6 +16,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from retrainer.errors import SettingError
@@ -173,6 +174,20 @@ def bearer(token: str, said: str) -> dict[str, str]:
             f"{said}: what it holds is no token (it is not shown); no line break may follow it"
         )
     return {"Authorization": f"Bearer {token}"}
+
+
+def token_in(path: Path, variable: str) -> str:
+    """The token in the file that the variable names. Raises SettingError where there is none."""
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise SettingError(
+            f"{variable}={path} cannot be read ({reason}); name the file with the token"
+        ) from None
+    if not token:
+        raise SettingError(f"{variable}={path} is empty; it should hold the token")
+    return token
 
 
 def trusted(*variables: str) -> ssl.SSLContext:

@@ -28,6 +28,7 @@ from retrainer.services.json_http import (
     bearer,
     exchange,
     split_userinfo,
+    token_in,
     trusted,
 )
 
@@ -155,18 +156,5 @@ class KubeflowRegistry:
 def _token_header() -> dict[str, str]:
     token, said = os.environ.get(TOKEN, "").strip(), TOKEN
     if not token and (path := os.environ.get(TOKEN_FILE, "").strip()):
-        token, said = _from_file(Path(path)), f"{TOKEN_FILE}={path}"
+        token, said = token_in(Path(path), TOKEN_FILE), f"{TOKEN_FILE}={path}"
     return bearer(token, said) if token else {}
-
-
-def _from_file(path: Path) -> str:
-    try:
-        token = path.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise SettingError(
-            f"{TOKEN_FILE}={path} cannot be read ({reason}); name the file with the token"
-        ) from None
-    if not token:
-        raise SettingError(f"{TOKEN_FILE}={path} is empty; it should hold the token")
-    return token
