@@ -69,11 +69,11 @@ def draw_stripes(folder: Path, rows: int) -> None:
 
 
 def environment() -> dict[str, str]:
-    """This process's environment without what would lead a run elsewhere."""
+    """This process's environment without what would lead a run elsewhere, or tell its `make` of another one."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("MLFLOW_", "RETRAINER_", "DVC_"))
+        if not name.startswith(("MLFLOW_", "RETRAINER_", "DVC_", "MAKE", "MFLAGS"))
     }
     return kept | {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
