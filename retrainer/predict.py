@@ -6,12 +6,14 @@ Legend: N rows, D feature width, C channels, H height, W width, K classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from retrainer.errors import UserError
 from retrainer.formats.model_files import read_model
 from retrainer.formats.network import load_network, task_of
+from retrainer.refused import despite_refusal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -158,7 +160,8 @@ class Predictor:
             # Left before each yield: what the caller computes between two batches is its own.
             with torch.inference_mode(), exact(self.device):
                 batch = self.task.batch(encoded, rows, None)
-                answer = ask({name: tensor.to(self.device) for name, tensor in batch.items()})
+                placed = {name: tensor.to(self.device) for name, tensor in batch.items()}
+                answer = despite_refusal(partial(ask, placed))
             yield rows, answer
 
     def _batches(self, encoded: Encoded) -> Iterator[np.ndarray]:
