@@ -57,6 +57,15 @@ def check_forms(project: Project, port: int) -> None:
     assert status == 200 and all(len(row["probabilities"]) == 1 for row in answer["predictions"])
 
 
+def check_kserves_addresses(project: Project, port: int) -> None:
+    """What KServe's graphs, transformers and clients ask (v0.20.0, pkg/constants/constants.go:838)."""
+    body = {"instances": records(project)[:2]}
+    assert ask(port, body, path="/v1/models/net:predict") == ask(port, body)
+    status, answer = ask(port, {"instances": [{"text": "a"}]}, path="/v1/models/net:predict")
+    assert status == 400 and answer["message"].startswith("Model is missing inputs ['image']")
+    assert ask(port, None, path="/v1/models/net") == (200, {"name": "net", "ready": True})
+
+
 def check_errors(port: int) -> None:
     for body, status, reason in (
         ({"dataframe_records": [{"text": "a"}]}, 400, "Model is missing inputs ['image']"),
@@ -123,6 +132,7 @@ def test_a_server_answers_explains_and_ends_when_it_has_answered(project: Projec
         assert listening == ["127.0.0.1"]
         check_answers(project, port)
         check_forms(project, port)
+        check_kserves_addresses(project, port)
         check_errors(port)
         check_documented_client(project, port)
         check_drained(project, process, port, signal.SIGTERM)

@@ -78,6 +78,7 @@ def app() -> FastAPI:
         sys.exit(STARTUP_FAILURE)
     made = scoring_server.init(model)
     _show_page(made, Path(sys.argv[1], "page.html"))
+    _speak_v1(made)
     made.middleware("http")(reason_first)
     made.add_exception_handler(Exception, _failed)
     return made
@@ -91,6 +92,24 @@ def _show_page(app: FastAPI, file: Path) -> None:
         content = file.read_text(encoding="utf-8")
         headers = {"Content-Security-Policy": _PAGE_POLICY, "Referrer-Policy": "no-referrer"}
         app.router.routes.append(Route("/", lambda _: HTMLResponse(content, headers=headers)))
+
+
+def _speak_v1(app: FastAPI) -> None:
+    """KServe's first protocol: its InferenceGraph, transformers and clients ask these addresses, and no other
+    (v0.20.0, pkg/constants/constants.go:838 and 842). The bodies are MLflow's `instances` and `predictions`.
+
+    The name in the path is KServe's for the service, and not looked at: this server has one model.
+    """
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    (asked,) = [one for one in app.routes if isinstance(one, Route) and one.path == "/invocations"]
+    app.add_api_route("/v1/models/{name}:predict", asked.endpoint, methods=["POST"])
+
+    def ready(request: Request) -> Response:
+        return JSONResponse({"name": request.path_params["name"], "ready": True})
+
+    app.router.routes.append(Route("/v1/models/{name}", ready))
 
 
 async def reason_first(request: Request, call_next: Any) -> Response:
