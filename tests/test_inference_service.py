@@ -98,7 +98,7 @@ def test_a_plain_files_pod_ends_after_its_successor_is_ready_and_its_last_reques
     project: Path,
 ) -> None:
     """KServe's own settings may allow no pod at all meanwhile (v0.20.0, pkg/controller/v1beta1/
-    inferenceservice/reconcilers/deployment/deployment_reconciler.go:368)."""
+    inferenceservice/reconcilers/deployment/deployment_reconciler.go:390)."""
     predictor = written(project)["spec"]["predictor"]
     assert predictor["deploymentStrategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
     (command,) = predictor["containers"][0]["lifecycle"]["preStop"]["exec"].values()
@@ -181,7 +181,7 @@ def test_a_models_name_becomes_one_that_kubernetes_takes(name: str, expected: st
 
 def test_long_names_fit_a_host_name_and_stay_apart() -> None:
     """KServe makes NAME-predictor-NAMESPACE one label of a host name (v0.20.0, config/configmap/
-    inferenceservice.yaml:697)."""
+    inferenceservice.yaml:696)."""
     one, other = service_name("x" * 60 + "-texts"), service_name("x" * 60 + "-photographs")
     assert one != other
     assert max(len(f"{name}-predictor-kubeflow-user-example-com") for name in (one, other)) <= 63

@@ -33,7 +33,7 @@ from retrainer.serving.command import Request, find_version
 from retrainer.settings import Cluster, Registry
 
 PORT = 8080
-# KServe looks for the model's container by this name (v0.20, pkg/constants/constants.go:496).
+# KServe looks for the model's container by this name (v0.20.0, pkg/constants/constants.go:493).
 _CONTAINER = "kserve-container"
 _MODE = "serving.kserve.io/deploymentMode"
 # Knative counts the pull of the image into the time that a revision has to become ready: ten minutes.
@@ -43,7 +43,7 @@ _KNATIVE = {_MODE: "Knative", "serving.knative.dev/progress-deadline": "1200s"}
 _REQUEST_SECONDS, _LINGER_SECONDS, _GRACE_SECONDS = 60, 10, 75
 # What Knative refuses, and settles by itself. KServe's own settings may let the only pod end before its
 # successor is ready (deploymentRolloutStrategy); what stands here wins (v0.20.0, pkg/controller/v1beta1/
-# inferenceservice/reconcilers/deployment/deployment_reconciler.go:155).
+# inferenceservice/reconcilers/deployment/deployment_reconciler.go:162).
 _STANDARD = {
     "terminationGracePeriodSeconds": _GRACE_SECONDS,
     "deploymentStrategy": {

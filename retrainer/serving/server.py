@@ -35,6 +35,8 @@ _PAGE_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self';"
     " img-src blob: data:; media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+# Where KServe's first protocol has its models.
+_V1 = "/v1/models/"
 # What a model raises where the input is wrong, as a traceback's last line begins; all else is its own fault.
 _INPUT_ERRORS = re.compile(r"(ValueError|retrainer\.errors\.\w+): ")
 
@@ -95,21 +97,25 @@ def _show_page(app: FastAPI, file: Path) -> None:
 
 
 def _speak_v1(app: FastAPI) -> None:
-    """KServe's first protocol: its InferenceGraph, transformers and clients ask these addresses, and no other
-    (v0.20.0, pkg/constants/constants.go:838 and 842). The bodies are MLflow's `instances` and `predictions`.
+    """KServe's first protocol, which its graphs, batcher, transformers and clients ask (v0.20.0, pkg/
+    constants/constants.go:838 and 842). The bodies are those of MLflow's `instances` and `predictions`.
 
     The name in the path is KServe's for the service, and not looked at: this server has one model.
     """
+    from starlette.exceptions import HTTPException
     from starlette.responses import JSONResponse
     from starlette.routing import Route
 
     (asked,) = [one for one in app.routes if isinstance(one, Route) and one.path == "/invocations"]
-    app.add_api_route("/v1/models/{name}:predict", asked.endpoint, methods=["POST"])
+    app.add_api_route(_V1 + "{name}:predict", asked.endpoint, methods=["POST"])
 
     def ready(request: Request) -> Response:
-        return JSONResponse({"name": request.path_params["name"], "ready": True})
+        name = request.path_params["name"]
+        if ":" in name:
+            raise HTTPException(405, "predictions are asked for by POST")
+        return JSONResponse({"name": name, "ready": True})
 
-    app.router.routes.append(Route("/v1/models/{name}", ready))
+    app.router.routes.append(Route(_V1 + "{name}", ready))
 
 
 async def reason_first(request: Request, call_next: Any) -> Response:
@@ -118,11 +124,14 @@ async def reason_first(request: Request, call_next: Any) -> Response:
     from fastapi.responses import JSONResponse
 
     if request.method == "POST" and "content-type" not in request.headers:
-        missing = {
-            "message": "there is no Content-Type; application/json is one",
-            "error_code": "BAD_REQUEST",
-        }
-        return JSONResponse(missing, 415)
+        if not request.url.path.startswith(_V1):
+            missing = {
+                "message": "there is no Content-Type; application/json is one",
+                "error_code": "BAD_REQUEST",
+            }
+            return JSONResponse(missing, 415)
+        # KServe's batcher names none (v0.20.0, pkg/batcher/handler.go:104), and its protocol is JSON.
+        request.scope["headers"] = [*request.scope["headers"], (b"content-type", b"application/json")]
     response: Response = await call_next(request)
     if response.status_code < 400:
         return response
