@@ -53,11 +53,12 @@ def served(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], i
         process.wait()
 
 
-def ask(port: int, body: Any, content_type: str = "application/json") -> tuple[int, dict[str, Any]]:
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/invocations", data, {"Content-Type": content_type}
-    )
+def ask(
+    port: int, body: Any, content_type: str = "application/json", path: str = "/invocations"
+) -> tuple[int, dict[str, Any]]:
+    """Asks by POST, and by GET where `body` is None."""
+    data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, {"Content-Type": content_type})
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, json.load(answer)

@@ -57,6 +57,28 @@ def check_forms(project: Project, port: int) -> None:
     assert status == 200 and all(len(row["probabilities"]) == 1 for row in answer["predictions"])
 
 
+def without_content_type(port: int, body: Any, path: str) -> tuple[int, dict[str, Any]]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("POST", path, json.dumps(body).encode())
+    answer = connection.getresponse()
+    found = answer.status, json.load(answer)
+    connection.close()
+    return found
+
+
+def check_kserves_addresses(project: Project, port: int) -> None:
+    """What KServe's graphs, batcher, transformers and clients ask (v0.20.0, pkg/constants/constants.go)."""
+    body = {"instances": records(project)[:2]}
+    assert ask(port, body, path="/v1/models/net:predict") == ask(port, body)
+    # As the batcher asks.
+    assert without_content_type(port, body, "/v1/models/net:predict") == ask(port, body)
+    assert without_content_type(port, body, "/invocations")[0] == 415
+    status, answer = ask(port, {"instances": [{"text": "a"}]}, path="/v1/models/net:predict")
+    assert status == 400 and answer["message"].startswith("Model is missing inputs ['image']")
+    assert ask(port, None, path="/v1/models/net") == (200, {"name": "net", "ready": True})
+    assert ask(port, None, path="/v1/models/net:predict")[0] == 405
+
+
 def check_errors(port: int) -> None:
     for body, status, reason in (
         ({"dataframe_records": [{"text": "a"}]}, 400, "Model is missing inputs ['image']"),
@@ -123,6 +145,7 @@ def test_a_server_answers_explains_and_ends_when_it_has_answered(project: Projec
         assert listening == ["127.0.0.1"]
         check_answers(project, port)
         check_forms(project, port)
+        check_kserves_addresses(project, port)
         check_errors(port)
         check_documented_client(project, port)
         check_drained(project, process, port, signal.SIGTERM)

@@ -6,6 +6,7 @@ the container stands at the container, since Knative refuses a pod's own securit
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,18 +33,34 @@ from retrainer.serving.command import Request, find_version
 from retrainer.settings import Cluster, Registry
 
 PORT = 8080
-# KServe looks for the model's container by this name (v0.20, pkg/constants/constants.go:496).
+# KServe looks for the model's container by this name (v0.20.0, pkg/constants/constants.go:493).
 _CONTAINER = "kserve-container"
-_CANARY_MODE = {"serving.kserve.io/deploymentMode": "Knative"}
-# MLflow's server gives up a request after 60 s, and ends when its last one is answered.
-_REQUEST_SECONDS, _GRACE_SECONDS = 60, 75
-_MOST_NAME = 40
+_MODE = "serving.kserve.io/deploymentMode"
+# Knative counts the pull of the image into the time that a revision has to become ready: ten minutes.
+_KNATIVE = {_MODE: "Knative", "serving.knative.dev/progress-deadline": "1200s"}
+# MLflow's server gives up a request after 60 s, and ends when its last one is answered. Before it is told to,
+# it waits until Kubernetes has ceased to send it new ones.
+_REQUEST_SECONDS, _LINGER_SECONDS, _GRACE_SECONDS = 60, 10, 75
+# What Knative refuses, and settles by itself. KServe's own settings may let the only pod end before its
+# successor is ready (deploymentRolloutStrategy); what stands here wins (v0.20.0, pkg/controller/v1beta1/
+# inferenceservice/reconcilers/deployment/deployment_reconciler.go:162).
+_STANDARD = {
+    "terminationGracePeriodSeconds": _GRACE_SECONDS,
+    "deploymentStrategy": {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+    },
+}
+_LINGER = {"lifecycle": {"preStop": {"exec": {"command": ["sleep", str(_LINGER_SECONDS)]}}}}
+# NAME-predictor-NAMESPACE is one label of a host name, of 63 characters at most; kubeflow-user-example-com,
+# the namespace of Kubeflow's first user, has 25.
+_MOST_NAME, _DIGEST = 27, 6
 
 
 @dataclass(frozen=True)
 class Choice:
     """`version`: a number, or an alias of the registry that MLFLOW_TRACKING_URI names. `canary`: the share of
-    requests for it, in percent; empty: all, in whatever mode KServe has by default."""
+    requests for it, in percent, by Knative; empty: all, by a Deployment, in KServe's standard mode."""
 
     recipe: str | None
     overrides: list[str]
@@ -98,7 +115,7 @@ def inference_service(
 ) -> dict[str, Any]:
     """The resource, as `kubectl apply` takes it."""
     about = {"retrainer/model": f"models:/{name}/{version}"}
-    mode = {} if canary is None else _CANARY_MODE
+    mode = {_MODE: "Standard"} if canary is None else _KNATIVE
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
@@ -112,20 +129,20 @@ def inference_service(
 
 
 def service_name(name: str) -> str:
-    """The registered model's name as Kubernetes allows it, and no longer than its host names can be."""
+    """The registered model's name as Kubernetes allows it. One that is cut has a digest of the whole, or two
+    models would share a service."""
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     plain = plain if plain[:1].isalpha() else f"model-{plain}"
-    return plain[:_MOST_NAME].rstrip("-")
+    if len(plain) <= _MOST_NAME:
+        return plain
+    digest = hashlib.sha256(name.encode()).hexdigest()[:_DIGEST]
+    return f"{plain[: _MOST_NAME - _DIGEST - 1].rstrip('-')}-{digest}"
 
 
 def _predictor(name: str, version: str, image: str, cluster: Cluster, canary: int | None) -> dict[str, Any]:
     scratch = {"sizeLimit": cluster.scratch} if cluster.scratch else {}
-    # Knative gives a pod as long as a request may take; it refuses a period of its own.
-    ending: dict[str, Any] = (
-        {"terminationGracePeriodSeconds": _GRACE_SECONDS}
-        if canary is None
-        else {"canaryTrafficPercent": canary}
-    )
+    ending: dict[str, Any] = _STANDARD if canary is None else {"canaryTrafficPercent": canary}
+    lingering: dict[str, Any] = _LINGER if canary is None else {}
     placed = {
         "imagePullSecrets": [{"name": secret} for secret in cluster.image_pull_secrets],
         "nodeSelector": dict(cluster.node_selector),
@@ -138,7 +155,7 @@ def _predictor(name: str, version: str, image: str, cluster: Cluster, canary: in
         # The server asks the registry, and nothing of Kubernetes.
         "automountServiceAccountToken": False,
         **{key: value for key, value in placed.items() if value},
-        "containers": [_container(name, version, image, cluster)],
+        "containers": [_container(name, version, image, cluster) | lingering],
         "volumes": [{"name": "tmp", "emptyDir": scratch}],
     }
 

@@ -35,6 +35,8 @@ _PAGE_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self';"
     " img-src blob: data:; media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+# Where KServe's first protocol has its models.
+_V1 = "/v1/models/"
 # What a model raises where the input is wrong, as a traceback's last line begins; all else is its own fault.
 _INPUT_ERRORS = re.compile(r"(ValueError|retrainer\.errors\.\w+): ")
 
@@ -78,6 +80,7 @@ def app() -> FastAPI:
         sys.exit(STARTUP_FAILURE)
     made = scoring_server.init(model)
     _show_page(made, Path(sys.argv[1], "page.html"))
+    _speak_v1(made)
     made.middleware("http")(reason_first)
     made.add_exception_handler(Exception, _failed)
     return made
@@ -93,17 +96,42 @@ def _show_page(app: FastAPI, file: Path) -> None:
         app.router.routes.append(Route("/", lambda _: HTMLResponse(content, headers=headers)))
 
 
+def _speak_v1(app: FastAPI) -> None:
+    """KServe's first protocol, which its graphs, batcher, transformers and clients ask (v0.20.0, pkg/
+    constants/constants.go:838 and 842). The bodies are those of MLflow's `instances` and `predictions`.
+
+    The name in the path is KServe's for the service, and not looked at: this server has one model.
+    """
+    from starlette.exceptions import HTTPException
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    (asked,) = [one for one in app.routes if isinstance(one, Route) and one.path == "/invocations"]
+    app.add_api_route(_V1 + "{name}:predict", asked.endpoint, methods=["POST"])
+
+    def ready(request: Request) -> Response:
+        name = request.path_params["name"]
+        if ":" in name:
+            raise HTTPException(405, "predictions are asked for by POST")
+        return JSONResponse({"name": name, "ready": True})
+
+    app.router.routes.append(Route(_V1 + "{name}", ready))
+
+
 async def reason_first(request: Request, call_next: Any) -> Response:
     """The answer; where it is an error, its body starts with the reason, and holds neither the input nor a
     traceback, which MLflow puts there."""
     from fastapi.responses import JSONResponse
 
     if request.method == "POST" and "content-type" not in request.headers:
-        missing = {
-            "message": "there is no Content-Type; application/json is one",
-            "error_code": "BAD_REQUEST",
-        }
-        return JSONResponse(missing, 415)
+        if not request.url.path.startswith(_V1):
+            missing = {
+                "message": "there is no Content-Type; application/json is one",
+                "error_code": "BAD_REQUEST",
+            }
+            return JSONResponse(missing, 415)
+        # KServe's batcher names none (v0.20.0, pkg/batcher/handler.go:104), and its protocol is JSON.
+        request.scope["headers"] = [*request.scope["headers"], (b"content-type", b"application/json")]
     response: Response = await call_next(request)
     if response.status_code < 400:
         return response
