@@ -18,7 +18,7 @@ from torch import Tensor
 from retrainer.tasks._device import send
 
 # Rows are sorted by length within windows of so many batches: little padding, and a fresh mix each epoch.
-_WINDOW_BATCHES = 50
+WINDOW_BATCHES = 50
 # Small rows are made for several steps at once: whole-array code costs the same for 30 rows as for 300.
 _BYTES_AT_ONCE = 4 << 20
 _BYTES_ON_DEVICE = 64 << 20
@@ -40,6 +40,7 @@ class Rows:
     lengths: np.ndarray | None  # [N], or None where all rows cost the same
     row_bytes: int  # of one row's input as float32
     make_ahead: bool = False  # whether a thread makes the next rows while a step runs
+    window_batches: int = WINDOW_BATCHES  # of batches, within which rows are sorted by length
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -74,6 +75,7 @@ def shuffled_batches(
     lengths: np.ndarray | None,
     generator: torch.Generator,
     classes: np.ndarray | None = None,
+    window_batches: int = WINDOW_BATCHES,
 ) -> list[np.ndarray]:
     """One epoch's batches: every row once, in a fresh order, rows of similar length together.
 
@@ -87,7 +89,7 @@ def shuffled_batches(
     else:
         order = _balanced(classes, generator)
     if lengths is not None:
-        order = _sort_in_windows(order, lengths, batch_size * _WINDOW_BATCHES)
+        order = _sort_in_windows(order, lengths, batch_size * window_batches)
     steps = batch_count(count, batch_size)
     ends = [*range(batch_size, batch_size * steps, batch_size), count]
     batches = [order[start:end] for start, end in zip([0, *ends], ends, strict=False)]

@@ -34,7 +34,7 @@ from retrainer.training._vocabulary import words_in_use
 from retrainer.training.embedding import embed
 from retrainer.training.groups import Groups, head_groups, network_groups
 from retrainer.training.learner import Data, Learner, Splits
-from retrainer.training.loader import Batch, Rows, batch_count
+from retrainer.training.loader import WINDOW_BATCHES, Batch, Rows, batch_count
 
 _Norm = nn.modules.batchnorm._BatchNorm
 
@@ -214,7 +214,9 @@ def placed_rows(task: Task, data: Data, network: Network, device: torch.device) 
 
     row_bytes = 4 * encoded.nbytes // max(1, len(encoded))
     ahead = bool(getattr(placed, "make_ahead", False))
-    return Rows(make, torch.from_numpy(targets).to(device), task.lengths(encoded), row_bytes, ahead)
+    window = int(getattr(placed, "window_batches", WINDOW_BATCHES))
+    targets_there = torch.from_numpy(targets).to(device)
+    return Rows(make, targets_there, task.lengths(encoded), row_bytes, ahead, window)
 
 
 def _with_lengths(rows: Rows) -> Rows:

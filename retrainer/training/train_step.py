@@ -63,12 +63,12 @@ class TrainStep:
         """The row numbers of each step of the epoch that begins."""
         sampled = self.training.balance == "sampling"
         classes = rows.targets.cpu().numpy() if sampled else None
-        state = self.state
+        state, size, window = self.state, self.training.batch_size, rows.window_batches
         if state.pruning is None:
-            return shuffled_batches(len(rows), self.training.batch_size, rows.lengths, state.order, classes)
+            return shuffled_batches(len(rows), size, rows.lengths, state.order, classes, window)
         kept = state.pruning.begin(state.epoch, self.training.epochs, state.order, state.step > 0)
         lengths = None if rows.lengths is None else rows.lengths[kept]
-        batches = shuffled_batches(len(kept), self.training.batch_size, lengths, state.order)
+        batches = shuffled_batches(len(kept), size, lengths, state.order, None, window)
         return [kept[batch] for batch in batches]
 
     def marks(self) -> dict[str, Any]:
