@@ -24,6 +24,7 @@ from retrainer.training._compiled import compiled
 from retrainer.training.compute import resolve_compute
 from retrainer.training.inputs import Inputs, Settings
 from retrainer.training.learner import Learner
+from retrainer.training.loader import shuffled_batches, stream
 from retrainer.training.loop import _try_two_rows
 from retrainer.training.strategies import placed_rows
 from retrainer.training.train import build_network, train_model
@@ -95,6 +96,21 @@ def test_rows_are_sorted_by_the_target_and_then_by_the_source(assets: dict[str, 
     rows = task.encode(table(["a a a", "a", "a a a a"], ["a", "a a a", "a"]), FRAME, assets)
     lengths = task.lengths(rows)
     assert lengths is not None and np.argsort(lengths).tolist() == [0, 2, 1]
+
+
+def test_batches_of_pairs_have_little_padding_on_either_side(assets: dict[str, bytes]) -> None:
+    drawn = np.random.default_rng(0)
+    sources, targets = (
+        [" ".join("ein" for _ in range(count)) for count in drawn.integers(3, 15, 6000)] for _ in range(2)
+    )
+    task = task_of()
+    rows = task.encode(table(sources, targets), FRAME, assets)
+    placed = placed_rows(task, (rows, np.zeros(6000, np.int64)), torch.nn.Identity(), torch.device("cpu"))
+    batches = shuffled_batches(6000, 8, placed.lengths, stream(0, "order"), None, placed.window_batches)
+    for side in (rows.source, rows.target):
+        assert side is not None
+        places = sum(len(batch) * side.lengths[batch].max() for batch in batches)
+        assert places < 1.08 * side.lengths.sum()
 
 
 def test_long_texts_are_cut_and_still_end(assets: dict[str, bytes]) -> None:
