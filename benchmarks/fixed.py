@@ -99,8 +99,9 @@ def dvc_alone(project: Path) -> float:
 
 
 def _environment() -> dict[str, str]:
+    """Of a user's shell: no MLflow server, and compiled modules are kept, as Python does unless told otherwise."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
-    return kept | {"BEGAN": repr(time.time())}
+    return kept | {"BEGAN": repr(time.time()), "PYTHONDONTWRITEBYTECODE": ""}
 
 
 def main() -> None:
