@@ -99,7 +99,7 @@ def dvc_alone(project: Path) -> float:
 
 
 def _environment() -> dict[str, str]:
-    """Of a user's shell: no MLflow server, and compiled modules are kept, as Python does unless told otherwise."""
+    """As in a user's shell: without an MLflow server, and Python keeps what it compiled of each module."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
     return kept | {"BEGAN": repr(time.time()), "PYTHONDONTWRITEBYTECODE": ""}
 
