@@ -5,6 +5,7 @@ python -m pipelines pipeline [--recipe NAME] [--set section.key=value]...
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -29,4 +30,6 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    # Imports make many objects and hardly any garbage, for which Python by default looks every 700 objects.
+    gc.set_threshold(100_000)
     sys.exit(main(sys.argv[1:]))

@@ -15,7 +15,8 @@ import yaml
 from retrainer.formats.files import digest_of, write_text
 from retrainer.resolve import Resolved
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# All scalars are texts to it, as paths are: half the time of a loader that looks for numbers and dates.
+_LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 _LOCK = "dvc.lock"
 _FILES = ("dvc.yaml", _LOCK, ".dvc/config", ".dvc/config.local", ".dvcignore")
 _KEPT = "nothing-to-do"

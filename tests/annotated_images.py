@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from retrainer.formats.columns import CORNERS
+from retrainer.formats.names import CORNERS
 
 Boxes = list[dict[str, Any]]
 

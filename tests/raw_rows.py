@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrainer.data.preprocess import preprocess
-from retrainer.formats.dataset import SCHEMA, SPLITS, Dataset, write_dataset
+from retrainer.formats.dataset import SCHEMA, Dataset, write_dataset
+from retrainer.formats.names import SPLITS
 from retrainer.settings import Checks, Split, Task
 
 TEXT = Task(kind="text_classification")

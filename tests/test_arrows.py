@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from components.steps import STEPS
+from retrainer.extend import builtin_names
 from tests.conftest import ROOT
 from tests.imports import BARE, imported, is_package, modules, reach, tree
 
@@ -137,6 +138,14 @@ def test_importing_a_door_imports_nothing_heavy() -> None:
     code = f"import sys, {', '.join(doors)}; print(*sorted({HEAVY!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_a_source_that_only_names_its_files_imports_no_arrow() -> None:
+    """An unchanged `make pipeline` asks for no more."""
+    reads_tables_for_it = {"retrainer.data.sources.parquet", "retrainer.data.sources.dataset"}
+    sources = [f"retrainer.data.sources.{name}" for name in builtin_names("data/sources")]
+    reaching = {name for name in sources if {"pyarrow", "numpy"} & reach(name, only_at_once=True)}
+    assert reaching == reads_tables_for_it
 
 
 def test_importing_a_package_only_defines_names() -> None:

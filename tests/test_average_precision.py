@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from retrainer.formats.columns import CORNERS, TYPES
+from retrainer.formats.columns import TYPES
+from retrainer.formats.names import CORNERS
 from retrainer.gate import intervals
 from retrainer.gate.compare import compare
 from retrainer.gate.intervals import figure

@@ -16,7 +16,8 @@ import pytest
 from retrainer.data.sources import coco, digit_scenes, pascal_voc
 from retrainer.data.splits import content_keys
 from retrainer.errors import UserError
-from retrainer.formats.columns import CORNERS, TYPES
+from retrainer.formats.columns import TYPES
+from retrainer.formats.names import CORNERS
 from retrainer.settings import Source
 from tests.annotated_images import coco_folder, scene, voc_folder
 

@@ -13,8 +13,8 @@ from components.evaluate import evaluate
 from components.ingest import ingest
 from components.preprocess import preprocess
 from components.train import train
-from retrainer.formats.columns import CORNERS
 from retrainer.formats.dataset import Dataset
+from retrainer.formats.names import CORNERS
 from retrainer.predict import Predictor
 from retrainer.registry.bundle import raw_frame, save_bundle
 from retrainer.resolve import resolve

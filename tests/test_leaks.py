@@ -12,7 +12,8 @@ from retrainer.data.similar import similar_texts
 from retrainer.data.splits import components, content_keys, normalised
 from retrainer.data.times import instant
 from retrainer.errors import UserError
-from retrainer.formats.dataset import SPLITS, Dataset
+from retrainer.formats.dataset import Dataset
+from retrainer.formats.names import SPLITS
 from retrainer.formats.row_keys import read_row_keys
 from retrainer.settings import Checks
 from tests.raw_rows import Row, run, scratch, told, where, words

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from retrainer.errors import UserError
-from retrainer.formats.columns import CORNERS, TYPES
+from retrainer.formats.columns import TYPES
+from retrainer.formats.names import CORNERS
 from retrainer.models import torchvision as torchvision_family
 from retrainer.models._network import Network
 from retrainer.settings import Evaluation, Task, Training

@@ -24,7 +24,8 @@ from retrainer.data.sources._columns import encoded_array
 from retrainer.data.splits import components, normalised, position
 from retrainer.data.tables import take_rows
 from retrainer.errors import UserError
-from retrainer.formats.dataset import SPLITS, Dataset
+from retrainer.formats.dataset import Dataset
+from retrainer.formats.names import SPLITS
 from retrainer.settings import Source, Split, Task
 from retrainer.tasks.text_classification import Options, TextClassification
 from tests.raw_rows import TEXT, WARN, Row, raw_of, run, scratch, told, where, words

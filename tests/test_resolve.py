@@ -178,17 +178,19 @@ def test_another_family_does_not_inherit_the_first_ones_keys() -> None:
     assert merged == {"backbone": {"family": "mlp"}, "training": {"epochs": 3, "seed": 1}}
 
 
-@pytest.mark.parametrize("recipe", [None, "digits-mlp"])
-def test_resolve_imports_nothing_heavy(recipe: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("recipe", "own"), [(None, False), ("digits-mlp", False), (None, True)])
+def test_resolve_imports_nothing_heavy(recipe: str | None, own: bool, tmp_path: Path) -> None:
     """An unchanged `make pipeline` does it each time, and remembers the files that it has seen."""
+    (tmp_path / "own.csv").write_text("text,label\na,b\n")
+    given = ["source.kind=csv", f"source.path={tmp_path}/own.csv"] if own else []
     code = (
         "import sys; from retrainer.resolve import resolve; from pathlib import Path;"
-        f"resolve({recipe!r}, [], Path(), Path({str(tmp_path)!r}));"
+        f"resolve({recipe!r}, {given!r}, Path(), Path({str(tmp_path)!r}));"
         "from retrainer.notify.local import Notifier; Notifier('any').unchanged();"
-        "heavy = 'torch mlflow transformers pandas sklearn boto3 numpy pyarrow ssl'.split();"
+        "heavy = 'torch mlflow transformers pandas sklearn boto3 numpy pyarrow ssl http.client'.split();"
         "print([m for m in heavy if m in sys.modules])"
     )
-    resolve(recipe, [], ROOT, tmp_path)
+    resolve(recipe, given, ROOT, tmp_path)
     alone = {name: value for name, value in os.environ.items() if name != WEBHOOK}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=alone, capture_output=True, text=True, check=True

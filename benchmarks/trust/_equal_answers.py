@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from retrainer import metrics
-from retrainer.formats.columns import CORNERS, TYPES
+from retrainer.formats.columns import TYPES
+from retrainer.formats.names import CORNERS
 from retrainer.gate.compare import compare
 from retrainer.gate.measured import measure
 from retrainer.gate.pair import Pair

@@ -52,7 +52,8 @@ class Reach:
     def digest(self, module: str) -> str:
         """Sha256 of what every file says that the module runs."""
         names = self.modules(module)
-        lines = "".join(f"{name} {self._said(name, _judges(names))}\n" for name in sorted(names))
+        judges = _judges(names)
+        lines = "".join(f"{name} {self._said(name, judges)}\n" for name in sorted(names))
         return hashlib.sha256(lines.encode()).hexdigest()
 
     def modules(self, module: str) -> set[str]:

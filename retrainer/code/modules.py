@@ -26,6 +26,7 @@ class Modules:
     ) -> None:
         self.folders, self.apart, self.memory = folders, tuple(apart), memory
         self._files: dict[str, Path | None] = {}
+        self._folders: dict[str, frozenset[str]] = {}
         self._read: dict[Path, tuple[Read, Read]] = {}
         self._kept: dict[str, list[Any]] = {}
         self._imports: dict[tuple[str, bool], list[Import]] = {}
@@ -44,9 +45,26 @@ class Modules:
         top = self.folders.get(name.partition(".")[0])
         if top is None:
             return None
-        path = top.joinpath(*name.split("."))
-        candidates = (path / "__init__.py", path.with_suffix(".py"))
-        return next((file for file in candidates if file.is_file()), None)
+        if "__init__.py" in self._names_in(name):
+            return top.joinpath(*name.split("."), "__init__.py")
+        package, _, last = name.rpartition(".")
+        there = f"{last}.py" in self._names_in(package) if package else (top / f"{last}.py").is_file()
+        return top.joinpath(*package.split("."), f"{last}.py") if there else None
+
+    def _names_in(self, package: str) -> frozenset[str]:
+        """What lies in the package's folder; nothing where there is no such folder.
+
+        Each folder is listed once. Most imported names are functions and classes: to look for a file of each
+        on the disk would take as long as all else here.
+        """
+        if package not in self._folders:
+            top, *_ = parts = package.split(".")
+            above = package.rpartition(".")[0]
+            there = not above or parts[-1] in self._names_in(above)
+            folder = self.folders[top].joinpath(*parts) if there else None
+            found = folder.iterdir() if folder and folder.is_dir() else ()
+            self._folders[package] = frozenset(path.name for path in found)
+        return self._folders[package]
 
     def source(self, name: str, apart: bool = False) -> tuple[Read, ...]:
         """What the module says: all but the functions read apart; with `apart` also these."""

@@ -11,7 +11,8 @@ from retrainer.data.checks import clean_label
 from retrainer.data.images import Look
 from retrainer.data.task_columns import TaskColumns
 from retrainer.findings import Findings, share_of
-from retrainer.formats.columns import CORNERS, TYPES
+from retrainer.formats.columns import TYPES
+from retrainer.formats.names import CORNERS
 
 # What people mean by a pixel's place differs by one: an image's last column is 639, 640 or 640.5.
 _SLACK = 1.0

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from retrainer.data.splits import TEST, TRAIN, Rows
 from retrainer.errors import DataError
 from retrainer.findings import Findings, share_of
-from retrainer.formats.dataset import SPLITS
+from retrainer.formats.names import SPLITS
 
 # A division as odd as this, or odder, comes by chance in fewer than one dataset in a thousand.
 _CHANCE = 1e-3

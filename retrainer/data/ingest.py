@@ -24,13 +24,13 @@ from retrainer.formats.columns import TYPES
 from retrainer.formats.dataset import (
     LABELS,
     LABELS_ADD_UP,
-    RAW_SPLITS,
     SOURCE_NAMES,
     About,
     ordered,
     write_dataset,
 )
 from retrainer.formats.files import digest_of
+from retrainer.formats.names import RAW_SPLITS
 from retrainer.messages import logger
 from retrainer.settings import Source
 

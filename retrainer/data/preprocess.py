@@ -54,13 +54,13 @@ from retrainer.findings import Findings
 from retrainer.formats.dataset import (
     LABELS,
     SOURCE_NAMES,
-    SPLITS,
     About,
     Dataset,
     row_digest,
     write_dataset,
 )
 from retrainer.formats.files import whole_directory, write_text
+from retrainer.formats.names import SPLITS
 from retrainer.formats.profile import Profile, write_profile
 from retrainer.formats.row_keys import RowKeys, short, write_components, write_left_out, write_row_keys
 from retrainer.settings import Checks, Split, Task

@@ -17,7 +17,7 @@ from retrainer.data.label_noise import Suspect
 from retrainer.data.near import MOST_DRAWN, Pairs, drawn
 from retrainer.data.task_columns import TaskColumns
 from retrainer.findings import percent
-from retrainer.formats.dataset import SPLITS
+from retrainer.formats.names import SPLITS
 from retrainer.pages.histograms import histogram
 from retrainer.pages.page import (
     bar_cell,

@@ -33,8 +33,8 @@ import pyarrow as pa
 from retrainer.data.times import first_of_test
 from retrainer.errors import SettingError
 from retrainer.formats.columns import ENCODED, TYPES
-from retrainer.formats.dataset import RAW_SPLITS, SPLITS
 from retrainer.formats.files import canonical_json
+from retrainer.formats.names import RAW_SPLITS, SPLITS
 from retrainer.settings import Split
 
 TRAIN, VALIDATION, TEST = SPLITS

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrainer.formats.columns import ENCODED, encoded_columns
-from retrainer.formats.dataset import RAW_SPLITS, Dataset, types_of
+from retrainer.formats.dataset import Dataset, types_of
+from retrainer.formats.names import RAW_SPLITS
 
 _FILES_PER_PIECE = 100
 _DROPPED = pa.schema([("origin", pa.string()), ("reason", pa.string())])

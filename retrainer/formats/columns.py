@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from retrainer.formats.names import CORNERS, FILE_TYPES
+
 if TYPE_CHECKING:
     import numpy as np
 
 ENCODED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-CORNERS = ("left", "top", "right", "bottom")
 BOX = pa.struct([("label", pa.string()), *((corner, pa.float64()) for corner in CORNERS)])
 
 TYPES: dict[str, pa.DataType] = {
@@ -25,8 +26,7 @@ TYPES: dict[str, pa.DataType] = {
     "strings": pa.list_(pa.string()),
     "number": pa.float64(),
     "numbers": pa.list_(pa.float64()),
-    "image": ENCODED,
-    "audio": ENCODED,
+    **dict.fromkeys(FILE_TYPES, ENCODED),
     "boxes": pa.list_(BOX),
 }
 

@@ -40,6 +40,7 @@ from retrainer.formats.files import (
     whole_directory,
     write_json,
 )
+from retrainer.formats.names import RAW_SPLITS
 
 KIND = "dataset"
 # The second is that of a dataset with columns beyond SCHEMA, the third that of a raw one with an own
@@ -61,9 +62,6 @@ SCHEMA: dict[str, pa.DataType] = {
     "metadata": pa.string(),
     "origin": pa.string(),
 }
-# A raw dataset (what ingest writes) has these splits; preprocess turns them into the others.
-RAW_SPLITS = ("all", "given_test", "given_validation")
-SPLITS = ("train", "validation", "test")
 LABELS = "labels"
 # In a raw dataset's manifest: a row has one label of its file, and other rows of the file may have others.
 LABELS_ADD_UP = "labels_add_up"

@@ -13,7 +13,7 @@ from retrainer.data.sources._folders import IMAGE_SUFFIXES, Tree
 from retrainer.data.sources._splits import TEST, TRAIN, VALIDATION, is_split_name, split_of
 from retrainer.data.sources.image_folder import layout_of
 from retrainer.errors import DataError
-from retrainer.formats.dataset import SPLITS
+from retrainer.formats.names import SPLITS
 from retrainer.init.found import Found, class_counts, shown
 from retrainer.settings import Source
 from retrainer.texts import plural

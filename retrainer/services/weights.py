@@ -20,7 +20,6 @@ from pathlib import Path
 
 from retrainer.errors import SettingError
 from retrainer.formats.files import MANIFEST, digest_of
-from retrainer.formats.model_files import read_model
 from retrainer.services import lookup
 from retrainer.services.address import registry_uri, without_credentials
 from retrainer.services.readers import RegisteredVersion
@@ -150,6 +149,8 @@ def _identities(path: Path, digests: FileDigests) -> list[str]:
             )
         return [digests.of(path)]
     if (path / MANIFEST).is_file():
+        from retrainer.formats.model_files import read_model
+
         return [str(read_model(path)["model_sha256"])]
     files = {p.relative_to(path).as_posix(): p for p in _files(path) if p.suffix in _COUNTED}
     weights = [file for name, file in files.items() if name.endswith(".safetensors")]

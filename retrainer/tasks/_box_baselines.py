@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from retrainer.formats.columns import CORNERS
+from retrainer.formats.names import CORNERS
 from retrainer.tasks._found_boxes import FOUND
 from retrainer.tasks._protocol import Baseline, Baselines
 

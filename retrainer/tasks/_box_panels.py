@@ -6,7 +6,7 @@ import base64
 import io
 from typing import TYPE_CHECKING, Any
 
-from retrainer.formats.columns import CORNERS
+from retrainer.formats.names import CORNERS
 from retrainer.pages.charts import SERIES, Axes, Points, line_chart
 from retrainer.pages.page import bar_cell, escape, label_cell, number_cell, quiet, section, share_cell, table
 from retrainer.tasks._class_examples import row_place

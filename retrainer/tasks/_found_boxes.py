@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from retrainer.formats.columns import CORNERS
+from retrainer.formats.names import CORNERS
 
 FOUND = pa.struct(
     [("label", pa.string()), ("score", pa.float64()), *((corner, pa.float64()) for corner in CORNERS)]

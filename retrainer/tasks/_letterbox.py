@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from retrainer.errors import DataError, nearest
-from retrainer.formats.columns import CORNERS
+from retrainer.formats.names import CORNERS
 from retrainer.tasks._boxes import NO_OBJECT, Augmentation, augment
 from retrainer.tasks._classes import row_name
 from retrainer.tasks._decode_image import plain_image

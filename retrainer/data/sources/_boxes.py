@@ -6,15 +6,16 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from retrainer.data.sources._columns import FILES_PER_CHUNK, encoded_array
 from retrainer.data.sources._folders import Tree
 from retrainer.data.sources._splits import given_columns
 from retrainer.errors import DataError
-from retrainer.formats.columns import CORNERS, TYPES
+from retrainer.formats.names import CORNERS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # No image has as many pixels a side: a larger number is a typing error, or meant to break something.
 _LARGEST = 1e6
@@ -52,6 +53,10 @@ def number_of_pixels(value: object, where: str) -> float:
 def tables(tree: Tree, rows: Sequence[Annotated]) -> Iterator[pa.Table]:
     """Tables of `image`, `boxes`, `origin` and what is given of the split, as many images in each as an array
     can hold."""
+    import pyarrow as pa
+
+    from retrainer.formats.columns import TYPES
+
     for start in range(0, len(rows), FILES_PER_CHUNK):
         chunk = rows[start : start + FILES_PER_CHUNK]
         yield pa.table(

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from retrainer.data.sources._splits import NONE, TEST, TRAIN, given_columns, refuse_two_tests, splits_of
 from retrainer.data.sources._values import Unfit, as_text, beside, converter
 from retrainer.errors import DataError, SettingError, UserError, nearest
-from retrainer.formats.columns import ENCODED, TYPES
 from retrainer.formats.files import canonical_json
+from retrainer.formats.names import FILE_TYPES
 from retrainer.settings import Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Chunk = tuple[Sequence[int], dict[str, list[Any]]]
 Reader = Callable[[Path, Source], Iterator[Chunk]]
@@ -93,7 +94,7 @@ def source_names(source: Source, present: Iterable[str]) -> dict[str, str]:
 
 def encoded_names(source: Source) -> list[str]:
     """Our columns that hold files: images, sounds."""
-    return [ours for ours, word in words_of(source).items() if TYPES[word] == ENCODED]
+    return [ours for ours, word in words_of(source).items() if word in FILE_TYPES]
 
 
 def rows_per_chunk(source: Source, chosen: Iterable[str]) -> int:
@@ -183,6 +184,10 @@ def files_with_media(
 def _shape(
     rows: Sequence[int], values: dict[str, list[Any]], file: Path, source: Source, split: str
 ) -> pa.Table:
+    import pyarrow as pa
+
+    from retrainer.formats.columns import TYPES
+
     arrays: dict[str, pa.Array] = {}
     further: dict[str, list[str | None]] = {}
     words = words_of(source)
@@ -193,7 +198,7 @@ def _shape(
             continue
         convert = converter(words[ours], file.parent, source.label_separator)
         values_here = _convert(column, convert, rows, file, name_of(source, ours))
-        encoded = TYPES[words[ours]] == ENCODED
+        encoded = words[ours] in FILE_TYPES
         arrays[ours] = encoded_array(values_here) if encoded else pa.array(values_here, TYPES[words[ours]])
     if further:
         kept = [dict(zip(further, row, strict=True)) for row in zip(*further.values(), strict=True)]
@@ -216,6 +221,10 @@ def _convert(
 
 def encoded_array(files: list[bytes | None]) -> pa.Array:
     """Encoded images or sounds as an array of ENCODED structs, null where there is none."""
+    import pyarrow as pa
+
+    from retrainer.formats.columns import ENCODED
+
     encoded = pa.array(files, pa.binary())
     return pa.StructArray.from_arrays(
         [encoded, pa.nulls(len(files), pa.string())], fields=list(ENCODED), mask=encoded.is_null()

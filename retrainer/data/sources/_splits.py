@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from retrainer.errors import DataError, SettingError, nearest
-from retrainer.formats.dataset import SPLITS
+from retrainer.formats.names import SPLITS
 from retrainer.settings import Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 TRAIN, VALIDATION, TEST = SPLITS
 NONE = "none"
@@ -74,6 +76,8 @@ def splits_of(names: Collection[str], title: str, source: Source) -> Mapping[str
 
 def given_columns(splits: Sequence[str]) -> dict[str, pa.Array]:
     """The columns by which a source says of each row that it is of an own test or validation set."""
+    import pyarrow as pa
+
     return {
         "given_test": pa.array([split == TEST for split in splits], pa.bool_()),
         "given_validation": pa.array([split == VALIDATION for split in splits], pa.bool_()),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from retrainer.formats.columns import CORNERS
+from retrainer.formats.names import CORNERS
 
 MAX_IMAGE_BYTES = 256 * 2**20
 # One file can hold the boxes of a hundred thousand images.

@@ -19,9 +19,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from pydantic import Field
 
 from retrainer.data.sources._columns import METADATA, name_of
@@ -29,9 +28,11 @@ from retrainer.data.sources._folders import Tree, inside, source_files, tree_of
 from retrainer.data.sources._splits import TEST, TRAIN, given_columns, refuse_two_tests, splits_of
 from retrainer.errors import DataError, SettingError, nearest
 from retrainer.formats.audio import SUFFIXES
-from retrainer.formats.columns import ENCODED, TYPES
 from retrainer.formats.files import canonical_json
 from retrainer.settings import Section, Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _TABLES = (".csv", ".tsv")
 _PATHS = ("path", "file_name", "audio")
@@ -236,6 +237,10 @@ def _by_folder(sounds: list[PurePosixPath], title: str, source: Source) -> list[
 
 
 def _table(tree: Tree, rows: list[_Row], given_test: bool, options: Options) -> pa.Table:
+    import pyarrow as pa
+
+    from retrainer.formats.columns import ENCODED, TYPES
+
     audio = [{"bytes": tree.read(row.name), "path": None} for row in rows]
     groups = set(options.test_groups)
     tests = [given_test or row.values.get("group") in groups for row in rows]

@@ -16,9 +16,8 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from pydantic import Field
 
 from retrainer.data.sources._boxes import Annotated, box, number_of_pixels, tables
@@ -27,6 +26,9 @@ from retrainer.data.sources._splits import NONE, TEST, TRAIN, VALIDATION, split_
 from retrainer.data.sources._values import MAX_ANNOTATION_BYTES
 from retrainer.errors import DataError, SettingError, nearest
 from retrainer.settings import Section, Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _KEYS = ("images", "annotations", "categories")
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, TextIO
 
 from retrainer.data.sources._columns import (
     MAX_TEXT_CHARACTERS,
@@ -23,6 +21,9 @@ from retrainer.data.sources._columns import (
 )
 from retrainer.errors import DataError
 from retrainer.settings import Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SUFFIXES = (".csv", ".tsv")
 

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 from retrainer.data.sources._splits import NONE, TEST, TRAIN, VALIDATION, given_columns
 from retrainer.errors import SettingError
 from retrainer.formats.columns import encoded_columns
-from retrainer.formats.dataset import FILES_PER_ROW_GROUP, LABELS_ADD_UP, RAW_SPLITS, Dataset
+from retrainer.formats.dataset import FILES_PER_ROW_GROUP, LABELS_ADD_UP, Dataset
 from retrainer.formats.files import MANIFEST
+from retrainer.formats.names import RAW_SPLITS
 from retrainer.settings import Source
 
 _ROWS_PER_CHUNK = 10_000

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, NamedTuple
 
 from retrainer.data.sources import _archives
 from retrainer.data.sources._columns import FILES_PER_CHUNK, encoded_array
@@ -29,8 +27,10 @@ from retrainer.data.sources._splits import (
 )
 from retrainer.data.sources._values import MAX_IMAGE_BYTES
 from retrainer.errors import DataError, SettingError
-from retrainer.formats.dataset import SCHEMA
 from retrainer.settings import Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 # A file's name inside the root, and where its bytes are: in memory (archive) or on the disk (directory).
 Entry = tuple[PurePosixPath, bytes | Path]
@@ -137,6 +137,10 @@ def _is_image(name: PurePosixPath) -> bool:
 
 
 def _table(entries: list[Entry], root: Path, layout: Layout, given_test: bool) -> pa.Table:
+    import pyarrow as pa
+
+    from retrainer.formats.dataset import SCHEMA
+
     images, labels, origins, splits = [], [], [], []
     for name, where in entries:
         parts = name.parts[layout.skip :] or name.parts[-1:]

@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from retrainer.data.sources._columns import (
     MAX_TEXT_CHARACTERS,
@@ -26,6 +24,9 @@ from retrainer.data.sources._columns import (
 )
 from retrainer.errors import DataError
 from retrainer.settings import Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SUFFIXES = (".jsonl", ".ndjson")
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from retrainer.data.sources.digits import SIDE, digit_table
 from retrainer.errors import SettingError
 from retrainer.settings import Source
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
 
 # As torchvision lays them out, unpacked: images and labels of 60,000 training and 10,000 test digits.
 _TRAIN, _TEST = (
@@ -43,6 +45,8 @@ def read(source: Source) -> Iterator[pa.Table]:
 
 def _read_idx(path: Path, item: tuple[int, ...]) -> np.ndarray:
     """uint8 [N, *item] from MNIST's own format: type 8, the number of dimensions, each of them, the data."""
+    import numpy as np
+
     data = path.read_bytes()
     header, count = 4 * (2 + len(item)), int.from_bytes(data[4:8], "big")
     if data[:4] != bytes([0, 0, 8, 1 + len(item)]) or len(data) != header + count * math.prod(item):

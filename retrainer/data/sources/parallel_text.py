@@ -16,9 +16,8 @@ import zlib
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-import pyarrow as pa
 from pydantic import Field
 
 from retrainer.data.memory import budget_bytes
@@ -34,6 +33,9 @@ from retrainer.data.sources._splits import (
 )
 from retrainer.errors import DataError, SettingError, nearest
 from retrainer.settings import Section, Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _PACKED = ".gz"
 # Texts shrink to a third or a quarter. What swells more than this is a bomb, if it is large at all.
@@ -219,6 +221,8 @@ def _text(line: bytes, path: Path, number: int) -> str:
 
 def _table(rows: list[tuple[str, str]], pair: Pair, last: int) -> pa.Table:
     """Rows that end with line `last`."""
+    import pyarrow as pa
+
     texts, targets = zip(*rows, strict=True)
     first = last - len(rows) + 1
     return pa.table(

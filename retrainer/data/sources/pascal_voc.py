@@ -15,11 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-import pyarrow as pa
 from pydantic import Field
 
 from retrainer.data.sources._boxes import Annotated, box, tables
@@ -27,6 +26,9 @@ from retrainer.data.sources._folders import IMAGE_SUFFIXES, Tree, inside, source
 from retrainer.data.sources._splits import NONE, TEST, TRAIN, VALIDATION
 from retrainer.errors import DataError, SettingError, UserError, nearest
 from retrainer.settings import Section, Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _MAX_XML_BYTES = 16 * 2**20
 _TRAINING_LISTS = ("trainval", "train", "val")
