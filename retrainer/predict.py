@@ -5,7 +5,8 @@ Legend: N rows, D feature width, C channels, H height, W width, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -25,12 +26,17 @@ Answer = TypeVar("Answer")
 _BATCH = 64
 # Images of one batch: few, so that a processor's caches hold what lies between layers; many for a GPU.
 _BATCH_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
+# What model.json says of the part below the head, and of how rows are prepared for it.
+_BELOW_THE_HEAD = ("family", "config", "preprocessing", "task")
 # Rows are encoded (decoded, tokenised) in parts: a test set's images need not fit into memory at once.
 _ROWS_AT_ONCE = 2048
 
 
 class Predictor:
-    """A loaded model. Computes in float32: the figures of a report are those of what is served."""
+    """A loaded model. Computes in float32: the figures of a report are those of what is served.
+
+    `description`: the content of model.json, for a model that was loaded from a directory.
+    """
 
     def __init__(
         self,
@@ -39,6 +45,7 @@ class Predictor:
         device: str,
         model_sha256: str,
         temperature: float = 1.0,
+        description: Mapping[str, Any] | None = None,
     ) -> None:
         import torch
 
@@ -47,28 +54,34 @@ class Predictor:
         self.task = task
         self.model_sha256 = model_sha256
         self.temperature = temperature
+        self.description = description
 
     @classmethod
     def load(cls, model: Path, device: str = "cpu") -> Self:
         """Loads a model directory after checking its hashes. Raises UserError when it is not whole."""
         description = read_model(model)
         digest, temperature = description["model_sha256"], float(description["temperature"])
-        return cls(load_network(model), task_of(model, description), device, digest, temperature)
+        task = task_of(model, description)
+        return cls(load_network(model), task, device, digest, temperature, description)
 
     @property
     def labels(self) -> tuple[str, ...]:
         return self.task.labels
 
-    def predict(self, table: pa.Table) -> pa.Table:
+    def predict(self, table: pa.Table, features: np.ndarray | None = None) -> pa.Table:
         """What the task predicts of each row, in the table's order.
 
         The table has the task's input columns (`text`, `text_pair`, `image`, …). A row's prediction does not
         depend on the rows beside it, but for rounding. Raises UserError when the first of the task's input
         columns is missing, or a row cannot be read.
+
+        `features`: float32 [N, D] of these very rows, by a model that `same_body` says to have this one's
+        body. Then the head alone runs, and the predictions are the same to the bit.
         """
 
-        def ask(batch: Batch) -> pa.Table:
-            return self.task.predict(self.network, batch, self.temperature)
+        def ask(batch: Batch, rows: np.ndarray) -> pa.Table:
+            network = self.network if features is None else _above(self.network, features[rows])
+            return self.task.predict(network, batch, self.temperature)
 
         rows, parts = zip(*self._each(table, ask), strict=True)
         return _in_order(rows, parts)
@@ -83,7 +96,7 @@ class Predictor:
         """float32 [N, D]: what the network's body makes of each row, where it makes one vector of it."""
         import numpy as np
 
-        def ask(batch: Batch) -> np.ndarray:
+        def ask(batch: Batch, _: np.ndarray) -> np.ndarray:
             return self.network.features(batch).float().cpu().numpy()
 
         made: np.ndarray = np.zeros((len(table), self.network.description.width), np.float32)
@@ -98,7 +111,7 @@ class Predictor:
         heads_input: list[torch.Tensor] = []
         hook = self.network.head.register_forward_pre_hook(lambda _, given: heads_input.append(given[0]))
 
-        def ask(batch: Batch) -> tuple[pa.Table, np.ndarray]:
+        def ask(batch: Batch, _: np.ndarray) -> tuple[pa.Table, np.ndarray]:
             heads_input.clear()
             predictions = self.task.predict(self.network, batch, self.temperature)
             return predictions, heads_input[-1].float().cpu().numpy()
@@ -111,6 +124,25 @@ class Predictor:
         for some, (_, features) in zip(rows, answers, strict=True):
             made[some] = features
         return _in_order(rows, [predictions for predictions, _ in answers]), made
+
+    def same_body(self, other: Predictor) -> bool:
+        """Whether both make the same features of any row, to the bit: the part of the network below the head
+        has the same code, shape and weights, and rows are prepared for it alike.
+
+        So it is of models that a head alone was trained for, on one set of weights.
+        """
+        import torch
+
+        if self.description is None or other.description is None or self.device != other.device:
+            return False
+        if any(self.description[name] != other.description[name] for name in _BELOW_THE_HEAD):
+            return False
+        mine, its = (one.network.body.state_dict() for one in (self, other))
+        return (
+            self.network.description.assets == other.network.description.assets
+            and mine.keys() == its.keys()
+            and all(torch.equal(tensor, its[name]) for name, tensor in mine.items())
+        )
 
     def explain(self, table: pa.Table, contrasts: np.ndarray | None = None) -> pa.Table:
         """What each row's answer rests on, by Captum: see `retrainer.attribution.explain.Explainer.explain`.
@@ -126,7 +158,9 @@ class Predictor:
             contrasts = self.task.contrasts(self.predict(table))
         return explainer.explain(table, contrasts)
 
-    def _each(self, table: pa.Table, ask: Callable[[Batch], Answer]) -> Iterator[tuple[np.ndarray, Answer]]:
+    def _each(
+        self, table: pa.Table, ask: Callable[[Batch, np.ndarray], Answer]
+    ) -> Iterator[tuple[np.ndarray, Answer]]:
         """(row numbers, what `ask` makes of them) of each batch; one of no rows where the table has none."""
         import pyarrow as pa
 
@@ -144,10 +178,12 @@ class Predictor:
         # A task that finds targets would encode them, as it does to train.
         table = table.select([n for n in table.column_names if n in {*self.task.input_columns, "origin"}])
         for start in range(0, max(1, len(table)), _ROWS_AT_ONCE):
-            for rows, answer in self._part(table.slice(start, _ROWS_AT_ONCE), ask):
-                yield start + rows, answer
+            yield from self._part(table.slice(start, _ROWS_AT_ONCE), start, ask)
 
-    def _part(self, table: pa.Table, ask: Callable[[Batch], Answer]) -> Iterator[tuple[np.ndarray, Answer]]:
+    def _part(
+        self, table: pa.Table, start: int, ask: Callable[[Batch, np.ndarray], Answer]
+    ) -> Iterator[tuple[np.ndarray, Answer]]:
+        """Of some rows of a table, the first of which has the number `start`."""
         import torch
 
         from retrainer.models._network import exact
@@ -158,8 +194,9 @@ class Predictor:
             # Left before each yield: what the caller computes between two batches is its own.
             with torch.inference_mode(), exact(self.device):
                 batch = self.task.batch(encoded, rows, None)
-                answer = ask({name: tensor.to(self.device) for name, tensor in batch.items()})
-            yield rows, answer
+                placed = {name: tensor.to(self.device) for name, tensor in batch.items()}
+                answer = ask(placed, start + rows)
+            yield start + rows, answer
 
     def _batches(self, encoded: Encoded) -> Iterator[np.ndarray]:
         """Row numbers, batch by batch; rows of similar length share one, so that little is padded."""
@@ -173,6 +210,17 @@ class Predictor:
             size = int(np.clip(budget // _image_bytes(self.network.description.preprocessing), 8, 512))
         for start in range(0, max(1, len(order)), size):
             yield order[start : start + size]
+
+
+def _above(network: Network, features: np.ndarray) -> Network:
+    """The same network, whose body has made these features [B, D] of the batch already."""
+    import torch
+
+    from retrainer.models._network import Network as Whole
+
+    device = next(network.parameters()).device
+    made = torch.from_numpy(features).to(device)
+    return Whole(replace(network.description, features=lambda *_: made), network.head)
 
 
 def _in_order(rows: Sequence[np.ndarray], parts: Sequence[pa.Table]) -> pa.Table:
