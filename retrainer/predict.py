@@ -26,8 +26,6 @@ Answer = TypeVar("Answer")
 _BATCH = 64
 # Images of one batch: few, so that a processor's caches hold what lies between layers; many for a GPU.
 _BATCH_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20}
-# What model.json says of the part below the head, and of how rows are prepared for it.
-_BELOW_THE_HEAD = ("family", "config", "preprocessing", "task")
 # Rows are encoded (decoded, tokenised) in parts: a test set's images need not fit into memory at once.
 _ROWS_AT_ONCE = 2048
 
@@ -75,12 +73,12 @@ class Predictor:
         depend on the rows beside it, but for rounding. Raises UserError when the first of the task's input
         columns is missing, or a row cannot be read.
 
-        `features`: float32 [N, D] of these very rows, by a model that `same_body` says to have this one's
-        body. Then the head alone runs, and the predictions are the same to the bit.
+        `features`: float32 [N, D] of these very rows, by a model that `retrainer.same_body` says to have this
+        one's body. Then the head alone runs, and the predictions are the same to the bit.
         """
 
         def ask(batch: Batch, rows: np.ndarray) -> pa.Table:
-            network = self.network if features is None else _above(self.network, features[rows])
+            network = self.network if features is None else self._above(features[rows])
             return self.task.predict(network, batch, self.temperature)
 
         rows, parts = zip(*self._each(table, ask), strict=True)
@@ -125,25 +123,6 @@ class Predictor:
             made[some] = features
         return _in_order(rows, [predictions for predictions, _ in answers]), made
 
-    def same_body(self, other: Predictor) -> bool:
-        """Whether both make the same features of any row, to the bit: the part of the network below the head
-        has the same code, shape and weights, and rows are prepared for it alike.
-
-        So it is of models that a head alone was trained for, on one set of weights.
-        """
-        import torch
-
-        if self.description is None or other.description is None or self.device != other.device:
-            return False
-        if any(self.description[name] != other.description[name] for name in _BELOW_THE_HEAD):
-            return False
-        mine, its = (one.network.body.state_dict() for one in (self, other))
-        return (
-            self.network.description.assets == other.network.description.assets
-            and mine.keys() == its.keys()
-            and all(torch.equal(tensor, its[name]) for name, tensor in mine.items())
-        )
-
     def explain(self, table: pa.Table, contrasts: np.ndarray | None = None) -> pa.Table:
         """What each row's answer rests on, by Captum: see `retrainer.attribution.explain.Explainer.explain`.
 
@@ -157,6 +136,15 @@ class Predictor:
         if contrasts is None:
             contrasts = self.task.contrasts(self.predict(table))
         return explainer.explain(table, contrasts)
+
+    def _above(self, features: np.ndarray) -> Network:
+        """The network, whose body has made these features [B, D] of a batch already."""
+        import torch
+
+        from retrainer.models._network import Network
+
+        made = torch.from_numpy(features).to(self.device)
+        return Network(replace(self.network.description, features=lambda *_: made), self.network.head)
 
     def _each(
         self, table: pa.Table, ask: Callable[[Batch, np.ndarray], Answer]
@@ -210,17 +198,6 @@ class Predictor:
             size = int(np.clip(budget // _image_bytes(self.network.description.preprocessing), 8, 512))
         for start in range(0, max(1, len(order)), size):
             yield order[start : start + size]
-
-
-def _above(network: Network, features: np.ndarray) -> Network:
-    """The same network, whose body has made these features [B, D] of the batch already."""
-    import torch
-
-    from retrainer.models._network import Network as Whole
-
-    device = next(network.parameters()).device
-    made = torch.from_numpy(features).to(device)
-    return Whole(replace(network.description, features=lambda *_: made), network.head)
 
 
 def _in_order(rows: Sequence[np.ndarray], parts: Sequence[pa.Table]) -> pa.Table:

@@ -12,12 +12,14 @@ import pyarrow as pa
 import pytest
 import torch
 
+from retrainer.evaluation import opponents
 from retrainer.evaluation.evaluate import Request, evaluate_model
 from retrainer.formats.dataset import write_dataset
 from retrainer.formats.files import hash_files
 from retrainer.gate.evidence import Anchor, Champion
 from retrainer.models import transformers
 from retrainer.predict import Predictor
+from retrainer.same_body import same_body
 from retrainer.settings import Backbone, Evaluation, Gate, Task, Training
 from retrainer.training.inputs import Inputs, Settings
 from retrainer.training.train import train_model
@@ -86,7 +88,7 @@ def test_a_head_on_known_features_answers_to_the_bit(case: str, folder: Path, tm
     rows = table(KINDS, 70, 9) if kind == "vit" else texts(70, 9)
     own, features = first.predict_and_features(rows)
     apart = second.predict(rows)
-    assert second.same_body(first) and not apart.equals(own)
+    assert same_body(second, first) and not apart.equals(own)
     passes: list[int] = []
     second.network.body.register_forward_hook(lambda *_: passes.append(1))
     assert second.predict(rows, features).equals(apart) and not passes
@@ -100,15 +102,15 @@ def test_another_body_is_no_same_one(folder: Path, tmp_path: Path) -> None:
     pooled = head_on(folder / "bert", folder / "texts", tmp_path / "mean", pooling="mean")
     shorter = Task.parse({"kind": "text_classification", "max_length": 8}, "task")
     cut = head_on(folder / "bert", folder / "texts", tmp_path / "cut", shorter)
-    assert first.same_body(Predictor.load(model))
+    assert same_body(first, Predictor.load(model))
     for other in (whole, pooled, cut):
-        assert not first.same_body(Predictor.load(other)), other.name
-        assert not Predictor.load(other).same_body(first), other.name
+        assert not same_body(first, Predictor.load(other)), other.name
+        assert not same_body(Predictor.load(other), first), other.name
     unknown = Predictor(first.network, first.task, "cpu", "")
-    assert not unknown.same_body(first) and not first.same_body(unknown)
+    assert not same_body(unknown, first) and not same_body(first, unknown)
     words = Predictor.load(model)
     words.network.description.assets = {"tokenizer.json": b"{}"}
-    assert not first.same_body(words)
+    assert not same_body(first, words)
 
 
 def held(version: str, model: Path) -> Champion:
@@ -145,7 +147,7 @@ def test_champion_and_anchor_cost_no_pass_and_the_report_is_the_same(
     report = evaluate_model(request)
     once = sum(seen)
     assert report["champion"]["compared"] and report["anchor"]["compared"]
-    monkeypatch.setattr(Predictor, "same_body", lambda *_: False)
+    monkeypatch.setattr(opponents, "same_body", lambda *_: False)
     evaluate_model(replace(request, out=tmp_path / "apart"))
     assert hash_files(tmp_path / "shared") == hash_files(tmp_path / "apart")
     assert sum(seen) - once == once + 2 * SIZES["test"], "the champion's and the anchor's rows"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.year.project import Project
 from benchmarks.year.rows import Row
+from retrainer.same_body import same_body
 from retrainer.services.download import MODEL_INSIDE, registered_files
 from retrainer.services.lookup import CHAMPION
 from retrainer.services.readers import SqliteReader
@@ -50,7 +51,7 @@ class Holdout:
         import pyarrow as pa
 
         questions = pa.table({"text": [row.text for row in self.rows]})
-        if self.last is not None and predictor.same_body(self.last[0]):
+        if self.last is not None and same_body(predictor, self.last[0]):
             return predictor.predict(questions, self.last[1])
         predictions, features = predictor.predict_and_features(questions)
         self.last = (predictor, features)

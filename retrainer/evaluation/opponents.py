@@ -24,6 +24,7 @@ from retrainer.gate.evidence import Anchor, Champion
 from retrainer.gate.intervals import Figure, figures
 from retrainer.gate.pair import Pair
 from retrainer.gate.scores import Scores
+from retrainer.same_body import same_body
 from retrainer.settings import Evaluation
 
 if TYPE_CHECKING:
@@ -65,8 +66,8 @@ def champion_of(champion: Champion, judged: Judged, scores: Scores) -> Opponent:
 
     try:
         predictor = Predictor.load(champion.directory, str(judged.predictor.device))
-        kept = judged.features if predictor.same_body(judged.predictor) else None
-        predictions = predictor.predict(judged.test, kept)
+        shared = judged.features is not None and same_body(predictor, judged.predictor)
+        predictions = predictor.predict(judged.test, judged.features if shared else None)
         _require_alike(predictions, judged.predictions)
         mine, its = judged.predictor.task.comparable(judged.predictions, predictions)
         pairs = scores.pairs(mine, its, judged.test)
