@@ -121,7 +121,7 @@ def test_a_sqlite_file_answers(project: Path, monkeypatch: pytest.MonkeyPatch) -
     check_answers()
     assert tracking.fetch_artifact("0" * 32, "note.txt", project) is None
     monkeypatch.delattr(tracking, "client")  # to import MLflow takes seconds
-    check_files(lookup.by_version("net", "1").run_id, project / "files")  # type: ignore[union-attr]
+    check_files(lookup.by_version("net", "1").run_id, project / "fetched")  # type: ignore[union-attr]
 
 
 @pytest.mark.slow
@@ -130,7 +130,7 @@ def test_a_server_answers_the_same(project: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         fill()
         check_answers()
-        check_files(lookup.by_version("net", "1").run_id, project / "files")  # type: ignore[union-attr]
+        check_files(lookup.by_version("net", "1").run_id, project / "fetched")  # type: ignore[union-attr]
         assert tracking.fetch_artifact("0" * 32, "note.txt", project) is None
 
 
