@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from retrainer.errors import UserError
 from retrainer.formats.model_files import read_model
 from retrainer.formats.network import load_network, task_of
+from retrainer.refused import despite_refusal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -183,7 +185,7 @@ class Predictor:
             with torch.inference_mode(), exact(self.device):
                 batch = self.task.batch(encoded, rows, None)
                 placed = {name: tensor.to(self.device) for name, tensor in batch.items()}
-                answer = ask(placed, start + rows)
+                answer = despite_refusal(partial(ask, placed, start + rows))
             yield start + rows, answer
 
     def _batches(self, encoded: Encoded) -> Iterator[np.ndarray]:

@@ -69,7 +69,7 @@ def draw_stripes(folder: Path, rows: int) -> None:
 
 
 def environment() -> dict[str, str]:
-    """This process's environment without what would lead a run elsewhere, or tell its `make` of another one."""
+    """This process's environment without what would lead a run elsewhere, or be told to another `make`."""
     kept = {
         name: value
         for name, value in os.environ.items()

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from retrainer.__main__ import main
 from retrainer.batch_prediction.answers import parse_top_k
@@ -307,6 +308,22 @@ def test_a_later_run_without_bad_rows_leaves_no_list_of_them(texts: LoadedModel,
     predict(Request(texts, "new.csv"))
     assert len(read_csv(tmp_path / "new.predictions.csv")) == 2
     assert not (tmp_path / "new.predictions.csv.rejected.jsonl").exists()
+
+
+@pytest.mark.usefixtures("torch_settings_restored")
+def test_an_operation_without_a_deterministic_form_answers_all_the_same(texts: LoadedModel) -> None:
+    """As evaluate asks, in a process whose PyTorch refuses it."""
+    table, predictor = pa.table({"text": sentences(5)}), texts.predictor
+    wanted = predictor.predict(table)
+    hook = predictor.network.register_forward_hook(
+        lambda _module, _inputs, made: made.clone().put_(torch.tensor([0]), made.flatten()[:1])
+    )
+    torch.set_deterministic_debug_mode("error")
+    try:
+        assert predictor.predict(table).equals(wanted)
+    finally:
+        hook.remove()
+    assert torch.get_deterministic_debug_mode() == 2
 
 
 @pytest.mark.usefixtures("torch_settings_restored")

@@ -8,15 +8,14 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from retrainer.errors import ModelError
+from retrainer.refused import despite_refusal
 
 if TYPE_CHECKING:
     from retrainer.attribution.inputs import Path
 
-_REFUSED = "does not have a deterministic implementation"
 _DRAWING = "captum.attr._utils.visualization"
 
 
@@ -26,17 +25,7 @@ def gradients(forward: Callable[..., Tensor], path: Path, others: tuple[Any, ...
     The integral is Captum's default, Gauss-Legendre quadrature. In PyTorch's deterministic mode a gradient
     that has no deterministic form, as some have none on a GPU, is taken all the same.
     """
-    try:
-        return _gradients(forward, path, others)
-    except RuntimeError as error:
-        if _REFUSED not in str(error):
-            raise
-    mode = torch.get_deterministic_debug_mode()
-    torch.set_deterministic_debug_mode("default")
-    try:
-        return _gradients(forward, path, others)
-    finally:
-        torch.set_deterministic_debug_mode(mode)
+    return despite_refusal(lambda: _gradients(forward, path, others))
 
 
 def _gradients(forward: Callable[..., Tensor], path: Path, others: tuple[Any, ...]) -> Tensor:
