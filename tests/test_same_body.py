@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from retrainer import predict
 from retrainer.evaluation import opponents
 from retrainer.evaluation.evaluate import Request, evaluate_model
 from retrainer.formats.dataset import write_dataset
@@ -79,7 +80,10 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_head_on_known_features_answers_to_the_bit(case: str, folder: Path, tmp_path: Path) -> None:
+def test_a_head_on_known_features_answers_to_the_bit(
+    case: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict, "_ROWS_AT_ONCE", 32)
     kind, data, task, options = CASES[case]
     model = head_on(folder / kind, folder / data, tmp_path / "model", task, **options)
     first, second = Predictor.load(model), Predictor.load(model)
