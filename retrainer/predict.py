@@ -5,7 +5,8 @@ Legend: N rows, D feature width, C channels, H height, W width, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -32,7 +33,10 @@ _ROWS_AT_ONCE = 2048
 
 
 class Predictor:
-    """A loaded model. Computes in float32: the figures of a report are those of what is served."""
+    """A loaded model. Computes in float32: the figures of a report are those of what is served.
+
+    `description`: the content of model.json, for a model that was loaded from a directory.
+    """
 
     def __init__(
         self,
@@ -41,6 +45,7 @@ class Predictor:
         device: str,
         model_sha256: str,
         temperature: float = 1.0,
+        description: Mapping[str, Any] | None = None,
     ) -> None:
         import torch
 
@@ -49,28 +54,34 @@ class Predictor:
         self.task = task
         self.model_sha256 = model_sha256
         self.temperature = temperature
+        self.description = description
 
     @classmethod
     def load(cls, model: Path, device: str = "cpu") -> Self:
         """Loads a model directory after checking its hashes. Raises UserError when it is not whole."""
         description = read_model(model)
         digest, temperature = description["model_sha256"], float(description["temperature"])
-        return cls(load_network(model), task_of(model, description), device, digest, temperature)
+        task = task_of(model, description)
+        return cls(load_network(model), task, device, digest, temperature, description)
 
     @property
     def labels(self) -> tuple[str, ...]:
         return self.task.labels
 
-    def predict(self, table: pa.Table) -> pa.Table:
+    def predict(self, table: pa.Table, features: np.ndarray | None = None) -> pa.Table:
         """What the task predicts of each row, in the table's order.
 
         The table has the task's input columns (`text`, `text_pair`, `image`, …). A row's prediction does not
         depend on the rows beside it, but for rounding. Raises UserError when the first of the task's input
         columns is missing, or a row cannot be read.
+
+        `features`: float32 [N, D] of these very rows, by a model that `retrainer.same_body` says to have this
+        one's body. Then the head alone runs, and the predictions are the same to the bit.
         """
 
-        def ask(batch: Batch) -> pa.Table:
-            return self.task.predict(self.network, batch, self.temperature)
+        def ask(batch: Batch, rows: np.ndarray) -> pa.Table:
+            network = self.network if features is None else self._above(features[rows])
+            return self.task.predict(network, batch, self.temperature)
 
         rows, parts = zip(*self._each(table, ask), strict=True)
         return _in_order(rows, parts)
@@ -85,7 +96,7 @@ class Predictor:
         """float32 [N, D]: what the network's body makes of each row, where it makes one vector of it."""
         import numpy as np
 
-        def ask(batch: Batch) -> np.ndarray:
+        def ask(batch: Batch, _: np.ndarray) -> np.ndarray:
             return self.network.features(batch).float().cpu().numpy()
 
         made: np.ndarray = np.zeros((len(table), self.network.description.width), np.float32)
@@ -100,7 +111,7 @@ class Predictor:
         heads_input: list[torch.Tensor] = []
         hook = self.network.head.register_forward_pre_hook(lambda _, given: heads_input.append(given[0]))
 
-        def ask(batch: Batch) -> tuple[pa.Table, np.ndarray]:
+        def ask(batch: Batch, _: np.ndarray) -> tuple[pa.Table, np.ndarray]:
             heads_input.clear()
             predictions = self.task.predict(self.network, batch, self.temperature)
             return predictions, heads_input[-1].float().cpu().numpy()
@@ -128,7 +139,18 @@ class Predictor:
             contrasts = self.task.contrasts(self.predict(table))
         return explainer.explain(table, contrasts)
 
-    def _each(self, table: pa.Table, ask: Callable[[Batch], Answer]) -> Iterator[tuple[np.ndarray, Answer]]:
+    def _above(self, features: np.ndarray) -> Network:
+        """The network, whose body has made these features [B, D] of a batch already."""
+        import torch
+
+        from retrainer.models._network import Network
+
+        made = torch.from_numpy(features).to(self.device)
+        return Network(replace(self.network.description, features=lambda *_: made), self.network.head)
+
+    def _each(
+        self, table: pa.Table, ask: Callable[[Batch, np.ndarray], Answer]
+    ) -> Iterator[tuple[np.ndarray, Answer]]:
         """(row numbers, what `ask` makes of them) of each batch; one of no rows where the table has none."""
         import pyarrow as pa
 
@@ -146,10 +168,12 @@ class Predictor:
         # A task that finds targets would encode them, as it does to train.
         table = table.select([n for n in table.column_names if n in {*self.task.input_columns, "origin"}])
         for start in range(0, max(1, len(table)), _ROWS_AT_ONCE):
-            for rows, answer in self._part(table.slice(start, _ROWS_AT_ONCE), ask):
-                yield start + rows, answer
+            yield from self._part(table.slice(start, _ROWS_AT_ONCE), start, ask)
 
-    def _part(self, table: pa.Table, ask: Callable[[Batch], Answer]) -> Iterator[tuple[np.ndarray, Answer]]:
+    def _part(
+        self, table: pa.Table, start: int, ask: Callable[[Batch, np.ndarray], Answer]
+    ) -> Iterator[tuple[np.ndarray, Answer]]:
+        """Of some rows of a table, the first of which has the number `start`."""
         import torch
 
         from retrainer.models._network import exact
@@ -161,8 +185,8 @@ class Predictor:
             with torch.inference_mode(), exact(self.device):
                 batch = self.task.batch(encoded, rows, None)
                 placed = {name: tensor.to(self.device) for name, tensor in batch.items()}
-                answer = despite_refusal(partial(ask, placed))
-            yield rows, answer
+                answer = despite_refusal(partial(ask, placed, start + rows))
+            yield start + rows, answer
 
     def _batches(self, encoded: Encoded) -> Iterator[np.ndarray]:
         """Row numbers, batch by batch; rows of similar length share one, so that little is padded."""

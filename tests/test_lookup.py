@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from retrainer.errors import ServiceError, UserError
-from retrainer.services import json_http, lookup
+from retrainer.services import json_http, lookup, tracking
 from retrainer.services.address import sqlite_path, tracking_uri, without_credentials
 from retrainer.services.connection import client, experiment_id
 from retrainer.services.database import ensure_database
@@ -45,6 +45,8 @@ def fill() -> None:
     """Version 1: usable champion; 2: usable challenger; 3: not verified; 4: deleted; 5: someone else's."""
     mlflow = client()
     run = mlflow.create_run(experiment_id(mlflow)).info.run_id
+    Path("note.txt").write_text("kept by the run")
+    mlflow.log_artifact(run, "note.txt")
     mlflow.create_registered_model("net")
     passed = {"verification": "passed"}
     for tags in (
@@ -105,9 +107,21 @@ def check_answers() -> None:
     assert lookup.champion_is("unknown", None)
 
 
-def test_a_sqlite_file_answers(project: Path) -> None:  # noqa: ARG001
+def check_files(run_id: str, into: Path) -> None:
+    """What must be found of the files of the run that `fill` made."""
+    into.mkdir()
+    found = tracking.fetch_artifact(run_id, "note.txt", into)
+    assert found is not None
+    assert found.read_text() == "kept by the run"
+    assert tracking.fetch_artifact(run_id, "other.txt", into) is None
+
+
+def test_a_sqlite_file_answers(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill()
     check_answers()
+    assert tracking.fetch_artifact("0" * 32, "note.txt", project) is None
+    monkeypatch.delattr(tracking, "client")  # to import MLflow takes seconds
+    check_files(lookup.by_version("net", "1").run_id, project / "fetched")  # type: ignore[union-attr]
 
 
 @pytest.mark.slow
@@ -116,6 +130,8 @@ def test_a_server_answers_the_same(project: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         fill()
         check_answers()
+        check_files(lookup.by_version("net", "1").run_id, project / "fetched")  # type: ignore[union-attr]
+        assert tracking.fetch_artifact("0" * 32, "note.txt", project) is None
 
 
 def test_an_absent_file_holds_nothing(project: Path) -> None:

@@ -35,9 +35,10 @@ def run_year(
     for number, month in enumerate(months):
         print(f"── {month.name}: {month.title}", flush=True)
         kept = _run_month(project, month, number, rows, out)
-        year["months"].append(kept | {"truth": truth.champion(project)})
-        year["seconds"] = round(time.monotonic() - began, 1)
         year["history"] = project.registry("history").printed
+        now = {"champion": _champion(year["history"]), "truth": truth.champion(project)}
+        year["months"].append(kept | now)
+        year["seconds"] = round(time.monotonic() - began, 1)
         write_json(out / RESULTS, year)  # so that a year that is interrupted has a page too
     return year
 
@@ -60,7 +61,7 @@ def _run_month(project: Project, month: Month, number: int, rows: Arrivals, out:
     place = f"{number + 1:02}-{month.name.lower()}"
     acts = [_done(project, act, out, f"{place}-{at + 1}") for at, act in enumerate(month.acts)]
     about = {"name": month.name, "title": month.title, "came": month.came, "rows": len(delivered)}
-    return about | {"acts": acts, "champion": _champion(project)}
+    return about | {"acts": acts}
 
 
 def _done(project: Project, act: Act, out: Path, name: str) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def _page(project: Project, outcome: Outcome, out: Path, name: str) -> str:
     return f"reports/{name}.html" if kept else ""
 
 
-def _champion(project: Project) -> str:
+def _champion(history: str) -> str:
     """The version that is champion now, as `make history` says."""
-    found = re.search(r"^now: champion (\d+),", project.registry("history").printed, re.MULTILINE)
+    found = re.search(r"^now: champion (\d+),", history, re.MULTILINE)
     return found[1] if found else ""

@@ -1,6 +1,7 @@
 """Whom the model is compared with on the same test rows: the champion, and the task's baselines.
 
-The champion is scored again, never taken from an old report: only the same rows make a fair comparison.
+The champion is scored again, never taken from an old report: only the same rows make a fair comparison. Where
+its network differs from the judged model's in the head alone, its head gets the features that are there.
   - It is the very model that is judged: nothing is scored twice; it stays the champion.
   - It knows other classes than the rows have: a row whose class it does not know is wrong for it, as in use.
   - It cannot predict these rows at all (other inputs, another kind of task, a format that this version does
@@ -23,6 +24,7 @@ from retrainer.gate.evidence import Anchor, Champion
 from retrainer.gate.intervals import Figure, figures
 from retrainer.gate.pair import Pair
 from retrainer.gate.scores import Scores
+from retrainer.same_body import same_body
 from retrainer.settings import Evaluation
 
 if TYPE_CHECKING:
@@ -64,7 +66,8 @@ def champion_of(champion: Champion, judged: Judged, scores: Scores) -> Opponent:
 
     try:
         predictor = Predictor.load(champion.directory, str(judged.predictor.device))
-        predictions = predictor.predict(judged.test)
+        shared = judged.features is not None and same_body(predictor, judged.predictor)
+        predictions = predictor.predict(judged.test, judged.features if shared else None)
         _require_alike(predictions, judged.predictions)
         mine, its = judged.predictor.task.comparable(judged.predictions, predictions)
         pairs = scores.pairs(mine, its, judged.test)

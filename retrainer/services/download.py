@@ -25,7 +25,7 @@ def model_directory(version: RegisteredVersion, into: Path) -> Path:
     Raises UserError when it is not this project's, cannot be had, or is not the model that was registered.
     """
     _refuse_strangers(version)
-    here = _local(version.source)
+    here = local_path(version.source)
     directory = here / MODEL_INSIDE if here else _fetch(version, MODEL_INSIDE, into)
     return verified(directory, version.model_sha256)
 
@@ -36,7 +36,7 @@ def registered_files(version: RegisteredVersion, into: Path) -> Path:
     Raises UserError when it is not this project's, or cannot be had.
     """
     _refuse_strangers(version)
-    return _local(version.source) or _fetch(version, "", into)
+    return local_path(version.source) or _fetch(version, "", into)
 
 
 def model_files(version: RegisteredVersion, names: Iterable[str], into: Path) -> dict[str, Path]:
@@ -60,7 +60,7 @@ def model_files(version: RegisteredVersion, names: Iterable[str], into: Path) ->
 
 def _model_file(version: RegisteredVersion, name: str, into: Path) -> Path:
     inside = f"{MODEL_INSIDE}/{name}"
-    here = _local(version.source)
+    here = local_path(version.source)
     return here / inside if here else _download(version, inside, into)
 
 
@@ -69,7 +69,8 @@ def _refuse_strangers(version: RegisteredVersion) -> None:
         raise ModelError(f"models:/{version.name}/{version.version} was not registered by retrainer")
 
 
-def _local(source: str) -> Path | None:
+def local_path(source: str) -> Path | None:
+    """The path of a place that is on this machine; None for any other."""
     parts = urlsplit(source)
     return Path(unquote(parts.path)) if parts.scheme in ("", "file") else None
 

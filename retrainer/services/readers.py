@@ -103,6 +103,12 @@ class SqliteReader:
         query = "SELECT key, value FROM registered_model_tags WHERE workspace = ? AND name = ?"
         return dict(self.ask(lambda database: database.execute(query, (workspace(), name)).fetchall()))
 
+    def artifacts_of(self, run_id: str) -> str | None:
+        """Where a run keeps its files; None where there is no such run."""
+        query = "SELECT artifact_uri FROM runs WHERE run_uuid = ?"
+        found = self.ask(lambda database: database.execute(query, (run_id,)).fetchall())
+        return str(found[0][0]) if found else None
+
     def _versions(self, name: str, where: str, *values: str) -> list[RegisteredVersion]:
         # Deleting a version keeps its row and marks it so.
         query = (

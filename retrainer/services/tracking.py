@@ -18,8 +18,10 @@ from retrainer.formats.model_files import DESCRIPTION, HISTORY, SETTINGS
 from retrainer.formats.profile import FILE as PROFILE
 from retrainer.formats.report import CARD, HTML, METRICS
 from retrainer.services import lineage, runs
+from retrainer.services.address import sqlite_path, tracking_uri
 from retrainer.services.connection import client, experiment_id, explained
-from retrainer.services.readers import MODEL_SHA256
+from retrainer.services.download import local_path
+from retrainer.services.readers import MODEL_SHA256, SqliteReader
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -126,7 +128,18 @@ def log_decision(decision: Mapping[str, Any], file: Path) -> str:
 
 
 def fetch_artifact(run_id: str, name: str, into: Path) -> Path | None:
-    """A file that a run keeps, here; None when there is no such run, or no such file of it."""
+    """A file that a run keeps, here; None when there is no such run, or no such file of it.
+
+    It lies where the run keeps it when that is on this machine, else below `into`.
+    """
+    database = sqlite_path(tracking_uri())
+    place = SqliteReader(database).artifacts_of(run_id) if database else None
+    if folder := local_path(place) if place else None:  # without MLflow, whose import takes seconds
+        return folder / name if (folder / name).is_file() else None
+    return _fetched_by_client(run_id, name, into)
+
+
+def _fetched_by_client(run_id: str, name: str, into: Path) -> Path | None:
     from mlflow.exceptions import MlflowException
 
     mlflow = client()
