@@ -116,6 +116,7 @@ def cores(amount: str) -> int:
 
 
 def _equip_training(task: Any, gpu: bool, cluster: Cluster) -> None:
+    _place(task, cluster.train_node_selector, cluster.train_tolerations)
     if gpu:
         task.set_accelerator_type(cluster.gpu_type).set_accelerator_limit(max(1, cluster.gpus))
         _place(task, cluster.gpu_node_selector, cluster.gpu_tolerations)

@@ -143,6 +143,22 @@ def test_train_alone_gets_gpus_and_goes_where_they_are(project: Path, wish: str)
     assert all("tolerations" not in pods[step] for step in STEPS if step != "train")
 
 
+def test_train_alone_goes_to_spot_nodes_without_a_gpu(project: Path) -> None:
+    spot = "{key: spot, operator: Equal, value: 'true', effect: NoSchedule}"
+    _, pods = compiled(
+        project,
+        "cluster.node_selector={pool: cpu}",
+        "cluster.train_node_selector={pool: spot}",
+        f"cluster.train_tolerations=[{spot}]",
+    )
+    assert pods["train"]["nodeSelector"]["labels"] == {"pool": "spot"}
+    assert pods["evaluate"]["nodeSelector"]["labels"] == {"pool": "cpu"}
+    assert pods["train"]["tolerations"] == [
+        {"key": "spot", "operator": "Equal", "value": "true", "effect": "NoSchedule"}
+    ]
+    assert all("tolerations" not in pods[step] for step in STEPS if step != "train")
+
+
 def test_pods_carry_what_the_team_wants_on_them(project: Path) -> None:
     _, pods = compiled(
         project,
