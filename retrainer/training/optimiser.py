@@ -4,9 +4,9 @@ A further optimiser is a class of this shape, a case of `make_optimiser`, and it
 `Training.optimizer` (settings/training.py).
 
 A setting of an optimiser (`adam_betas`, say) is a field of `Training`, which also refuses it beside another
-optimiser (settings/training.py, as `momentum`), a value of each group (`_groups` in groups.py, as `weight_decay`),
-which is all that is needed for the AdamW inside Muon too, and read from there by `group.get("betas", _BETAS)` in
-_adamw.py. `make docs` then tells of it.
+optimiser (settings/training.py, as `momentum`), a value of each group (`_groups` in groups.py, as
+`weight_decay`), which is all that the AdamW inside Muon needs too, and is read from there by
+`group.get("betas", _BETAS)` in _adamw.py. `make docs` then tells of it.
 """
 
 from __future__ import annotations
