@@ -3,10 +3,10 @@
 A further optimiser is a class of this shape, a case of `make_optimiser`, and its name in
 `Training.optimizer` (settings/training.py).
 
-A setting of an optimiser (`adam_betas`, say) is a field of `Training`, which also refuses it beside another
-optimiser (settings/training.py, as `momentum`), a value of each group (`_groups` in groups.py, as
-`weight_decay`), which is all that the AdamW inside Muon needs too, and is read from there by
-`group.get("betas", _BETAS)` in _adamw.py. `make docs` then tells of it.
+A setting of an optimiser, say `adam_betas: tuple[float, float]` (a list in YAML), is a field of `Training`,
+which also refuses it with `sgd` (settings/training.py, as `momentum` with adamw); a value of each group
+(`_groups` in groups.py, as `weight_decay`), by which the AdamW inside Muon has it too; and is read there:
+`group.get("betas", _BETAS)` in `AdamW.step`, in place of `_BETAS`. `make docs` then tells of it.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ def rate(step: int, steps: int, warmup: float, schedule: Literal["cosine", "line
 
     A further schedule is a case here, and its name here and in `Training.schedule` (settings/training.py). A
     setting of its own, such as the share of the steps that fall, is a field of `Training`, and an argument of
-    the two calls in epochs.py (`self.training.…`); `make docs` then tells of it. As any new field it makes
+    the two calls in epochs.py (`training.…`); `make docs` then tells of it. As any new field it makes
     `retrain.policy: new-data` train once more.
     """
     rising = round(warmup * steps)
