@@ -74,6 +74,7 @@ class Project:
             | {
                 "RETRAINER_RUNNER_PID": str(os.getpid()),  # whoever ends this process ends the running step
                 "MLFLOW_DISABLE_TELEMETRY": "true",
+                "PYTHONDONTWRITEBYTECODE": "",  # as in a user's shell: Python keeps what it compiled
             }
         )
         self.change_recipe({})
