@@ -23,9 +23,9 @@ def parameters() -> list[nn.Parameter]:
     return made
 
 
-def groups_of(made: list[nn.Parameter]) -> list[dict[str, Any]]:
-    one = {"params": made[:1] + made[2:3], "lr": 1e-2, "weight_decay": 0.1}
-    return [one, {"params": made[1:2] + made[3:], "lr": 3e-3, "weight_decay": 0.0}]
+def groups_of(made: list[nn.Parameter], betas: tuple[float, float] = (0.9, 0.999)) -> list[dict[str, Any]]:
+    one = {"params": made[:1] + made[2:3], "lr": 1e-2, "weight_decay": 0.1, "betas": betas}
+    return [one, {"params": made[1:2] + made[3:], "lr": 3e-3, "weight_decay": 0.0, "betas": betas}]
 
 
 def set_gradients(made: list[nn.Parameter], step: int, without: int | None = None) -> None:
@@ -40,10 +40,14 @@ def same(one: list[nn.Parameter], other: list[nn.Parameter]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_the_optimiser_computes_what_pytorchs_adamw_does_also_after_a_resume() -> None:
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.8, 0.95)])
+def test_the_optimiser_computes_what_pytorchs_adamw_does_also_after_a_resume(
+    betas: tuple[float, float],
+) -> None:
     """Several groups, rates that change, a parameter that has no gradient at first."""
     ours, theirs = parameters(), parameters()
-    mine, reference = AdamW(groups_of(ours)), torch.optim.AdamW(groups_of(theirs), fused=True)
+    mine = AdamW(groups_of(ours, betas))
+    reference = torch.optim.AdamW(groups_of(theirs, betas), fused=True)
     for step in range(6):
         for groups in (mine.param_groups, reference.param_groups):
             groups[0]["lr"] = 1e-2 / (step + 1)
@@ -102,7 +106,7 @@ def test_training_a_small_network_does_not_import_the_compiler() -> None:
         "from retrainer.training._adamw import AdamW;"
         "prepare(resolve_compute(Compute.parse({'device': 'cpu'}, 'compute')));"
         "p = torch.nn.Parameter(torch.ones(2)); p.grad = torch.ones(2);"
-        "AdamW([{'params': [p], 'lr': 1.0, 'weight_decay': 0.0}]).step();"
+        "AdamW([{'params': [p], 'lr': 1.0, 'weight_decay': 0.0, 'betas': (0.9, 0.999)}]).step();"
         "print('torch._dynamo' in sys.modules, 'torch._inductor' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

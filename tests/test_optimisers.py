@@ -24,7 +24,7 @@ def parameters(*shapes: tuple[int, ...]) -> list[nn.Parameter]:
 
 
 def groups_of(made: list[nn.Parameter], decay: float = 0.1) -> list[dict[str, Any]]:
-    return [{"params": made, "lr": 1e-2, "peak": 1e-2, "weight_decay": decay}]
+    return [{"params": made, "lr": 1e-2, "peak": 1e-2, "weight_decay": decay, "betas": (0.9, 0.999)}]
 
 
 def set_gradients(made: list[nn.Parameter], step: int) -> None:
@@ -121,9 +121,13 @@ def plan(optimizer: str) -> Training:
     return Training.parse({"optimizer": optimizer}, "training")
 
 
-def test_a_momentum_without_its_optimiser_is_refused() -> None:
-    with pytest.raises(UserError, match=r"^setting training\.momentum is for the optimizers sgd and muon"):
+def test_a_setting_of_another_optimiser_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^setting training\.momentum is not for the optimizer adamw"):
         Training.parse({"momentum": 0.5}, "training")
+    with pytest.raises(UserError, match=r"^setting training\.adam_betas is not for the optimizer sgd"):
+        Training.parse({"adam_betas": [0.9, 0.95], "optimizer": "sgd"}, "training")
+    with pytest.raises(UserError, match=r"^setting training\.adam_betas.* less than 1"):
+        Training.parse({"adam_betas": [0.9, 1.0]}, "training")
     with pytest.raises(UserError, match=r"^setting training\.momentum: .* less than 1"):
         Training.parse({"momentum": 1.0, "optimizer": "sgd"}, "training")
     with pytest.raises(UserError, match=r"^setting training\.optimizer"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
@@ -26,6 +26,9 @@ _KEYS_OF = {
         ("mixup", "cutmix", "start_size", "checkpoint_activations", "packing", "prune"), _SEES_ROWS
     ),
 }
+# And under these optimisers not.
+_NOT_OF = {"adam_betas": "sgd", "momentum": "adamw"}
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Task(OpenSection):
@@ -92,6 +95,11 @@ class Training(Section):
         description="sgd: with Nesterov's momentum, and rates of its own, often 0.1 to 1; muon: AdamW but for"
         " the body's matrices, whose steps are made orthogonal",
     )
+    # A further setting of an optimiser: training/optimiser.py names the places.
+    adam_betas: tuple[Beta, Beta] = Field(
+        (0.9, 0.999),
+        description="adamw and muon: what the running means of gradients and squares keep a step",
+    )
     momentum: float = Field(0.9, ge=0, lt=1, description="sgd and muon: share of the last step that goes on")
     weight_decay: float = Field(
         0.01, ge=0, description="on matrices only; with sgd part of the gradient, where often 1e-4 to 1e-3"
@@ -141,11 +149,12 @@ class Training(Section):
                     f"setting {where}.{key} is for the strategy {' or '.join(strategies)}, not for"
                     f" {training.strategy}; leave it out, or change {where}.strategy"
                 )
-        if training.optimizer == "adamw" and training.momentum != cls.model_fields["momentum"].default:
-            raise SettingError(
-                f"setting {where}.momentum is for the optimizers sgd and muon, not for adamw; leave it out,"
-                f" or change {where}.optimizer"
-            )
+        for key, other in _NOT_OF.items():
+            if training.optimizer == other and getattr(training, key) != cls.model_fields[key].default:
+                raise SettingError(
+                    f"setting {where}.{key} is not for the optimizer {other}; leave it out, or change"
+                    f" {where}.optimizer"
+                )
         if training.strategy == "head-then-full" and training.head_epochs >= training.epochs:
             raise SettingError(
                 f"setting {where}.head_epochs: {training.head_epochs} of {training.epochs} epochs leave none"

@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from retrainer.training._sharded import is_shared, local, share_of
 from retrainer.training.groups import Groups
 
-# The same for every recipe. As a setting they would come from `Training` through each group (groups.py), as
-# `weight_decay` does.
-_BETAS, _EPSILON = (0.9, 0.999), 1e-8
+_EPSILON = 1e-8
 # A running mean whose gradient stays 0 (a dead ReLU's, a rare word's) shrinks to a subnormal number and stays
 # one, and with those a CPU is many times slower. So, once in so many steps, what is smaller than this becomes
 # 0: next to epsilon it moves no weight.
@@ -28,8 +26,8 @@ class AdamW:
     """`torch.optim.AdamW(groups, fused=True)` to the bit (Loshchilov and Hutter 2019, arXiv:1711.05101),
     but for running means too small to move anything, which become 0.
 
-    Each group has `params`, `lr` and `weight_decay`. Takes real, dense gradients only. Of parameters that
-    processes share, each moves its own part.
+    Each group has `params`, `lr`, `weight_decay` and `betas`. Takes real, dense gradients only. Of parameters
+    that processes share, each moves its own part.
     """
 
     def __init__(self, groups: Groups) -> None:
@@ -50,6 +48,7 @@ class AdamW:
             if not moved:
                 continue
             moments = [self._of(parameter) for parameter in moved]
+            beta1, beta2 = group["betas"]
             torch._fused_adamw_(
                 self._given(moved),
                 self._given([p.grad for p in moved]),
@@ -58,8 +57,8 @@ class AdamW:
                 [],
                 [self._counted(parameter, counts) for parameter in moved],
                 lr=group["lr"],
-                beta1=_BETAS[0],
-                beta2=_BETAS[1],
+                beta1=beta1,
+                beta2=beta2,
                 weight_decay=group["weight_decay"],
                 eps=_EPSILON,
                 amsgrad=False,

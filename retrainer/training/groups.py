@@ -56,4 +56,5 @@ def _groups(source: nn.Module | list[nn.Parameter], peak: float, training: Train
     trained = [p for p in parameters if p.requires_grad]
     matrices, vectors = [p for p in trained if p.ndim >= 2], [p for p in trained if p.ndim < 2]
     pairs = ((matrices, training.weight_decay), (vectors, 0.0))
-    return [{"params": list(p), "lr": peak, "peak": peak, "weight_decay": decay} for p, decay in pairs if p]
+    same = {"lr": peak, "peak": peak, "betas": training.adam_betas}
+    return [{"params": list(p), "weight_decay": decay, **same} for p, decay in pairs if p]

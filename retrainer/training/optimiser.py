@@ -3,10 +3,9 @@
 A further optimiser is a class of this shape, a case of `make_optimiser`, and its name in
 `Training.optimizer` (settings/training.py).
 
-A setting of an optimiser, say `adam_betas: tuple[float, float]` (a list in YAML), is a field of `Training`,
-which also refuses it with `sgd` (settings/training.py, as `momentum` with adamw); a value of each group
-(`_groups` in groups.py, as `weight_decay`), by which the AdamW inside Muon has it too; and is read there:
-`group.get("betas", _BETAS)` in `AdamW.step`, in place of `_BETAS`. `make docs` then tells of it.
+A setting of an optimiser, as `adam_betas`, is a field of `Training` (settings/training.py; `_NOT_OF` there
+refuses it with another optimiser), and a value of each group (`_groups` in groups.py), by which the AdamW
+inside Muon has it too.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from retrainer.training.groups import Groups
 
 
 class Optimiser(Protocol):
-    """`param_groups` have `params`, `weight_decay`, `peak` and `lr`, which is set before each step."""
+    """`param_groups` have `params`, `weight_decay`, `betas`, `peak`, and `lr`, set before each step."""
 
     param_groups: Groups
     parameters: list[nn.Parameter]
