@@ -181,7 +181,8 @@ class Compute(Section):
     compile: bool | Literal["auto", "kernels"] = Field(
         "auto",
         description="torch.compile of the training step; auto: on a GPU, where the run is long enough;"
-        " kernels: only this project's own GPU kernels, in seconds instead of a minute; small networks gain, deep ones lose",
+        " kernels: only this project's own GPU kernels, in seconds instead of a minute; small networks gain,"
+        " deep ones lose",
     )
     packages: dict[str, str] = Field({}, description="written by resolve: versions that change numbers")
 
