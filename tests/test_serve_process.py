@@ -57,9 +57,9 @@ def check_forms(project: Project, port: int) -> None:
     assert status == 200 and all(len(row["probabilities"]) == 1 for row in answer["predictions"])
 
 
-def without_content_type(port: int, body: Any, path: str) -> tuple[int, dict[str, Any]]:
+def without_content_type(port: int, body: Any, path: str, **headers: str) -> tuple[int, dict[str, Any]]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request("POST", path, json.dumps(body).encode())
+    connection.request("POST", path, json.dumps(body).encode(), headers)
     answer = connection.getresponse()
     found = answer.status, json.load(answer)
     connection.close()
@@ -73,6 +73,8 @@ def check_kserves_addresses(project: Project, port: int) -> None:
     # As the batcher asks.
     assert without_content_type(port, body, "/v1/models/net:predict") == ask(port, body)
     assert without_content_type(port, body, "/invocations")[0] == 415
+    # As a page of another site can.
+    assert without_content_type(port, body, "/v1/models/net:predict", Origin="http://a.example")[0] == 415
     status, answer = ask(port, {"instances": [{"text": "a"}]}, path="/v1/models/net:predict")
     assert status == 400 and answer["message"].startswith("Model is missing inputs ['image']")
     assert ask(port, None, path="/v1/models/net") == (200, {"name": "net", "ready": True})

@@ -73,7 +73,9 @@ class Cluster(Section):
     tolerations: tuple[Toleration, ...] = Field((), description="taints that the steps' pods accept")
     resources: dict[str, Resources] = Field({}, description="cores and memory by step")
     train_node_selector: dict[str, str] = Field({}, description="further labels of the nodes for train")
-    train_tolerations: tuple[Toleration, ...] = Field((), description="further taints that its pod accepts")
+    train_tolerations: tuple[Toleration, ...] = Field(
+        (), description="further taints that train's pod accepts"
+    )
     gpus: int = Field(0, ge=0, description="GPUs of train; compute.device cuda takes at least one")
     gpu_type: str = Field("nvidia.com/gpu", min_length=1, description="the GPU's resource name")
     gpu_node_selector: dict[str, str] = Field({}, description="labels of the nodes for train with a GPU")

@@ -66,7 +66,7 @@ class TextPairs:
     """`target` is None where rows are only to be translated. `start` is what the decoder is fed first."""
 
     # Pairs of lengths are many: among the rows of 50 batches, sources of equally long targets differ so much
-    # that a fifth of their places is padding, among those of 2,500 it is 4% (Multi30k).
+    # that a quarter of their tokens again is padding, among those of 2,500 it is 4% (Multi30k).
     window_batches: ClassVar[int] = 2500
 
     source: Tokens
