@@ -1,8 +1,8 @@
 """A recipe's champion as a KServe InferenceService: one YAML file, for `kubectl apply`.
 
 A file with a canary has only fields that Knative lets through (pkg/apis/serving/fieldmask.go, 2026-08-21);
-`_STANDARD` and `_LINGER` are for a Deployment alone. What hardens the container stands at the container, since
-Knative refuses a pod's own securityContext.
+`_STANDARD` and `_LINGER` are for a Deployment alone. What hardens the container stands at the container,
+since Knative refuses a pod's own securityContext.
 """
 
 from __future__ import annotations
