@@ -26,9 +26,9 @@ _KEYS_OF = {
         ("mixup", "cutmix", "start_size", "checkpoint_activations", "packing", "prune"), _SEES_ROWS
     ),
 }
-# And under these optimisers not.
+# Keys that mean nothing to this optimiser.
 _NOT_OF = {"adam_betas": "sgd", "momentum": "adamw"}
-Beta = Annotated[float, Field(ge=0, lt=1)]
+_Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Task(OpenSection):
@@ -96,9 +96,9 @@ class Training(Section):
         " the body's matrices, whose steps are made orthogonal",
     )
     # A further setting of an optimiser: training/optimiser.py names the places.
-    adam_betas: tuple[Beta, Beta] = Field(
+    adam_betas: tuple[_Beta, _Beta] = Field(
         (0.9, 0.999),
-        description="adamw and muon: what the running means of gradients and squares keep a step",
+        description="adamw and muon: decay rates of the running means of the gradients and of their squares",
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="sgd and muon: share of the last step that goes on")
     weight_decay: float = Field(
