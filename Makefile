@@ -98,7 +98,7 @@ FOR_TESTS := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup init pipeline retrain step resolve smoke curve tune suggest predict convert-weights check-step history promote anchor rollback mirror compare reap ui serve export docs images mlflow-image pin-base \
-	rehearse compile inference-service submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow bench year screens lint \
+	rehearse compile inference-service submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow test-release bench year screens lint \
 	format lock wheel clean
 
 ##@ to begin
@@ -256,7 +256,11 @@ test: $(READY) ## the test suite: no network, no GPU, about 6 minutes on 2 cores
 	@$(FOR_TESTS) $(PY) -m pytest -n $(call quoted,$(or $(WORKERS),2)) --dist worksteal -m 'not slow'
 
 test-slow: $(READY) ## what takes minutes: kills at every step, the recipes' figures
-	@$(FOR_TESTS) $(PY) -m pytest -n $(call quoted,$(or $(WORKERS),2)) --dist worksteal --durations=20 -m slow
+	@$(FOR_TESTS) $(PY) -m pytest -n $(call quoted,$(or $(WORKERS),2)) --dist worksteal --durations=20 \
+		-m 'slow and not release'
+
+test-release: $(READY) ## the same promises in more cases, and the benchmarks' own code: before a release, half an hour
+	@$(FOR_TESTS) $(PY) -m pytest -n $(call quoted,$(or $(WORKERS),2)) --dist worksteal -m release
 
 docs: $(READY) ## write docs/reference.md, and the documentation as a site: build/site/index.html
 	@$(PY) -m retrainer.reference

@@ -33,8 +33,26 @@ ROOT = Path(__file__).parent.parent
 
 def first_quick(cases: Iterable[Any]) -> list[Any]:
     """The first of the cases for `make test`, the others for `make test-slow`."""
+    return first_unmarked(cases, pytest.mark.slow)
+
+
+def first_in_ci(cases: Iterable[Any]) -> list[Any]:
+    """Of the cases of a slow test the first for `make test-slow`, the others for `make test-release`."""
+    return first_unmarked(cases, pytest.mark.release)
+
+
+def first_unmarked(cases: Iterable[Any], mark: pytest.MarkDecorator) -> list[Any]:
     first, *others = cases
-    return [first, *(pytest.param(case, marks=pytest.mark.slow) for case in others)]
+    values = [case if isinstance(case, tuple) else (case,) for case in others]
+    return [first, *(pytest.param(*value, marks=mark) for value in values)]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is for a release is slow too, so that neither of the two quicker suites runs it."""
+    for item in items:
+        if item.get_closest_marker("release"):
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_configure() -> None:

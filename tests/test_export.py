@@ -28,6 +28,7 @@ from retrainer.predict import Predictor
 from retrainer.settings import Task
 from retrainer.tasks import make_task
 from retrainer.tasks._decode_image import decode_image
+from tests.conftest import first_in_ci
 from tests.exports import ABSENT, answers_without, encoder_model, image_request
 from tests.predicting import PLAIN
 from tests.registered import png
@@ -216,8 +217,10 @@ def odd_images(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert"])
-@pytest.mark.parametrize("pooling", ["mean", "cls"])
+@pytest.mark.parametrize(
+    ("kind", "pooling"),
+    first_in_ci((kind, pooling) for pooling in ("mean", "cls") for kind in ("bert", "roberta", "distilbert")),
+)
 def test_texts_open_in_transformers_with_the_same_logits(tmp_path: Path, kind: str, pooling: str) -> None:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -265,7 +268,11 @@ def test_pairs_and_numbers(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "name", "channels"),
-    [("timm", "resnet10t", 1), ("timm", "vit_tiny_patch16_224", 3), ("torchvision", "resnet18", 3)],
+    [
+        ("timm", "resnet10t", 1),
+        pytest.param("timm", "vit_tiny_patch16_224", 3, marks=pytest.mark.release),
+        ("torchvision", "resnet18", 3),
+    ],
 )
 def test_images_open_by_their_librarys_name(tmp_path: Path, family: str, name: str, channels: int) -> None:
     request = image_request(tmp_path, {"family": family, "name": name}, 32, channels, rows=20)

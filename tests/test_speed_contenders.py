@@ -15,7 +15,7 @@ from benchmarks.speed.__main__ import jobs
 from benchmarks.speed._texts import MINILM, prepare_banking, prepare_dataset, write_settings
 from benchmarks.speed.race import Contender, Figures
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.release, pytest.mark.filterwarnings("ignore")]
 
 
 def _texts(work: Path) -> None:
