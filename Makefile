@@ -278,11 +278,10 @@ screens: $(READY) ## pictures of the pages of RECIPE's last run, and of `make ye
 	@OMP_NUM_THREADS=1 SCREENS_OF=runs/$(call quoted,$(or $(RECIPE),sentiment-minilm)) $(PY) -m pytest -q -m slow \
 		tests/test_pages.py -k screens
 
-lint: $(READY) ## ruff, mypy, the arrows between the packages
+lint: $(READY) ## ruff and mypy
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
-	@$(PY) -m pytest tests/test_arrows.py
 
 format: $(READY) ## let ruff mend what it can
 	@$(PY) -m ruff check --fix .

@@ -31,6 +31,7 @@ def files_below(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_a_runs_dataset_comes_into_the_checkout_row_for_row(
     run: ClusterRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -162,6 +162,7 @@ def raised(project: Project, seed: int) -> Path:
     return made
 
 
+@pytest.mark.slow
 def test_it_goes_up_with_what_is_better_and_back_with_a_rollback(project: Project) -> None:
     assert anchor_of(NAME) == "1", "version 2 was promoted, and not shown to be better than it"
     raised(project, 7)

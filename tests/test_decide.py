@@ -256,7 +256,7 @@ def test_what_a_page_shows_is_escaped(project: Project) -> None:
     assert "<script>" not in page(found)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_server_is_asked_for_two_small_files_alone(
     project: Project, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -172,7 +172,7 @@ def test_power_is_summed_over_the_seconds(tmp_path: Path, monkeypatch: pytest.Mo
     assert Sampler("GPU-0").watts() is None
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("who", cifar10.WHO)
 def test_the_target_is_reached_from_jpeg(
     who: str, pictures: Path, capsys: pytest.CaptureFixture[str]

@@ -256,7 +256,7 @@ def test_rollback_is_a_stack() -> None:
     assert champion_stack([*entries(*first), *lost], "3") == ["1", "2", "3"]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_server_remembers_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own_environment(monkeypatch, tmp_path)
     without_serving_check(monkeypatch)

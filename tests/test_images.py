@@ -445,7 +445,7 @@ def needs_images_of(engine: Engine) -> None:
         pytest.skip("buildah builds images but does not inspect and run them as these tests do")
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_certificates_and_secrets_leave_nothing_in_an_image(
     small: Small, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -470,7 +470,7 @@ def test_certificates_and_secrets_leave_nothing_in_an_image(
         assert "PIP_CERT" not in inside(engine, image["reference"], "env")
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_an_edit_of_code_installs_nothing_again(small: Small, engine: Engine) -> None:
     needs_images_of(engine)
     first = small.make()
@@ -492,7 +492,7 @@ def test_an_edit_of_code_installs_nothing_again(small: Small, engine: Engine) ->
         )
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_commit_that_changes_no_code_is_named_all_the_same(small: Small, engine: Engine) -> None:
     needs_images_of(engine)
     small.make()
@@ -533,7 +533,7 @@ def test_a_made_projects_images_run_on_the_library_of_its_wheel(
             remove(engine, f"localhost/retrainer-{target}:{images.tag_of(project.commit)}")
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.parametrize("kind", ENGINES)
 def test_every_engine_makes_and_describes_the_images(
     small: Small, kind: str, monkeypatch: pytest.MonkeyPatch

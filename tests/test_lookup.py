@@ -124,7 +124,7 @@ def test_a_sqlite_file_answers(project: Path, monkeypatch: pytest.MonkeyPatch) -
     check_files(lookup.by_version("net", "1").run_id, project / "fetched")  # type: ignore[union-attr]
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_server_answers_the_same(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running_server(project) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)

@@ -15,7 +15,7 @@ from tests import webhook_server as ways
 from tests.project import RECIPE, copied, environment, steps
 from tests.webhook_server import CANARY, Server, receiver
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]  # eight runs of the pipeline
+pytestmark = [pytest.mark.release, pytest.mark.timeout(600)]  # eight runs of the pipeline
 
 
 @pytest.fixture

@@ -70,6 +70,7 @@ def test_texts_with_several_labels_from_csv(project: Path) -> None:
     assert description(project)["labels"] == ["bad", "even", "good"]
 
 
+@pytest.mark.release
 def test_pairs_of_texts_from_jsonl(project: Path) -> None:
     rows = sentences(120)
     lines = []

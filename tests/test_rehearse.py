@@ -503,7 +503,7 @@ def check_dashboard(steps: dict[str, dict[str, Any]]) -> None:
     assert "<html" in page and not re.search(r"""(src|href|url)\s*[=(]\s*["']?(https?:)?//""", page)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.timeout(600)
 def test_what_fails_in_its_container_fails_the_same_way_in_a_replay(
     images: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

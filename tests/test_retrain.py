@@ -38,7 +38,7 @@ def add_brighter_images(project: Path, rows: int) -> None:
         brighter.save(path.with_name(f"{path.stem}-brighter.png"))
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_it_trains_then_finds_nothing_new_then_trains_on_drift(tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
     printed = retrain(project, *DRIFT)

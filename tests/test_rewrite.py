@@ -264,6 +264,7 @@ assert far(convolution.weight_gradient(given, x), wanted) < 1e-5
 """
 
 
+@pytest.mark.slow
 def test_the_kernels_compute_what_pytorch_does() -> None:
     pytest.importorskip("triton")
     interpreted = environment() | {"TRITON_INTERPRET": "1"}

@@ -23,6 +23,7 @@ from retrainer.training.compute import resolve_compute
 from retrainer.training.inputs import Inputs, Settings
 from retrainer.training.learner import Learner, Splits
 from retrainer.training.train import Session, train_model
+from tests.conftest import first_in_ci
 from tests.encoders import without_dropout
 from tests.small_datasets import MLP, TASK, image_dataset
 from tests.small_networks import PLAIN, image_task, network, settings, squares
@@ -104,7 +105,7 @@ ENCODER_PLANS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ENCODER_PLANS)
+@pytest.mark.parametrize("name", first_in_ci(ENCODER_PLANS))
 def test_strategies_share_an_encoder(name: str, reviews: Path, still_bert: Path, tmp_path: Path) -> None:
     plan, task = settings(**{"batch_size": 14, **ENCODER_PLANS[name]}), Task(max_length=16)
     more = {"task": task, "backbone": Backbone(), "weights": still_bert}

@@ -151,7 +151,7 @@ def test_a_training_that_is_killed_has_cost_something(dataset: Path) -> None:
     assert cost is not None and cost["unfinished"] == 1 and cost["cpu_hours"] > 2 / 3600
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_a_server_tells_the_same(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "server").mkdir()
     with running_server(tmp_path / "server") as address:
