@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.project import environment, make_project, run
 
-pytestmark = pytest.mark.slow  # nine small trainings
+pytestmark = pytest.mark.release  # nine small trainings
 
 
 def test_a_curve_and_a_list_of_one_recipe(tmp_path: Path) -> None:

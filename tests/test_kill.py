@@ -98,6 +98,7 @@ def check_whole(project: Path) -> None:
     assert running == (0,), "MLflow runs of killed processes are closed"
 
 
+@pytest.mark.release
 def test_killing_only_the_runner_or_ctrl_c_ends_its_step(tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
     make = start(project)

@@ -61,7 +61,7 @@ def _removed(container: str) -> Iterator[None]:
         subprocess.run(["podman", "rm", "--force", "--ignore", container], capture_output=True, check=True)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_it_serves_from_a_read_only_root_without_capabilities(podman: str, tmp_path: Path) -> None:
     """Runs and artifacts through PostgreSQL and S3, as the manifests confine the server."""
 

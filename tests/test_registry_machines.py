@@ -14,13 +14,12 @@ import pytest
 from retrainer.registry.history import DONE, NOT_DONE, moves
 from retrainer.services import lookup
 from tests.champions import NAME, fill, own_environment, without_serving_check
-from tests.conftest import first_in_ci
 from tests.mlflow_server import free_port, start_server
 from tests.registry_crowds import MOVES, check_no_leftovers, check_true_history, crowd, registering
 from tests.registry_workers import Job, meet, run, start, wait_for_others
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.release,
     pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow.*"),
     pytest.mark.filterwarnings("ignore::UserWarning:mlflow.*"),
@@ -141,7 +140,7 @@ DEATHS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "write"), first_in_ci(DEATHS))
+@pytest.mark.parametrize(("kind", "write"), DEATHS)
 def test_a_server_dies_in_the_middle(
     served: Server, kind: str, write: tuple[str, int], tmp_path: Path
 ) -> None:

@@ -451,7 +451,7 @@ def images() -> dict[str, str]:
         pytest.skip(str(error))
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.timeout(900)
 def test_the_model_is_the_one_of_make_pipeline(
     images: dict[str, str],

@@ -12,7 +12,7 @@ import pytest
 
 from tests.project import RECIPE, copied, environment, pipeline, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.release, pytest.mark.timeout(600)]
 
 
 def retrainer(project: Path, words: str) -> str:
