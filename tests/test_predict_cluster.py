@@ -57,11 +57,19 @@ def test_it_is_one_task_that_no_cache_answers(tmp_path: Path) -> None:
     assert secrets == {"mlflow"} and pod["securityContext"]["runAsNonRoot"] is True
 
 
-def test_places_that_no_pod_finds_are_refused(tmp_path: Path) -> None:
+def test_what_no_pod_could_do_is_refused(tmp_path: Path) -> None:
     project = with_our_settings(tmp_path)
+    given, out = "s3://bucket/new.csv", "s3://bucket/out.csv"
     for scoring, words in (
-        (Scoring("new.csv", "s3://bucket/out.csv"), r"INPUT=new.csv: a pod reads and writes S3 alone"),
-        (Scoring("s3://bucket/new.csv", ""), r"OUTPUT=: a pod"),
+        (Scoring("new.csv", out), r"INPUT=new.csv: a pod reads and writes S3 alone"),
+        (Scoring(given, ""), r"OUTPUT=: a pod"),
+        (Scoring(given, "s3://bucket/{time}"), "OUTPUT ends in ''"),
+        (Scoring(given, out, top_k="two"), "TOP_K=two"),
+        # Kubernetes would put a secret of the pod's environment there, and half of the dollars.
+        (Scoring("s3://bucket/$(AWS_SECRET_ACCESS_KEY)", out), r"INPUT=.*'\$\(' would be replaced"),
+        (Scoring(given, "s3://bucket/$$.csv"), r"OUTPUT=.*'\$\$' would"),
+        (Scoring(given, "s3://bucket/{{time}}.csv"), "OUTPUT=.*'{{' would"),
+        (Scoring(given, out, version="{{workflow.name}}"), "VERSION=.*'{{' would"),
     ):
         with pytest.raises(SettingError, match=words):
             compile_recipe(RECIPE, LENT, IMAGES, project, scoring=scoring)
