@@ -387,6 +387,7 @@ def test_what_is_said_of_a_place_in_s3_names_its_address(
     put: list[str] = []
     monkeypatch.setattr(storage, "fetch", lambda uri, *_: tmp_path / uri.removeprefix("s3://bucket/"))
     monkeypatch.setattr(storage, "put", lambda *given: put.append(given[1]))
+    monkeypatch.setattr(storage, "require_bucket", lambda *_: None)
     out = "s3://bucket/scored/out.csv"
     with pytest.raises(DataError, match=rf"\(all reasons: {out}\.rejected\.jsonl\)$"):
         predict(Request(texts, "s3://bucket/new.csv", out))

@@ -99,7 +99,10 @@ def test_its_schedule_stands_beside_that_of_the_retraining(api: Api, tmp_path: P
 @pytest.mark.slow
 @pytest.mark.usefixtures("torch_settings_restored")
 def test_its_command_predicts_from_s3_to_s3(
-    three_versions: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    three_versions: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """With what the launcher puts in the place of its placeholders, where there is no project."""
     project = tmp_path / "project"
@@ -134,6 +137,12 @@ def test_its_command_predicts_from_s3_to_s3(
             picture.write_bytes(png(draw.integers(0, 256, (8, 8), np.uint8)) if number else b"broken")
             storage.put(picture, f"s3://bucket/new/{picture.name}", "test")
         assert main([container["command"][-1], *words]) == 0
+        assert main([container["command"][-1], *(w.replace("bucket/out", "nowhere/out") for w in words)]) == 2
+        # Before anything is fetched and predicted, for hours it may be.
+        assert capsys.readouterr().err.endswith(
+            "predict: OUTPUT: s3://nowhere/out/2026-11-27T03-00-00Z.csv: there is no bucket nowhere;"
+            " make it, or name another\n"
+        )
         found = storage.fetch("s3://bucket/out", tmp_path / "found")
     out = found / "2026-11-27T03-00-00Z.csv"
     rows = read_csv(out)

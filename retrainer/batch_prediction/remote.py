@@ -35,6 +35,8 @@ def places_here(given: str, output: str) -> Iterator[tuple[str, str]]:
         return
     if storage.is_remote(given) and not output:
         raise SettingError(f"INPUT={given} lies in S3: name where the predictions go by OUTPUT")
+    if storage.is_remote(output):
+        storage.require_bucket(output, "OUTPUT")
     with scratch_directory() as scratch:
         here, out = given, output
         if storage.is_remote(given):
