@@ -4,13 +4,17 @@ It is compiled, submitted and scheduled as the pipeline that retrains: PIPELINE=
 """
 
 # No `from __future__ import annotations` here: kfp reads the annotations themselves, not their text.
+import re
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from kfp import dsl
 
 from pipelines import _pods
 from pipelines.kubeflow import Images, Settings, pipeline_name, section_text
+from retrainer.batch_prediction.answers import parse_top_k
+from retrainer.batch_prediction.encodings import encoding_of
 from retrainer.batch_prediction.sections import Sections
 from retrainer.errors import SettingError
 from retrainer.services import storage
@@ -18,6 +22,8 @@ from retrainer.settings import Cluster
 
 TASK = "predict"
 _NAMED = ("INPUT", "OUTPUT")
+# What the kubelet replaces in a pod's arguments, by a secret for example, and what Argo and Kubeflow do.
+_REPLACED = re.compile(r"\$\(|\$\$|\{\{")
 
 
 @dataclass(frozen=True)
@@ -31,13 +37,20 @@ class Scoring:
     version: str = ""
 
     def check(self) -> None:
-        """Raises SettingError for a place that no pod finds."""
+        """Raises SettingError for what no pod could do, and for what would not arrive as it is written."""
         for name, place in zip(_NAMED, (self.input, self.output), strict=True):
             if not storage.is_remote(place):
                 raise SettingError(
                     f"{name}={place}: a pod reads and writes S3 alone; name s3://BUCKET/KEY"
                     " (make predict runs on this machine)"
                 )
+        for name, value in (*zip(_NAMED, (self.input, self.output), strict=True), ("VERSION", self.version)):
+            if found := _REPLACED.search(value):
+                raise SettingError(
+                    f"{name}={value}: on its way to the pod '{found[0]}' would be replaced; do without it"
+                )
+        encoding_of(PurePosixPath(self.output).suffix.lower())
+        parse_top_k(self.top_k or "0")
 
 
 def scoring_name(recipe: str) -> str:

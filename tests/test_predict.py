@@ -21,6 +21,7 @@ from retrainer.batch_prediction.sections import read_sections
 from retrainer.champion import Champion, load_champion
 from retrainer.errors import DataError, SettingError
 from retrainer.formats.files import sha256_file
+from retrainer.services import storage
 from tests.champions import own_environment
 from tests.predicting import (
     PLAIN,
@@ -153,7 +154,8 @@ def test_a_folder_of_images(images: LoadedModel, tmp_path: Path) -> None:
     shares = images.predictor.probabilities(table)
     assert_answers(found, [(images.predictor.labels[row.argmax()], row.max()) for row in shares])
     (rejected,) = read_lines(tmp_path / "new.predictions.csv.rejected.jsonl")
-    assert rejected["origin"] == "new/1/broken.png" and "cannot be decoded" in rejected["reason"]
+    assert rejected["origin"] == "new/1/broken.png"  # and the same words another time: no address in memory
+    assert rejected["reason"].endswith("its bytes are none of JPEG, PNG, BMP, GIF, WEBP, TIFF")
     assert any("1 file of another kind (the first: note.txt)" in line for line in lines)
     predict(Request(images, "new/0/00.png", "one.jsonl"))
     (one,) = read_lines(tmp_path / "one.jsonl")
@@ -374,3 +376,21 @@ def test_what_cannot_be_done_is_said(texts: LoadedModel, tmp_path: Path) -> None
             parse_top_k(number)
     with pytest.raises(DataError, match="put the single one into brackets"):
         Champion(texts).predict("good")
+
+
+def test_what_is_said_of_a_place_in_s3_names_its_address(
+    texts: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The paths between are gone when somebody reads it, and of a pod nothing else is left."""
+    (tmp_path / "new.csv").write_text("text\n \n")
+    (tmp_path / "a.zip").write_bytes(b"x")
+    put: list[str] = []
+    monkeypatch.setattr(storage, "fetch", lambda uri, *_: tmp_path / uri.removeprefix("s3://bucket/"))
+    monkeypatch.setattr(storage, "put", lambda *given: put.append(given[1]))
+    monkeypatch.setattr(storage, "require_bucket", lambda *_: None)
+    out = "s3://bucket/scored/out.csv"
+    with pytest.raises(DataError, match=rf"\(all reasons: {out}\.rejected\.jsonl\)$"):
+        predict(Request(texts, "s3://bucket/new.csv", out))
+    assert put == [f"{out}.rejected.jsonl"]
+    with pytest.raises(SettingError, match=r"^INPUT=s3://bucket/a\.zip: its ending is none of"):
+        predict(Request(texts, "s3://bucket/a.zip", out))

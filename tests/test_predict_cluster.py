@@ -57,11 +57,19 @@ def test_it_is_one_task_that_no_cache_answers(tmp_path: Path) -> None:
     assert secrets == {"mlflow"} and pod["securityContext"]["runAsNonRoot"] is True
 
 
-def test_places_that_no_pod_finds_are_refused(tmp_path: Path) -> None:
+def test_what_no_pod_could_do_is_refused(tmp_path: Path) -> None:
     project = with_our_settings(tmp_path)
+    given, out = "s3://bucket/new.csv", "s3://bucket/out.csv"
     for scoring, words in (
-        (Scoring("new.csv", "s3://bucket/out.csv"), r"INPUT=new.csv: a pod reads and writes S3 alone"),
-        (Scoring("s3://bucket/new.csv", ""), r"OUTPUT=: a pod"),
+        (Scoring("new.csv", out), r"INPUT=new.csv: a pod reads and writes S3 alone"),
+        (Scoring(given, ""), r"OUTPUT=: a pod"),
+        (Scoring(given, "s3://bucket/{time}"), "OUTPUT ends in ''"),
+        (Scoring(given, out, top_k="two"), "TOP_K=two"),
+        # Kubernetes would put a secret of the pod's environment there, and half of the dollars.
+        (Scoring("s3://bucket/$(AWS_SECRET_ACCESS_KEY)", out), r"INPUT=.*'\$\(' would be replaced"),
+        (Scoring(given, "s3://bucket/$$.csv"), r"OUTPUT=.*'\$\$' would"),
+        (Scoring(given, "s3://bucket/{{time}}.csv"), "OUTPUT=.*'{{' would"),
+        (Scoring(given, out, version="{{workflow.name}}"), "VERSION=.*'{{' would"),
     ):
         with pytest.raises(SettingError, match=words):
             compile_recipe(RECIPE, LENT, IMAGES, project, scoring=scoring)
@@ -91,7 +99,10 @@ def test_its_schedule_stands_beside_that_of_the_retraining(api: Api, tmp_path: P
 @pytest.mark.slow
 @pytest.mark.usefixtures("torch_settings_restored")
 def test_its_command_predicts_from_s3_to_s3(
-    three_versions: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    three_versions: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """With what the launcher puts in the place of its placeholders, where there is no project."""
     project = tmp_path / "project"
@@ -126,6 +137,12 @@ def test_its_command_predicts_from_s3_to_s3(
             picture.write_bytes(png(draw.integers(0, 256, (8, 8), np.uint8)) if number else b"broken")
             storage.put(picture, f"s3://bucket/new/{picture.name}", "test")
         assert main([container["command"][-1], *words]) == 0
+        assert main([container["command"][-1], *(w.replace("bucket/out", "nowhere/out") for w in words)]) == 2
+        # Before anything is fetched and predicted, for hours it may be.
+        assert capsys.readouterr().err.endswith(
+            "predict: OUTPUT: s3://nowhere/out/2026-11-27T03-00-00Z.csv: there is no bucket nowhere;"
+            " make it, or name another\n"
+        )
         found = storage.fetch("s3://bucket/out", tmp_path / "found")
     out = found / "2026-11-27T03-00-00Z.csv"
     rows = read_csv(out)

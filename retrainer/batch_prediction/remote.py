@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from retrainer.batch_prediction.partial import ABOUT, REJECTED
-from retrainer.errors import SettingError
+from retrainer.errors import SettingError, UserError
 from retrainer.services import storage
 from retrainer.services.scratch import scratch_directory
 
@@ -27,25 +27,29 @@ def places_here(given: str, output: str) -> Iterator[tuple[str, str]]:
     """Paths on this machine for an input and an output of which either may be an s3:// address.
 
     Behind the block what was written for such an output is put there, the rejected rows also where the block
-    raises. Raises UserError where S3 cannot be used.
+    raises. Raises UserError where S3 cannot be used; one that the block raises names the addresses, as the
+    paths are gone by then.
     """
     if not (storage.is_remote(given) or storage.is_remote(output)):
         yield given, output
         return
     if storage.is_remote(given) and not output:
         raise SettingError(f"INPUT={given} lies in S3: name where the predictions go by OUTPUT")
+    if storage.is_remote(output):
+        storage.require_bucket(output, "OUTPUT")
     with scratch_directory() as scratch:
-        here = given
+        here, out = given, output
         if storage.is_remote(given):
             here = str(storage.fetch(given, scratch / "input", "INPUT"))
-        if not storage.is_remote(output):
-            yield here, output
-            return
-        out = scratch / "output" / PurePosixPath(output).name
+        if storage.is_remote(output):
+            out = str(scratch / "output" / PurePosixPath(output).name)
         try:
-            yield here, str(out)
+            yield here, out
+        except UserError as error:
+            raise type(error)(str(error).replace(here, given).replace(out, output)) from None
         finally:
-            _put(out, output)
+            if out != output:
+                _put(Path(out), output)
 
 
 def _put(out: Path, address: str) -> None:

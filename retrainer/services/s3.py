@@ -34,7 +34,7 @@ PATIENCE = {_ATTEMPTS: _USUAL[_ATTEMPTS]}
 _LONGEST_WAIT_SECONDS = 20
 # What passes by itself. Mode `standard` knows throttling by codes, and some servers send 429 with their own.
 _PASSING = (429, 500, 502, 503, 504)
-_TOO_MANY = 429
+_TOO_MANY, _NOT_FOUND = 429, 404
 _QUIET_SECONDS = 5.0
 
 
@@ -134,6 +134,17 @@ def _answered(parsed: dict[str, Any]) -> str:
 
 def _brief(error: BaseException) -> str:
     return without_credentials(" ".join(str(error).split()))
+
+
+def bucket_is_missing(client: Any, bucket: str) -> bool:
+    """Whether the server says so; who may not ask, may still write."""
+    from botocore.exceptions import ClientError
+
+    try:
+        client.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        return _status(error) == _NOT_FOUND
+    return False
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from retrainer.errors import SettingError
 from retrainer.formats.files import digest_of, sha256_file
-from retrainer.services.s3 import SCHEME, download, s3_client, s3_explained, split_address
+from retrainer.services.s3 import SCHEME, bucket_is_missing, download, s3_client, s3_explained, split_address
 from retrainer.services.scratch import scratch_directory
 from retrainer.settings import Source
 
@@ -66,6 +66,17 @@ def fetch(uri: str, into: Path, setting: str = "source.path") -> Path:
             file.parent.mkdir(parents=True, exist_ok=True)
             download(client, bucket, _join(key, inside), file)
     return target
+
+
+def require_bucket(uri: str, setting: str) -> None:
+    """For before the work whose result goes to `uri`: raises UserError that begins with `setting` where the
+    bucket is missing, or the server away.
+    """
+    bucket, _ = split_address(uri, setting)
+    with s3_explained(f"{setting}: {uri}"):
+        missing = bucket_is_missing(s3_client(), bucket)
+    if missing:
+        raise SettingError(f"{setting}: {uri}: there is no bucket {bucket}; make it, or name another")
 
 
 def put(file: Path, uri: str, setting: str) -> None:

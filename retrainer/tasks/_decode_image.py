@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from retrainer.errors import DataError
 from retrainer.formats.images import IMAGE_FORMATS
@@ -38,9 +38,16 @@ def plain_image(
             turned = (upright.width > upright.height) != (image.width > image.height)
             plain = _eight_bit(upright).convert("RGB" if channels == 3 else "L")
     except Exception as error:  # Pillow's plug-ins raise many kinds of errors on broken files
-        reason = "it is empty" if not data else " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{name}: the image cannot be decoded: {reason}") from None
+        raise DataError(f"{name}: the image cannot be decoded: {_reason(error, data)}") from None
     return plain, (height, width) if turned else (width, height)
+
+
+def _reason(error: Exception, data: bytes | None) -> str:
+    if not data:
+        return "it is empty"
+    if isinstance(error, UnidentifiedImageError):  # its text has an address in memory
+        return f"its bytes are none of {', '.join(IMAGE_FORMATS)}"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
