@@ -288,7 +288,7 @@ format: $(READY) ## let ruff mend what it can
 	@$(PY) -m ruff format .
 
 lock: ## make requirements.lock, and the images' parts of it, again (needs uv and a package index)
-	$(LOCK) --extra pipeline --extra samples $(EXTRAS) --extra export --extra tune --extra dev --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra pipeline --extra samples $(EXTRAS) --extra export --extra tune --extra page --extra dev --output-file requirements.lock pyproject.toml
 	$(LOCK) --constraint requirements.lock --extra pipeline --extra samples $(EXTRAS) \
 		--output-file docker/full.lock pyproject.toml
 	$(LOCK) --constraint requirements.lock --excludes docker/light.excludes \
