@@ -33,8 +33,12 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 
 READY = "[...document.querySelectorAll('button')].some((one) => one.innerText === 'Ask')"
 IDLE = "document.querySelector('.stApp')?.dataset.testScriptState === 'notRunning'"
-ANSWER = "document.querySelector('h2')?.innerText ?? ''"
-ERROR = "document.querySelector('.stAlert') && [...document.querySelectorAll('.stText')].at(-1).innerText"
+ANSWER = "(document.querySelector('h2')?.innerText ?? '')"
+ERROR = """(() => {
+  const alert = document.querySelector(".stAlert"), texts = [...document.querySelectorAll(".stText")];
+  const after = texts.find((one) => alert && alert.compareDocumentPosition(one) & 4);
+  return after?.innerText ?? "";
+})()"""
 
 
 def press(tab: Page, text: str) -> None:
