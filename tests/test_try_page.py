@@ -21,9 +21,8 @@ from retrainer.serving.occlusion import GRID, MOST_WORDS, STRETCHES, Squares, St
 from retrainer.serving.page_process import words
 from tests.conftest import ROOT
 from tests.registered import png
-from tests.try_page import scoring, write_told
+from tests.try_page import PAGE, scoring, write_told
 
-PAGE = ROOT / "retrainer/serving/page.py"
 NASTY = "<script>alert(1)</script> *b* :smile: $x$"
 
 

@@ -18,9 +18,11 @@ from typing import Any
 
 from retrainer.services.isolated import without_secrets
 from tests.browser import Page
+from tests.conftest import ROOT
 from tests.mlflow_server import free_port
 
-TITLE = "models:/m_*a*_b/1"
+PAGE = ROOT / "retrainer/serving/page.py"
+TITLE = "models:/a_model_with-a-*long*-name/12"
 _START_SECONDS = 90
 # Runs the module that its arguments name, and writes down whom the process calls.
 _WATCHED = """
