@@ -17,6 +17,7 @@ from PIL import Image
 
 from retrainer.errors import UserError
 from retrainer.formats.audio import decode_audio, encode_wav
+from retrainer.services.isolated import without_secrets
 from retrainer.serving.occlusion import GRID, MOST_WORDS, STRETCHES, Squares, Stretches, Words
 from retrainer.serving.page_process import words
 from tests.conftest import ROOT
@@ -91,13 +92,8 @@ def test_streamlit_is_told_to_ask_nobody_and_to_listen_here_alone() -> None:
 def test_the_page_ends_with_its_parent(tmp_path: Path) -> None:
     """Also before Streamlit is there; a number that is nobody's is a parent that has gone."""
     module = ["retrainer.serving.page_process", str(tmp_path / "told.json"), "0", "127.0.0.1", "0"]
-    subprocess.run(
-        [sys.executable, "-P", "-B", "-m", *module],
-        cwd=ROOT,
-        timeout=60,
-        check=True,
-        env={"PYTHONPATH": str(ROOT)},
-    )
+    command = [sys.executable, "-P", "-B", "-m", *module]
+    assert subprocess.run(command, cwd=ROOT, timeout=60, env=without_secrets(tmp_path)).returncode == 0
 
 
 # --- the page as Streamlit runs it, without a browser ---------------------------------------------------

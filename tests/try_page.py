@@ -88,7 +88,7 @@ def scoring(rule: Callable[[dict[str, Any]], dict[str, Any]]) -> Iterator[tuple[
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", sent
         server.shutdown()
 
