@@ -145,7 +145,7 @@ def test_screens(tab: Page, pages: dict[str, str], tmp_path: Path) -> None:
 
 def _ask(tab: Page, picture: Path) -> None:
     """What the served model answers for the picture, and why."""
-    tab.wait_for(READY)
+    tab.wait_for(f"{READY} && document.querySelector('input[type=file]') !== null")
     tab.upload("input[type=file]", picture)
     tab.wait_for("document.querySelector('img[alt=\"the picture\"]')?.complete")
     press(tab, "Ask")

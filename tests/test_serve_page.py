@@ -52,6 +52,7 @@ def test_a_picture_is_answered_as_by_the_model(project: Project) -> None:
         assert tab.wait_for("document.title === 'models:/net/2'")
         press(tab, "Ask")
         assert tab.wait_for(ERROR) == "image: nothing is given"
+        tab.wait_for(f"document.querySelector('{FILE}') !== null")
         tab.upload(FILE, broken)
         tab.wait_for("document.body.innerText.includes('cannot be shown')")
         press(tab, "Ask")
@@ -97,6 +98,7 @@ def test_a_typed_text_is_sent_and_the_word_that_decides_is_painted(tmp_path: Pat
         opened(tab, page.address, DESKTOP)
         tab.wait_for(READY)
         assert tab.evaluate("document.querySelector('h1').innerText") == TITLE
+        tab.wait_for("document.querySelector('textarea') !== null")
         tab.evaluate("document.querySelector('textarea').focus()")
         tab.call("Input.insertText", text=text)
         press(tab, "Ask")
