@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -104,10 +105,9 @@ def from_the_page(told: Path, pictures: list[bytes]) -> Answers:
         page.button[0].click()
         page.run()
         assert not page.error and not page.exception
-        label, percent = page.text[1].value.rsplit(
-            ": ", 1
-        )  # the likeliest comes first, after the column's name
-        found.append((label, float(percent.rstrip("%")) / 100))
+        shown = page.get("html")[1].proto.body  # below the title
+        ((label, percent),) = re.findall(r"<h2.*?>(.*?)</h2>.*?<span>(.*?)%</span>", shown, re.S)
+        found.append((label, float(percent) / 100))
     return found
 
 

@@ -105,8 +105,10 @@ def test_a_typed_text_is_sent_and_the_word_that_decides_is_painted(tmp_path: Pat
         assert tab.wait_for(ANSWER) == NASTY
         assert page.sent[0] == {"dataframe_records": [{"review": text}], "params": {"top_k": 5}}
         tab.wait_for(IDLE)
-        shares = "[...document.querySelectorAll('.stText')].slice(1).map((one) => one.innerText)"
-        assert tab.evaluate(shares) == [f"{NASTY}: 90.0%", "bad: 10.0%"]
+        shares = "[...document.querySelectorAll('.shares > :not(meter)')].map((one) => one.innerText)"
+        assert tab.evaluate(shares) == [NASTY, "90.0%", "bad", "10.0%"]
+        bars = "[...document.querySelectorAll('.shares meter')].map((one) => [one.ariaLabel, one.value])"
+        assert tab.evaluate(bars) == [[f"{NASTY}: 90.0%", 0.9], ["bad: 10.0%", pytest.approx(0.1)]]
         press(tab, "Why this answer?")
         painted = "[...document.querySelectorAll('.stHtml span[title]')]"
         words = tab.wait_for(f"{painted}.length && {painted}.map((one) => [one.innerText, one.title])")
@@ -119,8 +121,6 @@ def test_a_typed_text_is_sent_and_the_word_that_decides_is_painted(tmp_path: Pat
 def check_looks(tab: Page) -> None:
     """On a desk and on a phone, by day and by night."""
     assert not structure(tab)
-    # A bar is a box that is moved to the left, behind its frame.
-    tab.evaluate("document.querySelectorAll('.stProgress').forEach((one) => { one.hidden = true; })")
     for size, colours in ((DESKTOP, "light"), (PHONE, "dark")):
         scheme = [{"name": "prefers-color-scheme", "value": colours}]
         tab.call("Emulation.setEmulatedMedia", features=scheme)
@@ -129,6 +129,8 @@ def check_looks(tab: Page) -> None:
         found = widths(tab)
         assert found["page"] <= found["screen"] <= size[0] and not found["out"], found
         assert not poor_contrasts(tab, size[0]), colours
+        ground = tab.evaluate("getComputedStyle(document.querySelector('.stApp')).backgroundColor")
+        assert (ground == "rgb(255, 255, 255)") == (colours == "light")
 
 
 def check_company(tab: Page, page: Shown) -> None:

@@ -80,15 +80,11 @@ class Squares:
         return [_png(self._changed(square, lambda _: mean)) for square in self._squares()]
 
     def drawn(self, weights: Sequence[float]) -> Image.Image:
-        """Small pictures are enlarged, so that squares can be told apart."""
         painted = self.pixels
         for square, (colour, strength) in zip(self._squares(), _tints(weights), strict=True):
             over = np.multiply(colour, strength)
             painted = Squares(painted)._changed(square, lambda there, a=strength, c=over: there * (1 - a) + c)
-        image = Image.fromarray(painted)
-        return image.resize(
-            [side * max(1, MOST_SIDE // max(image.size)) for side in image.size], Image.Resampling.NEAREST
-        )
+        return enlarged(Image.fromarray(painted))
 
     def _squares(self) -> Iterator[tuple[slice, slice]]:
         rows, columns = ([round(n * side / GRID) for n in range(GRID + 1)] for side in self.pixels.shape[:2])
@@ -144,6 +140,12 @@ def small_picture(data: bytes, most_side: int) -> Image.Image:
     image, _ = plain_image(data, most_side, 3, "the picture")
     image.thumbnail((most_side, most_side))
     return image
+
+
+def enlarged(image: Image.Image) -> Image.Image:
+    """A whole number of times, up to MOST_SIDE pixels a side: small pictures are hard to see."""
+    times = max(1, MOST_SIDE // max(image.size))
+    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
 
 
 def _tints(weights: Sequence[float]) -> list[tuple[tuple[int, int, int], float]]:

@@ -21,14 +21,21 @@ from typing import Any
 import streamlit as st
 
 from retrainer.errors import DataError, UserError
-from retrainer.serving.occlusion import Squares, Stretches, Words, small_picture
+from retrainer.serving.occlusion import Squares, Stretches, Words, enlarged, small_picture
 
 # Long enough for whatever the server takes, which gives up after 60 s.
 _SECONDS = 120
 _LIKELIEST, _SHOWN_SIDE = 5, 640
 _PARTS: dict[str, Any] = {"string": Words, "image": Squares, "audio": Stretches}
-# Each text by its own direction; Streamlit has no setting for it.
-_STYLE = "<style>textarea, h1, h2 { unicode-bidi: plaintext; overflow-wrap: anywhere; }</style>"
+# What Streamlit has no setting for: each text by its own direction, and less room above.
+_STYLE = """<style>
+textarea, h1, h2 { unicode-bidi: plaintext; overflow-wrap: anywhere; }
+h1, h2 { padding: 0; font-size: 1.5rem; } .stMainBlockContainer { padding-top: 3rem; }
+.shares { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 2fr) 4em; gap: 2px 10px; }
+.shares bdi { overflow-wrap: anywhere; } .shares meter { width: 100%; }
+</style>"""
+_SHARE = """<bdi>{name}</bdi><meter value="{share}" max="1" aria-label="{name}: {share:.1%}"></meter>
+<span>{share:.1%}</span>"""
 _LEGEND = (
     "Blue parts speak for this answer, orange ones against it. The stronger the colour, the more its"
     " probability changes without that part."
@@ -88,7 +95,7 @@ def _preview(data: bytes, kind: str) -> None:
         st.audio(data)
         return
     try:
-        st.image(small_picture(data, _SHOWN_SIDE), alt="the picture")
+        st.image(enlarged(small_picture(data, _SHOWN_SIDE)), alt="the picture")
     except UserError:  # what is wrong with it, the server says
         st.caption("This picture cannot be shown.")
 
@@ -133,10 +140,9 @@ def _show(answer: dict[str, Any]) -> None:
     """A classifier's label and likeliest classes; of another task the first of its predictions."""
     decided = answer.get("label") or ", ".join(answer.get("labels", ())) or next(iter(answer.values()))
     said = decided if isinstance(decided, str) else json.dumps(decided, ensure_ascii=False)
-    st.html(f'<h2 role="status">{html.escape(said)}</h2>')
-    for name, share in answer.get("probabilities", {}).items():
-        st.text(f"{name}: {share:.1%}")
-        st.progress(min(max(share, 0.0), 1.0))
+    likeliest = answer.get("probabilities", {}).items()
+    shares = "".join(_SHARE.format(name=html.escape(name), share=share) for name, share in likeliest)
+    st.html(f'<h2 role="status">{html.escape(said)}</h2><div class="shares">{shares}</div>')
 
 
 def _explain(address: str, row: dict[str, Any], column: str, kind: str, label: str) -> None:

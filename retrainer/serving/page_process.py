@@ -37,6 +37,8 @@ _OPTIONS = {
     "server.headless": "true",
     "server.maxUploadSize": str(MOST_UPLOAD),
     "server.runOnSave": "false",
+    "theme.dark.primaryColor": "#2a5bd7",
+    "theme.light.primaryColor": "#2a5bd7",
 }
 
 

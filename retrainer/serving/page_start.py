@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -84,5 +85,5 @@ def _callers_names(bundle: Path) -> dict[str, str]:
     return {name: names.get(name, name) for name in config["columns"]}
 
 
-def _write(path: Path, content: dict[str, object]) -> None:
+def _write(path: Path, content: Mapping[str, object]) -> None:
     path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
