@@ -152,6 +152,7 @@ def _ask(tab: Page, picture: Path) -> None:
     tab.wait_for(ANSWER)
     press(tab, "Why this answer?")
     tab.wait_for("document.querySelector('img[alt=\"the picture, coloured\"]')?.complete")
+    tab.evaluate("document.querySelector('img[alt=\"the picture\"]').scrollIntoView()")
 
 
 def _pages_of(run_folder: Path) -> dict[str, str]:

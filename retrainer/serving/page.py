@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import html
+import http.client
 import json
 import sys
 import urllib.error
@@ -58,7 +59,7 @@ def _ask_and_show(told: dict[str, Any]) -> None:
     fields = {name: _field(name, kind) for name, kind in told["columns"].items()}
     if st.button("Ask", type="primary"):
         row = {name: _parsed(name, told["columns"][name], value) for name, value in fields.items()}
-        with st.spinner("It is asked"):
+        with st.spinner("asking the server"):
             (answer,) = ask(told["address"], [row], {"top_k": _LIKELIEST})
         st.session_state.asked = fields, row, answer
     asked = st.session_state.get("asked")
@@ -68,7 +69,7 @@ def _ask_and_show(told: dict[str, Any]) -> None:
     column, kind = next(iter(told["columns"].items()))
     explained = "label" in asked[2] and "probabilities" in asked[2] and kind in _PARTS
     if explained and st.button("Why this answer?"):
-        with st.spinner("It is asked again without each part"):
+        with st.spinner("asking again without each part"):
             _explain(told["address"], asked[1], column, kind, asked[2]["label"])
 
 
@@ -127,9 +128,16 @@ def ask(address: str, rows: list[dict[str, Any]], params: dict[str, Any]) -> lis
         with opener.open(request, timeout=_SECONDS) as answer:
             return list(json.load(answer)["predictions"])
     except urllib.error.HTTPError as error:
-        raise DataError(str(json.load(error)["message"])) from None
-    except OSError as error:
+        raise DataError(_reason(error.read())) from None
+    except (OSError, http.client.HTTPException) as error:
         raise DataError(f"the server does not answer: {error}") from None
+
+
+def _reason(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):  # a proxy's answer, for instance
+        return body[:500].decode(errors="replace")
 
 
 def _base64(data: bytes) -> str:
