@@ -32,7 +32,8 @@ _PARTS: dict[str, Any] = {"string": Words, "image": Squares, "audio": Stretches}
 _STYLE = """<style>
 textarea, h1, h2 { unicode-bidi: plaintext; overflow-wrap: anywhere; }
 h1, h2 { padding: 0; font-size: 1.5rem; } .stMainBlockContainer { padding-top: 3rem; }
-.shares { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 2fr) 4em; gap: 2px 10px; }
+.shares { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 2fr) 4em; gap: 2px 10px;
+  align-items: center; }
 .shares bdi { overflow-wrap: anywhere; } .shares meter { width: 100%; }
 </style>"""
 _SHARE = """<bdi>{name}</bdi><meter value="{share}" max="1" aria-label="{name}: {share:.1%}"></meter>
