@@ -172,6 +172,14 @@ def test_the_process_becomes_an_isolated_server(
     assert page["command"][-3] == str(os.getpid()) and page["command"][-2] == "127.0.0.1"
     assert not [name for name in page["environment"] if name.startswith(("RETRAINER", "MLFLOW"))]
     assert json.loads((scratch / "told.json").read_text())["columns"] == {"image": "image"}
+    monkeypatch.setattr("retrainer.serving.page_start.find_spec", lambda _: None)
+    for asked, how_to_get_it in (([], True), (["--page-port", "none"], False)):
+        became.clear()
+        with pytest.raises(SystemExit):
+            main(["serve", "--model", "net", "--port", port, *asked])
+        scratch = Path(became[1][4])
+        assert not (scratch / "page.json").exists()
+        assert ("pip install 'retrainer[page]'" in (scratch / "ready.txt").read_text()) == how_to_get_it
 
 
 # --- what is asked --------------------------------------------------------------------------------------
