@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:mlflow.*"),
 ]
 FILE = "input[type=file]"
-NASTY = "*bad* :smile: <b>x</b> a->b $y$ [z](http://z.example)"
+NASTY = "*bad* :smile: <b>x</b> a -> b $y$ [z](http://z.example)"
 
 
 @pytest.fixture
