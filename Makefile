@@ -18,6 +18,7 @@ PUSH ?=
 CA_BUNDLE ?= $(PIP_CERT)
 NETWORK ?=
 PORT ?=
+PAGE_PORT ?=
 WORKERS ?=
 VERSION ?=
 WHY ?=
@@ -59,7 +60,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # What a person or a CI job gives is text: make expands no $(…) in it, and it reaches the shell quoted, as one
 # word. make would run what stands behind a line break as a command of its own.
 GIVEN := RECIPE SET STEP IMAGE LIGHT_IMAGE SECRET ALLOW_MUTABLE WAIT CRON RUN FORCE PDB BASE PUSH CA_BUNDLE \
-	NETWORK PORT WORKERS VERSION WHY DIR HOURS ONLY DATA SIZES TRIALS JOBS INPUT ROWS MODEL CANARY HOST OUTPUT TOP_K FORMAT \
+	NETWORK PORT PAGE_PORT WORKERS VERSION WHY DIR HOURS ONLY DATA SIZES TRIALS JOBS INPUT ROWS MODEL CANARY HOST OUTPUT TOP_K FORMAT \
 	PIPELINE PYTHON PIP_CERT A B C D E F G H I J K L M N O P Q R S T U V W X Y Z
 define LINE_BREAK
 
@@ -168,9 +169,9 @@ check-step: $(READY) ## is what your own trainer wrote what the step takes? else
 	@$(PY) -m retrainer check-step $(if $(DIR),$(call quoted,$(DIR))) $(OF)
 
 ##@ registered versions
-serve: $(READY) ## MLflow's scoring server over the champion, on this machine alone: [VERSION=3] [PORT=8080] [HOST=] [WORKERS=1]
+serve: $(READY) ## MLflow's scoring server over the champion, and a page to try it by hand, on this machine alone: [VERSION=3] [PORT=8080] [PAGE_PORT=8081 or none] [HOST=] [WORKERS=1]
 	@$(REGISTRY) serve $(OF) $(call option,VERSION,version) $(call option,PORT,port) $(call option,HOST,host) \
-		$(call option,WORKERS,workers)
+		$(call option,PAGE_PORT,page-port) $(call option,WORKERS,workers)
 
 export: $(READY) ## the champion for other programs: ONNX, or another library's layout: FORMAT=onnx, onnx-int8, transformers, timm, torchvision or keras [OUTPUT=folder] [VERSION=2 or alias] [MODEL=directory]
 	@$(REGISTRY) export $(OF) $(call option,FORMAT,format) $(call option,OUTPUT,output) \
@@ -288,7 +289,7 @@ format: $(READY) ## let ruff mend what it can
 	@$(PY) -m ruff format .
 
 lock: ## make requirements.lock, and the images' parts of it, again (needs uv and a package index)
-	$(LOCK) --extra pipeline --extra samples $(EXTRAS) --extra export --extra tune --extra dev --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra pipeline --extra samples $(EXTRAS) --extra export --extra tune --extra page --extra dev --output-file requirements.lock pyproject.toml
 	$(LOCK) --constraint requirements.lock --extra pipeline --extra samples $(EXTRAS) \
 		--output-file docker/full.lock pyproject.toml
 	$(LOCK) --constraint requirements.lock --excludes docker/light.excludes \

@@ -89,5 +89,10 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
     command.add_argument("--version", default="", help="a number or an alias; champion by default")
     command.add_argument("--host", default="", help="127.0.0.1 by default, which is this machine alone")
     command.add_argument("--port", default="8080")
+    command.add_argument(
+        "--page-port",
+        default="",
+        help="of the page to try it by hand; the first free one after --port by default; none: no page",
+    )
     command.add_argument("--workers", default="1", help="processes, each with the model in its memory")
     command.add_argument("--model", default="", help="the registered model's name, where there is no recipe")

@@ -54,7 +54,7 @@ def serve(arguments: argparse.Namespace) -> int:
     """MLflow's scoring server over a registered version."""
     from retrainer.serving.command import parse_request, serve
 
-    address = (arguments.host, arguments.port)
+    address = (arguments.host, arguments.port, arguments.page_port)
     serve(parse_request(arguments.recipe, arguments.version, address, arguments.workers, arguments.model))
 
 

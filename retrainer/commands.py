@@ -94,7 +94,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         _own(
             "serve",
             "MLflow's scoring server over the champion",
-            *("--version", "--host", "--port", "--workers", "--model"),
+            *("--version", "--host", "--port", "--page-port", "--workers", "--model"),
         ),
         _own(
             "export",

@@ -24,10 +24,14 @@ _START_SECONDS = 90
 
 
 @contextmanager
-def served(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], int, list[str]]]:
-    """The server's process, its port, and what it printed until it was ready."""
+def served(
+    folder: Path, *words: str, page: bool = False
+) -> Iterator[tuple[subprocess.Popen[str], int, list[str]]]:
+    """The server's process, its port, and what it printed until it was ready, and the page with it."""
     port = free_port()
     command = [sys.executable, "-m", "retrainer", "serve", "--port", str(port), *words]
+    command += [] if page else ["--page-port", "none"]
+    ready = " shows a page" if page else "curl "
     temporary = folder / "tmp"
     temporary.mkdir(exist_ok=True)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
@@ -44,7 +48,7 @@ def served(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], i
         )
     try:
         until = time.monotonic() + _START_SECONDS
-        while "curl " not in log.read_text():
+        while ready not in log.read_text():
             assert process.poll() is None and time.monotonic() < until, log.read_text()
             time.sleep(0.1)
         yield process, port, log.read_text().splitlines()

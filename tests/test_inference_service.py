@@ -55,6 +55,8 @@ def test_the_file_says_which_version_and_how_it_is_asked_and_hardened(project: P
         "0.0.0.0",
         "--port",
         "8080",
+        "--page-port",
+        "none",
     ]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"] == {"path": "/ping", "port": 8080}

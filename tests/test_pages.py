@@ -14,7 +14,6 @@ import pytest
 from benchmarks.year.outcomes import CHALLENGER, HELD, NOTHING_NEW, PROMOTED, ROLLED_BACK, STOPPED
 from benchmarks.year.page import render as render_year
 from retrainer.evaluation.report import render
-from retrainer.serving.page import page as try_page
 from retrainer.tasks import _speech_report, _translation_report
 from tests.browser import Page, browser_page
 from tests.conftest import ROOT
@@ -22,10 +21,11 @@ from tests.made_years import act, month, year
 from tests.page_checks import DESKTOP, PHONE, opened, poor_contrasts, screen, structure, widths
 from tests.raw_rows import run, words
 from tests.reports import HISTORY, opposite, panels_of, report_of, told_of
+from tests.try_page import ANSWER, READY, press
 
 pytestmark = pytest.mark.slow
 
-NAMES = ("report", "many", "speech", "findings", "year", "page")
+NAMES = ("report", "many", "speech", "findings", "year")
 # What may be wider than a phone's screen, in a frame of its own: a matrix of many classes, and a listing.
 MAY_SCROLL = {"heat", "listing"}
 QUESTION = "why was the payment with my card declined at the shop on the corner yesterday evening"
@@ -35,7 +35,7 @@ QUESTION = "why was the payment with my card declined at the shop on the corner 
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Addresses by name."""
     folder = tmp_path_factory.mktemp("pages")
-    written = {"report": _report(3), "many": _report(16), "speech": _edits(), "year": _year(), "page": _try()}
+    written = {"report": _report(3), "many": _report(16), "speech": _edits(), "year": _year()}
     run(folder, [*words(60), *({"text": f"{QUESTION} {n}", "labels": ["odd"]} for n in range(4))])
     written["findings"] = (folder / "findings/report.html").read_text()
     for name, content in written.items():
@@ -82,11 +82,6 @@ def _year() -> str:
     return render_year(year(*months, history="a long line " * 20))
 
 
-def _try() -> str:
-    columns = {"image": "image", "review": "string", "speech": "audio", "age in years": "number"}
-    return try_page("models:/a-model-with-a-long-name/12", columns)
-
-
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     with browser_page(tmp_path_factory.mktemp("browser")) as page:
@@ -113,7 +108,7 @@ def test_every_text_can_be_read_in_light_and_dark(tab: Page, pages: dict[str, st
         assert not poor_contrasts(tab, DESKTOP[0]), colours
 
 
-@pytest.mark.parametrize("name", NAMES[:-1])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_page_on_paper_is_whole(tab: Page, pages: dict[str, str], name: str) -> None:
     """A4 between its margins has 703 pixels; a frame on paper cannot be scrolled."""
     opened(tab, pages[name], (703, 1000), "dark", paper=True)
@@ -150,16 +145,18 @@ def test_screens(tab: Page, pages: dict[str, str], tmp_path: Path) -> None:
 
 def _ask(tab: Page, picture: Path) -> None:
     """What the served model answers for the picture, and why."""
+    tab.wait_for(f"{READY} && document.querySelector('input[type=file]') !== null")
     tab.upload("input[type=file]", picture)
-    tab.wait_for("document.querySelector('main img')?.complete === true")
-    tab.evaluate("document.getElementById('ask').click()")
-    tab.wait_for("document.getElementById('answer').textContent")
-    tab.evaluate("document.getElementById('explain').click()")
-    tab.wait_for("document.querySelector('#why canvas') !== null")
+    tab.wait_for("document.querySelector('img[alt=\"the picture\"]')?.complete")
+    press(tab, "Ask")
+    tab.wait_for(ANSWER)
+    press(tab, "Why this answer?")
+    tab.wait_for("document.querySelector('img[alt=\"the picture, coloured\"]')?.complete")
+    tab.evaluate("document.querySelector('img[alt=\"the picture\"]').scrollIntoView()")
 
 
 def _pages_of(run_folder: Path) -> dict[str, str]:
-    """The pages of a run, of the last `make year` if there was one, and of the server at SCREENS_PAGE."""
+    """Of a run, of the last `make year` if there was one, and the page of `make serve` at SCREENS_PAGE."""
     files = {
         "report": run_folder / "report" / "report.html",
         "findings": run_folder / "findings" / "report.html",

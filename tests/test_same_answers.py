@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ from retrainer.__main__ import main
 from retrainer.champion import load_champion
 from retrainer.export.command import Request, export
 from retrainer.settings import Registry
-from tests.browser import browser_page
 from tests.champions import NAME, Project, files_of, in_a_copy
 from tests.exports import ABSENT, answers_without
 from tests.predicting import PLAIN, read_lines
 from tests.registered import png
 from tests.serving_process import ask, served
+from tests.try_page import PAGE, write_told
 
 pytestmark = [
     pytest.mark.slow,
@@ -33,17 +34,6 @@ pytestmark = [
 TOLERANCE, ON_THE_PAGE = 1e-5, 5.1e-4
 # What a program that uses a registered image model's own files need not have.
 NOT_IN_USE = {"mlflow", "pandas", "sklearn", "scipy", "tqdm", "torchvision", "transformers", "timm", "yaml"}
-# What the page does when a picture was chosen and its button is pressed.
-_ASK_ON_THE_PAGE = """(async () => {
-  const found = [];
-  for (const picture of PICTURES) {
-    values.image = picture;
-    await show();
-    const best = document.querySelector("#shares .share").lastChild.textContent;
-    found.push([at("error").textContent, at("answer").textContent, parseFloat(best) / 100]);
-  }
-  return found;
-})()"""
 Answers = list[tuple[str, float]]
 
 
@@ -97,13 +87,28 @@ def from_export(folder: Path, dataset: Path, pictures: list[bytes]) -> Answers:
 
 def from_server_and_page(folder: Path, pictures: list[bytes]) -> tuple[Answers, Answers]:
     coded = [base64.b64encode(picture).decode() for picture in pictures]
-    with served(folder) as (_, port, __), browser_page(folder) as tab:
+    with served(folder) as (_, port, __):
         status, answer = ask(port, {"dataframe_records": [{"image": picture} for picture in coded]})
         assert status == 200
-        tab.open(f"http://127.0.0.1:{port}/")
-        shown = tab.evaluate(_ASK_ON_THE_PAGE.replace("PICTURES", json.dumps(coded)))
-    assert {error for error, *_ in shown} == {""}
-    return best(answer["predictions"]), [(label, share) for _, label, share in shown]
+        told = write_told(folder, f"http://127.0.0.1:{port}", {"image": "image"})
+        return best(answer["predictions"]), from_the_page(told, pictures)
+
+
+def from_the_page(told: Path, pictures: list[bytes]) -> Answers:
+    """As Streamlit runs it, without a browser: each picture is chosen, and its button is pressed."""
+    from streamlit.testing.v1 import AppTest
+
+    sys.argv[1:] = [str(told)]
+    page, found = AppTest.from_file(PAGE, default_timeout=60).run(), []
+    for number, picture in enumerate(pictures):
+        page.file_uploader[0].set_value((f"{number}.png", picture, "image/png"))
+        page.button[0].click()
+        page.run()
+        assert not page.error and not page.exception
+        shown = page.get("html")[1].proto.body  # below the title
+        ((label, percent),) = re.findall(r"<h2.*?>(.*?)</h2>.*?<span>(.*?)%</span>", shown, re.S)
+        found.append((label, float(percent) / 100))
+    return found
 
 
 def assert_same(found: Answers, expected: Answers, tolerance: float) -> None:
@@ -118,6 +123,7 @@ def test_all_doors_agree_on_200_inputs(
     """The champion: in Python, as a command, by MLflow's pyfunc, by its registered files alone, as ONNX, over
     HTTP, on the page."""
     monkeypatch.setattr("sys.path", list(sys.path))
+    monkeypatch.setattr("sys.argv", list(sys.argv))
     expected = from_python(pictures)
     assert len(expected) == 200 and len({label for label, _ in expected}) > 1
     server, page = from_server_and_page(project.folder, pictures)

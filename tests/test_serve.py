@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import socket
 import sys
@@ -24,7 +25,9 @@ from retrainer.predict import Predictor
 from retrainer.registry.bundle import save_bundle
 from retrainer.registry.serving_check import request_of
 from retrainer.services import isolated
-from retrainer.serving.command import Request, example_row, find_version, greeting, refuse_taken
+from retrainer.serving.command import Request, example_row, find_version, greeting
+from retrainer.serving.listening import refuse_taken
+from retrainer.serving.page_start import free_page_port
 from retrainer.serving.server import explained
 from retrainer.settings import Checks, Source, Split
 from tests.champions import Project, files_of, in_a_copy
@@ -88,6 +91,10 @@ def test_a_taken_port_and_a_foreign_address_are_refused() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=rf"^PORT={port}: another process listens there already; choose"):
             refuse_taken("127.0.0.1", port)
+        with pytest.raises(UserError, match=rf"^PAGE_PORT={port}: another process listens there already"):
+            free_page_port(str(port), "127.0.0.1", port - 1)
+        assert (free_page_port("", "127.0.0.1", port - 1) or 0) > port
+    assert free_page_port("none", "127.0.0.1", port) is None
     refuse_taken("127.0.0.1", port)
     with pytest.raises(UserError, match=r"^HOST=192\.0\.2\.1: this machine cannot listen there"):
         refuse_taken("192.0.2.1", port)
@@ -98,6 +105,8 @@ def test_a_taken_port_and_a_foreign_address_are_refused() -> None:
     [
         (["--port", "80a"], "PORT=80a: needed is a number from 1 to 65,535"),
         (["--port", "70000"], "PORT=70000: needed"),
+        (["--page-port", "no"], "PAGE_PORT=no: needed is a number from 1 to 65,535"),
+        (["--page-port", "8080"], "PAGE_PORT=8080: the server itself listens there"),
         (["--workers", "0"], "WORKERS=0: needed is a number from 1 to 64"),
         (["--model", "other"], "models:/other@champion: there is no champion yet"),
     ],
@@ -158,7 +167,19 @@ def test_the_process_becomes_an_isolated_server(
     assert "RETRAINER_SIGNING_KEY" not in environment and environment["OMP_NUM_THREADS"].isdigit()
     assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
     ready = (scratch / "ready.txt").read_text()
-    assert ready.startswith(f"http://127.0.0.1:{port} serves models:/net/3, and shows a page")
+    assert ready.startswith(f"http://127.0.0.1:{port} serves models:/net/3; Ctrl-C ends it")
+    page = json.loads((scratch / "page.json").read_text())
+    assert page["command"][-3] == str(os.getpid()) and page["command"][-2] == "127.0.0.1"
+    assert not [name for name in page["environment"] if name.startswith(("RETRAINER", "MLFLOW"))]
+    assert json.loads((scratch / "told.json").read_text())["columns"] == {"image": "image"}
+    monkeypatch.setattr("retrainer.serving.page_start.find_spec", lambda _: None)
+    for asked, how_to_get_it in (([], True), (["--page-port", "none"], False)):
+        became.clear()
+        with pytest.raises(SystemExit):
+            main(["serve", "--model", "net", "--port", port, *asked])
+        scratch = Path(became[1][4])
+        assert not (scratch / "page.json").exists()
+        assert ("pip install 'retrainer[page]'" in (scratch / "ready.txt").read_text()) == how_to_get_it
 
 
 # --- what is asked --------------------------------------------------------------------------------------
@@ -219,7 +240,7 @@ def test_a_served_model_is_asked_by_the_users_own_words(named: Path, monkeypatch
 
 def test_what_is_printed_works_in_a_shell(named: Path, tmp_path: Path) -> None:
     lines = greeting(Request(port=8081), URI, named / "bundle", tmp_path)
-    assert lines[0].startswith(f"http://127.0.0.1:8081 serves {URI}, and shows a page")
+    assert lines[0].startswith(f"http://127.0.0.1:8081 serves {URI}; Ctrl-C ends it")
     program, address, header, kind, data, body = shlex.split(lines[-1])
     assert (program, address) == ("curl", "http://127.0.0.1:8081/invocations")
     assert (header, kind, data) == ("-H", "Content-Type: application/json", "-d")

@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import io
-import json
-import threading
+import re
 import wave
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from retrainer.formats.dataset import Dataset
 from retrainer.predict import Predictor
-from retrainer.serving.page import page
-from tests.browser import browser_page
+from tests.browser import Page, browser_page
 from tests.champions import Project, in_a_copy
+from tests.page_checks import DESKTOP, PHONE, opened, poor_contrasts, structure, widths
 from tests.serving_process import served
+from tests.try_page import ANSWER, ERROR, IDLE, READY, TITLE, Shown, press, shown
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning:mlflow.*"),
     pytest.mark.filterwarnings("ignore::UserWarning:mlflow.*"),
 ]
-ANSWER = "document.getElementById('answer').textContent"
-ERROR = "document.getElementById('error').textContent"
-ASK = "document.getElementById('ask').click()"
-EXPLAIN = "document.getElementById('explain').click()"
+FILE = "input[type=file]"
+NASTY = "*bad* :smile: <b>x</b> a -> b $y$ [z](http://z.example)"
 
 
 @pytest.fixture
@@ -40,31 +37,40 @@ def project(three_versions: Project, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_picture_is_answered_as_by_the_model(project: Project) -> None:
+    """Beside a real server, with which the page ends."""
     test = Dataset(project.dataset).split("test")
     expected = Predictor.load(project.folder / "model-1").predict(test)["label"].to_pylist()
-    broken, picture = project.folder / "broken.png", project.folder / "picture.png"
+    broken = project.folder / "broken.png"
     broken.write_bytes(b"no picture")
-    with browser_page(project.folder) as tab, served(project.folder) as (_, port, __):
-        tab.resize(390, 844)
-        tab.open(f"http://127.0.0.1:{port}/")
-        assert tab.evaluate("document.title") == "models:/net/2"
-        tab.evaluate(ASK)
+    with browser_page(project.folder) as tab, served(project.folder, page=True) as (process, _, printed):
+        (address,) = re.findall(r"^(http://127\.0\.0\.1:\d+) shows a page", "\n".join(printed), re.M)
+        (page,) = psutil.Process(process.pid).children()
+        listening = {one.laddr.ip for one in page.net_connections() if one.status == "LISTEN"}
+        assert listening == {"127.0.0.1"}
+        opened(tab, f"{address}/", PHONE)
+        tab.wait_for(READY)
+        assert tab.wait_for("document.title === 'models:/net/2'")
+        press(tab, "Ask")
         assert tab.wait_for(ERROR) == "image: nothing is given"
-        tab.upload("#in-image", broken)
-        tab.wait_for("document.querySelector('#shown-image img') !== null")
-        tab.evaluate(ASK)
-        assert tab.wait_for(f"{ERROR}.startsWith('row 0') && {ERROR}")
-        for row in range(3):
+        tab.wait_for(f"document.querySelector('{FILE}') !== null")
+        tab.upload(FILE, broken)
+        tab.wait_for("document.body.innerText.includes('cannot be shown')")
+        press(tab, "Ask")
+        tab.wait_for(f"{ERROR}.startsWith('row 0')")
+        for row in range(2):
+            picture = project.folder / f"picture{row}.png"
             picture.write_bytes(test["image"][row].as_py()["bytes"])
-            tab.evaluate("document.getElementById('in-image').value = ''")
-            before = tab.evaluate("document.querySelector('#shown-image img').src")
-            tab.upload("#in-image", picture)
-            tab.wait_for(f"document.querySelector('#shown-image img').src !== {before!r}")
-            tab.evaluate(ASK)
+            tab.upload(FILE, picture)
+            tab.wait_for(f"document.body.innerText.includes({picture.name!r})")
+            tab.wait_for(f"document.querySelector('img[alt=\"the picture\"]') && !({ERROR} || {ANSWER})")
+            press(tab, "Ask")
             assert tab.wait_for(f"{ERROR} || {ANSWER}") == expected[row]
-        tab.evaluate(EXPLAIN)
-        assert tab.wait_for("document.querySelector('#why canvas')?.width ?? 0") == 8
-        assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+        press(tab, "Why this answer?")
+        coloured = "document.querySelector('img[alt=\"the picture, coloured\"]')"
+        assert tab.wait_for(f"{coloured}?.complete && {coloured}.naturalWidth") == 256
+        assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
+        process.kill()
+        assert not psutil.wait_procs([page], timeout=30)[1]
 
 
 # --- texts and sounds, answered by a rule ---------------------------------------------------------------
@@ -76,7 +82,7 @@ def by_a_rule(row: dict[str, Any]) -> dict[str, Any]:
         share = 0.9 if "good" in row["review"] else 0.2 if "bad" in row["review"] else 0.3
     else:
         share = min(1.0, float(np.abs(samples_of(row["speech"])).mean()) / 2000)
-    names = ("good", "bad") if "review" in row else ("loud", "quiet")
+    names = (NASTY, "bad") if "review" in row else ("loud", "quiet")
     return {"label": names[share < 0.5], "probabilities": {names[0]: share, names[1]: 1 - share}}
 
 
@@ -86,72 +92,87 @@ def samples_of(text: str) -> np.ndarray:
         return np.frombuffer(sound.readframes(sound.getnframes()), np.int16)
 
 
-@contextmanager
-def shown(columns: dict[str, str]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """The page on loopback, answered by the rule; its address, and each request that it sent."""
-    sent: list[dict[str, Any]] = []
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.say("text/html", page("models:/m/1", columns).encode())
-
-        def do_POST(self) -> None:
-            sent.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            found = {"predictions": [by_a_rule(row) for row in sent[-1]["dataframe_records"]]}
-            self.say("application/json", json.dumps(found).encode())
-
-        def say(self, kind: str, body: bytes) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/", sent
-        server.shutdown()
-
-
 def test_a_typed_text_is_sent_and_the_word_that_decides_is_painted(tmp_path: Path) -> None:
-    with browser_page(tmp_path) as tab, shown({"review": "string"}) as (address, sent):
-        tab.open(address)
-        text = "a <b>good</b> film, not bad"
-        tab.evaluate(
-            f"{{const box = document.getElementById('in-review'); box.value = {text!r};"
-            " box.dispatchEvent(new Event('input'))}"
-        )
-        tab.evaluate(ASK)
-        assert tab.wait_for(ANSWER) == "good"
-        assert sent[0] == {"dataframe_records": [{"review": text}], "params": {"top_k": 5}}
-        assert tab.evaluate("document.getElementById('shares').innerText").split() == [
-            *("good", "90.0%", "bad", "10.0%"),
-        ]
-        tab.evaluate(EXPLAIN)
-        painted = tab.wait_for(
-            "(marks => marks.length && marks.map(m => [m.textContent, m.title]))"
-            "([...document.querySelectorAll('#why mark')])"
-        )
-        assert painted == [[word, "0.700" if "good" in word else "0.000"] for word in text.split()]
-        assert tab.evaluate("document.querySelector('#why b')") is None
+    text = "a <b>good</b> film, not bad"
+    with browser_page(tmp_path) as tab, shown(tmp_path, {"review": "string"}, by_a_rule) as page:
+        opened(tab, page.address, DESKTOP)
+        tab.wait_for(READY)
+        assert tab.evaluate("document.querySelector('h1').innerText") == TITLE
+        tab.wait_for("document.querySelector('textarea') !== null")
+        tab.evaluate("document.querySelector('textarea').focus()")
+        tab.call("Input.insertText", text=text)
+        press(tab, "Ask")
+        assert tab.wait_for(ANSWER) == NASTY
+        assert page.sent[0] == {"dataframe_records": [{"review": text}], "params": {"top_k": 5}}
+        tab.wait_for(IDLE)
+        shares = "[...document.querySelectorAll('.shares > :not(meter)')].map((one) => one.innerText)"
+        assert tab.evaluate(shares) == [NASTY, "90.0%", "bad", "10.0%"]
+        bars = "[...document.querySelectorAll('.shares meter')].map((one) => [one.ariaLabel, one.value])"
+        assert tab.evaluate(bars) == [[f"{NASTY}: 90.0%", 0.9], ["bad: 10.0%", pytest.approx(0.1)]]
+        press(tab, "Why this answer?")
+        painted = "[...document.querySelectorAll('.stHtml span[title]')]"
+        words = tab.wait_for(f"{painted}.length && {painted}.map((one) => [one.innerText, one.title])")
+        assert words == [[word, "0.700" if "good" in word else "0.000"] for word in text.split()]
+        assert tab.evaluate("document.querySelector('.stHtml b')") is None
+        check_looks(tab)
+        check_company(tab, page)
+
+
+def check_looks(tab: Page) -> None:
+    """On a desk and on a phone, by day and by night."""
+    assert not structure(tab)
+    for size, colours in ((DESKTOP, "light"), (PHONE, "dark")):
+        scheme = [{"name": "prefers-color-scheme", "value": colours}]
+        tab.call("Emulation.setEmulatedMedia", features=scheme)
+        tab.resize(*size)
+        tab.wait_for(IDLE)
+        found = widths(tab)
+        assert found["page"] <= found["screen"] <= size[0] and not found["out"], found
+        assert not poor_contrasts(tab, size[0]), colours
+        ground = tab.evaluate("getComputedStyle(document.querySelector('.stApp')).backgroundColor")
+        assert (ground == "rgb(255, 255, 255)") == (colours == "light")
+
+
+def check_company(tab: Page, page: Shown) -> None:
+    """The browser loads from the page's address alone; its process calls the scoring server alone, also where
+    a page of another site comes to it, and leaves no file."""
+    origins = "[...new Set(performance.getEntriesByType('resource').map((one) => new URL(one.name).origin))]"
+    assert tab.evaluate(origins) == [page.address.rstrip("/")]
+    assert foreign_status(page.address, Origin="http://a.example") == 403
+    assert foreign_status(page.address, Host="a.example") == 403
+    called = set(page.calls.read_text().splitlines())
+    # Connecting a datagram socket sends nothing; where the proxy should be, nobody listens.
+    quiet = {"('8.8.8.8', 1)", "('127.0.0.1', 9)", "127.0.0.1"}
+    assert called - quiet == {f"('127.0.0.1', {page.asks.rpartition(':')[2]})"}
+    assert not [path for path in (page.calls.parent / "home").rglob("*") if path.is_file()]
+
+
+def foreign_status(address: str, **headers: str) -> int:
+    """Of a WebSocket that is asked for with these headers."""
+    connection = http.client.HTTPConnection(address.split("/")[2], timeout=60)
+    asked = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    asked["Sec-WebSocket-Key"] = base64.b64encode(bytes(16)).decode()
+    connection.request("GET", "/_stcore/stream", headers=asked | headers)
+    status = connection.getresponse().status
+    connection.close()
+    return status
 
 
 def test_a_spoken_word_is_sent_as_a_sound_file(tmp_path: Path) -> None:
-    with browser_page(tmp_path) as tab, shown({"speech": "audio"}) as (address, sent):
-        tab.open(address)
-        speak = "document.getElementById('speak-speech')"
+    with browser_page(tmp_path) as tab, shown(tmp_path, {"speech": "audio"}, by_a_rule) as page:
+        opened(tab, page.address, DESKTOP)
+        tab.wait_for(READY)
+        speak = "document.querySelector('[data-testid=stAudioInputActionButton]')"
+        tab.wait_for(f"{speak} !== null")
         tab.evaluate(f"{speak}.click()")
-        tab.wait_for(f"{speak}.textContent === 'Stop'")
+        tab.wait_for(f"{speak}?.ariaLabel === 'Stop recording'")
         tab.evaluate("new Promise(done => setTimeout(done, 1500))")
         tab.evaluate(f"{speak}.click()")
-        tab.wait_for("document.querySelector('#shown-speech audio') !== null")
-        tab.evaluate(ASK)
+        tab.wait_for("document.querySelector('audio') !== null")
+        press(tab, "Ask")
         assert tab.wait_for(f"{ERROR} || {ANSWER}") in ("loud", "quiet")
-        samples = samples_of(sent[0]["dataframe_records"][0]["speech"])
+        samples = samples_of(page.sent[0]["dataframe_records"][0]["speech"])
         assert 0.5 < len(samples) / 16_000 < 30 and np.abs(samples).max() > 1000
-        tab.evaluate(EXPLAIN)
-        tab.wait_for("document.querySelectorAll('#why .bars i').length === 16")
-        assert len(sent[1]["dataframe_records"]) == 17
+        press(tab, "Why this answer?")
+        tab.wait_for("document.querySelectorAll('.stHtml i[title]').length === 16")
+        assert len(page.sent[1]["dataframe_records"]) == 17

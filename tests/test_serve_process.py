@@ -137,7 +137,8 @@ def check_drained(project: Project, process: subprocess.Popen[str], port: int, e
 
 
 def test_a_server_answers_explains_and_ends_when_it_has_answered(project: Project) -> None:
-    with served(project.folder) as (process, port, printed):
+    with served(project.folder, page=True) as (process, port, printed):
+        page = psutil.Process(process.pid).children()
         (line,) = [line for line in printed if line.startswith("curl ")]
         done = subprocess.run(["sh", "-c", f"{line} -s"], capture_output=True, text=True, check=True)
         assert list(json.loads(done.stdout)["predictions"][0]) == ["label", "probabilities"]
@@ -151,6 +152,7 @@ def test_a_server_answers_explains_and_ends_when_it_has_answered(project: Projec
         check_errors(port)
         check_documented_client(project, port)
         check_drained(project, process, port, signal.SIGTERM)
+        assert len(page) == 1 and not page[0].is_running()
 
 
 def test_workers_end_when_they_have_answered(project: Project) -> None:

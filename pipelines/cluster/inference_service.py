@@ -167,7 +167,10 @@ def _container(name: str, version: str, image: str, cluster: Cluster) -> dict[st
         "name": _CONTAINER,
         "image": image,
         "command": ["python", "-m", "retrainer", "serve"],
-        "args": ["--model", name, "--version", version, "--host", "0.0.0.0", "--port", str(PORT)],
+        "args": [
+            *("--model", name, "--version", version),
+            *("--host", "0.0.0.0", "--port", str(PORT), "--page-port", "none"),
+        ],
         "ports": [{"containerPort": PORT, "protocol": "TCP"}],
         "env": [*_secrets(cluster), {"name": "OMP_NUM_THREADS", "value": str(cores(asked.cpu_limit))}],
         "resources": {

@@ -20,6 +20,20 @@ _REASON_CHARACTERS = 400
 _PATIENCE = "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT"
 _FOREVER_SECONDS = "86400"
 _CACHES = ("HF_HOME", "TORCH_HOME", "XDG_CACHE_HOME")
+# What a program needs to find its libraries and to read texts.
+_PLAIN = (
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TMPDIR",
+    "SYSTEMROOT",
+)
+# Nobody listens there: what asks by HTTP, as its libraries do where nobody told them not to, asks in vain.
+_NOWHERE = "http://127.0.0.1:9"
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 
 
 class Failed(Exception):
@@ -106,6 +120,14 @@ def become_isolated(script: Path, arguments: Sequence[str], empty: Path, more: M
     """
     environment = dict(more) | _reached(str(empty))
     os.execve(sys.executable, [sys.executable, "-I", "-B", str(script), *arguments], environment)
+
+
+def without_secrets(home: Path) -> dict[str, str]:
+    """The environment of a process that runs this project's code and has `home` for its files: no secret, no
+    address of a service, none of the user's settings, and no way out by HTTP."""
+    plain = {name: os.environ[name] for name in _PLAIN if name in os.environ}
+    ours = {"HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[2])}
+    return plain | dict.fromkeys(_PROXIES, _NOWHERE) | ours
 
 
 def _environment(empty: str) -> dict[str, str]:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import shlex
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-import yaml
-
-from retrainer.errors import ModelError, SettingError, UserError
-from retrainer.formats.model_files import read_model
-from retrainer.formats.network import task_of
+from retrainer.errors import ModelError
 from retrainer.registry.commands import registered_name
 from retrainer.registry.unaltered import unaltered_model
 from retrainer.services import keys, lookup
@@ -22,13 +16,19 @@ from retrainer.services.connection import settle_environment
 from retrainer.services.isolated import become_isolated
 from retrainer.services.readers import RegisteredVersion
 from retrainer.services.scratch import scratch_directory_across_exec
-from retrainer.serving.page import page
+from retrainer.serving.listening import (
+    LOOPBACK,
+    MOST_PORT,
+    PORT,
+    THIS_MACHINE,
+    address_of,
+    parse_number,
+    refuse_taken,
+)
+from retrainer.serving.page_start import free_page_port, write_page
 from retrainer.training.compute import physical_cores
 
-LOOPBACK = "127.0.0.1"
-PORT = "8080"
 _SERVER = Path(__file__).with_name("server.py")
-_MOST_PORT = 65_535
 _MOST_WORKERS = 64
 # A longer example is sent from a file.
 _SHOWN_CHARACTERS = 500
@@ -36,7 +36,8 @@ _SHOWN_CHARACTERS = 500
 
 @dataclass(frozen=True)
 class Request:
-    """`version`: a number, or an alias. `name`: the registered model; empty: that of the recipe."""
+    """`version`: a number, or an alias. `name`: the registered model; empty: that of the recipe. `page_port`:
+    a number, `none`, or empty, which is the first free one after `port`."""
 
     recipe: str = ""
     version: str = lookup.CHAMPION
@@ -44,6 +45,7 @@ class Request:
     port: int = int(PORT)
     workers: int = 1
     name: str = ""
+    page_port: str = ""
 
 
 def serve(request: Request) -> NoReturn:
@@ -51,14 +53,17 @@ def serve(request: Request) -> NoReturn:
     taken."""
     version = find_version(request.name or registered_name(request.recipe), request)
     refuse_taken(request.host, request.port)
+    page_port = free_page_port(request.page_port, request.host, request.port)
     scratch = scratch_directory_across_exec()
     model = unaltered_model(version, scratch / "fetched", keys.verify_key())
     bundle, empty = model.parents[1], scratch / "empty"
     (scratch / "bundle").symlink_to(bundle.absolute(), target_is_directory=True)
     empty.mkdir()
     uri = f"models:/{version.name}/{version.version}"
-    write_page(scratch, uri, bundle, model)
-    (scratch / "ready.txt").write_text("\n".join(greeting(request, uri, bundle, scratch)), encoding="utf-8")
+    lines = greeting(request, uri, bundle, scratch)
+    if page_port is not None:
+        lines += write_page(scratch, uri, model, (request.host, request.port, page_port))
+    (scratch / "ready.txt").write_text("\n".join(lines), encoding="utf-8")
     print(f"loading {uri}", flush=True)
     settle_environment()
     # PyTorch would take all processors in each worker.
@@ -67,24 +72,19 @@ def serve(request: Request) -> NoReturn:
     become_isolated(_SERVER, arguments, empty, {"OMP_NUM_THREADS": threads})
 
 
-def parse_number(text: str, variable: str, most: int) -> int:
-    """Raises SettingError for what is no number from 1 to `most`."""
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
-    if not 1 <= number <= most:
-        raise SettingError(f"{variable}={text}: needed is a number from 1 to {most:,}")
-    return number
-
-
-def parse_request(recipe: str, version: str, address: tuple[str, str], workers: str, name: str) -> Request:
-    """`address` is host and port. Raises SettingError for numbers that are none."""
-    host, port = address
+def parse_request(
+    recipe: str, version: str, address: tuple[str, str, str], workers: str, name: str
+) -> Request:
+    """`address` is host, port, and the page's port. Raises SettingError for numbers that are none."""
+    host, port, page_port = address
     return Request(
         recipe,
         version or lookup.CHAMPION,
         host or LOOPBACK,
-        parse_number(port, "PORT", _MOST_PORT),
+        parse_number(port, "PORT", MOST_PORT),
         parse_number(workers, "WORKERS", _MOST_WORKERS),
         name,
+        page_port,
     )
 
 
@@ -116,37 +116,11 @@ def _nothing(name: str, request: Request) -> str:
     return "; ".join(part for part in (begun, cure, f"VERSION= serves one of {', '.join(versions)}") if part)
 
 
-def refuse_taken(host: str, port: int) -> None:
-    """Raises SettingError where no server could listen there."""
-    try:
-        kind, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except socket.gaierror:
-        raise SettingError(f"HOST={host}: there is no such address; {LOOPBACK} is this machine") from None
-    except OSError as error:
-        raise SettingError(_why_not(error, host, port)) from None
-
-
-def _why_not(error: OSError, host: str, port: int) -> str:
-    if error.errno == errno.EADDRINUSE:
-        other = port % _MOST_PORT + 1
-        return f"PORT={port}: another process listens there already; choose another, as PORT={other}"
-    if error.errno == errno.EACCES:
-        return f"PORT={port}: this user may not listen there; choose one above 1023, as PORT={PORT}"
-    return f"HOST={host}: this machine cannot listen there ({error.strerror}); {LOOPBACK} is this machine"
-
-
 def greeting(request: Request, uri: str, bundle: Path, scratch: Path) -> list[str]:
     """What to print once the server answers: where, and a request that works as it stands."""
-    reached = LOOPBACK if request.host == "0.0.0.0" else request.host
-    address = f"http://[{reached}]:{request.port}" if ":" in reached else f"http://{reached}:{request.port}"
-    lines = [
-        f"{address} serves {uri}, and shows a page to try it by hand;"
-        " Ctrl-C ends it, when the requests that it has are answered"
-    ]
-    if request.host not in (LOOPBACK, "localhost", "::1"):
+    address = address_of(request.host, request.port)
+    lines = [f"{address} serves {uri}; Ctrl-C ends it, when the requests that it has are answered"]
+    if request.host not in THIS_MACHINE:
         lines.append(
             f"HOST={request.host}: whoever reaches this machine can ask it; it asks nobody for a password"
         )
@@ -158,19 +132,6 @@ def greeting(request: Request, uri: str, bundle: Path, scratch: Path) -> list[st
             data = shlex.quote(f"@{scratch / 'example.json'}")
         lines += ["", f"curl {address}/invocations -H 'Content-Type: application/json' -d {data}"]
     return lines
-
-
-def write_page(scratch: Path, uri: str, bundle: Path, model: Path) -> None:
-    """Writes `page.html`, where what the model reads is known here: a plug-in of last year may be gone."""
-    try:
-        types = task_of(model, read_model(model)).input_columns
-    except UserError:
-        return
-    described = yaml.safe_load((bundle / "MLmodel").read_text(encoding="utf-8"))
-    config = described["flavors"]["python_function"]["config"]
-    names = config.get("source_names", {})  # a version of an older release has none
-    columns = {names.get(name, name): types[name] for name in config["columns"]}
-    (scratch / "page.html").write_text(page(uri, columns), encoding="utf-8")
 
 
 def example_row(bundle: Path) -> dict[str, object] | None:

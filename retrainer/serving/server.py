@@ -3,8 +3,8 @@
     python -I -B server.py SCRATCH HOST PORT WORKERS
 
 SCRATCH is a directory of this server's own, which it deletes at the end: in it, `bundle` is the version's
-files (or a link to them), `ready.txt` what to print once the server answers, and `page.html`, where there is
-one, what it shows at its address. This imports nothing of this
+files (or a link to them), `ready.txt` what to print once the server answers, and `page.json`, where there is
+one, how a process is started that shows a page to try the model by hand. This imports nothing of this
 project: whatever the model needs of it must have come with the model.
 
 SIGTERM and Ctrl-C end it: it takes no further request and answers those that it has.
@@ -17,11 +17,11 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
 import urllib.request
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +30,6 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS = 0.1
 _WATCH_SECONDS = 0.5
-# The page loads nothing, and sends only to this server.
-_PAGE_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self';"
-    " img-src blob: data:; media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 # Where KServe's first protocol has its models.
 _V1 = "/v1/models/"
 # What a model raises where the input is wrong, as a traceback's last line begins; all else is its own fault.
@@ -48,7 +43,8 @@ def main(scratch: str, host: str, port: str, workers: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn hands the signal on when the last request has been answered.
         signal.signal(number, lambda *_: sys.exit(0))
-    threading.Thread(target=_tell_when_ready, args=(Path(scratch), host, port), daemon=True).start()
+    page = _Page(Path(scratch))
+    threading.Thread(target=_tell_when_ready, args=(Path(scratch), host, port, page), daemon=True).start()
     try:
         uvicorn.run(
             "__main__:app",
@@ -62,7 +58,46 @@ def main(scratch: str, host: str, port: str, workers: str) -> None:
             timeout_graceful_shutdown=MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get(),
         )
     finally:
+        page.end()
         shutil.rmtree(Path(scratch).parent, ignore_errors=True)
+
+
+class _Page:
+    """The process of the page, where there is one. It ends by itself when this process is killed."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self.ended = False
+        file = scratch / "page.json"
+        if not file.is_file():
+            return
+        self.told = json.loads(file.read_text(encoding="utf-8"))
+        # A group of its own: Ctrl-C is for this process, which answers its requests before it ends that one.
+        self.process = subprocess.Popen(
+            self.told["command"],
+            cwd=self.told["environment"]["HOME"],
+            env=self.told["environment"],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def wait_and_tell(self) -> None:
+        """Prints where it is as soon as it answers."""
+        while self.process and not self.ended:
+            if self.process.poll() is not None:
+                print("the page to try the model ended at its start; what is wrong stands above", flush=True)
+                return
+            if _answers(self.told["health"]):
+                print(self.told["greeting"], flush=True)
+                return
+            time.sleep(_POLL_SECONDS)
+
+    def end(self) -> None:
+        """At once: it has nothing to finish."""
+        self.ended = True
+        if self.process:
+            self.process.kill()
+            self.process.wait()
 
 
 def app() -> FastAPI:
@@ -79,21 +114,10 @@ def app() -> FastAPI:
         print(f"the model does not load: {_in_one_line(error)}", file=sys.stderr, flush=True)
         sys.exit(STARTUP_FAILURE)
     made = scoring_server.init(model)
-    _show_page(made, Path(sys.argv[1], "page.html"))
     _speak_v1(made)
     made.middleware("http")(reason_first)
     made.add_exception_handler(Exception, _failed)
     return made
-
-
-def _show_page(app: FastAPI, file: Path) -> None:
-    from starlette.responses import HTMLResponse
-    from starlette.routing import Route
-
-    if file.is_file():
-        content = file.read_text(encoding="utf-8")
-        headers = {"Content-Security-Policy": _PAGE_POLICY, "Referrer-Policy": "no-referrer"}
-        app.router.routes.append(Route("/", lambda _: HTMLResponse(content, headers=headers)))
 
 
 def _speak_v1(app: FastAPI) -> None:
@@ -178,17 +202,24 @@ def _in_one_line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def _tell_when_ready(scratch: Path, host: str, port: str) -> None:
-    """Prints `ready.txt` as soon as the server answers."""
+def _tell_when_ready(scratch: Path, host: str, port: str, page: _Page) -> None:
+    """Prints `ready.txt` as soon as the server answers, and then where the page is."""
     reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     address = f"[{reached}]" if ":" in reached else reached
-    # A proxy of the environment's has no business here.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    while True:
-        with suppress(OSError), opener.open(f"http://{address}:{port}/ping", timeout=60):
-            break
+    while not _answers(f"http://{address}:{port}/ping"):
         time.sleep(_POLL_SECONDS)
     print((scratch / "ready.txt").read_text(encoding="utf-8"), flush=True)
+    page.wait_and_tell()
+
+
+def _answers(address: str) -> bool:
+    # A proxy of the environment's has no business here.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        opener.open(address, timeout=60).close()
+    except OSError:
+        return False
+    return True
 
 
 def _end_with(parent: int) -> None:
