@@ -147,6 +147,22 @@ def test_a_failed_run_says_which_step_and_why(
     assert f"make replay RUN={run_id} STEP=train" in printed
 
 
+def test_a_run_that_predicts_is_told_of_as_well(
+    api: Api, compiled: Compiled, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its one task is none of the steps, and `make replay` has it not."""
+    connection = connect()
+    run_id = start(connection, compiled)
+    tasks = (task("predict", "FAILED"), task("executor", "FAILED", child_tasks=[{"pod_name": "x-77"}]))
+    api.scripts[run_id] = [with_tasks("RUNNING", task("predict", "RUNNING")), with_tasks("FAILED", *tasks)]
+    why = "predict: INPUT: there is nothing at s3://bucket/new"
+    api.logs["x-retry-system-container-impl-77"] = f"{why}\nmain.go:59] failed to execute: exit status 2\n"
+    assert runs.follow(connection, run_id, poll_seconds=0) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "── predict: running\n── predict: failed\n"
+    assert f"  {why}\n" in printed.err and "make replay" not in printed.err
+
+
 def test_a_step_that_was_killed_says_what_the_launcher_saw(
     api: Api, compiled: Compiled, capsys: pytest.CaptureFixture[str]
 ) -> None:

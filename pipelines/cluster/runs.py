@@ -13,6 +13,7 @@ from components.steps import STEPS
 from pipelines.cluster.connection import Connection, Unanswered, connect
 from pipelines.cluster.cron import parse_cron
 from pipelines.cluster.logs import last_words
+from pipelines.prediction import TASK
 from retrainer.errors import ServiceError, UserError
 from retrainer.resolve import settle
 from retrainer.settings import Cluster, Registry
@@ -22,6 +23,8 @@ POLL_SECONDS = 5.0
 PATIENCE_SECONDS = 600.0
 _ENDED = {"SUCCEEDED": 0, "SKIPPED": 0, "FAILED": 1, "CANCELED": 1}
 _SHOWN_RUNS = 20
+# What is told of, in this order: a run has the steps, or this one task.
+_OURS = (*STEPS, TASK)
 # The API's word for "not yet".
 _NEVER = 1970
 
@@ -66,13 +69,13 @@ def _patiently(connection: Connection, run_id: str) -> Any:
 
 
 def tasks_of(run: Any) -> dict[str, Any]:
-    """Our steps among what Kubeflow lists (it adds a driver and a pod for each), by name."""
+    """Our tasks among what Kubeflow lists (it adds a driver and a pod for each), by name."""
     details = (run.run_details and run.run_details.task_details) or ()
-    return {task.display_name: task for task in details if task.display_name in STEPS}
+    return {task.display_name: task for task in details if task.display_name in _OURS}
 
 
 def _tell_changes(run: Any, states: dict[str, str]) -> None:
-    for step, task in sorted(tasks_of(run).items(), key=lambda item: STEPS.index(item[0])):
+    for step, task in sorted(tasks_of(run).items(), key=lambda item: _OURS.index(item[0])):
         if task.state and states.get(step) != task.state:
             states[step] = task.state
             print(f"── {step}: {task.state.lower()}", flush=True)
@@ -92,7 +95,7 @@ def _tell_end(connection: Connection, run: Any) -> int:
     for step in failed:
         for line in last_words(connection, run, step):
             print(f"  {line}", file=sys.stderr)
-    if failed:
+    if failed and failed[0] in STEPS:
         print(f"  again on this machine: make replay RUN={run.run_id} STEP={failed[0]}", file=sys.stderr)
     return status
 
