@@ -260,7 +260,7 @@ test-slow: $(READY) ## what takes minutes: kills at every step, the recipes' fig
 	@$(FOR_TESTS) $(PY) -m pytest -n $(call quoted,$(or $(WORKERS),2)) --dist worksteal --durations=20 \
 		-m 'slow and not release'
 
-test-release: $(READY) ## the same promises in more cases, and the benchmarks' own code: before a release, half an hour
+test-release: $(READY) ## the same promises in more cases, and the benchmarks' own code: before a release
 	@$(FOR_TESTS) $(PY) -m pytest -n $(call quoted,$(or $(WORKERS),2)) --dist worksteal -m release
 
 docs: $(READY) ## write docs/reference.md, and the documentation as a site: build/site/index.html

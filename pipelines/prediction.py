@@ -38,13 +38,14 @@ class Scoring:
 
     def check(self) -> None:
         """Raises SettingError for what no pod could do, and for what would not arrive as it is written."""
-        for name, place in zip(_NAMED, (self.input, self.output), strict=True):
+        places = dict(zip(_NAMED, (self.input, self.output), strict=True))
+        for name, place in places.items():
             if not storage.is_remote(place):
                 raise SettingError(
                     f"{name}={place}: a pod reads and writes S3 alone; name s3://BUCKET/KEY"
                     " (make predict runs on this machine)"
                 )
-        for name, value in (*zip(_NAMED, (self.input, self.output), strict=True), ("VERSION", self.version)):
+        for name, value in (places | {"VERSION": self.version}).items():
             if found := _REPLACED.search(value):
                 raise SettingError(
                     f"{name}={value}: on its way to the pod '{found[0]}' would be replaced; do without it"

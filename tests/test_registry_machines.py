@@ -132,11 +132,11 @@ def test_two_machines_that_register_a_model_at_once_make_one_version(served: Ser
 
 # The write before which the server dies, and who is champion then.
 DEATHS = [
-    ("register", ("create_model_version", 1)),
-    ("register", ("set_registered_model_alias", 1)),
     ("promote", ("set_registered_model_tag", 1)),
     ("promote", ("set_registered_model_alias", 1)),
     ("promote", ("set_registered_model_tag", 2)),
+    ("register", ("create_model_version", 1)),
+    ("register", ("set_registered_model_alias", 1)),
 ]
 
 
