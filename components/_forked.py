@@ -1,0 +1,76 @@
+"""The client of `components._fork_server`: hands a step over to it, and ends as the step does.
+
+It imports nothing but the standard library: what it saves is the time of imports.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from types import FrameType
+
+# Where `make pipeline` listens for steps; none elsewhere.
+SERVER = "RETRAINER_STEPS"
+READY = b"."
+# Steps that need most of what the server imports find that begun and wait for it. For the others, a process
+# of their own is up sooner than an import of torch has ended.
+_PATIENCE_SECONDS = {"train": 120.0, "evaluate": 120.0}
+_BRIEFLY_SECONDS = 0.3
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def forked(words: list[str]) -> int | None:
+    """Has the server run the step, and returns its exit status; None where no server takes it."""
+    path = os.environ.get(SERVER)
+    if not path or not words:
+        return None
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        try:
+            server.connect(path)
+            server.settimeout(_PATIENCE_SECONDS.get(words[0], _BRIEFLY_SECONDS))
+            if server.recv(1) != READY:
+                return None
+        except OSError:  # there is none any more, or it is busy
+            return None
+        server.settimeout(None)
+        return _run(server, words)
+
+
+def _run(server: socket.socket, words: list[str]) -> int:
+    """A server that ends before it tells how the step ended was killed, and the step with it."""
+    asked = {"words": words, "environment": dict(os.environ), "directory": os.getcwd()}
+    socket.send_fds(server, [json.dumps(asked).encode() + b"\n"], [0, 1, 2])
+    answers = server.makefile("r", encoding="utf-8")
+    step = int(answers.readline() or 0)
+    if step:
+        _pass_signals_on(step)
+    told = answers.readline()
+    if not told:
+        print(f"{words[0]}: the process that starts the steps was killed", file=sys.stderr)
+        return 1
+    status = int(told)
+    if status < 0:  # by a signal: ended as the step itself
+        signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    return status
+
+
+def _pass_signals_on(step: int) -> None:
+    """The step is in a process group of its own, so that each signal reaches it once, and by this way."""
+
+    def pass_on(number: int, _: FrameType | None) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(step, number)
+
+    def stop(number: int, _: FrameType | None) -> None:
+        pass_on(number, None)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        pass_on(signal.SIGCONT, None)
+
+    for number in _PASSED_ON:
+        signal.signal(number, pass_on)
+    signal.signal(signal.SIGTSTP, stop)
