@@ -11,14 +11,16 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 
 # Where `make pipeline` listens for steps; none elsewhere.
 SERVER = "RETRAINER_STEPS"
-READY = b"."
-# Steps that need most of what the server imports find that begun and wait for it. For the others, a process
-# of their own is up sooner than an import of torch has ended.
-_PATIENCE_SECONDS = {"train": 120.0, "evaluate": 120.0}
+ALL, SOME, READY = b"a", b"s", b"."
+# These steps need most of what the server imports, and wait until it has. For the others a process of their
+# own is up sooner than an import of torch has ended.
+NEED_ALL = ("train", "evaluate")
+_ALL_SECONDS = 300.0
 _BRIEFLY_SECONDS = 0.3
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -31,7 +33,8 @@ def forked(words: list[str]) -> int | None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
         try:
             server.connect(path)
-            server.settimeout(_PATIENCE_SECONDS.get(words[0], _BRIEFLY_SECONDS))
+            server.sendall(ALL if words[0] in NEED_ALL else SOME)
+            server.settimeout(_ALL_SECONDS if words[0] in NEED_ALL else _BRIEFLY_SECONDS)
             if server.recv(1) != READY:
                 return None
         except OSError:  # there is none any more, or it is busy
@@ -42,8 +45,9 @@ def forked(words: list[str]) -> int | None:
 
 def _run(server: socket.socket, words: list[str]) -> int:
     """A server that ends before it tells how the step ended was killed, and the step with it."""
-    asked = {"words": words, "environment": dict(os.environ), "directory": os.getcwd()}
-    socket.send_fds(server, [json.dumps(asked).encode() + b"\n"], [0, 1, 2])
+    asked = {"words": words, "environment": dict(os.environ), "directory": str(Path.cwd())}
+    socket.send_fds(server, [b" "], [0, 1, 2])
+    server.sendall(json.dumps(asked).encode() + b"\n")
     answers = server.makefile("r", encoding="utf-8")
     step = int(answers.readline() or 0)
     if step:
@@ -54,7 +58,8 @@ def _run(server: socket.socket, words: list[str]) -> int:
         return 1
     status = int(told)
     if status < 0:  # by a signal: ended as the step itself
-        signal.signal(-status, signal.SIG_DFL)
+        with suppress(OSError):  # SIGKILL has no other handler
+            signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     return status
 

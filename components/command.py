@@ -188,4 +188,3 @@ def run(step: Step, words: list[str]) -> None:
     metadata = step(**ports, **sections_from(contract, arguments))
     if metadata:  # none in a process that torchrun has started beside the one that writes
         hand_over(contract, arguments, metadata, file)
-

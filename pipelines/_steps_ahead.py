@@ -1,4 +1,4 @@
-"""Starts the server that forks for each step (`components/_fork_server.py`), and ends it with all of its steps."""
+"""Starts the process that forks for each step (`components/_fork_server.py`), and ends it with its steps."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from components._forked import SERVER
 from retrainer import extend
 from retrainer.resolve import Resolved
+from retrainer.services.address import is_server, tracking_uri
 
 # In this order: what the first steps need comes first.
 _MODULES = (
@@ -21,11 +22,13 @@ _MODULES = (
     "sklearn.linear_model",
     "mlflow",
     "retrainer.registry.champion",
+    "retrainer.registry.register",
     "torch",
     "retrainer.training.train",
     "retrainer.training.loop",
     "retrainer.evaluation.evaluate",
 )
+_OF_A_DATABASE = ("mlflow.store.tracking.sqlalchemy_store", "mlflow.store.model_registry.sqlalchemy_store")
 # What a path of a socket may be long, with its last zero.
 _PATH_CHARACTERS = 100
 _NVIDIA = Path("/dev/nvidiactl")
@@ -48,14 +51,17 @@ class StepsAhead:
             listening.bind(str(self._path))
             listening.listen()
             number = listening.fileno()
-            command = [sys.executable, "-m", "components._fork_server", str(number), *self._modules()]
-            self._server = subprocess.Popen(command, pass_fds=[number], stdin=subprocess.DEVNULL)
+            command = [sys.executable, "-m", "components._fork_server", str(number), str(os.getpid())]
+            self._server = subprocess.Popen(
+                [*command, *self._modules()], cwd=self._root, pass_fds=[number], stdin=subprocess.DEVNULL
+            )
         os.environ[SERVER] = os.path.relpath(self._path, self._root)  # DVC runs steps there
 
     def _modules(self) -> list[str]:
         family = self._resolved.settings["backbone"]["family"]
         module = None if "." in family else extend.load("models", family, "backbone.family")
-        return [*_MODULES, *getattr(module, "IMPORTED", ())]
+        database = () if is_server(tracking_uri()) else _OF_A_DATABASE
+        return [*_MODULES, *database, *getattr(module, "IMPORTED", ())]
 
     def end(self) -> None:
         """Ends the server, and whichever step still runs, and waits for them."""

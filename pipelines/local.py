@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from components.command import step_named
 from components._process import NO_ROOM, is_full_disk
+from components.command import step_named
 from components.steps import DECIDE, STEPS, STEPS_WITHOUT_DECIDE
 from pipelines._dvc import Outcome, name_recipe, reproduce
 from pipelines._forget import forget_stale_verdict, forget_what_the_registry_lost, read_if_there
