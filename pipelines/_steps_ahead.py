@@ -53,15 +53,16 @@ class StepsAhead:
             number = listening.fileno()
             command = [sys.executable, "-m", "components._fork_server", str(number), str(os.getpid())]
             self._server = subprocess.Popen(
-                [*command, *self._modules()], cwd=self._root, pass_fds=[number], stdin=subprocess.DEVNULL
+                [*command, *self._what()], cwd=self._root, pass_fds=[number], stdin=subprocess.DEVNULL
             )
         os.environ[SERVER] = os.path.relpath(self._path, self._root)  # DVC runs steps there
 
-    def _modules(self) -> list[str]:
+    def _what(self) -> list[str]:
+        """The model's family, and the modules to import."""
         family = self._resolved.settings["backbone"]["family"]
         module = None if "." in family else extend.load("models", family, "backbone.family")
         database = () if is_server(tracking_uri()) else _OF_A_DATABASE
-        return [*_MODULES, *database, *getattr(module, "IMPORTED", ())]
+        return [family, *_MODULES, *database, *getattr(module, "IMPORTED", ())]
 
     def end(self) -> None:
         """Ends the server, and whichever step still runs, and waits for them."""

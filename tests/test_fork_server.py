@@ -23,7 +23,8 @@ from tests.conftest import ROOT
 # Stands in for a step, in the server alone: a process of its own would know none of these.
 STEP = """
 import json, os, signal, sys, time
-import components.command
+from contextlib import contextmanager
+import components.command, components.register
 
 def main(words):
     seen = {"words": words, "directory": os.getcwd(), "input": sys.stdin.readline()}
@@ -43,10 +44,17 @@ def main(words):
     return 7
 
 components.command.main = main
+
+@contextmanager
+def ahead(family):
+    print("begun", family, flush=True, file=sys.__stderr__)
+    yield
+
+components.register.ahead = ahead
 """
 STARTER = """
 import os, subprocess, sys
-words = [sys.executable, "-m", "components._fork_server", sys.argv[1], str(os.getpid()), "step"]
+words = [sys.executable, "-m", "components._fork_server", sys.argv[1], str(os.getpid()), "mlp", "step"]
 print(subprocess.Popen(words, pass_fds=[int(sys.argv[1])]).pid, flush=True)
 sys.stdin.read()
 """
@@ -68,7 +76,7 @@ class Servers:
             listening.bind(str(self.path))
             listening.listen()
             number = listening.fileno()
-            words = ["-m", "components._fork_server", str(number), str(os.getpid()), *modules]
+            words = ["-m", "components._fork_server", str(number), str(os.getpid()), "mlp", *modules]
             return self.process(words, [number])
 
     def client(self, *words: str, seconds: float = 30) -> tuple[int, str, str]:
@@ -167,6 +175,27 @@ def test_a_server_ends_with_whoever_started_it(servers: Servers) -> None:
     server = psutil.Process(int(starter.stdout.readline()))
     starter.kill()
     assert gone(server)
+
+
+def test_registering_begins_while_the_model_is_judged(servers: Servers) -> None:
+    """And is asked as any other step."""
+    server = servers.server("step")
+    assert servers.client("evaluate", "x")[0] == 7
+    (waiting,) = psutil.Process(server.pid).children()
+    status, said, _ = servers.client("register", "y")
+    assert (status, json.loads(said)["words"]) == (7, ["register", "y"])
+    assert gone(waiting)
+    assert servers.client("register", "again")[0] == 7, "forked as any step"
+    server.kill()
+    assert server.communicate()[1] == "begun mlp\n"
+
+
+def test_a_step_that_began_in_vain_ends_with_the_server(servers: Servers) -> None:
+    server = servers.server("step")
+    assert servers.client("evaluate", "x")[0] == 7
+    (waiting,) = psutil.Process(server.pid).children()
+    server.kill()
+    assert gone(waiting)
 
 
 def test_a_step_of_little_need_does_not_wait_for_imports(servers: Servers) -> None:
