@@ -5,7 +5,7 @@
 Importing torch, Transformers, scikit-learn and MLflow takes longer than many a step's work. Here they are
 imported once, while DVC and the first steps are at work. It imports and does nothing else, so that what it
 forks is as a process of its own would be: no thread of Python's, no random number drawn, no GPU looked for.
-Linux alone: docs/decisions/0035-steps-are-forked.md says why.
+Linux alone: docs/decisions/0042-steps-are-forked.md says why.
 """
 
 from __future__ import annotations
