@@ -32,19 +32,26 @@ def forked(words: list[str]) -> int | None:
         return None
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
         try:
-            server.connect(path)
-            server.sendall(ALL if words[0] in NEED_ALL else SOME)
-            server.settimeout(_ALL_SECONDS if words[0] in NEED_ALL else _BRIEFLY_SECONDS)
-            if server.recv(1) != READY:
-                return None
-        except OSError:  # there is none any more, or it is busy
-            return None
-        server.settimeout(None)
-        return _run(server, words)
+            return _run(server, words) if _taken(server, path, words[0]) else None
+        except KeyboardInterrupt:  # before there is a step to pass it on to
+            print(f"{words[0]}: interrupted", file=sys.stderr)
+            return 130
+
+
+def _taken(server: socket.socket, path: str, step: str) -> bool:
+    """Whether the server takes the step; if not, there is none any more, or it is busy."""
+    needs_all = step in NEED_ALL
+    server.settimeout(_ALL_SECONDS if needs_all else _BRIEFLY_SECONDS)
+    with suppress(OSError):
+        server.connect(path)
+        server.sendall(ALL if needs_all else SOME)
+        return server.recv(1) == READY
+    return False
 
 
 def _run(server: socket.socket, words: list[str]) -> int:
     """A server that ends before it tells how the step ended was killed, and the step with it."""
+    server.settimeout(None)
     asked = {"words": words, "environment": dict(os.environ), "directory": str(Path.cwd())}
     socket.send_fds(server, [b" "], [0, 1, 2])
     server.sendall(json.dumps(asked).encode() + b"\n")

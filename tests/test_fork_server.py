@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from components._forked import SERVER
+from components._forked import SERVER, forked
 from pipelines import _steps_ahead
 from pipelines._steps_ahead import StepsAhead
 from retrainer.resolve import resolve
@@ -155,6 +155,24 @@ def test_a_signal_reaches_the_step_once_and_by_its_client(servers: Servers) -> N
     client.send_signal(signal.SIGINT)
     assert client.wait(timeout=30) == 130, "99 where it came twice"
     assert gone(step)
+
+
+def test_a_client_that_waits_for_imports_is_interrupted_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a server that is still busy. Here a clock interrupts."""
+    monkeypatch.setenv(SERVER, str(tmp_path / "steps"))
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(str(tmp_path / "steps"))
+            listening.listen()
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            assert forked(["train", "x"]) == 130
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert capsys.readouterr().err == "train: interrupted\n"
 
 
 @pytest.mark.parametrize("victim", ["client", "server"])
