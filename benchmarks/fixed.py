@@ -36,7 +36,7 @@ _STEPS = {
 }
 _UNTIL = """
 import importlib, json, os, sys, time
-from components.__main__ import main
+from components.command import main
 def reached(*_, **__):
     print(json.dumps([time.time() - float(os.environ["BEGAN"]), list(sys.modules)]), flush=True)
     os._exit(0)

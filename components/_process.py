@@ -21,6 +21,19 @@ _PR_SET_CHILD_SUBREAPER = 36
 _RESOURCE_TRACKER = "multiprocessing.resource_tracker"
 
 
+def wait_briefly() -> None:
+    """How OpenMP's threads wait for each other, unless the environment says it.
+
+    By default they spin, and beside other busy processes a training becomes many times slower; where they
+    sleep at once, waking them costs more than a small network's work. GNU's OpenMP, which torch has on Linux,
+    can spin for some microseconds and then sleep; others know the policy alone. Read when torch is imported,
+    which no process of a step does before this. benchmarks/README.md has the figures.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        setting = ("GOMP_SPINCOUNT", "10000") if sys.platform == "linux" else ("OMP_WAIT_POLICY", "PASSIVE")
+        os.environ.setdefault(*setting)
+
+
 def die_with_runner(pid: str | None) -> None:
     """Ends this process at once when the process `pid` ends, however it ends.
 

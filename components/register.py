@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 from retrainer.contract import InArtifact, InModel, Metadata, OutArtifact
 from retrainer.settings import Registry
 
@@ -12,3 +14,10 @@ def register(model: InModel, report: InArtifact, registration: OutArtifact, regi
 
     made = register_model(model, report, registration, registry)
     return {"registration": made}
+
+
+def ahead(family: str) -> AbstractContextManager[None]:
+    """Inside, what the step would wait for longest is on its way. `family` is that of the model to come."""
+    from retrainer.registry.serving_check import serving_check_begun
+
+    return serving_check_begun(family)

@@ -18,6 +18,7 @@ from typing import Any
 
 os.environ["DVC_NO_ANALYTICS"] = "1"
 
+from pipelines._steps_ahead import StepsAhead
 from retrainer.errors import SettingError, UserError
 from retrainer.formats.files import write_json
 from retrainer.resolve import RUN
@@ -120,14 +121,17 @@ def reproduce(
     after_step: Callable[[], None],
     alone: bool = False,
     run_cache: bool = True,
+    ahead: StepsAhead | None = None,
 ) -> Outcome:
     """Brings the stages `targets` and all before them up to date; `alone`: runs just these, in any case.
 
-    Without `run_cache` nothing is restored from earlier runs.
+    Without `run_cache` nothing is restored from earlier runs. `ahead` starts the steps' processes.
 
     A step that fails has said why by itself. What its stage had before is put back from DVC's cache, since
     DVC deletes a stage's outputs before it runs.
     """
+    if ahead is not None:
+        ahead.begin()
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
 
@@ -142,6 +146,8 @@ def reproduce(
             if stages.current is None:
                 raise UserError(f"DVC: {_chain(error)}") from None
             _note_failure(outcome, stages.current, error)
+            if ahead is not None:
+                ahead.end()  # of a step that was killed nothing may write any more
             outcome.put_back = _put_back(repo, stages.current)
     return outcome
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from kfp import dsl
 
-from components.__main__ import step_named
+from components.command import step_named
 from components.steps import DECIDE, FACTS
 from pipelines import _exit_handler, _pods
 from retrainer.contract import Contract, Port, contract_of

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from components.__main__ import step_named
 from components._process import NO_ROOM, is_full_disk
+from components.command import step_named
 from components.steps import DECIDE, STEPS, STEPS_WITHOUT_DECIDE
 from pipelines._dvc import Outcome, name_recipe, reproduce
 from pipelines._forget import forget_stale_verdict, forget_what_the_registry_lost, read_if_there
 from pipelines._recipe_lock import RUNNER, keep_dvc_lock, recipe_lock
+from pipelines._steps_ahead import StepsAhead, steps_ahead
 from pipelines._unchanged import is_known, remember, snapshot
 from retrainer.contract import contract_of, edges
 from retrainer.cost import number
@@ -67,26 +68,29 @@ def _brought_up_to_date(
         if last_was_killed:
             _say(notifier.last_was_killed(), sys.stderr)
         resolved = prepare(name, overrides, root)
-        outcome, decision = _decided(resolved, root) if ask else (Outcome(), {})
-        if outcome.failed or decision.get("choice") == "stop":
-            return outcome, resolved, decision
-        forget_what_the_registry_lost(outputs(resolved, root), resolved.settings["registry"]["name"], _say)
-        outcome = _made(resolved, root)
+        with steps_ahead(resolved, root) as ahead:
+            outcome, decision = _decided(resolved, root, ahead) if ask else (Outcome(), {})
+            if outcome.failed or decision.get("choice") == "stop":
+                return outcome, resolved, decision
+            forget_what_the_registry_lost(
+                outputs(resolved, root), resolved.settings["registry"]["name"], _say
+            )
+            outcome = _made(resolved, root, ahead)
         if not (outcome.failed or outcome.idle):
             keep_report(outputs(resolved, root), resolved.settings, git_commit())
     return outcome, resolved, decision
 
 
-def _made(resolved: Resolved, root: Path) -> Outcome:
+def _made(resolved: Resolved, root: Path, ahead: StepsAhead) -> Outcome:
     """Runs what has changed since the last time, up to the last steps."""
     name = resolved.settings["registry"]["name"]
     state = snapshot(resolved, root)
     if is_known(resolved, state):
         return Outcome()
-    outcome = _reproduce(last_steps(), resolved, root)
+    outcome = _reproduce(last_steps(), resolved, root, ahead=ahead)
     if outcome.failed == "register" and forget_stale_verdict(outputs(resolved, root), name):
         _say("── the champion or the anchor changed while this model was judged: judging it again")
-        outcome = _reproduce(last_steps(), resolved, root)
+        outcome = _reproduce(last_steps(), resolved, root, ahead=ahead)
     if outcome.idle:
         remember(resolved, state)
     return outcome
@@ -99,18 +103,18 @@ def last_steps() -> list[str]:
     return [contract.name for contract in contracts if contract.name not in producers]
 
 
-def _decided(resolved: Resolved, root: Path) -> tuple[Outcome, dict[str, Any]]:
+def _decided(resolved: Resolved, root: Path, ahead: StepsAhead) -> tuple[Outcome, dict[str, Any]]:
     """The data as they are today, and the decision on them: always anew, since it reads the registry."""
-    outcome = preprocessed(resolved, root)
+    outcome = preprocessed(resolved, root, ahead)
     if not outcome.failed:
-        outcome = _reproduce([DECIDE], resolved, root, alone=True)
+        outcome = _reproduce([DECIDE], resolved, root, alone=True, ahead=ahead)
     made = {} if outcome.failed else read_if_there(outputs(resolved, root) / "decision" / "decision.json")
     return outcome, made or {}
 
 
-def preprocessed(resolved: Resolved, root: Path) -> Outcome:
+def preprocessed(resolved: Resolved, root: Path, ahead: StepsAhead | None = None) -> Outcome:
     """Brings the recipe's dataset up to date, and nothing behind it."""
-    return _reproduce(["preprocess"], resolved, root)
+    return _reproduce(["preprocess"], resolved, root, ahead=ahead)
 
 
 def run_step(step: str, recipe: str | None, overrides: list[str], root: Path = Path()) -> int:
@@ -132,7 +136,9 @@ def prepare(recipe: str | None, overrides: list[str], root: Path) -> Resolved:
     return resolved
 
 
-def _reproduce(steps: list[str], resolved: Resolved, root: Path, alone: bool = False) -> Outcome:
+def _reproduce(
+    steps: list[str], resolved: Resolved, root: Path, alone: bool = False, ahead: StepsAhead | None = None
+) -> Outcome:
     """The steps are run by this very Python, and end when this process does."""
     here = str(Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", os.defpath)])
@@ -141,7 +147,7 @@ def _reproduce(steps: list[str], resolved: Resolved, root: Path, alone: bool = F
     keep: Callable[[], None] = lambda: keep_dvc_lock(root)  # noqa: E731
     # A training that a clock may cut short would not give the same bytes again.
     repeats = not resolved.settings["training"]["budget_seconds"]
-    return reproduce([f"{step}@{resolved.recipe}" for step in steps], root, _say, keep, alone, repeats)
+    return reproduce([f"{step}@{resolved.recipe}" for step in steps], root, _say, keep, alone, repeats, ahead)
 
 
 def outputs(resolved: Resolved, root: Path) -> Path:

@@ -12,8 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-from components.__main__ import main as step_main
-from components.__main__ import step_named
+from components.command import main as step_main
+from components.command import step_named
 from components.steps import STEPS
 from retrainer.contract import contract_of
 from retrainer.registry.serving_check import serving_check_begun

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from components.__main__ import main as components
+from components.command import main as components
 from pipelines.cluster.connection import connect
 from pipelines.cluster.submit import start
 from pipelines.compile import compile_recipe, images_named

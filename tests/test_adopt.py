@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from components.__main__ import main as components
+from components.command import main as components
 from pipelines.cluster.adopt import adopt
 from retrainer.errors import UserError
 from retrainer.formats.dataset import Dataset

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from components.__main__ import main as step
+from components.command import main as step
 from pipelines.__main__ import main as pipelines
 from retrainer.__main__ import main as command
 from retrainer.data.sources import _archives

@@ -85,7 +85,7 @@ def changed(project: Copy, file: str, old: str, new: str, **chosen: dict[str, An
         ("retrainer/data/sources/jsonl.py", "from __future__", "x = 1\nfrom __future__"),
         ("retrainer/tasks/image_classification.py", "from __future__", "x = 1\nfrom __future__"),
         ("retrainer/tasks/_protocol.py", "if TYPE_CHECKING:", "if TYPE_CHECKING:\n    import json"),
-        ("components/__main__.py", "from __future__", "x = 1\nfrom __future__"),
+        ("components/command.py", "from __future__", "x = 1\nfrom __future__"),
     ],
 )
 def test_what_no_step_runs_changes_no_digest(project: Copy, file: str, old: str, new: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from components.__main__ import main as step_main
+from components.command import main as step_main
 from components.steps import STEPS
 from pipelines.compile import (
     cluster_settings,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.__main__ import step_named
+from components.command import step_named
 from components.steps import STEPS
 from retrainer.contract import InDataset, Metadata, OutModel, contract_of, edges
 from retrainer.settings import Training

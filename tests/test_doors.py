@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from kfp import compiler
 
-from components.__main__ import executor_output, hand_over, parser_of, step_named
-from components.__main__ import main as step_main
+from components.command import executor_output, hand_over, parser_of, step_named
+from components.command import main as step_main
 from components.steps import DECIDE, FACTS, STEPS
 from pipelines.compile import check_image
 from pipelines.kubeflow import pipeline_of, section_text

@@ -141,7 +141,7 @@ class Light:
         if top in made_by and not made_by[top] & allowed:
             raise ModuleNotFoundError(f"No module named {name!r} in the light image")
 sys.meta_path.insert(0, Light())
-from components.__main__ import main
+from components.command import main
 import retrainer.data.sources, retrainer.services.storage, boto3, dvc.api
 for module in pkgutil.iter_modules(retrainer.data.sources.__path__):
     importlib.import_module(f"retrainer.data.sources.{module.name}")

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from kfp import compiler
 
-from components.__main__ import step_named
+from components.command import step_named
 from components.steps import STEPS
 from pipelines.cluster.replay import _parameter
 from pipelines.kubeflow import pipeline_of, section_text

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from components.__main__ import step_named
+from components.command import step_named
 from retrainer.code.digests import Reach, project_code
 from retrainer.contract import contract_of
 from tests.imports import CODE, is_package

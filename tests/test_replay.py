@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from components.__main__ import main as components
+from components.command import main as components
 from pipelines.cluster.replay import REPLAYS, replay
 from pipelines.containers.record import Record
 from pipelines.kubeflow import section_text

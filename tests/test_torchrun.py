@@ -238,7 +238,7 @@ def test_what_one_lacks_is_told_once(ragged: Path, tmp_path: Path) -> None:
     script = tmp_path / "entry.py"
     script.write_text(
         "import os, sys\n"
-        "from components.__main__ import main\n"
+        "from components.command import main\n"
         "words = sys.argv[1:]\n"
         "if os.environ['RANK'] == '1':\n"
         "    words = [w.replace('\"epochs\": 3', '\"epochs\": 4') for w in words]\n"

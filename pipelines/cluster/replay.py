@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.__main__ import parser_of, read_json, sections_from, step_named
+from components.command import parser_of, read_json, sections_from, step_named
 from components.steps import FACTS, STEPS
 from pipelines.cluster.artifacts import Output, check_run_id, fetch, run_of, specification
 from pipelines.cluster.connection import Connection, connect
