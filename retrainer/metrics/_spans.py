@@ -1,0 +1,130 @@
+"""Spans of words, read from one tag a word: what the metrics of sequence tagging, its report and its answers
+share.
+
+A tag is a letter and a type (`B-PER`), or `O` for a word outside of every span: B begins a span, I goes on,
+E or L ends it, S or U is a span of one word. A word without a tag (None) is outside.
+
+Legend: N rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from retrainer.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Type, and the numbers of its first and last word.
+Span = tuple[str, int, int]
+Tags = Sequence[str | None]
+Finder = Callable[[Tags], list[Span]]
+
+OUTSIDE = "O"
+LETTERS = frozenset("BIELSUO")
+# BILOU's letters by those of IOBES, which says the same.
+_SAME = {"L": "E", "U": "S"}
+_OUT = (OUTSIDE, "")
+
+
+def split_tag(tag: str | None) -> tuple[str, str]:
+    """Letter and type of a tag; the letter is O, B, I, E or S, and `_` the type of a bare letter."""
+    if not tag or tag[0] == OUTSIDE:
+        return _OUT
+    return _SAME.get(tag[0], tag[0]), tag[1:].split("-", maxsplit=1)[-1] or "_"
+
+
+def is_span_tag(tag: str) -> bool:
+    """Whether it is a tag of one of these forms."""
+    return tag in LETTERS or (tag[:1] in LETTERS - {OUTSIDE} and tag[1:2] == "-" and len(tag) > 2)
+
+
+def spans(tags: Tags) -> list[Span]:
+    """As conlleval reads them: a span begins wherever its tag cannot go on the one before it.
+
+    Equal to seqeval's (1.2.2) `get_entities`, but that L and U, which it does not know, are E and S.
+    """
+    found: list[Span] = []
+    start, before = 0, _OUT
+    for place, (letter, kind) in enumerate([*map(split_tag, tags), _OUT]):
+        other = kind != before[1]
+        if before[0] != OUTSIDE and (before[0] in "ES" or letter in "BSO" or other):
+            found.append((before[1], start, place - 1))
+        if letter != OUTSIDE and (letter in "BS" or before[0] in "ESO" or other):
+            start = place
+        before = letter, kind
+    return found
+
+
+def strict_spans(tags: Tags, letters: frozenset[str]) -> list[Span]:
+    """Only what the scheme allows, as seqeval's (1.2.2) `mode="strict"`: a span that does not begin, or does
+    not end, as the scheme says is none. `letters` are those of all rows, which tell the scheme: with B alone
+    IOB2, with E alone IOE2, with both (or S) IOBES; with neither the spans are those of `spans`.
+    """
+    if not letters & set("BES"):
+        return spans(tags)
+    begins, ends = bool(letters & set("BS")), bool(letters & set("ES"))
+    split = [*map(split_tag, tags), _OUT]
+    found, place = [], 0
+    while place < len(tags):
+        letter, kind = split[place]
+        place += 1
+        if letter == "S" and begins:
+            found.append((kind, place - 1, place - 1))
+        elif letter == OUTSIDE or (begins and letter != "B"):
+            continue
+        else:
+            end = _end(split, place - 1, ends)
+            if not ends or split[end][0] == "E":
+                found.append((kind, place - 1, end))
+            place = end + 1
+    return found
+
+
+def _end(split: list[tuple[str, str]], start: int, ends: bool) -> int:
+    """The last word that the span which begins at `start` can have."""
+    end, kind = start, split[start][1]
+    while split[end][0] != "E" and split[end + 1] in ((("I", kind), ("E", kind)) if ends else (("I", kind),)):
+        end += 1
+    return end
+
+
+def tags_of(predictions: pa.Table, truth: pa.Table) -> tuple[list[list[str | None]], list[list[str]]]:
+    """Both tables' tags. Raises DataError for a row whose words and tags are not as many."""
+    said, had = predictions["tags"].to_pylist(), truth["tags"].to_pylist()
+    for row, (one, other) in enumerate(zip(said, had, strict=True)):
+        if len(one) != len(other):
+            where = truth["origin"][row].as_py() if "origin" in truth.column_names else f"row {row + 1}"
+            raise DataError(f"{where} has {len(other)} tags and {len(one)} words; give each word one tag")
+    return said, had
+
+
+def strict_finder(rows: Iterable[Tags]) -> Finder:
+    """`strict_spans` by the scheme that these rows show."""
+    letters = frozenset(split_tag(tag)[0] for tags in rows for tag in set(tags))
+    return lambda tags: strict_spans(tags, letters)
+
+
+def span_counts(said: Sequence[Tags], had: Sequence[Tags], find: Finder, kind: str | None = None) -> np.ndarray:
+    """float64 [N, 3]: spans found rightly, found, and there; only those of type `kind`, if that is given."""
+    counts: np.ndarray = np.zeros((len(had), 3))
+    for row, (one, other) in enumerate(zip(said, had, strict=True)):
+        found, true = ({span for span in find(tags) if kind in (None, span[0])} for tags in (one, other))
+        counts[row] = len(found & true), len(found), len(true)
+    return counts
+
+
+def f1(sums: np.ndarray) -> np.ndarray:
+    """Sums [..., 3] → F1 [...] by precision and recall, in the order in which seqeval computes it."""
+    right, found, true = (sums[..., place].astype(np.float64) for place in range(3))
+    precision, recall = share(right, found), share(right, true)
+    return share(2 * precision * recall, precision + recall)
+
+
+def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """part / whole, and 0 where there is nothing."""
+    return np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)
