@@ -109,7 +109,9 @@ def strict_finder(rows: Iterable[Tags]) -> Finder:
     return lambda tags: strict_spans(tags, letters)
 
 
-def span_counts(said: Sequence[Tags], had: Sequence[Tags], find: Finder, kind: str | None = None) -> np.ndarray:
+def span_counts(
+    said: Sequence[Tags], had: Sequence[Tags], find: Finder, kind: str | None = None
+) -> np.ndarray:
     """float64 [N, 3]: spans found rightly, found, and there; only those of type `kind`, if that is given."""
     counts: np.ndarray = np.zeros((len(had), 3))
     for row, (one, other) in enumerate(zip(said, had, strict=True)):
