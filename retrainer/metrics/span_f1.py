@@ -1,4 +1,4 @@
-"""Span F1: F1 over all spans of all rows (micro). A span counts where its type, first and last word are right.
+"""Span F1: F1 over all spans of all rows (micro). A span is right if its type, first and last word are.
 
 Equal to seqeval's (1.2.2) `f1_score` by default, which is conlleval's: see `_spans.spans`.
 """

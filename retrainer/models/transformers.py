@@ -196,7 +196,7 @@ def _first_token(module: nn.Module, batch: Batch) -> Tensor:
 
 
 def _every_token(module: nn.Module, batch: Batch) -> Tensor:
-    """[B, T, D], 0 where there is no token. A task that answers in words brings more than the network reads."""
+    """[B, T, D], 0 where there is no token. A task's batch may hold more than the network reads."""
     read = {name: batch[name] for name in _READ if name in batch}
     states: Tensor = module(**read).last_hidden_state
     if "attention_mask" not in batch:

@@ -82,6 +82,11 @@ class Task(Protocol):
     # `titles`, optional: {metric: what people read of it here, where its own TITLE says too little}
     abilities: frozenset[str]
 
+    def faults(self, table: pa.Table) -> list[str | None]:
+        """Optional. Of raw rows [N] with their targets: in words, why the task cannot use each; None where it
+        can. Preprocessing leaves such rows out with this reason (the check `empty`).
+        """
+
     # --- training ---
 
     def learn(self, train: pa.Table) -> None:

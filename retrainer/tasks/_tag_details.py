@@ -141,6 +141,5 @@ def _limits(table: list[dict[str, Any]], of_spans: bool) -> list[str]:
         return []
     what = "spans" if of_spans else "words"
     more = f" and {len(few) - _MOST_NAMED:,} more" if len(few) > _MOST_NAMED else ""
-    return [
-        f"Figures of a type with fewer than {FEW} {what} in the test are rough: {', '.join(few[:_MOST_NAMED])}{more}."
-    ]
+    named = ", ".join(few[:_MOST_NAMED])
+    return [f"Figures of a type with fewer than {FEW} {what} in the test are rough: {named}{more}."]

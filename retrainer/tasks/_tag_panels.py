@@ -1,4 +1,4 @@
-"""Tagging's sections of report.html: each type, the commonest confusions, and sentences with both taggings."""
+"""Tagging's sections of report.html: each type, the commonest mistakes, and sentences tagged both ways."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _mistakes(mistakes: Sequence[dict[str, Any]], of_spans: bool) -> str:
         for one in mistakes
     )
     what = "Brackets hold a span, with its type behind it" if of_spans else "A word's tag stands behind it"
-    note = f"{what}; what the other tagging says otherwise is bold. Those with most wrong tags a word come first."
+    note = f"{what}; what the two do not agree on is bold. Those with most wrong tags a word come first."
     heads = ["true", "given", "where"]
     return section("Worst sentences", quiet(note), table(heads, ["wrong tags"], rows))
 

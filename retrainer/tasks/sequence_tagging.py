@@ -1,5 +1,5 @@
-"""Sequence tagging: a sentence → a tag for each of its words: spans (entities, chunks) or plain tags (parts of
-speech). Imports nothing heavy.
+"""Sequence tagging: a sentence → a tag for each of its words, which are of spans (entities, chunks) or plain
+(parts of speech). Imports nothing heavy.
 
 Legend: N rows, B rows of a batch, T padded tokens, W padded words, K tags.
 """
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from retrainer.settings import Evaluation, Training
     from retrainer.tasks._tagged_tokens import TaggedTokens
 
-_SHOWN = 3
-
 
 class Options(Section):
     """Further keys of `task:`. Lower case and accents are the tokenizer's own matter."""
@@ -49,8 +47,8 @@ def make(task: Task, labels: tuple[str, ...]) -> SequenceTagging:
 
 
 class SequenceTagging:
-    """Reads `text`, in which tabs divide the words where they are known (`retrainer.formats.words`); the truth
-    is `tags`, one a word.
+    """Reads `text`, in which tabs divide the words where they are known (`retrainer.formats.words`); the
+    truth is `tags`, one a word.
 
     Predictions have `tags`, `words`, `scores` (each tag's probability) and, of spans, `spans`.
     """
@@ -77,8 +75,8 @@ class SequenceTagging:
         others = [label for label in self.labels if not is_span_tag(label)]
         if self.options.spans and others:
             raise SettingError(
-                f"task.spans: {', '.join(map(repr, others[:_SHOWN]))} {'is' if len(others) == 1 else 'are'} no"
-                " tag of a span, such as B-PER, I-PER or O; set task.spans: false for plain tags"
+                f"task.spans: {others[0]!r} is no tag of a span, such as B-PER, I-PER or O; set"
+                " task.spans: false for plain tags"
             )
         words = sum(len(tags or ()) for tags in train["tags"].to_pylist())
         self._words = max(1.0, words / max(1, len(train)))
@@ -148,11 +146,22 @@ class SequenceTagging:
     # --- answers ---
 
     def predict(self, network: Any, batch: dict[str, Tensor], temperature: float) -> pa.Table:
-        """`tags`, `words`, `scores`, `spans`: see `_tag_answers.answers`. A word that was not read has no tag."""
+        """`tags`, `words`, `scores`, `spans`: see `_tag_answers.answers`."""
         from retrainer.tasks._tag_answers import answers
 
         shares = (network(batch).float() / temperature).softmax(dim=2)
         return answers(shares, batch, self.labels, self.options.spans)
+
+    def faults(self, table: pa.Table) -> list[str | None]:
+        """Rows with more or fewer tags than words cannot be used."""
+        from retrainer.formats.words import words_of
+
+        counts = [len(words_of(text or "")) for text in table["text"].to_pylist()]
+        tags = [len(row or ()) for row in table["tags"].to_pylist()]
+        return [
+            None if one == other else f"{one} words and {other} tags"
+            for one, other in zip(counts, tags, strict=True)
+        ]
 
     def comparable(self, first: pa.Table, second: pa.Table) -> tuple[pa.Table, pa.Table]:
         """As they are: a tag that one model lacks is none of its answers."""
@@ -178,7 +187,7 @@ class SequenceTagging:
 
         return details(judged, self.options.spans)
 
-    def panels(self, judged: Judged, report: dict[str, Any]) -> list[str]:
+    def panels(self, judged: Judged, report: dict[str, Any]) -> list[str]:  # noqa: ARG002 (all is in it)
         """The same as tables and sentences with both taggings."""
         from retrainer.tasks._tag_panels import panels
 

@@ -1,10 +1,10 @@
 """CoNLL files: a word a line with its columns, a blank line between two sentences. UTF-8.
 
-    EU       NNP  B-NP  B-ORG         columns divided by tabs, or else by white space: the first one is the word,
-    rejects  VBZ  B-VP  O             the last one its tag; others by number (from 1): text: 1, tags: 2
+    EU       NNP  B-NP  B-ORG      columns divided by tabs, or else by white space: the first one is the word,
+    rejects  VBZ  B-VP  O          the last one its tag; others by number (from 1): text: 1, tags: 2
 
-    1  They  they  PRON  …            CoNLL-U (ten columns, divided by tabs): FORM and UPOS; others likewise
-    1-2, 8.1                          its ranges of words and its empty nodes are no words, and are passed over
+    1  They  they  PRON  …         CoNLL-U (ten columns, divided by tabs): FORM and UPOS; others likewise
+    1-2, 8.1                       its ranges of words and empty nodes are no words, and are passed over
 
 A line that begins with # before a sentence's first word, and has not as many columns as words have, is a
 comment. Sentences of one document are one group, where the file names several documents: by lines of
