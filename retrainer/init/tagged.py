@@ -11,8 +11,8 @@ from retrainer.data.sources import conll, jsonl
 from retrainer.data.sources._columns import given_parts
 from retrainer.data.sources._splits import TEST, TRAIN, VALIDATION
 from retrainer.errors import UserError
+from retrainer.formats.tags import is_span_tag, spans
 from retrainer.init.found import Found, class_counts, shown
-from retrainer.metrics._spans import is_span_tag, spans
 from retrainer.settings import Source
 from retrainer.texts import plural
 

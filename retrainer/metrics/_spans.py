@@ -1,8 +1,4 @@
-"""Spans of words, read from one tag a word: what the metrics of sequence tagging, its report and its answers
-share.
-
-A tag is a letter and a type (`B-PER`), or `O` for a word outside of every span: B begins a span, I goes on,
-E or L ends it, S or U is a span of one word. A word without a tag (None) is outside.
+"""Spans of words, counted: what the metrics of sequence tagging share. `retrainer.formats.tags` reads them.
 
 Legend: N rows.
 """
@@ -15,49 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from retrainer.errors import DataError
+from retrainer.formats.tags import OUTSIDE, Span, Tags, spans, split_tag
+from retrainer.metrics._classes import share
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Type, and the numbers of its first and last word.
-Span = tuple[str, int, int]
-Tags = Sequence[str | None]
 Finder = Callable[[Tags], list[Span]]
-
-OUTSIDE = "O"
-LETTERS = frozenset("BIELSUO")
-# BILOU's letters by those of IOBES, which says the same.
-_SAME = {"L": "E", "U": "S"}
-_OUT = (OUTSIDE, "")
-
-
-def split_tag(tag: str | None) -> tuple[str, str]:
-    """Letter and type of a tag; the letter is O, B, I, E or S, and `_` the type of a bare letter."""
-    if not tag or tag[0] == OUTSIDE:
-        return _OUT
-    return _SAME.get(tag[0], tag[0]), tag[1:].split("-", maxsplit=1)[-1] or "_"
-
-
-def is_span_tag(tag: str) -> bool:
-    """Whether it is a tag of one of these forms."""
-    return tag in LETTERS or (tag[:1] in LETTERS - {OUTSIDE} and tag[1:2] == "-" and len(tag) > 2)
-
-
-def spans(tags: Tags) -> list[Span]:
-    """As conlleval reads them: a span begins wherever its tag cannot go on the one before it.
-
-    Equal to seqeval's (1.2.2) `get_entities`, but that L and U, which it does not know, are E and S.
-    """
-    found: list[Span] = []
-    start, before = 0, _OUT
-    for place, (letter, kind) in enumerate([*map(split_tag, tags), _OUT]):
-        other = kind != before[1]
-        if before[0] != OUTSIDE and (before[0] in "ES" or letter in "BSO" or other):
-            found.append((before[1], start, place - 1))
-        if letter != OUTSIDE and (letter in "BS" or before[0] in "ESO" or other):
-            start = place
-        before = letter, kind
-    return found
 
 
 def strict_spans(tags: Tags, letters: frozenset[str]) -> list[Span]:
@@ -68,7 +28,7 @@ def strict_spans(tags: Tags, letters: frozenset[str]) -> list[Span]:
     if not letters & set("BES"):
         return spans(tags)
     begins, ends = bool(letters & set("BS")), bool(letters & set("ES"))
-    split = [*map(split_tag, tags), _OUT]
+    split = [*map(split_tag, tags), split_tag(None)]
     found, place = [], 0
     while place < len(tags):
         letter, kind = split[place]
@@ -125,8 +85,3 @@ def f1(sums: np.ndarray) -> np.ndarray:
     right, found, true = (sums[..., place].astype(np.float64) for place in range(3))
     precision, recall = share(right, found), share(right, true)
     return share(2 * precision * recall, precision + recall)
-
-
-def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole, and 0 where there is nothing."""
-    return np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)

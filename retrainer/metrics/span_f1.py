@@ -1,6 +1,6 @@
 """Span F1: F1 over all spans of all rows (micro). A span is right if its type, first and last word are.
 
-Equal to seqeval's (1.2.2) `f1_score` by default, which is conlleval's: see `_spans.spans`.
+Equal to seqeval's (1.2.2) `f1_score` by default, which is conlleval's: see `retrainer.formats.tags.spans`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ LOWEST, HIGHEST = 0.0, 1.0
 
 def statistics(predictions: pa.Table, truth: pa.Table) -> np.ndarray:
     """[N, 3]: spans found rightly, found, and there."""
-    from retrainer.metrics._spans import span_counts, spans, tags_of
+    from retrainer.formats.tags import spans
+    from retrainer.metrics._spans import span_counts, tags_of
 
     return span_counts(*tags_of(predictions, truth), spans)
 

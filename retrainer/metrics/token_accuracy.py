@@ -27,6 +27,6 @@ def statistics(predictions: pa.Table, truth: pa.Table) -> np.ndarray:
 
 def value(sums: np.ndarray) -> np.ndarray:
     """Sums [..., 2] → [...]."""
-    from retrainer.metrics._spans import share
+    from retrainer.metrics._classes import share
 
     return share(sums[..., 0], sums[..., 1])

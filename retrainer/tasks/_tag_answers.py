@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 from torch import Tensor
 
-from retrainer.metrics._spans import spans
+from retrainer.formats.tags import spans
 from retrainer.tasks._tagged_tokens import NOT_READ
 
 SPAN = pa.struct(

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from retrainer.formats.tags import Tags, spans
 from retrainer.formats.words import words_of
 from retrainer.metrics import span_f1
-from retrainer.metrics._spans import Finder, Tags, f1, span_counts, spans, tags_of
+from retrainer.metrics._spans import Finder, f1, span_counts, tags_of
 from retrainer.tasks._protocol import ClassFigure
 from retrainer.texts import plural
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from retrainer.metrics._spans import spans
+from retrainer.formats.tags import spans
 from retrainer.pages.page import bar_cell, escape, label_cell, number_cell, quiet, section, table
 
 _NONE = "–"

@@ -68,7 +68,7 @@ class SequenceTagging:
 
     def learn(self, train: pa.Table) -> None:
         """Counts a row's words. Raises UserError where there is nothing to tell apart, or no spans are."""
-        from retrainer.metrics._spans import is_span_tag
+        from retrainer.formats.tags import is_span_tag
 
         if len(self.labels) < 2:
             raise DataError(f"the dataset has the tags {list(self.labels)}; a tagger needs two or more")

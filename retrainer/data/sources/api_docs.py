@@ -91,7 +91,8 @@ def _sentences(description: Any) -> Iterator[list[Word]]:
                 if word == (".", "O"):
                     yield sentence
                     sentence = []
-            yield sentence
+            if sentence:
+                yield sentence
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -116,9 +116,7 @@ class _Reader:
         divider = self.layout.divider if self.layout else TAB if TAB in line else None
         columns = [part.strip() for part in line.split(divider)]
         if columns[0] == _DOCUMENT or (line.startswith(_NEW_DOCUMENT) and not self.words):
-            ended = self.end()
-            self.document += 1
-            return ended
+            return self._begin_document(number, columns, divider)
         if not self._is_comment(columns):
             self._add(number, columns, divider)
         return None
@@ -130,6 +128,14 @@ class _Reader:
         made = Sentence(self.words, self.tags, self.line, self.document)
         self.words, self.tags = [], []
         return made
+
+    def _begin_document(self, number: int, columns: list[str], divider: str | None) -> Sentence | None:
+        """The sentence that ends with the document before. A document's line has as many columns as words."""
+        if self.layout is None and columns[0] == _DOCUMENT and len(columns) > 1:
+            self.layout = _layout(columns, divider, self.source, f"{self.name}:line {number}")
+        ended = self.end()
+        self.document += 1
+        return ended
 
     def _is_comment(self, columns: list[str]) -> bool:
         if not columns[0].startswith("#") or self.words:
