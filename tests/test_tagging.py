@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,10 @@ from retrainer.data.sources import api_docs, conll, tokens_jsonl
 from retrainer.errors import DataError, SettingError, UserError
 from retrainer.formats.tags import spans
 from retrainer.formats.words import join_words, words_of
-from retrainer.settings import Evaluation, Source, Task
+from retrainer.settings import Evaluation, Source, Task, Training
 from retrainer.tasks import make_task
 from retrainer.tasks._protocol import Judged
-from retrainer.tasks._tag_baselines import baselines
+from retrainer.tasks._tag_baselines import baselines, cheap_curve
 from retrainer.tasks._tag_details import class_figures, details
 from retrainer.tasks._tag_panels import panels
 from retrainer.tasks._tagged_tokens import encode_tagged
@@ -278,6 +279,25 @@ def test_plain_tags_are_no_spans_unless_the_settings_say_so() -> None:
         task(multi_label=True)
 
 
+def test_a_body_of_one_vector_a_text_is_refused() -> None:
+    head = task().head(SimpleNamespace(width=4), Training())
+    assert head(torch.zeros(2, 5, 4)).shape == (2, 5, 3)
+    with pytest.raises(
+        SettingError, match=r"backbone\.family: sequence_tagging needs one that gives a vector"
+    ):
+        head(torch.zeros(2, 4))
+
+
+def test_the_loss_weighs_every_word_alike() -> None:
+    made = task()
+    made.learn(pa.concat_tables([tagged(["a"], ["O"]), tagged(["a", "b", "c"], ["O"] * 3)]))
+    targets = torch.tensor([[-100, 2, -100, -100], [-100, 2, 2, 2]])
+    losses = made.loss(torch.zeros(2, 4, 3), targets, 0.0)
+    assert losses.tolist() == pytest.approx([np.log(3) / 2, 3 * np.log(3) / 2])
+    right = torch.nn.functional.one_hot(torch.tensor([[0, 2, 0, 0], [0, 2, 2, 1]]), 3).float()
+    assert made.figures(right, targets)["token_accuracy"].tolist() == [1.0, pytest.approx(2 / 3)]
+
+
 def test_rows_of_other_than_one_tag_a_word_are_told() -> None:
     table = pa.concat_tables([tagged(["ab", "d"], ["O"]), tagged(["ab"], ["O"])])
     assert task().faults(table) == ["2 words and 1 tags", None]
@@ -294,6 +314,8 @@ def test_baselines_are_the_commonest_tag_and_each_words_own() -> None:
     assert own.predictions["tags"].to_pylist() == [["B-X", "B-X", "O"]]
     (alone,) = baselines(train, test, Evaluation(baseline=False)).found
     assert alone.name == "majority"
+    curve = cheap_curve(train, test, [[np.array([0])]]).answers
+    assert [(rows, table["tags"].to_pylist()) for rows, table in curve] == [(1, [["B-X", "B-X", "O"]])]
 
 
 HOSTILE = "<script>alert('x')</script>"

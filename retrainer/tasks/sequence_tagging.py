@@ -6,14 +6,14 @@ Legend: N rows, B rows of a batch, T padded tokens, W padded words, K tags.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from retrainer.errors import DataError, SettingError
 from retrainer.settings import Section, Task
-from retrainer.tasks._protocol import Baselines, ClassFigure, Judged
+from retrainer.tasks._protocol import Baselines, CheapCurve, ClassFigure, Judged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -174,6 +174,14 @@ class SequenceTagging:
         from retrainer.tasks._tag_baselines import baselines
 
         return baselines(train, test, evaluation)
+
+    def cheap_curve(
+        self, train: pa.Table, test: pa.Table, draws: Sequence[Sequence[np.ndarray]]
+    ) -> CheapCurve:
+        """Each word's commonest tag in each part."""
+        from retrainer.tasks._tag_baselines import cheap_curve
+
+        return cheap_curve(train, test, draws)
 
     def class_figures(self, predictions: pa.Table, truth: pa.Table) -> Mapping[str, ClassFigure]:
         """Each type's span F1, or each plain tag's F1."""
