@@ -15,11 +15,15 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from retrainer import extend
+from retrainer.data.ingest import ingest
+from retrainer.data.preprocess import preprocess
 from retrainer.data.sources import api_docs, conll, tokens_jsonl
 from retrainer.errors import DataError, SettingError, UserError
+from retrainer.formats.dataset import Dataset
+from retrainer.formats.names import SPLITS
 from retrainer.formats.tags import spans
 from retrainer.formats.words import join_words, words_of
-from retrainer.settings import Evaluation, Source, Task, Training
+from retrainer.settings import Checks, Evaluation, Source, Split, Task, Training
 from retrainer.tasks import make_task
 from retrainer.tasks._protocol import Judged
 from retrainer.tasks._tag_baselines import baselines, cheap_curve
@@ -186,6 +190,26 @@ def test_what_is_wrong_in_json_lines_is_named(tmp_path: Path, tokens: Any, tags:
     (tmp_path / "a.jsonl").write_text(json.dumps({"tokens": tokens, "tags": tags}))
     with pytest.raises(DataError, match=error):
         read(tokens_jsonl, tmp_path / "a.jsonl")
+
+
+def test_rows_are_checked_as_texts_and_for_their_tags(tmp_path: Path) -> None:
+    """A row of more words than tags is left out with the reason; nearly equal sentences share a split."""
+    draws = random.Random(0)
+    sentences = [[f"w{draws.randint(0, 999)}" for _ in range(12)] for _ in range(60)]
+    sentences += [[*words[:-1], "else"] for words in sentences[:30]]
+    rows = [{"tokens": words, "tags": ["O", "B-X", *["O"] * 10]} for words in sentences]
+    rows[40]["tags"] = ["O"]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    section = {"kind": "tokens_jsonl", "path": str(tmp_path / "a.jsonl"), "columns": COLUMNS}
+    ingest(Source.parse(section, "source"), tmp_path / "raw")
+    tagging = Task.parse({"kind": "sequence_tagging"}, "task")
+    preprocess(tmp_path / "raw", tmp_path / "made", Split(), Checks(), tagging)
+    data = Dataset(tmp_path / "made")
+    assert data.manifest["dropped"] == {"12 words and 1 tags": 1}
+    split_of = {row: name for name in SPLITS for row in data.split(name)["origin"].to_pylist()}
+    assert len(split_of) == 89 and len(set(split_of.values())) == 3
+    pairs = [(f"a.jsonl:row {n}", f"a.jsonl:row {n + 60}") for n in range(1, 31)]
+    assert all(split_of[first] == split_of[second] for first, second in pairs)
 
 
 def test_the_packages_sentences_are_tagged_by_their_markup() -> None:
