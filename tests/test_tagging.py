@@ -270,6 +270,11 @@ def test_tags_that_do_not_fit_are_named(tags: list[str], error: str) -> None:
         encoded(tagged(["ab", "d"], tags))
 
 
+def test_a_text_that_is_no_sentence_is_refused() -> None:
+    with pytest.raises(DataError, match=r"row 0: a text of 100,001 characters, beyond 100,000; divide it"):
+        encoded(pa.table({"text": ["a" * 100_001]}))
+
+
 def task(**options: Any) -> Any:
     return make_task(Task.parse({"kind": "sequence_tagging", **options}, "task"), LABELS)
 

@@ -55,10 +55,10 @@ def look(path: str, given: Mapping[str, str]) -> Found:
 
 
 def _may_be_conll(place: Path) -> bool:
-    """A file by its ending or as plain text, a folder by its files' endings: what is in it decides."""
+    """Any file, whatever it is called, and a folder by its files' endings: what is in it decides."""
     if place.is_dir():
         return any(file.suffix.lower() in conll.SUFFIXES for file in place.iterdir())
-    return place.suffix.lower() in (*conll.SUFFIXES, "", ".txt")
+    return place.is_file() and not _archives.is_archive(str(place))
 
 
 def _look_inside(path: Path, tree: Tree, given: Mapping[str, str]) -> Found:

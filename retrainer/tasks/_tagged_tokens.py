@@ -20,6 +20,7 @@ from retrainer.errors import DataError, nearest
 from retrainer.formats.words import word_spans, words_of
 from retrainer.tasks._classes import row_name
 from retrainer.tasks._device import send
+from retrainer.tasks._tag_faults import MOST_CHARACTERS, too_long
 from retrainer.tasks._tokens import Tokens, row_tokenizer
 
 # A place that has no tag: PyTorch's own mark. In the place of a word that was not read.
@@ -78,7 +79,7 @@ class TaggedTokens:
         made = {
             "firsts": np.full((len(rows), most), NOT_READ, np.int64),
             "spans": np.full((len(rows), most, 2), -1, np.int64),
-            "characters": np.full((len(rows), longest), -1, np.int64),
+            "characters": np.full((len(rows), longest), -1, np.int32),
         }
         for place, row in enumerate(rows):
             count = len(spans[place])
@@ -93,9 +94,13 @@ def encode_tagged(
 ) -> TaggedTokens:
     """Columns `text` and, if there, `tags` → tokens cut to `max_length`, with the place of each word's first.
 
-    Raises DataError for a row of more or fewer tags than words, and for a tag that is none of `labels`.
+    Raises DataError for a row of more or fewer tags than words, for a tag that is none of `labels`, and for a
+    text of more than MOST_CHARACTERS.
     """
     texts = [text or "" for text in table["text"].to_pylist()]
+    for row, text in enumerate(texts):
+        if len(text) > MOST_CHARACTERS:
+            raise DataError(f"{row_name(table, row)}: {too_long(text)}; divide it into sentences")
     tokenizer = _word_tokenizer(preprocessing, assets)
     ids, lengths, firsts, counts = [], [0], [], [0]
     for start in range(0, len(texts), _ROWS_AT_ONCE):

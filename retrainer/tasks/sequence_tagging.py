@@ -153,15 +153,11 @@ class SequenceTagging:
         return answers(shares, batch, self.labels, self.options.spans)
 
     def faults(self, table: pa.Table) -> list[str | None]:
-        """Rows with more or fewer tags than words cannot be used."""
-        from retrainer.formats.words import words_of
+        """Texts that are no sentence, and those of more or fewer words than tags."""
+        from retrainer.tasks._tag_faults import fault
 
-        counts = [len(words_of(text or "")) for text in table["text"].to_pylist()]
-        tags = [len(row or ()) for row in table["tags"].to_pylist()]
-        return [
-            None if one == other else f"{one} words and {other} tags"
-            for one, other in zip(counts, tags, strict=True)
-        ]
+        rows = zip(table["text"].to_pylist(), table["tags"].to_pylist(), strict=True)
+        return [fault(text or "", tags or ()) for text, tags in rows]
 
     def comparable(self, first: pa.Table, second: pa.Table) -> tuple[pa.Table, pa.Table]:
         """As they are: a tag that one model lacks is none of its answers."""
