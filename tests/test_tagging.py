@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -327,9 +328,13 @@ def test_the_loss_weighs_every_word_alike() -> None:
     assert made.figures(right, targets)["token_accuracy"].tolist() == [1.0, pytest.approx(2 / 3)]
 
 
-def test_rows_of_other_than_one_tag_a_word_are_told() -> None:
-    table = pa.concat_tables([tagged(["ab", "d"], ["O"]), tagged(["ab"], ["O"])])
-    assert task().faults(table) == ["2 words and 1 tags", None]
+def test_rows_that_cannot_be_used_are_told_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Preprocessing asks, whose image on a cluster has none."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "retrainer.tasks._tagged_tokens")
+    rows = [tagged(["ab", "d"], ["O"]), tagged(["ab"], ["O"]), tagged(["a" * 100_001], ["O"])]
+    said = ["2 words and 1 tags", None, "a text of 100,002 characters, beyond 100,000"]
+    assert task().faults(pa.concat_tables(rows)) == said
 
 
 # --- judgement -----------------------------------------------------------------------------------------
