@@ -118,10 +118,10 @@ def read(module: Any, path: Path, **options: Any) -> list[dict[str, Any]]:
 def test_conll_columns_comments_and_documents(tmp_path: Path) -> None:
     file = tmp_path / "a.conll"
     first = "\ufeff# id 7\n-DOCSTART- -X- O\n\n# NN O\nEU NNP B-ORG\r\n\n\n"
-    file.write_bytes(f"{first}-DOCSTART- -X- O\n\nU.S. NNP B-LOC\nwon VBD O".encode())
+    file.write_bytes(f"{first}-DOCSTART- -X- O\n\nU.S. NNP B-LOC\nwon  VBD O\n\u3000 X O".encode())
     rows = read(conll, file)
-    assert [words_of(row["text"]) for row in rows] == [["#", "EU"], ["U.S.", "won"]]
-    assert [row["tags"] for row in rows] == [["O", "B-ORG"], ["B-LOC", "O"]]
+    assert [words_of(row["text"]) for row in rows] == [["#", "EU"], ["U.S.", "won", "\u3000"]]
+    assert [row["tags"] for row in rows] == [["O", "B-ORG"], ["B-LOC", "O", "O"]]
     assert [row["group"] for row in rows] == ["a.conll:document 1", "a.conll:document 2"]
     assert rows[1]["origin"] == "a.conll:line 10"
     by_number = read(conll, file, text="1", tags=2, documents=False)

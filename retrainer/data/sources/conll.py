@@ -1,6 +1,6 @@
 """CoNLL files: a word a line with its columns, a blank line between two sentences. UTF-8.
 
-    EU       NNP  B-NP  B-ORG      columns divided by tabs, or else by white space: the first one is the word,
+    EU       NNP  B-NP  B-ORG      columns divided by tabs, or else by spaces: the first one is the word,
     rejects  VBZ  B-VP  O          the last one its tag; others by number (from 1): text: 1, tags: 2
 
     1  They  they  PRON  …         CoNLL-U (ten columns, divided by tabs): FORM and UPOS; others likewise
@@ -60,7 +60,7 @@ class Sentence(NamedTuple):
 class Layout:
     """Where a file's columns are, which its first word tells."""
 
-    divider: str | None  # a tab, or None for white space
+    divider: str  # a tab, or a space
     count: int
     word: int
     tag: int
@@ -113,8 +113,8 @@ class _Reader:
         """The sentence that ends before this line, if one does."""
         if not line.strip():
             return self.end()
-        divider = self.layout.divider if self.layout else TAB if TAB in line else None
-        columns = [part.strip() for part in line.split(divider)]
+        divider = self.layout.divider if self.layout else TAB if TAB in line else " "
+        columns = _columns(line, divider)
         if columns[0] == _DOCUMENT or (line.startswith(_NEW_DOCUMENT) and not self.words):
             return self._begin_document(number, columns, divider)
         if not self._is_comment(columns):
@@ -129,7 +129,7 @@ class _Reader:
         self.words, self.tags = [], []
         return made
 
-    def _begin_document(self, number: int, columns: list[str], divider: str | None) -> Sentence | None:
+    def _begin_document(self, number: int, columns: list[str], divider: str) -> Sentence | None:
         """The sentence that ends with the document before. A document's line has as many columns as words."""
         if self.layout is None and columns[0] == _DOCUMENT and len(columns) > 1:
             self.layout = _layout(columns, divider, self.source, f"{self.name}:line {number}")
@@ -143,7 +143,7 @@ class _Reader:
         # Of a file that begins with #, nothing tells yet how many columns its words have.
         return self.layout is None or self.layout.conllu or len(columns) != self.layout.count
 
-    def _add(self, number: int, columns: list[str], divider: str | None) -> None:
+    def _add(self, number: int, columns: list[str], divider: str) -> None:
         where = f"{self.name}:line {number}"
         if self.layout is None:
             self.layout = _layout(columns, divider, self.source, where)
@@ -166,7 +166,13 @@ class _Reader:
         self.tags.append(tag)
 
 
-def _layout(columns: list[str], divider: str | None, source: Source, where: str) -> Layout:
+def _columns(line: str, divider: str) -> list[str]:
+    """Several spaces divide as one does; other white space, as in Asian texts, may be a word."""
+    parts = [part.strip(" ") for part in line.split(divider)]
+    return parts if divider == TAB else [part for part in parts if part]
+
+
+def _layout(columns: list[str], divider: str, source: Source, where: str) -> Layout:
     """By the first word's columns. Raises UserError where there is no such column."""
     count = len(columns)
     conllu = divider == TAB and count == _CONLLU_COLUMNS
