@@ -65,7 +65,7 @@ class TaggedTokens:
 
     def _targets(self, rows: np.ndarray, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
         assert self.tags is not None
-        targets = np.full(shape, IGNORED, np.int64)
+        targets: np.ndarray = np.full(shape, IGNORED, np.int64)
         for place, row in enumerate(rows):
             words = slice(self.words[row], self.words[row + 1])
             read = self.firsts[words] != NOT_READ
@@ -76,7 +76,7 @@ class TaggedTokens:
         spans = [word_spans(self.texts[row]) for row in rows]
         texts = [np.frombuffer(self.texts[row].encode("utf-32-le"), np.uint32) for row in rows]
         most, longest = (max(map(len, some), default=0) for some in (spans, texts))
-        made = {
+        made: dict[str, np.ndarray] = {
             "firsts": np.full((len(rows), most), NOT_READ, np.int64),
             "spans": np.full((len(rows), most, 2), -1, np.int64),
             "characters": np.full((len(rows), longest), -1, np.int32),
