@@ -28,7 +28,7 @@ from retrainer.settings import Checks, Evaluation, Source, Split, Task, Training
 from retrainer.tasks import make_task
 from retrainer.tasks._protocol import Judged
 from retrainer.tasks._tag_baselines import baselines, cheap_curve
-from retrainer.tasks._tag_details import class_figures, details
+from retrainer.tasks._tag_details import details
 from retrainer.tasks._tag_panels import panels
 from retrainer.tasks._tagged_tokens import encode_tagged
 
@@ -377,7 +377,14 @@ def test_each_types_figures() -> None:
     assert [(row["label"], row["precision"], row["recall"]) for row in found["per_type"]] == [
         ("A", 0.5, 1.0), ("B", None, 0.0)
     ]  # fmt: skip
-    figures = class_figures(predictions, test, True)
+
+
+def test_each_tag_is_a_class_that_two_models_are_compared_by() -> None:
+    had, said = ["B-X", "I-X", "O"], ["B-X", "B-X", None]
+    test, predictions = tagged(["a", "b", "c"], had), pa.table({"tags": [said]})
+    figures = task().class_figures(predictions, test)
+    assert set(figures) == set(LABELS)
     assert {name: one.statistics.tolist() for name, one in figures.items()} == {
-        "A": [[1.0, 2.0, 1.0]], "B": [[0.0, 0.0, 1.0]]
+        "B-X": [[1.0, 2.0, 1.0]], "I-X": [[0.0, 0.0, 1.0]], "O": [[0.0, 0.0, 1.0]]
     }  # fmt: skip
+    assert all(one.having.tolist() == [True] for one in figures.values())

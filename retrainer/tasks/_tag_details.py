@@ -57,14 +57,14 @@ def details(judged: Judged, of_spans: bool) -> dict[str, Any]:
     }
 
 
-def class_figures(predictions: pa.Table, truth: pa.Table, of_spans: bool) -> dict[str, ClassFigure]:
-    """F1 of each type that the rows have, over all rows: a span where there is none counts against it."""
+def class_figures(predictions: pa.Table, truth: pa.Table) -> dict[str, ClassFigure]:
+    """F1 of each tag that the rows have, over the words of all rows: the tag where it is not due counts
+    against it. Tags, and not types of spans, are the classes that two models have in common."""
     said, had = tags_of(predictions, truth)
     rows, figures = np.arange(len(had)), {}
-    for kind in _kinds(had, of_spans):
-        counts = span_counts(said, had, finder(of_spans), kind)
-        title = "span F1" if of_spans else "F1"
-        figures[kind] = ClassFigure(title, span_f1, rows, counts, counts[:, 2] > 0)
+    for tag in _kinds(had, of_spans=False):
+        counts = span_counts(said, had, _single_words, tag)
+        figures[tag] = ClassFigure("F1 of words", span_f1, rows, counts, counts[:, 2] > 0)
     return figures
 
 

@@ -180,10 +180,10 @@ class SequenceTagging:
         return cheap_curve(train, test, draws)
 
     def class_figures(self, predictions: pa.Table, truth: pa.Table) -> Mapping[str, ClassFigure]:
-        """Each type's span F1, or each plain tag's F1."""
+        """Each tag's F1 over words."""
         from retrainer.tasks._tag_details import class_figures
 
-        return class_figures(predictions, truth, self.options.spans)
+        return class_figures(predictions, truth)
 
     def details(self, judged: Judged) -> dict[str, Any]:
         """Each type's precision, recall and F1, the commonest mistakes, and the worst sentences."""
