@@ -82,6 +82,6 @@ def span_counts(
 
 def f1(sums: np.ndarray) -> np.ndarray:
     """Sums [..., 3] → F1 [...] by precision and recall, in the order in which seqeval computes it."""
-    right = sums[..., 0].astype(np.float64)
+    right: np.ndarray = sums[..., 0].astype(np.float64)
     precision, recall = share(right, sums[..., 1]), share(right, sums[..., 2])
     return share(2 * precision * recall, precision + recall)
