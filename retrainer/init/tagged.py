@@ -77,8 +77,8 @@ def _found(path: Path, source: dict[str, Any], found: list[Tagged], facts: list[
     tags = Counter(tag for one in found for tag in one.tags)
     of_spans = all(map(is_span_tag, tags))
     kinds = Counter(kind for one in found for kind, _, _ in spans(one.tags)) if of_spans else tags
-    said = class_counts(kinds).replace("class", "type", 1)
-    facts = [f"{said} of {'spans' if of_spans else 'words'}", *facts]
+    counts = class_counts(kinds).partition(": ")[2]
+    facts = [f"{plural(len(kinds), 'type')} of {'spans' if of_spans else 'words'}: {counts}", *facts]
     facts += [f"the first {_MOST:,} sentences were looked at"] if len(found) == _MOST else []
     lengths = sorted(int(one.words * _TOKENS_A_WORD) + _MARKS for one in found)
     common = lengths[int(0.95 * (len(lengths) - 1))]
