@@ -85,6 +85,7 @@ def _sounds(pooling: Mapping[str, str], epochs: int, learning_rate: float) -> Se
 STARTS: Mapping[str, Sections] = {
     "text_classification": _TEXTS,
     "text_regression": _TEXTS,
+    "sequence_tagging": _TEXTS,
     "image_classification": _PHOTOGRAPHS,
     "image_regression": _PHOTOGRAPHS,
     "object_detection": _BOXES,
@@ -96,7 +97,7 @@ STARTS: Mapping[str, Sections] = {
 READS: Mapping[str, str] = {
     **dict.fromkeys(("image_folder", "pascal_voc", "coco"), "image"),
     "audio_folder": "audio",
-    "parallel_text": "text",
+    **dict.fromkeys(("parallel_text", "conll", "tokens_jsonl"), "text"),
 }
 # Source → the only task that can read it.
 TASKS_OF_SOURCES: Mapping[str, str] = {
@@ -104,6 +105,7 @@ TASKS_OF_SOURCES: Mapping[str, str] = {
     "pascal_voc": "object_detection",
     "coco": "object_detection",
     "parallel_text": "translation",
+    **dict.fromkeys(("conll", "tokens_jsonl"), "sequence_tagging"),
 }
 
 

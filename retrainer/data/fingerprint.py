@@ -20,6 +20,7 @@ _KIND_BY_SUFFIX = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".parquet": "parquet",
+    **dict.fromkeys((".conll", ".conllu", ".bio", ".iob", ".iob2"), "conll"),
     **dict.fromkeys((".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz"), "image_folder"),
 }
 # A file changed this recently could change again within one tick of its clock: hash it anew next time.

@@ -3,7 +3,7 @@
 A row comes out in train, validation or test, or stands in `dropped.parquet` with its origin and one reason:
     class not selected          (by ingest) none of `source.classes`
     empty text (or another column of text), no image, not an image, broken image, image too large,
-    no grey or RGB image, no audio, missing label (or another input or target)
+    no grey or RGB image, no audio, missing label (or another input or target), and what the task finds wrong
     also in the test set        the same content or group as a row of the user's own test set
     near-duplicate of a test row    of the user's own, or linked to one
     also in the validation set, near-duplicate of a validation row    likewise, of a row to train on

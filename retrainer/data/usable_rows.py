@@ -32,6 +32,7 @@ from retrainer.findings import Findings
 from retrainer.formats.columns import TYPES
 from retrainer.formats.dataset import LABELS, LABELS_ADD_UP, Dataset, names_in
 from retrainer.settings import Split, Task
+from retrainer.tasks import make_task
 
 # Columns that are everyone's, whatever the task.
 _EVERYONES = ("group", "time", "id", "metadata", "origin")
@@ -66,6 +67,8 @@ def usable_rows(source: Dataset, task: Task, split: Split, findings: Findings) -
     table = _with_clean_labels(table, columns, task.multi_label)
     looks = {name: look_at(table[name]) for name in columns.inputs_of("image")}
     reasons = unusable(table, columns, task.multi_label, looks)
+    if faults := getattr(make_task(task), "faults", None):  # what only the task can know
+        reasons = [one or other for one, other in zip(reasons, faults(table), strict=True)]
     check_reasons(reasons, columns, table["origin"].to_pylist(), findings)
     if task.multi_label and LABELS in columns.targets and source.manifest.get(LABELS_ADD_UP):
         table = join_labels(table, columns, given, reasons, findings)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from retrainer.data.fingerprint import choose_kind
-from retrainer.data.sources import _archives, coco
+from retrainer.data.sources import _archives, coco, conll, jsonl
 from retrainer.data.sources._folders import IMAGE_SUFFIXES, Tree, tree_of
 from retrainer.errors import DataError, SettingError, UserError
 from retrainer.formats.audio import SUFFIXES as SOUND_SUFFIXES
@@ -21,14 +21,15 @@ from retrainer.init.folders import (
 from retrainer.init.found import Found
 from retrainer.init.sounds import look_at_sounds
 from retrainer.init.tables import look_at_tables
+from retrainer.init.tagged import look_at_conll, look_at_token_lists
 from retrainer.settings import Source
 from retrainer.texts import plural
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _READ = (
     "a CSV, TSV, JSONL or Parquet file, a folder or archive (.zip, .tar.gz) with one folder of images or"
-    " sounds a class, images with a table or with boxes (Pascal VOC, COCO), sounds with a table, or parallel"
-    " texts"
+    " sounds a class, images with a table or with boxes (Pascal VOC, COCO), sounds with a table, parallel"
+    " texts, or tagged sentences (CoNLL files, JSONL with tokens and tags)"
 )
 
 
@@ -40,13 +41,24 @@ def look(path: str, given: Mapping[str, str]) -> Found:
     place = Path(path)
     if not path or not place.exists():
         raise SettingError(f"{f'DATA={path} does not exist' if path else 'DATA is empty'}; name {_READ}")
+    if place.suffix.lower() in jsonl.SUFFIXES and place.is_file() and (found := look_at_token_lists(place)):
+        return found
     if place.is_file() and place.suffix.lower() in TABLES:
         return look_at_tables(place, given)
+    if _may_be_conll(place) and (found := look_at_conll(place)):
+        return found
     if place.is_file() and not _archives.is_archive(path):
         raise DataError(f"{path} is no file that is read; name {_READ}")
     if kind_of(place) == "dataset":
         raise DataError(f"{path} is a dataset of this project; a recipe reads it by source: {{path: {path}}}")
     return _look_inside(place, tree_of(Source.parse({"kind": "init", "path": path}, "source")), given)
+
+
+def _may_be_conll(place: Path) -> bool:
+    """Any file, whatever it is called, and a folder by its files' endings: what is in it decides."""
+    if place.is_dir():
+        return any(file.suffix.lower() in conll.SUFFIXES for file in place.iterdir())
+    return place.is_file() and not _archives.is_archive(str(place))
 
 
 def _look_inside(path: Path, tree: Tree, given: Mapping[str, str]) -> Found:

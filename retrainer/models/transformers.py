@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SHAPED_BY_WEIGHTS = True
 IMPORTED = ("transformers.modeling_utils",)
+# Of a batch of texts; `lengths` where texts are packed (training.packing).
+_READ = ("input_ids", "attention_mask", "token_type_ids", "lengths")
 
 
 class Options(Section):
@@ -38,8 +40,9 @@ class Config(Keys):
         description="the encoder's config.json, with its model_type, without what says nothing of its shape"
     )
     input: Literal["tokens", "pixels"] = Field(description="what it reads")
-    pooling: Literal["mean", "cls", "own"] = Field(
-        description="from tokens to one vector: their mean, the first one, or as the network does itself"
+    pooling: Literal["mean", "cls", "own", "none"] = Field(
+        description="from tokens to one vector: their mean, the first one, or as the network does itself;"
+        " none: a vector for each token"
     )
     pooler: bool = Field(description="whether a pooler without weights stays")
     width: int = Field(ge=1, description="the number of features that it gives")
@@ -49,6 +52,8 @@ def build(
     options: Options, input_spec: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
 ) -> Body:
     """An encoder and the files that its input needs."""
+    if input_spec.get("each_token") and options.pooling != "auto":
+        raise SettingError("backbone.pooling: this task reads a vector for each token; leave it out")
     from retrainer.models._start import drawn_from, fill, is_ours, read_tensors, unfilled
 
     if not isinstance(weights, Path) or not weights.is_dir():
@@ -69,6 +74,8 @@ def build(
     else:
         body = _pretrained(weights, config)
     _prepare(body, weights, input_spec)
+    if input_spec.get("each_token"):
+        body.config["pooling"], body.features = "none", _every_token
     return body
 
 
@@ -87,8 +94,8 @@ def _config(weights: Path, options: Options, input_spec: dict[str, Any]) -> dict
 
     if is_ours(weights):
         config = our_model(weights, "transformers")["config"]
-        if options.pooling != "auto":
-            config["pooling"] = options.pooling
+        if options.pooling != "auto" or config["pooling"] == "none":
+            config["pooling"] = "mean" if options.pooling == "auto" else options.pooling
     else:
         config = _described(weights, options)
     if config["input"] != input_spec["kind"]:
@@ -146,7 +153,7 @@ def _body(module: nn.Module, config: dict[str, Any]) -> Body:
     dense = pooler is not None and any(isinstance(part, nn.Linear) for part in pooler.modules())
     if pooler is not None and (dense or not config["pooler"]):
         module.pooler = None
-    by_tokens = {"mean": _mean_of_tokens, "cls": _first_token}
+    by_tokens = {"mean": _mean_of_tokens, "cls": _first_token, "none": _every_token}
     pooling = config["pooling"]
     features = by_tokens[pooling] if config["input"] == "tokens" else _image_features(pooling)
     return Body(module, features, int(config["width"]), config, preprocessing={})
@@ -186,6 +193,15 @@ def _mean_of_tokens(module: nn.Module, batch: Batch) -> Tensor:
 
 def _first_token(module: nn.Module, batch: Batch) -> Tensor:
     return module(**batch).last_hidden_state[:, 0]
+
+
+def _every_token(module: nn.Module, batch: Batch) -> Tensor:
+    """[B, T, D], 0 where there is no token. A task's batch may hold more than the network reads."""
+    read = {name: batch[name] for name in _READ if name in batch}
+    states: Tensor = module(**read).last_hidden_state
+    if "attention_mask" not in batch:
+        return states
+    return states.masked_fill(batch["attention_mask"].unsqueeze(-1) == 0, 0)
 
 
 def _image_features(pooling: str) -> Any:

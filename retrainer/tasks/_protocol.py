@@ -81,6 +81,8 @@ class Task(Protocol):
     metrics: tuple[str, ...]  # names (retrainer/metrics/NAME.py or a plug-in's); the gate goes by the first
     # `titles`, optional: {metric: what people read of it here, where its own TITLE says too little}
     abilities: frozenset[str]
+    # `faults(table)`, optional: of raw rows [N] with their targets a list: in words, why the task cannot use
+    # each, None where it can. Preprocessing, which has no torch, leaves such rows out (the check `empty`).
 
     # --- training ---
 

@@ -55,7 +55,7 @@ def files(source: Source) -> list[Path]:
 
 def read(source: Source) -> Iterator[pa.Table]:
     """Tables in our columns. Raises UserError naming file and row for what cannot be parsed."""
-    return read_tables(source, SUFFIXES, _chunks)
+    return read_tables(source, SUFFIXES, chunks)
 
 
 def first_rows(file: Path, most: int) -> tuple[dict[str, list[Any]], int]:
@@ -84,8 +84,8 @@ def _file_names(file: Path, source: Source) -> Iterator[tuple[str, str]]:
             yield from ((ours, value) for ours, value in found.items() if isinstance(value, str) and value)
 
 
-def _chunks(file: Path, source: Source) -> Iterator[Chunk]:
-    """A key counts as a column when any line has it, so all lines are read before the first chunk."""
+def chunks(file: Path, source: Source) -> Iterator[Chunk]:
+    """For `read_tables`. A key counts as a column when any line has it, so all lines are read first."""
     named = {name_of(source, ours) for ours in words_of(source)} | set(source.metadata)
     keys: dict[str, None] = {}
     numbers: list[int] = []
