@@ -21,6 +21,7 @@ import signal
 import socket
 import struct
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Server:
                 return work
         self._all_imported = True
         for client in self._later:
-            if work := self._fork(client):
+            if work := self._take(client):
                 return work
         while True:
             if work := self._answer(wait=True):
@@ -80,9 +81,9 @@ class Server:
             if client.recv(1) == ALL and not self._all_imported:
                 self._later.append(client)
                 return None
-        return self._fork(client)
+        return self._take(client)
 
-    def _fork(self, client: socket.socket) -> Work | None:
+    def _take(self, client: socket.socket) -> Work | None:
         """In a forked process: its work. A client that has not the time to wait goes before it asks."""
         try:
             client.sendall(READY)
@@ -94,8 +95,7 @@ class Server:
         asked["client"] = pid
         begun = self._begun.pop(step, None)
         if begun is None or not begun.takes(asked, files):
-            gc.freeze()  # else the first collection in the new process would copy every page
-            pid = os.fork()
+            pid = _fork()
             if pid == 0:
                 self._forget()
                 return lambda: _run(asked, files)
@@ -110,7 +110,7 @@ class Server:
         if not step:
             return None
         ours, theirs = socket.socketpair()
-        pid = os.fork()
+        pid = _fork()
         if pid == 0:
             ours.close()
             self._forget()
@@ -143,6 +143,14 @@ class Server:
             self._close(client)
 
         self._waiting.register(os.pidfd_open(pid), selectors.EVENT_READ, ended)
+
+
+def _fork() -> int:
+    gc.freeze()  # else the first collection in the new process would copy every page
+    with warnings.catch_warnings():
+        # Python 3.12 and later warn of threads: OpenBLAS ends its own before a fork (by pthread_atfork).
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 @dataclass
