@@ -95,10 +95,16 @@ def generate(config: dict[str, Any]) -> Any:
             eos_token_id=config["end"],
             pad_token_id=config["end"],
             decoder_start_token_id=config["start"][0],
+            suppress_tokens=config.get("never") or None,
+            begin_suppress_tokens=config.get("never_first") or None,
         )
         network: Any = module
         written = GenerationMixin.generate(
-            network, input_features=sound, decoder_input_ids=start, generation_config=how
+            network,
+            input_features=sound,
+            attention_mask=torch.ones(sound.shape[::2], dtype=torch.long, device=sound.device),
+            decoder_input_ids=start,
+            generation_config=how,
         )
         return written[:, start.shape[1] :]
 
