@@ -11,8 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import Wav2Vec2Config, Wav2Vec2Model, WhisperConfig, WhisperForConditionalGeneration
+from transformers import Wav2Vec2Config, Wav2Vec2Model, WhisperForConditionalGeneration
 
 from retrainer.attribution.explain import Explainer, completeness_error
 from retrainer.errors import UserError
@@ -30,6 +29,7 @@ from retrainer.training.compute import resolve_compute
 from retrainer.training.learner import Learner, Splits
 from retrainer.training.loop import fit
 from retrainer.training.train import build_network
+from tests.whispers import tiny_whisper
 
 pytestmark = pytest.mark.usefixtures("torch_settings_restored")
 
@@ -304,24 +304,7 @@ def again_written(network: Network, task: Any, folder: Path, history: Any, table
 
 @pytest.fixture(scope="module")
 def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny one, with random values and a tokenizer of a few words."""
-    folder = tmp_path_factory.mktemp("whisper")
-    marks = ["<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"]
-    words = [*marks, "a", "b", "▁"]
-    tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, "▁"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    tokenizer.add_special_tokens(marks)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    shape = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": len(words)}
-    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
-    feed = {"encoder_ffn_dim": 24, "decoder_ffn_dim": 24}
-    size = {"num_mel_bins": 80, "max_source_positions": 100, "max_target_positions": 24}
-    ids = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "decoder_start_token_id": 1}
-    torch.manual_seed(0)
-    WhisperForConditionalGeneration(
-        WhisperConfig(**shape, **heads, **feed, **size, **ids, suppress_tokens=[], begin_suppress_tokens=[])
-    ).save_pretrained(folder)
-    return folder
+    return tiny_whisper(tmp_path_factory.mktemp("whisper"))
 
 
 def test_whisper_trains_writes_and_is_written(whisper: Path, tmp_path: Path) -> None:

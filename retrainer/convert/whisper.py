@@ -72,9 +72,7 @@ def converted(folder: Path, sha256: str, cache: Path) -> Path:
     found = _read(folder)
     with whole_directory(into) as aside:
         _write(folder, found, aside)
-        write_json(
-            aside / MANIFEST, {"kind": _KIND, "format_version": _VERSION, "files": hash_files(aside)}
-        )
+        write_json(aside / MANIFEST, {"kind": _KIND, "format_version": _VERSION, "files": hash_files(aside)})
     return into
 
 
@@ -116,6 +114,10 @@ def _check(path: Path, found: Contents) -> None:
     for name, value in _NEEDED.items():
         if name in found.variables and _scalar(path, found, name) != value:
             raise ModelError(f"{path}: {name} is {_scalar(path, found, name)}, and of a Whisper {value}")
+    width = found.variables["encoder/conv1/weight"].shape[0]
+    for name in _HEADS:
+        if (heads := _scalar(path, found, name)) < 1 or width % heads:
+            raise ModelError(f"{path}: {name} is {heads}, which does not divide its width {width}")
 
 
 def _scalar(path: Path, found: Contents, name: str) -> int:
@@ -235,7 +237,8 @@ def _tokens(folder: Path, rows: int) -> dict[str, Any]:
     start, end = (tokenizer.token_to_id(name) for name in ("<|startoftranscript|>", "<|endoftext|>"))
     if start is None or end is None or max(tokenizer.get_vocab().values()) >= rows:
         raise SettingError(f"backbone.weights: {folder / _TOKENIZER} is not the tokenizer of this Whisper")
-    return {"decoder_start_token_id": start, **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end)}
+    marks = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), end)
+    return {"decoder_start_token_id": start, **marks}
 
 
 def _left_out(folder: Path) -> dict[str, list[int]]:

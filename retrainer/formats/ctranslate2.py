@@ -118,7 +118,7 @@ class _Reader:
     def text(self) -> str:
         size = self.number("<H")
         if not 1 < size <= _MOST_LETTERS:
-            self.refuse(f"it has a name of {size - 1} letters")
+            self.refuse(f"it has a name of {size - 1:,} letters")
         self.take(size)
         text = self.stream.read(size).decode("ascii", "replace")
         if not text.endswith("\0") or not text[:-1].isprintable() or "\ufffd" in text:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SHAPED_BY_WEIGHTS = True
 IMPORTED = ("transformers.modeling_utils",)
 _WHISPER = "whisper"
+_UNTOUCHED_SECONDS = 10.0
 _MASK = "masked_spec_embed"
 
 
@@ -85,6 +86,24 @@ def build(
     if body.generate is not None:
         body.assets = {TOKENIZER: read_tokenizer(weights)}
     return body
+
+
+def untouched(options: Options, weights: Path) -> tuple[Options, str]:
+    """The options by which weights answer that nobody has trained further, and a note where they differ.
+
+    A Whisper that was trained on 30 s repeats its words when its encoder sees 2.4 or 5 s; with 10 s it does
+    not (tiny.en on spoken digits).
+    """
+    from retrainer.models._hugging_face import described, shape_of
+    from retrainer.models._start import is_ours
+
+    seconds = options.window_seconds
+    if not seconds or is_ours(weights) or described(weights).model_type != _WHISPER:
+        return options, ""
+    most = _recorded(weights, shape_of(described(weights)))["spectrum"]["pad_seconds"]
+    longer = min(most, max(_UNTOUCHED_SECONDS, seconds))
+    note = f"its encoder sees {longer:g} s instead of {seconds:g} s" if longer != seconds else ""
+    return options.model_copy(update={"window_seconds": longer}), note
 
 
 def _described(weights: Path, options: Options) -> dict[str, Any]:
