@@ -320,6 +320,22 @@ def test_whisper_trains_writes_and_is_written(whisper: Path, tmp_path: Path) -> 
     again_written(network, task, tmp_path, history, train)
 
 
+def test_a_whisper_leaves_out_symbols_unless_the_training_rows_have_them(tmp_path: Path) -> None:
+    """Two letters stand for brackets here; untrained, the network writes both."""
+    weights = tiny_whisper(tmp_path, suppressed=(3, 4), first=(0,))
+    for words, never, first, written in (
+        (("a b", "b a"), [], [0], "ab "),
+        (("b", "b"), [3], [0], "b "),
+        (("b", " "), [3], [], "b "),
+    ):
+        task, train = recognition(max_seconds=2, max_length=12), clips(8, words=words)
+        network = network_of(task, train, weights, **WAV2VEC2)
+        config = network.description.config
+        assert (config["never"], config["never_first"]) == (never, first)
+        found = Predictor(network, task, "cpu", "").predict(train)["prediction"].to_pylist()
+        assert set("".join(found)) == set(written)
+
+
 def test_their_encoders_give_one_vector_for_classes(wav2vec2: Path, whisper: Path) -> None:
     for weights in (wav2vec2, whisper):
         task = audio_classification.make(Task(kind="audio_classification", max_seconds=2), ("ab", "ba"))

@@ -20,7 +20,7 @@ WORDS = (*MARKS, "a", "b", "▁")
 _TYPES = ("float32", "int8", "int16", "int32", "float16")
 
 
-def tiny_whisper(folder: Path, suppressed: tuple[int, ...] = ()) -> Path:
+def tiny_whisper(folder: Path, suppressed: tuple[int, ...] = (), first: tuple[int, ...] = ()) -> Path:
     """One layer a side, a tokenizer of a few letters, and 2 s of sound; in Hugging Face's layout."""
     tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(WORDS)}, "▁"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
@@ -32,11 +32,12 @@ def tiny_whisper(folder: Path, suppressed: tuple[int, ...] = ()) -> Path:
     feed = {"encoder_ffn_dim": 24, "decoder_ffn_dim": 24}
     size = {"num_mel_bins": 80, "max_source_positions": 100, "max_target_positions": 24}
     ids = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "decoder_start_token_id": 1}
-    left_out = {"suppress_tokens": list(suppressed), "begin_suppress_tokens": []}
+    left_out = {"suppress_tokens": list(suppressed), "begin_suppress_tokens": list(first)}
     torch.manual_seed(0)
-    WhisperForConditionalGeneration(
+    network = WhisperForConditionalGeneration(
         WhisperConfig(**shape, **heads, **feed, **size, **ids, **left_out)
-    ).half().save_pretrained(folder)
+    )
+    network.half().float().save_pretrained(folder)  # values that fit into CTranslate2's 16 bits
     return folder
 
 

@@ -35,7 +35,8 @@ _NEEDED = {
     "decoder/start_from_zero_embedding": 0,
 }
 # Others that say nothing of its values.
-_UNUSED = {"decoder/alignment_heads", "decoder/alignment_layer", "decoder/alibi_use_positive_positions"}
+_UNUSED = {f"decoder/{name}" for name in ("alignment_heads", "alignment_layer")}
+_UNUSED |= {f"decoder/{name}" for name in ("alibi_use_positive_positions", "scale_alibi")}  # without alibi
 _HEADS = "encoder/num_heads", "decoder/num_heads"
 _ALIAS = {"decoder/projection/weight": "decoder/embeddings/weight"}
 # Of CTranslate2's config.json and of transformers'.

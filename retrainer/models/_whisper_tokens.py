@@ -57,6 +57,6 @@ def wanted_after_all(config: dict[str, Any], input_spec: dict[str, Any], tokeniz
         letters = reader.decode([token]).strip()
         return not letters or not units.issuperset(letters)
 
-    never = [token for token in config.get("never", ()) if absent(token)]
-    first = [] if input_spec["silence"] else list(config.get("never_first", ()))
+    never = [token for token in config.get("never") or () if absent(token)]
+    first = [] if input_spec["silence"] else list(config.get("never_first") or ())
     return {"never": never, "never_first": first}

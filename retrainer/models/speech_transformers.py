@@ -45,8 +45,8 @@ class Config(Keys):
     frames: bool = Field(description="true: it writes (speech); false: one vector for a row (classes)")
     start: list[int] | None = Field(None, description="of Whisper: ids before a text")
     end: int | None = Field(None, description="of Whisper: the id behind a text")
-    never: list[int] = Field([], description="of Whisper: ids that no text has")
-    never_first: list[int] = Field([], description="of Whisper: ids with which no text begins")
+    never: list[int] | None = Field(None, description="of Whisper: ids that no text has")
+    never_first: list[int] | None = Field(None, description="of Whisper: ids with which no text begins")
 
 
 def build(
