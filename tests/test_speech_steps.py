@@ -130,14 +130,20 @@ def test_given_weights_answer_untouched_beside_the_model(
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_registered_version_serves_classes_of_sounds(tmp_path: Path) -> None:
-    """The tutorial of speech recognition does the same with texts."""
+def test_a_registered_version_serves_classes_that_a_frozen_whisper_hears(tmp_path: Path) -> None:
+    """The tutorial of speech recognition does the same with texts, and with a network from scratch."""
     import yaml
 
     project = make_project(tmp_path / "project")
     record(project / "data" / "sounds")
+    as_ctranslate2(tiny_whisper(tmp_path / "plain"), project / "data" / "whisper")
     recipe = {name: section | CLASSES.get(name, {}) for name, section in SETTINGS.items()}
     recipe["source"] |= {"path": "data/sounds"}
+    recipe["task"] = {"kind": "audio_classification", "max_seconds": 0.6}
+    recipe["backbone"] = {"family": "speech_transformers", "weights": "./data/whisper", "window_seconds": 0.6}
+    recipe["training"] = {"strategy": "frozen", "epochs": 2}
     recipe |= {"registry": {"name": "mine"}, "compute": {"device": "cpu", "threads": 1}}
     (project / "recipes" / "mine.yaml").write_text(yaml.safe_dump(recipe))
     assert "smoke: mine passes every step" in run(project, "smoke", "--recipe", "mine")
+    (kept,) = (project / ".run" / "weights").glob("whisper-*")
+    assert (kept / "model.safetensors").is_file()
