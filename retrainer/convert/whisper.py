@@ -1,20 +1,19 @@
 """A Whisper of CTranslate2, as faster-whisper reads it, in the layout of Hugging Face.
 
-Names and shapes follow from CTranslate2's own converter: `WhisperLoader` and `BartLoader`
-(python/ctranslate2/converters/transformers.py, lines 933 and 290, at commit 0d8bcd3), whose `fuse_linear`
-(converters/utils.py) puts query, key and value below each other. The values stay as they are, to the bit.
+The values stay as they are, to the bit; `retrainer/convert/whisper_parts.py` has the names.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from retrainer.errors import ModelError, SettingError
+from retrainer.convert.whisper_parts import layers_of, parts_of, size_of
+from retrainer.errors import DataError, ModelError, SettingError
 from retrainer.formats.ctranslate2 import Contents, read_contents, read_values
 from retrainer.formats.files import MANIFEST, hash_files, read_manifest, whole_directory, write_json
 
@@ -43,14 +42,6 @@ _ALIAS = {"decoder/projection/weight": "decoder/embeddings/weight"}
 _LEFT_OUT = {"suppress_ids": "suppress_tokens", "suppress_ids_begin": "begin_suppress_tokens"}
 
 
-class _Part(NamedTuple):
-    """A variable that is cut into the tensors `names` along its first axis; "" is one that must be 0."""
-
-    variable: str
-    names: tuple[str, ...]
-    shape: tuple[int, ...]
-
-
 def is_whisper_of_ctranslate2(folder: Path) -> bool:
     """Whether the directory has CTranslate2's model file and no weights that are read as they are."""
     return (folder / MODEL).is_file() and not any(folder.glob("*.safetensors"))
@@ -64,10 +55,10 @@ def check_whisper(folder: Path) -> None:
 def converted(folder: Path, sha256: str, cache: Path) -> Path:
     """The directory in Hugging Face layout, made once: `sha256` is that of the files in `folder`.
 
-    What lies in `cache` is checked by its hashes. Raises UserError for files that cannot be used.
+    What lies in `cache` is used where its hashes hold. Raises UserError for files that cannot be used.
     """
     into = cache / f"whisper-{sha256}"
-    if (into / MANIFEST).is_file():
+    with suppress(DataError):  # what is not there, or no longer what was written, is made again
         read_manifest(into, _KIND, _VERSION)
         return into
     found = _read(folder)
@@ -93,7 +84,7 @@ def _read(folder: Path) -> Contents:
 
 def _check(path: Path, found: Contents) -> None:
     """Raises ModelError where a variable is missing, unknown, misshapen, or of whole numbers."""
-    parts = list(_parts(path, found))
+    parts = list(parts_of(path, found))
     known = {part.variable for part in parts} | {*_NEEDED, *_UNUSED, *_HEADS}
     for part in parts:
         variable = found.variables.get(part.variable)
@@ -128,71 +119,8 @@ def _scalar(path: Path, found: Contents, name: str) -> int:
     return int(read_values(path, variable))
 
 
-def _size(path: Path, found: Contents, name: str, rank: int) -> tuple[int, ...]:
-    variable = found.variables.get(name)
-    if variable is None or len(variable.shape) != rank or 0 in variable.shape:
-        raise ModelError(f"{path} lacks {name} of {rank} axes, which tells a Whisper's size")
-    return variable.shape
-
-
-def _layers(found: Contents, side: str) -> int:
-    numbers = {match[1] for name in found.variables if (match := re.match(rf"{side}/layer_(\d+)/", name))}
-    return len(numbers)
-
-
-def _parts(path: Path, found: Contents) -> Iterator[_Part]:
-    """What a Whisper of this size is made of."""
-    width, mels, _ = _size(path, found, "encoder/conv1/weight", 3)
-    for number, inputs in (1, mels), (2, width):
-        names = f"model.encoder.conv{number}.weight", f"model.encoder.conv{number}.bias"
-        yield _Part(f"encoder/conv{number}/weight", names[:1], (width, inputs, 3))
-        yield _Part(f"encoder/conv{number}/bias", names[1:], (width,))
-    rows = _size(path, found, "decoder/embeddings/weight", 2)[0]
-    yield _Part("decoder/embeddings/weight", ("model.decoder.embed_tokens.weight",), (rows, width))
-    for side in "encoder", "decoder":
-        rows = _size(path, found, f"{side}/position_encodings/encodings", 2)[0]
-        name = f"model.{side}.embed_positions.weight"
-        yield _Part(f"{side}/position_encodings/encodings", (name,), (rows, width))
-        yield from _norm(f"{side}/layer_norm", f"model.{side}.layer_norm", width)
-        inner = _size(path, found, f"{side}/layer_0/ffn/linear_0/bias", 1)[0]
-        for number in range(_layers(found, side)):
-            theirs, ours = f"{side}/layer_{number}", f"model.{side}.layers.{number}"
-            yield from _layer(theirs, ours, width, inner, side == "decoder")
-
-
-def _layer(theirs: str, ours: str, width: int, inner: int, crossed: bool) -> Iterator[_Part]:
-    yield from _norm(f"{theirs}/self_attention/layer_norm", f"{ours}.self_attn_layer_norm", width)
-    attention = f"{ours}.self_attn"
-    yield from _linear(f"{theirs}/self_attention/linear_0", attention, ("q_proj", "k_proj", "v_proj"), width)
-    yield from _linear(f"{theirs}/self_attention/linear_1", attention, ("out_proj",), width)
-    if crossed:
-        attention = f"{ours}.encoder_attn"
-        yield from _norm(f"{theirs}/attention/layer_norm", f"{ours}.encoder_attn_layer_norm", width)
-        yield from _linear(f"{theirs}/attention/linear_0", attention, ("q_proj",), width)
-        yield from _linear(f"{theirs}/attention/linear_1", attention, ("k_proj", "v_proj"), width)
-        yield from _linear(f"{theirs}/attention/linear_2", attention, ("out_proj",), width)
-    yield from _norm(f"{theirs}/ffn/layer_norm", f"{ours}.final_layer_norm", width)
-    for number, outputs, inputs in (0, inner, width), (1, width, inner):
-        names = f"{ours}.fc{number + 1}.weight", f"{ours}.fc{number + 1}.bias"
-        yield _Part(f"{theirs}/ffn/linear_{number}/weight", names[:1], (outputs, inputs))
-        yield _Part(f"{theirs}/ffn/linear_{number}/bias", names[1:], (outputs,))
-
-
-def _norm(theirs: str, ours: str, width: int) -> Iterator[_Part]:
-    yield _Part(f"{theirs}/gamma", (f"{ours}.weight",), (width,))
-    yield _Part(f"{theirs}/beta", (f"{ours}.bias",), (width,))
-
-
-def _linear(theirs: str, ours: str, layers: tuple[str, ...], width: int) -> Iterator[_Part]:
-    """Layers below each other. Whisper's keys have no bias: theirs is 0."""
-    rows = len(layers) * width
-    yield _Part(f"{theirs}/weight", tuple(f"{ours}.{layer}.weight" for layer in layers), (rows, width))
-    biases = tuple("" if layer == "k_proj" else f"{ours}.{layer}.bias" for layer in layers)
-    yield _Part(f"{theirs}/bias", biases, (rows,))
-
-
 def _tensors(path: Path, found: Contents) -> Iterator[tuple[str, Tensor]]:
-    for part in _parts(path, found):
+    for part in parts_of(path, found):
         pieces = read_values(path, found.variables[part.variable]).chunk(len(part.names))
         for name, piece in zip(part.names, pieces, strict=True):
             if name:
@@ -215,15 +143,15 @@ def _write(folder: Path, found: Contents, into: Path) -> None:
 def _config(folder: Path, found: Contents) -> dict[str, Any]:
     """As of transformers' WhisperConfig, which has defaults for the rest."""
     path = folder / MODEL
-    width, mels, _ = _size(path, found, "encoder/conv1/weight", 3)
+    width, mels, _ = size_of(path, found, "encoder/conv1/weight", 3)
     shape: dict[str, Any] = {"model_type": "whisper", "d_model": width, "num_mel_bins": mels}
     shape["architectures"] = ["WhisperForConditionalGeneration"]
-    shape["vocab_size"] = _size(path, found, "decoder/embeddings/weight", 2)[0]
+    shape["vocab_size"] = size_of(path, found, "decoder/embeddings/weight", 2)[0]
     for side, positions in ("encoder", "max_source_positions"), ("decoder", "max_target_positions"):
-        shape[f"{side}_layers"] = _layers(found, side)
+        shape[f"{side}_layers"] = layers_of(found, side)
         shape[f"{side}_attention_heads"] = _scalar(path, found, f"{side}/num_heads")
-        shape[f"{side}_ffn_dim"] = _size(path, found, f"{side}/layer_0/ffn/linear_0/bias", 1)[0]
-        shape[positions] = _size(path, found, f"{side}/position_encodings/encodings", 2)[0]
+        shape[f"{side}_ffn_dim"] = size_of(path, found, f"{side}/layer_0/ffn/linear_0/bias", 1)[0]
+        shape[positions] = size_of(path, found, f"{side}/position_encodings/encodings", 2)[0]
     return shape | _tokens(folder, shape["vocab_size"]) | _left_out(folder)
 
 
