@@ -307,16 +307,21 @@ def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_whisper(tmp_path_factory.mktemp("whisper"))
 
 
-def test_whisper_trains_writes_and_is_written(whisper: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["full", "lora", "last-n"])
+def test_whisper_trains_writes_and_is_written(whisper: Path, tmp_path: Path, strategy: str) -> None:
+    """`last-n` of the decoder's layers, of which it has one: the encoder stays as it is."""
     task, train = recognition(max_seconds=2, max_length=12), clips(8, words=("ab", "ba"))
     network = network_of(task, train, whisper, **WAV2VEC2)
     batch = task.batch(encoded(task, network, train), np.arange(2), None)
     assert batch["decoder_input_ids"][0, :2].tolist() == [1, 2]
     assert batch["targets"][0, 0] == -100 and batch["targets"][0, -1] == 0
     data = encoded(task, network, train), task.targets(train)
-    training = Training(strategy="full", epochs=3, batch_size=4, backbone_learning_rate=1e-2)
+    heard = {name: tensor.clone() for name, tensor in network.body.get_encoder().state_dict().items()}
+    training = Training(strategy=strategy, epochs=3, batch_size=4, backbone_learning_rate=1e-2)
     history = fit(Learner(network, task, training, PLAIN), Splits(data, data))
     assert history[-1]["train_loss"] < history[0]["train_loss"]
+    now = network.body.get_encoder().state_dict()
+    assert all(torch.equal(now[name], heard[name]) for name in heard) == (strategy == "last-n")
     again_written(network, task, tmp_path, history, train)
 
 
