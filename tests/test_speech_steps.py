@@ -17,11 +17,13 @@ from retrainer.evaluation.evaluate import Request, evaluate_model
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.report import HTML
 from retrainer.resolve import source_columns
+from retrainer.services.weights import fetch
 from retrainer.settings import Backbone, Checks, Compute, Evaluation, Gate, Source, Split, Task, Training
 from retrainer.training.compute import resolve_compute
 from retrainer.training.inputs import Inputs, Settings
 from retrainer.training.train import train_model
 from tests.project import make_project, run
+from tests.whispers import as_ctranslate2, tiny_whisper
 
 RATE = 8000
 WORDS = ("ab", "ba", "aab", "b b")
@@ -58,13 +60,15 @@ def record(folder: Path, count: int = 96) -> Path:
 def judged(root: Path, changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Every step but the registry's; returns the report's figures."""
     plain = {name: section | changes.get(name, {}) for name, section in SETTINGS.items()}
+    plain["backbone"] = changes.get("backbone", SETTINGS["backbone"])
     task = Task.parse(plain["task"], "task")
     columns = {"path": str(record(root / "sounds")), "columns": source_columns(task)}
     source = Source.parse(plain["source"] | columns, "source")
     ingest(source, root / "raw")
     preprocess(root / "raw", root / "dataset", Split(validation=0.34), Checks(), task)
     sections = Backbone.parse(plain["backbone"], ""), Training.parse(plain["training"], "")
-    train_model(Inputs(root / "dataset", Settings(task, *sections, COMPUTE)), root / "model")
+    inputs = Inputs(root / "dataset", Settings(task, *sections, COMPUTE), fetch(sections[0]))
+    train_model(inputs, root / "model")
     few = Evaluation(resamples=200)
     return evaluate_model(Request(root / "dataset", root / "model", root / "report", few, Gate(), COMPUTE))
 
@@ -104,16 +108,42 @@ def test_classes_of_sounds_from_folder_to_report(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "report" / "metrics.json").read_text())["headline"] == "accuracy"
 
 
+def test_given_weights_answer_untouched_beside_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a rate that moves nothing, the model's figures are those of its start."""
+    monkeypatch.chdir(tmp_path)
+    weights = as_ctranslate2(tiny_whisper(tmp_path / "plain"), tmp_path / "given")
+    still = {"strategy": "last-n", "epochs": 1, "backbone_learning_rate": 1e-12}
+    changes = {
+        "task": {"sampling_rate": 16_000, "max_seconds": 0.6, "max_length": 6, "noise": 0},
+        "backbone": {"family": "speech_transformers", "weights": str(weights)},
+        "training": still,
+    }
+    report = judged(tmp_path / "whole", changes)
+    given = report["baselines"]["given_weights"]
+    assert given["title"] == "the given weights, untouched"
+    assert given["metrics"] == report["metrics"] and given["note"] == ""
+    assert list(report["baselines"]) == ["commonest_text", "nearest_sound", "given_weights"]
+    assert f"{given['title']}" in (tmp_path / "whole" / "report" / HTML).read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_registered_version_serves_classes_of_sounds(tmp_path: Path) -> None:
-    """The tutorial of speech recognition does the same with texts."""
+def test_a_registered_version_serves_classes_that_a_frozen_whisper_hears(tmp_path: Path) -> None:
+    """The tutorial of speech recognition does the same with texts, and with a network from scratch."""
     import yaml
 
     project = make_project(tmp_path / "project")
     record(project / "data" / "sounds")
+    as_ctranslate2(tiny_whisper(tmp_path / "plain"), project / "data" / "whisper")
     recipe = {name: section | CLASSES.get(name, {}) for name, section in SETTINGS.items()}
     recipe["source"] |= {"path": "data/sounds"}
+    recipe["task"] = {"kind": "audio_classification", "max_seconds": 0.6}
+    recipe["backbone"] = {"family": "speech_transformers", "weights": "./data/whisper", "window_seconds": 0.6}
+    recipe["training"] = {"strategy": "frozen", "epochs": 2}
     recipe |= {"registry": {"name": "mine"}, "compute": {"device": "cpu", "threads": 1}}
     (project / "recipes" / "mine.yaml").write_text(yaml.safe_dump(recipe))
     assert "smoke: mine passes every step" in run(project, "smoke", "--recipe", "mine")
+    (kept,) = (project / ".run" / "weights").glob("whisper-*")
+    assert (kept / "model.safetensors").is_file()

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retrainer.convert.whisper import MODEL
 from retrainer.errors import ModelError, SettingError
+from retrainer.formats.pickles import holds_pickle
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,6 +28,10 @@ def read_pickled(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise SettingError(f"INPUT={path}: expected a file that ends in {', '.join(SUFFIXES)}")
+    if path.name == MODEL and not holds_pickle(path):
+        raise SettingError(
+            f"INPUT={path}: CTranslate2's files are read as they are; set backbone.weights: {path.parent}"
+        )
     found = dict(_tensors(_loaded(path), "", 0))
     if not found:
         raise ModelError(

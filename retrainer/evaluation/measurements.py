@@ -7,6 +7,7 @@ from typing import Any
 
 from retrainer.errors import DataError
 from retrainer.evaluation.cost import latency_ms
+from retrainer.evaluation.given_weights import with_given_weights
 from retrainer.evaluation.need import need_figures
 from retrainer.evaluation.opponents import (
     Opponent,
@@ -62,6 +63,7 @@ def measurements_of(request: Request, judged: Judged, all_rows: JudgedRows) -> M
     if not len(judged.train):
         raise DataError("the dataset has no training rows, so there is no baseline; lower split.test")
     baselines = task.baselines(judged.train, judged.test, request.evaluation)
+    baselines = with_given_weights(baselines, request.model, judged)
     details = task.details(judged)
     champion = _champion(request, judged, scores)
     met = request.champion.directory if request.champion and champion and champion.pairs else None

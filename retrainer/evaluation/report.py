@@ -126,7 +126,7 @@ def _opponents(report: Report) -> str:
     notes += [f"Champion: {champion['note']}."] if champion and not champion["compared"] else []
     about = (
         "p: how often a model that is no better would do as well against it on these rows by luck"
-        f" (one-sided {_tests(report)}). The baselines are fitted on the training rows."
+        f" (one-sided {_tests(report)}). Baselines learn from the training rows alone."
     )
     chart = range_chart(ranges, f"{title} with intervals", words.in_points(report))
     return section(

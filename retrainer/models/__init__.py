@@ -4,6 +4,8 @@
     SHAPED_BY_WEIGHTS: bool      whether the architecture is known only from the weights' directory
     IMPORTED: tuple[str, ...]    modules that take long to import, for whom has time to do it ahead; optional
     build(options, input_spec, weights, seed, fresh) -> Body
+    untouched(options, weights) -> (Options, note)   by which the weights answer before any training, where
+                                 these differ; optional
     restore(config) -> Body      the architecture that `Body.config` describes, values to be loaded
     class Config(Keys)           the keys of `config` that `restore` reads, checked before it; a plug-in may
                                  leave it out. Who trains elsewhere needs `restore` alone

@@ -82,7 +82,8 @@ def generate(config: dict[str, Any]) -> Any:
         """Token ids [B, L], filled up with the end token. `options`: beams, max_length.
 
         By the search that all models of transformers have. Whisper's own one also parts long sounds and
-        guesses languages, by settings beside the weights that a model of ours does not keep.
+        guesses languages, by settings beside the weights that a model of ours does not keep; which tokens it
+        leaves out stands in `config`.
         """
         from transformers import GenerationConfig, GenerationMixin
 
@@ -95,10 +96,17 @@ def generate(config: dict[str, Any]) -> Any:
             eos_token_id=config["end"],
             pad_token_id=config["end"],
             decoder_start_token_id=config["start"][0],
+            # Of older models, which do not say, those of the network's own config: None.
+            suppress_tokens=config.get("never"),
+            begin_suppress_tokens=config.get("never_first"),
         )
         network: Any = module
         written = GenerationMixin.generate(
-            network, input_features=sound, decoder_input_ids=start, generation_config=how
+            network,
+            input_features=sound,
+            attention_mask=torch.ones(sound.shape[::2], dtype=torch.long, device=sound.device),
+            decoder_input_ids=start,
+            generation_config=how,
         )
         return written[:, start.shape[1] :]
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 SHAPED_BY_WEIGHTS = True
 IMPORTED = ("transformers.modeling_utils",)
 _WHISPER = "whisper"
+_UNTOUCHED_SECONDS = 10.0
 _MASK = "masked_spec_embed"
-_MULTILINGUAL_TOKENS = 51_865  # from so many on, a Whisper knows languages (as OpenAI's own code tells)
 
 
 class Options(Section):
@@ -45,6 +45,8 @@ class Config(Keys):
     frames: bool = Field(description="true: it writes (speech); false: one vector for a row (classes)")
     start: list[int] | None = Field(None, description="of Whisper: ids before a text")
     end: int | None = Field(None, description="of Whisper: the id behind a text")
+    never: list[int] | None = Field(None, description="of Whisper: ids that no text has")
+    never_first: list[int] | None = Field(None, description="of Whisper: ids with which no text begins")
 
 
 def build(
@@ -58,6 +60,7 @@ def build(
     from retrainer.models._audio import require_audio
     from retrainer.models._start import drawn_from, fill, is_ours, our_model, read_tensors, unfilled
     from retrainer.models._text import TOKENIZER, read_tokenizer
+    from retrainer.models._whisper_tokens import wanted_after_all
 
     require_audio("speech_transformers", input_spec)
     if not isinstance(weights, Path) or not weights.is_dir():
@@ -67,6 +70,8 @@ def build(
         )
     theirs = our_model(weights, "speech_transformers") if is_ours(weights) else None
     config = (theirs["config"] if theirs else _described(weights, options)) | {"frames": input_spec["frames"]}
+    if _writes(config):
+        config |= wanted_after_all(config, input_spec, read_tokenizer(weights))
     if fresh:
         with drawn_from(seed):
             body = restore(config)
@@ -83,14 +88,33 @@ def build(
     return body
 
 
+def untouched(options: Options, weights: Path) -> tuple[Options, str]:
+    """The options by which weights answer that nobody has trained further, and a note where they differ.
+
+    A Whisper that was trained on 30 s repeats its words when its encoder sees 2.4 or 5 s; with 10 s it does
+    not (tiny.en on spoken digits).
+    """
+    from retrainer.models._hugging_face import described, shape_of
+    from retrainer.models._start import is_ours
+
+    seconds = options.window_seconds
+    if not seconds or is_ours(weights) or described(weights).model_type != _WHISPER:
+        return options, ""
+    most = _recorded(weights, shape_of(described(weights)))["spectrum"]["pad_seconds"]
+    longer = min(most, max(_UNTOUCHED_SECONDS, seconds))
+    note = f"its encoder sees {longer:g} s instead of {seconds:g} s" if longer != seconds else ""
+    return options.model_copy(update={"window_seconds": longer}), note
+
+
 def _described(weights: Path, options: Options) -> dict[str, Any]:
     """Our description of a directory in Hugging Face layout."""
     from retrainer.models._hugging_face import described, shape_of
+    from retrainer.models._whisper_tokens import marks
 
     found = described(weights)
     if found.model_type == _WHISPER:
         model = _cut(shape_of(found), weights, options.window_seconds)
-        return {"model": model, **_marks(weights, found.vocab_size, options.language)}
+        return {"model": model, **marks(weights, found.vocab_size, options.language)}
     if not hasattr(found, "conv_stride"):
         raise SettingError(
             f"backbone.weights: {weights.name} is a {found.model_type}, which hears nothing; choose wav2vec"
@@ -114,25 +138,6 @@ def _cut(model: dict[str, Any], weights: Path, seconds: float) -> dict[str, Any]
             f" {heard['spectrum']['pad_seconds']:g} s; set that or less"
         )
     return model | {"max_source_positions": positions or model["max_source_positions"]}
-
-
-def _marks(weights: Path, vocabulary: int, language: str) -> dict[str, Any]:
-    """`start`: tokens before a text, that say its language and that no times are wanted; `end` behind it."""
-    from tokenizers import Tokenizer
-
-    from retrainer.models._text import read_tokenizer
-
-    names = ["<|startoftranscript|>", "<|notimestamps|>", "<|endoftext|>"]
-    if vocabulary >= _MULTILINGUAL_TOKENS:
-        names[1:1] = [f"<|{language}|>", "<|transcribe|>"]
-    tokenizer = Tokenizer.from_buffer(read_tokenizer(weights))
-    ids = [tokenizer.token_to_id(name) for name in names]
-    if None in ids:
-        raise SettingError(
-            f"backbone.weights: {weights.name}'s tokenizer has no {names[ids.index(None)]}; choose a"
-            " Whisper's, and a backbone.language that it knows"
-        )
-    return {"start": ids[:-1], "end": ids[-1]}
 
 
 def restore(config: dict[str, Any]) -> Body:

