@@ -59,9 +59,9 @@ PLANTED: dict[str, tuple[Change, str]] = {
     "half of it": (lambda rows: rows[:300], "rows 600 → 300"),
     "a smaller test": (lambda rows: rows[:300], "test rows "),
     "doubled": (lambda rows: [*rows, *rows], "rows that repeat another 0.0% → 50.0%"),
-    "two and a half times as much": (
-        lambda _: month(7, 5 * ROWS // 2),
-        "rows 600 → 1,500 (gate.changes.more_rows = 2)",
+    "more than three times as much": (
+        lambda _: month(7, 2000),
+        "rows 600 → 2,000 (gate.changes.more_rows = 2)",
     ),
     "a class is missing": (
         lambda rows: [row for row in rows if row["labels"] != ["class 3"]],

@@ -124,8 +124,8 @@ open(sys.argv[1], 'w').write('made')
 
 FAILURES = {
     "exits 3": (
-        "import sys; print(*(f'line {n}' for n in range(100)), sep='\\n'); print('last words', end='');"
-        " print('its error', file=sys.stderr); sys.exit(3)",
+        "import sys; print(*(f'line {n}' for n in range(100)), sep='\\n');"
+        " print('last words', end='', flush=True); print('its error', file=sys.stderr); sys.exit(3)",
         3,
         "it exited with 3; a cluster is told exit code 1",
     ),
@@ -168,7 +168,7 @@ def test_a_failed_step_fails_the_rehearsal(
     assert "step-b        not reached" in shown and told_of["id"] in shown
     if case == "exits 3":  # its last lines are shown again
         again = shown.partition("the last lines of step-a:")[2]
-        assert "    its error" in again and "    line 99" in again
+        assert "its error" in again and "    line 99" in again
         assert "    last words" in again and "    line 10\n" not in again
 
 
