@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import gc
-import inspect
 import os
 import signal
 import sys
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 # Before any test imports a library that reads them.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+# pip-audit brings a checker of addresses that jsonschema imports where it is, and kfp imports jsonschema. It
+# takes seconds to build its parser in every process, nobody asks it anything, and no image holds it.
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 
 # What is imported for the tests stays until the end, and to look for garbage among it takes seconds.
 gc.disable()
@@ -71,15 +75,29 @@ def pytest_configure() -> None:
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
-    _no_source_lines_for_kfp()
+    _callers_name_alone_for_kfp()
+    _each_source_parsed_once()
 
 
-def _no_source_lines_for_kfp() -> None:
-    """kfp asks for its caller's name at every call, and by that for source lines of all callers: beside the
-    modules of all tests that takes seconds a pipeline."""
+def _callers_name_alone_for_kfp() -> None:
+    """kfp asks for its caller's name at every call, and for that looks up the source of all callers: beside
+    the modules of all tests that takes more than half of the time of a pipeline."""
     if "kfp.dsl.pipeline_task" in sys.modules:
         module: Any = sys.modules["kfp.dsl.pipeline_task"]
-        module.inspect = SimpleNamespace(stack=lambda: inspect.stack(context=0))
+        module.inspect = SimpleNamespace(stack=_own_and_callers_name)
+
+
+def _own_and_callers_name() -> list[list[str]]:
+    """Of `inspect.stack()` what kfp reads: `[1][3]`, the name of the function that called the asking one."""
+    return [[""] * 3 + [sys._getframe(above).f_code.co_name] for above in (1, 2)]
+
+
+def _each_source_parsed_once() -> None:
+    """Each project that a test makes has a memory of its own of what it read of the library's code, and to
+    parse all of it takes a second: what one text says is the same in each."""
+    from retrainer.code import modules
+
+    modules.read = functools.cache(modules.read)
 
 
 @pytest.fixture(scope="session")

@@ -34,10 +34,15 @@ def is_package(module: str) -> bool:
 
 
 @cache
-def tree(module: str) -> ast.Module:
+def text(module: str) -> str:
     path = CODE.file_of(module)
     assert path is not None, module
-    return ast.parse(path.read_text(encoding="utf-8"))
+    return path.read_text(encoding="utf-8")
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(text(module))
 
 
 @cache

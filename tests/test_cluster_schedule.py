@@ -196,7 +196,7 @@ def test_a_hundred_calls_with_failures_leave_no_duplicate(api: Api, compiled: Co
 
 
 def test_calls_at_once_leave_exactly_one(api: Api, compiled: Compiled) -> None:
-    for _ in range(5):
+    for _ in range(2):
         errors: list[BaseException] = []
 
         def call(minute: int, errors: list[BaseException] = errors) -> None:

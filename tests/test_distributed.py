@@ -29,7 +29,7 @@ from retrainer.training._stop import Stop
 from retrainer.training.compute import resolve_compute
 from retrainer.training.inputs import Inputs, Settings
 from retrainer.training.train import Session, train_model
-from tests.conftest import ROOT, first_quick
+from tests.conftest import ROOT, first_in_ci
 from tests.processes import eventually, gone
 from tests.project import environment
 from tests.small_datasets import MLP, TASK, image_dataset
@@ -91,7 +91,14 @@ PLANS = {
 }
 
 
-@pytest.mark.parametrize("name", first_quick(PLANS))
+@pytest.mark.parametrize(
+    "name",
+    [
+        "plain",
+        pytest.param("parts-and-average", marks=pytest.mark.slow),
+        pytest.param("balanced", marks=pytest.mark.release),
+    ],
+)
 def test_two_processes_give_the_curve_of_one(name: str, ragged: Path, tmp_path: Path) -> None:
     plan = settings(epochs=4, **PLANS[name])
     one = made(tmp_path / "one", ragged, plan, PLAIN)
@@ -101,7 +108,8 @@ def test_two_processes_give_the_curve_of_one(name: str, ragged: Path, tmp_path: 
         torch.testing.assert_close(two["weights"][key], tensor, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("strategy", first_quick(["frozen", "head-then-full", "last-n"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", first_in_ci(["frozen", "head-then-full", "last-n"]))
 def test_strategies_in_two_processes(strategy: str, ragged: Path, tmp_path: Path) -> None:
     """Features are embedded in shares; what is frozen neither moves nor decays."""
     backbone = Backbone(family="mlp", hidden=[12, 6])
@@ -177,6 +185,7 @@ def workers_of(process: int) -> list[psutil.Process]:
     return [child for child in psutil.Process(process).children() if "_worker" in " ".join(child.cmdline())]
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_ends_all_with_one_line(ragged: Path, tmp_path: Path) -> None:
     def kill(epoch: int, _: Any) -> None:
         if epoch == 2:
@@ -191,6 +200,7 @@ def test_a_worker_that_is_killed_ends_all_with_one_line(ragged: Path, tmp_path: 
     assert not workers_of(os.getpid())
 
 
+@pytest.mark.slow
 def test_an_error_of_all_is_told_once(ragged: Path, tmp_path: Path) -> None:
     poison = settings(learning_rate=1e38, warmup=0.0, clip_norm=0.0, epochs=1)
     with pytest.raises(UserError, match=r"^the loss is no longer a number"):

@@ -19,7 +19,7 @@ from retrainer.training import _dropout_bits
 from retrainer.training._attention import MOST_TOKENS, attention
 from retrainer.training._encoder import add_norm, gelu
 from retrainer.training._rewrite import encoder, norms, rewrite
-from tests.conftest import ROOT
+from tests.conftest import ROOT, first_quick
 from tests.project import environment
 
 pytestmark = [
@@ -122,8 +122,13 @@ def test_dropout_keeps_its_share_and_no_place_tells_of_another() -> None:
 # --- a text encoder ---------------------------------------------------------------------------------------
 
 
-def bert(dropout: float) -> torch.nn.Module:
-    sizes = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 96}
+def bert(dropout: float, layers: int = 1) -> torch.nn.Module:
+    sizes = {
+        "hidden_size": 128,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "intermediate_size": 96,
+    }
     drops = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
     model = {"model_type": "bert", "vocab_size": 100, **sizes, **drops}
     torch.manual_seed(0)
@@ -159,7 +164,7 @@ def test_an_encoder_computes_the_same() -> None:
     quick, seen = copy.deepcopy(plain), []
     ids, weights = torch.randint(1, 100, (3, 72)), torch.randn(3, 72, 128)
     wanted, made = answers(plain, ids), answers(rewritten(quick, seen), ids)
-    assert count(seen, *OURS) == [2, 4, 2, 1] and count(seen, *THEIRS) == [0, 0, 0, 0]
+    assert count(seen, *OURS) == [1, 2, 1, 1] and count(seen, *THEIRS) == [0, 0, 0, 0]
     assert count(seen, norms.layer_norm) == [1], "that of the embeddings"
     assert far(made, wanted) < 0.02
     (wanted * weights).sum().backward()
@@ -172,7 +177,7 @@ def test_an_encoder_computes_the_same() -> None:
 
 def test_an_encoder_drops_as_often_and_repeats_itself() -> None:
     seen: list[GraphModule] = []
-    quick = bert(0.3)
+    quick = bert(0.3, layers=2)
     run, ids = rewritten(quick, seen), torch.randint(1, 100, (3, 72))
     made = []
     for seed in (1, 1, 2):
@@ -193,20 +198,20 @@ def test_a_mask_of_lengths_is_kept_and_any_other_is_left_to_pytorch() -> None:
     ids = torch.randint(1, 100, (3, 72))
     run = rewritten(copy.deepcopy(plain), seen)
     made = answers(run, ids, attention_mask=mask)
-    assert count(seen, *OURS[:2], THEIRS[0]) == [2, 4, 0]
+    assert count(seen, *OURS[:2], THEIRS[0]) == [1, 2, 0]
     assert far(made[mask], answers(plain, ids, attention_mask=mask)[mask]) < 0.02
     earlier = torch.ones(72, 72, dtype=torch.bool).tril().expand(3, 1, 72, 72)
     made = answers(run, ids, attention_mask=earlier)
-    assert count(seen[1:], *OURS[:2], THEIRS[0]) == [0, 4, 2]
+    assert count(seen[1:], *OURS[:2], THEIRS[0]) == [0, 2, 1]
     assert far(made, answers(plain, ids, attention_mask=earlier)) < 0.02
 
 
-@pytest.mark.parametrize("length", [64, 136])
+@pytest.mark.parametrize("length", first_quick([64, 136]))
 def test_pytorch_attends_to_rows_of_other_lengths(length: int) -> None:
     plain, seen = bert(0.0), []
     ids = torch.randint(1, 100, (2, length))
     made = answers(rewritten(copy.deepcopy(plain), seen), ids)
-    assert count(seen, *OURS[:2], THEIRS[0]) == [0, 4, 2]
+    assert count(seen, *OURS[:2], THEIRS[0]) == [0, 2, 1]
     assert far(made, answers(plain, ids)) < 0.02
 
 
@@ -248,6 +253,7 @@ for rows, columns, dropout in ((37, 48, 0.1), (20, 64, 0.0)):
 """
 
 
+@pytest.mark.slow
 def test_the_kernels_compute_the_formulas() -> None:
     pytest.importorskip("triton")
     interpreted = environment() | {"TRITON_INTERPRET": "1"}

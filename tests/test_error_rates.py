@@ -23,7 +23,7 @@ def rate(metric: object, references: list[str], guesses: list[str]) -> float:
 
 
 @pytest.mark.parametrize(("metric", "theirs"), METRICS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(pairs=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=9))
 def test_rates_equal_those_of_jiwer(metric: object, theirs: object, pairs: list[tuple[str, str]]) -> None:
     references, guesses = (list(side) for side in zip(*pairs, strict=True))

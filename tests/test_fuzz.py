@@ -131,7 +131,7 @@ def spoiled(draw: st.DrawFn, sound: bytes) -> bytes:
 
 @pytest.mark.parametrize("name", KINDS)
 @settings(
-    max_examples=80,
+    max_examples=30,
     deadline=MOST_MILLISECONDS,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     database=None,

@@ -85,6 +85,7 @@ def test_one_command_measures_all_on_a_bare_machine(pictures: Path, tmp_path: Pa
     assert str(tmp_path) not in json.dumps(told)
 
 
+@pytest.mark.release
 def test_a_contender_runs_in_a_process_of_its_own() -> None:
     """As where there is a GPU: nothing of this process is copied, and its functions are found again."""
     made = apart("_ours:train_written", (TINY["bert-base"], FIRST_PIECE, 0), 100)
@@ -203,6 +204,7 @@ def test_nothing_begins_when_the_time_is_up() -> None:
     assert not any("compiled" in name for name in contenders(job, chosen))
 
 
+@pytest.mark.release
 def test_what_fails_is_told() -> None:
     assert apart("math:acos", (2,), 30)["failed"].startswith("ValueError: ")
     assert apart("os:_exit", (3,), 30) == {"failed": "its process ended with status 3"}

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from retrainer.settings import Backbone, Compute, Task, Training
+from tests.conftest import first_quick
 from tests.project import RECIPE, copied, environment, made, pipeline, run
 from tests.small_networks import PLAIN, settings
 from tests.training_cases import HALF, MLP, RICH, TASK
@@ -68,8 +69,8 @@ LONG_PLANS = {
 @pytest.mark.parametrize(
     "name",
     [
-        "images",
-        pytest.param("encoder", marks=pytest.mark.slow),
+        pytest.param("images", marks=pytest.mark.slow),
+        pytest.param("encoder", marks=pytest.mark.release),
         *(pytest.param(name, marks=pytest.mark.release) for name in LONG_PLANS),
     ],
 )
@@ -100,7 +101,7 @@ def test_killed_again_and_again_it_makes_the_same_model(
     assert list((tmp_path / "kept").iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", first_quick([signal.SIGTERM, signal.SIGINT]))
 def test_a_signal_writes_a_checkpoint_and_ends_the_process(
     number: signal.Signals, runner: Runner, digits: Path, tmp_path: Path
 ) -> None:

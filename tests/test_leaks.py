@@ -69,7 +69,7 @@ def assert_no_leak(folder: Path) -> None:
 
 @pytest.mark.parametrize("by", ["hash", "time"])
 def test_no_group_no_twin_and_no_near_duplicate_is_in_two_splits(by):
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=15, deadline=None)
     @given(rows=st.lists(TIMED, max_size=25), own=st.lists(TIMED, max_size=4))
     def holds(rows: list[Row], own: list[Row]) -> None:
         test = [{"text": "base test", "labels": ["p"]}, *own] if own else None
@@ -85,7 +85,7 @@ def test_no_group_no_twin_and_no_near_duplicate_is_in_two_splits(by):
 
 @pytest.mark.parametrize("by", ["hash", "time"])
 def test_the_order_of_rows_moves_none_and_changes_no_hash(by):
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=10, deadline=None)
     @given(rows=st.lists(TIMED, max_size=25), seed=st.randoms(use_true_random=False))
     def holds(rows: list[Row], seed: object) -> None:
         ordered = [*BASE, *rows]
@@ -109,7 +109,7 @@ def linked(rows: list[Row], timed: bool) -> list[bytes]:
     return components([key.encode() for key in keys], [row.get("group") for row in rows], near, times)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(rows=st.lists(ROW, max_size=20), new=st.lists(st.integers(0, 30), min_size=1, max_size=5))
 def test_a_new_row_like_no_other_moves_nothing(rows, new):
     fresh = [{"text": f"something new {n}", "labels": ["p"]} for n in new]
@@ -120,7 +120,7 @@ def test_a_new_row_like_no_other_moves_nothing(rows, new):
         assert before.items() <= by_content(folder).items()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(rows=st.lists(ROW, min_size=1, max_size=20), new=st.lists(ROW, min_size=1, max_size=5))
 def test_new_rows_move_only_what_they_are_linked_to(rows, new):
     before, after = linked(rows, timed=False), linked([*rows, *new], timed=False)
@@ -129,7 +129,7 @@ def test_new_rows_move_only_what_they_are_linked_to(rows, new):
         assert old == now or now in touched
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(rows=st.lists(TIMED, min_size=1, max_size=20), new=st.lists(TIMED, min_size=1, max_size=5))
 def test_with_times_a_later_row_moves_nothing_unless_it_makes_two_components_one(rows, new):
     later = [{**row, "time": "2025-02-03"} for row in new]
@@ -142,7 +142,7 @@ def test_with_times_a_later_row_moves_nothing_unless_it_makes_two_components_one
         assert now in joined[now]  # of components that became one, the place of the oldest stays
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(rows=st.lists(TIMED, max_size=20), stems=st.lists(STEMS, min_size=1, max_size=3))
 def test_with_times_later_near_duplicates_leave_every_split_as_it_was(rows, stems):
     lone = [{**row, "group": None} for row in rows]

@@ -238,7 +238,7 @@ PASSWORD = "canary-password-51ab"
 
 
 @given(told=reports(), format=st.sampled_from(["slack", "teams", "json"]))
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_data_no_path_and_no_secret_gets_into_a_message(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -263,7 +263,7 @@ FIELDS = st.sampled_from(sorted(Event.__dataclass_fields__))
 
 
 @given(st.dictionaries(FIELDS, SECRETS | st.integers() | st.none()))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 def test_no_field_takes_a_text_that_has_not_its_form(about: dict[str, Any]) -> None:
     about = {"event": "failed", "id": "a" * 16, "recipe": "r", "time": TIME} | about
     hidden = [value for name, value in about.items() if isinstance(value, str) and value.startswith("Zq")]

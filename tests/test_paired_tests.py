@@ -169,13 +169,13 @@ def test_the_bootstrap_passes_models_on_the_edge_at_most_as_often_as_agreed(metr
 
 
 def test_the_bootstrap_finds_a_gain_of_the_size_that_its_spread_promises() -> None:
-    rows, trials = 400, 200
+    rows, trials = 400, 100
     draw = np.random.default_rng(2)
     skills = (3.3, 3.0)
     spread = np.mean(
         [bootstrap_test(models("log_loss", rows, skills, draw, 300)).standard_error or 0 for _ in range(20)]
     )
-    many = models("log_loss", 200_000, skills, np.random.default_rng(0))
+    many = models("log_loss", 50_000, skills, np.random.default_rng(0))
     gain = many.gain
     from statistics import NormalDist
 

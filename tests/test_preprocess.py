@@ -49,7 +49,7 @@ def numbered(rows: list[Row]) -> list[Row]:
     return [{**row, "origin": f"a.csv:row {n}"} for n, row in enumerate(rows)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     rows=st.lists(ROW, max_size=30),
     test=st.lists(ROW, max_size=6),
@@ -65,7 +65,7 @@ def test_every_row_comes_out_once_or_is_dropped_with_one_reason(rows, test, own_
         assert len(where(folder)) == total
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(rows=st.lists(ROW, max_size=30), seed=st.randoms(use_true_random=False))
 def test_the_order_of_rows_changes_neither_content_nor_files(rows, seed):
     ordered = numbered([*BASE, *rows])
@@ -78,7 +78,7 @@ def test_the_order_of_rows_changes_neither_content_nor_files(rows, seed):
             assert Dataset(one / "out").split(split, columns) == Dataset(other / "out").split(split, columns)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(rows=st.lists(ROW, max_size=40), test=st.lists(ROW, max_size=8), own_test=st.booleans())
 def test_no_group_and_no_content_is_in_two_splits(rows, test, own_test):
     tests = [{"text": "base test", "labels": ["p"]}, *test] if own_test else None
@@ -394,6 +394,7 @@ def test_rows_are_taken_across_chunks():
     assert len(take_rows(pa.concat_tables(parts), [])) == 0
 
 
+@pytest.mark.slow
 def test_banking77_is_preprocessed_whole(tmp_path, shared_data):
     folder = shared_data / "banking77"
     source = Source(path=str(folder / "train.csv"), test_path=str(folder / "test.csv"), label="category")

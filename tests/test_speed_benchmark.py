@@ -34,6 +34,7 @@ def job(measure: str = "samples") -> Job:
     return Job("tiny", "A tiny race", prepare, racers, {"slow": 3}, measure, rounds=2)
 
 
+@pytest.mark.release
 def test_contenders_run_in_turns_in_processes_of_their_own() -> None:
     runs = race(job())
     order = [(run["seed"], run["name"]) for run in runs]

@@ -55,13 +55,13 @@ def is_assertion(node: ast.AST) -> bool:
 
 @cache
 def functions(file: Path) -> dict[str, ast.FunctionDef]:
-    return {node.name: node for node in ast.walk(tree(file)) if isinstance(node, ast.FunctionDef)}
+    return {node.name: node for node in definitions(file) if isinstance(node, ast.FunctionDef)}
 
 
 @cache
 def imports(file: Path) -> dict[str, tuple[Path, str]]:
     """Name → the module of the tests, and the name there, that it is imported from."""
-    lines = [node for node in ast.walk(tree(file)) if isinstance(node, ast.ImportFrom)]
+    lines = [node for node in definitions(file) if isinstance(node, ast.ImportFrom)]
     ours = [node for node in lines if (node.module or "").startswith("tests.")]
     return {
         alias.asname or alias.name: (ROOT / f"{(node.module or '').replace('.', '/')}.py", alias.name)
@@ -71,5 +71,7 @@ def imports(file: Path) -> dict[str, tuple[Path, str]]:
 
 
 @cache
-def tree(file: Path) -> ast.Module:
-    return ast.parse(file.read_text())
+def definitions(file: Path) -> list[ast.AST]:
+    """The functions and the imports of the file, wherever they stand; each file is read and walked once."""
+    nodes = ast.walk(ast.parse(file.read_text()))
+    return [node for node in nodes if isinstance(node, ast.FunctionDef | ast.ImportFrom)]

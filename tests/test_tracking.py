@@ -125,6 +125,7 @@ def test_a_server_that_is_not_there_stops_before_training(
         raise AssertionError("training began")
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_closed_by_the_next(dataset: Path) -> None:
     code = (
         "import os, signal, time; from pathlib import Path\n"

@@ -64,27 +64,27 @@ def test_holms_p_values() -> None:
 
 
 def test_equal_labels_drift_as_seldom_as_alpha_says() -> None:
-    """1,000 draws of one distribution with labels frequent and rare: at most 5%, and not far below."""
+    """400 draws of one distribution with labels frequent and rare: at most 5%, and not far below."""
     draw = np.random.default_rng(1)
     shares = 0.7 ** np.arange(20)
     found = 0
-    for _ in range(1000):
+    for _ in range(400):
         before, new = (draw.multinomial(rows, shares / shares.sum()) for rows in (900, 120))
         sides = ({str(label): int(n) for label, n in enumerate(one) if n} for one in (before, new))
         found += compare_labels(*sides).p_value <= 0.05
-    assert 25 <= found <= 65  # 50 ± 2.2 standard errors, and rare labels make it a little less
+    assert 10 <= found <= 29  # 20 ± 2.2 standard errors, and rare labels make it a little less
 
 
 def test_equal_inputs_drift_as_seldom_as_alpha_says() -> None:
     draw = np.random.default_rng(2)
     found = 0
-    for _ in range(300):
+    for _ in range(150):
         before, new = (
             (draw.exponential(size=(rows, 4)), draw.normal(size=(rows, 6)).astype(np.float32))
             for rows in (60, 30)
         )
         found += compare_inputs(("a", "b", "c", "d"), before, new).p_value <= 0.05
-    assert found <= 25  # 15 expected, standard error 3.8
+    assert found <= 14  # 7.5 expected, standard error 2.7
 
 
 def test_vanished_and_new_labels_are_found_and_named() -> None:

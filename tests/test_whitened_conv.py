@@ -119,6 +119,7 @@ for shape in ((2, 72, 7, 6), (1, 5, 4, 9)):
 """
 
 
+@pytest.mark.slow
 def test_its_kernels_compute_the_same() -> None:
     """Run by Triton's interpreter."""
     pytest.importorskip("triton")
