@@ -115,6 +115,8 @@ def test_a_bare_training_machine_has_all_that_training_needs(package: str) -> No
 
 def test_only_services_and_command_lines_read_the_environment() -> None:
     command_lines = {"retrainer.doctor", "retrainer.__main__", "components.command", "components._process"}
+    # The environment of a forked step is that of the process which asks for it.
+    command_lines |= {"components._forked", "components._fork_server"}
     # These run far from here, the first started by MLflow.
     command_lines |= {"retrainer.registry.served", "retrainer.registry.use_me"}
     # Keras is told its backend by nothing else; the second is copied out, and is a program of its own.
