@@ -29,18 +29,18 @@ import components.command, components.register
 def main(words):
     seen = {"words": words, "directory": os.getcwd(), "input": sys.stdin.readline()}
     seen |= {name: os.environ.get(name) for name in ("TELL", "RETRAINER_STEPS")}
-    print(json.dumps(seen), flush=True)
-    if words[1] == "killed":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if words[1] == "waits":
-        try:
+    try:
+        print(json.dumps(seen), flush=True)
+        if words[1] == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if words[1] == "waits":
             time.sleep(60)
+    except KeyboardInterrupt:
+        try:
+            time.sleep(0.5)
         except KeyboardInterrupt:
-            try:
-                time.sleep(0.5)
-            except KeyboardInterrupt:
-                return 99
-            return 130
+            return 99
+        return 130
     return 7
 
 components.command.main = main

@@ -20,8 +20,6 @@ from math import prod
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
-import numpy as np
-
 from retrainer.errors import ModelError
 
 if TYPE_CHECKING:
@@ -32,6 +30,8 @@ _MOST_AXES = 8
 _MOST_LETTERS = 200
 _TYPES = ("float32", "int8", "int16", "int32", "float16", "bfloat16")
 _NUMPY = {"float32": "<f4", "int8": "i1", "int16": "<i2", "int32": "<i4", "float16": "<f2", "bfloat16": "<i2"}
+
+_BYTES = {"float32": 4, "int8": 1, "int16": 2, "int32": 4, "float16": 2, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def read_contents(path: Path) -> Contents:
 
 def read_values(path: Path, variable: Variable) -> Tensor:
     """The values in their own type and shape; `variable` is one of `read_contents`."""
+    import numpy as np
     import torch
 
     kind = np.dtype(_NUMPY[variable.type])
@@ -108,7 +109,7 @@ class _Reader:
         if number >= len(_TYPES):
             self.refuse(f"{name} is of the unknown type {number}")
         kind, size = _TYPES[number], self.number("<I")
-        if size != prod(shape) * np.dtype(_NUMPY[kind]).itemsize:
+        if size != prod(shape) * _BYTES[kind]:
             self.refuse(f"{name} claims {size:,} bytes for {kind} of the shape {list(shape)}")
         self.take(size)
         offset = self.stream.tell()
