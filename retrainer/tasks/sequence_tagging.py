@@ -131,17 +131,15 @@ class SequenceTagging:
 
         So the mean over rows is nats a word of the whole data, and every word weighs the same in it.
         """
-        from retrainer.tasks._cross_entropy import CrossEntropy
+        from retrainer.tasks import _token_loss
 
-        each = CrossEntropy.apply(outputs.flatten(0, 1), targets.flatten(), label_smoothing)
-        return each.view(targets.shape).sum(dim=1) / self._words
+        return _token_loss.loss(outputs, targets, label_smoothing, self._words)
 
     def figures(self, outputs: Tensor, targets: Tensor) -> dict[str, np.ndarray]:
         """`token_accuracy`: the share of a row's words whose tag is right."""
-        there = targets >= 0
-        right = (outputs.argmax(dim=2) == targets) & there
-        shares = right.sum(dim=1) / there.sum(dim=1).clamp(min=1)
-        return {"token_accuracy": shares.double().cpu().numpy()}
+        from retrainer.tasks import _token_loss
+
+        return {"token_accuracy": _token_loss.accuracy(outputs, targets)}
 
     # --- answers ---
 
