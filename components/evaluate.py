@@ -37,6 +37,7 @@ def evaluate(
     from retrainer.formats.model_files import read_model
     from retrainer.registry.champion import fetch_anchor, fetch_champion
     from retrainer.registry.standing import decision_on
+    from retrainer.services.kept_features import features_of
     from retrainer.services.lookup import judgements
     from retrainer.services.trainings import cost_of_model
     from retrainer.training.compute import for_scoring
@@ -58,6 +59,7 @@ def evaluate(
             checks=checks,
             training_cost=cost_of_model(sha256, evaluation.cost),
             decision=decision_on(registry.name, sha256),
+            train_features=features_of(sha256),
         )
         verdict = evaluate_model(request)["gate"]["verdict"]
     ports = {"html": html, "metrics": metrics, "confusion": confusion}

@@ -24,6 +24,7 @@ def train(
     from retrainer.services import weights
     from retrainer.services.checkpoint_store import checkpoint_place
     from retrainer.services.expected_cost import expected
+    from retrainer.services.kept_features import KeptFeatures
     from retrainer.services.torchrun import launched
     from retrainer.services.training_run import TrainRun
     from retrainer.training._stop import Stop
@@ -49,6 +50,8 @@ def train(
     with Stop() as stop, TrainRun(settings.plain(), dataset, meter) as tracked:
         if cost := expected(settings.plain(), inputs.data.manifest["rows"]):
             logger("train").info("%s", cost)
-        made = train_model(inputs, model, Session(tracked.epoch, True, place, stop, join))
+        features = KeptFeatures(place)
+        made = train_model(inputs, model, Session(tracked.epoch, True, place, stop, join, features.take))
+        features.keep(made["model_sha256"])
         tracked.finish(made["model_sha256"], code_sha256=inputs.code_sha256)
     return {"model": made | {"dataset_sha256": content_digest(dataset)}}

@@ -86,8 +86,10 @@ def _predicted(request: Request, data: Dataset, settings: Sections) -> tuple[Jud
     test = test if rows.kept.all() else test.filter(rows.kept)
     predictions, features = _with_features(predictor, test)
     uncalibrated = why_none(settings.get("training", {}), data.manifest["rows"].get("validation", 0))
-    asked = (request.evaluation, request.checks)
-    return Judged(predictor, train, test, predictions, *asked, uncalibrated, features), rows
+    asked, kept = (request.evaluation, request.checks), request.train_features
+    if kept is not None and kept.shape != (len(train), predictor.network.description.width):
+        kept = None
+    return Judged(predictor, train, test, predictions, *asked, uncalibrated, features, kept), rows
 
 
 def _with_features(predictor: Predictor, test: pa.Table) -> tuple[pa.Table, np.ndarray | None]:

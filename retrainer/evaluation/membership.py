@@ -47,9 +47,12 @@ def membership(judged: Judged) -> Figures:
     test, predictions = _of_known_classes(judged)
     if min(len(test), len(judged.train)) < _LEAST_ROWS:
         return _nothing("there are too few rows")
-    train = _sampled(judged.train, min(_MOST_ROWS, len(test)), judged.evaluation.seed)
+    chosen = _sample(len(judged.train), min(_MOST_ROWS, len(test)), judged.evaluation.seed)
+    # Slices copy nothing, and the bytes of many images do not fit into one array of Arrow's.
+    train = pa.concat_tables([judged.train.slice(row, 1) for row in chosen.tolist()])
+    features = None if judged.train_features is None else judged.train_features[chosen]
     found = compared(
-        _scores(score, judged.predictor.predict(train), train),
+        _scores(score, judged.predictor.predict(train, features), train),
         _scores(score, predictions, test),
         (_groups(train), _groups(test)),
         judged.evaluation,
@@ -72,12 +75,11 @@ def _of_known_classes(judged: Judged) -> tuple[pa.Table, pa.Table]:
     return judged.test.filter(kept), judged.predictions.filter(kept)
 
 
-def _sampled(table: pa.Table, rows: int, seed: int) -> pa.Table:
-    if len(table) <= rows:
-        return table
-    chosen = np.sort(np.random.default_rng(seed).choice(len(table), rows, replace=False))
-    # Slices copy nothing, and the bytes of many images do not fit into one array of Arrow's.
-    return pa.concat_tables([table.slice(row, 1) for row in chosen.tolist()])
+def _sample(known: int, rows: int, seed: int) -> np.ndarray:
+    """int64: numbers of at most so many of the known rows."""
+    if known <= rows:
+        return np.arange(known)
+    return np.sort(np.random.default_rng(seed).choice(known, rows, replace=False))
 
 
 def _scores(name: str, predictions: pa.Table, truth: pa.Table) -> np.ndarray:

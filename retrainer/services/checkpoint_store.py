@@ -67,6 +67,12 @@ def checkpoint_place() -> CheckpointPlace | None:
     return None
 
 
+def local_place() -> Path | None:
+    """The directory that the environment names, there or not; None where it names S3."""
+    named = os.environ.get(PLACE, "").strip()
+    return None if named.startswith(SCHEME) else Path(named or DEFAULT_PLACE).expanduser()
+
+
 def _seconds() -> float:
     given = os.environ.get(SECONDS, "").strip()
     try:

@@ -38,7 +38,9 @@ class Embedded:
     @cached_property
     def train(self) -> np.ndarray:
         """float32 [M, D]."""
-        chosen = self._judged.train
+        chosen, kept = self._judged.train, self._judged.train_features
+        if kept is not None:
+            return kept[self.rows]
         if len(self.rows) < len(chosen):
             # Slices copy nothing, and the bytes of many images do not fit into one array of Arrow's.
             chosen = pa.concat_tables([chosen.slice(row, 1) for row in self.rows.tolist()])

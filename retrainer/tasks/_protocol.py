@@ -236,6 +236,7 @@ class Judged:
 
     uncalibrated  why the model's probabilities have no fitted temperature, should it have none
     features      float32 [N, D]: what the network's body made of the test rows, where `predictions` kept it
+    train_features  float32 [M, D]: the same of the training rows, where the training kept it
     """
 
     predictor: Any
@@ -246,3 +247,4 @@ class Judged:
     checks: Checks
     uncalibrated: str = ""
     features: np.ndarray | None = None
+    train_features: np.ndarray | None = None

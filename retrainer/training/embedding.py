@@ -14,7 +14,7 @@ from torch import Tensor
 
 from retrainer.errors import SettingError
 from retrainer.models._network import Network
-from retrainer.settings import Training
+from retrainer.settings import Compute, Training
 from retrainer.training._fold import folded
 from retrainer.training.compute import autocast
 from retrainer.training.learner import Learner
@@ -31,6 +31,10 @@ def embed(learner: Learner, train: Rows, validation: Rows | None) -> tuple[Rows,
     augmented views of each training row are embedded, each view with a seed of its own, and every step
     draws one; else rows are embedded as they are. Each process of the group embeds its share. Raises
     UserError when the task augments nothing.
+
+    `learner.on_features` gets the training rows' features where `Predictor.features` of the trained model
+    would make the same, but for rounding: the body stays frozen, no row is augmented, and a CPU computes in
+    float32.
     """
     network, training, group = learner.network, learner.training, learner.group
     network.eval()
@@ -39,11 +43,18 @@ def embed(learner: Learner, train: Rows, validation: Rows | None) -> tuple[Rows,
         _require_augmentation(train, training)
         views = [stream(training.seed, group.seed(f"view {view}")) for view in range(training.cached_views)]
     with _quicker(network, train, training):
-        seen = _cached(train, [_features(learner, train, view) for view in views])
+        made = [_features(learner, train, view) for view in views]
+        if views == [None] and training.strategy == "frozen" and _as_when_scoring(learner.compute):
+            learner.on_features(made[0].numpy())
+        seen = _cached(train, made)
         held_out = None
         if validation is not None:
             held_out = _cached(validation, [_features(learner, validation, None)])
     return seen, held_out
+
+
+def _as_when_scoring(compute: Compute) -> bool:
+    return compute.device == "cpu" and compute.dtype == "float32"
 
 
 def _quicker(network: Network, rows: Rows, training: Training) -> AbstractContextManager[Any]:

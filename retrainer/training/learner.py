@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,13 +19,17 @@ Data = tuple[Encoded, np.ndarray]
 
 @dataclass(frozen=True)
 class Learner:
-    """A network and how it is trained; `compute` is resolved, and `group` the processes that train it."""
+    """A network and how it is trained; `compute` is resolved, and `group` the processes that train it.
+
+    on_features: gets what a frozen body has made of the training rows, float32 [N, D] in their order.
+    """
 
     network: Network
     task: Task
     training: Training
     compute: Compute
     group: Group = ALONE
+    on_features: Callable[[np.ndarray], Any] = lambda _: None
 
 
 class Splits(NamedTuple):

@@ -17,6 +17,7 @@ from retrainer.training._command import run_command
 from retrainer.training.inputs import Inputs
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
     from retrainer.models._network import Network
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from retrainer.training.learner import Data, Learner, Splits
 
 OnEpoch = Callable[[int, dict[str, float]], None]
+OnFeatures = Callable[["np.ndarray"], Any]
 # From resolved compute and the inputs' digest to the group that this process is the first of.
 Join = Callable[[Compute, str], "AbstractContextManager[Group]"]
 
@@ -40,6 +42,7 @@ class Session:
     place: for checkpoints; with one, it goes on from where a killed session of the same inputs was.
     stop: has taken over the signals; after one a checkpoint is written, and the process leaves.
     join: makes one group of this process and those that something else has started with it.
+    on_features: gets the training rows' features, float32 [N, D], where `embed` says that it makes them known.
     """
 
     on_epoch: OnEpoch = lambda *_: None
@@ -47,6 +50,7 @@ class Session:
     place: Place | None = None
     stop: Stop | None = None
     join: Join | None = None
+    on_features: OnFeatures = lambda _: None
 
 
 def train_model(inputs: Inputs, out: Path, session: Session | None = None) -> dict[str, Any]:
@@ -134,7 +138,8 @@ def fit_inputs(inputs: Inputs, session: Session) -> Fitted:
     learner, table = prepare(inputs)
     with _processes(inputs, digest, session.join) as group:
         splits = encode_splits(inputs, learner, table)
-        history = fit(replace(learner, group=group), splits, session.on_epoch, session.progress, checkpoints)
+        here = replace(learner, group=group, on_features=session.on_features)
+        history = fit(here, splits, session.on_epoch, session.progress, checkpoints)
     return Fitted(learner, splits, history, checkpoints)
 
 
