@@ -60,7 +60,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # What a person or a CI job gives is text: make expands no $(…) in it, and it reaches the shell quoted, as one
 # word. make would run what stands behind a line break as a command of its own.
 GIVEN := RECIPE SET STEP IMAGE LIGHT_IMAGE SECRET ALLOW_MUTABLE WAIT CRON RUN FORCE PDB BASE PUSH CA_BUNDLE \
-	NETWORK PORT PAGE_PORT WORKERS VERSION WHY DIR HOURS ONLY DATA SIZES TRIALS JOBS INPUT ROWS MODEL CANARY HOST OUTPUT TOP_K FORMAT \
+	NETWORK PORT PAGE_PORT WORKERS VERSION WHY DIR HOURS ONLY DATA SIZES TRIALS JOBS INPUT ROWS MODEL CANARY HOST SEEDS OUTPUT TOP_K FORMAT \
 	PIPELINE PYTHON PIP_CERT A B C D E F G H I J K L M N O P Q R S T U V W X Y Z
 define LINE_BREAK
 
@@ -99,7 +99,7 @@ FOR_TESTS := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup init pipeline retrain step resolve smoke curve tune suggest predict convert-weights check-step history promote anchor rollback mirror compare reap ui serve export docs images mlflow-image pin-base \
-	rehearse compile inference-service submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow test-release bench year screens lint \
+	rehearse compile inference-service submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow test-release bench bench-recipes year screens lint \
 	format lock wheel clean
 
 ##@ to begin
@@ -271,6 +271,9 @@ docs: $(READY) ## write docs/reference.md, and the documentation as a site: buil
 bench: $(READY) ## the engine beside its peers, on the same work: [ONLY="bert-base mlp"]
 	@$(PY) -m benchmarks.speed $(call each_quoted,$(ONLY))
 	@$(if $(ONLY),true,$(PY) -m benchmarks.fixed)
+
+bench-recipes: $(READY) ## every use of the README from data to a registered version, as one table: [ONLY="digits-mlp bccd"] [SEEDS="0 1 2"]
+	@$(PY) -m benchmarks.recipes $(call each_quoted,$(ONLY)) $(if $(SEEDS),--seeds $(call each_quoted,$(SEEDS)))
 
 year: $(READY) ## twelve monthly retrains with planted events, and a page that shows them: [DATA=Banking77's folder]
 	@$(PY) -m benchmarks.year $(call option,DATA,data)

@@ -51,6 +51,13 @@ def copy_project(into: Path) -> Path:
     return into
 
 
+def users_environment() -> dict[str, str]:
+    """This shell's without what leads a run elsewhere. Python keeps what it compiled, as for a user."""
+    led = ("MLFLOW_", "RETRAINER_", "DVC_", "KFP_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(led)}
+    return kept | {"MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONDONTWRITEBYTECODE": ""}
+
+
 def machine() -> dict[str, Any]:
     """What a figure depends on: processor, cores, versions."""
     import platform

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks._runs import copy_project
+from benchmarks._runs import copy_project, users_environment
 from benchmarks.year.rows import Row, write_rows
 from retrainer.formats.files import write_text
 from retrainer.registry import signing
@@ -63,20 +63,8 @@ class Project:
 
     def __post_init__(self) -> None:
         copy_project(self.folder)
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("MLFLOW_", "RETRAINER_", "DVC_", "KFP_"))
-        }
-        self.environment = (
-            kept
-            | self._keys()
-            | {
-                "RETRAINER_RUNNER_PID": str(os.getpid()),  # whoever ends this process ends the running step
-                "MLFLOW_DISABLE_TELEMETRY": "true",
-                "PYTHONDONTWRITEBYTECODE": "",  # as in a user's shell: Python keeps what it compiled
-            }
-        )
+        # Whoever ends this process ends the running step.
+        self.environment = users_environment() | self._keys() | {"RETRAINER_RUNNER_PID": str(os.getpid())}
         self.change_recipe({})
 
     def _keys(self) -> dict[str, str]:

@@ -42,7 +42,7 @@ class Session:
     place: for checkpoints; with one, it goes on from where a killed session of the same inputs was.
     stop: has taken over the signals; after one a checkpoint is written, and the process leaves.
     join: makes one group of this process and those that something else has started with it.
-    on_features: gets the training rows' features, float32 [N, D], where `embed` says that it makes them known.
+    on_features: gets the training rows' features, float32 [N, D], where `embed` says so.
     """
 
     on_epoch: OnEpoch = lambda *_: None
