@@ -1,7 +1,7 @@
 """The given weights, untouched, as one more baseline: what training has added to them.
 
-Of networks that write texts by themselves (`Body.generate`: Whisper, Marian, T5, …). What has a head of this
-task's own above it says nothing before that is trained.
+Of networks that write texts by themselves (`Body.generate`: Whisper, Marian, T5, …), and of tasks whose head
+answers before any training (the ability `untrained`: embeddings). Any other head says nothing before that.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def with_given_weights(baselines: Baselines, model: Path, judged: Judged) -> Bas
 
     `evaluation.baseline: false` leaves them out too.
     """
-    if not judged.evaluation.baseline or judged.predictor.network.description.generate is None:
+    if not (judged.evaluation.baseline and _answers(judged)):
         return baselines
     sections = settings_of(model)
     training = Training.parse(sections["training"], "training")
@@ -42,6 +42,12 @@ def with_given_weights(baselines: Baselines, model: Path, judged: Judged) -> Bas
         why = f"the given weights, untouched, are left out ({error})"
         return replace(baselines, missing="; ".join(filter(None, [baselines.missing, why])))
     return replace(baselines, found=(*baselines.found, found))
+
+
+def _answers(judged: Judged) -> bool:
+    """Whether a network of this task and family answers before any training."""
+    writes = judged.predictor.network.description.generate is not None
+    return writes or "untrained" in judged.predictor.task.abilities
 
 
 def _baseline(section: Task, backbone: Backbone, training: Training, judged: Judged) -> Baseline:
@@ -66,4 +72,8 @@ def _predictor(
         options, note = family.untouched(options, start)
     body = family.build(options, task.input_spec(), start, training.seed, False)
     network = Network(body, task.head(body, training)).eval()
-    return Predictor(network, task, str(judged.predictor.device), ""), note
+    predictor = Predictor(network, task, str(judged.predictor.device), "")
+    if hasattr(task, "settle"):
+        # To a network that was not trained on them the training rows are as new as any.
+        task.settle(network, predictor.predict(judged.train), task.targets(judged.train))
+    return predictor, note

@@ -5,7 +5,7 @@
                  file beside it, and `text` (the transcript), `label`, `group`, …, by `source.target_text` …
     folders      <class>/<file>; deeper folders belong to their class
 
-In a pattern `text` is the transcript, `label` the class; other names are kept if `source.metadata` has them.
+In a pattern `text` is the transcript, `label` the class, and `group` the speaker; other names are kept if `source.metadata` has them.
 Rows of the own test set: those of `source.test_path`, of a folder test/ (beside train/), or of the groups,
 such as speakers, that `source.test_groups` names; of the own validation set: those of a folder val/, valid/,
 validation/ or dev/ beside train/. One folder around everything is looked through.
@@ -25,6 +25,7 @@ from pydantic import Field
 
 from retrainer.data.sources._columns import METADATA, name_of
 from retrainer.data.sources._folders import Tree, inside, source_files, tree_of
+from retrainer.data.sources._pieces import in_pieces
 from retrainer.data.sources._splits import TEST, TRAIN, given_columns, refuse_two_tests, splits_of
 from retrainer.errors import DataError, SettingError, nearest
 from retrainer.formats.audio import SUFFIXES
@@ -46,6 +47,9 @@ class Options(Section):
 
     pattern: str = Field("", description='of file names, as in "{label}_{group}_{id}.wav"')
     spelling: dict[str, str] = Field({}, description="what a transcript in a file name or table stands for")
+    piece_seconds: float = Field(
+        0.0, ge=0, description="cut each recording into rows of so many seconds; 0: a recording is a row"
+    )
     test_groups: tuple[str, ...] = Field((), description="groups, as speakers, that are the own test set")
 
 
@@ -80,7 +84,8 @@ def read(source: Source) -> Iterator[pa.Table]:
             refuse_two_tests((row.split for row in rows), tree.root.name, source)
         seen.update(row.values.get("group", "") for row in rows)
         for start in range(0, len(rows), _FILES_PER_CHUNK):
-            yield _table(tree, rows[start : start + _FILES_PER_CHUNK], given_test, options)
+            table = _table(tree, rows[start : start + _FILES_PER_CHUNK], given_test, options)
+            yield in_pieces(table, options.piece_seconds) if options.piece_seconds else table
     if unknown := sorted(set(options.test_groups) - seen):
         raise SettingError(
             f"source.test_groups: no row is of the group '{unknown[0]}'{nearest(unknown[0], seen)}"
@@ -137,10 +142,10 @@ def _splits_above(folders: list[tuple[str, ...]], source: Source) -> dict[str, s
 def _expression(pattern: str) -> re.Pattern[str]:
     parts = re.split(r"\{(\w+)\}", pattern)
     names = parts[1::2]
-    if not {"text", "label"} & set(names) or len(names) != len(set(names)):
+    if not {"text", "label", "group"} & set(names) or len(names) != len(set(names)):
         raise SettingError(
-            f"source.pattern: {pattern} needs {{text}} or {{label}}, and each name once;"
-            ' as in "{label}_{group}_{id}.wav"'
+            f"source.pattern: {pattern} needs {{text}}, {{label}} or, of speakers, {{group}}, and each name"
+            ' once; as in "{label}_{group}_{id}.wav"'
         )
     if any(not name.isidentifier() for name in names):
         raise SettingError(f"source.pattern: {pattern}: a name in braces is a word of letters and digits")
@@ -201,7 +206,8 @@ def _columns(header: list[str], source: Source, title: str) -> tuple[str, dict[s
         columns["target_text"] = source.text
     columns = {ours: name for ours, name in columns.items() if name in header}
     missing = [name for name in (path, *source.metadata) if name not in header]
-    if missing or not {"target_text", "labels"} & set(columns):
+    needed = {"target_text", "labels", *(["group"] if "group" in source.columns else [])}
+    if missing or not needed & set(columns):
         wanted = missing[0] if missing else f"{source.text}' or '{source.label}"
         raise DataError(
             f"{title} has no column '{wanted}'; its columns: {', '.join(header) or 'none'};"
