@@ -131,7 +131,7 @@ def _shaped(source: Source) -> Iterator[pa.Table]:
 
 
 def _with_groups(table: pa.Table, source: Source) -> pa.Table:
-    """Where the task tells groups apart (speakers, faces), a folder's name is its rows' group, and no class."""
+    """Where the task tells groups apart (speakers, faces), a folder's name is its rows' group, no class."""
     there = table.column_names
     if "group" not in source.columns or "group" in there or LABELS not in there:
         return table

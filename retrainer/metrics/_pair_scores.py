@@ -1,9 +1,10 @@
 """Scores of pairs of rows, as histograms: what the metrics of verification share.
 
 Predictions have `embedding`, a list of numbers a row, and `threshold`, one number for all rows; the truth has
-`group`, whose names are the identities. The score of two rows is the cosine of their embeddings. A pair is genuine where both rows are of one identity,
-else an impostor pair. Two recordings of one session are no genuine pair, as what they share may be the room:
-the session is `session` of the rows' `metadata`, where they have it.
+`group`, whose names are the identities. The score of two rows is the cosine of their embeddings. A pair is
+genuine where both rows are of one identity, else an impostor pair. Two recordings of one session are no
+genuine pair, as what they share may be the room: the session is `session` of the rows' `metadata`, where they
+have it.
 
 A row's statistics are two histograms of the scores of its pairs with all other rows: of genuine ones, then of
 impostors. Their sums have each pair twice, once from either row. Scores count as those of BINS equal steps
@@ -57,7 +58,8 @@ def identities(truth: pa.Table) -> np.ndarray:
 
 
 def sessions(truth: pa.Table) -> np.ndarray | None:
-    """int64 [N]: a number for each session, a negative one of its own for a row without; None: none has any."""
+    """int64 [N]: a number for each session, and a negative one of its own for a row without; None: no row has
+    any."""
     import numpy as np
 
     if "metadata" not in truth.column_names:

@@ -1,4 +1,4 @@
-"""The share of impostor pairs that reach the model's stored threshold, which was chosen on other identities."""
+"""The share of impostor pairs that reach the model's threshold, which was chosen on other identities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The share of genuine pairs that stay below the model's stored threshold, which was chosen on other identities."""
+"""The share of genuine pairs that stay below the model's threshold, which was chosen on other identities."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The share of genuine pairs that are accepted at the lowest threshold which accepts at most 1% of the impostor
-pairs: TAR at a FAR of 0.01.
+"""The share of genuine pairs that are accepted at the lowest threshold which accepts at most 1% of the
+impostor pairs: TAR at a FAR of 0.01.
 
 No point between two thresholds is assumed: equal to the highest `tpr` of scikit-learn's `roc_curve` whose
 `fpr` is at most 0.01, for the same scores.

@@ -1,8 +1,8 @@
 """Who is enrolled, and who of them a row is.
 
-A gallery is a folder: each folder in it is one identity by its name, each file in that a recording or picture.
-It is read when the model is loaded, so that embeddings are always those of the model which compares them,
-and whose folder is gone is forgotten.
+A gallery is a folder: each folder in it is one identity by its name, each file in that a recording or
+picture. It is read when the model is loaded, so that embeddings are always those of the model which compares
+them, and whose folder is gone is forgotten.
 
 Legend: B rows of a batch, D numbers of an embedding, E enrolled rows, G identities.
 """

@@ -139,8 +139,8 @@ class Task(Protocol):
         `Predictor.predict` gives. The schema's metadata may hold what is the same for all rows.
         """
 
-    # `enrol(gallery, predict)`, optional, of a task that recognises: reads a folder of those whom it is to know
-    # from then on (make predict GALLERY=…, make serve GALLERY=…); `predict` is the predictor's own.
+    # `enrol(gallery, predict)`, optional, of a task that recognises: reads a folder of those whom it is to
+    # know from then on (make predict GALLERY=…, make serve GALLERY=…); `predict` is the predictor's own.
 
     def comparable(self, first: pa.Table, second: pa.Table) -> tuple[pa.Table, pa.Table]:
         """Two models' predictions of the same rows, brought to one set of classes where theirs differ."""

@@ -1,8 +1,9 @@
 """Who is it, and are these two the same: what all verification tasks share. Imports nothing heavy.
 
-A network makes an embedding of a row, and the cosine of two says how alike they are. It learns the identities of
-the training rows as classes, by a loss with a margin; what those were is then forgotten, and no identity that
-it is tested on is one of them. The identity of a row is its `group`, which is what keeps the splits apart.
+A network makes an embedding of a row, and the cosine of two says how alike they are. It learns the identities
+of the training rows as classes, by a loss with a margin; what those were is then forgotten, and no identity
+that it is tested on is one of them. The identity of a row is its `group`, which is what keeps the splits
+apart.
 
 Legend: N rows, B rows of a batch, D numbers of an embedding, K identities of the training rows.
 """

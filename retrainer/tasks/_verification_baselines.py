@@ -1,4 +1,5 @@
-"""What little effort tells of who it is: nothing, mean spectra or pixels as they are, and their linear discriminants.
+"""What little effort tells of who it is: nothing, mean spectra or pixels as they are, and their linear
+discriminants.
 
 Legend: N rows, F features.
 """

@@ -32,7 +32,7 @@ class Outputs(NamedTuple):
 
 
 class EmbeddingHead(nn.Module):
-    """Features [B, W] → Outputs. A projection that begins as the identity leaves given embeddings as they are.
+    """Features [B, W] → Outputs. The projection begins as the identity, so given embeddings stay as they are.
 
     `threshold`: a score from which on two rows are taken for one identity.
     """
@@ -91,8 +91,8 @@ def margin_loss(cosines: Tensor, targets: Tensor, options: VerificationOptions) 
 
 
 def neighbour_loss(made: Tensor, targets: Tensor, scale: float) -> Tensor:
-    """Embeddings [B, D] and identities [B] → [B]: how little of a row's softmax over the other rows of the batch
-    falls to those of its identity; a row that is the only one of it there counts as its own neighbour.
+    """Embeddings [B, D] and identities [B] → [B]: how little of a row's softmax over the other rows of the
+    batch falls to those of its identity; a row that is the only one of it there counts as its own neighbour.
 
     Source: Goldberger et al., Neighbourhood Components Analysis, NeurIPS 2004, with cosines for distances.
     """

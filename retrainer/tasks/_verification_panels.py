@@ -1,7 +1,8 @@
-"""The sections of report.html about verification: scores and threshold, errors against each other, the worst pairs."""
+"""The sections of report.html about verification: scores and threshold, error rates, the hardest pairs."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from retrainer.metrics._pair_scores import NEVER
@@ -39,7 +40,7 @@ def _scores(details: Details) -> str:
 
 def _histogram(details: Details) -> str:
     edges = details["scores"]["edges"]
-    middles = [(low + high) / 2 for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    middles = [(low + high) / 2 for low, high in pairwise(edges)]
     lines = {}
     for name, title in (("genuine", "one identity"), ("impostors", "two identities")):
         counts = details["scores"][name]

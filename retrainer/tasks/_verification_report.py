@@ -76,7 +76,7 @@ def _notes(threshold: float) -> list[str]:
             " (`split.validation`)."
         ]
     return [
-        f"Two rows count as one identity from a score of {threshold:.3f} on, as chosen on the validation rows."
+        f"Two rows count as one identity from a score of {threshold:.3f} on, which the validation rows chose."
     ]
 
 

@@ -1,4 +1,5 @@
-"""Speaker verification: one sound → an embedding of the voice, and who of a gallery it is. Imports nothing heavy."""
+"""Speaker verification: one sound → an embedding of the voice, and who of a gallery it is. Imports nothing
+heavy."""
 
 from __future__ import annotations
 

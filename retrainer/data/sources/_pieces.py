@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 def in_pieces(table: pa.Table, seconds: float) -> pa.Table:
-    """Rows of `audio` → a row for each piece of `seconds`; what is left behind the last whole one is left out,
-    unless the recording is shorter. Of a recording that cannot be read the row stays as it is.
+    """Rows of `audio` → a row for each piece of `seconds`; what is left behind the last whole one is left
+    out, unless the recording is shorter. Of a recording that cannot be read the row stays as it is.
     """
     import pyarrow as pa
 

@@ -5,7 +5,8 @@
                  file beside it, and `text` (the transcript), `label`, `group`, …, by `source.target_text` …
     folders      <class>/<file>; deeper folders belong to their class
 
-In a pattern `text` is the transcript, `label` the class, and `group` the speaker; other names are kept if `source.metadata` has them.
+In a pattern `text` is the transcript, `label` the class, and `group` the speaker; other names are kept if
+`source.metadata` has them.
 Rows of the own test set: those of `source.test_path`, of a folder test/ (beside train/), or of the groups,
 such as speakers, that `source.test_groups` names; of the own validation set: those of a folder val/, valid/,
 validation/ or dev/ beside train/. One folder around everything is looked through.
