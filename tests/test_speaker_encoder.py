@@ -133,9 +133,7 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     checkpoint(tmp_path / "pretrained.pt")
     place = converted_speaker_encoder(tmp_path / "pretrained.pt", "1" * 64, tmp_path)
     with pytest.raises(UserError, match="do not fit this architecture"):
-        speaker_encoder.build(
-            speaker_encoder.Options(), make_task(SPEAKERS).input_spec(), place, 0, False
-        )
+        speaker_encoder.build(speaker_encoder.Options(), make_task(SPEAKERS).input_spec(), place, 0, False)
 
 
 @pytest.mark.parametrize(
