@@ -1,11 +1,14 @@
-"""Speakers through every step: from folders to a report, and to a model that recognises whom it never heard."""
+"""Speakers through every step: from folders to a report, and to a model that knows whom it never heard."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -16,10 +19,18 @@ from components.preprocess import preprocess
 from components.train import train
 from retrainer.__main__ import main
 from retrainer.errors import UserError
-from retrainer.formats.dataset import Dataset
+from retrainer.evaluation.evaluate import Request, evaluate_model
+from retrainer.formats.columns import ENCODED
+from retrainer.formats.dataset import Dataset, write_dataset
 from retrainer.predict import Predictor
 from retrainer.registry.bundle import raw_frame, save_bundle
 from retrainer.resolve import resolve
+from retrainer.settings import Backbone, Evaluation, Gate, Task, Training
+from retrainer.tasks import make_task
+from retrainer.training.inputs import Inputs, Settings
+from retrainer.training.train import train_model
+from tests.small_datasets import png
+from tests.small_networks import PLAIN
 from tests.synthetic_voices import saved, spoken
 
 pytestmark = [
@@ -139,10 +150,58 @@ def test_a_served_model_knows_whom_the_environment_names(
 
 
 def test_a_model_that_recognises_nobody_takes_no_gallery() -> None:
-    from retrainer.settings import Task
-    from retrainer.tasks import make_task
-
     predictor = Predictor.__new__(Predictor)
     predictor.task = make_task(Task(kind="speech_recognition"))
     with pytest.raises(UserError, match=r"GALLERY=there: this model's task recognises nobody"):
         predictor.enrol(Path("there"))
+
+
+# --- pictures, and the given weights --------------------------------------------------------------------
+
+PICTURES = Task(kind="image_verification", size=8, channels=1, false_accept_rate=0.1)
+MLP = {"family": "mlp", "hidden": [16]}
+
+
+def pictures(identities: range, count: int = 5) -> pa.Table:
+    """Each identity is a pattern of its own under noise."""
+    rows, names = [], []
+    for one in identities:
+        pattern = np.random.default_rng(one).uniform(40, 200, (8, 8))
+        for number in range(count):
+            noise = np.random.default_rng((one, number)).normal(0, 25, (8, 8))
+            rows.append({"bytes": png((pattern + noise).clip(0, 255).astype(np.uint8)), "path": None})
+            names.append(f"thing {one}")
+    origins = [f"a.csv:row {row}" for row in range(len(rows))]
+    return pa.table({"image": pa.array(rows, ENCODED), "group": names, "origin": origins})
+
+
+def trained(root: Path, name: str, weights: Path | None, **training: Any) -> Path:
+    backbone = Backbone.parse(MLP | ({"weights": str(weights)} if weights else {}), "backbone")
+    settings = Settings(PICTURES, backbone, Training.parse(training, "training"), PLAIN)
+    train_model(Inputs(root / "dataset", settings, weights), root / name)
+    return root / name
+
+
+def test_given_weights_stand_untouched_beside_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a rate that moves nothing, the model's figures are those of its start, but for the threshold."""
+    monkeypatch.chdir(tmp_path)
+    splits = {
+        "train": pictures(range(20)),
+        "validation": pictures(range(20, 30)),
+        "test": pictures(range(30, 45)),
+    }
+    write_dataset(tmp_path / "dataset", splits)
+    start = trained(tmp_path, "start", None, strategy="scratch", epochs=12, learning_rate=1e-2)
+    still = {"strategy": "full", "learning_rate": 1e-12, "backbone_learning_rate": 1e-12, "epochs": 1}
+    model = trained(tmp_path, "model", start, **still)
+    few = Evaluation(resamples=200)
+    report = evaluate_model(Request(tmp_path / "dataset", model, tmp_path / "report", few, Gate(), PLAIN))
+    given = report["baselines"]["given_weights"]
+    assert given["title"] == "the given weights, untouched" and given["difference"] == 0
+    assert given["metrics"]["equal_error_rate"] == report["metrics"]["equal_error_rate"]
+    assert given["metrics"]["false_reject_rate"]["value"] < 1  # it has a threshold, too
+    assert set(report["baselines"]) == {"all_alike", "mean_features", "linear_discriminants", "given_weights"}
+    assert report["baselines"]["mean_features"]["title"] == "pixels"
+    assert "data:image" in (tmp_path / "report/report.html").read_text()
