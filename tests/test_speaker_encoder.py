@@ -168,6 +168,7 @@ def test_each_folder_is_a_speaker(tmp_path: Path) -> None:
     record(tmp_path, {"ann/1.wav": 0.1, "ann/2.wav": 0.1, "bob/1.wav": 0.1})
     rows = ingested(tmp_path)
     assert rows["group"].to_pylist() == ["ann", "ann", "bob"] and "labels" not in rows.column_names
+    assert ingested(tmp_path, test_groups=["bob"])["group"].to_pylist() == ["ann", "ann"]
 
 
 def test_long_recordings_become_rows_of_one_length(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def _rows(tree: Tree, source: Source, options: Options) -> list[_Row]:
 
 def _by_pattern(sounds: list[PurePosixPath], source: Source, pattern: str) -> list[_Row]:
     """A file whose name does not fit says nothing, and is left out later as a row without content."""
-    expression, depth = _expression(pattern), pattern.count("/") + 1
+    expression, depth = _expression(pattern, _content(source)), pattern.count("/") + 1
     rows = []
     split_by = _splits_above([name.parts[:-depth] for name in sounds], source)
     for name in sounds:
@@ -140,13 +140,19 @@ def _splits_above(folders: list[tuple[str, ...]], source: Source) -> dict[str, s
     return found
 
 
-def _expression(pattern: str) -> re.Pattern[str]:
+def _content(source: Source) -> list[str]:
+    """Names of what a row can be learned by: of speakers also their group."""
+    return ["text", "label", *(["group"] if "group" in source.columns else [])]
+
+
+def _expression(pattern: str, content: list[str]) -> re.Pattern[str]:
     parts = re.split(r"\{(\w+)\}", pattern)
     names = parts[1::2]
-    if not {"text", "label", "group"} & set(names) or len(names) != len(set(names)):
+    if not {*content} & {*names} or len(names) != len(set(names)):
+        needed = " or ".join(f"{{{name}}}" for name in content)
         raise SettingError(
-            f"source.pattern: {pattern} needs {{text}}, {{label}} or, of speakers, {{group}}, and each name"
-            ' once; as in "{label}_{group}_{id}.wav"'
+            f"source.pattern: {pattern} needs {needed}, and each name once;"
+            ' as in "{label}_{group}_{id}.wav"'
         )
     if any(not name.isidentifier() for name in names):
         raise SettingError(f"source.pattern: {pattern}: a name in braces is a word of letters and digits")
@@ -207,8 +213,7 @@ def _columns(header: list[str], source: Source, title: str) -> tuple[str, dict[s
         columns["target_text"] = source.text
     columns = {ours: name for ours, name in columns.items() if name in header}
     missing = [name for name in (path, *source.metadata) if name not in header]
-    needed = {"target_text", "labels", *(["group"] if "group" in source.columns else [])}
-    if missing or not needed & set(columns):
+    if missing or not {_OURS[name] for name in _content(source)} & set(columns):
         wanted = missing[0] if missing else f"{source.text}' or '{source.label}"
         raise DataError(
             f"{title} has no column '{wanted}'; its columns: {', '.join(header) or 'none'};"
@@ -236,9 +241,10 @@ def _by_folder(sounds: list[PurePosixPath], title: str, source: Source) -> list[
         skip += 1
     splits = splits_of({name.parts[skip] for name in sounds if len(name.parts) > skip + 1}, title, source)
     rows = []
+    said = "group" if "group" in source.columns else "labels"  # a folder is a speaker, or a class
     for name in sounds:
         folders = name.parts[skip + bool(splits) : -1]
-        values = {"labels": folders[0]} if folders else {}
+        values = {said: folders[0]} if folders else {}
         rows.append(_Row(name, values, splits.get(name.parts[skip], TRAIN)))
     return rows
 
