@@ -18,6 +18,7 @@ from components.ingest import ingest
 from components.preprocess import preprocess
 from components.train import train
 from retrainer.__main__ import main
+from retrainer.champion import load_champion
 from retrainer.errors import UserError
 from retrainer.evaluation.evaluate import Request, evaluate_model
 from retrainer.formats.columns import ENCODED
@@ -127,6 +128,9 @@ def test_whoever_has_a_folder_is_recognised_and_a_stranger_is_not(
     )
     assert all(one["score"] >= one["threshold"] for name, one in rows.items() if name in right)
     assert main([*words, "--output", str(tmp_path / "plain.csv")]) == 0  # without a gallery: embeddings alone
+    knows = load_champion("voices", model=made / "model", gallery=gallery)
+    answers = knows.predict([str(new / f"{name}.wav") for name in rows])
+    assert [one["prediction"] for one in answers] == [one["prediction"] for one in rows.values()]
 
 
 def test_a_served_model_knows_whom_the_environment_names(
