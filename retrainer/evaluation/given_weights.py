@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from retrainer import extend
 from retrainer.errors import UserError
 from retrainer.evaluation.since import SCRATCH, settings_of
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from retrainer.predict import Predictor
 
 NAME, TITLE = "given_weights", "the given weights, untouched"
+# Of training rows, from which what the task takes from validation rows otherwise is taken.
+_MOST_ROWS = 1000
 
 
 def with_given_weights(baselines: Baselines, model: Path, judged: Judged) -> Baselines:
@@ -55,6 +59,11 @@ def _baseline(section: Task, backbone: Backbone, training: Training, judged: Jud
     return Baseline(NAME, TITLE, predictor.predict(judged.test), 0, note)
 
 
+def _evenly(rows: int) -> np.ndarray:
+    """At most so many row numbers, evenly from all."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, _MOST_ROWS)).astype(np.int64))
+
+
 def _predictor(
     section: Task, backbone: Backbone, training: Training, judged: Judged
 ) -> tuple[Predictor, str]:
@@ -75,5 +84,6 @@ def _predictor(
     predictor = Predictor(network, task, str(judged.predictor.device), "")
     if hasattr(task, "settle"):
         # To a network that was not trained on them the training rows are as new as any.
-        task.settle(network, predictor.predict(judged.train), task.targets(judged.train))
+        some = judged.train.take(_evenly(len(judged.train)))
+        task.settle(network, predictor.predict(some), task.targets(some))
     return predictor, note
