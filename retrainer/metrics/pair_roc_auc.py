@@ -37,6 +37,7 @@ def value(sums: np.ndarray) -> np.ndarray:
 
     accepted, rejected = _pair_scores.rates(sums)
     # Trapezoids over the share of impostors that each step rejects.
-    accepts, falls = 1 - rejected, -np.diff(accepted, axis=-1)
+    accepts: np.ndarray = 1 - rejected
+    falls = -np.diff(accepted, axis=-1)
     area = (falls * (accepts[..., 1:] + accepts[..., :-1]) / 2).sum(-1)
     return np.where(_pair_scores.exists(sums), area, 0.0)

@@ -59,7 +59,7 @@ def build(
     config = {name: getattr(options, name) for name in Options.model_fields}
     with drawn_from(seed):
         body = restore(config)
-    spectrum = {"window": _WINDOW, "hop": _HOP, "mels": options.mels}
+    spectrum: dict[str, Any] = {"window": _WINDOW, "hop": _HOP, "mels": options.mels}
     spectrum |= {"normalise": "power", "level_dbfs": _LEVEL_DBFS}
     body.preprocessing = audio_preprocessing(input_spec, _RATE, _HOP, spectrum=spectrum)
     if not fresh and weights is not None:

@@ -45,8 +45,8 @@ def augment_waves(
     Between samples it interpolates in a straight line.
     """
     if augmentation.crop_seconds:
-        most = round(augmentation.crop_seconds * sampling_rate)
-        waves, lengths = _crop(waves, lengths, most, generator)
+        stretch = round(augmentation.crop_seconds * sampling_rate)
+        waves, lengths = _crop(waves, lengths, stretch, generator)
     draws = torch.rand(len(waves), 3, generator=generator).to(waves.device)
     factor = 1 + augmentation.speed * (2 * draws[:, 0] - 1)
     shift = (augmentation.shift_seconds * sampling_rate * (2 * draws[:, 1] - 1)).round()

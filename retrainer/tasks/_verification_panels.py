@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from retrainer.metrics._pair_scores import NEVER
-from retrainer.pages.charts import Axes, line_chart
+from retrainer.pages.charts import Axes, Points, line_chart
 from retrainer.pages.page import escape, number_cell, quiet, section, share_cell, table
 from retrainer.pages.pairs import drawn_pairs, side
 
@@ -41,7 +41,7 @@ def _scores(details: Details) -> str:
 def _histogram(details: Details) -> str:
     edges = details["scores"]["edges"]
     middles = [(low + high) / 2 for low, high in pairwise(edges)]
-    lines = {}
+    lines: dict[str, Points] = {}
     for name, title in (("genuine", "one identity"), ("impostors", "two identities")):
         counts = details["scores"][name]
         whole = max(1, sum(counts))
@@ -53,7 +53,7 @@ def _histogram(details: Details) -> str:
 
 
 def _curve(points: list[list[float]]) -> str:
-    line = [(accepted, rejected) for accepted, rejected in points]
+    line: Points = [(accepted, rejected) for accepted, rejected in points]
     axes = Axes("impostor pairs accepted", (0.0, 1.0), (0.0, 1.0))
     return line_chart({"genuine pairs rejected": line}, "false rejects over false accepts", None, axes)
 
@@ -75,7 +75,10 @@ def _worst(judged: Judged, details: Details) -> str:
     for kind, title in _KINDS.items():
         some = [one for one in details["worst"] if one["kind"] == kind]
         if some:
-            sides = [tuple(side(judged.test, one[end], columns) for end in ("row", "other")) for one in some]
+            sides = [
+                (side(judged.test, one["row"], columns), side(judged.test, one["other"], columns))
+                for one in some
+            ]
             notes = [_said(judged, one) for one in some]
             parts += [f"<h3>{escape(title)}</h3>", drawn_pairs(sides, notes)]
     note = (
