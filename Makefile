@@ -161,17 +161,17 @@ suggest: $(READY) ## which unlabelled rows to label first: INPUT=file or folder 
 convert-weights: $(READY) ## turn pickled weights (.pth, .bin) into .safetensors: INPUT=file, of RECIPE's backbone
 	@$(REGISTRY) convert-weights $(CHOICE) $(call option,INPUT,input)
 
-predict: $(READY) ## predictions of a file or folder, by the champion: INPUT=file, folder or - [OUTPUT=file.csv, .jsonl, .parquet or -] [TOP_K=3] [VERSION=2 or alias] [MODEL=directory]
+predict: $(READY) ## predictions of a file or folder, by the champion: INPUT=file, folder or - [OUTPUT=file.csv, .jsonl, .parquet or -] [TOP_K=3] [VERSION=2 or alias] [MODEL=directory] [GALLERY=folder of those to recognise]
 	@$(REGISTRY) predict $(OF) $(call option,INPUT,input) $(call option,OUTPUT,output) $(call option,TOP_K,top-k) \
-		$(call option,VERSION,version) $(call option,MODEL,model)
+		$(call option,VERSION,version) $(call option,MODEL,model) $(call option,GALLERY,gallery)
 
 check-step: $(READY) ## is what your own trainer wrote what the step takes? else the key and the cure: DIR=folder [RECIPE=name]
 	@$(PY) -m retrainer check-step $(if $(DIR),$(call quoted,$(DIR))) $(OF)
 
 ##@ registered versions
-serve: $(READY) ## MLflow's scoring server over the champion, and a page to try it by hand, on this machine alone: [VERSION=3] [PORT=8080] [PAGE_PORT=8081 or none] [HOST=] [WORKERS=1]
+serve: $(READY) ## MLflow's scoring server over the champion, and a page to try it by hand, on this machine alone: [VERSION=3] [PORT=8080] [PAGE_PORT=8081 or none] [HOST=] [WORKERS=1] [GALLERY=folder of those to recognise]
 	@$(REGISTRY) serve $(OF) $(call option,VERSION,version) $(call option,PORT,port) $(call option,HOST,host) \
-		$(call option,PAGE_PORT,page-port) $(call option,WORKERS,workers)
+		$(call option,PAGE_PORT,page-port) $(call option,WORKERS,workers) $(call option,GALLERY,gallery)
 
 export: $(READY) ## the champion for other programs: ONNX, or another library's layout: FORMAT=onnx, onnx-int8, transformers, timm, torchvision or keras [OUTPUT=folder] [VERSION=2 or alias] [MODEL=directory]
 	@$(REGISTRY) export $(OF) $(call option,FORMAT,format) $(call option,OUTPUT,output) \

@@ -66,8 +66,14 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
     command.add_argument("--top-k", default="0", help="how many classes to name with each row")
     command.add_argument("--version", default="", help="a version's number or alias, not the champion")
     command.add_argument("--model", type=Path, help="a model directory, not the champion")
+    _add_gallery(command)
     command.add_argument("--time", default="", help="in the place of {time} in --output, instead of now")
     command.add_argument("--sections", default="", help="the settings as JSON, where there is no project")
+
+
+def _add_gallery(command: argparse.ArgumentParser) -> None:
+    help_ = "of verification: a folder with one folder for each person to recognise"
+    command.add_argument("--gallery", default="", help=help_)
 
 
 def _add_export(command: argparse.ArgumentParser) -> None:
@@ -96,3 +102,4 @@ def _add_serve(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--workers", default="1", help="processes, each with the model in its memory")
     command.add_argument("--model", default="", help="the registered model's name, where there is no recipe")
+    _add_gallery(command)

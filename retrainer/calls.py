@@ -55,7 +55,8 @@ def serve(arguments: argparse.Namespace) -> int:
     from retrainer.serving.command import parse_request, serve
 
     address = (arguments.host, arguments.port, arguments.page_port)
-    serve(parse_request(arguments.recipe, arguments.version, address, arguments.workers, arguments.model))
+    request = parse_request(arguments.recipe, arguments.version, address, arguments.workers, arguments.model)
+    serve(replace(request, gallery=arguments.gallery))
 
 
 def history(arguments: argparse.Namespace) -> int:
@@ -130,7 +131,7 @@ def predict(arguments: argparse.Namespace) -> int:
     device = str(prepare(for_scoring(resolve_compute(sections.compute))))
     model = load_model(sections, arguments.version, arguments.model, device)
     output = with_time(arguments.output, arguments.time)
-    request = Request(model, arguments.input, output, top_k)
+    request = Request(model, arguments.input, output, top_k, arguments.gallery)
     try:
         lines = predict(request)
         print("\n".join(lines), file=sys.stderr if request.place == STDOUT else sys.stdout)

@@ -20,25 +20,36 @@ if TYPE_CHECKING:
 
 
 def load_champion(
-    recipe: str = "", version: str = "", model: Path | str | None = None, root: Path | str = ""
+    recipe: str = "",
+    version: str = "",
+    model: Path | str | None = None,
+    root: Path | str = "",
+    gallery: Path | str = "",
 ) -> Champion:
     """The recipe's champion, in memory; `version`: another version's number or alias, `model`: a directory.
 
-    `root`: the project's directory, where it is not the present one; by default its own recipe. Raises
-    UserError where there is no such model, or it was altered.
+    `root`: the project's directory, where it is not the present one; by default its own recipe. `gallery`: a
+    folder of those whom a model that recognises is to know. Raises UserError where there is no such model,
+    or it was altered, and for a gallery that cannot be used.
     """
     from retrainer.batch_prediction.model import load_model
     from retrainer.batch_prediction.sections import read_sections
 
     sections = read_sections(recipe, Path(root), needs_project=model is None)
-    return Champion(load_model(sections, version, Path(model) if model else None))
+    found = load_model(sections, version, Path(model) if model else None)
+    if gallery:
+        found.predictor.enrol(Path(gallery))
+    return Champion(found, str(gallery))
 
 
 @dataclass(frozen=True)
 class Champion:
-    """A model that answers; `model.predictor` has the tables, the probabilities and the features."""
+    """A model that answers; `model.predictor` has the tables, the probabilities and the features.
+
+    `gallery`: the folder of those whom it knows, where there is one."""
 
     model: LoadedModel
+    gallery: str = ""
 
     @property
     def version(self) -> str:
@@ -74,7 +85,7 @@ class Champion:
         """What `make predict INPUT=path OUTPUT=output TOP_K=top_k` does; returns the lines that it prints."""
         from retrainer.batch_prediction.command import Request, predict
 
-        return predict(Request(self.model, str(path), str(output), top_k))
+        return predict(Request(self.model, str(path), str(output), top_k, self.gallery))
 
     def _rows(self, rows: Any) -> Iterable[Any]:
         from retrainer.batch_prediction.windows import Row

@@ -85,6 +85,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
             "--top-k",
             "--version",
             "--model",
+            "--gallery",
             "--time",
             "--sections",
         ),
@@ -94,7 +95,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
         _own(
             "serve",
             "MLflow's scoring server over the champion",
-            *("--version", "--host", "--port", "--page-port", "--workers", "--model"),
+            *("--version", "--host", "--port", "--page-port", "--workers", "--model", "--gallery"),
         ),
         _own(
             "export",

@@ -29,6 +29,7 @@ AUGMENTATIONS = (
     "noise",
     "frequency_masks",
     "time_masks",
+    "crop_seconds",
 )
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from retrainer.errors import UserError
+from retrainer.errors import SettingError, UserError
 from retrainer.formats.model_files import read_model
 from retrainer.formats.network import load_network, task_of
 from retrainer.refused import despite_refusal
@@ -67,6 +67,15 @@ class Predictor:
     @property
     def labels(self) -> tuple[str, ...]:
         return self.task.labels
+
+    def enrol(self, gallery: Path) -> None:
+        """Who is recognised from now on: each folder of `gallery` is one identity, each file in it a row.
+
+        Raises UserError for a task that recognises nobody, and a folder or file that cannot be used.
+        """
+        if not hasattr(self.task, "enrol"):
+            raise SettingError(f"GALLERY={gallery}: this model's task recognises nobody; leave GALLERY out")
+        self.task.enrol(gallery, self.predict)
 
     def predict(self, table: pa.Table, features: np.ndarray | None = None) -> pa.Table:
         """What the task predicts of each row, in the table's order.

@@ -92,6 +92,8 @@ STARTS: Mapping[str, Sections] = {
     "translation": _TRANSLATION,
     "audio_classification": _sounds({"pooling": "mean-max"}, 20, 3e-3),
     "speech_recognition": _sounds({}, 24, 5e-3),
+    "speaker_verification": _sounds({"pooling": "mean-max"}, 20, 3e-3),
+    "image_verification": _PHOTOGRAPHS,
 }
 # Source → the one kind of input that it gives.
 READS: Mapping[str, str] = {

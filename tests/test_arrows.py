@@ -26,6 +26,7 @@ EXTRAS = {
     "retrainer.tasks._class_baselines": {"sklearn", "threadpoolctl"},
     "retrainer.tasks._class_features": {"sklearn"},
     "retrainer.tasks._number_baselines": {"sklearn", "threadpoolctl"},
+    "retrainer.tasks._verification_baselines": {"sklearn", "threadpoolctl"},
     # That of translation, likewise.
     "retrainer.tasks._nearest_text": {"sklearn"},
     # PyTorch brings it where it can compile for a GPU, and nothing else imports these.

@@ -14,8 +14,8 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss
 from retrainer import extend, metrics
 from retrainer.errors import UserError
 from retrainer.gate.compare import bootstrap_test, compare
-from retrainer.gate.intervals import MOST_BLOCKS, Figure, figure, figures, wilson
-from retrainer.gate.measured import Measured, measure
+from retrainer.gate.intervals import Figure, figure, figures, wilson
+from retrainer.gate.measured import MOST_BLOCKS, Measured, measure
 from retrainer.gate.pair import Pair
 from retrainer.metrics import accuracy, calibration_error
 from retrainer.metrics._classes import Classes, classes

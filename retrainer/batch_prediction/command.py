@@ -32,12 +32,14 @@ _WRITTEN = (".csv", ".jsonl", ".ndjson", ".parquet")
 @dataclass(frozen=True)
 class Request:
     """`input`: a file, a folder, or - for lines on `stdin`. `output`: a file, whose ending says its form; -
-    for JSON lines on `stdout`; empty for a file beside the input. `top_k`: see `answer_columns`."""
+    for JSON lines on `stdout`; empty for a file beside the input. `top_k`: see `answer_columns`. `gallery`: a
+    folder of those whom a model that recognises is to know; empty: none."""
 
     model: LoadedModel
     input: str
     output: str = ""
     top_k: int = 0
+    gallery: str = ""
     stdin: BinaryIO = field(default_factory=lambda: sys.stdin.buffer)
     stdout: BinaryIO = field(default_factory=lambda: sys.stdout.buffer)
 
@@ -56,6 +58,8 @@ def predict(request: Request) -> list[str]:
 
     check_top_k(request.top_k, request.model.predictor.labels)
     keep_freed_memory()
+    if request.gallery:
+        request.model.predictor.enrol(Path(request.gallery))
     with places_here(request.input, request.output) as (given, output):
         here = replace(request, input=given, output=output)
         found = open_input(given, request.model.columns, request.stdin)
@@ -139,6 +143,7 @@ def _about(request: Request, found: Input) -> dict[str, Any]:
         "input": found.title,
         "columns": dict(model.columns.names),
         "top_k": request.top_k,
+        **({"gallery": _state_of(request.gallery)} if request.gallery else {}),
         "compute": {"device": str(model.predictor.device), "threads": torch.get_num_threads()},
     }
 

@@ -8,20 +8,20 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retrainer.convert.kept import kept
 from retrainer.convert.whisper_parts import layers_of, parts_of, size_of
-from retrainer.errors import DataError, ModelError, SettingError
+from retrainer.errors import ModelError, SettingError
 from retrainer.formats.ctranslate2 import Contents, read_contents, read_values
-from retrainer.formats.files import MANIFEST, hash_files, read_manifest, whole_directory, write_json
+from retrainer.formats.files import write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MODEL = "model.bin"
-_KIND, _VERSION = "converted_whisper", 1
+_KIND = "converted_whisper"
 _SPECIFICATION, _REVISION = "WhisperSpec", 3
 _TOKENIZER, _EXTRACTOR = "tokenizer.json", "preprocessor_config.json"
 _FLOATS = {"float16", "bfloat16", "float32"}
@@ -57,15 +57,7 @@ def converted(folder: Path, sha256: str, cache: Path) -> Path:
 
     What lies in `cache` is used where its hashes hold. Raises UserError for files that cannot be used.
     """
-    into = cache / f"whisper-{sha256}"
-    with suppress(DataError):  # what is not there, or no longer what was written, is made again
-        read_manifest(into, _KIND, _VERSION)
-        return into
-    found = _read(folder)
-    with whole_directory(into) as aside:
-        _write(folder, found, aside)
-        write_json(aside / MANIFEST, {"kind": _KIND, "format_version": _VERSION, "files": hash_files(aside)})
-    return into
+    return kept(cache / f"whisper-{sha256}", _KIND, lambda into: _write(folder, _read(folder), into))
 
 
 def _read(folder: Path) -> Contents:

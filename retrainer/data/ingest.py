@@ -110,6 +110,7 @@ def _shaped(source: Source) -> Iterator[pa.Table]:
     kind, types = choose_kind(source), _types(source)
     before = 0
     for table in source_module(source).read(source):
+        table = _with_groups(table, source)
         _require_columns(table, source, kind)
         for name in set(_GIVEN) - set(table.column_names):
             table = table.append_column(name, pa.array([False] * len(table), pa.bool_()))
@@ -127,6 +128,15 @@ def _shaped(source: Source) -> Iterator[pa.Table]:
             raise SettingError(
                 f"source.kind: a table of {kind} is not of the dataset's types ({reason})"
             ) from None
+
+
+def _with_groups(table: pa.Table, source: Source) -> pa.Table:
+    """Where the task tells groups apart (speakers, faces), a folder's name is its rows' group, no class."""
+    there = table.column_names
+    if "group" not in source.columns or "group" in there or LABELS not in there:
+        return table
+    names = [labels[0] if labels else None for labels in table[LABELS].to_pylist()]
+    return table.drop_columns([LABELS]).append_column("group", pa.array(names, pa.string()))
 
 
 def _types(source: Source) -> dict[str, pa.DataType]:

@@ -38,7 +38,7 @@ class TaskColumns:
     @property
     def contradicting(self) -> bool:
         """Whether rows of equal inputs and different targets contradict each other."""
-        return any(self.types[name] in _CONTRADICTING for name in self.targets)
+        return "group" in self.targets or any(self.types[name] in _CONTRADICTING for name in self.targets)
 
 
 def task_columns(task: Task, present: Sequence[str]) -> TaskColumns:

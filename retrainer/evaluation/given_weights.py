@@ -1,7 +1,7 @@
 """The given weights, untouched, as one more baseline: what training has added to them.
 
-Of networks that write texts by themselves (`Body.generate`: Whisper, Marian, T5, …). What has a head of this
-task's own above it says nothing before that is trained.
+Of networks that write texts by themselves (`Body.generate`: Whisper, Marian, T5, …), and of tasks whose head
+answers before any training (the ability `untrained`: embeddings). Any other head says nothing before that.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from retrainer import extend
 from retrainer.errors import UserError
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from retrainer.predict import Predictor
 
 NAME, TITLE = "given_weights", "the given weights, untouched"
+# Of training rows, from which what the task takes from validation rows otherwise is taken.
+_MOST_ROWS = 1000
 
 
 def with_given_weights(baselines: Baselines, model: Path, judged: Judged) -> Baselines:
@@ -29,7 +33,7 @@ def with_given_weights(baselines: Baselines, model: Path, judged: Judged) -> Bas
 
     `evaluation.baseline: false` leaves them out too.
     """
-    if not judged.evaluation.baseline or judged.predictor.network.description.generate is None:
+    if not (judged.evaluation.baseline and _answers(judged)):
         return baselines
     sections = settings_of(model)
     training = Training.parse(sections["training"], "training")
@@ -44,9 +48,20 @@ def with_given_weights(baselines: Baselines, model: Path, judged: Judged) -> Bas
     return replace(baselines, found=(*baselines.found, found))
 
 
+def _answers(judged: Judged) -> bool:
+    """Whether a network of this task and family answers before any training."""
+    writes = judged.predictor.network.description.generate is not None
+    return writes or "untrained" in judged.predictor.task.abilities
+
+
 def _baseline(section: Task, backbone: Backbone, training: Training, judged: Judged) -> Baseline:
     predictor, note = _predictor(section, backbone, training, judged)
     return Baseline(NAME, TITLE, predictor.predict(judged.test), 0, note)
+
+
+def _evenly(rows: int) -> np.ndarray:
+    """At most so many row numbers, evenly from all."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, _MOST_ROWS)).astype(np.int64))
 
 
 def _predictor(
@@ -66,4 +81,9 @@ def _predictor(
         options, note = family.untouched(options, start)
     body = family.build(options, task.input_spec(), start, training.seed, False)
     network = Network(body, task.head(body, training)).eval()
-    return Predictor(network, task, str(judged.predictor.device), ""), note
+    predictor = Predictor(network, task, str(judged.predictor.device), "")
+    if hasattr(task, "settle"):
+        # To a network that was not trained on them the training rows are as new as any.
+        some = judged.train.take(_evenly(len(judged.train)))
+        task.settle(network, predictor.predict(some), task.targets(some))
+    return predictor, note

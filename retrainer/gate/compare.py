@@ -39,7 +39,8 @@ _TIE = 1e-12
 class Comparison:
     """`difference`: by how much the candidate's value is better, whichever direction is better.
 
-    discordant      rows that do not count alike for the two
+    groups          of how many units the rows are, where they depend on each other
+    discordant      rows, or units, that do not count alike for the two
     better, worse   of a share of rows: those that only the candidate, or only the other, has right
     standard_error  of the difference, where it was bootstrapped; `p_value` is 1 where fewer than
                     FEWEST_DISCORDANT rows are discordant
@@ -54,6 +55,7 @@ class Comparison:
     better: int | None = None
     worse: int | None = None
     standard_error: float | None = None
+    groups: int | None = None
 
     @property
     def discordant_share(self) -> float:
@@ -124,11 +126,12 @@ def bootstrap_test(pair: Pair, margin: float = 0.0) -> Comparison:
     p_value = _share_as_far(deviations, gain + margin)
     if not margin and pair.candidate.ranks_rows:
         p_value = max(p_value, _share_as_far(pair.swapped_gains, gain))
-    discordant = int(pair.discordant.sum())
+    discordant = pair.discordant_count
     if discordant < FEWEST_DISCORDANT:
         p_value = 1.0
     values = pair.candidate.value, pair.other.value
-    return Comparison(pair.rows, *values, gain, p_value, discordant, standard_error=spread)
+    groups = None if pair.candidate.units is None else pair.candidate.unit_count
+    return Comparison(pair.rows, *values, gain, p_value, discordant, standard_error=spread, groups=groups)
 
 
 def _share_as_far(found: np.ndarray, gain: float) -> float:

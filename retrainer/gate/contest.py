@@ -14,6 +14,7 @@ from retrainer.gate.chance import p_said
 from retrainer.gate.compare import FEWEST_DISCORDANT, Comparison, compare, detectable_share
 from retrainer.gate.evidence import Evidence
 from retrainer.settings import Gate
+from retrainer.texts import plural
 
 # Without a champion there is no pair to count: two decent models often differ on about so many rows.
 ASSUMED_DISCORDANT_SHARE = 0.1
@@ -82,6 +83,7 @@ def counted(versus: Comparison, other: str = "the champion") -> str:
     if versus.better is not None:
         return f"of {versus.rows:,} rows {right_alone(versus, other)}"
     figures = f"{versus.candidate:.4f} against {versus.other:.4f} on {versus.rows:,} rows"
+    figures += f" of {plural(versus.groups, 'group')}" if versus.groups is not None else ""
     if not versus.enough:
         few = f"{versus.discordant} tell the two apart; {FEWEST_DISCORDANT} are needed to judge"
         figures += f", of which {few}"

@@ -1,7 +1,6 @@
 """Confidence intervals: Wilson's for a share of rows, the bootstrap for any other function of sums over rows.
 
-Legend: N rows, B blocks of rows that are drawn together (up to 4,096 rows each its own), D draws,
-S statistics of a row.
+Legend: N rows, B blocks of rows that are drawn together (`Measured.blocks`), D draws, S statistics of a row.
 """
 
 from __future__ import annotations
@@ -15,8 +14,6 @@ import numpy as np
 from retrainer.gate.measured import Measured
 from retrainer.settings import Evaluation
 
-# More rows than this are drawn in blocks of equal size: sums over rows vary alike, at a bounded cost.
-MOST_BLOCKS = 4096
 _MOST_WEIGHTS = 10_000_000
 
 Figure = dict[str, Any]
@@ -24,9 +21,9 @@ Figure = dict[str, Any]
 
 def figures(measured: Mapping[str, Measured], settings: Evaluation) -> dict[str, Figure]:
     """Each metric of one model on the same rows, with its interval, as it stands in metrics.json."""
-    drawn = _bootstrap(
-        {n: one for n, one in measured.items() if not (one.is_share or one.ranks_rows)}, settings
-    )
+    summed = {n: one for n, one in measured.items() if not (one.is_share or one.ranks_rows)}
+    drawn = _bootstrap({n: one for n, one in summed.items() if one.units is None}, settings)
+    drawn |= _bootstrap({n: one for n, one in summed.items() if one.units is not None}, settings)
     drawn |= {name: _of_drawn_rows(one, settings) for name, one in measured.items() if one.ranks_rows}
     return {
         name: drawn[name] if name in drawn else wilson(one.hits, one.rows, settings.confidence)
@@ -56,13 +53,6 @@ def _figure(value: float, low: float, high: float, rows: int) -> Figure:
     return {"value": round(value, 6), "low": round(low, 6), "high": round(high, 6), "n": rows}
 
 
-def blocks_of(rows: int, seed: int) -> np.ndarray:
-    """int64 [N]: the block that each row is drawn with; each row its own up to MOST_BLOCKS rows."""
-    if rows <= MOST_BLOCKS:
-        return np.arange(rows)
-    return np.random.default_rng((seed, rows)).permutation(rows) % MOST_BLOCKS
-
-
 def block_sums(statistics: np.ndarray, blocks: np.ndarray) -> np.ndarray:
     """Sums rows [N, S] into their blocks: [B, S]."""
     count = int(blocks.max()) + 1
@@ -74,7 +64,7 @@ def block_sums(statistics: np.ndarray, blocks: np.ndarray) -> np.ndarray:
 
 
 def _bootstrap(measured: Mapping[str, Measured], settings: Evaluation) -> dict[str, Figure]:
-    """Values with percentile intervals; all metrics are drawn together.
+    """Values with percentile intervals; all metrics, whose rows have the same units, are drawn together.
 
     The draws are moved so that their mean lies on the value: resampling adds noise of its own, which would
     push the interval of a calibration error off its value.
@@ -83,20 +73,20 @@ def _bootstrap(measured: Mapping[str, Measured], settings: Evaluation) -> dict[s
     if not measured:
         return {}
     statistics = [one.statistics for one in measured.values()]
-    rows = len(statistics[0])
-    sums = block_sums(np.concatenate(statistics, axis=1), blocks_of(rows, settings.seed))
+    blocks = next(iter(measured.values())).blocks(settings.seed)
+    sums = block_sums(np.concatenate(statistics, axis=1), blocks)
     totals = _draw_totals(sums, settings.resamples, settings.seed)
     ends = np.cumsum([one.shape[1] for one in statistics])
     parts = np.split(totals, ends[:-1], axis=1)
     found = {}
     for (name, one), part in zip(measured.items(), parts, strict=True):
-        found[name] = _percentiles(one, one.metric.value(part.astype(np.float64)), settings)
+        found[name] = _percentiles(one, one.of_drawn_sums(part.astype(np.float64)), settings)
     return found
 
 
 def _of_drawn_rows(one: Measured, settings: Evaluation) -> Figure:
     """The same for a metric that ranks rows: its value anew for each draw, from how often a row was drawn."""
-    blocks = blocks_of(one.rows, settings.seed)
+    blocks = one.blocks(settings.seed)
     counts = _draw_counts(int(blocks.max()) + 1, settings.resamples, settings.seed)
     # Some draws at a time: with many rows, all their weights at once would fill the memory.
     parts = np.array_split(counts, max(1, len(counts) * one.rows // _MOST_WEIGHTS))
@@ -106,6 +96,8 @@ def _of_drawn_rows(one: Measured, settings: Evaluation) -> Figure:
 
 def _percentiles(one: Measured, drawn: np.ndarray, settings: Evaluation) -> Figure:
     value, tail = one.value, (1 - settings.confidence) / 2
+    if one.units is not None and one.unit_count == 1:  # of which nobody knows how much another one differs
+        return _figure(value, one.metric.LOWEST, one.metric.HIGHEST, one.rows)
     low, high = np.quantile(drawn - drawn.mean() + value, [tail, 1 - tail])
     # Rounding in the draws' 32-bit sums must not leave the value outside.
     low, high = max(one.metric.LOWEST, min(value, low)), min(one.metric.HIGHEST, max(value, high))

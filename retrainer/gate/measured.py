@@ -19,12 +19,20 @@ if TYPE_CHECKING:
     from retrainer.metrics._protocol import Metric
 
 
+# More units than this are drawn in blocks of equal size: sums over them vary alike, at a bounded cost.
+MOST_BLOCKS = 4096
+
+
 @dataclass(frozen=True)
 class Measured:
-    """`statistics`: float64 [N, S], whose sums make the metric's value; or which it ranks."""
+    """`statistics`: float64 [N, S], whose sums make the metric's value; or which it ranks.
+
+    `units`: int64 [N], rows of one number depend on each other and are drawn together; None: each row alone.
+    """
 
     metric: Metric
     statistics: np.ndarray
+    units: np.ndarray | None = None
 
     @property
     def rows(self) -> int:
@@ -48,7 +56,7 @@ class Measured:
     @cached_property
     def is_share(self) -> bool:
         """Whether every row is a hit or none, so that exact tests and Wilson's interval hold."""
-        if self.ranks_rows or self.statistics.shape[1] != 2:
+        if self.ranks_rows or self.units is not None or self.statistics.shape[1] != 2:
             return False
         hit, one = self.statistics.T
         return bool((one == 1).all() and np.isin(hit, (0, 1)).all())
@@ -65,7 +73,37 @@ class Measured:
 
     def only(self, chosen: np.ndarray) -> Measured:
         """The same on the chosen rows: bool [N] or their numbers."""
-        return replace(self, statistics=self.statistics[chosen])
+        units = None if self.units is None else self.units[chosen]
+        return replace(self, statistics=self.statistics[chosen], units=units)
+
+    @property
+    def unit_count(self) -> int:
+        """How many units the rows have; each row is one where none are known."""
+        return self.rows if self.units is None else len(np.unique(self.units))
+
+    def blocks(self, seed: int) -> np.ndarray:
+        """int64 [N]: the block that each row is drawn with; each unit its own up to MOST_BLOCKS of them."""
+        units = np.arange(self.rows)
+        if self.units is not None:
+            units = np.unique(self.units, return_inverse=True)[1]
+        count = int(units.max(initial=-1)) + 1
+        if count <= MOST_BLOCKS:
+            return units
+        return (np.random.default_rng((seed, count)).permutation(count) % MOST_BLOCKS)[units]
+
+    def of_drawn_sums(self, drawn: np.ndarray) -> np.ndarray:
+        """Sums over drawn rows [..., S] → the value [...].
+
+        A pair of two units comes in as often as both are drawn, and the drawn rows count it for one of the
+        two alone. So of statistics that pair units (see `PairMetric`) the deviation from their sum counts
+        twice: the change to first order, by the Hájek projection of a U-statistic.
+        """
+        within = getattr(self.metric, "WITHIN_UNITS", None)
+        if within is not None:
+            total = self.statistics.sum(axis=0)
+            across = np.arange(len(total)) >= len(total) * within
+            drawn = drawn + np.where(across, drawn - total, 0.0)
+        return np.asarray(self.metric.value(drawn))
 
 
 def measure(metric: Metric, name: str, predictions: pa.Table, truth: pa.Table) -> Measured:
@@ -78,4 +116,8 @@ def measure(metric: Metric, name: str, predictions: pa.Table, truth: pa.Table) -
         raise SettingError(f"the metric {name} gives statistics {statistics.shape} for {len(truth)} rows")
     if not np.isfinite(statistics).all():
         raise SettingError(f"the metric {name} gives statistics that are not finite")
-    return Measured(metric, statistics)
+    return Measured(metric, statistics, _units(metric, truth))
+
+
+def _units(metric: Metric, truth: pa.Table) -> np.ndarray | None:
+    return np.asarray(metric.units(truth)) if hasattr(metric, "units") else None

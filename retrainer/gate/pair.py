@@ -1,6 +1,6 @@
 """One metric of two models on the same rows, and how far their difference may have come out by luck.
 
-Legend: N rows, B blocks of rows that are drawn together (up to 4,096 rows each its own), D draws.
+Legend: N rows, B blocks of rows that are drawn together (`Measured.blocks`), D draws.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from retrainer.gate.intervals import MOST_BLOCKS, block_sums, blocks_of
+from retrainer.gate.intervals import block_sums
 from retrainer.gate.measured import Measured
 
 DRAWS = 4000
@@ -54,11 +54,17 @@ class Pair:
         """bool [N]: rows that do not count alike for the two."""
         return np.asarray((self.candidate.statistics != self.other.statistics).any(axis=1))
 
+    @property
+    def discordant_count(self) -> int:
+        """How many rows that is, or how many units, where rows depend on each other."""
+        units = self.candidate.units
+        return int(self.discordant.sum()) if units is None else len(np.unique(units[self.discordant]))
+
     @cached_property
     def deviations(self) -> np.ndarray:
         """float64 [D]: how far the gain lies from `gain` when rows are drawn with replacement, for both the
         same. Equal pairs have equal ones."""
-        drawn = _drawn(gains_of(self), min(self.rows, MOST_BLOCKS), self.draws)
+        drawn = _drawn(gains_of(self), int(self.candidate.blocks(_SEED).max()) + 1, self.draws)
         return drawn - self.gain
 
     @cached_property
@@ -67,7 +73,7 @@ class Pair:
         two models' answers change places. Each draw comes with its opposite, whose gain is the negative."""
         mine, its = self.candidate, self.other
         both = replace(mine, statistics=np.concatenate([mine.statistics, its.statistics]))
-        blocks = blocks_of(self.rows, _SEED)
+        blocks = mine.blocks(_SEED)
         sign = 1.0 if mine.metric.HIGHER_IS_BETTER else -1.0
         random, found = np.random.default_rng((_SEED, 1)), []
         for start in range(0, self.draws // 2, _AT_ONCE):
@@ -86,17 +92,13 @@ def gains_of(pair: Pair) -> Gains:
     """The candidate's gain as a function of how often each block of rows counts."""
     sign = 1.0 if pair.candidate.metric.HIGHER_IS_BETTER else -1.0
     if pair.candidate.ranks_rows:
-        blocks, mine, its = blocks_of(pair.rows, _SEED), pair.candidate, pair.other
+        blocks, mine, its = pair.candidate.blocks(_SEED), pair.candidate, pair.other
         return lambda weights: (
             sign * (mine.of_row_weights(weights[..., blocks]) - its.of_row_weights(weights[..., blocks]))
         )
-    value = pair.candidate.metric.value
-    first, second = _sums(pair.candidate), _sums(pair.other)
-    return lambda weights: np.asarray(sign * (value(weights @ first) - value(weights @ second)))
-
-
-def _sums(measured: Measured) -> np.ndarray:
-    return block_sums(measured.statistics, blocks_of(measured.rows, _SEED))
+    mine, its = pair.candidate, pair.other
+    first, second = (block_sums(one.statistics, one.blocks(_SEED)) for one in (mine, its))
+    return lambda weights: sign * (mine.of_drawn_sums(weights @ first) - its.of_drawn_sums(weights @ second))
 
 
 def _drawn(gains: Gains, blocks: int, draws: int) -> np.ndarray:

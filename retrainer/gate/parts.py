@@ -65,7 +65,7 @@ def part_changes(gate: Gate, evidence: Evidence) -> tuple[PartChange, ...]:
 def _test(pair: Pair, bound: float) -> PValue:
     """Is the champion better? Tested where the drop is large enough; 1 speaks against no other test."""
     turned = Pair(pair.other, pair.candidate, draws=pair.draws)
-    discordant = int(pair.discordant.sum())
+    discordant = pair.discordant_count
     exact = pair.is_share
     p_value = compare(turned).p_value if _falls(pair, bound) else 1.0
     # Where too few rows are discordant a bootstrap test refuses nothing: no p-value but 1 can come.
@@ -88,7 +88,7 @@ def _whole_loss(part: Part, bound: float) -> float:
         return 1.0
     if part.pair.is_share:
         return float(0.5 ** part.pair.other.right.sum())
-    return 1.0 if part.rows < FEWEST_DISCORDANT else 1 / (1 + part.pair.draws)
+    return 1.0 if part.pair.candidate.unit_count < FEWEST_DISCORDANT else 1 / (1 + part.pair.draws)
 
 
 def _change(gate: Gate, part: Part, p_value: float, too_few: bool) -> PartChange:

@@ -43,6 +43,22 @@ class Metric(Protocol):
         """Sums [..., S] over rows → the metric [...]. Where it does not exist (nothing to divide by): 0."""
 
 
+class PairMetric(Metric, Protocol):
+    """A metric of pairs of rows, whose statistics of a row are sums over the row's pairs with all others.
+
+    Rows of one unit (a speaker) depend on each other: intervals and tests draw whole units. WITHIN_UNITS is
+    the share of the statistics, from the first on, that pair rows of one unit; the rest pair two units.
+    Source of drawing whole identities: Fogliato, Patil and Perona, Confidence Intervals for Error Rates in
+    1:1 Matching Tasks, arXiv:2306.01198.
+    """
+
+    WITHIN_UNITS: float
+
+    @staticmethod
+    def units(truth: pa.Table) -> np.ndarray:
+        """int64 [N]: the number of each row's unit."""
+
+
 class RankingMetric(Metric, Protocol):
     """A metric that is no function of sums, because it ranks what it finds in all rows (average precision).
 

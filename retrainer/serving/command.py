@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from retrainer.errors import ModelError
+from retrainer.errors import ModelError, SettingError
 from retrainer.registry.commands import registered_name
 from retrainer.registry.unaltered import unaltered_model
 from retrainer.services import keys, lookup
@@ -30,6 +30,8 @@ from retrainer.training.compute import physical_cores
 
 _SERVER = Path(__file__).with_name("server.py")
 _MOST_WORKERS = 64
+# By which the served model (retrainer/registry/served.py) is told of a gallery.
+GALLERY = "RETRAINER_GALLERY"
 # A longer example is sent from a file.
 _SHOWN_CHARACTERS = 500
 
@@ -37,7 +39,8 @@ _SHOWN_CHARACTERS = 500
 @dataclass(frozen=True)
 class Request:
     """`version`: a number, or an alias. `name`: the registered model; empty: that of the recipe. `page_port`:
-    a number, `none`, or empty, which is the first free one after `port`."""
+    a number, `none`, or empty, which is the first free one after `port`. `gallery`: a folder of those whom a
+    model that recognises is to know; empty: none."""
 
     recipe: str = ""
     version: str = lookup.CHAMPION
@@ -46,6 +49,7 @@ class Request:
     workers: int = 1
     name: str = ""
     page_port: str = ""
+    gallery: str = ""
 
 
 def serve(request: Request) -> NoReturn:
@@ -53,6 +57,8 @@ def serve(request: Request) -> NoReturn:
     taken."""
     version = find_version(request.name or registered_name(request.recipe), request)
     refuse_taken(request.host, request.port)
+    if request.gallery and not Path(request.gallery).expanduser().is_dir():
+        raise SettingError(f"GALLERY={request.gallery}: there is no such folder")
     page_port = free_page_port(request.page_port, request.host, request.port)
     scratch = scratch_directory_across_exec()
     model = unaltered_model(version, scratch / "fetched", keys.verify_key())
@@ -69,7 +75,8 @@ def serve(request: Request) -> NoReturn:
     # PyTorch would take all processors in each worker.
     threads = str(max(1, physical_cores() // request.workers))
     arguments = [str(scratch), request.host, str(request.port), str(request.workers)]
-    become_isolated(_SERVER, arguments, empty, {"OMP_NUM_THREADS": threads})
+    gallery = {GALLERY: str(Path(request.gallery).expanduser().resolve())} if request.gallery else {}
+    become_isolated(_SERVER, arguments, empty, {"OMP_NUM_THREADS": threads} | gallery)
 
 
 def parse_request(

@@ -34,6 +34,7 @@ class Augmentation:
     equaliser: float = 0.0  # dB, of each of the three smooth curves that a row's bands are louder by
     silence_seconds: float = 0.0  # before the sound, and as much behind it; half the rows get none
     background_db: float = 0.0  # noise of a random spectrum, from so far to 60 dB below a row's loudest band
+    crop_seconds: float = 0.0  # a random stretch of so much of the sound; 0: all of it
 
 
 def augment_waves(
@@ -43,6 +44,9 @@ def augment_waves(
 
     Between samples it interpolates in a straight line.
     """
+    if augmentation.crop_seconds:
+        stretch = round(augmentation.crop_seconds * sampling_rate)
+        waves, lengths = _crop(waves, lengths, stretch, generator)
     draws = torch.rand(len(waves), 3, generator=generator).to(waves.device)
     factor = 1 + augmentation.speed * (2 * draws[:, 0] - 1)
     shift = (augmentation.shift_seconds * sampling_rate * (2 * draws[:, 1] - 1)).round()
@@ -61,6 +65,16 @@ def augment_waves(
     if augmentation.noise:
         moved = moved + _noise(moved, longer, augmentation.noise * draws[:, 2:], generator)
     return moved, longer
+
+
+def _crop(waves: Tensor, lengths: Tensor, most: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """[B, S] and [B] → the same, of each row a stretch of at most so many samples that is drawn evenly."""
+    draws = torch.rand(len(waves), generator=generator).to(waves.device)
+    start = (draws * (lengths - most).clamp(min=0)).floor().long()
+    kept = lengths.clamp(max=most)
+    at = torch.arange(int(kept.max()) if len(kept) else 0, device=waves.device)
+    places = (start[:, None] + at).clamp(max=waves.shape[1] - 1)
+    return waves.gather(1, places) * (at < kept[:, None]), kept
 
 
 def _silence(

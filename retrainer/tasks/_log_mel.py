@@ -27,7 +27,8 @@ class Spectrum:
     "speech" gives each band mean 0 over the row's loud frames, and all bands together deviation 1 over these:
     silence around a word, of which recordings have more or less, then moves nothing (cepstral mean
     normalisation over frames that an energy threshold finds); "whisper" is what Whisper was trained on
-    (Radford et al. 2022), padded with silence to `pad_seconds`.
+    (Radford et al. 2022), padded with silence to `pad_seconds`; "power" takes no logarithm, of a sound that
+    is raised to `level_dbfs` where it is quieter (Resemblyzer's `normalize_volume`).
     """
 
     sampling_rate: int
@@ -39,6 +40,7 @@ class Spectrum:
     normalise: str = "row"
     pad_seconds: float = 0.0
     range_db: float = 0.0  # what lies further below a row's loudest band counts as so quiet; 0: no limit
+    level_dbfs: float = 0.0  # of "power": decibels of the root mean square, 0 being that of full scale
 
     def frames(self, samples: Tensor) -> Tensor:
         """Samples [B] → frames that have sound [B]."""
@@ -85,6 +87,8 @@ def log_mel(
     if spectrum.normalise == "whisper":
         return _whisper_scale(mel)
     frames = spectrum.frames(lengths)
+    if spectrum.normalise == "power":
+        return _raised(mel, waves, lengths, spectrum.level_dbfs) * _there(mel, frames)
     bands = (mel + _floor(mel, spectrum.range_db)).log()
     if spectrum.normalise == "speech":
         return _normalise_speech(bands, frames, mel.sum(2))
@@ -105,9 +109,21 @@ def _whisper_scale(mel: Tensor) -> Tensor:
     return (powers + 4.0) / 4.0
 
 
+def _raised(mel: Tensor, waves: Tensor, lengths: Tensor, level_dbfs: float) -> Tensor:
+    """The power of sounds that are raised to a level, and never lowered; silence stays as it is."""
+    power = waves.square().sum(1) / lengths.clamp(min=1)
+    gain = (10 ** (level_dbfs / 10) / power.clamp(min=_SILENT)).clamp(min=1)
+    return mel * torch.where(power > _SILENT, gain, 1.0)[:, None, None]
+
+
+def _there(bands: Tensor, frames: Tensor) -> Tensor:
+    """bool [B, T, 1]: a row's own frames."""
+    return (torch.arange(bands.shape[1], device=bands.device) < frames[:, None]).unsqueeze(2)
+
+
 def _normalise(bands: Tensor, frames: Tensor, axes: tuple[int, ...]) -> Tensor:
     """Mean 0 and deviation 1 over a row's own frames, along `axes`; what lies behind them becomes 0."""
-    there = (torch.arange(bands.shape[1], device=bands.device) < frames[:, None]).unsqueeze(2)
+    there = _there(bands, frames)
     count = frames[:, None, None] * (bands.shape[2] if 2 in axes else 1)
     centred = (bands - (bands * there).sum(axes, keepdim=True) / count) * there
     deviation = (centred.square().sum(axes, keepdim=True) / count).sqrt()

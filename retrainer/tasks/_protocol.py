@@ -73,6 +73,7 @@ class Task(Protocol):
       mixing           inputs and targets can be mixed (training.mixup, cutmix)
       privacy          nothing is learned from the training rows but weights (training.privacy)
       resizing         inputs are pixels that may be made smaller (training.start_size)
+      untrained        the head answers before any training, so the given weights are a baseline
     """
 
     input_columns: Mapping[str, str]
@@ -127,12 +128,19 @@ class Task(Protocol):
     def figures(self, outputs: Any, targets: Tensor) -> dict[str, np.ndarray]:
         """What else the history tells of the validation rows: name → float64 [B], averaged over rows."""
 
+    # `settle(network, predictions, truth)`, optional: called once the weights are final, with the predictions
+    # of the validation rows in their order (None where there are none) and their `targets`. What it puts into
+    # the head travels with the model.
+
     # --- answers ---
 
     def predict(self, network: Any, batch: dict[str, Tensor], temperature: float) -> pa.Table:
         """A batch without targets → one typed row each: what evaluation reads, the server returns and
         `Predictor.predict` gives. The schema's metadata may hold what is the same for all rows.
         """
+
+    # `enrol(gallery, predict)`, optional, of a task that recognises: reads a folder of those whom it is to
+    # know from then on (make predict GALLERY=…, make serve GALLERY=…); `predict` is the predictor's own.
 
     def comparable(self, first: pa.Table, second: pa.Table) -> tuple[pa.Table, pa.Table]:
         """Two models' predictions of the same rows, brought to one set of classes where theirs differ."""

@@ -58,6 +58,22 @@ def mean_spectra(table: pa.Table) -> np.ndarray:
     return spectra
 
 
+def voice_spectra(table: pa.Table) -> np.ndarray:
+    """float32 [N, 2 · bands]: the mean and the deviation of each log-mel band over a sound's frames."""
+    waves = encode_audio(table, _SPECTRUM.sampling_rate, _MAX_SECONDS)
+    spectra: np.ndarray = np.zeros((len(waves), 2 * _SPECTRUM.mels), np.float32)
+    order = np.argsort(waves.lengths, kind="stable")
+    for start in range(0, len(order), _ROWS_AT_ONCE):
+        rows = order[start : start + _ROWS_AT_ONCE]
+        samples, lengths = waves.batch(rows)
+        bands, frames = log_mel(samples, lengths, _SPECTRUM), _SPECTRUM.frames(lengths)
+        count = frames[:, None]  # frames behind a row's end are 0
+        mean = bands.sum(1) / count
+        spread = (bands.square().sum(1) / count - mean.square()).clamp(min=0).sqrt()
+        spectra[rows] = torch.cat([mean, spread], 1).numpy()
+    return spectra
+
+
 def _stretches(bands: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
     """[B, T, M] → [B, _STRETCHES, M]: means of equal parts; a part has a frame at least."""
     at = torch.arange(bands.shape[1])

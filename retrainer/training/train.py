@@ -102,10 +102,12 @@ def _train_elsewhere(inputs: Inputs, out: Path) -> dict[str, Any]:
 def _train_here(inputs: Inputs, out: Path, session: Session) -> dict[str, Any]:
     from retrainer.formats.model import Trained, write_model
     from retrainer.training.calibration import calibrate
+    from retrainer.training.settling import settle
 
     settings, data = inputs.settings, inputs.data
     learner, splits, history, checkpoints = fit_inputs(inputs, session)
     temperature = calibrate(learner, splits.validation)
+    settle(learner, splits.validation)
     labels = learner.task.labels
     start = None if settings.training.strategy == "scratch" else inputs.weights
     private = _privacy(settings.training, len(splits.train[1]), history, start)

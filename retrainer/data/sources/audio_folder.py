@@ -5,7 +5,8 @@
                  file beside it, and `text` (the transcript), `label`, `group`, …, by `source.target_text` …
     folders      <class>/<file>; deeper folders belong to their class
 
-In a pattern `text` is the transcript, `label` the class; other names are kept if `source.metadata` has them.
+In a pattern `text` is the transcript, `label` the class, and `group` the speaker; other names are kept if
+`source.metadata` has them.
 Rows of the own test set: those of `source.test_path`, of a folder test/ (beside train/), or of the groups,
 such as speakers, that `source.test_groups` names; of the own validation set: those of a folder val/, valid/,
 validation/ or dev/ beside train/. One folder around everything is looked through.
@@ -25,6 +26,7 @@ from pydantic import Field
 
 from retrainer.data.sources._columns import METADATA, name_of
 from retrainer.data.sources._folders import Tree, inside, source_files, tree_of
+from retrainer.data.sources._pieces import in_pieces
 from retrainer.data.sources._splits import TEST, TRAIN, given_columns, refuse_two_tests, splits_of
 from retrainer.errors import DataError, SettingError, nearest
 from retrainer.formats.audio import SUFFIXES
@@ -46,6 +48,9 @@ class Options(Section):
 
     pattern: str = Field("", description='of file names, as in "{label}_{group}_{id}.wav"')
     spelling: dict[str, str] = Field({}, description="what a transcript in a file name or table stands for")
+    piece_seconds: float = Field(
+        0.0, ge=0, description="cut each recording into rows of so many seconds; 0: a recording is a row"
+    )
     test_groups: tuple[str, ...] = Field((), description="groups, as speakers, that are the own test set")
 
 
@@ -80,7 +85,8 @@ def read(source: Source) -> Iterator[pa.Table]:
             refuse_two_tests((row.split for row in rows), tree.root.name, source)
         seen.update(row.values.get("group", "") for row in rows)
         for start in range(0, len(rows), _FILES_PER_CHUNK):
-            yield _table(tree, rows[start : start + _FILES_PER_CHUNK], given_test, options)
+            table = _table(tree, rows[start : start + _FILES_PER_CHUNK], given_test, options)
+            yield in_pieces(table, options.piece_seconds) if options.piece_seconds else table
     if unknown := sorted(set(options.test_groups) - seen):
         raise SettingError(
             f"source.test_groups: no row is of the group '{unknown[0]}'{nearest(unknown[0], seen)}"
@@ -112,7 +118,7 @@ def _rows(tree: Tree, source: Source, options: Options) -> list[_Row]:
 
 def _by_pattern(sounds: list[PurePosixPath], source: Source, pattern: str) -> list[_Row]:
     """A file whose name does not fit says nothing, and is left out later as a row without content."""
-    expression, depth = _expression(pattern), pattern.count("/") + 1
+    expression, depth = _expression(pattern, _content(source)), pattern.count("/") + 1
     rows = []
     split_by = _splits_above([name.parts[:-depth] for name in sounds], source)
     for name in sounds:
@@ -134,12 +140,18 @@ def _splits_above(folders: list[tuple[str, ...]], source: Source) -> dict[str, s
     return found
 
 
-def _expression(pattern: str) -> re.Pattern[str]:
+def _content(source: Source) -> list[str]:
+    """Names of what a row can be learned by: of speakers also their group."""
+    return ["text", "label", *(["group"] if "group" in source.columns else [])]
+
+
+def _expression(pattern: str, content: list[str]) -> re.Pattern[str]:
     parts = re.split(r"\{(\w+)\}", pattern)
     names = parts[1::2]
-    if not {"text", "label"} & set(names) or len(names) != len(set(names)):
+    if not {*content} & {*names} or len(names) != len(set(names)):
+        needed = " or ".join(f"{{{name}}}" for name in content)
         raise SettingError(
-            f"source.pattern: {pattern} needs {{text}} or {{label}}, and each name once;"
+            f"source.pattern: {pattern} needs {needed}, and each name once;"
             ' as in "{label}_{group}_{id}.wav"'
         )
     if any(not name.isidentifier() for name in names):
@@ -201,7 +213,7 @@ def _columns(header: list[str], source: Source, title: str) -> tuple[str, dict[s
         columns["target_text"] = source.text
     columns = {ours: name for ours, name in columns.items() if name in header}
     missing = [name for name in (path, *source.metadata) if name not in header]
-    if missing or not {"target_text", "labels"} & set(columns):
+    if missing or not {_OURS[name] for name in _content(source)} & set(columns):
         wanted = missing[0] if missing else f"{source.text}' or '{source.label}"
         raise DataError(
             f"{title} has no column '{wanted}'; its columns: {', '.join(header) or 'none'};"
@@ -229,9 +241,10 @@ def _by_folder(sounds: list[PurePosixPath], title: str, source: Source) -> list[
         skip += 1
     splits = splits_of({name.parts[skip] for name in sounds if len(name.parts) > skip + 1}, title, source)
     rows = []
+    said = "group" if "group" in source.columns else "labels"  # a folder is a speaker, or a class
     for name in sounds:
         folders = name.parts[skip + bool(splits) : -1]
-        values = {"labels": folders[0]} if folders else {}
+        values = {said: folders[0]} if folders else {}
         rows.append(_Row(name, values, splits.get(name.parts[skip], TRAIN)))
     return rows
 
