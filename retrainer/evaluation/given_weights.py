@@ -46,7 +46,7 @@ def with_given_weights(baselines: Baselines, model: Path, judged: Judged) -> Bas
 
 def _baseline(section: Task, backbone: Backbone, training: Training, judged: Judged) -> Baseline:
     predictor, note = _predictor(section, backbone, training, judged)
-    return Baseline(NAME, TITLE, predictor.predict(judged.test), 0, note)
+    return Baseline(NAME, TITLE, predictor.judge(judged.test), 0, note)
 
 
 def _predictor(
