@@ -16,8 +16,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 MARKS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 # As SmolLM2's, but for the system message that it writes where none is given.
 TEMPLATE = (
-    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' +"
-    " '\n'}}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n' + message['content']"
+    " + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
 MERGES = [("a", "n"), ("1", "2")]
@@ -36,7 +37,7 @@ def tiny_llama(folder: Path, tied: bool = True, template: str = TEMPLATE, scale:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(mark, normalized=False) for mark in MARKS])
     tokenizer.save(str(folder / "tokenizer.json"))
-    note = {"chat_template": template, "bos_token": MARKS[1], "eos_token": {"content": MARKS[2]}}
+    note = {"chat_template": template, "bos_token": MARKS[1], "eos_token": MARKS[2]}
     (folder / "tokenizer_config.json").write_text(json.dumps(note))
     ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
     config = LlamaConfig(vocab_size=len(TOKENS), tie_word_embeddings=tied, rope_theta=5000.0, **SHAPE, **ids)

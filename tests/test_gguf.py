@@ -61,10 +61,8 @@ def test_it_becomes_the_network_that_it_was_made_of(llama: Path, given: Path) ->
     ours, theirs = load_file(found / "model.safetensors"), load_file(llama / "model.safetensors")
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():
-        exact = "down_proj" not in name  # of which the others are rounded to 8 bits
-        assert (
-            torch.equal(ours[name], value) if exact else (ours[name] - value).abs().max() < 0.01 * value.max()
-        )
+        most = 0.01 * value.max() if "down_proj" in name else 0  # these are rounded to 8 bits
+        assert (ours[name] - value).abs().max() <= most
     again, network = (LlamaForCausalLM.from_pretrained(folder) for folder in (found, llama))
     for key in ("rope_parameters", "rms_norm_eps", "eos_token_id", "pad_token_id", "tie_word_embeddings"):
         assert getattr(again.config, key) == getattr(network.config, key)
@@ -191,7 +189,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "twice the same": (whole(head(2) + 2 * info("x", (4,), 0, 0)), "x stands twice in it"),
     "a strange alignment": (
         whole(head(0, 1) + entry("general.alignment", 24)),
-        "alignment is 24, which is no",
+        "is 24, which is no",
     ),
 }
 

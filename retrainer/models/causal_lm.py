@@ -1,8 +1,8 @@
 """Language models of the llama architecture (SmolLM2, Llama 2, TinyLlama, …), from given weights.
 
 The weights' directory tells the architecture and has the tokenizer and the chat template. Only safetensors
-are read (and GGUF, which is turned into them), and none of its code is run. What is computed of a batch stands
-in `retrainer/models/_causal_lm.py`.
+are read (and GGUF, which is turned into them), and none of its code is run. What is computed of a batch
+stands in `retrainer/models/_causal_lm.py`.
 """
 
 from __future__ import annotations
@@ -81,12 +81,12 @@ def build(
 
 def restore(config: dict[str, Any]) -> Body:
     """The architecture that `config` describes, with random values."""
-    from transformers import LlamaForCausalLM
+    from transformers import AutoModelForCausalLM
 
     from retrainer.models._hugging_face import empty_model
 
     _require_llama(str(config["model"].get("model_type")), "this model")
-    return _body(empty_model(LlamaForCausalLM, config["model"]), config)
+    return _body(empty_model(AutoModelForCausalLM, config["model"]), config)
 
 
 def _require_llama(architecture: str, what: str) -> None:
@@ -108,8 +108,8 @@ def _described(weights: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str,
     ends = found.eos_token_id if isinstance(found.eos_token_id, list) else [found.eos_token_id]
     if ends[0] is None:
         raise SettingError(
-            f"backbone.weights: {weights.name}/config.json tells no eos_token_id; add the id of the token that"
-            " ends a text"
+            f"backbone.weights: {weights.name}/config.json tells no eos_token_id; add the id of the token"
+            " that ends a text"
         )
     end = int(ends[0])
     pad = end if found.pad_token_id is None else int(found.pad_token_id)
@@ -150,11 +150,11 @@ def _token(said: Any) -> str:
 
 def _pretrained(weights: Path) -> nn.Module:
     """The network with the directory's values. Raises UserError when they are not all there."""
-    from transformers import LlamaForCausalLM
+    from transformers import AutoModelForCausalLM
 
     from retrainer.models._hugging_face import load_pretrained, require_all
 
-    module, lacking = load_pretrained(LlamaForCausalLM, weights)
+    module, lacking = load_pretrained(AutoModelForCausalLM, weights)
     require_all(weights, lacking)
     return module
 
@@ -176,6 +176,4 @@ def _require_fit(body: Body, weights: Path) -> None:
     token_preprocessing(body.module, body.assets[TOKENIZER], body.preprocessing["max_length"])
     known = body.module.get_input_embeddings().num_embeddings
     if max(body.config["end"], body.config["pad"]) >= known:
-        raise SettingError(
-            f"backbone.weights: {weights.name} knows {known:,} tokens, and its marks are others"
-        )
+        raise SettingError(f"backbone.weights: {weights.name} knows {known:,} tokens, and its end is another")

@@ -159,8 +159,8 @@ def _identities(path: Path, digests: FileDigests) -> list[str]:
     if path.is_file():
         if path.suffix not in _FILES and digests.of(path) not in PUBLISHED.values():
             raise SettingError(
-                f"backbone.weights: {path} is no .safetensors, .keras or .gguf file; pickled weights are never"
-                " read"
+                f"backbone.weights: {path} is no .safetensors, .keras or .gguf file; pickled weights are"
+                " never read"
             )
         if path.suffix == GGUF:
             check_llama(path)

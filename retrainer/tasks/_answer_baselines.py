@@ -19,7 +19,7 @@ from retrainer.tasks._protocol import Baseline, Baselines
 if TYPE_CHECKING:
     from retrainer.settings import Evaluation
 
-# Of the training rows one in so many, and at most so many, is asked to tell how often the nearest one is right.
+# Of the training rows one in so many, and at most so many, tell how often the nearest one is right.
 _HELD_OUT, _MOST_HELD_OUT = 5, 1000
 
 

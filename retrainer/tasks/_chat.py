@@ -1,9 +1,9 @@
 """Prompts as a model's chat template writes them.
 
 A template is a program from wherever the weights came. It runs in Jinja's sandbox, as transformers'
-`apply_chat_template` runs it (transformers 5.23, utils/chat_template_utils.py), and sees nothing but texts. It
-has no clock: `strftime_now` is not defined, for which templates have a fixed date, so that the same rows give
-the same tokens on any day.
+`apply_chat_template` runs it (transformers 5.23, utils/chat_template_utils.py), and sees nothing but texts.
+It has no clock: `strftime_now` is not defined, for which templates have a fixed date, so that the same rows
+give the same tokens on any day.
 """
 
 from __future__ import annotations

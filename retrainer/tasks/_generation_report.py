@@ -33,8 +33,8 @@ def details(judged: Judged, most: int) -> dict[str, Any]:
     notes = []
     if longest:
         notes.append(
-            f"{longest:,} of {len(nats):,} expected answers have {most} tokens (task.max_new_tokens) or were cut"
-            " there: no longer one is read or written."
+            f"{longest:,} of {len(nats):,} expected answers have {most} tokens (task.max_new_tokens) or were"
+            " cut there: no longer one is read or written."
         )
     return {
         "notes": notes,

@@ -1,7 +1,7 @@
 """Prompts and their answers as token ids, of which the answers alone count.
 
-A prompt and its answer are tokenised apart, so that a model is trained on the very tokens that it is given when
-it answers. Legend: N rows, B rows of a batch, T padded tokens, A padded tokens of an answer, V vocabulary.
+A prompt and its answer are tokenised apart, so that a model is trained on the very tokens that it is given
+when it answers. Legend: N rows, B rows of a batch, T padded tokens, A padded tokens of an answer.
 """
 
 from __future__ import annotations
@@ -93,8 +93,10 @@ class Form:
         return whole[len(prompt) :].partition(ends)[0] if whole.startswith(prompt) else answer
 
     def plain(self, text: str) -> str:
-        """A row's own text without the tokenizer's marks, by which it could pass for the template's words: each
-        loses its first letter, again and again while one is left."""
+        """A row's own text without the tokenizer's marks, by which it could pass for the template's words.
+
+        Each loses its first letter, again and again while one is left.
+        """
         while (fewer := self.specials.sub(lambda found: found[0][1:], text)) != text:
             text = fewer
         return text
