@@ -13,6 +13,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaForCausalLM
 
+from retrainer.data.sources import api_operations, chat_jsonl
 from retrainer.errors import UserError
 from retrainer.formats.dataset import About, write_dataset
 from retrainer.gate.scores import scores_of
@@ -20,7 +21,7 @@ from retrainer.metrics import exact_match, perplexity
 from retrainer.models import causal_lm
 from retrainer.models._network import Body, Network
 from retrainer.predict import Predictor
-from retrainer.settings import Backbone, Checks, Evaluation, Task, Training
+from retrainer.settings import Backbone, Checks, Evaluation, Source, Task, Training
 from retrainer.tasks import text_generation
 from retrainer.tasks._chat import conversation, render
 from retrainer.tasks._prompts import IGNORED, with_tokens
@@ -298,7 +299,7 @@ def test_lora_moves_the_linear_layers_alone(llama: Path, tmp_path: Path) -> None
         f"{layer}.{part}.weight" for layer in range(2) for part in (*ATTENTION, *FEEDFORWARD)
     }
     history = json.loads((model / "history.json").read_text())
-    assert history[-1]["validation_loss"] < 0.8 * history[0]["validation_loss"]
+    assert history[-1]["validation_loss"] < history[0]["validation_loss"] - 0.3
 
 
 # --- judgement ---------------------------------------------------------------------------------------------
@@ -358,3 +359,36 @@ def test_the_report_shows_prompts_and_answers_as_text(llama: Path) -> None:
 def test_an_answer_needs_room() -> None:
     with pytest.raises(UserError, match=r"task\.max_new_tokens: 60 of task\.max_length 64 leave no room"):
         task_of(max_length=64, max_new_tokens=60)
+
+
+# --- sources -----------------------------------------------------------------------------------------------
+
+
+def test_of_a_conversation_the_last_answer_is_the_target(tmp_path: Path) -> None:
+    said = [("system", "S"), ("user", "1"), ("assistant", "2"), ("user", "3"), ("assistant", "4")]
+    messages = [{"role": role, "content": content, "weight": 1} for role, content in said]
+    lines = [{"messages": messages}, {"messages": messages[:2]}, {"messages": None}]
+    (tmp_path / "chats.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    columns = {"text": "string", "target_text": "string"}
+    source = Source.parse(
+        {"kind": "chat_jsonl", "path": str(tmp_path / "chats.jsonl"), "columns": columns}, "source"
+    )
+    found = pa.concat_tables(chat_jsonl.read(source)).to_pylist()
+    assert [row["target_text"] for row in found] == ["4", None, None] and found[1]["text"] is None
+    asked = json.loads(found[0]["text"])
+    assert asked == [{"role": role, "content": content} for role, content in said[:-1]]
+    assert conversation(found[0]["text"], "row 0") == asked
+    (tmp_path / "chats.jsonl").write_text('{"messages": [{"role": "user", "content": [1]}]}')
+    with pytest.raises(UserError, match=r"chats\.jsonl:row 1: a message in 'messages' needs a role"):
+        list(chat_jsonl.read(source))
+
+
+def test_operations_are_called_by_names_that_their_sentences_do_not_say() -> None:
+    source = Source.parse({"kind": "api_operations", "services": ["sqs", "kms"]}, "source")
+    found = pa.concat_tables(api_operations.read(source)).to_pylist()
+    assert len(found) > 30 and {"sqs:CreateQueue", "kms:CreateKey"} <= {row["origin"] for row in found}
+    for row in found:
+        assert row["group"] == row["target_text"] and row["target_text"].lower() not in row["text"].lower()
+        assert row["text"][-1] in ".!?" and "<" not in row["text"]
+    with pytest.raises(UserError, match="botocore knows no 'sqx'; did you mean 'sqs'"):
+        api_operations.files(Source.parse({"kind": "api_operations", "services": ["sqx"]}, "source"))

@@ -1,5 +1,6 @@
-"""Text generation: a prompt → an answer, by a language model that is fine-tuned on such pairs (instruction
-tuning). Imports nothing heavy.
+"""Text generation: a prompt → an answer, by a language model that is fine-tuned on such pairs.
+
+Imports nothing heavy. Columns are those of instruction tuning, and only answers are learned.
 
 Legend: B rows of a batch, T tokens, A tokens of an answer, V vocabulary.
 """
