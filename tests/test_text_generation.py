@@ -222,8 +222,14 @@ def test_packed_rows_have_the_logits_of_padded_ones(llama: Path) -> None:
     task, body = task_of(), body_of(llama)
     rows = task.encode(table(), body.preprocessing, body.assets)
     batch = task.batch(rows, np.arange(3), None)
-    with packed(body, batch, torch.from_numpy(rows.lengths[:3])):  # which refuses what differs
-        pass
+    lengths = torch.from_numpy(rows.lengths[:3])
+    seen: list[tuple[int, ...]] = []
+    with packed(body, batch, lengths), torch.no_grad():
+        body.module.embed_tokens.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))
+        alone, together = (body.features(body.module, one) for one in (batch, batch | {"lengths": lengths}))
+    assert seen == [batch["input_ids"].shape, (1, int(lengths.sum()))]
+    counted = batch["targets"] != IGNORED
+    torch.testing.assert_close(together[counted], alone[counted], rtol=1e-4, atol=1e-4)
 
 
 def test_a_model_of_ours_goes_on_and_random_values_follow_from_the_seed(llama: Path, tmp_path: Path) -> None:
