@@ -23,6 +23,7 @@ from retrainer.models._network import Body, Network
 from retrainer.predict import Predictor
 from retrainer.settings import Backbone, Checks, Evaluation, Source, Task, Training
 from retrainer.tasks import text_generation
+from retrainer.tasks._answer_baselines import _END, _START, _Letters
 from retrainer.tasks._chat import conversation, render
 from retrainer.tasks._prompts import IGNORED, with_tokens
 from retrainer.tasks._protocol import Judged
@@ -344,6 +345,9 @@ def test_baselines_answer_and_say_how_probable_they_find_each_answer() -> None:
     nats = {name: one["nats"].to_numpy() for name, one in found.items()}
     assert np.exp(-nats["commonest_answer"][0]) > 0.4  # 8 of 20, and what the letters add
     assert np.exp(-nats["nearest_prompt"][0]) > 0.8 > 1e-2 > np.exp(-nats["nearest_prompt"][1])
+    letters = _Letters(["aba", "é"])
+    shares = [math.exp(letters._log(f"{_START * 3}a{one}", 4)) for one in [*map(chr, range(256)), _END]]
+    assert sum(shares) == pytest.approx(1)  # of all that may follow
     only = task_of().baselines(train, test, Evaluation(baseline=False))
     assert [one.name for one in only.found] == ["commonest_answer"] and only.missing
 
