@@ -23,23 +23,16 @@ _MOST_CHARACTERS = 1 << 17  # of a template
 _ROLES = ("system", "user", "assistant")
 
 
-def render(template: str, messages: list[Message], marks: dict[str, str]) -> str:
-    """The conversation up to where the assistant's answer begins. Raises ModelError where that fails."""
+def render(template: str, messages: list[Message], marks: dict[str, str], answered: bool = False) -> str:
+    """The conversation up to where the assistant answers; `answered`: with the answer, which is its last.
+
+    Raises ModelError where that fails.
+    """
     try:
-        return _compiled(template).render(messages=messages, add_generation_prompt=True, **marks)
+        return _compiled(template).render(messages=messages, add_generation_prompt=not answered, **marks)
     except UserError:
         raise
     except Exception as error:  # a foreign program fails in its own ways
-        raise ModelError(f"the chat template of the weights cannot be used: {_brief(error)}") from None
-
-
-def render_answered(template: str, messages: list[Message], marks: dict[str, str]) -> str:
-    """A conversation that ends with the assistant's answer."""
-    try:
-        return _compiled(template).render(messages=messages, add_generation_prompt=False, **marks)
-    except UserError:
-        raise
-    except Exception as error:
         raise ModelError(f"the chat template of the weights cannot be used: {_brief(error)}") from None
 
 

@@ -18,7 +18,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from retrainer.tasks._chat import Message, conversation, render, render_answered
+from retrainer.tasks._chat import Message, conversation, render
 from retrainer.tasks._cross_entropy import CrossEntropy
 from retrainer.tasks._device import send
 
@@ -88,7 +88,7 @@ class Form:
         if not self.template:
             return answer
         said = [*self.messages(text, where), {"role": "assistant", "content": answer}]
-        whole = render_answered(self.template, said, self.marks)
+        whole = render(self.template, said, self.marks, answered=True)
         ends = self.tokenizer.id_to_token(self.end)
         return whole[len(prompt) :].partition(ends)[0] if whole.startswith(prompt) else answer
 
