@@ -95,6 +95,25 @@ class Predictor:
         rows, parts = zip(*self._each(table, ask), strict=True)
         return _in_order(rows, parts)
 
+    def judge(self, table: pa.Table, features: np.ndarray | None = None) -> pa.Table:
+        """What `predict` gives, and of a task with `score` what that says of rows with their targets."""
+        predictions = self.predict(table, features)
+        if not hasattr(self.task, "score"):
+            return predictions
+        found = self.scored(table)
+        for name in found.column_names:
+            predictions = predictions.append_column(name, found[name])
+        return predictions
+
+    def scored(self, table: pa.Table) -> pa.Table:
+        """What the task's `score` says of each row, whose targets the table has."""
+
+        def ask(batch: Batch, _: np.ndarray) -> pa.Table:
+            return self.task.score(self.network, batch)
+
+        rows, parts = zip(*self._each(table, ask, (*self.task.target_columns,)), strict=True)
+        return _in_order(rows, parts)
+
     def probabilities(self, table: pa.Table) -> np.ndarray:
         """Of a classifier: float32 [N, K], in the order of `labels`."""
         from retrainer.formats.columns import probability_matrix
@@ -158,9 +177,12 @@ class Predictor:
         return Network(replace(self.network.description, features=lambda *_: made), self.network.head)
 
     def _each(
-        self, table: pa.Table, ask: Callable[[Batch, np.ndarray], Answer]
+        self, table: pa.Table, ask: Callable[[Batch, np.ndarray], Answer], also: Sequence[str] = ()
     ) -> Iterator[tuple[np.ndarray, Answer]]:
-        """(row numbers, what `ask` makes of them) of each batch; one of no rows where the table has none."""
+        """(row numbers, what `ask` makes of them) of each batch; one of no rows where the table has none.
+
+        `also`: columns that batches are made of beside the inputs.
+        """
         import pyarrow as pa
 
         needed = next(iter(self.task.input_columns))
@@ -175,7 +197,8 @@ class Predictor:
                 "origin", pa.array([f"row {n}" for n in range(len(table))], pa.string())
             )
         # A task that finds targets would encode them, as it does to train.
-        table = table.select([n for n in table.column_names if n in {*self.task.input_columns, "origin"}])
+        read = {*self.task.input_columns, *also, "origin"}
+        table = table.select([name for name in table.column_names if name in read])
         for start in range(0, max(1, len(table)), _ROWS_AT_ONCE):
             yield from self._part(table.slice(start, _ROWS_AT_ONCE), start, ask)
 

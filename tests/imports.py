@@ -14,7 +14,7 @@ EXTENSIBLE = ("data/sources", "tasks", "models", "metrics")
 CODE = Modules(dict.fromkeys(OURS, ROOT))
 # What a bare training machine has.
 BARE = {"torch", "torchvision", "transformers", "numpy", "pyarrow", "pydantic", "pydantic_core"}
-BARE |= {"safetensors", "tokenizers", "PIL", "tqdm", "yaml", "psutil"}
+BARE |= {"safetensors", "tokenizers", "PIL", "tqdm", "yaml", "psutil", "jinja2"}
 
 
 def modules(*folders: str) -> list[str]:

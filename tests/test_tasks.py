@@ -87,7 +87,7 @@ def decoded(data: bytes, preprocessing: dict[str, Any]) -> np.ndarray:
 def test_every_task_has_the_members_that_the_loop_calls(name: str) -> None:
     task = extend.load("tasks", name, "task.kind").make(Task(kind=name), ("a", "b"))
     assert type(task).__name__ == name.title().replace("_", "")
-    assert task.input_spec()["kind"] in {"audio", "tokens", "pixels", "text_to_text"}
+    assert task.input_spec()["kind"] in {"audio", "tokens", "pixels", "text_to_text", "causal_text"}
     members = ("learn", "head", "encode", "targets", "batch", "lengths", "loss", "figures", "predict")
     for member in (*members, "comparable"):
         assert callable(getattr(task, member))

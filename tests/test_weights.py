@@ -143,7 +143,7 @@ def test_one_of_our_models_is_known_by_its_identity(project: Path) -> None:
         ("package:not a name", "no installed package 'not a name'"),
         ("package:json", "package json carries 0 .safetensors files"),
         ("./empty", "holds no .safetensors file"),
-        ("./pickled.bin", "is no .safetensors or .keras file; pickled weights are never read"),
+        ("./pickled.bin", "is no .safetensors, .keras or .gguf file; pickled weights are never read"),
         ("models:/known", "should read models:/NAME@ALIAS or models:/NAME/VERSION"),
         ("models:/a'b@champion", "should read"),
         (

@@ -124,7 +124,7 @@ def _load(subject: Subject, device: str) -> Predictor:
 
 def _predicted(subject: Subject, predictor: Predictor, test: pa.Table) -> pa.Table:
     try:
-        return predictor.predict(test)
+        return predictor.judge(test)
     except UserError as error:
         raise NotHere(f"{subject.title} cannot predict these rows: {error}") from None
 

@@ -96,7 +96,7 @@ def _with_features(predictor: Predictor, test: pa.Table) -> tuple[pa.Table, np.n
     """The predictions, and in the same pass the features, which the report searches for similar rows by."""
     if "features" in predictor.task.abilities:
         return predictor.predict_and_features(test)
-    return predictor.predict(test), None
+    return predictor.judge(test), None
 
 
 def _refuse_another_dataset(model: Path, data: Dataset) -> None:

@@ -56,7 +56,7 @@ def _answers(judged: Judged) -> bool:
 
 def _baseline(section: Task, backbone: Backbone, training: Training, judged: Judged) -> Baseline:
     predictor, note = _predictor(section, backbone, training, judged)
-    return Baseline(NAME, TITLE, predictor.predict(judged.test), 0, note)
+    return Baseline(NAME, TITLE, predictor.judge(judged.test), 0, note)
 
 
 def _evenly(rows: int) -> np.ndarray:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from retrainer.tasks._protocol import Judged
 
 # Metrics that say something of a single row, and whose answers cost no search.
-_SCORES = ("log_loss", "mean_absolute_error")
+_SCORES = ("log_loss", "mean_absolute_error", "perplexity")
 _MOST_ROWS = 1000
 # With fewer rows an AUC says nothing, and one in a hundred is none of them.
 _LEAST_ROWS, _LEAST_FOR_SHARE = 20, 100
@@ -52,12 +52,18 @@ def membership(judged: Judged) -> Figures:
     train = pa.concat_tables([judged.train.slice(row, 1) for row in chosen.tolist()])
     features = None if judged.train_features is None else judged.train_features[chosen]
     found = compared(
-        _scores(score, judged.predictor.predict(train, features), train),
+        _scores(score, _answers(judged, train, features), train),
         _scores(score, predictions, test),
         (_groups(train), _groups(test)),
         judged.evaluation,
     )
     return {"score": score, "train_rows": len(train), "test_rows": len(test), **found, "note": ""}
+
+
+def _answers(judged: Judged, train: pa.Table, features: np.ndarray | None) -> pa.Table:
+    """The score's own columns alone, where the task has such: a search for answers would take longer."""
+    predictor = judged.predictor
+    return predictor.scored(train) if hasattr(predictor.task, "score") else predictor.predict(train, features)
 
 
 def _nothing(why: str) -> Figures:

@@ -67,7 +67,7 @@ def champion_of(champion: Champion, judged: Judged, scores: Scores) -> Opponent:
     try:
         predictor = Predictor.load(champion.directory, str(judged.predictor.device))
         shared = judged.features is not None and same_body(predictor, judged.predictor)
-        predictions = predictor.predict(judged.test, judged.features if shared else None)
+        predictions = predictor.judge(judged.test, judged.features if shared else None)
         _require_alike(predictions, judged.predictions)
         mine, its = judged.predictor.task.comparable(judged.predictions, predictions)
         pairs = scores.pairs(mine, its, judged.test)

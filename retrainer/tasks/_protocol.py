@@ -36,6 +36,7 @@ JUDGEMENT = (
     "details",
     "explain",
     "panels",
+    "score",
     "slices",
 )
 
@@ -137,6 +138,11 @@ class Task(Protocol):
     def predict(self, network: Any, batch: dict[str, Tensor], temperature: float) -> pa.Table:
         """A batch without targets → one typed row each: what evaluation reads, the server returns and
         `Predictor.predict` gives. The schema's metadata may hold what is the same for all rows.
+        """
+
+    def score(self, network: Any, batch: dict[str, Tensor]) -> pa.Table:
+        """Optional. A batch with targets → one row each of what these tell of the model, as how probable it
+        finds them: further columns beside those of `predict`, where models are judged.
         """
 
     # `enrol(gallery, predict)`, optional, of a task that recognises: reads a folder of those whom it is to

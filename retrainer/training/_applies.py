@@ -80,7 +80,7 @@ def _require_untouched(learner: Learner) -> None:
 def _require_texts(learner: Learner) -> None:
     """Raises UserError where there are no texts to pack, or where each row must stand by itself."""
     kind = learner.network.description.preprocessing["kind"]
-    if kind != "tokens":
+    if kind not in ("tokens", "causal_text"):
         raise SettingError(
             f"training.packing: for tasks that read texts alone, and this backbone reads {kind}; leave it out"
         )

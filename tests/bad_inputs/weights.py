@@ -55,7 +55,7 @@ WEIGHTS = {
     ),
     "weights: a pickle by name": Case(
         weights("net.pt", pickle.dumps({"a": 1})),
-        r"net\.pt is no \.safetensors or \.keras file; pickled",
+        r"net\.pt is no \.safetensors, \.keras or \.gguf file; pickled",
         "resolve",
     ),
     "weights: a directory of pickles": Case(

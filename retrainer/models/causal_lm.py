@@ -1,0 +1,179 @@
+"""Language models of the llama architecture (SmolLM2, Llama 2, TinyLlama, …), from given weights.
+
+The weights' directory tells the architecture and has the tokenizer and the chat template. Only safetensors
+are read (and GGUF, which is turned into them), and none of its code is run. What is computed of a batch
+stands in `retrainer/models/_causal_lm.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from retrainer.errors import SettingError
+from retrainer.formats.keys import Keys
+from retrainer.settings import Section
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from retrainer.models._network import Body
+
+SHAPED_BY_WEIGHTS = True
+IMPORTED = ("transformers.models.llama.modeling_llama",)
+_ARCHITECTURE = "llama"
+_TEMPLATE = "chat_template.jinja"
+
+
+class Options(Section):
+    """The family has no further keys of `backbone:`."""
+
+
+class Config(Keys):
+    model: dict[str, Any] = Field(
+        description="the network's config.json, with its model_type, without what says nothing of its shape"
+    )
+    pad: int = Field(ge=0, description="the id that fills shorter rows up")
+    end: int = Field(ge=0, description="the id behind an answer")
+
+
+def build(
+    options: Options,  # noqa: ARG001 (there are none)
+    input_spec: dict[str, Any],
+    weights: Path | str | None,
+    seed: int,
+    fresh: bool,
+) -> Body:
+    """A language model, its tokenizer and its chat template."""
+    from retrainer.models._start import drawn_from, fill, is_ours, our_model, read_tensors, unfilled
+
+    if input_spec["kind"] != "causal_text":
+        raise SettingError(
+            "backbone.family: causal_lm continues texts; set task.kind: text_generation, or another family"
+        )
+    if not isinstance(weights, Path) or not weights.is_dir():
+        raise SettingError(
+            "backbone.weights: the causal_lm family reads its architecture from them; give a directory with"
+            " config.json (a hub id, a local directory, package:NAME, a .gguf file or models:/NAME@ALIAS)"
+        )
+    if ours := is_ours(weights):
+        theirs = our_model(weights, "causal_lm")
+        config, preprocessing = theirs["config"], theirs["preprocessing"]
+        assets = {name: (weights / name).read_bytes() for name in theirs["assets"]}
+    else:
+        config, preprocessing, assets = _described(weights)
+    if fresh:
+        with drawn_from(seed):
+            body = restore(config)
+    elif ours:
+        with unfilled():
+            body = restore(config)
+        fill(body.module, read_tensors(weights))
+    else:
+        body = _body(_pretrained(weights), config)
+    body.assets = assets
+    body.preprocessing = preprocessing | {"max_length": input_spec["max_length"]}
+    _require_fit(body, weights)
+    return body
+
+
+def restore(config: dict[str, Any]) -> Body:
+    """The architecture that `config` describes, with random values."""
+    from transformers import AutoModelForCausalLM
+
+    from retrainer.models._hugging_face import empty_model
+
+    _require_llama(str(config["model"].get("model_type")), "this model")
+    return _body(empty_model(AutoModelForCausalLM, config["model"]), config)
+
+
+def _require_llama(architecture: str, what: str) -> None:
+    if architecture != _ARCHITECTURE:
+        raise SettingError(
+            f"backbone.weights: {what} is of the architecture {architecture}, and causal_lm takes"
+            f" {_ARCHITECTURE} alone; choose SmolLM2, Llama, TinyLlama or their like"
+        )
+
+
+def _described(weights: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, bytes]]:
+    """Config, preprocessing (but for the length) and assets of a directory in Hugging Face layout."""
+    from retrainer.models._hugging_face import described, shape_of
+    from retrainer.models._text import TOKENIZER, read_tokenizer
+
+    found = described(weights)
+    _require_llama(found.model_type, weights.name)
+    template, marks = _chat_of(weights)
+    ends = found.eos_token_id if isinstance(found.eos_token_id, list) else [found.eos_token_id]
+    if ends[0] is None:
+        raise SettingError(
+            f"backbone.weights: {weights.name}/config.json tells no eos_token_id; add the id of the token"
+            " that ends a text"
+        )
+    end = int(ends[0])
+    pad = end if found.pad_token_id is None else int(found.pad_token_id)
+    assets = {TOKENIZER: read_tokenizer(weights)}
+    if template:
+        assets[_TEMPLATE] = template.encode()
+    preprocessing = {
+        "kind": "causal_text",
+        "tokenizer": TOKENIZER,
+        "chat_template": _TEMPLATE if template else "",
+        **marks,
+        "pad_id": pad,
+        "end": end,
+    }
+    return {"model": shape_of(found), "pad": pad, "end": end}, preprocessing, assets
+
+
+def _chat_of(weights: Path) -> tuple[str, dict[str, str]]:
+    """The chat template, "" where there is none, and the marks that it may name."""
+    from retrainer.models._text import read_json
+
+    note = weights / "tokenizer_config.json"
+    said = read_json(note) if note.is_file() else {}
+    beside, template = weights / _TEMPLATE, said.get("chat_template", "")
+    if beside.is_file():
+        template = beside.read_text(encoding="utf-8")
+    if isinstance(template, list):  # several by name, of which one is the usual one
+        template = next((one.get("template") for one in template if one.get("name") == "default"), "")
+    marks = {name: _token(said.get(name)) for name in ("bos_token", "eos_token")}
+    return template if isinstance(template, str) else "", marks
+
+
+def _token(said: Any) -> str:
+    """A token, as a text or as the note of one."""
+    found = said.get("content") if isinstance(said, dict) else said
+    return found if isinstance(found, str) else ""
+
+
+def _pretrained(weights: Path) -> nn.Module:
+    """The network with the directory's values. Raises UserError when they are not all there."""
+    from transformers import AutoModelForCausalLM
+
+    from retrainer.models._hugging_face import load_pretrained, require_all
+
+    module, lacking = load_pretrained(AutoModelForCausalLM, weights)
+    require_all(weights, lacking)
+    return module
+
+
+def _body(module: nn.Module, config: dict[str, Any]) -> Body:
+    from retrainer.models import _causal_lm as compute
+    from retrainer.models._network import Body
+
+    decoder = compute.decoder_of(module)
+    body = Body(decoder, compute.answer_logits, int(decoder.config.hidden_size), config, preprocessing={})
+    body.generate = compute.generate(config)
+    return body
+
+
+def _require_fit(body: Body, weights: Path) -> None:
+    """Raises UserError when the tokenizer or the length does not fit the network."""
+    from retrainer.models._text import TOKENIZER, token_preprocessing
+
+    token_preprocessing(body.module, body.assets[TOKENIZER], body.preprocessing["max_length"])
+    known = body.module.get_input_embeddings().num_embeddings
+    if max(body.config["end"], body.config["pad"]) >= known:
+        raise SettingError(f"backbone.weights: {weights.name} knows {known:,} tokens, and its end is another")
