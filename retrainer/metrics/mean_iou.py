@@ -1,7 +1,7 @@
 """Mean intersection over union (Jaccard index) of the classes of pixels, over the pixels of all images.
 
-Equal to the mean of the IoU that torchvision's reference computes from its confusion matrix (v0.28,
-references/segmentation/utils.py, `ConfusionMatrix.compute`), where the test rows have every class.
+Equal to the mean of the IoU that torchvision's reference computes from its confusion matrix
+(references/segmentation/utils.py, `ConfusionMatrix.compute`), where the test rows have every class.
 """
 
 from __future__ import annotations
