@@ -2,8 +2,8 @@
 
     python -m benchmarks.segmentation [seeds…] [section.key=value…]
 
-The reference trains the very same network on the same rows, changed as the recipe says, for as many epochs, by
-the optimiser and schedule of torchvision's references/segmentation/train.py: SGD with momentum 0.9, weight
+The reference trains the very same network on the same rows, changed as the recipe says, for as many epochs,
+by the optimiser and schedule of torchvision's references/segmentation/train.py: SGD with momentum 0.9, weight
 decay 1e-4, 0.01 for 8 images a step, times (1 - step / steps) ** 0.9, the loss a mean over all pixels of a
 batch, no clipping; and once more with 10 times that rate, as it is made for pretrained bodies. Prints a table
 and writes `benchmarks/results/segmentation.json`, after each run.
@@ -70,7 +70,13 @@ def ours(seed: int, into: Path) -> list[Row]:
 
 def _row(name: str, seed: int, metrics: dict[str, Any], train: float, seconds: float) -> Row:
     values = {metric: metrics[metric]["value"] for metric in _METRICS}
-    return {"name": name, "seed": seed, **values, "train_seconds": round(train, 1), "seconds": round(seconds, 1)}
+    return {
+        "name": name,
+        "seed": seed,
+        **values,
+        "train_seconds": round(train, 1),
+        "seconds": round(seconds, 1),
+    }
 
 
 def reference(seed: int, into: Path, times: float, name: str) -> Row:

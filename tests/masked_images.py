@@ -23,7 +23,7 @@ def png(image: Image.Image) -> bytes:
 
 
 def scene(seed: int, size: tuple[int, int] = (64, 48)) -> tuple[bytes, np.ndarray]:
-    """A PNG of shapes on noise, and its values, places in CLASSES [H, W]; a column at the right is ignored."""
+    """A PNG of shapes on noise, and its values, places in CLASSES [H, W]; at the right some are ignored."""
     draws = np.random.default_rng(seed)
     noise = draws.integers(90, 130, (size[1], size[0], 3), dtype=np.uint8)
     image, mask = Image.fromarray(noise), Image.new("L", size)
@@ -43,7 +43,9 @@ def scene(seed: int, size: tuple[int, int] = (64, 48)) -> tuple[bytes, np.ndarra
 def mask_file(values: np.ndarray, palette: bool = False) -> bytes:
     image = Image.fromarray(values)
     if palette:
-        image.putpalette([part for value in range(256) for part in (value, 255 - value, 80)])  # its mode is P now
+        image.putpalette(
+            [part for value in range(256) for part in (value, 255 - value, 80)]
+        )  # its mode is P now
     return png(image)
 
 

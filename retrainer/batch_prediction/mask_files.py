@@ -38,7 +38,7 @@ class MaskFiles:
         return self.folder.with_name(f".{self.folder.name}.part")
 
     def begin(self) -> None:
-        """Removes what a run that was killed left. Raises SettingError for a folder that is not this command's."""
+        """Removes what a killed run left. Raises SettingError for a folder that is not this command's."""
         if self.folder.exists() and not self.ours:
             raise SettingError(
                 f"OUTPUT: {self.folder} is there, and make predict did not write it; name another file, or"

@@ -74,9 +74,7 @@ _PLACE = ("origin", "given_test", "given_validation")
 def row_digest(row: dict[str, Any]) -> bytes:
     """sha256 over what a row says (not where it stood)."""
     content = {
-        name: _content(value)
-        for name, value in row.items()
-        if value is not None and name not in _PLACE
+        name: _content(value) for name, value in row.items() if value is not None and name not in _PLACE
     }
     return hashlib.sha256(canonical_json(content)).digest()
 

@@ -43,15 +43,24 @@ def read_mask(data: bytes | None, name: str) -> np.ndarray:
                 raise ValueError("it is too large")
             if opened.mode not in ("1", "L", "P") and not opened.mode.startswith("I"):
                 raise ValueError(
-                    f"its mode is {opened.mode}; save it grey or with a palette, a class's number in each pixel"
+                    f"its mode is {opened.mode}; save it grey or with a palette, a class's number in each"
+                    " pixel"
                 )
             values = np.asarray(opened)
     except Exception as error:  # Pillow's readers fail in many ways on broken files
         reason = " ".join(str(error).split())[:160] if data else "it is empty"
-        reason = f"its bytes are none of {', '.join(IMAGE_FORMATS)}" if "cannot identify" in reason else reason
+        reason = (
+            f"its bytes are none of {', '.join(IMAGE_FORMATS)}" if "cannot identify" in reason else reason
+        )
         raise DataError(f"{name}: the mask cannot be read: {reason}") from None
-    if values.dtype not in (np.uint8, np.bool_) and values.size and not 0 <= values.min() <= values.max() < 256:
-        raise DataError(f"{name}: the mask has values from {values.min()} to {values.max()}; needed are 0 to 255")
+    if (
+        values.dtype not in (np.uint8, np.bool_)
+        and values.size
+        and not 0 <= values.min() <= values.max() < 256
+    ):
+        raise DataError(
+            f"{name}: the mask has values from {values.min()} to {values.max()}; needed are 0 to 255"
+        )
     return values.astype(np.uint8)
 
 
@@ -103,7 +112,9 @@ def mask_value(values: np.ndarray, classes: Sequence[str | None]) -> dict[str, A
     return {"image": {"bytes": mask_png(values), "path": None}, "classes": list(classes)}
 
 
-def numbered(values: np.ndarray, classes: Sequence[str | None], places: dict[str, int], other: int) -> np.ndarray:
+def numbered(
+    values: np.ndarray, classes: Sequence[str | None], places: dict[str, int], other: int
+) -> np.ndarray:
     """Values → the places of their classes, int16: -1 where ignored, `other` for a name that has no place."""
     import numpy as np
 
@@ -117,4 +128,8 @@ def numbered(values: np.ndarray, classes: Sequence[str | None], places: dict[str
 def share_differing(first: bytes, second: bytes) -> float:
     """The share of the pixels in which two encoded masks differ; 1 where their sizes do."""
     one, other = (read_mask(data, "a mask") for data in (first, second))
-    return float((one != other).mean()) if one.shape == other.shape and one.size else float(one.shape != other.shape)
+    return (
+        float((one != other).mean())
+        if one.shape == other.shape and one.size
+        else float(one.shape != other.shape)
+    )

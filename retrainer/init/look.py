@@ -29,8 +29,8 @@ from retrainer.texts import plural
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _READ = (
     "a CSV, TSV, JSONL or Parquet file, a folder or archive (.zip, .tar.gz) with one folder of images or"
-    " sounds a class, images with a table, with boxes (Pascal VOC, COCO) or with masks (images/ and masks/), sounds with a table, parallel"
-    " texts, or tagged sentences (CoNLL files, JSONL with tokens and tags)"
+    " sounds a class, images with a table, with boxes (Pascal VOC, COCO) or with masks (images/ and masks/),"
+    " sounds with a table, parallel texts, or tagged sentences (CoNLL files, JSONL with tokens and tags)"
 )
 
 

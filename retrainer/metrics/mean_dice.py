@@ -24,7 +24,7 @@ def statistics(predictions: pa.Table, truth: pa.Table) -> np.ndarray:
 
 
 def value(sums: np.ndarray) -> np.ndarray:
-    """Sums [..., 2K] → [...]: twice the intersection over the sum of both sides, which is it and the union."""
+    """Sums [..., 2K] → [...]: twice the intersection over the sum of both sides (it and the union)."""
     from retrainer.metrics._masks import mean_over_classes
 
     both, either = np.split(sums, 2, axis=-1)

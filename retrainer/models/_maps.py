@@ -41,12 +41,13 @@ def with_maps(body: Body) -> Body:
     last = {stride: name for name in blocks for stride in wanted if _is_at(shapes[name], sides, stride)}
     if not last:
         raise SettingError(
-            "backbone.name: this network has no feature maps at a stride of 8, 16 or 32, which boxes and masks"
-            " need; choose a convolutional one, such as resnet18 or tf_efficientnet_lite0"
+            "backbone.name: this network has no feature maps at a stride of 8, 16 or 32, which boxes and"
+            " masks need; choose a convolutional one, such as resnet18 or tf_efficientnet_lite0"
         )
     if wanted[0] < min(last):  # what stands before the first block, a pooling for instance
         stems = [name for name, _ in body.module.named_children() if name in shapes]
-        last |= {wanted[0]: name for name in stems if _is_at(shapes[name], sides, wanted[0])}
+        for name in stems:
+            last |= {wanted[0]: name} if _is_at(shapes[name], sides, wanted[0]) else {}
     strides = tuple(sorted(last))
     names = [last[stride] for stride in strides]
     cut = _cut_after(body.module, order, names)

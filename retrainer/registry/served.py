@@ -173,7 +173,9 @@ def _png(value: Any, row: int) -> bytes:
 def frame_of(predictions: pa.Table, top_k: int) -> pd.DataFrame:
     """One row per input, in plain values: what JSON can hold. `top_k`: of so many classes the probabilities,
     the likeliest first; 0: of all, in the model's order."""
-    values = {name: [_plain(one) for one in predictions[name].to_pylist()] for name in predictions.column_names}
+    values = {
+        name: [_plain(one) for one in predictions[name].to_pylist()] for name in predictions.column_names
+    }
     if top_k and "probabilities" in values:
         values["probabilities"] = [_likeliest(row, top_k) for row in values["probabilities"]]
     return pd.DataFrame(values)

@@ -47,8 +47,8 @@ def augment(
 def augment_masks(
     pixels: Tensor, masks: Tensor, augmentation: Augmentation, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """The same for classes of pixels, int64 [B, H, W]: each pixel's is that of the nearest place that it comes
-    from, -1 where that lies outside.
+    """The same for classes of pixels, int64 [B, H, W]: each pixel's is that of the place that it comes from,
+    -1 where that lies outside.
     """
     pixels, drawn = _changed(pixels, augmentation, generator)
     if drawn is None:

@@ -53,8 +53,8 @@ class Classification:
         """Raises SettingError for prototypes where a row may have several classes."""
         if head == "prototypes" and multi_label:
             raise SettingError(
-                "task.head: prototypes gives a row the nearest class, and task.multi_label allows several; set"
-                " task.head: linear"
+                "task.head: prototypes gives a row the nearest class, and task.multi_label allows several;"
+                " set task.head: linear"
             )
         self.labels = labels
         self.multi_label = multi_label

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-
 # Squared distances of vectors of length 1 are 4 at most: too close together for probabilities, which a
 # calibration then makes fit.
 _SCALE = 10.0
@@ -34,11 +33,11 @@ class PassOn(nn.Module):
 
 
 class PrototypeHead(nn.Module):
-    """Features [B, D] → outputs [B, K]: minus the squared distance to the mean of each class's examples, times
-    _SCALE (Snell et al. 2017, arXiv:1703.05175).
+    """Features [B, D] → outputs [B, K]: minus the squared distance to the mean of each class's examples,
+    times _SCALE (Snell et al. 2017, arXiv:1703.05175).
 
-    Features are taken from the middle of the classes and made 1 long, before the means and before the distances
-    (Wang et al. 2019, arXiv:1911.04623). A class without an example is never the answer.
+    Features are taken from the middle of the classes and made 1 long, before the means and the distances (Wang
+    et al. 2019, arXiv:1911.04623). A class without an example is never the answer.
     """
 
     def __init__(self, width: int, outputs: int) -> None:

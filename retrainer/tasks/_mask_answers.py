@@ -30,14 +30,16 @@ def mask_table(logits: Tensor, frames: Tensor, labels: Sequence[str]) -> pa.Tabl
 def _classes(logits: Tensor, whole: tuple[int, int]) -> np.ndarray:
     """Logits [K, H, W] → the likeliest class of each pixel of the whole image, uint8.
 
-    The padding is cut off and the rest enlarged bilinearly, one class after the other, so that a large image of
-    many classes takes little memory. Of equal ones the first.
+    The padding is cut off and the rest enlarged bilinearly, one class after the other, so that a large image
+    of many classes takes little memory. Of equal ones the first.
     """
     _, (width, height) = fitted((logits.shape[1], logits.shape[2]), whole)
     best: Tensor | None = None
     classes = torch.zeros(whole, dtype=torch.uint8, device=logits.device)
     for place, one in enumerate(logits[:, :height, :width].float()):
-        large = functional.interpolate(one[None, None], size=whole, mode="bilinear", align_corners=False)[0, 0]
+        large = functional.interpolate(one[None, None], size=whole, mode="bilinear", align_corners=False)[
+            0, 0
+        ]
         if best is None:
             best = large
             continue

@@ -97,7 +97,9 @@ def _sample(train: pa.Table, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
     for row in rows:
         whole = _classes(train["mask"][int(row)].as_py(), names)
         size = _small((whole.shape[0], whole.shape[1]))
-        small = np.asarray(Image.fromarray(whole).resize((size[1], size[0]), Image.Resampling.NEAREST)).ravel()
+        small = np.asarray(
+            Image.fromarray(whole).resize((size[1], size[0]), Image.Resampling.NEAREST)
+        ).ravel()
         known = np.flatnonzero(small != IGNORED)
         chosen = draws.choice(known, min(of_an_image, len(known)), replace=False) if len(known) else known
         pixels.append(_features(train["image"][int(row)].as_py(), size)[chosen])

@@ -1,8 +1,9 @@
 """What a report says of masks beyond the common part: `details` of metrics.json.
 
-    per_class   [{"label", "iou", "dice", "true", "found", "images"}]: over the pixels of the test rows; `true`
-                and `found` are shares of all pixels; `images` have the class; null where no test row has it
-    confusions  [{"true", "found", "share"}]: of the pixels of a true class, the share that is taken for another
+    per_class   [{"label", "iou", "dice", "true", "found", "images"}]: over the pixels of the test rows;
+                `true` and `found` are shares of all pixels; `images` have the class; null where
+                no test row has it
+    confusions  [{"true", "found", "share"}]: of a true class's pixels, the share that is taken for another
     examples    numbers of the test rows that the report draws, the worst first, by their own mean IoU
     notes, limits, numbers    see `Task.details`
 
@@ -96,8 +97,8 @@ def _notes(rows: np.ndarray) -> list[str]:
     if not len(own):
         return []
     return [
-        f"Of one image alone, mean IoU is {np.median(own):.3f} in the median, and {np.quantile(own, 0.1):.3f} or"
-        " less for every tenth image."
+        f"Of one image alone, mean IoU is {np.median(own):.3f} in the median, and {np.quantile(own, 0.1):.3f}"
+        " or less for every tenth image."
     ]
 
 

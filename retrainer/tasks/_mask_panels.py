@@ -1,4 +1,4 @@
-"""The sections of report.html about masks: each class, what is taken for what, and images with their masks."""
+"""The sections of report.html about masks: each class, what is taken for what, images with their masks."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ def _legend(labels: Sequence[str]) -> str:
 def _drawn(judged: Judged, row: int, labels: Sequence[str]) -> str:
     content = judged.test.slice(row, 1).to_pylist()[0]
     where = escape(row_place(content, row))
-    source = picture(content["image"]["bytes"], where, content["mask"], judged.predictions["mask"][row].as_py(), labels)
+    source = picture(
+        content["image"]["bytes"], where, content["mask"], judged.predictions["mask"][row].as_py(), labels
+    )
     alt = f"{where}: the image, its true and its given classes"
     return f'<figure><img src="{source}" alt="{alt}"><figcaption>{where}</figcaption></figure>'
 

@@ -20,8 +20,8 @@ _LOG = logger("train")
 
 
 def examples(train: pa.Table, targets: Mapping[str, str], training: Training) -> pa.Table:
-    """Of the training rows `training.examples_per_class` of each class, in their order, drawn by the seed; all
-    where it is 0. With a larger number the rows of a smaller one are among them.
+    """Of the training rows `training.examples_per_class` of each class, in their order, drawn by the seed;
+    all where it is 0. With a larger number the rows of a smaller one are among them.
 
     A row of several classes counts for each of them, and is taken while one of them has too few. Raises
     SettingError for a task without classes.

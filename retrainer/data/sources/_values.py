@@ -116,7 +116,11 @@ def as_mask(value: Any) -> dict[str, Any] | None:
         return None
     image = value.get("image") if isinstance(value, dict) else None
     data = image.get("bytes") if isinstance(image, dict) else image
-    if not isinstance(value, dict) or not isinstance(data, bytes) or not isinstance(value.get("classes"), list):
+    if (
+        not isinstance(value, dict)
+        or not isinstance(data, bytes)
+        or not isinstance(value.get("classes"), list)
+    ):
         raise Unfit(
             "holds no mask {image: bytes, classes: [names by value]}; masks that are files are read by"
             " source.kind: image_masks"

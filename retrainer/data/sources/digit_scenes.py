@@ -1,9 +1,10 @@
-"""Synthetic scenes of real digits, for object detection and semantic segmentation: those of the source `digits`,
-each once at most, on 1,000 grey images of 96 × 128 pixels, three to five an image, in their own size or twice
-as large.
+"""Synthetic scenes of real digits, for object detection and semantic segmentation: those of the source
+`digits`, each once at most, on 1,000 grey images of 96 × 128 pixels, three to five an image, in their own
+size or twice as large.
 
-A digit's box holds its ink; in a mask the pixels of its ink are of its class, all others of `background`. Places, sizes and backgrounds are drawn by NumPy from a fixed seed: the lock's
-version makes the same bytes everywhere.
+A digit's box holds its ink; in a mask the pixels of its ink are of its class, all others of `background`.
+Places, sizes and backgrounds are drawn by NumPy from a fixed seed: the lock's version makes the same bytes
+everywhere.
 """
 
 from __future__ import annotations

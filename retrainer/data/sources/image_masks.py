@@ -1,4 +1,4 @@
-"""Images and, of the same name, masks whose pixels say of which class each is (folder, .zip or .tar[.gz|.xz]).
+"""Images and, of the same name, masks: of which class each pixel is (folder, .zip or .tar[.gz|.xz]).
 
     images/NAME.jpg    an image of any format that Pillow opens
     masks/NAME.png     its mask, grey or with a palette, of the same size: a class's number in each pixel
@@ -148,9 +148,7 @@ def _checked(names: Mapping[int, str], ignore: int, said: str) -> _Classes:
     return _Classes(stripped, ignore, said)
 
 
-def _table(
-    tree: Tree, rows: list[tuple[PurePosixPath, PurePosixPath, str]], classes: _Classes
-) -> pa.Table:
+def _table(tree: Tree, rows: list[tuple[PurePosixPath, PurePosixPath, str]], classes: _Classes) -> pa.Table:
     import pyarrow as pa
 
     from retrainer.formats.columns import MASK
@@ -191,5 +189,7 @@ def _mask(data: bytes, image: bytes | None, title: str, classes: _Classes) -> di
                 f"{title}: its pixels have the number {value}, which has no name in {classes.said}; name it,"
                 " or set source.ignore to it"
             )
-    named = [classes.names.get(value) if value in there else None for value in range(max(there, default=-1) + 1)]
+    named = [
+        classes.names.get(value) if value in there else None for value in range(max(there, default=-1) + 1)
+    ]
     return {"image": {"bytes": data, "path": None}, "classes": named}
