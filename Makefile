@@ -158,7 +158,7 @@ tune: $(READY) ## try settings on the validation rows, and write the best as rec
 suggest: $(READY) ## which unlabelled rows to label first: INPUT=file or folder [ROWS=100] [MODEL=directory]
 	@$(REGISTRY) suggest $(OF) $(call option,INPUT,input) $(call option,ROWS,rows) $(call option,MODEL,model)
 
-search: $(READY) ## a page that finds the rows of the data most like a picture, text or sound: [PORT=8090] [MODEL=directory]
+search: $(READY) ## a page that finds the rows most like a picture, text or sound: [PORT=8090] [MODEL=directory]
 	@$(REGISTRY) search $(OF) $(call option,PORT,port) $(call option,MODEL,model)
 
 convert-weights: $(READY) ## turn pickled weights (.pth, .bin) into .safetensors: INPUT=file, of RECIPE's backbone
