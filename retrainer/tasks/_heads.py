@@ -36,7 +36,7 @@ class PrototypeHead(nn.Module):
     """Features [B, D] → outputs [B, K]: minus the squared distance to the mean of each class's examples,
     times _SCALE (Snell et al. 2017, arXiv:1703.05175).
 
-    Features are taken from the middle of the classes and made 1 long, before the means and the distances (Wang
+    Features are taken from the middle of the classes and made 1 long, before means and distances (Wang
     et al. 2019, arXiv:1911.04623). A class without an example is never the answer.
     """
 
