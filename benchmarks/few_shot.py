@@ -1,11 +1,11 @@
-"""A few examples of each class: prototypes and a logistic regression on the same frozen features; and how good
-a search by them is.
+"""A few examples of each class: prototypes and a logistic regression on the same frozen features; and how
+good a search by them is.
 
     python -m benchmarks.few_shot KEPT [banking77] [cifar10]
 
-Banking77 by MiniLM (77 classes, its own 3,080 test questions), CIFAR-10 by EfficientNet-Lite0 at 96 pixels (10
-classes, 12,000 and 3,000 pictures); neither network has been trained on them. Features are computed once and kept
-below KEPT. Of each class 1, 5, 10 or all training rows are drawn by each of five seeds, as
+Banking77 by MiniLM (77 classes, its own 3,080 test questions), CIFAR-10 by EfficientNet-Lite0 at 96 pixels
+(10 classes, 12,000 and 3,000 pictures); neither network has been trained on them. Features are computed once
+and kept below KEPT. Of each class 1, 5, 10 or all training rows are drawn by each of five seeds, as
 `training.examples_per_class` draws them. Prints a table and writes `benchmarks/results/few_shot.json`.
 """
 
@@ -61,7 +61,7 @@ def regression(data: Frozen, rows: np.ndarray) -> float:
 
 
 def measured(data: Frozen) -> list[dict[str, Any]]:
-    """Of each number of examples and each head: every seed's accuracy, their mean and half of its interval."""
+    """Of each number of examples and each head: each seed's accuracy, their mean, half of its interval."""
     found = []
     for count in EXAMPLES:
         seeds = SEEDS if count else SEEDS[:1]
