@@ -8,6 +8,7 @@ Legend: N rows, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,25 +44,25 @@ def confusion(found: dict[str, Any], true: dict[str, Any], names: list[str], nam
     return np.bincount(cells, minlength=known * (known + 1)).reshape(known, known + 1)
 
 
-def confusions(predictions: pa.Table, truth: pa.Table) -> np.ndarray:
-    """int64 [N, K, K + 1]: that of each row, by the classes of `class_names`."""
+def confusions(predictions: pa.Table, truth: pa.Table) -> Iterator[np.ndarray]:
+    """int64 [K, K + 1] of each row, by the classes of `class_names`: of all rows they may be large."""
     names = class_names(truth)
     pairs = zip(predictions["mask"].to_pylist(), truth["mask"].to_pylist(), strict=True)
-    rows = [confusion(*pair, names, f"row {row}") for row, pair in enumerate(pairs)]
-    return np.stack(rows) if rows else np.zeros((0, len(names), len(names) + 1), np.int64)
+    yield from (confusion(*pair, names, f"row {row}") for row, pair in enumerate(pairs))
 
 
 def intersections_and_unions(predictions: pa.Table, truth: pa.Table) -> np.ndarray:
     """float64 [N, 2K]: of each class the pixels that have it rightly, then those that have it in either."""
-    return of_confusions(confusions(predictions, truth))
+    rows = [of_confusion(counts) for counts in confusions(predictions, truth)]
+    return np.stack(rows) if rows else np.zeros((0, 2 * len(class_names(truth))))
 
 
-def of_confusions(counts: np.ndarray) -> np.ndarray:
-    """[..., K, K + 1] → float64 [..., 2K]: intersections, then unions."""
-    known = counts[..., :-1]
-    both = np.diagonal(known, axis1=-2, axis2=-1)
-    either = counts.sum(-1) + known.sum(-2) - both
-    return np.concatenate([both, either], axis=-1).astype(np.float64)
+def of_confusion(counts: np.ndarray) -> np.ndarray:
+    """[K, K + 1] → float64 [2K]: intersections, then unions."""
+    known = counts[:, :-1]
+    both = known.diagonal()
+    either = counts.sum(1) + known.sum(0) - both
+    return np.concatenate([both, either]).astype(np.float64)
 
 
 def mean_over_classes(shares: np.ndarray, there: np.ndarray) -> np.ndarray:

@@ -34,24 +34,30 @@ _WORST, _BEST = 6, 2
 
 def details(judged: Judged) -> dict[str, Any]:
     names = _masks.class_names(judged.test)
-    rows = _masks.confusions(judged.predictions, judged.test)
-    table = _per_class(judged.predictor.labels, names, rows)
+    counts: np.ndarray = np.zeros((len(names), len(names) + 1), np.int64)
+    images: np.ndarray = np.zeros(len(names), np.int64)
+    each = []
+    for one in _masks.confusions(judged.predictions, judged.test):
+        counts += one
+        images += one.sum(1) > 0
+        each.append(float(mean_iou.value(_masks.of_confusion(one))))
+    table = _per_class(judged.predictor.labels, names, counts, images)
     return {
         "per_class": table,
-        "confusions": _confusions(names, rows.sum(0)),
-        "examples": _examples(rows),
-        "notes": _notes(rows),
+        "confusions": _confusions(names, counts),
+        "examples": _examples(each),
+        "notes": _notes(each),
         "limits": _limits(table),
         "numbers": {},
     }
 
 
-def _per_class(labels: tuple[str, ...], names: list[str], rows: np.ndarray) -> list[dict[str, Any]]:
+def _per_class(
+    labels: tuple[str, ...], names: list[str], counts: np.ndarray, images: np.ndarray
+) -> list[dict[str, Any]]:
     """In the order of the names; the model's classes without a true pixel, too."""
-    counts = rows.sum(0)
-    both, either = np.split(_masks.of_confusions(counts), 2)
+    both, either = np.split(_masks.of_confusion(counts), 2)
     pixels = max(1, int(counts.sum()))
-    images = (rows.sum(2) > 0).sum(0)
     known = {
         name: {
             "label": name,
@@ -85,19 +91,17 @@ def _confusions(names: list[str], counts: np.ndarray) -> list[dict[str, Any]]:
     ]
 
 
-def _examples(rows: np.ndarray) -> list[int]:
+def _examples(each: list[float]) -> list[int]:
     """Rows by their own mean IoU: the worst, then the best."""
-    own = mean_iou.value(_masks.of_confusions(rows))
-    order = np.argsort(own, kind="stable").tolist()
+    order = np.argsort(each, kind="stable").tolist()
     return order if len(order) <= _WORST + _BEST else order[:_WORST] + order[-_BEST:]
 
 
-def _notes(rows: np.ndarray) -> list[str]:
-    own = mean_iou.value(_masks.of_confusions(rows))
-    if not len(own):
+def _notes(each: list[float]) -> list[str]:
+    if not each:
         return []
     return [
-        f"Of one image alone, mean IoU is {np.median(own):.3f} in the median, and {np.quantile(own, 0.1):.3f}"
+        f"Of one image alone, mean IoU is {np.median(each):.3f} in the median, and {np.quantile(each, 0.1):.3f}"
         " or less for every tenth image."
     ]
 
@@ -119,9 +123,14 @@ def class_figures(predictions: pa.Table, truth: pa.Table) -> Mapping[str, ClassF
     """Each class's intersection over union, over all rows: a pixel of it where there is none counts against
     it."""
     names = _masks.class_names(truth)
-    counts = _masks.confusions(predictions, truth)
-    both, either = np.split(_masks.of_confusions(counts), 2, axis=1)
-    there = counts.sum(2) > 0  # [N, K]
+    counts, having = [], []
+    for one in _masks.confusions(predictions, truth):
+        counts.append(_masks.of_confusion(one))
+        having.append(one.sum(1) > 0)
+    if not counts:
+        return {}
+    both, either = np.split(np.stack(counts), 2, axis=1)
+    there = np.stack(having)  # [N, K]
     rows = np.arange(len(counts))
     return {
         name: ClassFigure(
