@@ -101,8 +101,8 @@ def _notes(each: list[float]) -> list[str]:
     if not each:
         return []
     return [
-        f"Of one image alone, mean IoU is {np.median(each):.3f} in the median, and {np.quantile(each, 0.1):.3f}"
-        " or less for every tenth image."
+        f"Of one image alone, mean IoU is {np.median(each):.3f} in the median, and"
+        f" {np.quantile(each, 0.1):.3f} or less for every tenth image."
     ]
 
 
