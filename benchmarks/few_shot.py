@@ -39,7 +39,7 @@ def drawn(data: Frozen, count: int, seed: int) -> np.ndarray:
     rows = pa.table(
         {"labels": [[str(code)] for code in data.targets.tolist()], "row": np.arange(len(data.targets))}
     )
-    training = Training(examples_per_class=count, seed=seed)
+    training = Training.parse({"examples_per_class": count, "seed": seed}, "training")
     return examples(rows, {"labels": "strings"}, training)["row"].to_numpy()
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 ENCODED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-MASK = pa.struct([("image", ENCODED), ("classes", pa.list_(pa.string()))])
+# By name: only so does `datasets` decode the image inside.
+MASK = pa.struct([("classes", pa.list_(pa.string())), ("image", ENCODED)])
 BOX = pa.struct([("label", pa.string()), *((corner, pa.float64()) for corner in CORNERS)])
 
 TYPES: dict[str, pa.DataType] = {

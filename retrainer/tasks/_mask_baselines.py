@@ -78,8 +78,8 @@ def _features(image: dict[str, Any], size: tuple[int, int]) -> np.ndarray:
     plain, _ = plain_image(image["bytes"], 2 * max(size), 3, "a row")
     height, width = size
     colours = np.asarray(plain.resize((width, height), Image.Resampling.BILINEAR), np.float32) / 255
-    down, right = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
-    places = np.stack([down, right], axis=-1).astype(np.float32)
+    places: np.ndarray = np.empty((height, width, 2), np.float32)
+    places[..., 0], places[..., 1] = np.linspace(0, 1, height)[:, None], np.linspace(0, 1, width)
     return np.concatenate([colours, places], axis=-1).reshape(height * width, -1)
 
 

@@ -36,7 +36,7 @@ class MaskFiles:
     def decode(self, rows: Sequence[int]) -> Tensor:
         """uint8 [B, H, W]. Raises UserError with the row's name for a mask that does not decode, or has a
         class that is none here."""
-        made = np.full((len(rows), *self.size), IGNORED, np.uint8)
+        made: np.ndarray = np.full((len(rows), *self.size), IGNORED, np.uint8)
         for place, row in enumerate(rows):
             values = self._classes(int(row))
             _, sides = fitted(self.size, (values.shape[0], values.shape[1]))
