@@ -5,8 +5,7 @@
 The reference trains the very same network on the same rows, changed as the recipe says, for as many epochs,
 by the optimiser and schedule of torchvision's references/segmentation/train.py: SGD with momentum 0.9, weight
 decay 1e-4, 0.01 for 8 images a step, times (1 - step / steps) ** 0.9, the loss a mean over all pixels of a
-batch, no clipping; and once more with 10 times that rate, as it is made for pretrained bodies. Prints a table
-and writes `benchmarks/results/segmentation.json`, after each run.
+batch, no clipping. Prints a table and writes `benchmarks/results/segmentation.json`, after each run.
 """
 
 from __future__ import annotations
@@ -79,7 +78,7 @@ def _row(name: str, seed: int, metrics: dict[str, Any], train: float, seconds: f
     }
 
 
-def reference(seed: int, into: Path, times: float, name: str) -> Row:
+def reference(seed: int, into: Path) -> Row:
     """torchvision's loop over the network that the recipe builds, on the dataset that its run has made."""
     resolved = settled(seed, into)
     sections = {name: resolved.section(name) for name in Settings._fields}
@@ -91,7 +90,7 @@ def reference(seed: int, into: Path, times: float, name: str) -> Row:
     network.to(memory_format=torch.channels_last)
     phase = next(plan(learner, Splits((rows, targets)), torch.device("cpu")).phases(1))
     began = time.perf_counter()
-    _train(network, task, rows, phase, settings.training, times)
+    _train(network, task, rows, phase, settings.training)
     seconds = time.perf_counter() - began
     test = Dataset(into / "dataset").split("test")
     found = Predictor(network.eval(), task, "cpu", "").predict(test)
@@ -99,15 +98,15 @@ def reference(seed: int, into: Path, times: float, name: str) -> Row:
         name: {"value": float(metric.value(metric.statistics(found, test).sum(0)))}
         for name, metric in zip(_METRICS, (mean_iou, pixel_accuracy), strict=True)
     }
-    return _row(name, seed, values, seconds, 0.0)
+    return _row("torchvision's loop", seed, values, seconds, 0.0)
 
 
-def _train(network: Any, task: Any, rows: Any, phase: Any, training: Any, times: float) -> None:
+def _train(network: Any, task: Any, rows: Any, phase: Any, training: Any) -> None:
     torch.manual_seed(training.seed)
     draws = torch.Generator().manual_seed(training.seed)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     size, epochs = training.batch_size, training.epochs
-    optimiser = torch.optim.SGD(trained, times * _RATE_OF_AN_IMAGE * size, momentum=0.9, weight_decay=1e-4)
+    optimiser = torch.optim.SGD(trained, _RATE_OF_AN_IMAGE * size, momentum=0.9, weight_decay=1e-4)
     steps = epochs * (len(rows) // size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: max(0.0, 1 - step / steps) ** 0.9)
     for _ in range(epochs):
@@ -147,8 +146,7 @@ def main(*words: str) -> None:
         for seed in seeds:
             into = Path(folder) / str(seed)
             rows += ours(seed, into)
-            rows.append(reference(seed, into, 1.0, "torchvision's loop"))
-            rows.append(reference(seed, into, 10.0, "torchvision's loop, 10 × its rate"))
+            rows.append(reference(seed, into))
             RESULTS.write_text(
                 json.dumps({"machine": machine(), "settings": FURTHER, "rows": rows}, indent=1) + "\n"
             )
