@@ -140,3 +140,24 @@ def test_a_served_model_answers_with_masks_as_json(
         assert answer["mask"]["classes"] == list(CLASSES)
         data = base64.b64decode(answer["mask"]["image"])
         assert share_differing(data, mask["image"]["bytes"]) <= 1e-3
+
+
+def test_the_page_to_try_it_shows_each_class_in_its_colour_and_no_name_as_markup() -> None:
+    from streamlit.testing.v1 import AppTest
+
+    def shown() -> None:
+        import base64
+
+        import numpy as np
+
+        from retrainer.formats.masks import mask_png
+        from retrainer.serving import page
+
+        values = np.repeat(np.arange(2, dtype=np.uint8), 8).reshape(4, 4)
+        image = base64.b64encode(mask_png(values)).decode()
+        page._show({"mask": {"image": image, "classes": ["<b>a</b>", None, "c"]}})
+
+    page = AppTest.from_function(shown, default_timeout=60).run()
+    assert not page.exception
+    (html,) = [one.proto.body for one in page.get("html")]
+    assert "&lt;b&gt;a&lt;/b&gt;" in html and "<b>" not in html and html.count("<meter") == 2
