@@ -28,7 +28,7 @@ EXTRAS = {
     "retrainer.tasks._number_baselines": {"sklearn", "threadpoolctl"},
     # Those of translation and of masks, likewise.
     "retrainer.tasks._nearest_text": {"sklearn"},
-    "retrainer.tasks._mask_baselines": {"sklearn"},
+    "retrainer.tasks._mask_baselines": {"sklearn", "threadpoolctl"},
     # PyTorch brings it where it can compile for a GPU, and nothing else imports these.
     "retrainer.models._halved_kernels": {"triton"},
     **{f"retrainer.training._{name}_kernels": {"triton"} for name in ("attention", "dropout", "encoder")},
