@@ -1,11 +1,12 @@
-"""The recipe digits-segmentation beside its baselines and torchvision's reference loop, on the same rows.
+"""The recipe digits-segmentation, or another, beside its baselines and torchvision's reference loop, on the
+same rows.
 
-    python -m benchmarks.segmentation [seeds…] [section.key=value…]
+    python -m benchmarks.segmentation [benchmarks/coasts.yaml] [seeds…] [section.key=value…]
 
 The reference trains the very same network on the same rows, changed as the recipe says, for as many epochs,
 by the optimiser and schedule of torchvision's references/segmentation/train.py: SGD with momentum 0.9, weight
 decay 1e-4, 0.01 for 8 images a step, times (1 - step / steps) ** 0.9, the loss a mean over all pixels of a
-batch, no clipping. Prints a table and writes `benchmarks/results/segmentation.json`, after each run.
+batch, no clipping. Prints a table and writes `benchmarks/results/RECIPE.json`, after each run.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from retrainer.training.learner import Splits
 from retrainer.training.strategies import plan
 from retrainer.training.train import encode, prepare
 
-RESULTS = Path(__file__).parent / "results" / "segmentation.json"
+RESULTS = ROOT / "benchmarks" / "results"
 RECIPE = ROOT / "recipes" / "digits-segmentation.yaml"
 FURTHER: list[str] = []  # settings of this machine, as "compute.threads=1"
 _RATE_OF_AN_IMAGE = 0.01 / 8
@@ -47,17 +48,17 @@ _METRICS = ("mean_iou", "pixel_accuracy")
 Row = dict[str, Any]
 
 
-def settled(seed: int, into: Path) -> Resolved:
+def settled(recipe: Path, seed: int, into: Path) -> Resolved:
     """The recipe's settings, resolved in `into`."""
     (into / "recipes").mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / "params.yaml", into)
-    shutil.copy(RECIPE, into / "recipes")
-    return resolve(RECIPE.stem, [f"training.seed={seed}", *FURTHER], into, into)
+    shutil.copy(recipe, into / "recipes")
+    return resolve(recipe.stem, [f"training.seed={seed}", *FURTHER], into, into)
 
 
-def ours(seed: int, into: Path) -> list[Row]:
+def ours(recipe: Path, seed: int, into: Path) -> list[Row]:
     """The whole pipeline, and its two baselines."""
-    settings = settled(seed, into)
+    settings = settled(recipe, seed, into)
     steps = (ingest, preprocess, train, evaluate)
     seconds = {step.__name__: run_step(step, settings, into) for step in steps}
     figures = json.loads((into / "report" / "metrics.json").read_text())
@@ -78,9 +79,9 @@ def _row(name: str, seed: int, metrics: dict[str, Any], train: float, seconds: f
     }
 
 
-def reference(seed: int, into: Path) -> Row:
+def reference(recipe: Path, seed: int, into: Path) -> Row:
     """torchvision's loop over the network that the recipe builds, on the dataset that its run has made."""
-    resolved = settled(seed, into)
+    resolved = settled(recipe, seed, into)
     sections = {name: resolved.section(name) for name in Settings._fields}
     settings = Settings.parse({name: section.plain() for name, section in sections.items()})
     torch.set_num_threads(settings.compute.threads)
@@ -138,16 +139,17 @@ def table(rows: list[Row]) -> str:
 
 
 def main(*words: str) -> None:
-    seeds = [int(word) for word in words if "=" not in word] or [0, 1, 2]
+    recipe = next((Path(word) for word in words if word.endswith(".yaml")), RECIPE)
+    seeds = [int(word) for word in words if word.isdigit()] or [0, 1, 2]
     FURTHER.extend(word for word in words if "=" in word)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         for seed in seeds:
             into = Path(folder) / str(seed)
-            rows += ours(seed, into)
-            rows.append(reference(seed, into))
-            RESULTS.write_text(
+            rows += ours(recipe, seed, into)
+            rows.append(reference(recipe, seed, into))
+            (RESULTS / f"{recipe.stem}.json").write_text(
                 json.dumps({"machine": machine(), "settings": FURTHER, "rows": rows}, indent=1) + "\n"
             )
             print(table(rows), flush=True)
