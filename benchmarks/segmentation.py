@@ -142,6 +142,7 @@ def main(*words: str) -> None:
     recipe = next((Path(word) for word in words if word.endswith(".yaml")), RECIPE)
     seeds = [int(word) for word in words if word.isdigit()] or [0, 1, 2]
     FURTHER.extend(word for word in words if "=" in word)
+    told = [word for word in FURTHER if not word.startswith("source.path=")]
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
@@ -150,7 +151,7 @@ def main(*words: str) -> None:
             rows += ours(recipe, seed, into)
             rows.append(reference(recipe, seed, into))
             (RESULTS / f"{recipe.stem}.json").write_text(
-                json.dumps({"machine": machine(), "settings": FURTHER, "rows": rows}, indent=1) + "\n"
+                json.dumps({"machine": machine(), "settings": told, "rows": rows}, indent=1) + "\n"
             )
             print(table(rows), flush=True)
 
