@@ -98,7 +98,7 @@ DVC := DVC_NO_ANALYTICS=1 $(PY) -m dvc
 FOR_TESTS := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup init pipeline retrain step resolve smoke curve tune suggest predict convert-weights check-step history promote anchor rollback mirror compare reap ui serve export docs images mlflow-image pin-base \
+.PHONY: help setup init pipeline retrain step resolve smoke curve tune suggest search predict convert-weights check-step history promote anchor rollback mirror compare reap ui serve export docs images mlflow-image pin-base \
 	rehearse compile inference-service submit schedule unschedule runs adopt replay push pull notify-test doctor test test-slow test-release bench bench-recipes year screens lint \
 	format lock wheel clean
 
@@ -157,6 +157,9 @@ tune: $(READY) ## try settings on the validation rows, and write the best as rec
 
 suggest: $(READY) ## which unlabelled rows to label first: INPUT=file or folder [ROWS=100] [MODEL=directory]
 	@$(REGISTRY) suggest $(OF) $(call option,INPUT,input) $(call option,ROWS,rows) $(call option,MODEL,model)
+
+search: $(READY) ## a page that finds the rows most like a picture, text or sound: [PORT=8090] [MODEL=directory]
+	@$(REGISTRY) search $(OF) $(call option,PORT,port) $(call option,MODEL,model)
 
 convert-weights: $(READY) ## turn pickled weights (.pth, .bin) into .safetensors: INPUT=file, of RECIPE's backbone
 	@$(REGISTRY) convert-weights $(CHOICE) $(call option,INPUT,input)

@@ -23,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--recipe", default="")
     _add_to_begin(commands.choices)
     _add_suggest(commands.choices["suggest"])
+    _add_search(commands.choices["search"])
     _add_predict(commands.choices["predict"])
     _add_export(commands.choices["export"])
     _add_serve(commands.choices["serve"])
@@ -57,6 +58,11 @@ def _add_registry(commands: Commands) -> None:
 def _add_suggest(command: argparse.ArgumentParser) -> None:
     command.add_argument("--input", default="", help="a file or folder without labels")
     command.add_argument("--rows", default="100", help="how many to name")
+    command.add_argument("--model", type=Path, help="a model directory, not the champion")
+
+
+def _add_search(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--port", default="8090", help="on this machine alone")
     command.add_argument("--model", type=Path, help="a model directory, not the champion")
 
 

@@ -116,6 +116,13 @@ def suggest(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def search(arguments: argparse.Namespace) -> int:
+    """A page that finds the rows of a recipe's dataset which are most like a picture, text or sound."""
+    from retrainer.search.command import parse_request, search
+
+    search(parse_request(arguments.recipe, arguments.port, arguments.model))
+
+
 def predict(arguments: argparse.Namespace) -> int:
     """Predictions of a file, a folder or lines on stdin, by the champion or another model."""
     from retrainer.batch_prediction.answers import parse_top_k
@@ -205,6 +212,7 @@ CALLS: dict[str, Callable[[argparse.Namespace], int]] = {
     "init": init,
     "doctor": doctor,
     "suggest": suggest,
+    "search": search,
     "convert-weights": convert_weights,
     "predict": predict,
     "export": export,

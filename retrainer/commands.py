@@ -76,6 +76,7 @@ GROUPS: dict[str, tuple[Command, ...]] = {
             (*_CHOICE, "--trials", "--jobs", "--force"),
         ),
         _own("suggest", "which unlabelled rows to label first", "--input", "--rows", "--model"),
+        _own("search", "a page that finds the rows most like a picture, text or sound", "--port", "--model"),
         _own("convert-weights", "turn pickled weights (.pth, .bin) into .safetensors", "--input", "--set"),
         _own(
             "predict",

@@ -82,6 +82,12 @@ RULES: tuple[Rule, ...] = (
         "training.learning_rate is the only rate of this strategy; leave it out",
     ),
     Rule(
+        "training",
+        ("epochs", "learning_rate", "batch_size", "dropout", "weight_decay", "ema_decay"),
+        lambda sections: sections["task"].options.get("head") == "prototypes",
+        "task.head: prototypes reads each row once and trains nothing; set task.head: linear",
+    ),
+    Rule(
         "split",
         ("test_from",),
         lambda sections: sections["split"].by != "time",

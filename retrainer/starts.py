@@ -47,6 +47,21 @@ _BOXES: Sections = {
     },
     "compute": {"dtype": "float32"},  # backwards through depthwise convolutions, bfloat16 is slower on a CPU
 }
+# The same body; its last blocks learn with the head.
+_MASKS: Sections = {
+    "backbone": _PHOTOGRAPHS["backbone"],
+    "training": {
+        "strategy": "last-n",
+        "last_blocks": 13,
+        "epochs": 20,
+        "batch_size": 8,
+        "learning_rate": 2e-3,
+        "backbone_learning_rate": 5e-4,
+        "clip_norm": 5.0,
+        "keep": "last",
+    },
+    "compute": {"dtype": "float32"},  # as for boxes
+}
 _TRANSLATION: Sections = {
     "backbone": {
         "family": "encoder_decoder",
@@ -89,6 +104,7 @@ STARTS: Mapping[str, Sections] = {
     "image_classification": _PHOTOGRAPHS,
     "image_regression": _PHOTOGRAPHS,
     "object_detection": _BOXES,
+    "semantic_segmentation": _MASKS,
     "translation": _TRANSLATION,
     "audio_classification": _sounds({"pooling": "mean-max"}, 20, 3e-3),
     "speech_recognition": _sounds({}, 24, 5e-3),
@@ -97,7 +113,7 @@ STARTS: Mapping[str, Sections] = {
 }
 # Source → the one kind of input that it gives.
 READS: Mapping[str, str] = {
-    **dict.fromkeys(("image_folder", "pascal_voc", "coco"), "image"),
+    **dict.fromkeys(("image_folder", "pascal_voc", "coco", "image_masks"), "image"),
     "audio_folder": "audio",
     **dict.fromkeys(("parallel_text", "conll", "tokens_jsonl"), "text"),
 }
@@ -106,6 +122,7 @@ TASKS_OF_SOURCES: Mapping[str, str] = {
     "image_folder": "image_classification",
     "pascal_voc": "object_detection",
     "coco": "object_detection",
+    "image_masks": "semantic_segmentation",
     "parallel_text": "translation",
     **dict.fromkeys(("conll", "tokens_jsonl"), "sequence_tagging"),
 }

@@ -27,8 +27,9 @@ EXTRAS = {
     "retrainer.tasks._class_features": {"sklearn"},
     "retrainer.tasks._number_baselines": {"sklearn", "threadpoolctl"},
     "retrainer.tasks._verification_baselines": {"sklearn", "threadpoolctl"},
-    # That of translation, likewise.
+    # Those of translation and of masks, likewise.
     "retrainer.tasks._nearest_text": {"sklearn"},
+    "retrainer.tasks._mask_baselines": {"sklearn", "threadpoolctl"},
     # PyTorch brings it where it can compile for a GPU, and nothing else imports these.
     "retrainer.models._halved_kernels": {"triton"},
     **{f"retrainer.training._{name}_kernels": {"triton"} for name in ("attention", "dropout", "encoder")},
@@ -79,7 +80,7 @@ def test_tasks_and_families_do_not_know_each_other(package: str) -> None:
 
 
 def test_a_metric_knows_no_other_metric_and_no_task() -> None:
-    known = {f"retrainer.{name}" for name in ("errors", "formats.columns", "formats.tags")}
+    known = {f"retrainer.{name}" for name in ("errors", "formats.columns", "formats.masks", "formats.tags")}
     for module in below("retrainer.metrics")[1:]:
         ours = {name for name in imported(module) if name.startswith("retrainer.")}
         shared = {name for name in ours if name.startswith("retrainer.metrics._")}
@@ -177,7 +178,14 @@ def only_defines_names(line: ast.stmt) -> bool:
 
 
 @pytest.mark.parametrize(
-    "task", ["image_classification", "text_classification", "translation", "sequence_tagging"]
+    "task",
+    [
+        "image_classification",
+        "text_classification",
+        "translation",
+        "sequence_tagging",
+        "semantic_segmentation",
+    ],
 )
 def test_a_served_model_carries_nothing_of_its_judgement(task: str) -> None:
     from retrainer.registry.served_code import needed

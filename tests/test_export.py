@@ -126,7 +126,14 @@ def test_what_cannot_be_exported_is_refused_in_a_line(
 
 @pytest.mark.parametrize(
     "kind",
-    ["object_detection", "translation", "speech_recognition", "audio_classification", "sequence_tagging"],
+    [
+        "object_detection",
+        "translation",
+        "speech_recognition",
+        "audio_classification",
+        "sequence_tagging",
+        "semantic_segmentation",
+    ],
 )
 def test_other_tasks_are_refused_by_name(kind: str) -> None:
     task = make_task(Task.parse({"kind": kind}, "task"), ("a", "b"))

@@ -24,6 +24,7 @@ from retrainer.init.command import Request, init
 from retrainer.resolve import settle, source_columns
 from tests.annotated_images import coco_json, scene, voc_folder
 from tests.conftest import ROOT
+from tests.masked_images import masked_folder
 from tests.project import environment, make_project, run
 from tests.source_files import PHOTOS, as_directory, png, written
 
@@ -164,6 +165,18 @@ def test_boxes_in_both_forms(root: Path) -> None:
     written(root / "coco/labels.json", json.dumps(coco_json(names, list(boxes))))
     recipe, _ = made("coco", recipe="coco")
     assert recipe["source"] == {"kind": "coco", "path": "coco"}
+
+
+def test_images_with_masks(root: Path) -> None:
+    masked_folder(root / "shapes", 5, test=2)
+    recipe, said = made("shapes")
+    assert recipe["source"] == {"kind": "image_masks", "path": "shapes"}
+    assert recipe["task"]["kind"] == "semantic_segmentation" and recipe["training"]["strategy"] == "last-n"
+    assert "3 images to train on; 2 images your own test set" in said and "background 5" in said
+    assert ingested() == {"all": 3, "given_test": 2}
+    (root / "shapes/classes.txt").unlink()
+    with pytest.raises(UserError, match=r"source\.names is empty, and shapes has no classes\.txt"):
+        init(Request("shapes", "again"))
 
 
 def test_parallel_texts(root: Path) -> None:

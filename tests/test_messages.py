@@ -28,6 +28,7 @@ PRINTING = {
     "retrainer.registry.commands",
     "retrainer.notify.command",
     "retrainer.batch_prediction.progress",
+    "retrainer.search.command",
     "retrainer.serving.command",
     "retrainer.serving.server",
     "retrainer.export.use_me",  # it travels with an export, as a program of its own

@@ -1,6 +1,8 @@
 """A task's predictions as columns that every task has: `prediction`, `confidence`, `top_k`, `model_version`.
 
-prediction      the class (a list of them where a row may have several), the number, the text, or the boxes
+prediction      the class (a list of them where a row may have several), the number, the text, the boxes, or
+                the mask (`mask_files`)
+prediction_shares   of a mask that is a file: each class's share of the pixels
 confidence      of classes: the probability of the predicted one (a list, where there are several)
 top_k           where it is asked for: the likeliest classes, each with its probability
 model_version   which model said so
@@ -17,9 +19,10 @@ from retrainer.errors import SettingError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ORIGIN, PREDICTION, CONFIDENCE, TOP_K, VERSION = (
+ORIGIN, PREDICTION, SHARES, CONFIDENCE, TOP_K, VERSION = (
     "origin",
     "prediction",
+    "prediction_shares",
     "confidence",
     "top_k",
     "model_version",

@@ -13,6 +13,8 @@ from typing import Any, BinaryIO
 from retrainer import __version__
 from retrainer.batch_prediction.answers import check_top_k
 from retrainer.batch_prediction.encodings import Encoding, encoding_of
+from retrainer.batch_prediction.mask_files import FOLDER as MASKS
+from retrainer.batch_prediction.mask_files import MaskFiles
 from retrainer.batch_prediction.model import LoadedModel
 from retrainer.batch_prediction.partial import ABOUT, REJECTED, Partial, Progress, opened
 from retrainer.batch_prediction.readers import STDIN, Input, open_input
@@ -102,7 +104,10 @@ def _to_file(request: Request, found: Input, out: Path) -> list[str]:
     about = _about(request, found)
     with opened(out, digest_of(about | {"state": _state_of(request.input)})) as partial:
         before = partial.progress.rows
-        progress = predict_windows(found, _scorer(request), encoding, partial.progress, partial.add)
+        scorer, masks = _scorer(request), _mask_files(out)
+        progress = predict_windows(found, scorer, encoding, partial.progress, partial.add, masks)
+        if masks is not None:
+            masks.finish()
         _finish(partial, encoding, about, progress)
     rejected = out.with_name(out.name + REJECTED)
     _require_some(progress, f"all reasons: {rejected}")
@@ -111,7 +116,16 @@ def _to_file(request: Request, found: Input, out: Path) -> list[str]:
         lines.insert(1, f"{'went on':<14}behind row {before:,}, where an earlier run of the same was stopped")
     if progress.rejected:
         lines.append(f"{'set aside':<14}{rejected}")
+    if masks is not None and masks.folder.is_dir():
+        lines.append(f"{'masks':<14}{masks.folder}")
     return [*lines, f"{'written':<14}{out}", f"{'about it':<14}{out.name}{ABOUT}"]
+
+
+def _mask_files(out: Path) -> MaskFiles | None:
+    """Where predicted masks go; None where they stand in their rows, as in Parquet."""
+    if out.suffix.lower() == ".parquet":
+        return None
+    return MaskFiles(out.with_name(out.name + MASKS), ours=out.with_name(out.name + ABOUT).is_file())
 
 
 def _refuse_foreign_file(request: Request, out: Path) -> None:

@@ -6,6 +6,7 @@ Parquet file keeps the types of a Parquet input; of another input, what is no te
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -195,9 +196,11 @@ def _cell(value: Any) -> str | None:
 
 
 def _plain(value: Any) -> Any:
-    """Numbers that JSON has no word for as null."""
+    """Numbers that JSON has no word for as null, an image as base64 text."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
+        if isinstance(value.get("bytes"), bytes):  # an image, as serving writes it
+            return base64.b64encode(value["bytes"]).decode()
         return {str(key): _plain(one) for key, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value

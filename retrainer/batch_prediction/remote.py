@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
+from retrainer.batch_prediction.mask_files import FOLDER as MASKS
 from retrainer.batch_prediction.partial import ABOUT, REJECTED
 from retrainer.errors import SettingError, UserError
 from retrainer.services import storage
@@ -54,6 +55,8 @@ def places_here(given: str, output: str) -> Iterator[tuple[str, str]]:
 
 def _put(out: Path, address: str) -> None:
     """The output comes last: whoever finds it finds the others too."""
+    for mask in sorted(out.with_name(out.name + MASKS).glob("*")):
+        storage.put(mask, f"{address}{MASKS}/{mask.name}", "OUTPUT")
     for ending in (REJECTED, ABOUT, ""):
         file = out.with_name(out.name + ending)
         if file.is_file():

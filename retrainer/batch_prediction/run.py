@@ -8,6 +8,7 @@ from typing import Any
 
 from retrainer.batch_prediction.answers import OWN_NAMES
 from retrainer.batch_prediction.encodings import Encoding, json_line, plain_rows
+from retrainer.batch_prediction.mask_files import MaskFiles, are_masks
 from retrainer.batch_prediction.partial import Progress
 from retrainer.batch_prediction.progress import ProgressBar
 from retrainer.batch_prediction.readers import Input
@@ -22,18 +23,23 @@ def predict_windows(
     encoding: Encoding,
     progress: Progress,
     write: Callable[[bytes, bytes, Progress], None],
+    masks: MaskFiles | None = None,
 ) -> Progress:
     """Predicts all windows behind those that `progress` knows of, and has each written: its rows and what was
-    set aside, as bytes, and how far that is."""
+    set aside, as bytes, and how far that is. `masks`: where predicted masks go, if not into the rows."""
+    if masks is not None and not progress.rows:
+        masks.begin()
     bar = ProgressBar(found.total, progress.rows)
     try:
         for number, window in enumerate(_started(found, encoding)):
             if number < progress.windows:
                 continue
             scored = scorer.score(_without_misfits(window, encoding))
-            rejected = scored.rejected
+            rejected, answers = scored.rejected, scored.answers
+            if masks is not None and answers is not None and are_masks(answers):
+                answers = masks.put(answers, progress.rows + 1, scored.rows)
             first = progress.predicted == 0
-            rows = encoding.encode(window, scored.rows, scored.answers, first) if scored.answers else b""
+            rows = encoding.encode(window, scored.rows, answers, first) if answers else b""
             places = sorted(rejected)
             firsts = [f"{window.origins[row]}: {rejected[row]}" for row in places[:1]]
             progress = progress.after(len(scored.rows), len(rejected), "".join(firsts))

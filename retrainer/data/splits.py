@@ -88,10 +88,16 @@ def content_keys(table: pa.Table, columns: Sequence[str], exact: bool = False) -
             part += [normalised(text) for text in table[column].to_pylist()]
         elif table[column].type == TYPES["boxes"]:  # their order says nothing
             part += [boxes and sorted(boxes, key=canonical_json) for boxes in table[column].to_pylist()]
+        elif table[column].type == TYPES["mask"]:
+            part += [mask and _digest_of_mask(mask) for mask in table[column].to_pylist()]
         else:
             part += table[column].to_pylist()
     rows = zip(*parts, strict=True) if columns else [()] * len(table)
     return [hashlib.sha256(canonical_json(row)).digest() for row in rows]
+
+
+def _digest_of_mask(mask: dict[str, Any]) -> list[Any]:
+    return [hashlib.sha256(mask["image"]["bytes"]).hexdigest(), mask["classes"]]
 
 
 def normalised(text: str) -> str:

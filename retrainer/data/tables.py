@@ -22,6 +22,7 @@ _TYPES = {
     "image": "encoded image",
     "audio": "encoded audio",
     "boxes": "boxes in an image",
+    "mask": "a class for each pixel",
 }
 
 

@@ -12,7 +12,8 @@ from retrainer.tasks import make_task
 
 # Rows of equal inputs that differ in a target of these types contradict each other; of others (a translation,
 # a measured number) several may be right.
-_CONTRADICTING = ("strings", "boxes")
+_CONTRADICTING = ("strings", "boxes", "mask")
+_NAMING = ("strings", "boxes", "mask")
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class TaskColumns:
 
     @property
     def classes(self) -> str | None:
-        """The target whose names are the classes: the first of strings or boxes; None where there is none."""
-        return next((name for name in self.targets if self.types[name] in ("strings", "boxes")), None)
+        """The target whose names are the classes: strings, boxes or a mask; None where there is none."""
+        return next((name for name in self.targets if self.types[name] in _NAMING), None)
 
     @property
     def contradicting(self) -> bool:

@@ -93,6 +93,11 @@ def require_exportable(exported: Exported, form: str) -> None:
             " task.mask_personal_data: false"
         )
     families = FORMATS[form]
+    if families and getattr(getattr(task, "options", None), "head", "linear") == "prototypes":
+        raise ModelError(
+            f"FORMAT={form}: this layout ends in a linear layer, and task.head is prototypes; choose"
+            " FORMAT=onnx"
+        )
     reads_texts = kind == "tokens"
     if form == "keras" and not exported.is_keras:
         families = ("keras",)

@@ -4,6 +4,7 @@ string, strings   text; a list of them (class names, tags)
 number, numbers   float64; a list of them
 image, audio      the file's bytes as they came, and its path: what Hugging Face `datasets` decodes
 boxes             a list of objects in an image: its label and the corners in pixels, from the top left
+mask              an encoded picture of one value a pixel, and the values' classes (`retrainer.formats.masks`)
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 ENCODED = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+# By name: only so does `datasets` decode the image inside.
+MASK = pa.struct([("classes", pa.list_(pa.string())), ("image", ENCODED)])
 BOX = pa.struct([("label", pa.string()), *((corner, pa.float64()) for corner in CORNERS)])
 
 TYPES: dict[str, pa.DataType] = {
@@ -28,6 +31,7 @@ TYPES: dict[str, pa.DataType] = {
     "numbers": pa.list_(pa.float64()),
     **dict.fromkeys(FILE_TYPES, ENCODED),
     "boxes": pa.list_(BOX),
+    "mask": MASK,
 }
 
 
@@ -79,12 +83,13 @@ def feature(word: str) -> dict[str, Any]:
         "image": {"_type": "Image"},
         "audio": {"_type": "Audio"},
         "boxes": {"feature": {"label": text} | dict.fromkeys(CORNERS, number), "_type": "List"},
+        "mask": {"image": {"_type": "Image"}, "classes": {"feature": text, "_type": "List"}},
     }
     return features[word]
 
 
 def class_names(table: pa.Table, targets: Mapping[str, str]) -> list[list[str]] | None:
-    """Of each row, the classes that it has by the first target column of names or of boxes, each once.
+    """Of each row, the classes that it has by the first target of names, boxes or a mask, each once.
 
     `targets`: column → its type, a word of TYPES. None where no target names classes.
     """
@@ -96,7 +101,14 @@ def class_names(table: pa.Table, targets: Mapping[str, str]) -> list[list[str]] 
                 list(dict.fromkeys(one["label"] for one in boxes or ()))
                 for boxes in table[column].to_pylist()
             ]
+        if word == "mask":
+            return [classes_of_mask(mask) for mask in table[column].to_pylist()]
     return None
+
+
+def classes_of_mask(mask: Mapping[str, Any] | None) -> list[str]:
+    """The names of a mask's classes, each once."""
+    return list(dict.fromkeys(name for name in (mask or {}).get("classes") or () if name is not None))
 
 
 def probability_matrix(predictions: pa.Table) -> np.ndarray:

@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 
 from retrainer import __version__
 from retrainer.errors import DataError
-from retrainer.formats.columns import ENCODED, TYPES, encoded_columns, feature, word_of
+from retrainer.formats.columns import ENCODED, TYPES, classes_of_mask, encoded_columns, feature, word_of
 from retrainer.formats.files import (
     MANIFEST,
     canonical_json,
@@ -74,11 +74,18 @@ _PLACE = ("origin", "given_test", "given_validation")
 def row_digest(row: dict[str, Any]) -> bytes:
     """sha256 over what a row says (not where it stood)."""
     content = {
-        name: hashlib.sha256(value["bytes"]).hexdigest() if isinstance(value, dict) else value
-        for name, value in row.items()
-        if value is not None and name not in _PLACE
+        name: _content(value) for name, value in row.items() if value is not None and name not in _PLACE
     }
     return hashlib.sha256(canonical_json(content)).digest()
+
+
+def _content(value: Any) -> Any:
+    """A value as JSON can hold it: of an image, a sound or a mask the sha256 of its bytes."""
+    if not isinstance(value, dict):
+        return value
+    if "bytes" in value:
+        return hashlib.sha256(value["bytes"]).hexdigest()
+    return {name: _content(part) for name, part in value.items()}
 
 
 def content_hash(splits: dict[str, pa.Table]) -> str:
@@ -125,7 +132,7 @@ class About:
 
     dropped: the rows left out, as columns `origin` and `reason`.
     types: the words of columns beyond SCHEMA, where their Arrow types do not tell them.
-    classes: the column whose names are counted; None for `labels`, or else the first of boxes.
+    classes: the column whose names are counted; None for `labels`, or else the first of boxes or masks.
     extra: further entries of the manifest.
     beside: writes further files into the directory that it gets.
     """
@@ -191,19 +198,22 @@ def _shaped(table: pa.Table, known: Mapping[str, str]) -> pa.Table:
 
 
 def _classes_column(words: Mapping[str, str]) -> str | None:
-    boxes = [name for name, word in words.items() if word == "boxes"]
-    return LABELS if LABELS in words else next(iter(boxes), None)
+    named = [name for name, word in words.items() if word in ("boxes", "mask")]
+    return LABELS if LABELS in words else next(iter(named), None)
 
 
 def class_counts(table: pa.Table, column: str | None = LABELS) -> dict[str, int]:
-    """Rows per class name, names sorted; a row of several counts once for each of them, a box for its own."""
+    """Rows per class name, names sorted; a row of several counts once for each of them, a box for its own,
+    a mask for each class that it shows."""
     if column is None or column not in table.column_names:
         return {}
     return dict(sorted(Counter(name for row in table[column].to_pylist() for name in names_in(row)).items()))
 
 
-def names_in(value: list[Any] | None) -> list[str]:
-    """The class names of a row: those of a list of strings, or of boxes."""
+def names_in(value: list[Any] | dict[str, Any] | None) -> list[str]:
+    """The class names of a row: those of a list of strings, of boxes, or of a mask."""
+    if isinstance(value, dict):
+        return classes_of_mask(value)
     return [item["label"] if isinstance(item, dict) else item for item in value or ()]
 
 

@@ -79,7 +79,9 @@ def _trained(training: dict[str, Any], kept: dict[str, Any]) -> str:
     if training.get("command"):
         return f"by {_inline(str(training['command']))}"
     epoch = f", epoch {kept['epoch']} kept" if "epoch" in kept else ""
+    examples = training.get("examples_per_class")
+    few = f"; of the training rows, {examples} of each class, the others unused" if examples else ""
     return (
         f"strategy {training.get('strategy')}, {training.get('epochs')} epoch(s){epoch}, batches of"
-        f" {training.get('batch_size')}, seed {training.get('seed')}"
+        f" {training.get('batch_size')}, seed {training.get('seed')}{few}"
     )

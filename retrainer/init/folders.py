@@ -130,6 +130,24 @@ def look_at_boxes(kind: str, path: Path) -> Found:
     )
 
 
+def look_at_masks(path: Path) -> Found:
+    """images/ and masks/, as the source's own reader sees them. Raises UserError where it refuses them."""
+    written = {"kind": "image_masks", "path": str(path)}
+    source = Source.parse(written | {"columns": {"image": "image", "mask": "mask"}}, "source")
+    splits, classes, images = Counter[str](), Counter[str](), 0
+    for table in source_module(source).read(source):
+        images += len(table)
+        splits.update(_splits_of(table))
+        classes.update(name for mask in table["mask"].to_pylist() for name in mask["classes"] if name)
+        if images >= MOST_READ:
+            break
+    facts = [f"images that show {class_counts(classes)}", *_splits_facts(splits, "image")]
+    facts += [f"the first {images:,} images were looked at"] if images >= MOST_READ else []
+    chosen = {"task.size": "height and width that the network sees; smaller is faster, larger finds more"}
+    task = {"kind": "semantic_segmentation", "size": [192, 256], "flip": True, "shift": 32, "scale": 0.3}
+    return Found(f"{path}: {plural(images, 'image')} with masks", written, task, tuple(facts), chosen)
+
+
 def _splits_of(table: Any) -> Counter[str]:
     given = zip(table["given_test"].to_pylist(), table["given_validation"].to_pylist(), strict=True)
     train, validation, test = SPLITS

@@ -14,6 +14,7 @@ from retrainer.formats.files import kind_of
 from retrainer.init.folders import (
     look_at_boxes,
     look_at_images,
+    look_at_masks,
     look_at_parallel_texts,
     names_of,
     table_beside,
@@ -28,8 +29,8 @@ from retrainer.texts import plural
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _READ = (
     "a CSV, TSV, JSONL or Parquet file, a folder or archive (.zip, .tar.gz) with one folder of images or"
-    " sounds a class, images with a table or with boxes (Pascal VOC, COCO), sounds with a table, parallel"
-    " texts, or tagged sentences (CoNLL files, JSONL with tokens and tags)"
+    " sounds a class, images with a table, with boxes (Pascal VOC, COCO) or with masks (images/ and masks/),"
+    " sounds with a table, parallel texts, or tagged sentences (CoNLL files, JSONL with tokens and tags)"
 )
 
 
@@ -64,6 +65,8 @@ def _may_be_conll(place: Path) -> bool:
 def _look_inside(path: Path, tree: Tree, given: Mapping[str, str]) -> Found:
     if kind := _annotated(tree):
         return look_at_boxes(kind, path)
+    if _has_masks(tree):
+        return look_at_masks(path)
     if names_of(tree, SOUND_SUFFIXES):
         return look_at_sounds(tree, path, given)
     if names_of(tree, IMAGE_SUFFIXES):
@@ -86,6 +89,12 @@ def _annotated(tree: Tree) -> str:
     if not names_of(tree, IMAGE_SUFFIXES):
         return ""
     return "coco" if any(_is_coco(tree, name) for name in names_of(tree, (".json",))) else ""
+
+
+def _has_masks(tree: Tree) -> bool:
+    """Whether some images lie in a folder images, and others in one masks."""
+    folders = {part for name in names_of(tree, IMAGE_SUFFIXES) for part in name.parts[:-1]}
+    return {"images", "masks"} <= folders
 
 
 def _is_coco(tree: Tree, name: PurePosixPath) -> bool:

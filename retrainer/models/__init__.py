@@ -10,11 +10,11 @@
     class Config(Keys)           the keys of `config` that `restore` reads, checked before it; a plug-in may
                                  leave it out. Who trains elsewhere needs `restore` alone
 
-`input_spec` is what the task asks for, by `kind`: tokens (and `max_length`; `each_token` for a vector a
-token instead of one a text), pixels (`size`: [H, W] or None, `channels`: C or None; `maps` and `classes` for
-boxes), text_to_text, causal_text, audio (`frames`). `weights` is a directory, a .safetensors file, the word
-`imagenet`, or None. `fresh` asks for random values, drawn from `seed` alone; the weights then only tell the
-architecture, where that is needed.
+`input_spec` is what the task asks for, by `kind`: tokens (and `max_length`; `each_token` for a vector a token
+instead of one a text), pixels (`size`: [H, W] or None, `channels`: C or None; `maps` and `classes` for boxes,
+`maps` and `finest`, the finest one's stride, for masks), text_to_text, causal_text, audio (`frames`).
+`weights` is a directory, a .safetensors file, the word `imagenet`, or None. `fresh` asks for random values,
+drawn from `seed` alone; the weights then only tell the architecture, where that is needed.
 Nothing heavy is imported before `build` or `restore`.
 """
 

@@ -17,8 +17,15 @@ from retrainer.errors import SettingError
 from retrainer.models._network import Batch, Body
 from retrainer.models._start import brief
 
-# Of the image's side: what detectors look at (Lin et al. 2017, arXiv:1612.03144).
-STRIDES = (8, 16, 32)
+# Of the image's side: what detectors look at (Lin et al. 2017, arXiv:1612.03144), and before them one that
+# masks look at too. A body's config says which is its finest; where it says nothing, 8.
+STRIDES = (4, 8, 16, 32)
+FINEST = 8
+
+
+def maps_config(input_spec: dict[str, Any]) -> dict[str, Any]:
+    """What a body's config says of the maps that the task asks for."""
+    return {"maps": True, **({"finest": input_spec["finest"]} if "finest" in input_spec else {})}
 
 
 def with_maps(body: Body) -> Body:
@@ -30,12 +37,17 @@ def with_maps(body: Body) -> Body:
     sides = body.config["size"]
     order, shapes = _seen(body, (int(body.config["channels"]), int(sides[0]), int(sides[1])))
     blocks = [name for name in body.blocks(body.module) if name in shapes]
-    last = {stride: name for name in blocks for stride in STRIDES if _is_at(shapes[name], sides, stride)}
+    wanted = [stride for stride in STRIDES if stride >= body.config.get("finest", FINEST)]
+    last = {stride: name for name in blocks for stride in wanted if _is_at(shapes[name], sides, stride)}
     if not last:
         raise SettingError(
-            "backbone.name: this network has no feature maps at a stride of 8, 16 or 32, which a detector"
-            " needs; choose a convolutional one, such as resnet18 or tf_efficientnet_lite0"
+            "backbone.name: this network has no feature maps at a stride of 8, 16 or 32, which boxes and"
+            " masks need; choose a convolutional one, such as resnet18 or tf_efficientnet_lite0"
         )
+    if wanted[0] < min(last):  # what stands before the first block, a pooling for instance
+        stems = [name for name, _ in body.module.named_children() if name in shapes]
+        for name in stems:
+            last |= {wanted[0]: name} if _is_at(shapes[name], sides, wanted[0]) else {}
     strides = tuple(sorted(last))
     names = [last[stride] for stride in strides]
     cut = _cut_after(body.module, order, names)

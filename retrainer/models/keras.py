@@ -95,7 +95,7 @@ def _build(
 
     require_pixels("keras", input_spec, (3, 1))
     if input_spec.get("maps"):
-        raise SettingError("backbone.family: keras gives no maps for boxes; set timm or torchvision")
+        raise SettingError("backbone.family: keras gives no maps for boxes or masks; set timm or torchvision")
     start = None if weights is None else require_file(weights, "keras")
     made = described(Request(network, options, input_spec, start, seed, fresh))
     body = _body({"network": made.network, "width": 0}, made.preprocessing, seed)

@@ -36,7 +36,8 @@ class Config(Keys):
     channels: int = Field(description="1 or 3")
     width: int = Field(ge=1, description="the number of features that it gives")
     stem: str = Field("own", description="small: it begins with 3×3 and no pooling")
-    maps: bool = Field(False, description="it gives maps of several scales, for boxes")
+    maps: bool = Field(False, description="it gives maps of several scales, for boxes or masks")
+    finest: int = Field(8, description="with maps: the stride of the finest one")
 
 
 def build(
@@ -46,7 +47,7 @@ def build(
 
     With one channel the first layer takes one; pretrained filters are summed over colours.
     """
-    from retrainer.models._maps import with_maps
+    from retrainer.models._maps import maps_config, with_maps
     from retrainer.models._start import drawn_from, pixel_preprocessing, require_pixels, width_of
 
     require_pixels("timm", input_spec, (3, 1))
@@ -62,7 +63,7 @@ def build(
     with drawn_from(seed):
         module = _module(config)
     tensors = {} if start is None else _tensors(module, start)
-    maps = {"maps": True} if input_spec.get("maps") else {}
+    maps = maps_config(input_spec) if input_spec.get("maps") else {}
     body = _body(module, config | maps | {"width": 0}, preprocessing)
     body = with_maps(body) if maps else body
     if start is not None:

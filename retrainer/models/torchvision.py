@@ -36,7 +36,8 @@ class Config(Keys):
     size: list[int] = Field(min_length=2, max_length=2, description="[height, width] in pixels")
     channels: int = Field(description="1 or 3")
     stem: str = Field("own", description="small: it begins with 3×3 and no pooling")
-    maps: bool = Field(False, description="it gives maps of several scales, for boxes")
+    maps: bool = Field(False, description="it gives maps of several scales, for boxes or masks")
+    finest: int = Field(8, description="with maps: the stride of the finest one")
     width: int = Field(0, description="with maps: the channels of the last one")
 
 
@@ -47,7 +48,7 @@ def build(
 
     With one channel the first layer takes one; pretrained filters are summed over colours.
     """
-    from retrainer.models._maps import with_maps
+    from retrainer.models._maps import maps_config, with_maps
     from retrainer.models._start import (
         drawn_from,
         fill,
@@ -68,7 +69,7 @@ def build(
         body, classifier = _headless(config)
     body.preprocessing = preprocessing
     if input_spec.get("maps"):
-        body.config = config | {"maps": True}
+        body.config = config | maps_config(input_spec)
         body = with_maps(body)
     if start is not None:
         tensors = _download(options.name) if start == "imagenet" else read_tensors(Path(start))

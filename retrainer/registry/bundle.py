@@ -112,12 +112,23 @@ def _signature(sample: pa.Table, task: Task) -> ModelSignature:
     ]
     others = {*task.input_columns, *task.target_columns, *SCHEMA, "row"}
     outputs = [
-        ColSpec(_mlflow_type(kind), name.removeprefix(PREDICTED))
+        ColSpec(_mlflow_type(_answered(kind)), name.removeprefix(PREDICTED))
         for name, kind in fields.items()
         if name not in others
     ]
     params = ParamSchema([ParamSpec("top_k", DataType.long, 0)]) if "probabilities" in fields else None
     return ModelSignature(Schema(inputs), Schema(outputs) if outputs else None, params)
+
+
+def _answered(kind: pa.DataType) -> pa.DataType:
+    """The type of a prediction as it is served: an image in it is base64 text."""
+    import pyarrow as pa
+
+    if kind == ENCODED:
+        return pa.string()
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _answered(field.type)) for field in kind])
+    return kind
 
 
 def _mlflow_type(kind: pa.DataType) -> Any:

@@ -13,7 +13,8 @@ column its values are
   numbers        lists of numbers
 Output: a DataFrame with what the model's task predicts (`Task.predict`): of a classifier `label` (where a row
 may have several: `labels`, a list) and `probabilities` {class: float}, of all classes or, with the parameter
-`top_k`, of the likeliest ones. A model that recognises knows those whom the folder RETRAINER_GALLERY has.
+`top_k`, of the likeliest ones; of pixels `mask` {image: a PNG as base64 text, classes: [name of each value]}.
+A model that recognises knows those whom the folder RETRAINER_GALLERY has.
 """
 
 from __future__ import annotations
@@ -175,10 +176,21 @@ def _png(value: Any, row: int) -> bytes:
 def frame_of(predictions: pa.Table, top_k: int) -> pd.DataFrame:
     """One row per input, in plain values: what JSON can hold. `top_k`: of so many classes the probabilities,
     the likeliest first; 0: of all, in the model's order."""
-    values = {name: predictions[name].to_pylist() for name in predictions.column_names}
+    values = {
+        name: [_plain(one) for one in predictions[name].to_pylist()] for name in predictions.column_names
+    }
     if top_k and "probabilities" in values:
         values["probabilities"] = [_likeliest(row, top_k) for row in values["probabilities"]]
     return pd.DataFrame(values)
+
+
+def _plain(value: Any) -> Any:
+    """Images as base64 text."""
+    if not isinstance(value, dict):
+        return value
+    if isinstance(value.get("bytes"), bytes):
+        return base64.b64encode(value["bytes"]).decode()
+    return {name: _plain(part) for name, part in value.items()}
 
 
 def _likeliest(probabilities: dict[str, float], top_k: int) -> dict[str, float]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from retrainer import extend
 from retrainer.errors import ModelError
 from retrainer.formats.columns import encoded_columns, source_names
+from retrainer.formats.masks import share_differing
 from retrainer.formats.report import PREDICTED
 from retrainer.registry.bundle import raw_frame
 from retrainer.services.isolated import Failed, begun, run_isolated
@@ -22,6 +23,8 @@ from retrainer.services.scratch import scratch_directory
 
 # A number may differ by this much, a large one by this share of it: another machine, threads or device.
 TOLERANCE = 1e-4
+# So large a share of a mask's pixels may differ.
+MASK_TOLERANCE = 1e-3
 _SHOWN_CHARACTERS = 200
 
 Row = dict[str, Any]
@@ -94,6 +97,9 @@ def _alike(served: Any, stored: Any, probabilities: Mapping[str, float] | None) 
     """Numbers within the tolerance, all else equal, but for classes that the tolerance turns on or off."""
     if isinstance(stored, float) and isinstance(served, int | float):
         return _distance(served, stored) <= TOLERANCE
+    if isinstance(stored, dict) and isinstance(stored.get("bytes"), bytes) and isinstance(served, str):
+        # Rounding may decide a pixel between two classes that are equally likely.
+        return share_differing(base64.b64decode(served), stored["bytes"]) <= MASK_TOLERANCE
     if isinstance(stored, dict) and isinstance(served, dict):
         return stored.keys() == served.keys() and all(_alike(served[k], stored[k], None) for k in stored)
     names = [{one} if isinstance(one, str) else one for one in (served, stored)]
@@ -109,7 +115,7 @@ def _are_names(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False, default=repr)
     return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"
 
 

@@ -21,8 +21,8 @@ import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
-from retrainer.convert.speaker_encoder import FILE, converted_speaker_encoder
 from retrainer.convert.llama import check_llama, converted_llama
+from retrainer.convert.speaker_encoder import FILE, converted_speaker_encoder
 from retrainer.convert.whisper import MODEL, check_whisper, converted, is_whisper_of_ctranslate2
 from retrainer.errors import SettingError
 from retrainer.formats.files import MANIFEST, digest_of

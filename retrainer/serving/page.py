@@ -19,9 +19,11 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
 from retrainer.errors import DataError, UserError
+from retrainer.formats.masks import colour, read_mask
 from retrainer.serving.occlusion import Squares, Stretches, Words, enlarged, small_picture
 
 # Long enough for whatever the server takes, which gives up after 60 s.
@@ -34,10 +36,12 @@ textarea, h1, h2 { unicode-bidi: plaintext; overflow-wrap: anywhere; }
 h1, h2 { padding: 0; font-size: 1.5rem; } .stMainBlockContainer { padding-top: 3rem; }
 .shares { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 2fr) 4em; gap: 2px 10px;
   align-items: center; }
+.shares.classes { grid-template-columns: 1em minmax(0, 1fr) minmax(0, 2fr) 4em; }
 .shares bdi { overflow-wrap: anywhere; } .shares meter { width: 100%; }
 </style>"""
 _SHARE = """<bdi>{name}</bdi><meter value="{share}" max="1" aria-label="{name}: {share:.1%}"></meter>
 <span>{share:.1%}</span>"""
+_CLASS = '<span style="background:rgb{colour};width:1em;height:1em"></span>'
 _LEGEND = (
     "Blue parts speak for this answer, orange ones against it. The stronger the colour, the more its"
     " probability changes without that part."
@@ -148,10 +152,27 @@ def _base64(data: bytes) -> str:
 def _show(answer: dict[str, Any]) -> None:
     """A classifier's label and likeliest classes; of another task the first of its predictions."""
     decided = answer.get("label") or ", ".join(answer.get("labels", ())) or next(iter(answer.values()))
+    if isinstance(decided, dict) and {"image", "classes"} <= decided.keys():
+        _show_mask(decided)
+        return
     said = decided if isinstance(decided, str) else json.dumps(decided, ensure_ascii=False)
     likeliest = answer.get("probabilities", {}).items()
     shares = "".join(_SHARE.format(name=html.escape(name), share=share) for name, share in likeliest)
     st.html(f'<h2 role="status">{html.escape(said)}</h2><div class="shares">{shares}</div>')
+
+
+def _show_mask(mask: dict[str, Any]) -> None:
+    """Each class in its colour, and which class has which."""
+    names = mask["classes"]
+    values = read_mask(base64.b64decode(mask["image"]), "the answer")
+    shares = np.bincount(values.ravel(), minlength=len(names)) / max(1, values.size)
+    st.image(base64.b64decode(mask["image"]), alt="each pixel in the colour of its class")
+    rows = "".join(
+        _CLASS.format(colour=colour(value)) + _SHARE.format(name=html.escape(name), share=share)
+        for value, (name, share) in enumerate(zip(names, shares[: len(names)].tolist(), strict=True))
+        if name is not None
+    )
+    st.html(f'<h2 role="status">The classes of its pixels</h2><div class="shares classes">{rows}</div>')
 
 
 def _explain(address: str, row: dict[str, Any], column: str, kind: str, label: str) -> None:

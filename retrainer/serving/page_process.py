@@ -1,9 +1,10 @@
-"""Run alone: the page to try a served model by hand, by Streamlit, beside the scoring server.
+"""Run alone: a page by Streamlit, such as that to try a served model by hand, beside the scoring server.
 
-    python -P -B -m retrainer.serving.page_process TOLD PARENT HOST PORT
+    python -P -B -m retrainer.serving.page_process TOLD PARENT HOST PORT [PAGE]
 
-TOLD is what `page` reads. The process ends with its PARENT, however that ends. Streamlit asks nobody and
-writes nothing: docs/decisions/0034-serving.md says where in its source each option is read.
+PAGE is the page's file, by default `page`, and TOLD what it reads. The process ends with its PARENT, however
+that ends. Streamlit asks nobody and writes nothing: docs/decisions/0034-serving.md says where in its source
+each option is read.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _OPTIONS = {
 }
 
 
-def words(told: str, host: str, port: str) -> list[str]:
+def words(told: str, host: str, port: str, page: str = str(_PAGE)) -> list[str]:
     """The command line of Streamlit. Options on it win over a user's files and environment."""
     options = _OPTIONS | {"server.address": host, "server.port": port}
     # Frames of Streamlit's own sites steer the page otherwise; nobody's is this one.
@@ -50,12 +51,12 @@ def words(told: str, host: str, port: str) -> list[str]:
     given = [f"--{name}={value}" for name, value in options.items()]
     if host in THIS_MACHINE:  # a site whose name is made to lead here is not let in
         given += [f"--server.allowedHosts={name}" for name in THIS_MACHINE]
-    return ["streamlit", "run", str(_PAGE), *given, "--", told]
+    return ["streamlit", "run", page, *given, "--", told]
 
 
-def main(told: str, parent: str, host: str, port: str) -> None:
+def main(told: str, parent: str, host: str, port: str, page: str = str(_PAGE)) -> None:
     threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
-    sys.argv = words(told, host, port)
+    sys.argv = words(told, host, port, page)
     runpy.run_module("streamlit", run_name="__main__", alter_sys=True)
 
 

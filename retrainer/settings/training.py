@@ -130,6 +130,9 @@ class Training(Section):
         0.0, ge=0, lt=1, description="of a moving average of the weights, which is what is kept; 0: none"
     )
     keep: Literal["best", "last"] = Field("best", description="which epoch's weights, by validation loss")
+    examples_per_class: int = Field(
+        0, ge=0, description="rows to learn from of each class, drawn by the seed, the others unused; 0: all"
+    )
     seed: int = Field(0, ge=0, description="initial head, order of rows, augmentation, dropout")
     calibrate: bool = Field(True, description="fit a temperature to the validation rows, kept with the model")
     privacy: Privacy = Field(

@@ -53,17 +53,17 @@ def suggest(request: Request) -> list[str]:
     recipe, sections = settle(request.recipe or None, [], request.root)
     folder = request.root / "runs" / recipe
     with scratch_directory() as scratch:
-        directory, title = _model(request, sections["registry"], folder, scratch)
+        directory, title = model_of(request.model, sections["registry"], folder, scratch)
         return _suggested(request, sections, folder, directory, title)
 
 
-def _model(request: Request, registry: Any, folder: Path, scratch: Path) -> tuple[Path, str]:
-    """The model's directory, and which it is in words."""
+def model_of(model: Path | None, registry: Any, folder: Path, scratch: Path) -> tuple[Path, str]:
+    """The directory `model`, or that of the champion or the latest model; and which it is in words."""
     from retrainer.registry.champion import fetch_champion
 
     assert isinstance(registry, Registry)
-    if request.model is not None:
-        return request.model, str(request.model)
+    if model is not None:
+        return model, str(model)
     champion = fetch_champion(registry.name, scratch)
     if champion is not None:
         return champion.directory, f"the champion, version {champion.version} of {registry.name}"

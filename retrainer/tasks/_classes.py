@@ -6,9 +6,12 @@ Legend: N rows, B rows of a batch, K classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from retrainer.errors import DataError, nearest
+from pydantic import Field
+
+from retrainer.errors import DataError, SettingError, nearest
+from retrainer.settings import Section
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +30,16 @@ def row_name(table: pa.Table, row: int) -> str:
     return str(table["origin"][row].as_py()) if "origin" in table.column_names else f"row {row}"
 
 
+class ClassOptions(Section):
+    """Keys of `task:` that all tasks of classes have."""
+
+    head: Literal["linear", "prototypes"] = Field(
+        "linear",
+        description="prototypes: of a frozen body, the mean of each class's normalised features; the nearest"
+        " one is the answer. Nothing is trained",
+    )
+
+
 class Classification:
     """One class per row (softmax), or any set of them (a sigmoid each).
 
@@ -36,17 +49,24 @@ class Classification:
     input_columns: Mapping[str, str]
     target_columns: Mapping[str, str] = {"labels": "strings"}
 
-    def __init__(self, labels: tuple[str, ...], multi_label: bool) -> None:
+    def __init__(self, labels: tuple[str, ...], multi_label: bool, head: str = "linear") -> None:
+        """Raises SettingError for prototypes where a row may have several classes."""
+        if head == "prototypes" and multi_label:
+            raise SettingError(
+                "task.head: prototypes gives a row the nearest class, and task.multi_label allows several;"
+                " set task.head: linear"
+            )
         self.labels = labels
         self.multi_label = multi_label
+        self._prototypes = head == "prototypes"
         # With one label a row, micro-F1 is the accuracy again.
         micro = ("micro_f1",) if multi_label else ()
         self.metrics = ("accuracy", "macro_f1", *micro, "log_loss", "calibration_error")
         self.titles = {"accuracy": "subset accuracy"} if multi_label else {}
         one_class = () if multi_label else ("class_balance", "label_errors")
-        self.abilities = frozenset(
-            ("accuracy", "calibration", "features", "label_smoothing", "privacy", *one_class)
-        )
+        # The mean of a few rows keeps no secret of them, and has no loss that could be smoothed or weighted.
+        of_loss = () if self._prototypes else ("label_smoothing", "privacy", *one_class)
+        self.abilities = frozenset(("accuracy", "calibration", "features", *of_loss))
 
     def learn(self, train: pa.Table) -> None:  # noqa: ARG002 (the classes are the dataset's)
         """Raises UserError where there is nothing to tell apart."""
@@ -55,10 +75,12 @@ class Classification:
 
     def head(self, body: Any, training: Training) -> nn.Module:
         """Raises UserError when there is no class."""
-        from retrainer.tasks._heads import LinearHead
+        from retrainer.tasks._heads import LinearHead, PrototypeHead
 
         if not self.labels:
             raise DataError("the model's 'labels' must name the classes, one or more")
+        if self._prototypes:
+            return PrototypeHead(body.width, len(self.labels))
         return LinearHead(body.width, len(self.labels), training.dropout)
 
     def targets(self, table: pa.Table) -> np.ndarray:

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
+from retrainer.tasks._pyramid import separable_block, top_down
+
 # An object belongs to the map whose stride is an eighth or more of its longest distance to a side.
 _REACH = 8
 # Places count as an object's up to so many strides from its centre (FCOS's centre sampling).
 _CENTRE_RADIUS = 1.5
 _PRIOR = 0.01  # of a place to show an object, at first: RetinaNet's, arXiv:1708.02002
-_GROUPS = 8
 
 
 @dataclass(frozen=True)
@@ -128,10 +129,10 @@ class FcosHead(nn.Module):
         super().__init__()
         self.map_strides = [*strides, 2 * strides[-1]]
         self.lateral = nn.ModuleList(nn.Conv2d(inner, width, 1) for inner in widths)
-        self.smooth = nn.ModuleList(_block(width, width) for _ in widths)
+        self.smooth = nn.ModuleList(separable_block(width, width) for _ in widths)
         self.further = nn.Conv2d(width, width, 3, stride=2, padding=1)
-        self.class_tower = nn.Sequential(*(_block(width, width) for _ in range(depth)))
-        self.box_tower = nn.Sequential(*(_block(width, width) for _ in range(depth)))
+        self.class_tower = nn.Sequential(*(separable_block(width, width) for _ in range(depth)))
+        self.box_tower = nn.Sequential(*(separable_block(width, width) for _ in range(depth)))
         self.classes = nn.Conv2d(width, classes, 3, padding=1)
         self.sides = nn.Conv2d(width, 4, 3, padding=1)
         self.centerness = nn.Conv2d(width, 1, 3, padding=1)
@@ -152,10 +153,7 @@ class FcosHead(nn.Module):
 
     def _pyramid(self, maps: list[Tensor]) -> list[Tensor]:
         """From the coarsest map to the finest, each with what the coarser one knows added."""
-        levels = [layer(one) for layer, one in zip(self.lateral, maps, strict=True)]
-        for level in range(len(levels) - 2, -1, -1):
-            coarser = functional.interpolate(levels[level + 1], size=levels[level].shape[2:], mode="nearest")
-            levels[level] = levels[level] + coarser
+        levels = top_down([layer(one) for layer, one in zip(self.lateral, maps, strict=True)])
         levels = [layer(one) for layer, one in zip(self.smooth, levels, strict=True)]
         return [*levels, self.further(levels[-1])]
 
@@ -178,13 +176,3 @@ class FcosHead(nn.Module):
             reach.append(torch.tensor([[least, most]]).expand(height * width, 2))
         made = (torch.cat(part).to(device) for part in (points, strides, reach))
         return Places(*made)
-
-
-def _block(inner: int, outer: int) -> nn.Sequential:
-    """A 3 × 3 convolution in two cheap parts (depthwise, then across), normalised."""
-    return nn.Sequential(
-        nn.Conv2d(inner, inner, 3, padding=1, groups=inner, bias=False),
-        nn.Conv2d(inner, outer, 1, bias=False),
-        nn.GroupNorm(_GROUPS, outer),
-        nn.ReLU(inplace=True),
-    )

@@ -28,6 +28,13 @@ from retrainer.tasks._storage import Parts, fits
 _ROWS_AT_ONCE = 64
 
 
+def fitted(size: tuple[int, int], whole: tuple[int, int]) -> tuple[float, tuple[int, int]]:
+    """By how much an image of `whole` (height, width) is scaled to fit into `size`, and its width and height
+    then."""
+    scale = min(size[1] / whole[1], size[0] / whole[0])
+    return scale, (max(1, round(whole[1] * scale)), max(1, round(whole[0] * scale)))
+
+
 @dataclass(frozen=True)
 class Letterboxes:
     """Images as their files. `fill` is the colour (0 to 255) of what is padded to the right and below."""
@@ -67,8 +74,7 @@ class Letterboxes:
     def _one(self, data: bytes | None, name: str) -> tuple[np.ndarray, tuple[float, int, int]]:
         height, width = self.size
         image, (full_width, full_height) = plain_image(data, 2 * max(self.size), self.channels, name)
-        scale = min(width / full_width, height / full_height)
-        sides = max(1, round(full_width * scale)), max(1, round(full_height * scale))
+        scale, sides = fitted(self.size, (full_height, full_width))
         canvas = Image.new(image.mode, (width, height), self.fill if self.channels == 3 else self.fill[0])
         canvas.paste(image.resize(sides, Image.Resampling.BILINEAR))
         array = np.asarray(canvas)
@@ -80,72 +86,93 @@ class Letterboxes:
 
 
 @dataclass(frozen=True)
-class DetectionRows:
+class Pictures:
     """`images` uint8 [N, C, H, W], or the files where there is no room for that; `frames` [N, 3] as in
-    Letterboxes (None: with the files); `objects` [N, M, 5] in whole pixels, where the rows have truth.
+    Letterboxes (None: with the files). `mean`, `std` are of values 0 to 1.
     """
 
     images: Tensor | Letterboxes
     frames: Tensor | None
-    objects: Tensor | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @property
-    def nbytes(self) -> int:
-        return self.images.nbytes
 
     @property
     def make_ahead(self) -> bool:
         """Whether a batch keeps a step waiting that could be made meanwhile."""
         return isinstance(self.images, Letterboxes) or self.device.type == "cuda"
 
+    def pick(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Pixels 0 to 255 [B, C, H, W], float32, and frames [B, 3], on the device."""
+        if isinstance(self.images, Letterboxes):
+            pixels, frames = self.images.decode(rows.tolist())
+            return send(torch.from_numpy(pixels), self.device).float(), send(
+                torch.from_numpy(frames), self.device
+            )
+        assert self.frames is not None
+        picked = torch.from_numpy(rows)
+        return send(self.images[picked], self.device).float(), send(self.frames[picked], self.device)
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        mean, std = (pixels.new_tensor(v).view(1, -1, 1, 1) * 255 for v in (self.mean, self.std))
+        return (pixels - mean) / std
+
+
+@dataclass(frozen=True)
+class DetectionRows:
+    """`objects` [N, M, 5] in whole pixels, where the rows have truth."""
+
+    pictures: Pictures
+    objects: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.pictures.images)
+
+    @property
+    def nbytes(self) -> int:
+        return self.pictures.images.nbytes
+
+    @property
+    def make_ahead(self) -> bool:
+        return self.pictures.make_ahead
+
     def to(self, device: torch.device) -> DetectionRows:
-        return replace(self, device=device)
+        return replace(self, pictures=replace(self.pictures, device=device))
 
     def batch(
         self, rows: np.ndarray, augmentation: Augmentation, generator: torch.Generator | None
     ) -> dict[str, Tensor]:
         """`pixels` normalised [B, C, H, W], `frame` [B, 3], and `targets` [B, M, 5] in the pixels' places."""
-        images, frames = self._pick(rows)
-        pixels = images.float()
+        pixels, frames = self.pictures.pick(rows)
         made = {"frame": frames}
         if self.objects is not None:
-            objects = send(self.objects[torch.from_numpy(rows)], self.device).clone()
+            objects = send(self.objects[torch.from_numpy(rows)], self.pictures.device).clone()
             objects[..., 1:] *= frames[:, None, :1]
             if generator is not None:
                 pixels, objects = augment(pixels, objects, augmentation, generator)
             made["targets"] = objects
-        mean, std = (pixels.new_tensor(v).view(1, -1, 1, 1) * 255 for v in (self.mean, self.std))
-        return made | {"pixels": (pixels - mean) / std}
-
-    def _pick(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        if isinstance(self.images, Letterboxes):
-            pixels, frames = self.images.decode(rows.tolist())
-            return send(torch.from_numpy(pixels), self.device), send(torch.from_numpy(frames), self.device)
-        assert self.frames is not None
-        picked = torch.from_numpy(rows)
-        return send(self.images[picked], self.device), send(self.frames[picked], self.device)
+        return made | {"pixels": self.pictures.normalised(pixels)}
 
 
 def encode(table: pa.Table, preprocessing: dict[str, Any], labels: tuple[str, ...]) -> DetectionRows:
     """Columns `image`, and `boxes` where there are any. Raises UserError where an image does not decode."""
+    known = "boxes" in table.column_names
+    # Rows to predict may have classes that this model never saw; in training, `targets` refuses them.
+    objects = torch.from_numpy(objects_of(table, labels, strict=False)) if known else None
+    return DetectionRows(pictures(table, preprocessing), objects)
+
+
+def pictures(table: pa.Table, preprocessing: dict[str, Any]) -> Pictures:
+    """The column `image`, decoded once. Raises UserError where one does not decode."""
     height, width = (int(side) for side in preprocessing["size"])
     mean, std = (tuple(float(v) for v in preprocessing[key]) for key in ("mean", "std"))
     columns = [name for name in ("image", "origin") if name in table.column_names]
     fill = tuple(round(255 * value) for value in mean)
     files = Letterboxes(table.select(columns), (height, width), int(preprocessing["channels"]), fill)
-    known = "boxes" in table.column_names
-    # Rows to predict may have classes that this model never saw; in training, `targets` refuses them.
-    objects = torch.from_numpy(objects_of(table, labels, strict=False)) if known else None
     if not fits(files.nbytes):
-        return DetectionRows(files, None, objects, mean, std)
+        return Pictures(files, None, mean, std)
     images, frames = _decoded(files)
-    return DetectionRows(torch.from_numpy(images), torch.from_numpy(frames), objects, mean, std)
+    return Pictures(torch.from_numpy(images), torch.from_numpy(frames), mean, std)
 
 
 def _decoded(files: Letterboxes) -> tuple[np.ndarray, np.ndarray]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from retrainer.settings import Task
-from retrainer.tasks._classes import Classification
+from retrainer.tasks._classes import Classification, ClassOptions
 from retrainer.tasks._sound_input import SoundInput, SoundOptions
 
 
-class Options(SoundOptions):
+class Options(SoundOptions, ClassOptions):
     """Further keys of `task:`."""
 
 
@@ -20,7 +20,7 @@ def make(task: Task, labels: tuple[str, ...]) -> AudioClassification:
 
 class AudioClassification(SoundInput, Classification):
     def __init__(self, options: Options, labels: tuple[str, ...], multi_label: bool) -> None:
-        super().__init__(labels, multi_label)
+        super().__init__(labels, multi_label, options.head)
         self.options = options
 
     def input_spec(self) -> dict[str, Any]:

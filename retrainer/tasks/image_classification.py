@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from retrainer.settings import Task
-from retrainer.tasks._classes import Classification
+from retrainer.tasks._classes import Classification, ClassOptions
 from retrainer.tasks._image_input import ImageInput, ImageOptions
 
 
-class Options(ImageOptions):
+class Options(ImageOptions, ClassOptions):
     """Further keys of `task:`."""
 
 
@@ -18,6 +18,6 @@ def make(task: Task, labels: tuple[str, ...]) -> ImageClassification:
 
 class ImageClassification(ImageInput, Classification):
     def __init__(self, options: Options, labels: tuple[str, ...], multi_label: bool) -> None:
-        super().__init__(labels, multi_label)
+        super().__init__(labels, multi_label, options.head)
         self.options = options
         self.abilities |= {"mixing", "resizing"}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from retrainer.settings import Task
-from retrainer.tasks._classes import Classification
+from retrainer.tasks._classes import Classification, ClassOptions
 from retrainer.tasks._text_input import TextInput, TextOptions
 
 
-class Options(TextOptions):
+class Options(TextOptions, ClassOptions):
     """Further keys of `task:`."""
 
 
@@ -18,5 +18,5 @@ def make(task: Task, labels: tuple[str, ...]) -> TextClassification:
 
 class TextClassification(TextInput, Classification):
     def __init__(self, options: Options, labels: tuple[str, ...], multi_label: bool) -> None:
-        super().__init__(labels, multi_label)
+        super().__init__(labels, multi_label, options.head)
         self.options = options

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from retrainer.training._applies import require_applicable
 from retrainer.training._progress import Progress
+from retrainer.training._prototypes import fit_prototypes, has_prototypes
 from retrainer.training._pruning import Pruning
 from retrainer.training._repeatable import allow_what_cannot_repeat
 from retrainer.training._state import State
@@ -62,14 +63,17 @@ def fit(
             own_randomness(learner.training.seed, device),
             replaced_for_training(learner, splits, device) as in_training,
         ):
-            if device.type == "cuda" and rows > 1:
-                _try_two_rows(learner, splits.train, device)
-            epochs = _begin(in_training, splits, device, bar, checkpoints)
-            if kept is not None:
-                epochs.state.restore(kept)
-                kept = None  # as large as the training itself
-            with checkpoints.stop.held():
-                history = epochs.run(on_epoch)
+            if has_prototypes(learner):
+                history = fit_prototypes(in_training, splits, device, on_epoch)
+            else:
+                if device.type == "cuda" and rows > 1:
+                    _try_two_rows(learner, splits.train, device)
+                epochs = _begin(in_training, splits, device, bar, checkpoints)
+                if kept is not None:
+                    epochs.state.restore(kept)
+                    kept = None  # as large as the training itself
+                with checkpoints.stop.held():
+                    history = epochs.run(on_epoch)
     finally:
         bar.close()
         checkpoints.close()

@@ -193,11 +193,12 @@ def build_network(
 
 def prepare(inputs: Inputs) -> tuple[Learner, pa.Table]:
     """A network before any training, and the training rows, from which it and its task may have learned."""
+    from retrainer.training._examples import examples
     from retrainer.training.learner import Learner
 
     settings, data = inputs.settings, inputs.data
     task = make_task(settings.task, data.labels)
-    table = data.split("train", _columns(task))
+    table = examples(data.split("train", _columns(task)), task.target_columns, settings.training)
     task.learn(table)
     network = build_network(task, settings.backbone, settings.training, inputs.weights)
     return Learner(network, task, settings.training, settings.compute), table

@@ -33,6 +33,7 @@ def converter(word: str, folder: Path, separator: str) -> Callable[[Any], Any]:
         "image": _file_from(folder, "image"),
         "audio": _file_from(folder, "audio"),
         "boxes": as_boxes,
+        "mask": as_mask,
     }
     return conversions[word]
 
@@ -107,6 +108,25 @@ def _box(item: Any, wanted: str) -> dict[str, Any]:
     if absent or not label or label.isspace():
         raise Unfit(f"holds a box without '{absent[0] if absent else 'label'}'; write {wanted}")
     return {"label": label, **corners}
+
+
+def as_mask(value: Any) -> dict[str, Any] | None:
+    """A mask as this project writes it to Parquet: its encoded bytes, and its classes by their values."""
+    if value is None:
+        return None
+    image = value.get("image") if isinstance(value, dict) else None
+    data = image.get("bytes") if isinstance(image, dict) else image
+    if (
+        not isinstance(value, dict)
+        or not isinstance(data, bytes)
+        or not isinstance(value.get("classes"), list)
+    ):
+        raise Unfit(
+            "holds no mask {image: bytes, classes: [names by value]}; masks that are files are read by"
+            " source.kind: image_masks"
+        )
+    names = [None if name is None else as_text(name) for name in value["classes"]]
+    return {"image": {"bytes": data, "path": None}, "classes": names}
 
 
 def _listed(value: Any, wanted: str) -> list[Any] | None:

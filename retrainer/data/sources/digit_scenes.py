@@ -1,8 +1,10 @@
-"""Synthetic scenes of real digits, for object detection: those of the source `digits`, each once at most, on
-1,000 grey images of 96 × 128 pixels, three to five an image, in their own size or twice as large.
+"""Synthetic scenes of real digits, for object detection and semantic segmentation: those of the source
+`digits`, each once at most, on 1,000 grey images of 96 × 128 pixels, three to five an image, in their own
+size or twice as large.
 
-A digit's box holds its ink. Places, sizes and backgrounds are drawn by NumPy from a fixed seed: the lock's
-version makes the same bytes everywhere.
+A digit's box holds its ink; in a mask the pixels of its ink are of its class, all others of `background`.
+Places, sizes and backgrounds are drawn by NumPy from a fixed seed: the lock's version makes the same bytes
+everywhere.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCENES, HEIGHT, WIDTH = 1000, 96, 128
+CLASSES = ("background", *map(str, range(10)))
 _SEED = 20261126
 _FEWEST, _MOST = 3, 5
 _TRIES = 60
@@ -27,7 +30,7 @@ _INK = 64
 
 
 def read(source: Source) -> Iterator[pa.Table]:
-    """One table: image (PNG bytes), boxes, origin."""
+    """One table: image (PNG bytes), boxes, origin and, where the task reads it, mask."""
     import pyarrow as pa
 
     from retrainer.data.sources._columns import encoded_array
@@ -36,17 +39,31 @@ def read(source: Source) -> Iterator[pa.Table]:
 
     path = files(source)[0]
     made = list(_scenes(*read_digits(path)))
-    yield pa.table(
-        {
-            "image": encoded_array([grey_png(pixels) for pixels, _ in made]),
-            "boxes": pa.array([boxes for _, boxes in made], TYPES["boxes"]),
-            "origin": [f"digit scene {number}" for number in range(1, len(made) + 1)],
-        }
-    )
+    columns = {
+        "image": encoded_array([grey_png(pixels) for pixels, _, _ in made]),
+        "boxes": pa.array([boxes for _, boxes, _ in made], TYPES["boxes"]),
+        "origin": [f"digit scene {number}" for number in range(1, len(made) + 1)],
+    }
+    if "mask" in source.columns:
+        columns["mask"] = pa.array([_mask(values) for _, _, values in made], TYPES["mask"])
+    yield pa.table(columns)
 
 
-def _scenes(pixels: np.ndarray, digits: np.ndarray) -> Iterator[tuple[np.ndarray, list[dict[str, Any]]]]:
-    """Grey values [H, W] and boxes; no digit is used twice, so none is in two splits."""
+def _mask(values: np.ndarray) -> dict[str, Any]:
+    import numpy as np
+
+    from retrainer.data.sources._png import grey_png
+
+    there = set(np.unique(values).tolist())
+    names = [name if value in there else None for value, name in enumerate(CLASSES)]
+    return {"image": {"bytes": grey_png(values), "path": None}, "classes": names[: max(there) + 1]}
+
+
+def _scenes(
+    pixels: np.ndarray, digits: np.ndarray
+) -> Iterator[tuple[np.ndarray, list[dict[str, Any]], np.ndarray]]:
+    """Grey values [H, W], boxes, and each pixel's place in CLASSES [H, W]; no digit is used twice, so none is
+    in two splits."""
     import numpy as np
 
     draws = np.random.Generator(np.random.PCG64(_SEED))
@@ -56,6 +73,7 @@ def _scenes(pixels: np.ndarray, digits: np.ndarray) -> Iterator[tuple[np.ndarray
         scene = np.linspace(left, right, WIDTH)[None] + draws.integers(-8, 9, (HEIGHT, WIDTH))
         taken: np.ndarray = np.zeros((HEIGHT, WIDTH), bool)
         boxes = []
+        values: np.ndarray = np.zeros((HEIGHT, WIDTH), np.uint8)
         for _ in range(draws.integers(_FEWEST, _MOST + 1)):
             number = next(order)
             scale = int(draws.integers(1, 3))
@@ -66,8 +84,9 @@ def _scenes(pixels: np.ndarray, digits: np.ndarray) -> Iterator[tuple[np.ndarray
             inside = (slice(place[0], place[0] + ink.shape[0]), slice(place[1], place[1] + ink.shape[1]))
             scene[inside] = np.maximum(scene[inside], ink)
             taken[inside] = True
+            values[inside][ink >= _INK] = 1 + digits[number]
             boxes.append(_box(str(digits[number]), place, ink.shape))
-        yield scene.clip(0, 255).astype(np.uint8), boxes
+        yield scene.clip(0, 255).astype(np.uint8), boxes, values
 
 
 def _cut_out(digit: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ def read(source: Source) -> Iterator[pa.Table]:
         of_part = source.model_copy(update={"validation": ""}) if given_test else source
         layout = layout_of(images, root.name, of_part)
         if not given_test:
-            _check_layout(layout, images, root.name, source)
+            check_layout(layout, images, root.name, source)
         for start in range(0, len(entries), FILES_PER_CHUNK):
             yield _table(entries[start : start + FILES_PER_CHUNK], root, layout, given_test)
 
@@ -89,7 +89,7 @@ def layout_of(names: list[PurePosixPath], root: str, source: Source) -> Layout:
     return Layout(skip, splits_of(folders, root, source))
 
 
-def _check_layout(layout: Layout, names: list[PurePosixPath], root: str, source: Source) -> None:
+def check_layout(layout: Layout, names: list[PurePosixPath], root: str, source: Source) -> None:
     """Raises UserError for a test set without training rows, and for two test sets."""
     around = [name.lower() for name in names[0].parts[: layout.skip]] if names else []
     if TEST in around and TRAIN not in around:
