@@ -119,7 +119,9 @@ def test_the_packages_weights_are_converted_once_and_used(
     monkeypatch.setitem(weights.PUBLISHED, "resemblyzer", sha256_file(package / "pretrained.pt"))
     pinned = weights.pin(backbone, tmp_path / "weights.json")
     place = weights.fetch(pinned)
-    assert isinstance(place, Path) and weights.fetch(pinned) == place
+    assert isinstance(place, Path)
+    written = (place / "model.safetensors").stat().st_ino
+    assert weights.fetch(pinned) == place and (place / "model.safetensors").stat().st_ino == written
     own = built(place).module.state_dict()
     assert all(torch.equal(one, own[name]) for name, one in network.state_dict().items())
     (place / "model.safetensors").write_bytes(b"altered")  # and is made again
