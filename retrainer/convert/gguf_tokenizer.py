@@ -77,7 +77,9 @@ def write_tokenizer(path: Path, metadata: dict[str, Any], into: Path) -> dict[st
 def _tokenizer(path: Path, metadata: dict[str, Any], tokens: list[str]) -> Tokenizer:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-    merges = [tuple(merge.split(" ")) for merge in _texts(path, metadata, "merges")]
+    merges = [
+        (one, other) for one, _, other in (merge.partition(" ") for merge in _texts(path, metadata, "merges"))
+    ]
     vocabulary = {token: place for place, token in enumerate(tokens)}
     try:
         made = Tokenizer(models.BPE(vocabulary, merges))
