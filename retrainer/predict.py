@@ -107,9 +107,11 @@ class Predictor:
 
     def scored(self, table: pa.Table) -> pa.Table:
         """What the task's `score` says of each row, whose targets the table has."""
+        score: Any = self.task.score  # type: ignore[attr-defined]
 
         def ask(batch: Batch, _: np.ndarray) -> pa.Table:
-            return self.task.score(self.network, batch)
+            found: pa.Table = score(self.network, batch)
+            return found
 
         rows, parts = zip(*self._each(table, ask, (*self.task.target_columns,)), strict=True)
         return _in_order(rows, parts)

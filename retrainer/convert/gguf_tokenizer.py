@@ -1,8 +1,8 @@
 """The tokenizer of a GGUF file, of byte-level BPE, as Hugging Face's `tokenizer.json`.
 
 `tokenizer.ggml.pre` tells how a text is divided before its bytes are merged. llama.cpp's "smollm" divides at
-every digit and then as GPT-2 does (src/llama-vocab.cpp); transformers' own reading of GGUF (5.23) leaves the
-digits together, so that their tokens are not those that the model was trained on.
+every numeral and then as GPT-2 does (src/llama-vocab.cpp). transformers' own reading of GGUF (5.23) does the
+latter alone: of 23,146 texts one came out otherwise, by SmolLM2's tokens, which had a ½ behind a space.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ def write_tokenizer(path: Path, metadata: dict[str, Any], into: Path) -> dict[st
 def _tokenizer(path: Path, metadata: dict[str, Any], tokens: list[str]) -> Tokenizer:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-    merges = [tuple(merge.split(" ")) for merge in _texts(path, metadata, "merges")]
+    merges = [
+        (one, other) for one, _, other in (merge.partition(" ") for merge in _texts(path, metadata, "merges"))
+    ]
     vocabulary = {token: place for place, token in enumerate(tokens)}
     try:
         made = Tokenizer(models.BPE(vocabulary, merges))

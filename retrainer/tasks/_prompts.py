@@ -90,7 +90,9 @@ class Form:
         said = [*self.messages(text, where), {"role": "assistant", "content": answer}]
         whole = render(self.template, said, self.marks, answered=True)
         ends = self.tokenizer.id_to_token(self.end)
-        return whole[len(prompt) :].partition(ends)[0] if whole.startswith(prompt) else answer
+        if ends is None or not whole.startswith(prompt):
+            return answer
+        return whole[len(prompt) :].partition(ends)[0]
 
     def plain(self, text: str) -> str:
         """A row's own text without the tokenizer's marks, by which it could pass for the template's words.

@@ -85,6 +85,8 @@ class Task(Protocol):
     abilities: frozenset[str]
     # `faults(table)`, optional: of raw rows [N] with their targets a list: in words, why the task cannot use
     # each, None where it can. Preprocessing, which has no torch, leaves such rows out (the check `empty`).
+    # `score(network, batch) -> pa.Table`, optional: of a batch with targets, how probable the model finds
+    # them, or what else they tell of it: columns beside those of `predict`, where models are judged.
 
     # --- training ---
 
@@ -138,11 +140,6 @@ class Task(Protocol):
     def predict(self, network: Any, batch: dict[str, Tensor], temperature: float) -> pa.Table:
         """A batch without targets → one typed row each: what evaluation reads, the server returns and
         `Predictor.predict` gives. The schema's metadata may hold what is the same for all rows.
-        """
-
-    def score(self, network: Any, batch: dict[str, Tensor]) -> pa.Table:
-        """Optional. A batch with targets → one row each of what these tell of the model, as how probable it
-        finds them: further columns beside those of `predict`, where models are judged.
         """
 
     # `enrol(gallery, predict)`, optional, of a task that recognises: reads a folder of those whom it is to
