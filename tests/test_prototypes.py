@@ -56,7 +56,10 @@ def test_the_head_is_the_mean_of_normalised_features_and_the_nearest_answers() -
     logits = head(torch.from_numpy(features)).numpy()
     apart = ((unit[:, None] - means) ** 2).sum(2)
     np.testing.assert_allclose(logits[:, :3] / -10, apart, atol=1e-5)
-    assert (logits.argmax(1) == apart.argmin(1)).all()  # never the class without an example
+    assert (logits.argmax(1) == apart.argmin(1)).all()
+    # Never the class without an example, not even far from all others.
+    far = head.middle + 10 * torch.eye(6)
+    assert 3 not in head(torch.cat([far, -far])).argmax(1)
 
 
 def test_examples_are_drawn_by_the_seed_and_nested() -> None:
