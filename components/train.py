@@ -50,7 +50,7 @@ def train(
     with Stop() as stop, TrainRun(settings.plain(), dataset, meter) as tracked:
         if cost := expected(settings.plain(), inputs.data.manifest["rows"]):
             logger("train").info("%s", cost)
-        features = KeptFeatures(place)
+        features = KeptFeatures(place.directory if place else None)
         made = train_model(inputs, model, Session(tracked.epoch, True, place, stop, join, features.take))
         features.keep(made["model_sha256"])
         tracked.finish(made["model_sha256"], code_sha256=inputs.code_sha256)

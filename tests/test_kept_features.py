@@ -45,7 +45,7 @@ def trained(tmp_path: Path, bert: Path, training: Training, session: Session) ->
 def test_evaluate_uses_them_and_reports_the_same(
     bert: Path, place: CheckpointPlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = KeptFeatures(place)
+    kept = KeptFeatures(place.directory)
     sha256 = trained(tmp_path, bert, FROZEN, Session(on_features=kept.take))
     kept.keep(sha256)
     features = features_of(sha256)
@@ -68,7 +68,7 @@ def test_evaluate_uses_them_and_reports_the_same(
 def test_a_body_that_trains_or_rows_that_are_augmented_keep_none(
     bert: Path, place: CheckpointPlace, tmp_path: Path
 ) -> None:
-    kept = KeptFeatures(place)
+    kept = KeptFeatures(place.directory)
     moving = FROZEN.model_copy(update={"strategy": "head-then-full", "head_epochs": 1})
     kept.keep(trained(tmp_path, bert, moving, Session(on_features=kept.take)))
     assert not Path(place.root).exists()
@@ -77,7 +77,7 @@ def test_a_body_that_trains_or_rows_that_are_augmented_keep_none(
 def test_only_a_whole_file_of_the_very_model_is_read(place: CheckpointPlace) -> None:
     models = [digit * 64 for digit in "abc"]
     for number, model in enumerate(models):
-        kept = KeptFeatures(place)
+        kept = KeptFeatures(place.directory)
         kept.take(np.full((3, 2), number, np.float32))
         kept.keep(model)
     files = sorted((Path(place.root) / FOLDER).iterdir())
@@ -91,8 +91,7 @@ def test_only_a_whole_file_of_the_very_model_is_read(place: CheckpointPlace) -> 
 
 def test_without_a_directory_for_checkpoints_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RETRAINER_CHECKPOINTS", "s3://bucket/checkpoints")
-    for place in (None, CheckpointPlace("s3://bucket/checkpoints", 300.0)):
-        kept = KeptFeatures(place)
-        kept.take(np.zeros((3, 2), np.float32))
-        kept.keep("a" * 64)
+    kept = KeptFeatures(CheckpointPlace("s3://bucket/checkpoints", 300.0).directory)
+    kept.take(np.zeros((3, 2), np.float32))
+    kept.keep("a" * 64)
     assert features_of("a" * 64) is None

@@ -70,7 +70,14 @@ CASES: dict[str, list[tuple[dict[str, Any], dict[str, Any], str | None]]] = {
     "keras": [({"layers": RICH}, pixels(8), None)],
 }
 # Families whose bodies are more than features of a row are tested with their task.
-ELSEWHERE = {"causal_lm", "encoder_decoder", "seq2seq", "speech_conv", "speech_transformers"}
+ELSEWHERE = {
+    "causal_lm",
+    "encoder_decoder",
+    "seq2seq",
+    "speaker_encoder",
+    "speech_conv",
+    "speech_transformers",
+}
 ELSEWHERE |= {"torchvision_detection", "transformers_detection"}
 FAMILIES = sorted({*extend.builtin_names("models")} - ELSEWHERE)
 EVERY: list[Any] = [(family, case) for family in FAMILIES for case in CASES[family]]

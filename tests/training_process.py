@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from retrainer.messages import printed_messages
-from retrainer.services.checkpoint_store import DirectoryStore, checkpoint_place
+from retrainer.services.checkpoint_directory import DirectoryStore
+from retrainer.services.checkpoint_store import checkpoint_place
 from retrainer.settings import Backbone, Compute, Task, Training
 from retrainer.training._stop import Stop
 from retrainer.training.inputs import Inputs, Settings

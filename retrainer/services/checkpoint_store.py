@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from retrainer.errors import ServiceError, SettingError
+from retrainer.errors import SettingError
 from retrainer.messages import logger
+from retrainer.services.checkpoint_directory import DEFAULT_PLACE, PLACE, DirectoryStore
 from retrainer.services.s3 import SCHEME, download, s3_client, s3_explained, split_address
 from retrainer.services.scratch import scratch_directory
 
-PLACE = "RETRAINER_CHECKPOINTS"
 SECONDS = "RETRAINER_CHECKPOINT_SECONDS"
-DEFAULT_PLACE = ".checkpoints"
 DEFAULT_SECONDS = 300.0
-_ASIDE = ".aside"
 
 
 @dataclass(frozen=True)
@@ -35,10 +32,15 @@ class CheckpointPlace:
     root: str
     seconds: float
 
+    @property
+    def directory(self) -> Path | None:
+        """None in S3."""
+        return None if self.root.startswith(SCHEME) else Path(self.root).expanduser()
+
     def store(self, digest: str) -> DirectoryStore | S3Store:
-        if self.root.startswith(SCHEME):
+        if self.directory is None:
             return S3Store(*split_address(self.root, PLACE), digest)
-        return DirectoryStore(Path(self.root).expanduser(), digest)
+        return DirectoryStore(self.directory, digest)
 
 
 def checkpoint_place() -> CheckpointPlace | None:
@@ -67,12 +69,6 @@ def checkpoint_place() -> CheckpointPlace | None:
     return None
 
 
-def local_place() -> Path | None:
-    """The directory that the environment names, there or not; None where it names S3."""
-    named = os.environ.get(PLACE, "").strip()
-    return None if named.startswith(SCHEME) else Path(named or DEFAULT_PLACE).expanduser()
-
-
 def _seconds() -> float:
     given = os.environ.get(SECONDS, "").strip()
     try:
@@ -82,61 +78,6 @@ def _seconds() -> float:
     if not 0 <= seconds < math.inf:
         raise SettingError(f"{SECONDS}={given}: needed is a number of seconds, or 0 to turn checkpoints off")
     return seconds
-
-
-class DirectoryStore:
-    """One training's directory below `root`; made by the first checkpoint."""
-
-    def __init__(self, root: Path, digest: str) -> None:
-        self._folder = root / digest
-
-    def names(self) -> list[str]:
-        with _explained(self._folder):
-            return [path.name for path in self._folder.iterdir()] if self._folder.is_dir() else []
-
-    @contextmanager
-    def local(self, name: str) -> Iterator[Path]:
-        with _explained(self._folder):
-            yield self._folder / name
-
-    @contextmanager
-    def aside(self) -> Iterator[Path]:
-        # Always the same name, so that many kills leave no more than one behind.
-        path = self._folder / _ASIDE
-        with _explained(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)
-            try:
-                yield path
-            finally:
-                path.unlink(missing_ok=True)
-
-    def publish(self, aside: Path, name: str) -> None:
-        aside.rename(self._folder / name)
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-    def delete(self, name: str) -> None:
-        with _explained(self._folder):
-            (self._folder / name).unlink(missing_ok=True)
-
-    def clear(self) -> None:
-        with _explained(self._folder), suppress(FileNotFoundError):
-            shutil.rmtree(self._folder)
-
-
-@contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ServiceError(
-            f"{folder.parent} cannot be used for checkpoints ({reason}); see {PLACE}"
-        ) from None
 
 
 class S3Store:
@@ -171,7 +112,7 @@ class S3Store:
     @contextmanager
     def aside(self) -> Iterator[Path]:
         with scratch_directory() as folder:
-            yield folder / _ASIDE
+            yield folder / "checkpoint"
 
     def publish(self, aside: Path, name: str) -> None:
         with self._explained():

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retrainer.errors import UserError
 from retrainer.formats.files import sha256_file
 from retrainer.messages import logger
-from retrainer.services.checkpoint_store import CheckpointPlace, DirectoryStore, local_place
+from retrainer.services.checkpoint_directory import DirectoryStore, named_directory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,9 +31,8 @@ _NAME = re.compile(r"\d{11}-(?P<model>[0-9a-f]{64})-(?P<sha256>[0-9a-f]{64})\.np
 class KeptFeatures:
     """Those of one training; without a directory for checkpoints, nothing is kept."""
 
-    def __init__(self, place: CheckpointPlace | None) -> None:
-        store = place.store(FOLDER) if place else None
-        self._store = store if isinstance(store, DirectoryStore) else None
+    def __init__(self, directory: Path | None) -> None:
+        self._store = None if directory is None else DirectoryStore(directory, FOLDER)
         self._features: np.ndarray | None = None
 
     def take(self, features: np.ndarray) -> None:
@@ -60,10 +60,10 @@ def features_of(model_sha256: str) -> np.ndarray | None:
     """float32 [M, D] in the order of the training rows; None where there is no whole file of this model."""
     import numpy as np
 
-    place = local_place()
-    if place is None:
+    directory = named_directory()
+    if directory is None:
         return None
-    store = DirectoryStore(place, FOLDER)
+    store = DirectoryStore(directory, FOLDER)
     try:
         for name in sorted(store.names(), reverse=True):
             found = _NAME.fullmatch(name)
