@@ -156,8 +156,9 @@ def test_tasks_that_it_cannot_serve_are_refused(task: Task, says: str) -> None:
 
 def test_a_model_is_written_and_read_again(tmp_path: Path) -> None:
     network = Network(built(), EmbeddingHead(8, 4, 0)).eval()
+    task = SPEAKERS.plain() | {"embedding": 4}
     trained = Trained(network, "speaker_encoder", ())
-    write_model(tmp_path / "model", trained, {"task": SPEAKERS.plain()}, "0" * 64)
+    write_model(tmp_path / "model", trained, {"task": task}, "0" * 64)
     found = Predictor.load(tmp_path / "model").predict(sounds(0.5, 1.0))
     assert [len(one) for one in found["embedding"].to_pylist()] == [4, 4]
     assert found["identity"].to_pylist() == [None, None] and found["threshold"].to_pylist() == [2.0, 2.0]
