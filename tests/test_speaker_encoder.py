@@ -19,14 +19,18 @@ from retrainer.errors import UserError
 from retrainer.formats.columns import ENCODED
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.files import sha256_file
+from retrainer.formats.model import Trained, write_model
 from retrainer.models import speaker_encoder
+from retrainer.models._network import Network
 from retrainer.models._speaker_encoder import STEP, WINDOW, SpeakerEncoder, windows_of
+from retrainer.predict import Predictor
 from retrainer.resolve import source_columns
 from retrainer.services import weights
 from retrainer.settings import Backbone, Source, Task
 from retrainer.tasks import make_task
 from retrainer.tasks._audio import Augmentation, augment_waves
 from retrainer.tasks._log_mel import Spectrum, log_mel
+from retrainer.tasks._verification_head import EmbeddingHead
 from tests.synthetic_voices import saved, spoken
 
 SMALL = speaker_encoder.Options(width=8, hidden=6, layers=2, mels=8)
@@ -148,6 +152,16 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
 def test_tasks_that_it_cannot_serve_are_refused(task: Task, says: str) -> None:
     with pytest.raises(UserError, match=says):
         speaker_encoder.build(SMALL, make_task(task).input_spec(), None, 0, True)
+
+
+def test_a_model_is_written_and_read_again(tmp_path: Path) -> None:
+    network = Network(built(), EmbeddingHead(8, 4, 0)).eval()
+    task = SPEAKERS.plain() | {"embedding": 4}
+    trained = Trained(network, "speaker_encoder", ())
+    write_model(tmp_path / "model", trained, {"task": task}, "0" * 64)
+    found = Predictor.load(tmp_path / "model").predict(sounds(0.5, 1.0))
+    assert [len(one) for one in found["embedding"].to_pylist()] == [4, 4]
+    assert found["identity"].to_pylist() == [None, None] and found["threshold"].to_pylist() == [2.0, 2.0]
 
 
 # --- recordings of speakers ----------------------------------------------------------------------------

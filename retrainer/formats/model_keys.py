@@ -114,11 +114,12 @@ class Spectrum(Keys):
     mels: _Positive = Field(description="bands")
     low: float = Field(0.0, description="lowest frequency in Hz")
     high: float = Field(0.0, description="highest frequency in Hz; 0: half the sampling rate")
-    normalise: Literal["row", "loudness", "speech", "whisper"] = Field(
+    normalise: Literal["row", "loudness", "speech", "whisper", "power"] = Field(
         "row", description="what is made alike: see `Spectrum` in retrainer/tasks/_log_mel.py"
     )
     pad_seconds: float = Field(0.0, ge=0, description="silence fills rows up to this; 0: it does not")
     range_db: float = Field(0.0, ge=0, description="depth below the loudest band that counts; 0: no limit")
+    level_dbfs: float = Field(0.0, le=0, description="of power: what quieter sounds are raised to")
 
 
 class Audio(Keys):

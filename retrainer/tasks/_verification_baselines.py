@@ -37,7 +37,7 @@ def baselines(train: pa.Table, test: pa.Table, evaluation: Evaluation, false_acc
     found = [_baseline("mean_features", what, before, after, who, false_accepts)]
     if len(np.unique(who)) < len(who):  # else nothing tells how much rows of one identity differ
         made = _discriminants(before, after, who)
-        title = f"{what} + linear discriminant analysis"
+        title = f"{what} + discriminants"
         found.append(_baseline("linear_discriminants", title, *made, who, false_accepts))
     return Baselines((trivial, *found))
 
@@ -46,7 +46,7 @@ def _baseline(
     name: str, title: str, before: np.ndarray, after: np.ndarray, who: np.ndarray, false_accepts: float
 ) -> Baseline:
     threshold = threshold_at(_unit(before), who, false_accepts)
-    return Baseline(name, title, answers(_unit(after), None, threshold), len(before), "cosine of two rows")
+    return Baseline(name, title, answers(_unit(after), None, threshold), len(before))
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
@@ -64,7 +64,7 @@ def _features(train: pa.Table, test: pa.Table) -> tuple[str, np.ndarray, np.ndar
 
     before, after = voice_spectra(train), voice_spectra(test)
     mean, scale = before.mean(axis=0), before.std(axis=0) + 1e-6
-    return "mean and spread of log-mel bands", (before - mean) / scale, (after - mean) / scale
+    return "log-mel statistics", (before - mean) / scale, (after - mean) / scale
 
 
 def _discriminants(before: np.ndarray, after: np.ndarray, who: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -46,7 +46,8 @@ class EmbeddingHead(nn.Module):
         nn.init.eye_(self.projection.weight) if width == size else nn.init.orthogonal_(self.projection.weight)
         self.prototypes: nn.Parameter | None = None
         if identities:
-            self.prototypes = nn.Parameter(torch.randn(identities, size))
+            # Of length 1 about: so steps as large as the projection's turn them, too.
+            self.prototypes = nn.Parameter(torch.randn(identities, size) / size**0.5)
         self.register_buffer("threshold", torch.tensor(NEVER))
 
     def forward(self, features: Tensor, batch: Any = None) -> Outputs:  # noqa: ARG002 (a head may read it)
