@@ -52,8 +52,8 @@ class Form:
     @cached_property
     def specials(self) -> re.Pattern[str]:
         added = self.tokenizer.get_added_tokens_decoder().values()
-        names = sorted((re.escape(token.content) for token in added if token.special), key=len, reverse=True)
-        return re.compile("|".join(names) or r"(?!)")
+        names = sorted((token.content for token in added if token.special and token.content), key=len)
+        return re.compile("|".join(map(_with_repeats, reversed(names))) or r"(?!)")
 
     @classmethod
     def of(cls, preprocessing: dict[str, Any], assets: dict[str, bytes], limits: Limits) -> Form:
@@ -97,14 +97,21 @@ class Form:
     def plain(self, text: str) -> str:
         """A row's own text without the tokenizer's marks, by which it could pass for the template's words.
 
-        Each loses its first letter, again and again while one is left.
+        Each loses its first letter and all equal ones before it, again and again while one is left: one by
+        one, a long text of that letter would take the square of its length.
         """
-        while (fewer := self.specials.sub(lambda found: found[0][1:], text)) != text:
+        while (fewer := self.specials.sub(lambda found: found[0].lstrip(found[0][0]), text)) != text:
             text = fewer
         return text
 
     def ids(self, texts: list[str]) -> list[list[int]]:
         return [one.ids for one in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def _with_repeats(mark: str) -> str:
+    """A pattern of the mark, and of all of its first letter that stand before it."""
+    first, rest = re.escape(mark[0]), mark.lstrip(mark[0])
+    return f"(?<!{first}){first}{{{len(mark) - len(rest)},}}{re.escape(rest)}"
 
 
 @lru_cache(maxsize=2)
