@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,8 @@ def test_what_is_no_conversation_is_told_with_its_row(text: str, said: str) -> N
         "{{ raise_exception('not so') }}",
         "{{ open('/etc/passwd') }}",
         "{% include 'x' %}",
+        "{{ [1, 2]|random }}",
+        "{{ lipsum() }}",
         "{{ unclosed",
         "x" * 200_000,
     ],
@@ -262,7 +265,7 @@ def test_other_architectures_are_refused(llama: Path, tmp_path: Path) -> None:
     for changed, words in (
         ({"model_type": "gpt2"}, "is of the architecture gpt2, and causal_lm takes llama alone"),
         ({"eos_token_id": None}, "tells no eos_token_id"),
-        ({"eos_token_id": 300}, "its end or padding is none of them|and its end is another"),
+        ({"eos_token_id": 300}, "its end or padding is none of them|and its eos_token_id or pad_token_id"),
     ):
         folder = tmp_path / words[:8]
         folder.mkdir()
@@ -273,6 +276,22 @@ def test_other_architectures_are_refused(llama: Path, tmp_path: Path) -> None:
             body_of(folder)
     with pytest.raises(UserError, match=r"give a directory with config\.json"):
         causal_lm.build(causal_lm.Options(), {"kind": "causal_text", "max_length": 64}, None, 0, True)
+
+
+def test_of_several_ends_the_tokenizers_own_is_taken(llama: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(llama, tmp_path / "ends"))
+    said = json.loads((folder / "config.json").read_text()) | {"eos_token_id": [0, 2], "pad_token_id": 0}
+    note = json.loads((folder / "tokenizer_config.json").read_text()) | {"chat_template": ["no template"]}
+    (folder / "tokenizer_config.json").write_text(json.dumps(note))
+    (folder / "config.json").write_text(json.dumps(said))
+    body = body_of(folder)
+    assert body.preprocessing["end"] == 2 and body.preprocessing["chat_template"] == ""
+    (folder / "config.json").write_text(json.dumps(said | {"eos_token_id": []}))
+    with pytest.raises(UserError, match="tells no eos_token_id"):
+        body_of(folder)
+    (folder / "chat_template.jinja").write_bytes(b"\xff")
+    with pytest.raises(UserError, match="not UTF-8"):
+        body_of(folder)
 
 
 # --- training ----------------------------------------------------------------------------------------------

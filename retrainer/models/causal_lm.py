@@ -105,15 +105,9 @@ def _described(weights: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str,
     found = described(weights)
     _require_llama(found.model_type, weights.name)
     template, marks = _chat_of(weights)
-    ends = found.eos_token_id if isinstance(found.eos_token_id, list) else [found.eos_token_id]
-    if ends[0] is None:
-        raise SettingError(
-            f"backbone.weights: {weights.name}/config.json tells no eos_token_id; add the id of the token"
-            " that ends a text"
-        )
-    end = int(ends[0])
-    pad = end if found.pad_token_id is None else int(found.pad_token_id)
     assets = {TOKENIZER: read_tokenizer(weights)}
+    end = _end_of(found.eos_token_id, assets[TOKENIZER], marks["eos_token"], weights.name)
+    pad = end if found.pad_token_id is None else int(found.pad_token_id)
     if template:
         assets[_TEMPLATE] = template.encode()
     preprocessing = {
@@ -127,17 +121,36 @@ def _described(weights: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str,
     return {"model": shape_of(found), "pad": pad, "end": end}, preprocessing, assets
 
 
+def _end_of(given: Any, tokenizer: bytes, mark: str, title: str) -> int:
+    """The id behind an answer: of several that config.json has, as Llama 3's, the tokenizer's own mark."""
+    from tokenizers import Tokenizer
+
+    ends = given if isinstance(given, list) else [given]
+    if not ends or ends[0] is None:
+        raise SettingError(
+            f"backbone.weights: {title}/config.json tells no eos_token_id; add the id of the token that ends"
+            " a text"
+        )
+    own = Tokenizer.from_buffer(tokenizer).token_to_id(mark) if len(ends) > 1 else None
+    return int(own if own in ends else ends[0])
+
+
 def _chat_of(weights: Path) -> tuple[str, dict[str, str]]:
     """The chat template, "" where there is none, and the marks that it may name."""
     from retrainer.models._text import read_json
 
     note = weights / "tokenizer_config.json"
     said = read_json(note) if note.is_file() else {}
+    said = said if isinstance(said, dict) else {}
     beside, template = weights / _TEMPLATE, said.get("chat_template", "")
     if beside.is_file():
-        template = beside.read_text(encoding="utf-8")
+        try:
+            template = beside.read_text(encoding="utf-8")
+        except ValueError:
+            raise SettingError(f"backbone.weights: {_TEMPLATE} is not UTF-8; save it as UTF-8") from None
     if isinstance(template, list):  # several by name, of which one is the usual one
-        template = next((one.get("template") for one in template if one.get("name") == "default"), "")
+        named = [one for one in template if isinstance(one, dict) and one.get("name") == "default"]
+        template = named[0].get("template") if named else ""
     marks = {name: _token(said.get(name)) for name in ("bos_token", "eos_token")}
     return template if isinstance(template, str) else "", marks
 
@@ -175,5 +188,8 @@ def _require_fit(body: Body, weights: Path) -> None:
 
     token_preprocessing(body.module, body.assets[TOKENIZER], body.preprocessing["max_length"])
     known = body.module.get_input_embeddings().num_embeddings
-    if max(body.config["end"], body.config["pad"]) >= known:
-        raise SettingError(f"backbone.weights: {weights.name} knows {known:,} tokens, and its end is another")
+    if not all(0 <= body.config[name] < known for name in ("end", "pad")):
+        raise SettingError(
+            f"backbone.weights: {weights.name} knows {known:,} tokens, and its eos_token_id or pad_token_id is"
+            " none of them; correct config.json"
+        )

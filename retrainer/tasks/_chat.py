@@ -2,8 +2,9 @@
 
 A template is a program from wherever the weights came. It runs in Jinja's sandbox, as transformers'
 `apply_chat_template` runs it (transformers 5.23, utils/chat_template_utils.py), and sees nothing but texts.
-It has no clock: `strftime_now` is not defined, for which templates have a fixed date, so that the same rows
-give the same tokens on any day.
+It has no clock and draws nothing: `strftime_now` is not defined, for which templates have a fixed date, nor
+are Jinja's `random` and `lipsum`, so that the same rows give the same tokens on any day. The sandbox bounds
+what a template reaches, not how long it runs.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ def _compiled(template: str) -> Template:
     sandbox = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
     sandbox.globals["raise_exception"] = refuse
     sandbox.filters["tojson"] = to_json
+    del sandbox.filters["random"], sandbox.globals["lipsum"]
     return sandbox.from_string(template)
 
 
