@@ -265,7 +265,7 @@ def test_other_architectures_are_refused(llama: Path, tmp_path: Path) -> None:
     for changed, words in (
         ({"model_type": "gpt2"}, "is of the architecture gpt2, and causal_lm takes llama alone"),
         ({"eos_token_id": None}, "tells no eos_token_id"),
-        ({"eos_token_id": 300}, "its end or padding is none of them|and its eos_token_id or pad_token_id"),
+        ({"eos_token_id": 300}, "its eos_token_id or pad_token_id is none of them"),
     ):
         folder = tmp_path / words[:8]
         folder.mkdir()

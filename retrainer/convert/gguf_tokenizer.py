@@ -32,12 +32,14 @@ _TEMPLATE = "tokenizer.chat_template"
 def require_tokenizer(path: Path, metadata: dict[str, Any], rows: int) -> None:
     """Raises ModelError for a tokenizer that is of another kind, or not of a model with so many tokens."""
     kind, divided = metadata.get(f"{_PREFIX}model"), metadata.get(f"{_PREFIX}pre")
-    if kind != _MODEL or divided not in _DIVIDED:
+    if kind != _MODEL or not isinstance(divided, str) or divided not in _DIVIDED:
         raise ModelError(
             f"{path} has a tokenizer {kind!r} ({divided!r}), and of GGUF files {_MODEL!r} alone is read"
             f" ({' or '.join(_DIVIDED)}); take the model as safetensors"
         )
     tokens, types = _texts(path, metadata, "tokens"), metadata.get(f"{_PREFIX}token_type", [])
+    if not isinstance(types, list):
+        raise ModelError(f"{path}: {_PREFIX}token_type is {types!r}, which is no list; convert the model again")
     if len(tokens) != rows or len(set(tokens)) != rows or len(types) not in (0, rows):
         raise ModelError(
             f"{path} has {len(tokens):,} tokens for {rows:,} rows of the embedding, or one twice"
@@ -46,7 +48,7 @@ def require_tokenizer(path: Path, metadata: dict[str, Any], rows: int) -> None:
         raise ModelError(f"{path}: {bad[0]!r} among its merges joins no two parts")
     for name in _MARKS.values():
         mark = metadata.get(f"{_PREFIX}{name}", 0)
-        if not isinstance(mark, int) or not 0 <= mark < rows:
+        if not isinstance(mark, int) or isinstance(mark, bool) or not 0 <= mark < rows:
             raise ModelError(f"{path}: {_PREFIX}{name} is {mark!r}, which is no token")
     if f"{_PREFIX}eos_token_id" not in metadata:
         raise ModelError(f"{path} does not say which token ends a text ({_PREFIX}eos_token_id)")

@@ -8,19 +8,19 @@ Its blocks of small numbers become float32 once. llama.cpp keeps the rows of que
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from retrainer.convert.gguf_tokenizer import require_tokenizer, write_tokenizer
-from retrainer.errors import DataError, ModelError
-from retrainer.formats.files import MANIFEST, hash_files, read_manifest, whole_directory, write_json
+from retrainer.convert.kept import kept
+from retrainer.errors import ModelError
+from retrainer.formats.files import write_json
 from retrainer.formats.gguf import Contents, read_contents, read_values
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_KIND, _VERSION = "converted_llama", 1
+_KIND = "converted_llama"
 _EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
 # Numbers that tell the architecture: by llama.cpp's name and by transformers'.
 _COUNTS = {
@@ -63,15 +63,7 @@ def converted_llama(path: Path, sha256: str, cache: Path) -> Path:
 
     What lies in `cache` is used where its hashes hold. Raises UserError for a file that cannot be used.
     """
-    into = cache / f"llama-{sha256}"
-    with suppress(DataError):  # what is not there, or no longer what was written, is made again
-        read_manifest(into, _KIND, _VERSION)
-        return into
-    found, config = _read(path)
-    with whole_directory(into) as aside:
-        _write(path, found, config, aside)
-        write_json(aside / MANIFEST, {"kind": _KIND, "format_version": _VERSION, "files": hash_files(aside)})
-    return into
+    return kept(cache / f"llama-{sha256}", _KIND, lambda into: _write(path, *_read(path), into))
 
 
 def _read(path: Path) -> tuple[Contents, dict[str, Any]]:

@@ -30,6 +30,7 @@ _VERSIONS = (2, 3)
 _MOST_AXES, _MOST_ENTRIES, _MOST_TENSORS = 4, 10_000, 100_000
 _MOST_LETTERS = 1 << 20  # of a text in the metadata, as a chat template is one
 _MOST_NAME = 200
+_MOST_VALUES = 1 << 22  # of an array in the metadata: in memory one takes ten times as much as in the file
 _ALIGNMENT = 32
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
@@ -174,13 +175,13 @@ class _Reader:
     def array(self, key: str) -> list[Any]:
         kind, count = self.number("I"), self.number("Q")
         if kind == _STRING:
-            if count > self.left // 8:
+            if count > min(self.left // 8, _MOST_VALUES):
                 self.refuse(f"{key} claims {count:,} texts")
             return [self.text(_MOST_LETTERS) for _ in range(count)]
         if kind not in _SCALARS:
             self.refuse(f"{key} is an array of the type {kind}")
         letter = _SCALARS[kind]
-        if count > self.left // _size(letter):
+        if count > min(self.left // _size(letter), _MOST_VALUES):
             self.refuse(f"{key} claims {count:,} numbers")
         return list(struct.unpack(f"<{count}{letter}", self.take(count * _size(letter))))
 
