@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,16 @@ def test_class_folders_with_an_own_test(tmp_path: Path) -> None:
         (["no"], False),
         (["yes"], False),
     ]
+
+
+def test_pieces_of_a_recording_share_a_split_and_are_no_two_sessions(tmp_path: Path) -> None:
+    put(tmp_path / "words", "yes/a.wav", "no/b.wav")
+    (tmp_path / "words/yes/long.wav").write_bytes(encode_wav(np.ones(800, np.float32), 8000))
+    found = rows(tmp_path / "words", piece_seconds=0.05)
+    assert [row["group"] for row in found] == ["words/no/b.wav", "words/yes/a.wav", *2 * ["words/yes/long.wav"]]
+    found = rows(tmp_path / "words", piece_seconds=0.05, columns={"audio": "audio", "group": "string"})
+    assert [row["group"] for row in found] == ["no", "yes", "yes", "yes"]
+    assert json.loads(found[3]["metadata"]) == {"session": "words/yes/long.wav"}
 
 
 def test_a_test_path_is_the_own_test(tmp_path: Path) -> None:

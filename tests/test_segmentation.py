@@ -284,6 +284,10 @@ def test_pixels_without_a_name_may_be_ignored_by_their_number(tmp_path: Path) ->
         read(folder, ignore=-1)
     with pytest.raises(UserError, match=r"as many numbers as source\.names has names"):
         read(folder, names=["a", "b"], values=[0])
+    # The number that is to be ignored has a name: in classes.txt each line is that of a number.
+    (folder / "masks/a00.png").write_bytes(mask_file(scene(0)[1] % 3))
+    classes = read(folder, ignore=0)["mask"][0].as_py()["classes"]
+    assert classes[0] is None and {*classes} - {None} <= {*CLASSES[1:]}
 
 
 def test_rows_of_other_sources_are_left_out_with_a_reason() -> None:

@@ -129,7 +129,8 @@ def _require_pairs(there: bool) -> None:
     if not there:
         raise DataError(
             "verification needs pairs: two rows of one identity (of two sessions, where the metadata has"
-            " `session`), and rows of another one; raise split.test, or give a test set that has them"
+            " `session`; pieces of one recording are one), and rows of another one; raise split.test, or give"
+            " a test set that has them"
         )
 
 

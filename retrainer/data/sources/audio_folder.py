@@ -86,7 +86,9 @@ def read(source: Source) -> Iterator[pa.Table]:
         seen.update(row.values.get("group", "") for row in rows)
         for start in range(0, len(rows), _FILES_PER_CHUNK):
             table = _table(tree, rows[start : start + _FILES_PER_CHUNK], given_test, options)
-            yield in_pieces(table, options.piece_seconds) if options.piece_seconds else table
+            if options.piece_seconds:
+                table = in_pieces(table, options.piece_seconds, "group" in source.columns)
+            yield table
     if unknown := sorted(set(options.test_groups) - seen):
         raise SettingError(
             f"source.test_groups: no row is of the group '{unknown[0]}'{nearest(unknown[0], seen)}"

@@ -6,7 +6,7 @@
 
 Both folders may be divided (train/images/… and train/masks/…, or images/train/… and masks/train/…): test/ is
 your own test set; val/, valid/, validation/ or dev/ the own validation set. Pixels of the number
-`source.ignore` are neither learned from nor judged, unless it has a name.
+`source.ignore` are neither learned from nor judged; 255 counts where it has a name.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from retrainer.data.sources._folders import IMAGE_SUFFIXES, Tree, source_files, 
 from retrainer.data.sources._splits import TRAIN, given_columns
 from retrainer.data.sources.image_folder import check_layout, layout_of
 from retrainer.errors import DataError, SettingError
+from retrainer.formats.masks import IGNORED
 from retrainer.settings import Section, Source
 
 if TYPE_CHECKING:
@@ -44,7 +45,12 @@ class Options(Section):
     values: tuple[int, ...] = Field(
         (), description="the pixels' numbers of source.names, as [0, 255]; empty: 0, 1, 2, …"
     )
-    ignore: int = Field(255, ge=-1, le=255, description="number of pixels that do not count; -1: none")
+    ignore: int = Field(
+        IGNORED,
+        ge=-1,
+        le=255,
+        description="number of pixels that do not count, named or not; 255: where it has no name; -1: none",
+    )
 
     @model_validator(mode="after")
     def _fit(self) -> Options:
@@ -140,7 +146,9 @@ def _classes(tree: Tree, options: Options) -> _Classes:
 
 
 def _checked(names: Mapping[int, str], ignore: int, said: str) -> _Classes:
-    stripped = {value: name.strip() for value, name in names.items()}
+    # Of a crack that is drawn white, 255 may be the number.
+    named = names if ignore == IGNORED else {value: name for value, name in names.items() if value != ignore}
+    stripped = {value: name.strip() for value, name in named.items()}
     twice = [name for name in stripped.values() if list(stripped.values()).count(name) > 1]
     if twice or not all(stripped.values()) or max(stripped, default=0) >= _VALUES:
         wrong = f"'{twice[0]}' twice" if twice else f"an empty name, or more than {_VALUES}"
