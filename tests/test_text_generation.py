@@ -26,7 +26,7 @@ from retrainer.settings import Backbone, Checks, Evaluation, Source, Task, Train
 from retrainer.tasks import text_generation
 from retrainer.tasks._answer_baselines import _END, _START, _Letters
 from retrainer.tasks._chat import conversation, render
-from retrainer.tasks._prompts import IGNORED, with_tokens
+from retrainer.tasks._prompts import IGNORED
 from retrainer.tasks._protocol import Judged
 from retrainer.training._packed import packed
 from retrainer.training.inputs import Inputs, Settings
@@ -196,7 +196,7 @@ def test_perplexity_is_that_of_transformers_own_loss(tied: bool, tmp_path: Path)
     task = task_of()
     network = network_of(weights, task)
     found = Predictor(network, task, "cpu", "").judge(table())
-    assert found.column_names == ["prediction", "nats", "tokens"]
+    assert found.column_names == ["prediction", "nats", "tokens", "whole"]
     theirs, batch = LlamaForCausalLM.from_pretrained(weights).eval(), batch_of(network.description, task)
     nats, tokens = 0.0, 0
     for row in range(len(PROMPTS)):
@@ -352,8 +352,21 @@ def test_models_of_other_tokenizers_are_compared_by_the_same_tokens() -> None:
     first = pa.table({"prediction": ["a"], "nats": [3.0], "tokens": [3.0]})
     second = pa.table({"prediction": ["a"], "nats": [3.0], "tokens": [1.0]})
     mine, its = task_of().comparable(first, second)
-    assert mine is first and its["tokens"].to_pylist() == [3.0]
-    assert with_tokens(second.drop_columns(["tokens"]), first["tokens"]).equals(its)
+    assert mine.equals(first) and its["tokens"].to_pylist() == [3.0]
+    assert task_of().comparable(first, second.drop_columns(["tokens"]))[1].equals(its)
+
+
+def test_an_answer_that_a_model_has_cut_compares_it_with_no_other(llama: Path) -> None:
+    """Else the nats of the whole answer, of the champion or a baseline, are divided by the tokens of a part."""
+    short, long = (task_of(max_new_tokens=most) for most in (4, 24))
+    network, rows = network_of(llama, short), table(PROMPTS[:2], ["DeleteRule", "ab"])
+    cut, whole = (Predictor(network, task, "cpu", "").scored(rows) for task in (short, long))
+    assert cut["whole"].to_pylist() == [False, True] and whole["whole"].to_pylist() == [True, True]
+    for mine, its in (short.comparable(cut, whole), long.comparable(whole, cut)):
+        values = [perplexity.value(perplexity.statistics(one, rows).sum(axis=0)) for one in (mine, its)]
+        assert values[0] == pytest.approx(values[1]) and values[0] > 1
+    letters = task_of().baselines(table(), rows, Evaluation()).found[0].predictions
+    assert (short.comparable(cut, letters)[1]["nats"].to_numpy() > 0).tolist() == [False, True]
 
 
 def test_baselines_answer_and_say_how_probable_they_find_each_answer() -> None:

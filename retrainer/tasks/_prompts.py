@@ -232,9 +232,12 @@ def _cut(ids: list[int], form: Form) -> list[int]:
 
 
 def scores(network: Any, batch: dict[str, Tensor]) -> pa.Table:
-    """`nats`: what the model is surprised by each row's expected answer, and its `tokens`."""
+    """`nats`: what the model is surprised by each row's expected answer, and its `tokens`. `whole`: whether
+    it was not cut."""
     targets = batch["targets"]
     counted = (targets >= 0).sum(1)
+    last = targets.gather(1, (counted - 1).clamp(min=0)[:, None])[:, 0]
+    whole = last == int(network.description.preprocessing["end"])
     nats: Tensor = torch.zeros(len(targets), dtype=torch.float64)
     width = network.body.get_input_embeddings().num_embeddings
     step = max(1, _LOGITS_AT_ONCE // max(1, targets.shape[1] * width))
@@ -243,11 +246,28 @@ def scores(network: Any, batch: dict[str, Tensor]) -> pa.Table:
         logits, truth = network(part), targets[start : start + step]
         each = CrossEntropy.apply(logits.flatten(0, 1).float(), truth.flatten(), 0.0)
         nats[start : start + step] = each.view(truth.shape).double().sum(1).cpu()
-    return pa.table({"nats": nats.numpy(), "tokens": counted.double().cpu().numpy()})
+    columns = {"nats": nats.numpy(), "tokens": counted.double().cpu().numpy(), "whole": whole.cpu().numpy()}
+    return pa.table(columns)
 
 
-def with_tokens(predictions: pa.Table, tokens: pa.ChunkedArray) -> pa.Table:
-    """The predictions, whose nats are divided by so many tokens."""
-    if "tokens" not in predictions.column_names:
-        return predictions.append_column("tokens", tokens)
-    return predictions.set_column(predictions.column_names.index("tokens"), "tokens", tokens)
+def comparable(first: pa.Table, second: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Both models' nats, of the same texts, over the first one's tokens.
+
+    Of an answer that either has cut, nobody knows how much of it the other one's nats are of: it counts for
+    neither.
+    """
+    kept: np.ndarray = np.ones(len(first), bool)
+    for one in (first, second):
+        if "whole" in one.column_names:
+            kept &= one["whole"].to_numpy()
+    tokens = first["tokens"].to_numpy() * kept
+    return tuple(_with(one, nats=one["nats"].to_numpy() * kept, tokens=tokens) for one in (first, second))
+
+
+def _with(table: pa.Table, **columns: np.ndarray) -> pa.Table:
+    for name, values in columns.items():
+        if name in table.column_names:
+            table = table.set_column(table.column_names.index(name), name, pa.array(values))
+        else:
+            table = table.append_column(name, pa.array(values))
+    return table

@@ -133,7 +133,7 @@ class TextGeneration(TextOutput):
         return text_predictions(decode(ids, body.preprocessing, body.assets))
 
     def score(self, network: Any, batch: dict[str, Tensor]) -> pa.Table:
-        """`nats` and `tokens` of the expected answer, by which perplexity judges."""
+        """`nats` and `tokens` of the expected answer, by which perplexity judges, and whether it is `whole`."""
         from retrainer.tasks._prompts import scores
 
         return scores(network, batch)
@@ -142,9 +142,9 @@ class TextGeneration(TextOutput):
         """Perplexity divides both models' nats by the first one's tokens, whatever the second's tokenizer."""
         if "tokens" not in first.column_names or "nats" not in second.column_names:
             return first, second
-        from retrainer.tasks._prompts import with_tokens
+        from retrainer.tasks._prompts import comparable
 
-        return first, with_tokens(second, first["tokens"])
+        return comparable(first, second)
 
     # --- judgement ---
 
