@@ -261,6 +261,21 @@ def test_the_nearest_enrolled_identity_is_answered_or_unknown(tmp_path: Path) ->
     assert found["threshold"] == [0.8] * 3 and len(found["embedding"][0]) == 2
 
 
+def test_a_large_gallery_is_read_in_parts_and_no_link_leads_out_of_it(tmp_path: Path) -> None:
+    folder, rows = folder_of(tmp_path / "all", ann=40, bob=1), []
+
+    def predict(table: pa.Table) -> pa.Table:
+        rows.append(len(table))
+        return by_name(table)
+
+    assert enrolled(folder, "audio", predict).means.tolist() == [[1, 0], [0, 1]]
+    assert sum(rows) == 41 and max(rows) < 40
+    (tmp_path / "b secret").write_bytes(b"b")
+    (folder / "bob/link").symlink_to(tmp_path / "b secret")
+    with pytest.raises(UserError, match="bob/link is a link out of"):
+        enrolled(folder, "audio", by_name)
+
+
 def test_without_a_gallery_nobody_is_named() -> None:
     found = answers(np.ones((2, 3)), None, 0.5).to_pydict()
     assert found["identity"] == [None, None] and found["score"] == [None, None]

@@ -4,12 +4,12 @@ A gallery is a folder: each folder in it is one identity by its name, each file 
 picture. It is read when the model is loaded, so that embeddings are always those of the model which compares
 them, and whose folder is gone is forgotten.
 
-Legend: B rows of a batch, D numbers of an embedding, E enrolled rows, G identities.
+Legend: B rows of a batch, D numbers of an embedding, G identities.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,23 +22,20 @@ from retrainer.metrics._pair_scores import embeddings
 
 UNKNOWN = "unknown"
 _LARGEST = 64 * 2**20
+_AT_ONCE = 16  # files, together less than the 2 GiB that one array of Arrow's holds
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """`names` [G]; `made` float32 [E, D] of length 1; `places` int64 [E]: whose each row is."""
+    """`names` [G], and `means` float64 [G, D]: of each identity's embeddings, which have the length 1."""
 
     names: tuple[str, ...]
-    made: np.ndarray
-    places: np.ndarray
+    means: np.ndarray
 
     def scores(self, made: np.ndarray) -> np.ndarray:
-        """Embeddings [B, D] → float64 [B, G]: the mean of the cosines with the rows of each identity."""
-        found: np.ndarray = np.zeros((len(made), len(self.names)))
-        cosines = made.astype(np.float64) @ self.made.T
-        for place in range(len(self.names)):
-            found[:, place] = cosines[:, self.places == place].mean(axis=1)
-        return found
+        """Embeddings [B, D] → float64 [B, G]: the mean of the cosines with the rows of each identity, which
+        is the product with their mean."""
+        return np.asarray(made.astype(np.float64) @ self.means.T)
 
 
 def enrolled(folder: Path, column: str, predict: Callable[[pa.Table], pa.Table]) -> Gallery:
@@ -50,12 +47,23 @@ def enrolled(folder: Path, column: str, predict: Callable[[pa.Table], pa.Table])
     files = [(person.name, file) for person in _folders(folder) for file in _files(person)]
     if not files:
         raise SettingError(f"GALLERY={folder} holds no folder; needed is one for each person")
-    content = [{"bytes": file.read_bytes(), "path": None} for _, file in files]
-    origins = [f"{name}/{file.name}" for name, file in files]
-    table = pa.table({column: pa.array(content, ENCODED), "origin": pa.array(origins, pa.string())})
-    names = tuple(sorted({name for name, _ in files}))
-    places = np.array([names.index(name) for name, _ in files], np.int64)
-    return Gallery(names, embeddings(predict(table)), places)
+    for _, file in files:
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise DataError(f"GALLERY: {file} is a link out of {folder}; copy the file it stands for")
+    made = np.concatenate([embeddings(predict(part)) for part in _tables(files, column)]).astype(np.float64)
+    names, places = np.unique([name for name, _ in files], return_inverse=True)
+    sums: np.ndarray = np.zeros((len(names), made.shape[1]))
+    np.add.at(sums, places, made)
+    return Gallery(tuple(names.tolist()), sums / np.bincount(places)[:, None])
+
+
+def _tables(files: list[tuple[str, Path]], column: str) -> Iterator[pa.Table]:
+    """Some files at a time, so that a large gallery is never in memory as a whole."""
+    for start in range(0, len(files), _AT_ONCE):
+        part = files[start : start + _AT_ONCE]
+        content = [{"bytes": file.read_bytes(), "path": None} for _, file in part]
+        origins = [f"{name}/{file.name}" for name, file in part]
+        yield pa.table({column: pa.array(content, ENCODED), "origin": pa.array(origins, pa.string())})
 
 
 def _folders(folder: Path) -> list[Path]:
