@@ -176,7 +176,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "an unknown type": (head(0, 1) + text("x") + struct.pack("<I", 13), "x is of the unknown type 13"),
     "an entry twice": (head(0, 2) + 2 * entry("x", 1), "x stands twice in it"),
     "many numbers": (array(10, HUGE), "x claims 9,223,372,036,854,775,807 numbers"),
-    "more numbers than any vocabulary": (array(1, 5_000_000) + bytes(5_000_000), "x claims 5,000,000 numbers"),
+    "many values": (array(1, 5_000_000) + bytes(5_000_000), "x claims 5,000,000 numbers"),
     "many texts": (array(8, HUGE), "x claims 9,223,372,036,854,775,807 texts"),
     "an array of arrays": (array(9, 1), "x is an array of the type 9"),
     "many axes": (head() + text("x") + struct.pack("<I", 5), "x has 5 axes"),

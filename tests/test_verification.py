@@ -17,6 +17,8 @@ from retrainer.gate.compare import compare
 from retrainer.gate.intervals import figure
 from retrainer.gate.measured import Measured, measure
 from retrainer.gate.pair import Pair
+from retrainer.gate.scores import scores_of
+from retrainer.metrics import _pair_scores
 from retrainer.metrics._pair_scores import NEVER, bins_of
 from retrainer.settings import Evaluation, Task, Training
 from retrainer.tasks import make_task
@@ -57,7 +59,8 @@ def measured(name: str, made: np.ndarray, who: Any, **truth: Any) -> Measured:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_rates_are_those_of_scikit_learns_roc_curve(seed: int) -> None:
+def test_rates_are_those_of_scikit_learns_roc_curve(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_pair_scores, "_PAIRS_AT_ONCE", 700)  # as of many rows
     made, who = people(seed)
     one, other = np.triu_indices(len(who), 1)
     same, scores = who[one] == who[other], (made @ made.T)[one, other]
@@ -75,6 +78,14 @@ def test_rates_are_those_of_scikit_learns_roc_curve(seed: int) -> None:
     found = {name: measured(name, made, who).value for name in NAMES}
     assert found == pytest.approx(expected, abs=1e-12)
     assert found["pair_roc_auc"] == pytest.approx(roc_auc_score(same, scores), abs=1e-3)
+
+
+def test_histograms_of_pairs_are_made_once_for_all_metrics_of_them() -> None:
+    rows = tables(*people(0))
+    scores = scores_of(make_task(Task(kind="image_verification")))
+    found = scores.measured(*rows)
+    shared = [found[name].statistics for name in NAMES[:3]]
+    assert shared[0] is shared[1] is shared[2] and len(found) == len(NAMES)
 
 
 def test_bounds_of_the_rates() -> None:

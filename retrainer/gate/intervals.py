@@ -74,7 +74,7 @@ def _bootstrap(measured: Mapping[str, Measured], settings: Evaluation) -> dict[s
         return {}
     statistics = [one.statistics for one in measured.values()]
     blocks = next(iter(measured.values())).blocks(settings.seed)
-    sums = block_sums(np.concatenate(statistics, axis=1), blocks)
+    sums = np.concatenate([block_sums(one, blocks) for one in statistics], axis=1)
     totals = _draw_totals(sums, settings.resamples, settings.seed)
     ends = np.cumsum([one.shape[1] for one in statistics])
     parts = np.split(totals, ends[:-1], axis=1)

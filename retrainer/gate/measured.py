@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -106,8 +106,16 @@ class Measured:
         return np.asarray(self.metric.value(drawn))
 
 
-def measure(metric: Metric, name: str, predictions: pa.Table, truth: pa.Table) -> Measured:
-    """Raises UserError when the predictions or rows lack what the metric reads, or it breaks its contract."""
+def measure(
+    metric: Metric, name: str, predictions: pa.Table, truth: pa.Table, known: dict[Any, np.ndarray] | None = None
+) -> Measured:
+    """Raises UserError when the predictions or rows lack what the metric reads, or it breaks its contract.
+
+    `known`: what functions gave for these tables, as several metrics may be made of one's statistics.
+    """
+    known = {} if known is None else known
+    if metric.statistics in known:
+        return Measured(metric, known[metric.statistics], _units(metric, truth))
     try:
         statistics = np.asarray(metric.statistics(predictions, truth), dtype=np.float64)
     except KeyError as error:
@@ -116,6 +124,7 @@ def measure(metric: Metric, name: str, predictions: pa.Table, truth: pa.Table) -
         raise SettingError(f"the metric {name} gives statistics {statistics.shape} for {len(truth)} rows")
     if not np.isfinite(statistics).all():
         raise SettingError(f"the metric {name} gives statistics that are not finite")
+    known[metric.statistics] = statistics
     return Measured(metric, statistics, _units(metric, truth))
 
 

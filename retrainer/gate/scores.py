@@ -11,6 +11,7 @@ from retrainer.gate.measured import Measured, measure
 from retrainer.gate.pair import Pair
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
     from retrainer.metrics._protocol import Metric
@@ -49,7 +50,10 @@ class Scores:
         for its_predictions, its_truth, found in self._known:
             if its_predictions is predictions and its_truth is truth:
                 return found
-        found = {name: measure(metric, name, predictions, truth) for name, metric in self.metrics.items()}
+        made: dict[Any, np.ndarray] = {}
+        found = {
+            name: measure(metric, name, predictions, truth, made) for name, metric in self.metrics.items()
+        }
         self._known.append((predictions, truth, found))
         return found
 

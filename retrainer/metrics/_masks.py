@@ -20,6 +20,9 @@ from retrainer.formats.masks import numbered, read_mask
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# Of a large mask, each pixel of which takes 30 bytes while it is counted.
+_PIXELS_AT_ONCE = 1 << 22
+
 
 def class_names(truth: pa.Table) -> list[str]:
     """The classes of the true masks, in the order of their names."""
@@ -36,12 +39,17 @@ def confusion(found: dict[str, Any], true: dict[str, Any], names: list[str], nam
     if true_values.shape != found_values.shape:
         raise DataError(f"{name}: the masks are {true_values.shape} and {found_values.shape} pixels")
     known, other = len(names), len(names)
-    had = numbered(true_values, true["classes"], places, -1)
-    said = numbered(found_values, found["classes"], places, other)
-    counted = had >= 0
-    # A pixel without an answer is answered wrongly.
-    cells = had[counted].astype(np.int64) * (known + 1) + np.where(said[counted] < 0, other, said[counted])
-    return np.bincount(cells, minlength=known * (known + 1)).reshape(known, known + 1)
+    counts: np.ndarray = np.zeros(known * (known + 1), np.int64)
+    step = max(1, _PIXELS_AT_ONCE // max(1, true_values.shape[1]))
+    for start in range(0, len(true_values), step):
+        part = slice(start, start + step)
+        had = numbered(true_values[part], true["classes"], places, -1)
+        said = numbered(found_values[part], found["classes"], places, other)
+        counted = had >= 0
+        # A pixel without an answer is answered wrongly.
+        cells = had[counted].astype(np.int64) * (known + 1) + np.where(said[counted] < 0, other, said[counted])
+        counts += np.bincount(cells, minlength=len(counts))
+    return counts.reshape(known, known + 1)
 
 
 def confusions(predictions: pa.Table, truth: pa.Table) -> Iterator[np.ndarray]:

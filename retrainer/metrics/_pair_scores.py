@@ -30,17 +30,17 @@ BINS = 1000
 SESSION = "session"
 # A threshold that no cosine reaches.
 NEVER = 2.0
-_AT_ONCE = 512
+_AT_ONCE, _PAIRS_AT_ONCE = 512, 1 << 22
 
 
 def embeddings(predictions: pa.Table) -> np.ndarray:
     """float32 [N, D], each of length 1. Raises ModelError for values that are no numbers."""
     import numpy as np
 
-    rows = predictions["embedding"].to_pylist()
-    if not rows:
+    column = predictions["embedding"].combine_chunks()
+    if not len(column):
         return np.zeros((0, 1), np.float32)
-    made = np.asarray(rows, np.float64)
+    made = np.asarray(column.flatten(), np.float64).reshape(len(column), -1)
     if not np.isfinite(made).all():
         raise ModelError(
             "the model's embeddings are not finite: lower training.learning_rate and train again"
@@ -78,8 +78,9 @@ def pairs(predictions: pa.Table, truth: pa.Table) -> Iterator[tuple[np.ndarray, 
     import numpy as np
 
     made, who, when = embeddings(predictions), identities(truth), sessions(truth)
-    for start in range(0, len(who), _AT_ONCE):
-        rows = np.arange(start, min(start + _AT_ONCE, len(who)))
+    step = max(1, min(_AT_ONCE, _PAIRS_AT_ONCE // max(1, len(who))))
+    for start in range(0, len(who), step):
+        rows = np.arange(start, min(start + step, len(who)))
         scores = np.clip(made[rows] @ made.T, -1, 1)
         same = who[rows, None] == who[None]
         kinds = same.astype(np.int8)

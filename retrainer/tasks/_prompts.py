@@ -261,13 +261,13 @@ def comparable(first: pa.Table, second: pa.Table) -> tuple[pa.Table, pa.Table]:
         if "whole" in one.column_names:
             kept &= one["whole"].to_numpy()
     tokens = first["tokens"].to_numpy() * kept
-    return tuple(_with(one, nats=one["nats"].to_numpy() * kept, tokens=tokens) for one in (first, second))
+    if not kept.all():
+        first = _with(first, "tokens", tokens)
+        first, second = (_with(one, "nats", one["nats"].to_numpy() * kept) for one in (first, second))
+    return first, _with(second, "tokens", tokens)
 
 
-def _with(table: pa.Table, **columns: np.ndarray) -> pa.Table:
-    for name, values in columns.items():
-        if name in table.column_names:
-            table = table.set_column(table.column_names.index(name), name, pa.array(values))
-        else:
-            table = table.append_column(name, pa.array(values))
-    return table
+def _with(table: pa.Table, name: str, values: np.ndarray) -> pa.Table:
+    if name not in table.column_names:
+        return table.append_column(name, pa.array(values))
+    return table.set_column(table.column_names.index(name), name, pa.array(values))
