@@ -94,7 +94,8 @@ def test_pieces_of_a_recording_share_a_split_and_are_no_two_sessions(tmp_path: P
     put(tmp_path / "words", "yes/a.wav", "no/b.wav")
     (tmp_path / "words/yes/long.wav").write_bytes(encode_wav(np.ones(800, np.float32), 8000))
     found = rows(tmp_path / "words", piece_seconds=0.05)
-    assert [row["group"] for row in found] == ["words/no/b.wav", "words/yes/a.wav", *2 * ["words/yes/long.wav"]]
+    names = ["words/no/b.wav", "words/yes/a.wav", *2 * ["words/yes/long.wav"]]
+    assert [row["group"] for row in found] == names
     found = rows(tmp_path / "words", piece_seconds=0.05, columns={"audio": "audio", "group": "string"})
     assert [row["group"] for row in found] == ["no", "yes", "yes", "yes"]
     assert json.loads(found[3]["metadata"]) == {"session": "words/yes/long.wav"}

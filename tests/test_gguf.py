@@ -125,7 +125,7 @@ def test_a_model_that_is_no_llama_of_this_size_is_refused(
         ({"llama.rope.scaling.type": "yarn"}, {}, "stretches its positions"),
         ({"llama.rope.freq_base": float("nan")}, {}, "llama.rope.freq_base is nan"),
         ({"tokenizer.ggml.pre": ["smollm"]}, {}, r"has a tokenizer 'gpt2' \(\['smollm'\]\)"),
-        ({"tokenizer.ggml.token_type": 3}, {}, "token_type is 3, which is no list"),
+        ({"tokenizer.ggml.token_type": 3}, {}, "token_type is no list"),
         ({"tokenizer.ggml.bos_token_id": True}, {}, "bos_token_id is True, which is no token"),
         ({"tokenizer.ggml.pre": "tekken"}, {}, r"has a tokenizer 'gpt2' \('tekken'\)"),
         ({"tokenizer.ggml.tokens": vocabulary[:-1]}, {}, "has 260 tokens for 261 rows"),

@@ -39,7 +39,7 @@ def require_tokenizer(path: Path, metadata: dict[str, Any], rows: int) -> None:
         )
     tokens, types = _texts(path, metadata, "tokens"), metadata.get(f"{_PREFIX}token_type", [])
     if not isinstance(types, list):
-        raise ModelError(f"{path}: {_PREFIX}token_type is {types!r}, which is no list; convert the model again")
+        raise ModelError(f"{path}: {_PREFIX}token_type is no list; convert the model again")
     if len(tokens) != rows or len(set(tokens)) != rows or len(types) not in (0, rows):
         raise ModelError(
             f"{path} has {len(tokens):,} tokens for {rows:,} rows of the embedding, or one twice"

@@ -106,8 +106,12 @@ class Measured:
         return np.asarray(self.metric.value(drawn))
 
 
+# A function `statistics` → what it gave for two tables.
+Known = dict[Any, np.ndarray]
+
+
 def measure(
-    metric: Metric, name: str, predictions: pa.Table, truth: pa.Table, known: dict[Any, np.ndarray] | None = None
+    metric: Metric, name: str, predictions: pa.Table, truth: pa.Table, known: Known | None = None
 ) -> Measured:
     """Raises UserError when the predictions or rows lack what the metric reads, or it breaks its contract.
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from retrainer import metrics
-from retrainer.gate.measured import Measured, measure
+from retrainer.gate.measured import Known, Measured, measure
 from retrainer.gate.pair import Pair
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
     from retrainer.metrics._protocol import Metric
@@ -50,7 +49,7 @@ class Scores:
         for its_predictions, its_truth, found in self._known:
             if its_predictions is predictions and its_truth is truth:
                 return found
-        made: dict[Any, np.ndarray] = {}
+        made: Known = {}
         found = {
             name: measure(metric, name, predictions, truth, made) for name, metric in self.metrics.items()
         }

@@ -47,7 +47,8 @@ def confusion(found: dict[str, Any], true: dict[str, Any], names: list[str], nam
         said = numbered(found_values[part], found["classes"], places, other)
         counted = had >= 0
         # A pixel without an answer is answered wrongly.
-        cells = had[counted].astype(np.int64) * (known + 1) + np.where(said[counted] < 0, other, said[counted])
+        answer = np.where(said[counted] < 0, other, said[counted])
+        cells = had[counted].astype(np.int64) * (known + 1) + answer
         counts += np.bincount(cells, minlength=len(counts))
     return counts.reshape(known, known + 1)
 

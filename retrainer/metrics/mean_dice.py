@@ -19,4 +19,5 @@ def value(sums: np.ndarray) -> np.ndarray:
     """Sums [..., 2K] → [...]: twice the intersection over the sum of both sides (it and the union)."""
     both, either = np.split(sums, 2, axis=-1)
     there = either > 0
-    return _masks.mean_over_classes(2 * np.divide(both, both + either, out=np.zeros_like(both), where=there), there)
+    shares = 2 * np.divide(both, both + either, out=np.zeros_like(both), where=there)
+    return _masks.mean_over_classes(shares, there)

@@ -190,6 +190,6 @@ def _require_fit(body: Body, weights: Path) -> None:
     known = body.module.get_input_embeddings().num_embeddings
     if not all(0 <= body.config[name] < known for name in ("end", "pad")):
         raise SettingError(
-            f"backbone.weights: {weights.name} knows {known:,} tokens, and its eos_token_id or pad_token_id is"
-            " none of them; correct config.json"
+            f"backbone.weights: {weights.name} knows {known:,} tokens, and its eos_token_id or pad_token_id"
+            " is none of them; correct config.json"
         )

@@ -133,7 +133,7 @@ class TextGeneration(TextOutput):
         return text_predictions(decode(ids, body.preprocessing, body.assets))
 
     def score(self, network: Any, batch: dict[str, Tensor]) -> pa.Table:
-        """`nats` and `tokens` of the expected answer, by which perplexity judges, and whether it is `whole`."""
+        """`nats` and `tokens` of the expected answer, by which perplexity judges; is it `whole`?"""
         from retrainer.tasks._prompts import scores
 
         return scores(network, batch)
