@@ -37,11 +37,10 @@ class Index:
     features: np.ndarray
     classes: list[list[str]] | None
 
-    def nearest(self, query: np.ndarray, count: int, but: int | None = None) -> list[tuple[int, float]]:
-        """(row, cosine) of the rows nearest to features [D], the nearest first; `but`: not this row."""
-        cosines, which = nearest_rows(query[None], self.features, min(count + 1, len(self.table)))
-        found = zip(which[0].tolist(), cosines[0].tolist(), strict=True)
-        return [(row, cosine) for row, cosine in found if row != but][:count]
+    def nearest(self, query: np.ndarray, count: int) -> list[tuple[int, float]]:
+        """(row, cosine) of the rows nearest to features [D], the nearest first."""
+        cosines, which = nearest_rows(query[None], self.features, count)
+        return list(zip(which[0].tolist(), cosines[0].tolist(), strict=True))
 
     def row(self, number: int) -> dict[str, Any]:
         return dict(self.table.slice(number, 1).to_pylist()[0])
@@ -87,7 +86,9 @@ def _with_split(table: pa.Table, name: str, share: float) -> pa.Table:
 
 
 def index_of(table: pa.Table, predictor: Predictor, features: np.ndarray | None = None) -> Index:
-    """`features`: those of the table, where they are known already."""
+    """`features`: those of the table, where they are known already. Raises DataError for those of another."""
     targets: Mapping[str, str] = predictor.task.target_columns
     made = predictor.features(table) if features is None else features
+    if len(made) != len(table):
+        raise DataError("the dataset is another than when the search began; start make search again")
     return Index(table, made, class_names(table, targets))
