@@ -51,8 +51,11 @@ class PrototypeHead(nn.Module):
     absent: Tensor  # [K]: 0, or a number that makes a class without an example the least likely
 
     def forward(self, features: Tensor, batch: Any = None) -> Tensor:  # noqa: ARG002 (a head may read it)
-        apart = self._normalised(features)[:, None] - self.prototypes  # [B, K, D]
-        return self.absent - _SCALE * apart.square().sum(2)
+        rows = self._normalised(features)
+        # |a - b|² = |a|² + |b|² - 2 ab: never the differences themselves, [B, K, D], of many rows and classes.
+        lengths = rows.square().sum(1)[:, None] + self.prototypes.square().sum(1)
+        apart = (lengths - 2 * rows @ self.prototypes.T).clamp(min=0)
+        return self.absent - _SCALE * apart
 
     def learn(self, features: Tensor, classes: Tensor) -> None:
         """From the examples' features [N, D] and classes int64 [N]."""
