@@ -65,7 +65,9 @@ def test_recall_is_that_of_a_plain_search_and_chance_that_of_drawing() -> None:
     assert recall_at(queries[:1], [[]], searched, theirs) == []
 
 
-def test_a_row_is_nearest_to_itself_and_held_out_rows_measure_the_search(pair: tuple[Path, Path]) -> None:
+def test_a_row_is_nearest_to_itself_and_held_out_rows_measure_the_search(
+    pair: tuple[Path, Path], tmp_path: Path
+) -> None:
     predictor = Predictor.load(pair[1])
     table = rows_of(pair[0], predictor)
     index = index_of(table, predictor)
@@ -73,6 +75,8 @@ def test_a_row_is_nearest_to_itself_and_held_out_rows_measure_the_search(pair: t
     (first, cosine), *_ = index.nearest(index.features[17], 3)
     assert first == 17 and cosine == pytest.approx(1.0, abs=1e-5)
     assert len(index.nearest(index.features[17], 1000)) == 165
+    with pytest.raises(DataError, match="has no column 'text', which this model is of"):
+        rows_of(pair[0], Predictor.load(text_model(tmp_path)))
     with pytest.raises(DataError, match="the dataset is another"):  # a pipeline has run meanwhile
         index_of(table.slice(1), predictor, index.features)
     (best, *_) = index.recall

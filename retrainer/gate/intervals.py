@@ -22,8 +22,10 @@ Figure = dict[str, Any]
 def figures(measured: Mapping[str, Measured], settings: Evaluation) -> dict[str, Figure]:
     """Each metric of one model on the same rows, with its interval, as it stands in metrics.json."""
     summed = {n: one for n, one in measured.items() if not (one.is_share or one.ranks_rows)}
-    drawn = _bootstrap({n: one for n, one in summed.items() if one.units is None}, settings)
-    drawn |= _bootstrap({n: one for n, one in summed.items() if one.units is not None}, settings)
+    alike: dict[bytes | None, dict[str, Measured]] = {}
+    for name, one in summed.items():
+        alike.setdefault(None if one.units is None else one.units.tobytes(), {})[name] = one
+    drawn = {name: found for part in alike.values() for name, found in _bootstrap(part, settings).items()}
     drawn |= {name: _of_drawn_rows(one, settings) for name, one in measured.items() if one.ranks_rows}
     return {
         name: drawn[name] if name in drawn else wilson(one.hits, one.rows, settings.confidence)
