@@ -89,6 +89,7 @@ def test_in_training_a_stretch_is_drawn() -> None:
     waves = torch.arange(20.0)[None].repeat(3, 1)
     lengths = torch.tensor([20, 9, 4])
     draws = torch.Generator().manual_seed(0)
+    assert augment_waves(waves, lengths, 10, Augmentation(crop_seconds=0.01), draws)[0].shape[1] == 1
     cut, left = augment_waves(waves, lengths, 10, Augmentation(crop_seconds=0.6), draws)
     assert left.tolist() == [6, 6, 4] and cut.shape == (3, 6)
     for row, length in zip(cut, lengths.tolist(), strict=True):

@@ -45,7 +45,7 @@ def augment_waves(
     Between samples it interpolates in a straight line.
     """
     if augmentation.crop_seconds:
-        stretch = round(augmentation.crop_seconds * sampling_rate)
+        stretch = max(1, round(augmentation.crop_seconds * sampling_rate))
         waves, lengths = _crop(waves, lengths, stretch, generator)
     draws = torch.rand(len(waves), 3, generator=generator).to(waves.device)
     factor = 1 + augmentation.speed * (2 * draws[:, 0] - 1)
