@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import colorsys
 import io
-import struct
 import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from retrainer.errors import DataError
 from retrainer.formats.images import IMAGE_FORMATS
+from retrainer.formats.png import png_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +24,6 @@ IGNORED = 255
 MOST_CLASSES = 255
 _MAX_PIXELS = 89_478_485  # as of images: `retrainer.data.images`
 _TURN = 0.618034  # of the colour circle, from one class to the next: the golden ratio's
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Rows of a mask are long stretches of one value: the fastest level packs them nearly as well as the best.
 _LEVEL = 1
 
@@ -85,17 +84,8 @@ def mask_png(values: np.ndarray) -> bytes:
     rows = np.zeros((height, width + 1), np.uint8)  # each row begins with filter type 0
     rows[:, 1:] = values
     colours = b"".join(bytes(colour(value)) for value in range(256))
-    parts = {
-        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0),
-        b"PLTE": colours,
-        b"IDAT": zlib.compress(rows.tobytes(), _LEVEL),
-        b"IEND": b"",
-    }
-    return _SIGNATURE + b"".join(_chunk(kind, body) for kind, body in parts.items())
-
-
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    packed = zlib.compress(rows.tobytes(), _LEVEL)
+    return png_file((height, width), 3, {b"PLTE": colours, b"IDAT": packed})
 
 
 def colour(value: int) -> tuple[int, int, int]:

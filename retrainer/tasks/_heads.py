@@ -52,7 +52,7 @@ class PrototypeHead(nn.Module):
 
     def forward(self, features: Tensor, batch: Any = None) -> Tensor:  # noqa: ARG002 (a head may read it)
         rows = self._normalised(features)
-        # |a - b|² = |a|² + |b|² - 2 ab: never the differences themselves, [B, K, D], of many rows and classes.
+        # |a - b|² = |a|² + |b|² - 2 ab: never the differences themselves, [B, K, D], which is large.
         lengths = rows.square().sum(1)[:, None] + self.prototypes.square().sum(1)
         apart = (lengths - 2 * rows @ self.prototypes.T).clamp(min=0)
         return self.absent - _SCALE * apart

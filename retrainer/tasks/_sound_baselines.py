@@ -6,6 +6,7 @@ Legend: N rows, D numbers of a row.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,31 +47,37 @@ def transcript_baselines(train: pa.Table, test: pa.Table, evaluation: Evaluation
 
 def mean_spectra(table: pa.Table) -> np.ndarray:
     """float32 [N, D]: log-mel bands, means of each eighth of a sound, and the logarithm of its length."""
+
+    def one(bands: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+        return torch.cat([_stretches(bands, frames).flatten(1), frames.log()[:, None]], 1)
+
+    return _of_bands(table, _STRETCHES * _SPECTRUM.mels + 1, one)
+
+
+def voice_spectra(table: pa.Table) -> np.ndarray:
+    """float32 [N, 2 · bands]: the mean and the deviation of each log-mel band over a sound's frames."""
+
+    def one(bands: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+        count = frames[:, None]  # frames behind a row's end are 0
+        mean = bands.sum(1) / count
+        spread = (bands.square().sum(1) / count - mean.square()).clamp(min=0).sqrt()
+        return torch.cat([mean, spread], 1)
+
+    return _of_bands(table, 2 * _SPECTRUM.mels, one)
+
+
+def _of_bands(
+    table: pa.Table, width: int, one: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+) -> np.ndarray:
+    """float32 [N, width]: what `one` makes of log-mel bands [B, T, M] and frames of each row [B]."""
     waves = encode_audio(table, _SPECTRUM.sampling_rate, _MAX_SECONDS)
-    spectra: np.ndarray = np.zeros((len(waves), _STRETCHES * _SPECTRUM.mels + 1), np.float32)
+    spectra: np.ndarray = np.zeros((len(waves), width), np.float32)
     order = np.argsort(waves.lengths, kind="stable")  # so that little is padded
     for start in range(0, len(order), _ROWS_AT_ONCE):
         rows = order[start : start + _ROWS_AT_ONCE]
         samples, lengths = waves.batch(rows)
         bands, frames = log_mel(samples, lengths, _SPECTRUM), _SPECTRUM.frames(lengths)
-        spectra[rows, :-1] = _stretches(bands, frames).flatten(1).numpy()
-        spectra[rows, -1] = frames.log().numpy()
-    return spectra
-
-
-def voice_spectra(table: pa.Table) -> np.ndarray:
-    """float32 [N, 2 · bands]: the mean and the deviation of each log-mel band over a sound's frames."""
-    waves = encode_audio(table, _SPECTRUM.sampling_rate, _MAX_SECONDS)
-    spectra: np.ndarray = np.zeros((len(waves), 2 * _SPECTRUM.mels), np.float32)
-    order = np.argsort(waves.lengths, kind="stable")
-    for start in range(0, len(order), _ROWS_AT_ONCE):
-        rows = order[start : start + _ROWS_AT_ONCE]
-        samples, lengths = waves.batch(rows)
-        bands, frames = log_mel(samples, lengths, _SPECTRUM), _SPECTRUM.frames(lengths)
-        count = frames[:, None]  # frames behind a row's end are 0
-        mean = bands.sum(1) / count
-        spread = (bands.square().sum(1) / count - mean.square()).clamp(min=0).sqrt()
-        spectra[rows] = torch.cat([mean, spread], 1).numpy()
+        spectra[rows] = one(bands, frames).numpy()
     return spectra
 
 

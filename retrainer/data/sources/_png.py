@@ -12,7 +12,8 @@ import zlib
 
 import numpy as np
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+from retrainer.formats.png import png_file
+
 _LARGEST_STORED_BLOCK = 65_535
 
 
@@ -33,11 +34,6 @@ def _png(rows: np.ndarray, height: int, width: int, colour_type: int) -> bytes:
     filtered[:, 1:] = rows
     data = filtered.tobytes()
     assert len(data) <= _LARGEST_STORED_BLOCK
-    header = struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0)
     block = struct.pack("<BHH", 1, len(data), len(data) ^ 0xFFFF)
     stream = b"\x78\x01" + block + data + struct.pack(">I", zlib.adler32(data))
-    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", stream) + _chunk(b"IEND", b"")
-
-
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+    return png_file((height, width), colour_type, {b"IDAT": stream})
