@@ -9,7 +9,7 @@ mask              an encoded picture of one value a pixel, and the values' class
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -102,8 +102,13 @@ def class_names(table: pa.Table, targets: Mapping[str, str]) -> list[list[str]] 
                 for boxes in table[column].to_pylist()
             ]
         if word == "mask":
-            return [classes_of_mask(mask) for mask in table[column].to_pylist()]
+            return [classes_of_mask(mask) for mask in each(table[column])]
     return None
+
+
+def each(column: pa.ChunkedArray) -> Iterator[Any]:
+    """Its values one by one: the bytes of all masks or images at once would be in memory twice."""
+    return (value.as_py() for value in column)
 
 
 def classes_of_mask(mask: Mapping[str, Any] | None) -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from retrainer.errors import DataError
-from retrainer.formats.columns import classes_of_mask
+from retrainer.formats.columns import classes_of_mask, each
 from retrainer.formats.masks import numbered, read_mask
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _PIXELS_AT_ONCE = 1 << 22
 
 def class_names(truth: pa.Table) -> list[str]:
     """The classes of the true masks, in the order of their names."""
-    return sorted({name for mask in truth["mask"].to_pylist() for name in classes_of_mask(mask)})
+    return sorted({name for mask in each(truth["mask"]) for name in classes_of_mask(mask)})
 
 
 def confusion(found: dict[str, Any], true: dict[str, Any], names: list[str], name: str) -> np.ndarray:
@@ -56,7 +56,7 @@ def confusion(found: dict[str, Any], true: dict[str, Any], names: list[str], nam
 def confusions(predictions: pa.Table, truth: pa.Table) -> Iterator[np.ndarray]:
     """int64 [K, K + 1] of each row, by the classes of `class_names`: of all rows they may be large."""
     names = class_names(truth)
-    pairs = zip(predictions["mask"].to_pylist(), truth["mask"].to_pylist(), strict=True)
+    pairs = zip(each(predictions["mask"]), each(truth["mask"]), strict=True)
     yield from (confusion(*pair, names, f"row {row}") for row, pair in enumerate(pairs))
 
 

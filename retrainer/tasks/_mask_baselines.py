@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from retrainer.formats.columns import MASK
+from retrainer.formats.columns import MASK, classes_of_mask, each
 from retrainer.formats.masks import IGNORED, mask_value, numbered, read_mask
 from retrainer.tasks._decode_image import plain_image
 from retrainer.tasks._protocol import Baseline, Baselines
@@ -29,8 +29,8 @@ _MOST_STEPS = 200
 
 def baselines(train: pa.Table, test: pa.Table, settings: Evaluation) -> Baselines:
     """The first one never looks at an image."""
-    names = sorted({name for mask in train["mask"].to_pylist() for name in mask["classes"] if name})
-    sizes = [_whole_size(image) for image in test["image"].to_pylist()]
+    names = sorted({name for mask in each(train["mask"]) for name in classes_of_mask(mask)})
+    sizes = [_whole_size(image) for image in each(test["image"])]
     commonest = _commonest(train, names)
     always = [_filled(names, commonest, size) for size in sizes]
     majority = Baseline("majority", f"{names[commonest]} everywhere", _table(always), len(train))
@@ -63,7 +63,7 @@ def _classes(mask: dict[str, Any], names: list[str]) -> np.ndarray:
 def _commonest(train: pa.Table, names: list[str]) -> int:
     """Of the classes the one with most pixels; of equals the first."""
     counts: np.ndarray = np.zeros(IGNORED + 1, np.int64)
-    for mask in train["mask"].to_pylist():
+    for mask in each(train["mask"]):
         counts += np.bincount(_classes(mask, names).ravel(), minlength=len(counts))
     return int(counts[:IGNORED].argmax())
 
@@ -124,7 +124,7 @@ def _regression(
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(pixels, classes)
     rows = []
-    for image, whole in zip(test["image"].to_pylist(), sizes, strict=True):
+    for image, whole in zip(each(test["image"]), sizes, strict=True):
         size = _small(whole)
         found = model.predict(_features(image, size)).astype(np.uint8).reshape(size)
         large = Image.fromarray(found).resize((whole[1], whole[0]), Image.Resampling.NEAREST)

@@ -168,9 +168,10 @@ class SemanticSegmentation:
 
     def faults(self, table: pa.Table) -> list[str | None]:
         """Masks that do not decode, are of another size than their image, or have no class at all."""
+        from retrainer.formats.columns import each
         from retrainer.tasks._mask_faults import fault
 
-        rows = zip(table["image"].to_pylist(), table["mask"].to_pylist(), strict=True)
+        rows = zip(each(table["image"]), each(table["mask"]), strict=True)
         return [fault(image, mask) for image, mask in rows]
 
     def comparable(self, first: pa.Table, second: pa.Table) -> tuple[pa.Table, pa.Table]:
