@@ -130,7 +130,9 @@ def measured(use: Use, seeds: Sequence[int], data: Path) -> Row:
             try:
                 runs.append(run(use, seed, data, project))
             except UserError as error:
-                return about | {"left_out": str(error)}
+                # Where things lie on this machine is no part of a result.
+                said = str(error).replace(f"{project.parent}/", "").replace(str(data), "data")
+                return about | {"left_out": said}
         print(f"{use.recipe}, seed {seed}: {_said(runs[-1])}", flush=True)
     return about | {"machine": machine(), "runs": runs}
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks import recipes
 from benchmarks.recipes import USES, Use, measured, table
+from retrainer.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 # Of no use of their own: a network to start from, Keras, two photographs, a GPU.
@@ -40,6 +42,18 @@ def test_a_line_has_the_mean_of_the_seeds_and_says_what_is_left_out(tmp_path: Pa
     absent = measured(Use("spoken-digits", "speech into texts", "FSDD", needs="fsdd.tar.xz"), [0], tmp_path)
     assert absent["left_out"] == "fsdd.tar.xz is not on this machine"
     assert "left out: fsdd.tar.xz is not on this machine" in table({"spoken-digits": absent})
+
+
+def test_why_a_recipe_failed_names_no_place_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Use, __: int, data: Path, project: Path) -> Any:
+        raise UserError(f"ingest: {data}/fsdd is no folder beside {project}/params.yaml")
+
+    monkeypatch.setattr(recipes, "run", fail)
+    monkeypatch.setattr(recipes, "copy_project", lambda to: (to / "recipes").mkdir(parents=True) or to)
+    failed = measured(Use("digits-mlp", "images into classes", "digits"), [0], tmp_path)
+    assert failed["left_out"] == "ingest: data/fsdd is no folder beside project/params.yaml"
 
 
 def test_the_strongest_baseline_is_the_one_that_errs_least() -> None:
