@@ -21,7 +21,7 @@ from retrainer.data.ingest import ingest
 from retrainer.data.preprocess import preprocess
 from retrainer.errors import UserError
 from retrainer.formats.audio import encode_wav
-from retrainer.formats.columns import ENCODED, TYPES
+from retrainer.formats.columns import ENCODED, TYPES, picked
 from retrainer.formats.dataset import Dataset, content_hash, write_dataset
 from retrainer.formats.profile import read_profile
 from retrainer.resolve import source_columns
@@ -324,3 +324,14 @@ def test_drift_is_sought_among_what_is_measured(tmp_path: Path) -> None:
         profile = read_profile(tmp_path / "out" / "profile.parquet")
         assert profile is not None and profile.rows >= 10
         assert compare(profile, profile).keys() == {"inputs"}
+
+
+def test_picked_rows_share_the_bytes_of_the_table() -> None:
+    """`Table.take` would copy them into one array, whose offsets overflow beyond 2 GiB."""
+    images = [{"bytes": bytes([number]) * 10_000, "path": None} for number in range(8)]
+    table = pa.table({"image": pa.array(images, ENCODED), "row": pa.array(range(8))})
+    before = pa.total_allocated_bytes()
+    found = picked(table, np.array([5, 1, 1]))
+    assert pa.total_allocated_bytes() == before
+    assert found["row"].to_pylist() == [5, 1, 1] and found["image"][0].as_py() == images[5]
+    assert picked(table, []).schema == table.schema and len(picked(table, [])) == 0

@@ -15,6 +15,7 @@ import numpy as np
 from retrainer import extend
 from retrainer.errors import UserError
 from retrainer.evaluation.since import SCRATCH, settings_of
+from retrainer.formats.columns import picked
 from retrainer.models import reads_weights
 from retrainer.settings import Backbone, Task, Training
 from retrainer.tasks import make_task
@@ -84,6 +85,6 @@ def _predictor(
     predictor = Predictor(network, task, str(judged.predictor.device), "")
     if hasattr(task, "settle"):
         # To a network that was not trained on them the training rows are as new as any.
-        some = judged.train.take(_evenly(len(judged.train)))
+        some = picked(judged.train, _evenly(len(judged.train)))
         task.settle(network, predictor.predict(some), task.targets(some))
     return predictor, note

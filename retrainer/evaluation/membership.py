@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from retrainer import metrics
-from retrainer.formats.columns import class_names
+from retrainer.formats.columns import class_names, picked
 from retrainer.settings import Evaluation
 
 if TYPE_CHECKING:
@@ -48,8 +48,7 @@ def membership(judged: Judged) -> Figures:
     if min(len(test), len(judged.train)) < _LEAST_ROWS:
         return _nothing("there are too few rows")
     chosen = _sample(len(judged.train), min(_MOST_ROWS, len(test)), judged.evaluation.seed)
-    # Slices copy nothing, and the bytes of many images do not fit into one array of Arrow's.
-    train = pa.concat_tables([judged.train.slice(row, 1) for row in chosen.tolist()])
+    train = picked(judged.train, chosen)
     features = None if judged.train_features is None else judged.train_features[chosen]
     found = compared(
         _scores(score, _answers(judged, train, features), train),

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from retrainer.errors import DataError, SettingError
-from retrainer.formats.columns import class_names
+from retrainer.formats.columns import class_names, picked
 from retrainer.formats.dataset import Dataset
 from retrainer.formats.names import SPLITS
 from retrainer.search.measure import recall_at
@@ -83,7 +83,7 @@ def rows_of(dataset: Path, predictor: Predictor) -> pa.Table:
 def _with_split(table: pa.Table, name: str, share: float) -> pa.Table:
     if share < 1:
         rows = np.unique(np.linspace(0, len(table) - 1, max(1, int(share * len(table)))).astype(np.int64))
-        table = pa.concat_tables([table.slice(row, 1) for row in rows.tolist()])
+        table = picked(table, rows)
     return table.append_column("split", pa.array([name] * len(table), pa.string()))
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from retrainer.formats.columns import picked
 from retrainer.tasks._class_features import Features, pixel_features, sound_features, text_features
 from retrainer.tasks._classes import THRESHOLD, Classification
 from retrainer.tasks._protocol import Baseline, Baselines
@@ -87,7 +88,7 @@ def linear(train: pa.Table, test: pa.Table, multi_label: bool, seed: int) -> Bas
         raise NoBaseline("the training rows have one class")
     make = maker(train.column_names)
     kept = _kept(len(train), len(labels), make is not text_features, seed)
-    features = make(train.take(kept), test, len(labels))
+    features = make(picked(train, kept), test, len(labels))
     fit = _several if multi_label else _one
     probabilities, converged = fit([rows[int(i)] for i in kept], labels, features)
     notes = [features.note] if features.note else []

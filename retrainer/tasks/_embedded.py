@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
+
+from retrainer.formats.columns import picked
 
 if TYPE_CHECKING:
     from retrainer.tasks._protocol import Judged
@@ -42,6 +43,5 @@ class Embedded:
         if kept is not None:
             return kept[self.rows]
         if len(self.rows) < len(chosen):
-            # Slices copy nothing, and the bytes of many images do not fit into one array of Arrow's.
-            chosen = pa.concat_tables([chosen.slice(row, 1) for row in self.rows.tolist()])
+            chosen = picked(chosen, self.rows)
         return self._judged.predictor.features(chosen)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from retrainer.formats.columns import picked
 from retrainer.pages.page import measured
 from retrainer.tasks._class_features import pixel_features, text_features
 from retrainer.tasks._protocol import Baseline, Baselines
@@ -43,7 +44,7 @@ def ridge(train: pa.Table, test: pa.Table, seed: int) -> Baseline:
     kept = train
     if len(train) > _MOST_ROWS:
         drawn = np.random.default_rng(seed).choice(len(train), _MOST_ROWS, replace=False)
-        kept = train.take(np.sort(drawn))
+        kept = picked(train, np.sort(drawn))
     of_text = "text" in train.column_names
     features = (text_features if of_text else pixel_features)(kept, test, 1)
     with threadpool_limits(1):

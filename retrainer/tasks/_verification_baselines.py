@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from retrainer.formats.columns import picked
 from retrainer.metrics._pair_scores import NEVER, identities
 from retrainer.tasks._gallery import answers
 from retrainer.tasks._protocol import Baseline, Baselines
@@ -31,7 +32,7 @@ def baselines(train: pa.Table, test: pa.Table, evaluation: Evaluation, false_acc
         return Baselines((trivial,), "evaluation.baseline is false")
     if len(train) > _MOST_ROWS:
         chosen = np.random.default_rng(evaluation.seed).choice(len(train), _MOST_ROWS, replace=False)
-        train = train.take(pa.array(np.sort(chosen)))
+        train = picked(train, np.sort(chosen))
     what, before, after = _features(train, test)
     who = identities(train)
     found = [_baseline("mean_features", what, before, after, who, false_accepts)]

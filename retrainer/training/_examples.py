@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from retrainer.errors import SettingError
-from retrainer.formats.columns import class_names
+from retrainer.formats.columns import class_names, picked
 from retrainer.messages import logger
 
 if TYPE_CHECKING:
@@ -48,5 +48,4 @@ def examples(train: pa.Table, targets: Mapping[str, str], training: Training) ->
         f"{len(train):,}",
         most,
     )
-    # Slices copy nothing, and the bytes of many images do not fit into one array of Arrow's.
-    return pa.concat_tables([train.slice(row, 1) for row in sorted(chosen)] or [train.slice(0, 0)])
+    return picked(train, sorted(chosen))
