@@ -132,7 +132,7 @@ def _end_of(given: Any, tokenizer: bytes, mark: str, title: str) -> int:
             " a text"
         )
     own = Tokenizer.from_buffer(tokenizer).token_to_id(mark) if len(ends) > 1 else None
-    return int(own if own in ends else ends[0])
+    return own if own is not None and own in ends else int(ends[0])
 
 
 def _chat_of(weights: Path) -> tuple[str, dict[str, str]]:
