@@ -99,6 +99,8 @@ def test_pieces_of_a_recording_share_a_split_and_are_no_two_sessions(tmp_path: P
     found = rows(tmp_path / "words", piece_seconds=0.05, columns={"audio": "audio", "group": "string"})
     assert [row["group"] for row in found] == ["no", "yes", "yes", "yes"]
     assert json.loads(found[3]["metadata"]) == {"session": "words/yes/long.wav"}
+    with pytest.raises(UserError, match="which words of a transcript are in which piece"):
+        rows(tmp_path / "words/yes", pattern="{text}.wav", piece_seconds=0.05)
 
 
 def test_a_test_path_is_the_own_test(tmp_path: Path) -> None:

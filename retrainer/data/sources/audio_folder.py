@@ -87,11 +87,21 @@ def read(source: Source) -> Iterator[pa.Table]:
         for start in range(0, len(rows), _FILES_PER_CHUNK):
             table = _table(tree, rows[start : start + _FILES_PER_CHUNK], given_test, options)
             if options.piece_seconds:
+                _refuse_transcripts(table, source)
                 table = in_pieces(table, options.piece_seconds, "group" in source.columns)
             yield table
     if unknown := sorted(set(options.test_groups) - seen):
         raise SettingError(
             f"source.test_groups: no row is of the group '{unknown[0]}'{nearest(unknown[0], seen)}"
+        )
+
+
+def _refuse_transcripts(table: pa.Table, source: Source) -> None:
+    """Raises SettingError where each piece would get the words of the whole recording."""
+    if "target_text" in (source.columns or table.column_names):
+        raise SettingError(
+            "source.piece_seconds cuts recordings, and nobody knows which words of a transcript are in which"
+            " piece; leave it out, or cut the recordings and their transcripts yourself"
         )
 
 
