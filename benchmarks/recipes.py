@@ -3,8 +3,8 @@
     make bench-recipes [ONLY="digits-mlp bccd"] [SEEDS="0 1 2"]
     # or: python -m benchmarks.recipes [--data FOLDER] [--seeds SEED …] [RECIPE …]
 
-A recipe whose data or weights are not on this machine is left out, and the table says why. Writes
-benchmarks/results/recipes.json after each run; recipes that were run earlier keep their rows there.
+A recipe whose data are not on this machine is left out, and one that fails ends this with status 1; the table
+says why. Writes benchmarks/results/recipes.json after each run; recipes that ran earlier keep their rows.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ _STEPS = ("ingest", "preprocess", "train", "evaluate", "register", "pipeline", "
 
 
 def measured(use: Use, seeds: Sequence[int], data: Path) -> Row:
-    """Its rows of all seeds, each in a project of its own; or `left_out`, why there are none."""
+    """Its rows of all seeds, each in a project of its own; or `left_out` or `failed`, why there are none."""
     about = {"use": use.use, "rows": use.rows, "when": datetime.now(UTC).date().isoformat()}
     if use.needs and not (data / use.needs).exists():
         return about | {"left_out": f"{use.needs} is not on this machine"}
@@ -132,7 +132,7 @@ def measured(use: Use, seeds: Sequence[int], data: Path) -> Row:
             except UserError as error:
                 # Where things lie on this machine is no part of a result.
                 said = str(error).replace(f"{project.parent}/", "").replace(str(data), "data")
-                return about | {"left_out": said}
+                return about | {"failed": said}
         print(f"{use.recipe}, seed {seed}: {_said(runs[-1])}", flush=True)
     return about | {"machine": machine(), "runs": runs}
 
@@ -156,8 +156,9 @@ def table(results: dict[str, Row]) -> str:
 
 def _line(use: Use, row: Row) -> str:
     start = f"| {use.use} | `{use.recipe}` | {use.rows} |"
-    if "left_out" in row:
-        return f"{start} | left out: {row['left_out']} | | |"
+    for why, words in (("left_out", "left out"), ("failed", "failed")):
+        if why in row:
+            return f"{start} | {words}: {row[why]} | | |"
     runs = row["runs"]
     one, values = runs[0], [run["value"] for run in runs]
     result = f"{one['metric']} {one['value']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
@@ -187,7 +188,7 @@ def main(words: Sequence[str]) -> int:
             results[use.recipe] = measured(use, asked.seeds, asked.data.resolve())
             write_json(RESULTS, results)
     print(table(results))
-    return 0
+    return 1 if any("failed" in row for row in results.values()) else 0
 
 
 if __name__ == "__main__":
