@@ -53,7 +53,7 @@ def test_why_a_recipe_failed_names_no_place_of_this_machine(
     monkeypatch.setattr(recipes, "run", fail)
     monkeypatch.setattr(recipes, "copy_project", lambda to: (to / "recipes").mkdir(parents=True) or to)
     failed = measured(Use("digits-mlp", "images into classes", "digits"), [0], tmp_path)
-    assert failed["left_out"] == "ingest: data/fsdd is no folder beside project/params.yaml"
+    assert failed["failed"] == "ingest: data/fsdd is no folder beside project/params.yaml"
 
 
 def test_the_strongest_baseline_is_the_one_that_errs_least() -> None:

@@ -575,4 +575,6 @@ def test_a_server_that_goes_away_ends_no_training(
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     case, checkpoints = CASES["images"], Checkpoints(CheckpointPlace(IN_S3.root, 1e-9), DIGEST)
     assert same(case.run()[0], case.run(checkpoints, Counted(case.task, 12, s3.end))[0])
-    assert "no checkpoint could be written (RETRAINER_CHECKPOINTS=s3://bucket/kept/" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    # As it goes away it may be asked to write a checkpoint, or to remove an older one.
+    assert "(RETRAINER_CHECKPOINTS=s3://bucket/kept/" in told and "; the training goes on" in told
