@@ -51,18 +51,14 @@ def test_a_less_surprised_model_becomes_champion(tmp_path: Path) -> None:
     recipe(project, epochs=1)
     run(project, "pipeline", "--recipe", "mine")
     weak = report(project)
-    assert set(weak["baselines"]) == {"commonest_answer", "nearest_prompt", "given_weights"}
+    # A model names no path of the machine it was trained on, so the weights it began with are not found again.
+    assert set(weak["baselines"]) == {"commonest_answer", "nearest_prompt"}
     recipe(project, epochs=8)
     printed = run(project, "pipeline", "--recipe", "mine")
     strong = report(project)
     assert strong["headline"] == "perplexity" and strong["champion"]["version"] == "1"
     perplexities = [one["metrics"]["perplexity"]["value"] for one in (strong, weak)]
-    assert (
-        perplexities[0]
-        < 1.2
-        < perplexities[1]
-        < weak["baselines"]["given_weights"]["metrics"]["perplexity"]["value"]
-    )
+    assert perplexities[0] < 1.2 < perplexities[1]
     assert strong["metrics"]["exact_match"]["value"] > 0.9 and strong["membership"]["score"] == "perplexity"
     assert "champion" in printed and strong["gate"]["verdict"] == "champion"
     page = (project / "runs" / "mine" / "report" / "report.html").read_text()

@@ -70,7 +70,8 @@ def rows_of(dataset: Path, predictor: Predictor) -> pa.Table:
     data = Dataset(dataset)
     task = predictor.task
     columns = [*task.input_columns, *task.target_columns, "id", "origin"]
-    if lacking := [name for name in columns[:-2] if name not in data.manifest["columns"]]:
+    needed = [next(iter(task.input_columns)), *task.target_columns]
+    if lacking := [name for name in needed if name not in data.manifest["columns"]]:
         raise DataError(f"{dataset} has no column {lacking[0]!r}, which this model is of; leave MODEL out")
     splits = [name for name in SPLITS if data.manifest["rows"].get(name)]
     share = min(1.0, MOST_ROWS / max(1, sum(data.manifest["rows"][name] for name in splits)))
