@@ -48,10 +48,10 @@ def test_a_less_surprised_model_becomes_champion(tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
     write_csv(project / "data" / "pairs.csv")
     tiny_llama(project / "data" / "llama")
-    recipe(project, epochs=1)
+    recipe(project, epochs=2)
     run(project, "pipeline", "--recipe", "mine")
     weak = report(project)
-    # A model names no path of the machine it was trained on, so the weights it began with are not found again.
+    # A model names no path of the machine that trained it: what it began with is not found again.
     assert set(weak["baselines"]) == {"commonest_answer", "nearest_prompt"}
     recipe(project, epochs=8)
     printed = run(project, "pipeline", "--recipe", "mine")
