@@ -47,35 +47,21 @@ def build(
     fresh: bool,
 ) -> Body:
     """A language model, its tokenizer and its chat template."""
-    from retrainer.models._start import drawn_from, fill, is_ours, our_model, read_tensors, unfilled
+    from retrainer.models._from_directory import described, first_body, require_directory
 
     if input_spec["kind"] != "causal_text":
         raise SettingError(
             "backbone.family: causal_lm continues texts; set task.kind: text_generation, or another family"
         )
-    if not isinstance(weights, Path) or not weights.is_dir():
-        raise SettingError(
-            "backbone.weights: the causal_lm family reads its architecture from them; give a directory with"
-            " config.json (a hub id, a local directory, package:NAME, a .gguf file or models:/NAME@ALIAS)"
-        )
-    if ours := is_ours(weights):
-        theirs = our_model(weights, "causal_lm")
-        config, preprocessing = theirs["config"], theirs["preprocessing"]
-        assets = {name: (weights / name).read_bytes() for name in theirs["assets"]}
-    else:
-        config, preprocessing, assets = _described(weights)
-    if fresh:
-        with drawn_from(seed):
-            body = restore(config)
-    elif ours:
-        with unfilled():
-            body = restore(config)
-        fill(body.module, read_tensors(weights))
-    else:
-        body = _body(_pretrained(weights), config)
+    ways = "a hub id, a local directory, package:NAME, a .gguf file or models:/NAME@ALIAS"
+    found = require_directory(weights, "causal_lm", ways)
+    config, preprocessing, assets = described(found, "causal_lm", _described)
+    body = first_body(
+        found, seed if fresh else None, lambda: restore(config), lambda: _body(_pretrained(found), config)
+    )
     body.assets = assets
     body.preprocessing = preprocessing | {"max_length": input_spec["max_length"]}
-    _require_fit(body, weights)
+    _require_fit(body, found)
     return body
 
 

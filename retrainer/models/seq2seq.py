@@ -46,36 +46,24 @@ def build(
     options: Options, input_spec: dict[str, Any], weights: Path | str | None, seed: int, fresh: bool
 ) -> Body:
     """An encoder–decoder and the tokenizers of its two sides."""
-    from retrainer.models._start import drawn_from, fill, is_ours, our_model, read_tensors, unfilled
+    from retrainer.models._from_directory import described, first_body, require_directory
     from retrainer.models._translators import read_tokenizers
 
     if input_spec["kind"] != "text_to_text":
         raise SettingError(
             "backbone.family: seq2seq writes texts; set task.kind: translation, or another family"
         )
-    if not isinstance(weights, Path) or not weights.is_dir():
-        raise SettingError(
-            "backbone.weights: the seq2seq family reads its architecture from them; give a directory with"
-            " config.json (a hub id, a local directory or models:/NAME@ALIAS)"
-        )
-    if ours := is_ours(weights):
-        theirs = our_model(weights, "seq2seq")
-        config, preprocessing = theirs["config"], theirs["preprocessing"]
-        assets = {name: (weights / name).read_bytes() for name in theirs["assets"]}
-    else:
-        config, preprocessing, assets = read_tokenizers(weights, *_languages(options))
-    if fresh:
-        with drawn_from(seed):
-            body = restore(config)
-    elif ours:
-        with unfilled():
-            body = restore(config)
-        fill(body.module, read_tensors(weights))
-    else:
-        body = _body(_pretrained(weights), config)
+    ways = "a hub id, a local directory or models:/NAME@ALIAS"
+    found = require_directory(weights, "seq2seq", ways)
+    config, preprocessing, assets = described(
+        found, "seq2seq", lambda theirs: read_tokenizers(theirs, *_languages(options))
+    )
+    body = first_body(
+        found, seed if fresh else None, lambda: restore(config), lambda: _body(_pretrained(found), config)
+    )
     body.assets = assets
     body.preprocessing = preprocessing | {"max_length": input_spec["max_length"]}
-    _require_fit(body, weights)
+    _require_fit(body, found)
     return body
 
 

@@ -58,33 +58,28 @@ def build(
 ) -> Body:
     """The network, and for Whisper the tokenizer beside its weights."""
     from retrainer.models._audio import require_audio
-    from retrainer.models._start import drawn_from, fill, is_ours, our_model, read_tensors, unfilled
+    from retrainer.models._from_directory import first_body, require_directory
+    from retrainer.models._start import is_ours, our_model
     from retrainer.models._text import TOKENIZER, read_tokenizer
     from retrainer.models._whisper_tokens import wanted_after_all
 
     require_audio("speech_transformers", input_spec)
-    if not isinstance(weights, Path) or not weights.is_dir():
-        raise SettingError(
-            "backbone.weights: speech_transformers reads its architecture from them; give a directory with"
-            " config.json (a hub id, a local directory, package:NAME or models:/NAME@ALIAS)"
-        )
-    theirs = our_model(weights, "speech_transformers") if is_ours(weights) else None
-    config = (theirs["config"] if theirs else _described(weights, options)) | {"frames": input_spec["frames"]}
+    ways = "a hub id, a local directory, package:NAME or models:/NAME@ALIAS"
+    found = require_directory(weights, "speech_transformers", ways)
+    theirs = our_model(found, "speech_transformers") if is_ours(found) else None
+    config = (theirs["config"] if theirs else _described(found, options)) | {"frames": input_spec["frames"]}
     if _writes(config):
-        config |= wanted_after_all(config, input_spec, read_tokenizer(weights))
-    if fresh:
-        with drawn_from(seed):
-            body = restore(config)
-    elif theirs:
-        with unfilled():
-            body = restore(config)
-        fill(body.module, read_tensors(weights))
-    else:
-        body = _body(_pretrained(weights, config), config)
-    heard = theirs["preprocessing"] if theirs else _recorded(weights, config["model"])
+        config |= wanted_after_all(config, input_spec, read_tokenizer(found))
+    body = first_body(
+        found,
+        seed if fresh else None,
+        lambda: restore(config),
+        lambda: _body(_pretrained(found, config), config),
+    )
+    heard = theirs["preprocessing"] if theirs else _recorded(found, config["model"])
     body.preprocessing = _preprocessing(input_spec, heard, config)
     if body.generate is not None:
-        body.assets = {TOKENIZER: read_tokenizer(weights)}
+        body.assets = {TOKENIZER: read_tokenizer(found)}
     return body
 
 

@@ -7,6 +7,7 @@ colour. Legend: N rows, B rows of a batch, C channels, H height, W width, M obje
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +27,11 @@ class Augmentation:
     flip: bool = False
     flip_vertical: bool = False
     colour: float = 0.0  # 0.2: brightness, contrast and saturation between 0.8 and 1.2 times
+
+    @classmethod
+    def of(cls, options: Any) -> Augmentation:
+        """As a task's options of these names say."""
+        return cls(options.shift, options.scale, options.flip, options.flip_vertical, options.colour)
 
     @property
     def moves(self) -> bool:

@@ -122,11 +122,7 @@ class ObjectDetection:
         """`pixels`, `frame` (how to get back to the whole image's pixels) and, with truth, `targets`."""
         from retrainer.tasks._boxes import Augmentation
 
-        options = self.options
-        augmentation = Augmentation(
-            options.shift, options.scale, options.flip, options.flip_vertical, options.colour
-        )
-        return encoded.batch(rows, augmentation, generator)
+        return encoded.batch(rows, Augmentation.of(self.options), generator)
 
     def lengths(self, encoded: DetectionRows) -> np.ndarray | None:  # noqa: ARG002
         """None: all images have one size."""

@@ -130,11 +130,7 @@ class SemanticSegmentation:
         """`pixels`, `frame` (how to get back to the whole image) and, with truth, `targets`."""
         from retrainer.tasks._boxes import Augmentation
 
-        options = self.options
-        augmentation = Augmentation(
-            options.shift, options.scale, options.flip, options.flip_vertical, options.colour
-        )
-        return encoded.batch(rows, augmentation, generator)
+        return encoded.batch(rows, Augmentation.of(self.options), generator)
 
     def lengths(self, encoded: MaskRows) -> np.ndarray | None:  # noqa: ARG002
         """None: all images have one size."""
